@@ -1,0 +1,1 @@
+"""What every room stands on: errors, ids, clock, digests, retry schedule, logs. Imports nothing of ours."""

@@ -1,0 +1,31 @@
+"""Content digests: `sha256:<64 hex>` for bytes, files and JSON values."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def digest_bytes(data: bytes) -> str:
+    """Return the digest of `data`."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def digest_json(value: Any) -> str:
+    """Return the digest of a JSON value, equal for equal values whatever their key order or spacing."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return digest_bytes(text.encode())
+
+
+def digest_file(path: Path) -> str:
+    """Return the digest of a file, read in pieces of 1 MiB."""
+    state = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            state.update(piece)
+    return f"sha256:{state.hexdigest()}"
+
+
+def short_digest(digest: str) -> str:
+    """Return the first 12 hex characters, as shown to people."""
+    return digest.removeprefix("sha256:")[:12]

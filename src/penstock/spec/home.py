@@ -1,0 +1,81 @@
+"""The layout of a Penstock home: which file lies where. Paths only, no I/O."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """All paths below one home directory (`--home`, `PENSTOCK_HOME`, default `~/.penstock`)."""
+
+    root: Path
+
+    @property
+    def settings(self) -> Path:
+        """`penstock.toml`, written by `penstock init`."""
+        return self.root / "penstock.toml"
+
+    @property
+    def admin_key(self) -> Path:
+        """The owner's key: one line, mode 0600, written once by the first `penstock up`."""
+        return self.root / "admin.key"
+
+    @property
+    def run(self) -> Path:
+        """Things of the running instance: lock, ports, internal key. Safe to delete when stopped."""
+        return self.root / "run"
+
+    @property
+    def lock(self) -> Path:
+        """Held (flock) by the one supervisor that owns this home."""
+        return self.run / "up.lock"
+
+    @property
+    def state(self) -> Path:
+        """JSON written by the supervisor: pid, ports and children of the running instance."""
+        return self.run / "state.json"
+
+    @property
+    def internal_key(self) -> Path:
+        """Key that gateway, apps, engine and control use among themselves; mode 0600."""
+        return self.run / "internal.key"
+
+    @property
+    def snapshot(self) -> Path:
+        """The snapshot gateways read (`spec.snapshot.Snapshot` as JSON)."""
+        return self.root / "snapshot" / "current.json"
+
+    @property
+    def control_db(self) -> Path:
+        """SQLite file of the control tables, unless settings name another database."""
+        return self.root / "control.db"
+
+    @property
+    def span_db(self) -> Path:
+        """DuckDB file of the span store, owned by the collector in the control process."""
+        return self.root / "spans.duckdb"
+
+    @property
+    def spool(self) -> Path:
+        """Spool segments, one sub-directory per writer process."""
+        return self.root / "spool"
+
+    @property
+    def blobs(self) -> Path:
+        """Content-addressed artefacts."""
+        return self.root / "blobs"
+
+    @property
+    def counters(self) -> Path:
+        """LMDB environment of the shared counters."""
+        return self.root / "counters"
+
+    @property
+    def indexes(self) -> Path:
+        """Derived index generations; can be deleted and rebuilt."""
+        return self.root / "indexes"
+
+    @property
+    def logs(self) -> Path:
+        """Log files of the children, one per process."""
+        return self.root / "logs"

@@ -1,0 +1,32 @@
+"""The snapshot: everything a gateway needs to know, as one immutable, versioned value."""
+
+import msgspec
+
+from penstock.spec.routes import KeyRow, Provider, Route
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Bounds that hold for every call."""
+
+    max_body_bytes: int = 25 * 1024 * 1024
+    max_json_depth: int = 64
+    max_concurrent_calls: int = 2000
+    capture_payloads: bool = True
+    """Whether prompts and replies are written into spans."""
+    max_payload_bytes: int = 1024 * 1024
+    """Payloads over this are cut in the span (never in the call)."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Routes, providers, keys and limits. `digest` is over the content without `digest` and `written_ns`.
+
+    A provider row with `local` set is called with the internal key of the installation
+    (`HOME/run/internal.key`), never with a key from the environment.
+    """
+
+    digest: str
+    written_ns: int
+    providers: tuple[Provider, ...] = ()
+    routes: tuple[Route, ...] = ()
+    keys: tuple[KeyRow, ...] = ()
+    limits: Limits = Limits()

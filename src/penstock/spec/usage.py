@@ -1,0 +1,47 @@
+"""Token usage in disjoint classes, and money as exact decimals."""
+
+from decimal import Decimal
+
+import msgspec
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Tokens of one call, each token in exactly one class, so that price × tokens can be summed.
+
+    `None` means the provider did not say; it is never counted as zero. Providers disagree on overlap
+    (OpenAI's `prompt_tokens` includes cached ones, Anthropic's `input_tokens` excludes them); dialects
+    decode into these classes.
+    """
+
+    input_uncached: int | None = None
+    input_cache_read: int | None = None
+    input_cache_write: int | None = None
+    input_audio: int | None = None
+    output_text: int | None = None
+    output_reasoning: int | None = None
+    output_audio: int | None = None
+    estimated: bool = False
+    """True when the provider sent no usage and the counts are our own."""
+
+    @property
+    def input_tokens(self) -> int | None:
+        """Sum of the known input classes, or None if none is known."""
+        return _sum(self.input_uncached, self.input_cache_read, self.input_cache_write, self.input_audio)
+
+    @property
+    def output_tokens(self) -> int | None:
+        """Sum of the known output classes, or None if none is known."""
+        return _sum(self.output_text, self.output_reasoning, self.output_audio)
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """Exact price of one call in US dollars; `None` when no price is known, 0 when the model is free."""
+
+    usd: Decimal | None
+    source: str
+    """Where the price came from: `genai-prices <version>`, `local`, `settings`, or why it is unknown."""
+
+
+def _sum(*counts: int | None) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
