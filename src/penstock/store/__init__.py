@@ -1,0 +1,1 @@
+"""Durable state behind ports: control tables, spans, blobs, counters. Knows no use case."""

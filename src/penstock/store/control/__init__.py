@@ -1,0 +1,1 @@
+"""Control tables: SQLAlchemy metadata, engine and migrations for SQLite and PostgreSQL."""

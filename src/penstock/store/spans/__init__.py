@@ -1,0 +1,1 @@
+"""Spans and their payloads: the port, its types, and the DuckDB adapter."""

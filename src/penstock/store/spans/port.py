@@ -1,0 +1,35 @@
+"""The span store's port: what collectors write to and readers ask."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from penstock.spec.spans import Span
+from penstock.store.spans.types import Overview, Payload, TracePage, TraceQuery
+
+
+class SpanStore(Protocol):
+    """Durable, searchable spans. Every method may be called from any thread."""
+
+    def append(self, spans: Sequence[Span]) -> int:
+        """Store spans and return how many were new; all of them are durable and searchable on return.
+
+        A span is known by (trace_id, span_id). The same record again changes nothing; a more complete
+        record of the same span (its end, its status, its payload became known) replaces the old one.
+        """
+        ...
+
+    def list_traces(self, query: TraceQuery) -> TracePage:
+        """Return traces, newest first. Following `next_cursor` never repeats or skips a trace."""
+        ...
+
+    def get_trace(self, trace_id: str) -> list[Span]:
+        """Return the trace's spans by start time, without payloads; empty when unknown."""
+        ...
+
+    def get_payload(self, trace_id: str, span_id: str) -> Payload:
+        """Return what went in and out of one span; raise `NotFound` when the span is unknown."""
+        ...
+
+    def overview(self, since_ns: int, until_ns: int) -> Overview:
+        """Return counts, money and latency of the traces that started in `[since_ns, until_ns)`."""
+        ...

@@ -1,0 +1,1 @@
+"""Reading traces: the collector, lists and pages, the waterfall layout."""
