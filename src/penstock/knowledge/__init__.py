@@ -1,0 +1,1 @@
+"""Knowledge bases: sources → documents → passages → embeddings → versioned index → cited answers."""
