@@ -1,0 +1,57 @@
+"""A span as one record of the spool: JSON, because payloads are JSON already and pass through unparsed.
+
+`Span.input` and `Span.output` may be `msgspec.Raw` holding valid JSON: it is copied, not decoded. What
+cannot be written as JSON (a foreign object in an attribute, half of a surrogate pair) is replaced by text
+rather than losing the span.
+"""
+
+from typing import Any
+
+import msgspec
+
+from penstock.spec.spans import Span
+
+_encoder = msgspec.json.Encoder(enc_hook=str)
+_decoder = msgspec.json.Decoder(Span)
+
+
+def encode_span(span: Span) -> bytes:
+    """Return the record of `span`."""
+    try:
+        return _encoder.encode(span)
+    except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError):
+        return _encoder.encode(_clean_span(span))
+
+
+def encode_slim(span: Span) -> bytes:
+    """Return the record of `span` without its payloads, marked as such."""
+    return encode_span(msgspec.structs.replace(span, input=None, output=None, payload_dropped=True))
+
+
+def decode_span(record: bytes) -> Span:
+    """Return the span of a record; raise `msgspec.DecodeError` (also for wrong types) if it holds none."""
+    return _decoder.decode(record)
+
+
+def _clean_span(span: Span) -> Span:
+    names = [name for name in Span.__struct_fields__ if name not in {"usage", "cost_usd"}]
+    return msgspec.structs.replace(span, **{name: _clean(getattr(span, name), 0) for name in names})
+
+
+def _clean(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if value is None or isinstance(value, bool | float | msgspec.Raw):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else str(value)
+    if depth > 60:
+        return "…"
+    if isinstance(value, dict):
+        return {str(_clean(str(key), depth)): _clean(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(item, depth + 1) for item in value]
+    if isinstance(value, msgspec.Struct):
+        fields = {name: _clean(getattr(value, name), depth + 1) for name in value.__struct_fields__}
+        return msgspec.structs.replace(value, **fields)
+    return _clean(str(value), depth)

@@ -1,0 +1,34 @@
+"""The one call with which gateways and apps leave a span behind."""
+
+import logging
+from functools import partial
+
+from penstock.spec.spans import Span
+from penstock.telemetry.encode import encode_slim, encode_span
+from penstock.telemetry.spool import SpoolWriter
+
+_log = logging.getLogger("penstock.recorder")
+
+
+class SpanRecorder:
+    """Writes spans to a spool. Never raises and never waits for the disk: a call outlives its record."""
+
+    def __init__(self, spool: SpoolWriter) -> None:
+        self._spool = spool
+        self.failed_records = 0
+        """Spans that could not even be encoded."""
+
+    def record(self, span: Span) -> None:
+        """Hand `span` to the spool; it is searchable once the collector has passed."""
+        try:
+            record = encode_span(span)
+        except Exception:  # the edge between a call and its record: the call must go on
+            self.failed_records += 1
+            _log.exception("span lost", extra={"span_name": span.name, "trace_id": span.trace_id})
+            return
+        has_payload = span.input is not None or span.output is not None
+        self._spool.append(record, partial(encode_slim, span) if has_payload else None)
+
+    def close(self) -> None:
+        """Flush what waits and close the spool."""
+        self._spool.close()
