@@ -1,0 +1,394 @@
+"""The ASGI front of the engine process: authenticates, routes, streams. Knows OpenAI's words and nothing of HTTP
+beyond ASGI. Only the installation's own key is accepted; `/health` says nothing that needs one.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.base.errors import (
+    BugError,
+    InvalidInput,
+    NotFound,
+    PenstockError,
+    TooLarge,
+    Unauthenticated,
+    suggest,
+)
+from penstock.base.ids import new_id
+from penstock.providers.engines import lexical
+from penstock.providers.engines.errors import EngineFailed, UnknownModel
+from penstock.providers.engines.lanes import Lane, TextPump
+from penstock.providers.engines.llama import LlamaEngine, check_fit
+from penstock.providers.engines.replies import ReplyWriter, embedding_body, encode_json, error_fields
+from penstock.providers.engines.requests import (
+    EmbeddingRequest,
+    GenerationRequest,
+    read_chat,
+    read_completion,
+    read_embedding,
+)
+from penstock.providers.engines.types import GenerationEnd, HostedModel
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_log = logging.getLogger(__name__)
+_EMBED_BATCH = 32  # texts per call into the engine, so that a long request lets others in between
+
+
+class _Cell:
+    """A hosted model, its engine (None if it did not load) and its lane."""
+
+    def __init__(
+        self, hosted: HostedModel, engine: LlamaEngine | None, lane: Lane, failure: str | None
+    ) -> None:
+        self.hosted = hosted
+        self.lane = lane
+        self.failure = failure
+        self._engine = engine
+
+    @property
+    def engine(self) -> LlamaEngine:
+        """The loaded engine; raises `EngineFailed` if it did not load."""
+        if self._engine is None:
+            raise EngineFailed(f"The model {self.hosted.served.name} did not load: {self.failure}")
+        return self._engine
+
+
+class EngineApp:
+    """ASGI application over all embedded models of an installation and the lexical embedder."""
+
+    def __init__(
+        self,
+        models: Iterable[HostedModel],
+        *,
+        internal_key: str,
+        n_threads: int = 1,
+        n_slots: int = 4,
+        max_waiting: int = 64,
+        max_body_bytes: int = 25 * 1024 * 1024,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Load every model. One that cannot be loaded is logged and answers with its failure; the rest serve."""
+        self._key = internal_key.encode()
+        self._max_body_bytes = max_body_bytes
+        self._clock = clock
+        self._cells: dict[str, _Cell] = {}
+        for hosted in models:
+            name = hosted.served.name
+            lane = Lane(name, n_slots=n_slots, max_waiting=max_waiting)
+            engine, failure = None, None
+            try:
+                engine = LlamaEngine(
+                    hosted.served.gguf,
+                    kind=hosted.served.kind,
+                    context_length=hosted.served.context_length,
+                    n_slots=n_slots,
+                    n_threads=n_threads,
+                )
+            except PenstockError as error:
+                failure = error.message
+                _log.error("model did not load", extra={"model": name, "reason": failure})
+            self._cells[name] = _Cell(hosted, engine, lane, failure)
+        self._lexical = Lane(lexical.NAME, n_slots=1, max_waiting=max_waiting)
+
+    def close(self) -> None:
+        """Wait for running calls and end the threads."""
+        for cell in self._cells.values():
+            cell.lane.close()
+        self._lexical.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        if scope["type"] != "http":
+            raise BugError(f"The engine serves HTTP only, not {scope['type']}.")
+        started = _Started(send)
+        try:
+            await self._route(scope, receive, started)
+        except PenstockError as error:
+            await _send_error(started, error)
+        except Exception as error:  # the edge of the process: the caller gets a body, the log gets the trace
+            _log.exception("the engine front broke")
+            await _send_error(started, BugError(f"The engine front broke: {type(error).__name__}."))
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                self.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _route(self, scope: Scope, receive: Receive, send: "_Started") -> None:
+        method, path = scope["method"], scope["path"]
+        if path == "/health" and method == "GET":
+            failed = [name for name, cell in self._cells.items() if cell.failure]
+            body = {"status": "degraded" if failed else "ok", "failed": failed}
+            await _send_body(send, encode_json(body))
+            return
+        self._authenticate(scope)
+        if path == "/v1/models" and method == "GET":
+            await _send_body(send, encode_json({"object": "list", "data": self._list_models()}))
+        elif path == "/v1/chat/completions" and method == "POST":
+            await self._generate(read_chat(await self._read_body(receive)), receive, send)
+        elif path == "/v1/completions" and method == "POST":
+            await self._generate(read_completion(await self._read_body(receive)), receive, send)
+        elif path == "/v1/embeddings" and method == "POST":
+            await self._embed(read_embedding(await self._read_body(receive)), receive, send)
+        else:
+            raise NotFound(f"The engine has no {method} {path}.")
+
+    def _authenticate(self, scope: Scope) -> None:
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        kind, _, key = given.partition(b" ")
+        if kind.lower() != b"bearer" or not hmac.compare_digest(key.strip(), self._key):
+            raise Unauthenticated("The engine accepts the internal key of its installation only.")
+
+    async def _read_body(self, receive: Receive) -> bytes:
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise InvalidInput("The client left before its body was whole.")
+            body += message.get("body", b"")
+            if len(body) > self._max_body_bytes:
+                raise TooLarge(f"The body is over {self._max_body_bytes} bytes.")
+            if not message.get("more_body"):
+                return bytes(body)
+
+    def _list_models(self) -> list[dict[str, Any]]:
+        rows = [
+            {
+                "id": cell.hosted.served.name,
+                "object": "model",
+                "created": 0,
+                "owned_by": "penstock",
+                "kind": cell.hosted.served.kind,
+                "version": cell.hosted.served.version,
+                "context_length": cell.hosted.served.context_length,
+                "dims": cell.hosted.served.dims,
+                "description": cell.hosted.served.description,
+            }
+            for cell in self._cells.values()
+        ]
+        rows.append(
+            {
+                "id": lexical.NAME,
+                "object": "model",
+                "created": 0,
+                "owned_by": "penstock",
+                "kind": "embedding",
+                "version": lexical.VERSION,
+                "context_length": None,
+                "dims": lexical.DIMS,
+                "description": lexical.DESCRIPTION,
+            }
+        )
+        return rows
+
+    def _find(self, name: str, kind: str) -> _Cell:
+        cell = self._cells.get(name)
+        if cell is None and name != lexical.NAME:
+            known = [*self._cells, lexical.NAME]
+            raise UnknownModel(
+                f"No model {name!r} is hosted here; known: {', '.join(known)}.",
+                hint=suggest(name, known),
+                param="model",
+            )
+        if cell is None or cell.hosted.served.kind != kind:
+            does = "chat" if cell is not None and cell.hosted.served.kind == "chat" else "embeddings"
+            raise InvalidInput(f"The model {name!r} does {does} only.", param="model")
+        return cell
+
+    async def _generate(self, request: GenerationRequest, receive: Receive, send: "_Started") -> None:
+        cell = self._find(request.model, "chat")
+        engine, served, renderer = cell.engine, cell.hosted.served, cell.hosted.renderer
+        sampling = request.complete_sampling(served.sampling)
+        pump = TextPump(asyncio.get_running_loop())
+
+        def work() -> GenerationEnd:
+            # rendering happens here too: tokenising a long prompt must not hold up the other streams
+            if request.messages is not None:
+                ids = renderer.render_chat(request.messages)
+            elif isinstance(request.prompt, str):
+                ids = renderer.encode_texts([request.prompt])[0]
+            else:
+                ids = list(request.prompt or ())
+            check_fit(len(ids), engine.context_length)
+            if pump.is_cancelled:
+                return GenerationEnd(
+                    finish_reason="cancelled", prompt_tokens=len(ids), completion_tokens=0, cached_tokens=0
+                )
+            return engine.generate(ids, sampling, pump.put)
+
+        shape = "chat" if request.messages is not None else "text"
+        writer = ReplyWriter(
+            shape="chat" if shape == "chat" else "text",
+            reply_id=new_id("chatcmpl" if shape == "chat" else "cmpl"),
+            created_s=int(self._clock()),
+            model=served.name,
+            fingerprint=f"fp_{renderer.digest.removeprefix('sha256:')[:12]}",
+            include_usage=request.include_usage,
+        )
+        job = cell.lane.submit(work)
+        async with _cancel_on_disconnect(receive, pump):
+            if request.stream:
+                await _stream_reply(pump, job, writer, send)
+            else:
+                pieces = [piece async for batch in pump.drain(job) for piece in batch]
+                await _send_body(send, writer.whole("".join(pieces), job.result()))
+
+    async def _embed(self, request: EmbeddingRequest, receive: Receive, send: "_Started") -> None:
+        if request.model == lexical.NAME:
+            await self._embed_lexically(request, send)
+            return
+        cell = self._find(request.model, "embedding")
+        engine, served = cell.engine, cell.hosted.served
+        _check_dimensions(request, served.dims)
+        pump = TextPump(asyncio.get_running_loop())
+
+        def work() -> tuple[NDArray[np.float32], int, list[int]]:
+            texts = request.texts
+            ids = (
+                list(map(list, request.ids or ()))
+                if texts is None
+                else cell.hosted.renderer.encode_texts(texts)
+            )
+            ids, truncated = _truncate(ids, engine.context_length) if request.truncate else (ids, [])
+            rows = []
+            for start in range(0, len(ids), _EMBED_BATCH):
+                if pump.is_cancelled:
+                    break
+                rows.append(engine.embed(ids[start : start + _EMBED_BATCH]))
+            return (
+                np.concatenate(rows) if rows else np.zeros((0, 0), np.float32),
+                sum(map(len, ids)),
+                truncated,
+            )
+
+        job = cell.lane.submit(work)
+        async with _cancel_on_disconnect(receive, pump):
+            rows, n_tokens, truncated = await job
+        if pump.is_cancelled:
+            return
+        body = embedding_body(
+            rows,
+            model=served.name,
+            n_tokens=n_tokens,
+            as_base64=request.as_base64,
+            truncated=truncated,
+            note=None,
+        )
+        await _send_body(send, body)
+
+    async def _embed_lexically(self, request: EmbeddingRequest, send: "_Started") -> None:
+        if request.texts is None:
+            raise InvalidInput("The lexical embedder reads text, not token ids.", param="input")
+        _check_dimensions(request, lexical.DIMS)
+        texts = request.texts
+        rows = await self._lexical.submit(lambda: lexical.embed_texts(texts))
+        body = embedding_body(
+            rows,
+            model=lexical.NAME,
+            n_tokens=sum(len(lexical.tokenize_words(text)) for text in texts),
+            as_base64=request.as_base64,
+            truncated=(),
+            note=lexical.DESCRIPTION,
+        )
+        await _send_body(send, body)
+
+
+class _Started:
+    """A `send` that remembers whether the response has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.has_begun = False
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        self.has_begun = True
+        await self._send(message)
+
+
+async def _stream_reply(
+    pump: TextPump, job: "asyncio.Future[GenerationEnd]", writer: ReplyWriter, send: _Started
+) -> None:
+    async for batch in pump.drain(job):
+        events = b"".join(writer.piece(piece) for piece in batch)
+        if not send.has_begun:
+            await _begin_stream(send)
+            events = writer.start() + events
+        await send({"type": "http.response.body", "body": events, "more_body": True})
+    try:
+        tail = writer.finish(job.result())
+    except PenstockError as error:
+        if not send.has_begun:
+            raise
+        tail = writer.failure(error)
+    if not send.has_begun:  # the very first token ended the reply
+        await _begin_stream(send)
+        tail = writer.start() + tail
+    await send({"type": "http.response.body", "body": tail})
+
+
+async def _begin_stream(send: _Started) -> None:
+    headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+@contextlib.asynccontextmanager
+async def _cancel_on_disconnect(receive: Receive, pump: TextPump) -> Any:
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        pump.is_cancelled = True
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watcher
+
+
+def _check_dimensions(request: EmbeddingRequest, dims: int | None) -> None:
+    if request.dimensions not in (None, dims):
+        raise InvalidInput(
+            f"The model {request.model!r} gives {dims} dimensions and no others.", param="dimensions"
+        )
+
+
+def _truncate(ids: Sequence[list[int]], limit: int) -> tuple[list[list[int]], list[int]]:
+    """Cut each list to `limit`, keeping its last (end) token; return the lists and the numbers of those cut."""
+    cut = [number for number, item in enumerate(ids) if len(item) > limit]
+    return [item if len(item) <= limit else [*item[: limit - 1], item[-1]] for item in ids], cut
+
+
+async def _send_body(
+    send: _Started, body: bytes, *, status: int = 200, extra: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *extra]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _send_error(send: _Started, error: PenstockError) -> None:
+    if send.has_begun:
+        return
+    extra = [(b"retry-after", b"1")] if error.status == 503 else []
+    await _send_body(send, encode_json(error_fields(error)), status=error.status, extra=extra)

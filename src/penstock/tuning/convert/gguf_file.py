@@ -1,0 +1,165 @@
+"""Writes the GGUF file: metadata, vocabulary and tensors at the precision asked for.
+
+Norms, biases and positions stay float32: they are few, and the engine multiplies by them in float32. A file
+appears under its name only when it is complete.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import gguf
+import numpy as np
+
+from penstock.base.digest import digest_file
+from penstock.base.errors import InvalidInput
+from penstock.tuning.convert.architectures import (
+    BertShape,
+    LlamaShape,
+    Shape,
+    plan_tensors,
+    read_json,
+    read_shape,
+)
+from penstock.tuning.convert.safetensors import Weights
+from penstock.tuning.convert.vocabulary import Vocabulary, read_vocabulary
+
+Precision = Literal["f32", "f16", "q8_0"]
+_TYPES = {
+    "f32": (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
+    "f16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
+    "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """What was converted into what, by digest."""
+
+    path: Path
+    digest: str
+    size_bytes: int
+    architecture: str
+    precision: Precision
+    n_parameters: int
+    context_length: int
+    embedding_size: int
+    sources: dict[str, str]
+    """Digest of each file that was read, by name."""
+
+
+def convert_folder(
+    folder: Path, out: Path, *, precision: Precision = "f16", name: str | None = None
+) -> Conversion:
+    """Convert a Hugging Face folder to the GGUF file `out` and return what was done.
+
+    Raises `UnsupportedModel` for another architecture, tokenizer or setting, `UnreadableModel` for a damaged
+    folder. Nothing is left behind on failure. The outcome is not yet proven: see `tuning.parity`.
+    """
+    if precision not in get_args(Precision):
+        raise InvalidInput(f"Unknown precision {precision!r}.", hint="Known: f32, f16, q8_0.")
+    shape = read_shape(folder)
+    vocabulary = read_vocabulary(folder / "tokenizer.json", size=shape.vocab_size)
+    weights = Weights(folder)
+    try:
+        plans = plan_tensors(shape, tuple(weights))
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
+            draft = Path(scratch) / "draft.gguf"
+            writer = gguf.GGUFWriter(draft, shape.architecture)
+            _write_metadata(writer, shape, name or folder.name, precision)
+            _write_vocabulary(writer, vocabulary, shape, folder)
+            n_parameters = 0
+            for plan in plans:
+                tensor = weights[plan.source]
+                n_parameters += tensor.size
+                _add_tensor(writer, plan.target, plan.change(tensor) if plan.change else tensor, precision)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+            writer.close()
+            draft.replace(out)
+    finally:
+        weights.close()
+    read = [folder / "config.json", folder / "tokenizer.json", *weights.files]
+    return Conversion(
+        path=out,
+        digest=digest_file(out),
+        size_bytes=out.stat().st_size,
+        architecture=shape.architecture,
+        precision=precision,
+        n_parameters=n_parameters,
+        context_length=shape.context_length,
+        embedding_size=shape.hidden_size,
+        sources={path.name: digest_file(path) for path in read},
+    )
+
+
+def _add_tensor(writer: Any, name: str, tensor: np.ndarray[Any, Any], precision: Precision) -> None:
+    kind = _TYPES[precision][0]
+    if tensor.ndim < 2 or name in ("position_embd.weight", "token_types.weight"):
+        kind = gguf.GGMLQuantizationType.F32
+    if kind == gguf.GGMLQuantizationType.Q8_0 and tensor.shape[-1] % 32:
+        kind = gguf.GGMLQuantizationType.F16  # rows must fill blocks of 32
+    data = gguf.quants.quantize(np.ascontiguousarray(tensor, dtype=np.float32), kind)
+    writer.add_tensor(name, data, raw_dtype=kind)
+
+
+def _write_metadata(writer: Any, shape: Shape, name: str, precision: Precision) -> None:
+    writer.add_name(name)
+    writer.add_file_type(_TYPES[precision][1])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_vocab_size(shape.vocab_size)
+    writer.add_context_length(shape.context_length)
+    writer.add_embedding_length(shape.hidden_size)
+    writer.add_block_count(shape.n_layers)
+    writer.add_feed_forward_length(shape.ffn_size)
+    writer.add_head_count(shape.n_heads)
+    if isinstance(shape, LlamaShape):
+        writer.add_head_count_kv(shape.n_kv_heads)
+        writer.add_key_length(shape.head_dim)
+        writer.add_value_length(shape.head_dim)
+        writer.add_rope_dimension_count(shape.head_dim)
+        writer.add_rope_freq_base(shape.rope_theta)
+        writer.add_layer_norm_rms_eps(shape.rms_eps)
+    else:
+        writer.add_layer_norm_eps(shape.norm_eps)
+        writer.add_causal_attention(False)
+        writer.add_pooling_type(gguf.PoolingType.MEAN if shape.pooling == "mean" else gguf.PoolingType.CLS)
+
+
+def _write_vocabulary(writer: Any, vocabulary: Vocabulary, shape: Shape, folder: Path) -> None:
+    writer.add_tokenizer_model(vocabulary.model)
+    writer.add_tokenizer_pre(vocabulary.pre)
+    writer.add_token_list(list(vocabulary.tokens))
+    writer.add_token_types(list(vocabulary.types))
+    if vocabulary.merges:
+        writer.add_token_merges(list(vocabulary.merges))
+    if isinstance(shape, BertShape):
+        writer.add_token_type_count(shape.n_token_types)
+        ids = {token: number for number, token in enumerate(vocabulary.tokens)}
+        for token, add in (
+            ("[CLS]", writer.add_bos_token_id),
+            ("[SEP]", writer.add_sep_token_id),
+            ("[PAD]", writer.add_pad_token_id),
+            ("[MASK]", writer.add_mask_token_id),
+        ):
+            if token in ids:
+                add(ids[token])
+        if vocabulary.unk_id is not None:
+            writer.add_unk_token_id(vocabulary.unk_id)
+        return
+    if shape.bos_id is not None:
+        writer.add_bos_token_id(shape.bos_id)
+    if shape.eos_ids:
+        writer.add_eos_token_id(shape.eos_ids[0])
+    if len(shape.eos_ids) > 1:
+        writer.add_eot_token_id(shape.eos_ids[1])
+    writer.add_add_bos_token(False)  # ids come from the renderer, whole
+    tokenizer_config = folder / "tokenizer_config.json"
+    template = folder / "chat_template.jinja"
+    text = template.read_text() if template.is_file() else None
+    if text is None and tokenizer_config.is_file():
+        text = read_json(tokenizer_config).get("chat_template")
+    if isinstance(text, str):
+        writer.add_chat_template(text)

@@ -1,0 +1,157 @@
+"""Reads safetensors files: a JSON header with dtypes, shapes and offsets, then raw little-endian data.
+
+Format: https://github.com/huggingface/safetensors#format. Files are memory-mapped, tensors are views until
+they are cast. Never reads pickles. The header is checked whole before a tensor is handed out.
+"""
+
+import json
+import math
+import mmap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.tuning.errors import UnreadableModel
+
+_MAX_HEADER_BYTES = 100 * 1024 * 1024  # the limit of the reference implementation
+_DTYPES: Mapping[str, tuple[str, int]] = {
+    "F64": ("<f8", 8),
+    "F32": ("<f4", 4),
+    "F16": ("<f2", 2),
+    "BF16": ("<u2", 2),  # widened to float32 on reading
+    "I64": ("<i8", 8),
+    "I32": ("<i4", 4),
+    "U8": ("u1", 1),
+    "BOOL": ("u1", 1),
+}
+
+
+class SafetensorsFile:
+    """One open file; `read(name)` returns a float32 (or integer) array. Use as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise UnreadableModel(f"Cannot read {path.name}: {error}.") from error
+        try:
+            self._entries, self._start = _read_header(path.name, self._map)
+        except BaseException:
+            self._map.close()
+            raise
+
+    def __enter__(self) -> "SafetensorsFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._map.close()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the tensors in the file."""
+        return tuple(self._entries)
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return a copy of the tensor: floats of any width as float32, integers as they are."""
+        entry = self._entries[name]
+        dtype, width = _DTYPES[entry["dtype"]]
+        begin, end = entry["data_offsets"]
+        flat = np.frombuffer(self._map, dtype=dtype, count=(end - begin) // width, offset=self._start + begin)
+        if entry["dtype"] == "BF16":
+            flat = (flat.astype(np.uint32) << 16).view(np.float32)
+        elif entry["dtype"].startswith("F"):
+            flat = flat.astype(np.float32)
+        else:
+            flat = flat.copy()
+        return flat.reshape(entry["shape"])
+
+
+def _read_header(name: str, data: mmap.mmap) -> tuple[dict[str, dict[str, Any]], int]:
+    size = int.from_bytes(data[:8], "little") if len(data) >= 8 else -1
+    if not 2 <= size <= min(_MAX_HEADER_BYTES, len(data) - 8):
+        raise UnreadableModel(f"{name} is not a safetensors file: its header length is {size}.")
+    try:
+        header = json.loads(data[8 : 8 + size])
+    except ValueError as error:
+        raise UnreadableModel(f"{name} is not a safetensors file: its header is not JSON.") from error
+    if not isinstance(header, dict):
+        raise UnreadableModel(f"{name} is not a safetensors file: its header is not an object.")
+    header.pop("__metadata__", None)
+    for tensor, entry in header.items():
+        _check_entry(name, tensor, entry, len(data) - 8 - size)
+    return header, 8 + size
+
+
+def _check_entry(name: str, tensor: str, entry: Any, size_bytes: int) -> None:
+    try:
+        width = _DTYPES[entry["dtype"]][1]
+        begin, end = entry["data_offsets"]
+        fits = 0 <= begin <= end <= size_bytes and end - begin == math.prod(entry["shape"]) * width
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableModel(
+            f"{name}: tensor {tensor!r} has an entry that cannot be read: {error}."
+        ) from error
+    if not fits:
+        raise UnreadableModel(f"{name}: tensor {tensor!r} lies outside the file or has the wrong size.")
+
+
+class Weights(Mapping[str, NDArray[Any]]):
+    """All tensors of a model folder by name, from one file or several shards, read when asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        single = folder / "model.safetensors"
+        index = folder / "model.safetensors.index.json"
+        if single.is_file():
+            files = [single]
+        elif index.is_file():
+            listed = json.loads(index.read_text())["weight_map"].values()
+            files = [folder / Path(name).name for name in sorted(set(listed))]
+        else:
+            raise UnreadableModel(
+                f"{folder} holds no model.safetensors.",
+                hint="Only safetensors weights are read; convert pickled checkpoints (.bin, .pt) first.",
+            )
+        self.files = tuple(files)
+        self._open = [SafetensorsFile(path) for path in files]
+        self._where = {name: file for file in self._open for name in file.names}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._where[name].read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def close(self) -> None:
+        """Close the files; arrays already read stay valid."""
+        for file in self._open:
+            file.__exit__(None, None, None)
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write float32 tensors as one file (random test models and small exports)."""
+    header: dict[str, Any] = {}
+    position = 0
+    for name, tensor in tensors.items():
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(tensor.shape),
+            "data_offsets": [position, position + tensor.nbytes],
+        }
+        position += tensor.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            file.write(np.ascontiguousarray(tensor, dtype="<f4").tobytes())

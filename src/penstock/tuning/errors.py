@@ -1,0 +1,40 @@
+"""What can be wrong with a model that somebody wants to have here (codes PS-x3xx)."""
+
+from penstock.base.errors import CallerError, NotFound, PolicyError
+
+
+class UnreadableModel(CallerError):
+    """A model file is missing, damaged or not what it says it is."""
+
+    code = "PS-1301"
+
+
+class UnsupportedModel(CallerError):
+    """The model is fine, but this converter or renderer does not know its architecture or tokenizer."""
+
+    code = "PS-1302"
+
+
+class UnknownModelSource(NotFound):
+    """The source of a pull cannot be found."""
+
+    code = "PS-1303"
+
+
+class DigestMismatch(CallerError):
+    """The bytes are not the ones that were named."""
+
+    code = "PS-1304"
+
+
+class TemplateRefused(CallerError):
+    """The chat template refused these messages; its own words are in the message."""
+
+    code = "PS-1305"
+
+
+class ParityFailed(PolicyError):
+    """The converted model does not answer as its source does, so it is not registered."""
+
+    code = "PS-2301"
+    status = 422
