@@ -12,7 +12,16 @@ import msgspec
 from penstock.spec.spans import Span
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
-_decoder = msgspec.json.Decoder(Span)
+
+
+class SpanRecord(Span, frozen=True, kw_only=True, omit_defaults=True):
+    """A span read back from the spool: its payloads are still JSON text (or None)."""
+
+    input: msgspec.Raw = None  # type: ignore[assignment]  # msgspec allows no union with Raw
+    output: msgspec.Raw = None  # type: ignore[assignment]
+
+
+_decoder = msgspec.json.Decoder(SpanRecord)
 
 
 def encode_span(span: Span) -> bytes:
@@ -28,8 +37,11 @@ def encode_slim(span: Span) -> bytes:
     return encode_span(msgspec.structs.replace(span, input=None, output=None, payload_dropped=True))
 
 
-def decode_span(record: bytes) -> Span:
-    """Return the span of a record; raise `msgspec.DecodeError` (also for wrong types) if it holds none."""
+def decode_span(record: bytes) -> SpanRecord:
+    """Return the span of a record; raise `msgspec.DecodeError` (also for wrong types) if it holds none.
+
+    Its payloads are `msgspec.Raw`, so that moving a span on costs no parsing; `msgspec.json.decode` opens them.
+    """
     return _decoder.decode(record)
 
 

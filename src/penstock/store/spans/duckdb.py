@@ -1,0 +1,302 @@
+"""The span store in one DuckDB file: wide append-only spans, payloads apart, one maintained row per trace.
+
+One process owns the file; its threads share one connection through cursors, and writes go one at a time.
+An append is one transaction: it is durable when it returns. Before spans are inserted their traces are
+looked up in `traces` (a few bytes a trace), so only spans of known traces are compared with what is stored:
+idempotence needs no index.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+
+from penstock.base.errors import InvalidInput
+from penstock.spec.spans import Span
+from penstock.store.spans import queries
+from penstock.store.spans.errors import SpanStoreInUse, SpanStoreUnreadable, UnknownSpan
+from penstock.store.spans.rows import (
+    PAYLOAD_COLUMNS,
+    SPAN_COLUMNS,
+    PreparedSpan,
+    column_array,
+    find_fault,
+    money_text,
+    payload_arrays,
+    prepare_span,
+    select_list,
+    span_arrays,
+)
+from penstock.store.spans.schema import FACT_COLUMNS, SCHEMA_VERSION, TRACE_COLUMNS, create_statements
+from penstock.store.spans.summaries import SpanFacts, TraceSummary, summarise_trace
+from penstock.store.spans.types import Overview, Payload, TracePage, TraceQuery
+
+_CONFIG = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+    "checkpoint_threshold": "64MB",  # a checkpoint stops appends for its length; 16 MB came every second
+}
+_SESSION = (
+    "SET pandas_analyze_sample = 0",  # text columns are text, whatever the first values look like
+    "SET enable_external_access = false",
+    "SET lock_configuration = true",
+)
+
+
+class DuckDBSpanStore:
+    """Spans in the DuckDB file at `path`, made when missing. See `SpanStore` for what the methods promise.
+
+    Raises `SpanStoreInUse` when another process has the file open and `SpanStoreUnreadable` when it is
+    damaged or of another version. With `read_only` nothing is written, not even a new file.
+    """
+
+    def __init__(
+        self, path: Path, *, read_only: bool = False, memory_limit: str = "1GB", threads: int | None = None
+    ) -> None:
+        self._path = path
+        self._write = threading.Lock()
+        config: dict[str, Any] = {**_CONFIG, "memory_limit": memory_limit}
+        if threads is not None:
+            config["threads"] = threads
+        if not read_only:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = _connect(path, read_only=read_only, config=config)
+        try:
+            self._prepare(read_only=read_only)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def append(self, spans: Sequence[Span]) -> int:
+        """Store spans in one transaction; raise `InvalidInput` (nothing stored) if one cannot be stored."""
+        best: dict[tuple[str, str], PreparedSpan] = {}
+        for span in spans:
+            fault = find_fault(span)
+            if fault is not None:
+                raise InvalidInput(
+                    f"Span {span.span_id!r} cannot be stored: {fault}.", trace_id=span.trace_id
+                )
+            prepared = prepare_span(span)
+            other = best.get(prepared.key)
+            if other is None or prepared.completeness > other.completeness:
+                best[prepared.key] = prepared
+        if not best:
+            return 0
+        with self._write, self._cursor() as cursor:
+            _run(cursor, "BEGIN")
+            try:
+                n_new = _Append(cursor, list(best.values())).run()
+                _run(cursor, "COMMIT")
+            except BaseException:
+                _run(cursor, "ROLLBACK")
+                raise
+            return n_new
+
+    def list_traces(self, query: TraceQuery) -> TracePage:
+        """Return one page of traces, newest first; raise `InvalidCursor` for a foreign cursor."""
+        with self._cursor() as cursor:
+            return queries.list_traces(cursor, query)
+
+    def get_trace(self, trace_id: str) -> list[Span]:
+        """Return the trace's spans by start time, without payloads; empty when unknown."""
+        with self._cursor() as cursor:
+            return queries.get_trace(cursor, trace_id)
+
+    def get_payload(self, trace_id: str, span_id: str) -> Payload:
+        """Return what went in and out of one span; raise `UnknownSpan`."""
+        with self._cursor() as cursor:
+            payload = queries.get_payload(cursor, trace_id, span_id)
+        if payload is None:
+            raise UnknownSpan(f"There is no span {span_id} in trace {trace_id}.")
+        return payload
+
+    def overview(self, since_ns: int, until_ns: int) -> Overview:
+        """Return counts, money and latency of the traces that started in `[since_ns, until_ns)`."""
+        with self._cursor() as cursor:
+            return queries.overview(cursor, since_ns, until_ns)
+
+    def close(self) -> None:
+        """Write everything into the main file and let it go."""
+        with self._write:
+            self._connection.close()
+
+    def _prepare(self, *, read_only: bool) -> None:
+        found = self._connection.execute(
+            "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'store_meta'"
+        ).fetchall()[0]
+        if not found[0]:
+            if read_only:
+                raise SpanStoreUnreadable(f"{self._path} holds no spans yet.")
+            for statement in ("BEGIN", *create_statements(), "COMMIT"):
+                _run(self._connection, statement)
+        row = self._connection.execute("SELECT max(schema_version) FROM store_meta").fetchall()[0]
+        if row[0] != SCHEMA_VERSION:
+            raise SpanStoreUnreadable(
+                f"{self._path} has span schema {row[0]}, this program reads {SCHEMA_VERSION}.",
+                hint="Run the version of Penstock that wrote it.",
+            )
+        for statement in _SESSION:
+            _run(self._connection, statement)
+
+    @contextmanager
+    def _cursor(self) -> Iterator[Any]:
+        cursor = self._connection.cursor()
+        try:
+            yield cursor
+        finally:
+            cursor.close()
+
+
+def _run(cursor: Any, statement: str) -> None:
+    """Execute and take the result: DuckDB 2 does no other work on a cursor while a result is unfinished."""
+    cursor.execute(statement).fetchall()
+
+
+def _connect(path: Path, *, read_only: bool, config: dict[str, Any]) -> Any:
+    try:
+        return duckdb.connect(str(path), read_only=read_only, config=config)
+    except duckdb.IOException as error:
+        if "lock" in str(error).lower():
+            raise SpanStoreInUse(
+                f"Another process has {path} open.", hint="Ask it over its REST API, or stop it first."
+            ) from error
+        raise SpanStoreUnreadable(f"{path} cannot be opened: {error}") from error
+    except duckdb.Error as error:
+        raise SpanStoreUnreadable(
+            f"{path} is damaged: {error}", hint="Restore a backup, or move the file away to begin a new one."
+        ) from error
+
+
+class _Append:
+    """One append within its transaction."""
+
+    def __init__(self, cursor: Any, rows: list[PreparedSpan]) -> None:
+        self._cursor = cursor
+        self._rows = rows
+
+    def run(self) -> int:
+        """Insert what is new or more complete, bring the touched traces up to date, count the new."""
+        stored = self._stored_facts()
+        fresh = [row for row in self._rows if row.key not in stored]
+        better = [
+            row for row in self._rows if row.key in stored and row.completeness > stored[row.key].completeness
+        ]
+        if not fresh and not better:
+            return 0
+        if better:
+            self._delete_spans(better)
+        self._insert_spans(fresh + better)
+        self._replace_summaries(stored, fresh + better)
+        return len(fresh)
+
+    def _stored_facts(self) -> "dict[tuple[str, str], _Stored]":
+        self._register_ids("batch", {row.span.trace_id for row in self._rows})
+        ranges = self._cursor.execute(
+            "SELECT min(first_ns), max(last_ns), count(*) FROM traces SEMI JOIN batch USING (trace_id)"
+        ).fetchall()[0]
+        if not ranges[2]:
+            return {}
+        rows = self._cursor.execute(
+            f"SELECT {FACT_COLUMNS}, completeness FROM spans SEMI JOIN batch USING (trace_id)"  # noqa: S608 - names of ours
+            " WHERE start_ns BETWEEN ? AND ?",
+            ranges[:2],
+        ).fetchall()
+        facts = [_Stored(SpanFacts(*row[:-1]), row[-1]) for row in rows]
+        return {(item.facts.trace_id, f"{item.facts.span_id:016x}"): item for item in facts}
+
+    def _register_ids(self, name: str, trace_ids: Iterable[str]) -> None:
+        self._cursor.register("raw_ids", {"trace_id": column_array("UUID", list(trace_ids))})
+        _run(
+            self._cursor,
+            f"CREATE OR REPLACE TEMP TABLE {name} AS"  # noqa: S608 - a name of ours
+            " SELECT trace_id::UUID AS trace_id FROM raw_ids",
+        )
+        self._cursor.unregister("raw_ids")
+
+    def _delete_spans(self, rows: list[PreparedSpan]) -> None:
+        doomed = payload_arrays(rows)
+        self._cursor.register("doomed", {name: doomed[name] for name in ("trace_id", "span_id")})
+        for table in ("spans", "payloads"):
+            _run(
+                self._cursor,
+                f"DELETE FROM {table} USING doomed WHERE {table}.span_id = doomed.span_id"  # noqa: S608 - names of ours
+                f" AND {table}.trace_id = doomed.trace_id::UUID",
+            )
+        self._cursor.unregister("doomed")
+
+    def _insert_spans(self, rows: list[PreparedSpan]) -> None:
+        with_payload = [row for row in rows if row.input is not None or row.output is not None]
+        for table, columns, arrays_of, chosen in (
+            ("spans", SPAN_COLUMNS, span_arrays, rows),
+            ("payloads", PAYLOAD_COLUMNS, payload_arrays, with_payload),
+        ):
+            if chosen:
+                self._cursor.register("incoming", arrays_of(chosen))
+                _run(self._cursor, f"INSERT INTO {table} SELECT {select_list(columns)} FROM incoming")  # noqa: S608 - names of ours
+                self._cursor.unregister("incoming")
+
+    def _replace_summaries(
+        self, stored: "dict[tuple[str, str], _Stored]", written: list[PreparedSpan]
+    ) -> None:
+        facts = {key: item.facts for key, item in stored.items()}
+        facts.update((row.key, _facts_of(row)) for row in written)
+        touched = {row.span.trace_id for row in written}
+        by_trace: dict[str, list[SpanFacts]] = {}
+        for (trace_id, _), item in facts.items():
+            if trace_id in touched:
+                by_trace.setdefault(trace_id, []).append(item)
+        known = {trace_id for trace_id, _ in stored} & touched
+        if known:
+            self._register_ids("outdated", known)
+            _run(self._cursor, "DELETE FROM traces WHERE trace_id IN (FROM outdated)")
+        self._insert_summaries([summarise_trace(spans) for spans in by_trace.values()])
+
+    def _insert_summaries(self, summaries: list[TraceSummary]) -> None:
+        columns = list(zip(*map(msgspec.structs.astuple, summaries), strict=True))
+        arrays = {}
+        for (name, sql_type), values in zip(TRACE_COLUMNS, columns, strict=True):
+            is_money = sql_type.startswith("DECIMAL")
+            arrays[name] = column_array(
+                sql_type, [money_text(value) for value in values] if is_money else values
+            )
+        self._cursor.register("incoming", arrays)
+        casts = ", ".join(f"{name}::{sql_type}" for name, sql_type in TRACE_COLUMNS)
+        _run(self._cursor, f"INSERT INTO traces SELECT {casts} FROM incoming")  # noqa: S608 - names of ours
+        self._cursor.unregister("incoming")
+
+
+class _Stored(msgspec.Struct, frozen=True, gc=False):
+    facts: SpanFacts
+    completeness: int
+
+
+def _facts_of(row: PreparedSpan) -> SpanFacts:
+    span = row.span
+    return SpanFacts(
+        trace_id=span.trace_id,
+        span_id=row.span_id,
+        parent_id=row.parent_id,
+        name=span.name,
+        kind=span.kind,
+        start_ns=span.start_ns,
+        end_ns=span.end_ns,
+        status=span.status,
+        error_code=span.error_code,
+        project=span.project,
+        key_id=span.key_id,
+        user_id=span.user_id,
+        session_id=span.session_id,
+        route=span.route,
+        provider=span.provider,
+        model=span.model,
+        ttft_ms=span.ttft_ms,
+        input_tokens=span.usage.input_tokens if span.usage else None,
+        output_tokens=span.usage.output_tokens if span.usage else None,
+        cost_usd=row.cost_usd,
+        preview=row.preview,
+    )

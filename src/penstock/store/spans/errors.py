@@ -1,0 +1,27 @@
+"""What can go wrong with the span store."""
+
+from penstock.base.errors import CallerError, ConflictError, InvalidInput, NotFound
+
+
+class SpanStoreInUse(ConflictError):
+    """Another process owns the span store's file."""
+
+    code = "PS-3201"
+
+
+class SpanStoreUnreadable(CallerError):
+    """The file is not a span store that this version can open."""
+
+    code = "PS-1201"
+
+
+class UnknownSpan(NotFound):
+    """No such span here (or retention removed it)."""
+
+    code = "PS-1204"
+
+
+class InvalidCursor(InvalidInput):
+    """The cursor is not one that a page of this list gave."""
+
+    code = "PS-1205"

@@ -1,0 +1,229 @@
+"""All reading SQL of the span store. Values are always bound; only names from this file are spliced."""
+
+import base64
+import binascii
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from penstock.spec.spans import Span
+from penstock.store.spans.errors import InvalidCursor
+from penstock.store.spans.rows import READ_COLUMNS, is_hex, plain_decimal, span_of_row
+from penstock.store.spans.types import Bucket, Overview, Payload, RouteRow, TracePage, TraceQuery, TraceRow
+
+MAX_PAGE = 1000
+MAX_BUCKETS = 96
+_S = 1_000_000_000
+_BUCKET_WIDTHS_S = (
+    1,
+    5,
+    15,
+    60,
+    300,
+    900,
+    3600,
+    3 * 3600,
+    6 * 3600,
+    86400,
+    7 * 86400,
+    30 * 86400,
+    365 * 86400,
+)
+
+_ROW_FIELDS = TraceRow.__struct_fields__
+_ROW_COLUMNS = ", ".join(
+    "replace(trace_id::VARCHAR, '-', '')" if name == "trace_id" else name for name in _ROW_FIELDS
+)
+_SAME_AS_ROOT = ("route", "status", "kind", "key_id", "session_id")
+
+
+def list_traces(cursor: Any, query: TraceQuery) -> TracePage:
+    """Return one page, newest first by (start_ns, trace_id)."""
+    limit = max(1, min(query.limit, MAX_PAGE))
+    conditions, values = _conditions(query)
+    rows = cursor.execute(
+        f"SELECT {_ROW_COLUMNS} FROM traces WHERE {' AND '.join(conditions) or 'true'}"  # noqa: S608 - names of ours
+        " ORDER BY start_ns DESC, traces.trace_id DESC LIMIT ?",
+        [*values, limit + 1],
+    ).fetchall()
+    found = [_trace_row(row) for row in rows[:limit]]
+    return TracePage(rows=found, next_cursor=_cursor_after(found[-1]) if len(rows) > limit else None)
+
+
+def get_trace(cursor: Any, trace_id: str) -> list[Span]:
+    """Return the spans of a trace by start time."""
+    reach = _reach(cursor, trace_id)
+    if reach is None:
+        return []
+    rows = cursor.execute(
+        f"SELECT {READ_COLUMNS} FROM spans WHERE spans.trace_id = ?::UUID"  # noqa: S608 - names of ours
+        " AND start_ns BETWEEN ? AND ? ORDER BY start_ns, span_id",
+        [trace_id, *reach],
+    ).fetchall()
+    return [span_of_row(row) for row in rows]
+
+
+def get_payload(cursor: Any, trace_id: str, span_id: str) -> Payload | None:
+    """Return the payload of a span, or None when the span is unknown."""
+    reach = _reach(cursor, trace_id) if is_hex(span_id, 16) else None
+    if reach is None:
+        return None
+    place = [trace_id, int(span_id, 16), *reach]
+    where = "WHERE trace_id = ?::UUID AND span_id = ? AND start_ns BETWEEN ? AND ?"
+    known = cursor.execute(f"SELECT payload_dropped FROM spans {where}", place).fetchall()  # noqa: S608 - names of ours
+    if not known:
+        return None
+    found = cursor.execute(f"SELECT input, output FROM payloads {where}", place).fetchall()  # noqa: S608 - names of ours
+    given, answer = found[0] if found else (None, None)
+    return Payload(
+        input=None if given is None else msgspec.json.decode(given),
+        output=None if answer is None else msgspec.json.decode(answer),
+        dropped=known[0][0],
+    )
+
+
+def overview(cursor: Any, since_ns: int, until_ns: int) -> Overview:
+    """Return the figures of the traces that started in `[since_ns, until_ns)`."""
+    window = [since_ns, until_ns]
+    total = cursor.execute(
+        "SELECT count(*), count_if(status = 'error'), sum(cost_usd), coalesce(sum(n_unpriced), 0)::BIGINT,"
+        " sum(input_tokens)::BIGINT, sum(output_tokens)::BIGINT,"
+        " quantile_cont(duration_ms, [0.5, 0.95, 0.99]), quantile_cont(ttft_ms, 0.5)"
+        " FROM traces WHERE start_ns >= ? AND start_ns < ?",
+        window,
+    ).fetchall()[0]
+    routes = cursor.execute(
+        "SELECT route, count(*), count_if(status = 'error'), sum(cost_usd),"
+        " sum(input_tokens)::BIGINT, sum(output_tokens)::BIGINT, quantile_cont(duration_ms, [0.5, 0.95])"
+        " FROM traces WHERE start_ns >= ? AND start_ns < ? GROUP BY route ORDER BY 2 DESC, 1 NULLS LAST",
+        window,
+    ).fetchall()
+    quantiles = total[6] or [None, None, None]
+    return Overview(
+        since_ns=since_ns,
+        until_ns=until_ns,
+        n_calls=total[0],
+        n_errors=total[1],
+        cost_usd=plain_decimal(total[2]),
+        n_unpriced=total[3],
+        input_tokens=total[4],
+        output_tokens=total[5],
+        p50_ms=quantiles[0],
+        p95_ms=quantiles[1],
+        p99_ms=quantiles[2],
+        p50_ttft_ms=total[7],
+        by_route=[_route_row(row) for row in routes],
+        series=_series(cursor, since_ns, until_ns),
+    )
+
+
+def bucket_width_ns(since_ns: int, until_ns: int) -> int:
+    """Return the smallest round width that cuts the window into at most `MAX_BUCKETS` slices."""
+    for width_s in _BUCKET_WIDTHS_S:
+        if (until_ns - since_ns) <= width_s * _S * MAX_BUCKETS:
+            return width_s * _S
+    return -(-(until_ns - since_ns) // MAX_BUCKETS)
+
+
+def _series(cursor: Any, since_ns: int, until_ns: int) -> list[Bucket]:
+    if until_ns <= since_ns:
+        return []
+    width = bucket_width_ns(since_ns, until_ns)
+    rows = cursor.execute(
+        "SELECT (start_ns // ?) AS slot, count(*), count_if(status = 'error'), sum(cost_usd),"
+        " quantile_cont(duration_ms, 0.95)"
+        " FROM traces WHERE start_ns >= ? AND start_ns < ? GROUP BY slot",
+        [width, since_ns, until_ns],
+    ).fetchall()
+    found: dict[int, tuple[int, int, Decimal | None, float | None]] = {row[0]: row[1:] for row in rows}
+    series = []
+    for slot in range(since_ns // width, (until_ns - 1) // width + 1):
+        n_calls, n_errors, cost, p95 = found.get(slot, (0, 0, None, None))
+        series.append(
+            Bucket(
+                start_ns=slot * width,
+                n_calls=n_calls,
+                n_errors=n_errors,
+                cost_usd=plain_decimal(cost),
+                p95_ms=p95,
+            )
+        )
+    return series
+
+
+def _conditions(query: TraceQuery) -> tuple[list[str], list[Any]]:
+    conditions: list[str] = []
+    values: list[Any] = []
+
+    def add(condition: str, *bound: Any) -> None:
+        conditions.append(condition)
+        values.extend(bound)
+
+    for name in _SAME_AS_ROOT:
+        wanted = getattr(query, name)
+        if wanted is not None:
+            add(f"{name} = ?", wanted)
+    for column, wanted in (("models", query.model), ("providers", query.provider)):
+        if wanted is not None:
+            add(f"contains({column}, ?)", f"\n{wanted}\n")
+    if query.since_ns is not None:
+        add("start_ns >= ?", query.since_ns)
+    if query.until_ns is not None:
+        add("start_ns < ?", query.until_ns)
+    if query.min_duration_ms is not None:
+        add("duration_ms >= ?", query.min_duration_ms)
+    if query.text:
+        add(
+            "trace_id IN (SELECT spans.trace_id FROM spans WHERE contains(search_text, lower(?)))",
+            query.text,
+        )
+    if query.cursor is not None:
+        start_ns, trace_id = _read_cursor(query.cursor)
+        add("(start_ns < ? OR (start_ns = ? AND trace_id < ?::UUID))", start_ns, start_ns, trace_id)
+    return conditions, values
+
+
+def _reach(cursor: Any, trace_id: str) -> tuple[int, int] | None:
+    """Return the range of `start_ns` in which the trace's rows lie, or None when it is unknown."""
+    if not is_hex(trace_id, 32):
+        return None
+    found: list[tuple[int, int]] = cursor.execute(
+        "SELECT first_ns, last_ns FROM traces WHERE trace_id = ?::UUID", [trace_id]
+    ).fetchall()
+    return found[0] if found else None
+
+
+def _trace_row(row: tuple[Any, ...]) -> TraceRow:
+    fields = dict(zip(_ROW_FIELDS, row, strict=True))
+    fields["cost_usd"] = plain_decimal(fields["cost_usd"])
+    return TraceRow(**fields)
+
+
+def _route_row(row: tuple[Any, ...]) -> RouteRow:
+    p50, p95 = row[6] or (None, None)
+    return RouteRow(
+        route=row[0],
+        n_calls=row[1],
+        n_errors=row[2],
+        cost_usd=plain_decimal(row[3]),
+        input_tokens=row[4],
+        output_tokens=row[5],
+        p50_ms=p50,
+        p95_ms=p95,
+    )
+
+
+def _cursor_after(row: TraceRow) -> str:
+    return base64.urlsafe_b64encode(f"{row.start_ns}:{row.trace_id}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(text: str) -> tuple[int, str]:
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        start, _, trace_id = base64.urlsafe_b64decode(padded.encode()).decode().partition(":")
+        if start.isascii() and start.isdigit() and len(start) < 20 and is_hex(trace_id, 32):
+            return int(start), trace_id
+    except (binascii.Error, UnicodeError, ValueError):
+        pass
+    raise InvalidCursor("The cursor is not from this list.", hint="Begin again without one.")

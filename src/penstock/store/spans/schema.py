@@ -1,0 +1,60 @@
+"""Tables of the span store. No index: rows arrive in time order, so DuckDB's zone maps on `start_ns`
+keep a lookup by trace to a few row groups once the trace's time range is known from `traces`."""
+
+from penstock.store.spans.rows import PAYLOAD_COLUMNS, SPAN_COLUMNS, Column
+from penstock.store.spans.summaries import SpanFacts, TraceSummary
+
+SCHEMA_VERSION = 1
+
+_SUMMARY_TYPES = {
+    "trace_id": "UUID",
+    "root_id": "UBIGINT",
+    "duration_ms": "DOUBLE",
+    "ttft_ms": "DOUBLE",
+    "cost_usd": "DECIMAL(38,18)",
+    **dict.fromkeys(
+        (
+            "start_ns",
+            "first_ns",
+            "last_ns",
+            "n_spans",
+            "n_model_calls",
+            "n_unpriced",
+            "input_tokens",
+            "output_tokens",
+        ),
+        "BIGINT",
+    ),
+}
+TRACE_COLUMNS: tuple[tuple[str, str], ...] = tuple(
+    (name, _SUMMARY_TYPES.get(name, "VARCHAR")) for name in TraceSummary.__struct_fields__
+)
+
+_SUM_IN = "input_uncached, input_cache_read, input_cache_write, input_audio"
+_SUM_OUT = "output_text, output_reasoning, output_audio"
+_FACT_SQL = {
+    "trace_id": "replace(trace_id::VARCHAR, '-', '')",
+    "input_tokens": f"list_sum([{_SUM_IN}])::BIGINT",
+    "output_tokens": f"list_sum([{_SUM_OUT}])::BIGINT",
+}
+FACT_COLUMNS = ", ".join(_FACT_SQL.get(name, name) for name in SpanFacts.__struct_fields__)
+"""Selects the fields of `SpanFacts` from the span table."""
+
+
+def create_statements() -> list[str]:
+    """Return the statements that make an empty store of this version."""
+    traces = ", ".join(f"{name} {sql_type}" for name, sql_type in TRACE_COLUMNS)
+    return [
+        "CREATE TABLE store_meta (schema_version INTEGER)",
+        f"INSERT INTO store_meta VALUES ({SCHEMA_VERSION})",  # noqa: S608 - our own number
+        f"CREATE TABLE spans ({_definitions(SPAN_COLUMNS, compressed=('attributes', 'events', 'search_text'))})",
+        f"CREATE TABLE payloads ({_definitions(PAYLOAD_COLUMNS, compressed=('input', 'output'))})",
+        f"CREATE TABLE traces ({traces})",
+    ]
+
+
+def _definitions(columns: tuple[Column, ...], *, compressed: tuple[str, ...]) -> str:
+    return ", ".join(
+        f"{column.name} {column.sql_type}" + (" USING COMPRESSION zstd" if column.name in compressed else "")
+        for column in columns
+    )
