@@ -93,6 +93,7 @@ class LlamaEngine:
             params.n_batch = params.n_ubatch = max(context_length, 2048)  # an encoder sees a text at once
         if exact_cache:
             params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+            params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         try:
             self._server = xllamacpp.Server(params)
         except (
@@ -162,14 +163,19 @@ class LlamaEngine:
         rows = sorted(answer["data"], key=lambda item: int(item["index"]))
         return np.stack([np.frombuffer(base64.b64decode(row["embedding"]), dtype="<f4") for row in rows])
 
-    def next_logprobs(self, ids: Sequence[int], n_top: int) -> dict[int, float]:
-        """Return log-probabilities (before any sampling) of the `n_top` likeliest next tokens after `ids`."""
+    def next_logprobs(self, ids: Sequence[int], n_top: int, *, printable_id: int) -> dict[int, float]:
+        """Return log-probabilities (before any sampling) of the `n_top` likeliest next tokens after `ids`.
+
+        `printable_id` is any token that is a whole character of text: it is what gets sampled, because the
+        engine tells no probabilities beside an end token or half a character. They are told from before the bias.
+        """
         body = {
             "prompt": list(ids),
             "max_tokens": 1,
             "temperature": 0.0,
             "logprobs": n_top,
             "n_probs": n_top,
+            "logit_bias": [[printable_id, 1000.0]],
             "cache_prompt": False,
         }
         answer = self._call(self._server.handle_completions, body)
