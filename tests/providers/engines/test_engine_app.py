@@ -91,16 +91,13 @@ async def post(engine: RunningEngine, path: str, body: Any, **headers: str) -> t
 
 
 async def stream(engine: RunningEngine, path: str, body: dict[str, Any]) -> list[Any]:
-    events = []
     async with (
         ClientSession() as session,
         session.post(engine.url + path, json=body | {"stream": True}, headers=AUTH) as answer,
     ):
         assert answer.status == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
-        async for line in answer.content:
-            if line.startswith(b"data: "):
-                events.append(line[6:].strip())
+        events = [line[6:].strip() async for line in answer.content if line.startswith(b"data: ")]
     assert events[-1] == b"[DONE]"
     return [json.loads(event) for event in events[:-1]]
 

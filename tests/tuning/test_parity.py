@@ -1,0 +1,79 @@
+"""The proof passes for right conversions, at every precision, and fails for each classic mistake."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from penstock.tuning.convert import architectures
+from penstock.tuning.convert.gguf_file import Precision, convert_folder
+from penstock.tuning.errors import ParityFailed
+from penstock.tuning.parity import demand_parity, prove_parity
+from tests.tuning.tiny_models import make_llama
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.mark.parametrize("precision", ["f32", "f16", "q8_0"])
+@pytest.mark.parametrize("kind", ["tied", "untied, biased, ungrouped"])
+def test_a_right_decoder_passes(tmp_path: Path, kind: str, precision: Precision) -> None:
+    folder = (
+        make_llama(tmp_path / "m")
+        if kind == "tied"
+        else make_llama(tmp_path / "m", tied=False, n_kv_heads=4, bias=True)
+    )
+    convert_folder(folder, tmp_path / "m.gguf", precision=precision)
+    report = prove_parity(folder, tmp_path / "m.gguf", precision=precision)
+    demand_parity(report)
+    assert report.n_compared >= 15
+    if precision == "f32":
+        assert report.max_abs_logprob is not None
+        assert report.max_abs_logprob < 1e-3
+
+
+@pytest.mark.parametrize("precision", ["f32", "f16", "q8_0"])
+def test_a_right_encoder_passes(bert_folder: Path, tmp_path: Path, precision: Precision) -> None:
+    convert_folder(bert_folder, tmp_path / "m.gguf", precision=precision)
+    report = prove_parity(bert_folder, tmp_path / "m.gguf", precision=precision)
+    demand_parity(report)
+    assert report.min_cosine is not None
+    assert report.min_cosine >= 0.999
+
+
+def test_the_wrong_order_of_rotary_rows_fails(
+    llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(architectures, "permute_rows", lambda weight, n_heads: weight)
+    convert_folder(llama_folder, tmp_path / "m.gguf", precision="f32")
+    report = prove_parity(llama_folder, tmp_path / "m.gguf", precision="f32")
+    assert not report.passed
+    with pytest.raises(ParityFailed) as caught:
+        demand_parity(report)
+    assert caught.value.fields["kind"] == "parity"
+
+
+def test_another_rotary_base_fails(llama_folder: Path, tmp_path: Path) -> None:
+    convert_folder(llama_folder, tmp_path / "m.gguf", precision="f32")
+    config = json.loads((llama_folder / "config.json").read_text())
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in llama_folder.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    config["rope_parameters"]["rope_theta"] = 500.0
+    (other / "config.json").write_text(json.dumps(config))
+    assert not prove_parity(other, tmp_path / "m.gguf", precision="f32").passed
+
+
+def test_weights_of_another_model_fail(llama_folder: Path, tmp_path: Path) -> None:
+    convert_folder(make_llama(tmp_path / "other", seed=8), tmp_path / "m.gguf", precision="q8_0")
+    assert not prove_parity(llama_folder, tmp_path / "m.gguf", precision="q8_0").passed
+
+
+def test_the_report_is_plain_json_evidence(bert_folder: Path, tmp_path: Path) -> None:
+    convert_folder(bert_folder, tmp_path / "m.gguf", precision="f16")
+    evidence: dict[str, Any] = prove_parity(bert_folder, tmp_path / "m.gguf", precision="f16").as_evidence()
+    assert json.loads(json.dumps(evidence))["passed"] is True
+    assert "mean_kl" not in evidence  # does not apply to an encoder: absent, not zero
+    assert np.isfinite(evidence["max_abs_difference"])
