@@ -1,6 +1,6 @@
 """What can go wrong between a file and a passage."""
 
-from penstock.base.errors import CallerError
+from penstock.base.errors import BugError, CallerError, ConflictError, NotFound, UpstreamError
 
 
 class UnreadableDocument(CallerError):
@@ -20,3 +20,33 @@ class DocumentTooLarge(UnreadableDocument):
 
     code = "PS-1503"
     status = 413
+
+
+class UnknownKnowledge(NotFound):
+    """No knowledge base of that name, or nothing was ingested into it yet."""
+
+    code = "PS-1504"
+
+
+class UnknownDocument(NotFound):
+    """The knowledge base holds no such document."""
+
+    code = "PS-1505"
+
+
+class MassDeletion(ConflictError):
+    """So many documents are gone from the source that it looks like a mistake; nothing was changed."""
+
+    code = "PS-3501"
+
+
+class DamagedIndex(BugError):
+    """Files of an index are missing or broken. They are derived: the service rebuilds them."""
+
+    code = "PS-9501"
+
+
+class UnusableEmbedding(UpstreamError):
+    """The embedder answered with vectors that cannot be used (shape, infinite values)."""
+
+    code = "PS-4501"

@@ -1,6 +1,16 @@
-"""The nouns of knowledge: parsed documents and their sections."""
+"""The nouns of knowledge: documents, sections, passages, hits, reports, and the ports this room needs."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Output = TypeVar("Output")
+TextKind = Literal["query", "document"]
+SearchMode = Literal["hybrid", "lexical", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,3 +37,191 @@ class ParsedDocument:
     def n_chars(self) -> int:
         """Characters of text in all sections."""
         return sum(len(section.text) for section in self.sections)
+
+    @property
+    def text(self) -> str:
+        """All sections, separated by a blank line. Passages count their offsets in this text."""
+        return "\n\n".join(section.text for section in self.sections)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A piece of one section, cut between sentences; `text` is `document.text[start:end]`."""
+
+    id: str
+    """Stays the same while path, section and text stay the same, wherever the passage moves."""
+    section: str | None
+    anchor: str | None
+    start: int
+    end: int
+    text: str
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a knowledge base is cut and searched. Part of every generation's id."""
+
+    max_words: int = 160
+    """Longest passage, in words."""
+    dense_weight: float = 0.5
+    """Share of the vector score in the mixed score: 0 is lexical alone, 1 is dense alone."""
+    title_weight: float = 1.0
+    section_weight: float = 1.0
+    """BM25 weights of an article's title and a section's heading; a passage's own text weighs 1."""
+    n_candidates: int = 100
+    """How many of the best of each kind are mixed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """A passage that was found, best first. Scores of a kind that did not run are None."""
+
+    passage_id: str
+    document: str
+    """Path of the file below its source folder."""
+    title: str | None
+    section: str | None
+    anchor: str | None
+    text: str
+    sentences: tuple[str, ...]
+    score: float
+    """The mixed score, between 0 and 1 within one search."""
+    dense_score: float | None
+    """Cosine of query and passage."""
+    lexical_score: float | None
+    """BM25; higher is better. None when no word of the query is in the passage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrieval:
+    """The answer to one query, and what produced it."""
+
+    hits: tuple[Hit, ...]
+    generation: str
+    version: str | None
+    """The registry's name for it, such as `knowledge:handbook@3`; None when no registry keeps it."""
+    embedder: str
+    mode: SearchMode
+    note: str | None = None
+    """Why the search was less than hybrid."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentRow:
+    """A document of the live generation, as lists show it."""
+
+    path: str
+    title: str | None
+    media_type: str | None
+    digest: str
+    size_bytes: int
+    n_passages: int
+    n_dropped_chars: int
+    problems: tuple[str, ...]
+    error: str | None
+    """Why it is not searchable, or None."""
+    created_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseRow:
+    """A knowledge base, as lists show it."""
+
+    name: str
+    source: str | None
+    generation: str | None
+    version: str | None
+    embedder: str | None
+    n_documents: int
+    n_passages: int
+    updated_ns: int
+
+
+class Dropped(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was in the source and is not in the index."""
+
+    path: str
+    reason: str
+
+
+class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What an ingest did. `dropped` also names parts of documents that were otherwise read."""
+
+    base: str
+    added: int
+    changed: int
+    unchanged: int
+    deleted: int
+    passages: int
+    embedded: int
+    """Passages that were sent to the embedder; the others were in the cache."""
+    dropped: tuple[Dropped, ...]
+    embedder: str
+    generation: str
+    version: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values, for a job's result."""
+        result: dict[str, Any] = msgspec.to_builtins(self)
+        return result
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors. `id` names model and version and changes whenever vectors change."""
+
+    @property
+    def id(self) -> str:
+        """Such as `minilm model:minilm@1`."""
+
+    def embed(
+        self, texts: Sequence[str], kind: TextKind, *, traceparent: str | None = None
+    ) -> NDArray[np.float32]:
+        """Return one row a text. Rows need not be normalised. Raises `PenstockError` when it cannot."""
+
+
+class IngestContext(Protocol):
+    """The part of a job's context that an ingest needs; `jobs` passes the real one."""
+
+    def step(self, name: str, inputs: dict[str, Any], fn: Callable[[], Output]) -> Output:
+        """Run `fn` once for these inputs; on resume return its recorded JSON output."""
+
+    def progress(self, fraction: float, message: str) -> None:
+        """Show how far the work is."""
+
+    def log(self, text: str) -> None:
+        """Add a line to the job's log."""
+
+    def check_cancelled(self) -> None:
+        """Raise when the job was cancelled."""
+
+
+class VersionKeeper(Protocol):
+    """Decides which generation of a base is live. Kept by the registry where there is one."""
+
+    def publish(self, name: str, content: dict[str, Any], *, evidence: dict[str, Any]) -> str:
+        """Make `content` the live version of knowledge `name` and return the version's name."""
+
+    def find_live(self, name: str) -> tuple[dict[str, Any], str] | None:
+        """Return content and name of the live version, or None when there is none."""
+
+
+class InlineContext:
+    """Runs every step at once and keeps nothing: for commands and tests that need no durable job."""
+
+    def __init__(self, on_progress: Callable[[float, str], None] | None = None) -> None:
+        self._on_progress = on_progress
+
+    def step(self, name: str, inputs: dict[str, Any], fn: Callable[[], Output]) -> Output:
+        """Run `fn`."""
+        del name, inputs
+        return fn()
+
+    def progress(self, fraction: float, message: str) -> None:
+        """Pass it on."""
+        if self._on_progress is not None:
+            self._on_progress(fraction, message)
+
+    def log(self, text: str) -> None:
+        """Drop it."""
+
+    def check_cancelled(self) -> None:
+        """Never cancelled."""

@@ -73,8 +73,9 @@ knowledge_generations = Table(
     Column("created_ns", Nanoseconds, nullable=False),
 )
 
-knowledge_generation_documents = Table(
-    "knowledge_generation_documents",
+# Which document versions make up a generation.
+knowledge_members = Table(
+    "knowledge_members",
     metadata,
     Column("generation", Text, ForeignKey("knowledge_generations.id"), primary_key=True),
     Column("document_id", Text, ForeignKey("knowledge_documents.id"), primary_key=True),

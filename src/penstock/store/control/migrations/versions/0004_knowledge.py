@@ -83,24 +83,24 @@ def upgrade() -> None:
         ),
     )
     op.create_table(
-        "knowledge_generation_documents",
+        "knowledge_members",
         sa.Column("generation", sa.Text, nullable=False),
         sa.Column("document_id", sa.Text, nullable=False),
-        sa.PrimaryKeyConstraint("generation", "document_id", name="pk_knowledge_generation_documents"),
+        sa.PrimaryKeyConstraint("generation", "document_id", name="pk_knowledge_members"),
         sa.ForeignKeyConstraint(
             ["generation"],
             ["knowledge_generations.id"],
-            name="fk_knowledge_generation_documents_generation_knowledge_generations",
+            name="fk_knowledge_members_generation_knowledge_generations",
         ),
         sa.ForeignKeyConstraint(
             ["document_id"],
             ["knowledge_documents.id"],
-            name="fk_knowledge_generation_documents_document_id_knowledge_documents",
+            name="fk_knowledge_members_document_id_knowledge_documents",
         ),
     )
 
 
 def downgrade() -> None:
     """Drop the tables."""
-    for table in ("generation_documents", "generations", "embeddings", "passages", "documents", "bases"):
+    for table in ("members", "generations", "embeddings", "passages", "documents", "bases"):
         op.drop_table(f"knowledge_{table}")
