@@ -1,0 +1,1 @@
+"""The command line: argument parsing and printing only. The work is done in `main` and below."""

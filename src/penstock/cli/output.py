@@ -1,0 +1,95 @@
+"""How results are printed: tables on a terminal, tab-separated values in a pipe, JSON when asked."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from penstock.base.clock import iso_from_ns
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as one indented JSON document; money keeps every digit, as a number."""
+    print(json.dumps(to_plain(value), indent=2, ensure_ascii=False, default=str))
+
+
+def to_plain(value: Any) -> Any:
+    """Return `value` as JSON types: records become objects, decimals numbers."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, msgspec.Struct):
+        return to_plain(msgspec.to_builtins(value, builtin_types=(Decimal,)))
+    if is_dataclass(value) and not isinstance(value, type):
+        return to_plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def print_rows(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str = ""
+) -> None:
+    """Print rows with `columns`; in JSON each row whole. `empty` tells a person what to do when there is none."""
+    listed = [dict(row) for row in rows]
+    if as_json:
+        print_json(listed)
+    elif not sys.stdout.isatty():
+        print("\t".join(columns))
+        for row in listed:
+            print("\t".join(_cell(row.get(column)) for column in columns))
+    elif listed:
+        _print_table(listed, columns)
+    elif empty:
+        print(empty)
+
+
+def print_record(record: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print one thing: `name  value` lines, or JSON."""
+    if as_json:
+        print_json(record)
+        return
+    width = max((len(name) for name in record), default=0)
+    for name, value in record.items():
+        print(f"{name:<{width}}  {_cell(value)}" if sys.stdout.isatty() else f"{name}\t{_cell(value)}")
+
+
+def time_text(stamp_ns: int | None) -> str | None:
+    """Return a moment for people: UTC, to the second."""
+    return None if stamp_ns is None else iso_from_ns(stamp_ns)[:19] + "Z"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    if isinstance(value, Mapping | list | tuple) or is_dataclass(value) or isinstance(value, msgspec.Struct):
+        return json.dumps(to_plain(value), ensure_ascii=False, default=str)
+    return " ".join(str(value).split())
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for column in columns:
+        values = [row.get(column) for row in rows]
+        is_number = any(isinstance(value, int | float | Decimal) for value in values)
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns), style=None)
+    Console(markup=False, highlight=False).print(table)

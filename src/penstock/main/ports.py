@@ -1,0 +1,39 @@
+"""Finds out before anything starts whether the ports are there to be used."""
+
+import errno
+import socket
+
+from penstock.main.errors import PortTaken
+
+
+def choose_port(host: str, port: int, *, option: str) -> int:
+    """Return `port` if it is free on `host`, or a free one for 0.
+
+    The probe does not share addresses, so it also sees a gateway that does. Raises `PortTaken`.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            raise _port_error(error, host, port, option) from error
+        chosen: int = probe.getsockname()[1]
+        return chosen
+
+
+def _port_error(error: OSError, host: str, port: int, option: str) -> PortTaken:
+    if error.errno == errno.EADDRINUSE:
+        return PortTaken(
+            f"Port {port} on {host} is taken by another program.",
+            hint=f"Stop that program (`ss -ltnp 'sport = :{port}'` names it) or choose another port: {option} PORT.",
+            host=host,
+            port=port,
+        )
+    return PortTaken(
+        f"Port {port} on {host} cannot be used: {error.strerror}.",
+        hint=f"Choose another: {option} PORT.",
+        host=host,
+        port=port,
+    )

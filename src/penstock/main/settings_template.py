@@ -1,0 +1,56 @@
+"""The commented `penstock.toml` that `penstock init` writes: every section, each with its default or an example."""
+
+from penstock.main.errors import SettingsExist
+from penstock.main.home_files import create_home
+from penstock.spec.home import Home
+
+TEMPLATE = """\
+# Settings of this Penstock. Everything is optional: without this file the embedded model, local servers named by
+# OLLAMA_HOST, VLLM_BASE_URL or LLAMACPP_BASE_URL, and every provider whose usual key variable is set
+# (OPENAI_API_KEY, ANTHROPIC_API_KEY …) are there by themselves.
+# `penstock config check` reads it and says what is wrong; a running Penstock takes up changes within seconds.
+# No secret belongs in here: name the environment variable that holds it.
+
+# --- Providers: where calls can be sent --------------------------------------------------------------------------
+# [providers.local]
+# dialect = "openai"
+# base_url = "http://127.0.0.1:9100/v1"    # ends before /chat/completions
+# api_key_env = "LOCAL_KEY"                # optional
+# timeout_s = 600.0                        # a whole call
+# connect_timeout_s = 5.0
+# first_byte_timeout_s = 120.0
+
+# --- Routes: the names clients put into `model` ------------------------------------------------------------------
+# [routes."gpt-4o-mini"]
+# targets = [{ provider = "local", model = "gpt-4o-mini", weight = 1 }]
+
+[limits]
+# max_body_bytes = 26214400                # 25 MiB
+# max_json_depth = 64
+# max_concurrent_calls = 2000              # per gateway worker
+
+[storage]
+# control_url = "postgresql://user@host/penstock"    # default: SQLite in the home
+# control_url_env = "PENSTOCK_CONTROL_URL"           # instead, when the URL holds a password
+# blobs_url = "s3://bucket/prefix"                   # default: files in the home
+
+[traces]
+# capture_payloads = true                  # false: spans keep tokens, money and times, but no text
+# max_payload_bytes = 1048576
+
+[up]
+# host = "127.0.0.1"                       # 0.0.0.0 lets other machines in; put TLS in front
+# port = 4600                              # gateway
+# console_port = 4601                      # console and REST API
+# workers = 1                              # gateway processes
+"""
+
+
+def write_template(home: Home, *, force: bool = False) -> None:
+    """Write the commented settings into `home`; raise `SettingsExist` rather than replace a file unasked."""
+    create_home(home)
+    if home.settings.exists() and not force:
+        raise SettingsExist(
+            f"{home.settings} exists already.", hint="Edit it, or replace it by the template with --force."
+        )
+    home.settings.write_text(TEMPLATE, encoding="utf-8")

@@ -1,0 +1,251 @@
+"""Keeps the processes of one home running: starts them, restarts them, stops them in order.
+
+Knows processes only by their specs; what they do is not its business, so it stays light. A child that
+dies comes back after a growing pause; one that holds for a while starts again from the shortest pause.
+"""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from penstock.base.clock import now_ns
+from penstock.main.children import Child, ChildSpec
+from penstock.main.errors import ChildFailed
+from penstock.main.home_files import restart_folder
+from penstock.main.instance import (
+    Addresses,
+    ChildState,
+    ChildStatus,
+    InstanceState,
+    InstanceStatus,
+    write_state,
+)
+from penstock.spec.home import Home
+
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 15.0
+STEADY_S = 30.0
+"""A child that ran this long without dying starts again from the shortest pause."""
+EARLY_DEATHS = 3
+"""A vital child that dies this often before it was ever ready stops the start."""
+TICK_S = 0.05
+_LOG = logging.getLogger("penstock.supervisor")
+
+
+class Supervisor:
+    """Runs children until it is told to stop."""
+
+    def __init__(
+        self,
+        *,
+        home: Home,
+        addresses: Addresses,
+        workers: int,
+        version: str,
+        children: Sequence[ChildSpec],
+        say: Callable[[str], None],
+        start_deadline_s: float = 60.0,
+    ) -> None:
+        self.home = home
+        self.addresses = addresses
+        self.workers = workers
+        self.version = version
+        self.children = [Child(spec, logs=home.logs) for spec in children]
+        self.started_ns = now_ns()
+        self._say = say
+        self._start_deadline_s = start_deadline_s
+        self._stop = threading.Event()
+        self._hurry = False
+        self._written: InstanceState | None = None
+
+    def run(self, on_ready: Callable[[], None]) -> None:
+        """Start all, call `on_ready` once when all are ready, keep them running until asked to stop.
+
+        Raises `ChildFailed` when a vital child cannot be brought up at all. Whatever happens, no child
+        is left running on return.
+        """
+        with self._signals():
+            try:
+                self._start(on_ready)
+                while not self._stop.wait(TICK_S):
+                    self._tick()
+            finally:
+                self._shut_down()
+
+    def ask_to_stop(self) -> None:
+        """Begin the orderly end; a second call ends it at once."""
+        self._hurry = self._stop.is_set()
+        self._stop.set()
+
+    def _start(self, on_ready: Callable[[], None]) -> None:
+        begin = time.monotonic()
+        late_said = False
+        while not self._stop.wait(TICK_S / 2):
+            self._tick()
+            self._refuse_hopeless(time.monotonic() - begin)
+            waiting = [child for child in self.children if not child.is_ready]
+            if not waiting:
+                self._note("ready")
+                on_ready()
+                return
+            if not late_said and time.monotonic() - begin > self._start_deadline_s / 6:
+                late_said = True
+                self._say(f"still waiting for {', '.join(child.spec.name for child in waiting)} …")
+            if not any(child.spec.is_vital for child in waiting) and self._all_dead(waiting):
+                for child in waiting:
+                    self._say(f"{child.spec.name} does not start; going on without it. See {child.log_path}")
+                self._note("ready")
+                on_ready()
+                return
+
+    def _all_dead(self, children: list[Child]) -> bool:
+        return all(child.n_early_deaths >= EARLY_DEATHS for child in children)
+
+    def _refuse_hopeless(self, waited_s: float) -> None:
+        for child in self.children:
+            if not child.spec.is_vital or child.is_ready:
+                continue
+            if child.n_early_deaths >= EARLY_DEATHS or waited_s > self._start_deadline_s:
+                why = "ended at once" if child.n_early_deaths else f"is not ready after {waited_s:.0f} s"
+                raise ChildFailed(
+                    f"The {child.spec.name} process {why}. Its log ends:\n{child.last_words()}",
+                    hint=f"The whole log: {child.log_path}",
+                    child=child.spec.name,
+                )
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        for child in self.children:
+            self._reap(child, now)
+            if child.next_start_s is not None and now >= child.next_start_s:
+                child.start(now)
+                self._note_restart(child)
+            elif child.process is not None and not child.is_ready and child.check_ready():
+                child.n_early_deaths = 0
+                if child.n_starts > 1:
+                    self._say(f"{child.spec.name} is back")
+        self._serve_restart_requests()
+        self._note(self._written.status if self._written else "starting")
+
+    def _reap(self, child: Child, now: float) -> None:
+        status = child.exit_status()
+        if status is None:
+            return
+        was_ready = child.is_ready
+        child.forget()
+        if was_ready and now - child.started_s >= STEADY_S:
+            child.n_early_deaths = 0
+        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**child.n_early_deaths)
+        child.n_early_deaths += 1
+        child.next_start_s = now + pause
+        self._say(f"{child.spec.name} ended ({describe_exit(status)}); starting it again in {pause:.2g} s")
+        _LOG.warning("child ended", extra={"child": child.spec.name, "exit_status": status, "pause_s": pause})
+
+    def _note_restart(self, child: Child) -> None:
+        if child.n_starts > 1:
+            _LOG.info("child restarted", extra={"child": child.spec.name, "n_starts": child.n_starts})
+
+    def _serve_restart_requests(self) -> None:
+        """Stop each child for which a file lies in `run/restart`; `_tick` then starts it again at once."""
+        folder = restart_folder(self.home)
+        try:
+            wanted = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        except OSError:
+            return
+        for path in wanted:
+            path.unlink(missing_ok=True)
+            for child in self.children:
+                if child.spec.name == path.name and child.process is not None:
+                    self._say(f"restarting {child.spec.name} to take up what changed")
+                    child.ask_to_stop()
+                    self._await_end([child])
+                    child.forget()
+                    child.next_start_s = time.monotonic()
+
+    def _note(self, status: InstanceStatus) -> None:
+        state = InstanceState(
+            pid=os.getpid(),
+            started_ns=self.started_ns,
+            status=status,
+            addresses=self.addresses,
+            workers=self.workers,
+            version=self.version,
+            children=[
+                ChildState(
+                    name=child.spec.name,
+                    pid=child.pid,
+                    status=_child_status(child, status),
+                    n_restarts=max(0, child.n_starts - 1),
+                )
+                for child in self.children
+            ],
+        )
+        if state != self._written:
+            self._written = state
+            write_state(self.home, state)
+
+    def _shut_down(self) -> None:
+        """Stop gateways first so that no call is left without its apps, engine and collector."""
+        self._note("stopping")
+        remaining = list(self.children)
+        while remaining:
+            stage = [child for child in remaining if _stage(child) == _stage(remaining[0])]
+            for child in stage:
+                child.ask_to_stop()
+            self._await_end(stage)
+            remaining = [child for child in remaining if child not in stage]
+        self._note("stopping")
+
+    def _await_end(self, children: list[Child]) -> None:
+        end = time.monotonic() + max(child.spec.drain_s for child in children)
+        while any(child.pid is not None for child in children):
+            if self._hurry or time.monotonic() > end:
+                for child in children:
+                    if child.pid is not None:
+                        _LOG.warning(
+                            "child killed, it did not stop in time", extra={"child": child.spec.name}
+                        )
+                        child.kill()
+            time.sleep(TICK_S / 2)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Stop on SIGTERM and SIGINT while inside (main thread only; elsewhere nothing is installed)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handle(_number: int, _frame: FrameType | None) -> None:
+            self.ask_to_stop()
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def describe_exit(status: int) -> str:
+    """Return an exit status in words: `exit 3` or `killed by SIGKILL`."""
+    if status >= 0:
+        return f"exit {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
+
+
+def _stage(child: Child) -> str:
+    return child.spec.name.partition("-")[0]
+
+
+def _child_status(child: Child, instance: InstanceStatus) -> ChildStatus:
+    if child.pid is None:
+        return "stopped" if instance == "stopping" else "waiting"
+    return "ready" if child.is_ready else "starting"
