@@ -1,0 +1,1 @@
+"""The OpenAI protocol: request envelope, model splice, usage, streams, errors."""

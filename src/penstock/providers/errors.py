@@ -1,0 +1,39 @@
+"""What can go wrong on the way to a provider. Texts name the provider's host, never a key."""
+
+from penstock.base.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
+
+
+class ConnectFailed(UpstreamUnavailable):
+    """No connection could be made: refused, unreachable, name unknown, TLS failed. Nothing was sent."""
+
+    code = "PS-4210"
+
+
+class ConnectTimeout(UpstreamTimeout):
+    """No connection within the connect timeout. Nothing was sent."""
+
+    code = "PS-4211"
+
+
+class FirstByteTimeout(UpstreamTimeout):
+    """The request was sent, and no response head came within the first-byte timeout."""
+
+    code = "PS-4212"
+
+
+class CallTimeout(UpstreamTimeout):
+    """The reply was not complete within the deadline of the whole call."""
+
+    code = "PS-4213"
+
+
+class ConnectionLost(UpstreamError):
+    """The provider closed or reset the connection before its reply was complete."""
+
+    code = "PS-4214"
+
+
+class BrokenReply(UpstreamError):
+    """The provider answered something that is not HTTP, or whose encoding is damaged, or that is too large."""
+
+    code = "PS-4215"
