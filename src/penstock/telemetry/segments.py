@@ -13,7 +13,13 @@ from penstock.base.files import sync_directory
 from penstock.telemetry.frames import MAGIC
 
 LOCK_NAME = "writer.lock"
+POSITION_NAME = "reader.json"
 _SEGMENT_NAME = re.compile(r"seg-(\d{10})\.log")
+
+
+def is_spool_file(path: Path) -> bool:
+    """Return whether `path` is one of the files that a spool folder is made of."""
+    return bool(_SEGMENT_NAME.fullmatch(path.name)) or path.name.startswith((LOCK_NAME, POSITION_NAME))
 
 
 def list_segments(folder: Path) -> list[tuple[int, Path]]:

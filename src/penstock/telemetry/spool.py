@@ -21,7 +21,7 @@ from typing import Literal
 
 from penstock.telemetry.errors import SpoolInUse, SpoolUnavailable
 from penstock.telemetry.frames import MAX_RECORD_BYTES, encode_frame, scan_frames
-from penstock.telemetry.segments import FolderLock, SegmentAppender, list_segments
+from penstock.telemetry.segments import POSITION_NAME, FolderLock, SegmentAppender, list_segments
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 FLUSH_INTERVAL_S = 0.05
@@ -264,7 +264,7 @@ class SpoolReader:
         self.folder = folder
         self.skipped_bytes = 0
         """Damaged bytes that were passed over."""
-        self._saved = folder / "reader.json"
+        self._saved = folder / POSITION_NAME
         self._position = self._load()
         self._suspect: Position | None = None
 
@@ -296,7 +296,7 @@ class SpoolReader:
 
     def ack(self, position: Position) -> None:
         """Remember `position` and delete the segments before it."""
-        part = self._saved.with_suffix(".part")
+        part = self._saved.with_name(f"{POSITION_NAME}.part")
         part.write_text(json.dumps({"segment": position.segment, "offset": position.offset}))
         part.replace(self._saved)
         for number, path in list_segments(self.folder):

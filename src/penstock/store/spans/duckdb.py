@@ -8,7 +8,7 @@ idempotence needs no index.
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from penstock.store.spans.rows import (
 )
 from penstock.store.spans.schema import FACT_COLUMNS, SCHEMA_VERSION, TRACE_COLUMNS, create_statements
 from penstock.store.spans.summaries import SpanFacts, TraceSummary, summarise_trace
-from penstock.store.spans.types import Overview, Payload, TracePage, TraceQuery
+from penstock.store.spans.types import Overview, Payload, TracePage, TraceQuery, TraceRow
 
 _CONFIG = {
     "autoinstall_known_extensions": "false",
@@ -92,8 +92,11 @@ class DuckDBSpanStore:
             try:
                 n_new = _Append(cursor, list(best.values())).run()
                 _run(cursor, "COMMIT")
-            except BaseException:
-                _run(cursor, "ROLLBACK")
+            except BaseException as error:
+                with suppress(duckdb.Error):  # a failed statement may have ended the transaction
+                    _run(cursor, "ROLLBACK")
+                if isinstance(error, duckdb.DataError | UnicodeError):
+                    raise InvalidInput(f"The span store refuses the spans: {error}") from error
                 raise
             return n_new
 
@@ -106,6 +109,11 @@ class DuckDBSpanStore:
         """Return the trace's spans by start time, without payloads; empty when unknown."""
         with self._cursor() as cursor:
             return queries.get_trace(cursor, trace_id)
+
+    def get_summary(self, trace_id: str) -> TraceRow | None:
+        """Return the trace's row as lists show it, or None when unknown."""
+        with self._cursor() as cursor:
+            return queries.get_summary(cursor, trace_id)
 
     def get_payload(self, trace_id: str, span_id: str) -> Payload:
         """Return what went in and out of one span; raise `UnknownSpan`."""

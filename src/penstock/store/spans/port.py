@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from penstock.spec.spans import Span
-from penstock.store.spans.types import Overview, Payload, TracePage, TraceQuery
+from penstock.store.spans.types import Overview, Payload, TracePage, TraceQuery, TraceRow
 
 
-class SpanStore(Protocol):
-    """Durable, searchable spans. Every method may be called from any thread."""
+class SpanSink(Protocol):
+    """The writing half: what a collector needs."""
 
     def append(self, spans: Sequence[Span]) -> int:
         """Store spans and return how many were new; all of them are durable and searchable on return.
@@ -18,12 +18,20 @@ class SpanStore(Protocol):
         """
         ...
 
+
+class SpanStore(SpanSink, Protocol):
+    """Durable, searchable spans. Every method may be called from any thread."""
+
     def list_traces(self, query: TraceQuery) -> TracePage:
         """Return traces, newest first. Following `next_cursor` never repeats or skips a trace."""
         ...
 
     def get_trace(self, trace_id: str) -> list[Span]:
         """Return the trace's spans by start time, without payloads; empty when unknown."""
+        ...
+
+    def get_summary(self, trace_id: str) -> TraceRow | None:
+        """Return the trace's row as lists show it, or None when unknown."""
         ...
 
     def get_payload(self, trace_id: str, span_id: str) -> Payload:

@@ -51,6 +51,17 @@ def list_traces(cursor: Any, query: TraceQuery) -> TracePage:
     return TracePage(rows=found, next_cursor=_cursor_after(found[-1]) if len(rows) > limit else None)
 
 
+def get_summary(cursor: Any, trace_id: str) -> TraceRow | None:
+    """Return the row of one trace, or None when it is unknown."""
+    if not is_hex(trace_id, 32):
+        return None
+    rows = cursor.execute(
+        f"SELECT {_ROW_COLUMNS} FROM traces WHERE trace_id = ?::UUID",  # noqa: S608 - names of ours
+        [trace_id],
+    ).fetchall()
+    return _trace_row(rows[0]) if rows else None
+
+
 def get_trace(cursor: Any, trace_id: str) -> list[Span]:
     """Return the spans of a trace by start time."""
     reach = _reach(cursor, trace_id)

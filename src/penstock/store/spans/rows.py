@@ -226,6 +226,12 @@ def _parsed(payload: Any) -> tuple[Any, str | None]:
     """Return a payload as a value and as JSON text; `msgspec.Raw` is parsed but not written again."""
     if payload is None:
         return None, None
-    if isinstance(payload, msgspec.Raw):
-        return msgspec.json.decode(payload), bytes(payload).decode()
-    return payload, _encode(payload).decode()
+    try:
+        if isinstance(payload, msgspec.Raw):
+            return msgspec.json.decode(payload), bytes(payload).decode()
+        return payload, _encode(payload).decode()
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+        # Not JSON, or too deep for it: keep what can be read of it, as text.
+        raw = bytes(payload) if isinstance(payload, msgspec.Raw) else repr(payload).encode("utf-8", "replace")
+        text = raw.decode("utf-8", "replace")
+        return text, _encode(text).decode()
