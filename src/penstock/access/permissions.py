@@ -1,0 +1,78 @@
+"""Permissions, roles and the check. Nouns only: who asks, and for which route, is known elsewhere.
+
+Every route names the one permission it needs; a key holds what its scopes give. New roles are new rows of
+`ROLE_PERMISSIONS`, on the same permissions.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+from penstock.base.errors import Forbidden
+from penstock.spec.routes import KeyRow
+
+
+class Permission(StrEnum):
+    """One thing somebody may do, written `noun.verb`."""
+
+    MODELS_CALL = "models.call"
+    """Call models through the gateway or the playground."""
+    TRACES_READ = "traces.read"
+    """See traces: names, times, tokens, money, versions."""
+    TRACES_CONTENT = "traces.content"
+    """See what was asked and answered."""
+    TRACES_WRITE = "traces.write"
+    """Send spans in (OTLP)."""
+    REGISTRY_READ = "registry.read"
+    REGISTRY_WRITE = "registry.write"
+    """Register versions."""
+    ALIASES_MOVE = "aliases.move"
+    """Move an alias or roll it back."""
+    JOBS_READ = "jobs.read"
+    JOBS_WRITE = "jobs.write"
+    """Submit, cancel and retry jobs."""
+    KNOWLEDGE_READ = "knowledge.read"
+    KNOWLEDGE_WRITE = "knowledge.write"
+    ROUTES_READ = "routes.read"
+    """See routes, providers and the state of the installation."""
+    KEYS_READ = "keys.read"
+    KEYS_WRITE = "keys.write"
+    """Create and revoke keys."""
+    ADMIN = "admin"
+    """Everything that has no finer name."""
+
+
+Role = str
+"""The name of a set of permissions."""
+
+ROLE_PERMISSIONS: Mapping[Role, frozenset[Permission]] = MappingProxyType({"owner": frozenset(Permission)})
+
+SCOPE_PERMISSIONS: Mapping[str, frozenset[Permission]] = MappingProxyType(
+    {
+        "owner": ROLE_PERMISSIONS["owner"],
+        "call": frozenset({Permission.MODELS_CALL, Permission.TRACES_WRITE}),
+        "internal": frozenset({Permission.MODELS_CALL, Permission.TRACES_WRITE}),
+    }
+)
+"""What the scopes of a key give. An unknown scope gives nothing."""
+
+
+def permissions_of(scopes: Iterable[str]) -> frozenset[Permission]:
+    """Return everything that these scopes together allow."""
+    return frozenset().union(*(SCOPE_PERMISSIONS.get(scope, frozenset()) for scope in scopes))
+
+
+def has_permission(key: KeyRow, permission: Permission) -> bool:
+    """Return whether the key may do this."""
+    return permission in permissions_of(key.scopes)
+
+
+def check_permission(key: KeyRow, permission: Permission) -> None:
+    """Raise `Forbidden`, naming the missing permission, unless the key has it."""
+    if not has_permission(key, permission):
+        raise Forbidden(
+            f"The key {key.name!r} lacks the permission {permission.value}.",
+            hint=f"Its scopes are {', '.join(key.scopes)}; use a key with scope owner.",
+            key=key.id,
+            permission=permission.value,
+        )
