@@ -46,7 +46,10 @@ def build_snapshot(
     )
     if problems := find_problems(draft):
         raise SnapshotInvalid(problems)
-    return msgspec.structs.replace(draft, digest=_digest(msgspec.to_builtins(draft)))
+    digest = _digest(msgspec.to_builtins(draft))
+    if digest is None:
+        raise SnapshotInvalid(["it holds text that is no Unicode"])
+    return msgspec.structs.replace(draft, digest=digest)
 
 
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
@@ -105,11 +108,11 @@ def parse_snapshot(data: bytes, *, source: str) -> Snapshot:
     return snapshot
 
 
-def _digest(values: dict[str, Any]) -> str:
+def _digest(values: dict[str, Any]) -> str | None:
     try:
         return digest_json({key: item for key, item in values.items() if key not in {"digest", "written_ns"}})
     except ValueError:  # NaN, infinity, lone surrogates: what no snapshot holds has no digest
-        return "none"
+        return None
 
 
 def _damaged(source: str, reason: str) -> SnapshotDamaged:
