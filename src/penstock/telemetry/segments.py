@@ -4,6 +4,7 @@ A failed write never leaves its segment open: the torn tail is cut off and the n
 segment, so that bytes a reader has seen never change under it.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -60,7 +61,10 @@ class SegmentAppender:
         try:
             written = 0
             while written < len(data):
-                written += os.write(self._descriptor, data[written:] if written else data)
+                count = os.write(self._descriptor, data[written:] if written else data)
+                if count == 0:
+                    raise OSError(errno.EIO, "the disk took no bytes")
+                written += count
             os.fdatasync(self._descriptor)
         except OSError:
             self._give_up()
