@@ -1,9 +1,165 @@
-"""The control database opens migrated, on each backend, whoever comes first."""
+"""The control database opens migrated, on each backend, whoever comes first, whatever they race for."""
 
-from sqlalchemy import Engine
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
-from penstock.store.control.engine import current_revision, newest_revision
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, inspect, text
+
+from penstock.base.errors import InvalidInput
+from penstock.spec.home import Home
+from penstock.store.control.engine import (
+    MIGRATIONS,
+    control_url,
+    current_revision,
+    migrate,
+    newest_revision,
+    open_control,
+)
+from penstock.store.control.tables import metadata
+from tests.fixtures.postgres import PostgresServer
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        return server.create_database()
+    return f"sqlite:///{tmp_path}/deep/control.db"
+
+
+def test_the_migrated_schema_is_the_declared_one(control_engine: Engine) -> None:
+    with control_engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
 
 
 def test_an_opened_database_is_at_the_newest_revision(control_engine: Engine) -> None:
     assert current_revision(control_engine) == newest_revision()
+
+
+def test_revisions_are_one_chain_whose_end_is_the_newest_number() -> None:
+    script = ScriptDirectory(str(MIGRATIONS))
+    assert script.get_heads() == [newest_revision()]
+    assert [revision.revision for revision in script.walk_revisions()][-1] == "0001"
+
+
+def test_opening_again_changes_nothing(empty_url: str) -> None:
+    for _ in range(2):
+        engine = open_control(empty_url)
+        assert current_revision(engine) == newest_revision()
+        engine.dispose()
+
+
+def test_processes_that_race_for_a_new_database_all_get_it_migrated(empty_url: str) -> None:
+    program = (
+        "import sys; from penstock.store.control.engine import *; e = open_control(sys.argv[1]);"
+        " print(current_revision(e))"
+    )
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, empty_url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for racer in racers:
+        out, err = racer.communicate(timeout=50)
+        assert (racer.returncode, out.strip()) == (0, newest_revision()), err
+
+
+def test_a_database_at_the_newest_revision_opens_without_alembic(control_db_url: str) -> None:
+    program = (
+        "import sys; from penstock.store.control.engine import open_control; open_control(sys.argv[1]);"
+        " print('alembic' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, control_db_url],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=50,
+    )
+    assert run.stdout.strip() == "False"
+
+
+def test_a_database_of_a_newer_program_is_refused(control_engine: Engine) -> None:
+    with control_engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(InvalidInput, match="newer") as caught:
+        migrate(control_engine)
+    assert caught.value.hint
+
+
+def test_a_write_is_rolled_back_when_its_block_fails(control_engine: Engine) -> None:
+    def write_and_fail() -> None:
+        with control_engine.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = 'x'"))
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        write_and_fail()
+    assert current_revision(control_engine) == newest_revision()
+
+
+def test_reading_then_writing_in_one_transaction_loses_no_update(control_engine: Engine) -> None:
+    with control_engine.begin() as connection:
+        connection.execute(text("CREATE TABLE tally (n INTEGER NOT NULL)"))
+        connection.execute(text("INSERT INTO tally VALUES (0)"))
+    is_sqlite = control_engine.dialect.name == "sqlite"
+    lock = "" if is_sqlite else " FOR UPDATE"
+
+    def count() -> None:
+        for _ in range(10):
+            with control_engine.begin() as connection:
+                n = connection.execute(text(f"SELECT n FROM tally{lock}")).scalar_one()
+                time.sleep(0)
+                connection.execute(text("UPDATE tally SET n = :n"), {"n": n + 1})
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with control_engine.connect() as connection:
+        assert connection.execute(text("SELECT n FROM tally")).scalar_one() == 40
+
+
+def test_a_reader_is_not_held_up_by_a_writer(sqlite_engine: Engine) -> None:
+    with sqlite_engine.begin() as writing:
+        writing.execute(text("UPDATE alembic_version SET version_num = 'x'"))
+        assert current_revision(sqlite_engine) == newest_revision()
+        writing.rollback()
+
+
+def test_sqlite_is_set_to_survive_and_to_check(sqlite_engine: Engine) -> None:
+    with sqlite_engine.connect() as connection:
+        pragmas = {
+            name: connection.execute(text(f"PRAGMA {name}")).scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 15000}
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "mysql://somewhere/db", "sqlite://", "sqlite:///:memory:", "", "postgres"]
+)
+def test_an_unusable_url_is_refused_with_a_hint_and_without_secrets(url: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        open_control(url)
+    assert "postgresql://" in str(caught.value)
+
+
+def test_the_default_url_is_a_file_in_the_home(home: Home) -> None:
+    engine = open_control(control_url(home))
+    assert home.control_db.exists()
+    assert "alembic_version" in inspect(engine).get_table_names()
+    engine.dispose()
