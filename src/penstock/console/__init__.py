@@ -1,0 +1,1 @@
+"""The console: server-rendered pages and small islands over the rooms below."""

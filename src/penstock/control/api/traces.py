@@ -1,0 +1,93 @@
+"""Traces, spans' payloads and the overview over REST."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from penstock.access.declarations import needs
+from penstock.access.permissions import Permission
+from penstock.base.clock import now_ns
+from penstock.base.errors import InvalidInput
+from penstock.control.replies import json_reply
+from penstock.control.services import ControlServices
+from penstock.store.spans.types import TraceQuery
+
+DAY_NS = 86_400 * 1_000_000_000
+
+
+def build_query(fields: Mapping[str, object]) -> TraceQuery:
+    """Return the query with these filters; raise `InvalidInput` that names the wrong one."""
+    try:
+        return msgspec.convert(
+            {name: value for name, value in fields.items() if value not in {None, ""}},
+            TraceQuery,
+            strict=False,
+        )
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"A filter cannot be read: {error}.") from error
+
+
+def create_router(services: ControlServices) -> APIRouter:
+    """Return the routes below `/api/v1` that read traces."""
+    router = APIRouter(prefix="/api/v1", tags=["traces"])
+
+    @router.get("/overview")
+    @needs(Permission.TRACES_READ)
+    def show_overview(since_ns: int | None = None, until_ns: int | None = None) -> Response:
+        """Counts, money, latency of a window; the last 24 hours unless told."""
+        until = until_ns if until_ns is not None else now_ns()
+        since = since_ns if since_ns is not None else until - DAY_NS
+        return json_reply(services.traces.overview(since, until))
+
+    @router.get("/traces")
+    @needs(Permission.TRACES_READ, Permission.TRACES_CONTENT)
+    def list_traces(
+        *,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+        route: str | None = None,
+        model: str | None = None,
+        provider: str | None = None,
+        status: str | None = None,
+        kind: str | None = None,
+        text: str | None = None,
+        min_duration_ms: float | None = None,
+        key_id: str | None = None,
+        session_id: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        cursor: str | None = None,
+    ) -> Response:
+        """One page of traces, newest first."""
+        wanted = {
+            "since_ns": since_ns,
+            "until_ns": until_ns,
+            "route": route,
+            "model": model,
+            "provider": provider,
+            "status": status,
+            "kind": kind,
+            "text": text,
+            "min_duration_ms": min_duration_ms,
+            "key_id": key_id,
+            "session_id": session_id,
+            "limit": limit,
+            "cursor": cursor,
+        }
+        return json_reply(services.traces.list_traces(build_query(wanted)))
+
+    @router.get("/traces/{trace_id}")
+    @needs(Permission.TRACES_READ)
+    def show_trace(trace_id: str) -> Response:
+        """One trace: summary, versions, and its spans laid out as a waterfall."""
+        return json_reply(services.traces.show_trace(trace_id))
+
+    @router.get("/traces/{trace_id}/spans/{span_id}/payload")
+    @needs(Permission.TRACES_READ, Permission.TRACES_CONTENT)
+    def show_payload(trace_id: str, span_id: str) -> Response:
+        """What went in and out of one span."""
+        return json_reply(services.traces.get_payload(trace_id, span_id))
+
+    return router

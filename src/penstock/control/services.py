@@ -1,0 +1,43 @@
+"""What the control plane's handlers and pages work on; built in one place, handed to all of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from penstock.access.keys import KeyService
+from penstock.access.sessions import SessionSigner
+from penstock.jobs.service import JobService
+from penstock.knowledge.service import KnowledgeService
+from penstock.registry.service import Registry
+from penstock.spec.snapshot import Snapshot
+from penstock.spec.spans import Span
+from penstock.traces.service import TraceService
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlServices:
+    """Everything behind REST, OTLP and the console. All of it may be called from any thread."""
+
+    traces: TraceService
+    keys: KeyService
+    registry: Registry
+    jobs: JobService
+    knowledge: KnowledgeService
+    sessions: SessionSigner
+    """Signs console sessions; its secret lives in HOME/run."""
+    read_snapshot: Callable[[], Snapshot | None]
+    """What gateways were told last; None before the first time."""
+    publish_snapshot: Callable[[], None]
+    """Tells gateways what changed: called after keys or aliases changed."""
+    decode_otlp: Callable[[bytes, str], list[Span]]
+    """Body and content type of an OTLP/HTTP export to spans; raises `PenstockError` for what is not one."""
+    store_spans: Callable[[Sequence[Span]], None]
+    """Returns once the spans are on disk; raises `PenstockError` when they are not."""
+    find_problems: Callable[[], Mapping[str, str]]
+    """What keeps this process from being ready, by part; empty when it is."""
+    gateway_url: str
+    """Where the playground sends its calls, such as `http://127.0.0.1:4600`."""
+    internal_key: str
+    """The key that this installation's own processes use among themselves."""
+    find_warnings: Callable[[], Mapping[str, str]] = dict
+    """What a person should look at though this process is ready, such as settings that were not taken up."""
+    version: str = "0.1.0"

@@ -1,0 +1,94 @@
+"""OTLP over HTTP: what is acknowledged is stored, what is wrong is refused."""
+
+import gzip
+import json
+import zlib
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+from penstock.control.api import otlp
+from penstock.control.app import create_control
+from penstock.telemetry.errors import SpoolUnavailable
+from tests.fixtures.asgi import AsgiClient
+from tests.fixtures.furnished import Furnished
+
+PROTOBUF = {"content-type": "application/x-protobuf"}
+
+
+def make_export(trace_id: bytes = bytes(range(16))) -> bytes:
+    """One span of a client's own program."""
+    message = ExportTraceServiceRequest()
+    span = message.resource_spans.add().scope_spans.add().spans.add()
+    span.trace_id, span.span_id, span.name = trace_id, bytes(range(8)), "plan trip"
+    span.start_time_unix_nano, span.end_time_unix_nano = 1_000_000_000, 2_000_000_000
+    return message.SerializeToString()
+
+
+def test_protobuf_is_stored_before_it_is_acknowledged(owner: AsgiClient, furnished: Furnished) -> None:
+    reply = owner.send("POST", "/v1/traces", body=make_export(), headers=PROTOBUF)
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/x-protobuf")
+    assert not ExportTraceServiceResponse.FromString(reply.body).HasField("partial_success")
+    stored = furnished.spans.get_trace(bytes(range(16)).hex())
+    assert [span.name for span in stored] == ["plan trip"]
+    assert stored[0].key_id is not None
+
+
+def test_gzip_and_json_are_understood(owner: AsgiClient, furnished: Furnished) -> None:
+    packed = gzip.compress(make_export(bytes(range(1, 17))))
+    assert (
+        owner.send("POST", "/v1/traces", body=packed, headers={**PROTOBUF, "content-encoding": "gzip"}).status
+        == 200
+    )
+    span = {
+        "traceId": "0a" * 16,
+        "spanId": "0b" * 8,
+        "name": "x",
+        "startTimeUnixNano": "1",
+        "endTimeUnixNano": "2",
+    }
+    body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}).encode()
+    reply = owner.send("POST", "/v1/traces", body=body, headers={"content-type": "application/json"})
+    assert (reply.status, reply.json()) == (200, {"partialSuccess": {}})
+    assert len(furnished.spans.get_trace("0a" * 16)) == 1
+
+
+def test_a_gzip_bomb_is_given_up_at_the_limit(owner: AsgiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp, "MAX_OTLP_BYTES", 1024 * 1024)
+    bomb = gzip.compress(bytes(50 * 1024 * 1024))
+    headers = {**PROTOBUF, "content-encoding": "gzip"}
+    assert owner.send("POST", "/v1/traces", body=bomb, headers=headers).status == 413
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"not gzip", {**PROTOBUF, "content-encoding": "gzip"}, 400),
+        (zlib.compress(b"x")[:4], {**PROTOBUF, "content-encoding": "gzip"}, 400),
+        (gzip.compress(make_export())[:-12], {**PROTOBUF, "content-encoding": "gzip"}, 400),
+        (b"", {**PROTOBUF, "content-encoding": "br"}, 415),
+        (b"a=b", {"content-type": "text/plain"}, 415),
+        (b"\xff\xff\xff", PROTOBUF, 400),
+        (b"{", {"content-type": "application/json"}, 400),
+    ],
+)
+def test_what_is_not_otlp_is_refused(
+    owner: AsgiClient, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    assert owner.send("POST", "/v1/traces", body=body, headers=headers).status == status
+
+
+def test_nothing_is_acknowledged_when_the_spool_is_full(furnished: Furnished) -> None:
+    def refuse(spans: Any) -> None:
+        raise SpoolUnavailable("The spool could not store the records.")
+
+    app = create_control(replace(furnished.services, store_spans=refuse))
+    client = AsgiClient(app, bearer=furnished.owner_key)
+    reply = client.send("POST", "/v1/traces", body=make_export(), headers=PROTOBUF)
+    assert reply.status == 503
+    assert reply.headers["retry-after"] == "1"
