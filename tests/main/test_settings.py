@@ -16,7 +16,7 @@ PATH = Path("penstock.toml")
 
 
 def read(text: str) -> Settings:
-    return parse_settings(text.encode(), path=PATH)
+    return parse_settings(text.encode(), path=PATH).settings
 
 
 def problems_of(text: str) -> list[tuple[int, str]]:
@@ -29,7 +29,7 @@ def problems_of(text: str) -> list[tuple[int, str]]:
 
 
 def test_no_file_is_the_same_as_an_empty_one(home: Home) -> None:
-    assert load_settings(home.settings) == read("") == Settings()
+    assert load_settings(home.settings).settings == read("") == Settings()
 
 
 def test_the_documented_form_is_read() -> None:
@@ -50,7 +50,7 @@ targets = [{ provider = "local", model = "gpt-4o-mini", weight = 1 }]
 
 def test_the_template_of_init_is_valid_and_changes_nothing(home: Home) -> None:
     write_template(home)
-    assert load_settings(home.settings) == Settings()
+    assert load_settings(home.settings).settings == Settings()
 
 
 def test_every_commented_line_of_the_template_is_valid_once_uncommented() -> None:

@@ -24,7 +24,6 @@ from penstock.cli.faults import DebugFlag, print_error, print_fault
 class _Entry:
     module: str
     help: str
-    is_process: bool = False
 
 
 COMMANDS: dict[str, _Entry] = {
@@ -43,10 +42,10 @@ COMMANDS: dict[str, _Entry] = {
     "knowledge": _Entry("knowledge", "Knowledge bases: ingest, list, search."),
     "traces": _Entry("traces", "What happened: list, show."),
     "job": _Entry("job", "Durable work: list, show, logs, cancel, retry."),
-    "gateway": _Entry("process", "Run one gateway worker alone.", is_process=True),
-    "control": _Entry("process", "Run control and console alone.", is_process=True),
-    "apps": _Entry("process", "Run the apps process alone.", is_process=True),
-    "engine": _Entry("process", "Run the embedded engine alone.", is_process=True),
+    "gateway": _Entry("gateway", "Run one gateway worker alone."),
+    "control": _Entry("control", "Run control and console alone."),
+    "apps": _Entry("apps", "Run the apps process alone."),
+    "engine": _Entry("engine", "Run the embedded engine alone."),
 }
 
 
@@ -60,8 +59,6 @@ class LazyGroup(typer.core.TyperGroup):
             return super().resolve_command(ctx, args)
         module = importlib.import_module(f"penstock.cli.{entry.module}")
         command = typer.main.get_command(module.app)
-        if entry.is_process:
-            command = command.commands[args[0]]  # type: ignore[attr-defined]  # `process` is a group of four
         return args[0], command, args[1:]
 
 

@@ -6,7 +6,7 @@ absent file is the same as an empty one.
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -139,7 +139,22 @@ class Problem:
         return f"{place}{self.where}: {self.message}.{hint}"
 
 
-def load_settings(path: Path) -> Settings:
+@dataclass(frozen=True, kw_only=True)
+class SettingsFile:
+    """The settings, with the lines they stand on for whoever finds fault with them later."""
+
+    path: Path
+    settings: Settings
+    lines: dict[KeyPath, int]
+
+    def problem(self, where: KeyPath, message: str, hint: str | None = None) -> Problem:
+        """Return a problem at the key `where`."""
+        return Problem(
+            line=nearest_line(self.lines, where), where=write_path(where), message=message, hint=hint
+        )
+
+
+def load_settings(path: Path) -> SettingsFile:
     """Return the settings in `path`, or the defaults when there is no such file.
 
     Raises `SettingsInvalid` with every problem found, each with its line.
@@ -148,13 +163,13 @@ def load_settings(path: Path) -> Settings:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        return Settings()
+        return SettingsFile(path=path, settings=Settings(), lines={})
     except OSError as error:
         raise SettingsInvalid(f"{path} cannot be read: {error.strerror}.", path=str(path)) from error
     return parse_settings(data, path=path)
 
 
-def parse_settings(data: bytes, *, path: Path) -> Settings:
+def parse_settings(data: bytes, *, path: Path) -> SettingsFile:
     """Return the settings that `data` holds; `path` is only named in errors."""
     if len(data) > MAX_BYTES:
         raise SettingsInvalid(f"{path} is larger than {MAX_BYTES} bytes; that is no settings file.")
@@ -172,9 +187,10 @@ def parse_settings(data: bytes, *, path: Path) -> Settings:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise invalid_settings(path, [_problem(item, lines) for item in error.errors()]) from error
-    if problems := list(_contradictions(settings, lines)):
+    found = SettingsFile(path=path, settings=settings, lines=lines)
+    if problems := list(_contradictions(found)):
         raise invalid_settings(path, problems)
-    return settings
+    return found
 
 
 def invalid_settings(path: Path, problems: list[Problem]) -> SettingsInvalid:
@@ -237,18 +253,18 @@ def _problem(item: Mapping[str, Any], lines: dict[KeyPath, int]) -> Problem:
         return Problem(line=line, where=write_path(path[:-1]), message=f"the key {path[-1]!r} is missing")
     if kind == "string_pattern_mismatch":
         shape = "a provider's name" if context.get("pattern") == PROVIDER_NAME else "a variable's name"
-        hint = (
+        advice = (
             "Use lower-case letters, digits, dot, dash and underscore."
             if context.get("pattern") == PROVIDER_NAME
             else "Give the name of an environment variable, never the key itself."
         )
-        return Problem(line=line, where=where, message=f"is not {shape}", hint=hint)
+        return Problem(line=line, where=where, message=f"is not {shape}", hint=advice)
     if kind == "value_error":
         return Problem(line=line, where=where, message=str(item["msg"]).removeprefix("Value error, "))
     message = str(item["msg"])
     message = message.removeprefix("Input ").replace("Input ", "")
     message = message.replace("should be", "must be").replace("valid dictionary", "table")
-    hint = f"Found {_shown(value)}." if value is not None else None
+    hint: str | None = f"Found {_shown(value)}." if value is not None else None
     if isinstance(value, str) and kind == "literal_error":
         known = re.findall(r"'([^']+)'", str(context.get("expected", "")))
         hint = suggest(value, known) or hint
@@ -301,38 +317,20 @@ def write_path(path: KeyPath) -> str:
     return text or "the file"
 
 
-def _contradictions(settings: Settings, lines: dict[KeyPath, int]) -> list[Problem]:
-    """Return what is wrong between keys that are each right alone."""
-    problems = []
+def _contradictions(file: SettingsFile) -> Iterator[Problem]:
+    """Yield what is wrong between keys that are each right alone."""
+    settings = file.settings
     for name, provider in settings.providers.items():
         if provider.auth not in {None, "none"} and provider.api_key_env is None and provider.base_url:
-            where: KeyPath = ("providers", name, "auth")
-            problems.append(
-                Problem(
-                    line=nearest_line(lines, where),
-                    where=write_path(where),
-                    message=f"{provider.auth!r} needs a key",
-                    hint="Name its environment variable in api_key_env.",
-                )
+            yield file.problem(
+                ("providers", name, "auth"),
+                f"{provider.auth!r} needs a key",
+                "Name its environment variable in api_key_env.",
             )
     for name in settings.routes:
-        if any(ord(char) < 32 or ord(char) > 126 for char in name):
-            where = ("routes", name)
-            problems.append(
-                Problem(
-                    line=nearest_line(lines, where),
-                    where=write_path(where),
-                    message="a route's name must be printable ASCII, because it stands in reply headers",
-                )
+        if not name.isascii() or not name.isprintable():
+            yield file.problem(
+                ("routes", name), "a route's name must be printable ASCII, because it stands in reply headers"
             )
     if settings.storage.control_url and settings.storage.control_url_env:
-        where = ("storage", "control_url_env")
-        problems.append(
-            Problem(
-                line=nearest_line(lines, where),
-                where=write_path(where),
-                message="control_url is set too",
-                hint="Keep one of the two.",
-            )
-        )
-    return problems
+        yield file.problem(("storage", "control_url_env"), "control_url is set too", "Keep one of the two.")

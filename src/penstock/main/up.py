@@ -35,7 +35,7 @@ def run_up(home: Home, options: UpOptions, say: Callable[[str], None]) -> None:
     these cases) and `ChildFailed`.
     """
     create_home(home)
-    settings = load_settings(home.settings)
+    settings = load_settings(home.settings).settings
     with own_home(home) as note_owner:
         addresses, workers = choose_addresses(settings.up, options)
         note_owner(addresses)

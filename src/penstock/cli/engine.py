@@ -1,0 +1,20 @@
+"""`penstock engine`: one process alone, as the supervisor starts it."""
+
+from typing import Annotated
+
+import typer
+
+from penstock.cli.options import DEFAULT_HOME, HomeOption, open_home, verb_app
+from penstock.main.engine_process import run_engine
+from penstock.main.instance import ENGINE_PORT
+
+app = verb_app()
+
+
+@app.command(epilog="Example: penstock engine --home ./home --port 4603")
+def engine(
+    home: HomeOption = DEFAULT_HOME,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Loopback port.")] = ENGINE_PORT,
+) -> None:
+    """Run the embedded engine alone: every local model, on loopback, for this installation only."""
+    run_engine(open_home(home), port=port)

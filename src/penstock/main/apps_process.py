@@ -1,0 +1,35 @@
+"""The apps process: runs declared apps; their model calls go back through the gateway."""
+
+from penstock.apps.app import create_apps
+from penstock.apps.types import AppDeclaration
+from penstock.base.logs import configure_logs
+from penstock.main.instance import find_addresses
+from penstock.main.serving import serve
+from penstock.main.wiring import Installation
+from penstock.spec.home import Home
+from penstock.telemetry.recorder import SpanRecorder
+from penstock.telemetry.spool import open_writer
+
+
+def run_apps(home: Home, *, port: int) -> None:
+    """Serve until SIGTERM."""
+    configure_logs(process="apps")
+    installation = Installation(home)
+    installation.prepare()
+    recorder = SpanRecorder(open_writer(home.spool, "apps"))
+
+    def list_apps() -> list[AppDeclaration]:
+        return installation.declared_apps()
+
+    app = create_apps(
+        apps=list_apps,
+        retriever=installation.knowledge,
+        recorder=recorder,
+        gateway_url=f"{find_addresses(home).gateway_url}/v1",
+        internal_key=installation.internal_key,
+    )
+    try:
+        serve(app, host="127.0.0.1", port=port, drain_s=8)
+    finally:
+        recorder.close()
+        installation.close()

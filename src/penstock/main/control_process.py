@@ -1,0 +1,126 @@
+"""The control process: REST, OTLP and console in front; behind them collector, job worker and settings watch.
+
+It owns the span store: no other process may open that file while this one runs.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from penstock import __version__
+from penstock.access.sessions import SessionSigner, load_session_secret
+from penstock.base.logs import configure_logs
+from penstock.control.app import create_control
+from penstock.control.services import ControlServices
+from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMissing
+from penstock.deploy.snapshots import read_snapshot
+from penstock.jobs.worker import Worker
+from penstock.main.instance import find_addresses
+from penstock.main.job_handlers import create_handlers
+from penstock.main.serving import serve
+from penstock.main.settings_watch import SettingsWatch
+from penstock.main.wiring import Installation
+from penstock.spec.home import Home
+from penstock.spec.snapshot import Snapshot
+from penstock.spec.spans import Span
+from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.telemetry.encode import encode_span
+from penstock.telemetry.otlp import decode_otlp_traces
+from penstock.telemetry.spool import SpoolWriter, open_writer
+from penstock.traces.collector import Collector
+from penstock.traces.service import TraceService
+
+STOP_S = 8.0
+"""How long each background thread may take to end; a job in hand goes back to the queue."""
+_log = logging.getLogger("penstock.control")
+
+
+def run_control(home: Home, *, host: str, port: int) -> None:
+    """Serve until SIGTERM; then flush what lies in the spool."""
+    configure_logs(process="control")
+    installation = Installation(home)
+    installation.prepare()
+    store = DuckDBSpanStore(home.span_db)
+    spool = open_writer(home.spool, "control")
+    collector = Collector(home.spool, store)
+    worker = Worker(installation.engine, create_handlers(installation), f"control-{os.getpid()}")
+    watch = SettingsWatch(home, installation.publish_snapshot)
+    services = build_services(installation, store, spool, collector, watch)
+    try:
+        with (
+            background("collector", collector.run),
+            background("jobs", worker.run),
+            background("settings", watch.run),
+        ):
+            serve(create_control(services), host=host, port=port)
+            spool.close()  # before the collector's last round, so that it takes the rest
+    finally:
+        store.close()
+        installation.close()
+
+
+def build_services(
+    installation: Installation,
+    store: DuckDBSpanStore,
+    spool: SpoolWriter,
+    collector: Collector,
+    watch: SettingsWatch,
+) -> ControlServices:
+    """Return what the control application works on."""
+    home = installation.home
+
+    def store_spans(spans: Sequence[Span]) -> None:
+        spool.append_durable([encode_span(span) for span in spans])
+
+    def publish() -> None:
+        installation.publish_snapshot()
+
+    def find_problems() -> Mapping[str, str]:
+        problems = {"collector": collector.stats.last_error}
+        return {part: text for part, text in problems.items() if text is not None}
+
+    def find_warnings() -> Mapping[str, str]:
+        return {} if watch.problem is None else {"settings": watch.problem}
+
+    return ControlServices(
+        traces=TraceService(store),
+        keys=installation.keys,
+        registry=installation.registry,
+        jobs=installation.jobs,
+        knowledge=installation.knowledge,
+        sessions=SessionSigner(load_session_secret(home.run / "session.secret")),
+        read_snapshot=lambda: read_last_snapshot(home),
+        publish_snapshot=publish,
+        decode_otlp=decode_otlp_traces,
+        store_spans=store_spans,
+        find_problems=find_problems,
+        find_warnings=find_warnings,
+        gateway_url=find_addresses(home).gateway_url,
+        internal_key=installation.internal_key,
+        version=__version__,
+    )
+
+
+def read_last_snapshot(home: Home) -> Snapshot | None:
+    """Return what gateways were told last, or None when there is nothing they could use."""
+    try:
+        return read_snapshot(home.snapshot)
+    except (SnapshotMissing, SnapshotDamaged, SnapshotInvalid):
+        return None
+
+
+@contextmanager
+def background(name: str, run: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run `run(stop)` in a thread while inside; on leaving, ask it to stop and wait, within bounds."""
+    stop = threading.Event()
+    thread = threading.Thread(target=run, args=(stop,), name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(STOP_S)
+        if thread.is_alive():
+            _log.warning("a thread did not end in time", extra={"thread": name})

@@ -1,0 +1,120 @@
+"""The rooms of one home that need the control tables and nothing heavy: keys, registry, jobs, blobs, snapshot.
+
+Opened when first asked for. Commands use this directly; the processes build on it in `wiring`.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+from sqlalchemy import Engine
+
+from penstock.access.keys import KeyService
+from penstock.base.errors import InvalidInput, NotFound
+from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMissing
+from penstock.deploy.snapshots import build_snapshot, read_snapshot, write_snapshot
+from penstock.jobs.service import JobService
+from penstock.main.home_files import create_home, hold_lock
+from penstock.main.instance import find_addresses
+from penstock.main.planning import WEIGHTS, Plan, plan
+from penstock.main.settings import SettingsFile, load_settings
+from penstock.registry.service import Registry
+from penstock.registry.types import Version
+from penstock.spec.assets import AssetRef
+from penstock.spec.home import Home
+from penstock.spec.snapshot import Snapshot
+from penstock.store.blobs import BlobStore
+from penstock.store.control.engine import control_url, open_control
+
+
+class Rooms:
+    """Services over one home. Safe to use from several threads once opened."""
+
+    def __init__(self, home: Home, *, environ: Mapping[str, str] | None = None) -> None:
+        create_home(home)
+        self.home = home
+        self.environ = os.environ if environ is None else environ
+
+    @cached_property
+    def storage_file(self) -> SettingsFile:
+        """The settings as they were when these rooms were opened; where things are stored does not move."""
+        return load_settings(self.home.settings)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The control tables, migrated."""
+        storage = self.storage_file.settings.storage
+        url = storage.control_url
+        if storage.control_url_env is not None:
+            url = self.environ.get(storage.control_url_env)
+            if not url:
+                raise InvalidInput(
+                    f"The variable {storage.control_url_env} is not set.",
+                    hint="It holds the URL of the control tables; storage.control_url_env names it.",
+                )
+        return open_control(url or control_url(self.home))
+
+    @cached_property
+    def blobs(self) -> BlobStore:
+        """The artefacts."""
+        return BlobStore(self.storage_file.settings.storage.blobs_url or str(self.home.blobs))
+
+    @cached_property
+    def keys(self) -> KeyService:
+        """The keys."""
+        return KeyService(self.engine)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry."""
+        return Registry(self.engine, self.blobs)
+
+    @cached_property
+    def jobs(self) -> JobService:
+        """Durable work."""
+        return JobService(self.engine)
+
+    def live_versions(self, kind: str) -> Iterator[Version]:
+        """Yield the version that `prod` names of every asset of a kind."""
+        for asset in self.registry.list_assets(kind):
+            try:
+                yield self.registry.resolve(AssetRef(kind=asset.kind, name=asset.name, alias="prod"))
+            except NotFound:
+                continue
+
+    def plan(self) -> Plan:
+        """Return providers and routes as the settings file and the registry say now."""
+        return plan(
+            load_settings(self.home.settings),
+            self.environ,
+            find_addresses(self.home),
+            models=[version for version in self.live_versions("model") if WEIGHTS in version.artefacts],
+            apps=list(self.live_versions("app")),
+        )
+
+    def publish_snapshot(self) -> Snapshot:
+        """Bring the snapshot up to settings, keys and registry, and return it; unchanged it is left alone.
+
+        Whoever comes last has seen everything the others changed. Raises `SettingsInvalid` (the snapshot
+        stays as it was).
+        """
+        with hold_lock(self.home.run / "snapshot.lock"):
+            planned = self.plan()
+            snapshot = build_snapshot(
+                providers=planned.providers,
+                routes=planned.routes,
+                keys=self.keys.rows(),
+                limits=planned.limits,
+            )
+            try:
+                current = read_snapshot(self.home.snapshot)
+            except (SnapshotMissing, SnapshotDamaged, SnapshotInvalid):
+                current = None
+            if current is None or current.digest != snapshot.digest:
+                write_snapshot(self.home.snapshot, snapshot)
+            return snapshot
+
+    def close(self) -> None:
+        """Let go of the database."""
+        if "engine" in self.__dict__:
+            self.engine.dispose()

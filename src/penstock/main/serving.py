@@ -1,0 +1,29 @@
+"""Runs an ASGI application on uvicorn until SIGTERM or SIGINT, then drains and returns."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+
+def serve(app: Any, *, host: str, port: int, drain_s: int = 10) -> None:
+    """Serve `app` and return once it has drained (at most `drain_s`). Call it in the main thread."""
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http="httptools",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=drain_s,
+    )
+
+    def ignore(_number: int, _frame: FrameType | None) -> None:
+        """uvicorn raises the signal again once it has drained; by then it has done its work."""
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ignore)
+    uvicorn.Server(config).run()

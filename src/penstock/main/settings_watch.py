@@ -1,0 +1,57 @@
+"""Watches `penstock.toml` of a running home: a good change becomes a new snapshot, a bad one is reported and waits."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from penstock.base.errors import PenstockError
+from penstock.spec.home import Home
+
+INTERVAL_S = 1.0
+_log = logging.getLogger("penstock.settings")
+_Stamp = tuple[int, int, int] | None
+
+
+class SettingsWatch:
+    """Follows one file. `problem` is what is wrong with it now, None while it is right."""
+
+    def __init__(self, home: Home, publish: Callable[[], object]) -> None:
+        self.problem: str | None = None
+        self._path = home.settings
+        self._publish = publish
+        self._seen = self._stamp()
+
+    def run(self, stop: threading.Event) -> None:
+        """Look every second until `stop` is set."""
+        while not stop.wait(INTERVAL_S):
+            self.look()
+
+    def look(self) -> bool:
+        """Look once; return whether a change was taken up. What was published before stays until one is good."""
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return False
+        self._seen = stamp
+        try:
+            self._publish()
+        except PenstockError as error:
+            self.problem = error.message
+            _log.error("settings not taken up, the last good ones stay", extra={"reason": str(error)})
+            return False
+        except Exception as error:  # the edge of a thread: the database may be away for a moment
+            self._seen = None if stamp is not None else self._seen
+            self.problem = f"{type(error).__name__} while taking up the settings"
+            _log.exception("settings not taken up, will try again")
+            return False
+        if self.problem is not None:
+            _log.info("settings are right again")
+        self.problem = None
+        _log.info("settings taken up", extra={"path": str(self._path)})
+        return True
+
+    def _stamp(self) -> _Stamp:
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_ino, stat.st_size
