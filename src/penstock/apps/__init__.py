@@ -1,0 +1,1 @@
+"""Apps: declared chains of steps that answer under a model name of their own, each step a span."""

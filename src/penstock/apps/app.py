@@ -1,0 +1,243 @@
+"""The ASGI front of the apps process: authenticates, reads, runs, streams. Accepts the internal key only.
+
+Clients never come here directly: the gateway does, for each route whose target is an app.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+
+from penstock.apps.errors import UnknownApp
+from penstock.apps.model_client import ModelClient
+from penstock.apps.replies import ChunkWriter, reply_body
+from penstock.apps.requests import read_chat
+from penstock.apps.runner import AppRunner
+from penstock.apps.tracing import TraceContext, Tracer, read_context
+from penstock.apps.types import AppDeclaration, ChatRequest, Recorder, Retriever
+from penstock.base.clock import now_ns
+from penstock.base.errors import BugError, NotFound, PenstockError, TooLarge, Unauthenticated, suggest
+from penstock.dialects.openai.errors import error_body, error_event
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Declarations = Sequence[AppDeclaration] | Callable[[], Sequence[AppDeclaration]]
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+N_SEARCH_THREADS = 8
+_log = logging.getLogger(__name__)
+
+
+def create_apps(
+    *,
+    apps: Declarations,
+    retriever: Retriever,
+    recorder: Recorder,
+    gateway_url: str,
+    internal_key: str,
+    clock: Callable[[], int] = now_ns,
+) -> "AppsApp":
+    """Return the ASGI application. `apps` may be a callable, asked anew for each request.
+
+    `gateway_url` ends in `/v1`.
+    """
+    client = ModelClient(gateway_url, internal_key)
+    executor = ThreadPoolExecutor(N_SEARCH_THREADS, thread_name_prefix="retrieve")
+    runner = AppRunner(
+        retriever=retriever, model_client=client, tracer=Tracer(recorder, clock), executor=executor
+    )
+    return AppsApp(apps=apps, runner=runner, client=client, executor=executor, key=internal_key, clock=clock)
+
+
+class AppsApp:
+    """ASGI application over all declared apps of an installation."""
+
+    def __init__(
+        self,
+        *,
+        apps: Declarations,
+        runner: AppRunner,
+        client: ModelClient,
+        executor: ThreadPoolExecutor,
+        key: str,
+        clock: Callable[[], int],
+    ) -> None:
+        self._apps = apps
+        self._runner = runner
+        self._client = client
+        self._executor = executor
+        self._key = key.encode()
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        if scope["type"] != "http":
+            raise BugError(f"Apps serve HTTP only, not {scope['type']}.")
+        response = _Response(send)
+        try:
+            await self._route(scope, receive, response)
+        except _HungUp:
+            return
+        except PenstockError as error:
+            await response.fail(error)
+        except Exception as error:  # the edge of the process: the caller gets a body, the log gets the trace
+            _log.exception("an app broke")
+            await response.fail(BugError(f"The app broke: {type(error).__name__}."))
+
+    async def close(self) -> None:
+        """Close what was opened. Searches that still run are not waited for."""
+        await self._client.close()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _route(self, scope: Scope, receive: Receive, response: "_Response") -> None:
+        method, path = scope["method"], scope["path"]
+        if (method, path) == ("GET", "/health"):
+            await response.json({"status": "ok", "apps": [app.name for app in self._list()]})
+            return
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        offered = headers.get(b"authorization", "").removeprefix("Bearer ").encode("latin-1", "replace")
+        if not hmac.compare_digest(offered, self._key):
+            raise Unauthenticated("Apps take calls from this installation's gateway only.")
+        if (method, path) == ("GET", "/v1/models"):
+            data = [{"id": app.name, "object": "model", "owned_by": "penstock"} for app in self._list()]
+            await response.json({"object": "list", "data": data})
+        elif (method, path) == ("POST", "/v1/chat/completions"):
+            request = read_chat(await _read_body(receive))
+            context = read_context(
+                headers.get(b"traceparent"),
+                session_id=headers.get(b"x-penstock-session"),
+                user_id=headers.get(b"x-penstock-user"),
+            )
+            await self._run_until_hangup(self._find(request.model), request, context, receive, response)
+        else:
+            raise NotFound(f"There is no {method} {path} here.")
+
+    async def _run_until_hangup(
+        self,
+        app: AppDeclaration,
+        request: ChatRequest,
+        context: TraceContext,
+        receive: Receive,
+        response: "_Response",
+    ) -> None:
+        """Answer; when the caller hangs up, stop the run, which closes its own call upstream."""
+        run = asyncio.ensure_future(self._answer(app, request, context, response))
+        hangup = asyncio.ensure_future(_wait_for_hangup(receive))
+        try:
+            await asyncio.wait({run, hangup}, return_when=asyncio.FIRST_COMPLETED)
+            if run.done():
+                run.result()
+        finally:
+            for task in (run, hangup):
+                task.cancel()
+            for task in (run, hangup):
+                with contextlib.suppress(asyncio.CancelledError, PenstockError, OSError):
+                    await task
+
+    async def _answer(
+        self, app: AppDeclaration, request: ChatRequest, context: TraceContext, response: "_Response"
+    ) -> None:
+        created_s = self._clock() // 1_000_000_000
+        if not request.stream:
+            reply = await self._runner.run(app, request, context)
+            await response.body(reply_body(reply, model=app.name, created_s=created_s))
+            return
+        chunks = ChunkWriter(model=app.name, created_s=created_s)
+
+        async def on_text(piece: str) -> None:
+            await response.event(chunks.text(piece))
+
+        reply = await self._runner.run(app, request, context, on_text=on_text)
+        await response.event(chunks.end(reply, include_usage=request.include_usage), is_last=True)
+
+    def _list(self) -> Sequence[AppDeclaration]:
+        return self._apps() if callable(self._apps) else self._apps
+
+    def _find(self, name: str) -> AppDeclaration:
+        apps = {app.name: app for app in self._list()}
+        if name not in apps:
+            known = ", ".join(sorted(apps)) or "none yet"
+            raise UnknownApp(f"No app {name!r}; known: {known}.", hint=suggest(name, apps), param="model")
+        return apps[name]
+
+
+class _HungUp(Exception):
+    """The caller went away before its request was complete."""
+
+
+class _Response:
+    """One response; knows whether it has begun, because then an error can only be an event."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._has_begun = False
+        self._is_done = False
+
+    async def json(self, value: Any) -> None:
+        await self.body(msgspec.json.encode(value))
+
+    async def body(self, data: bytes, *, status: int = 200) -> None:
+        await self._begin(status, b"application/json", [(b"content-length", str(len(data)).encode())])
+        await self._write(data, is_last=True)
+
+    async def event(self, data: bytes, *, is_last: bool = False) -> None:
+        if not self._has_begun:
+            await self._begin(200, b"text/event-stream; charset=utf-8", [(b"cache-control", b"no-cache")])
+        await self._write(data, is_last=is_last)
+
+    async def fail(self, error: PenstockError) -> None:
+        if self._is_done:
+            return
+        if self._has_begun:
+            await self._write(error_event(error), is_last=True)
+        else:
+            await self.body(error_body(error), status=error.status)
+
+    async def _begin(self, status: int, content_type: bytes, more: list[tuple[bytes, bytes]]) -> None:
+        self._has_begun = True
+        headers = [(b"content-type", content_type), *more]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _write(self, data: bytes, *, is_last: bool) -> None:
+        self._is_done = is_last
+        await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
+
+
+async def _read_body(receive: Receive) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _HungUp
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > MAX_BODY_BYTES:
+            raise TooLarge(f"The request body is over {MAX_BODY_BYTES:,} bytes.")
+        pieces.append(piece)
+        if not message.get("more_body"):
+            return b"".join(pieces)
+
+
+async def _wait_for_hangup(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

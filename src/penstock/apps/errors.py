@@ -1,0 +1,27 @@
+"""What can go wrong between a question and an app's answer."""
+
+from penstock.base.errors import InvalidInput, NotFound, UpstreamError, UpstreamTimeout
+
+
+class UnknownApp(NotFound):
+    """No app of that name is declared here."""
+
+    code = "PS-1601"
+
+
+class UnsupportedRequest(InvalidInput):
+    """The request asks for something that apps do not do."""
+
+    code = "PS-1602"
+
+
+class StepFailed(UpstreamError):
+    """A step of the app failed; the message names the step and the reason."""
+
+    code = "PS-4601"
+
+
+class StepTimeout(UpstreamTimeout):
+    """A step of the app did not finish within its own limit."""
+
+    code = "PS-4602"

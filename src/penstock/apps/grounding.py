@@ -1,0 +1,137 @@
+"""Puts passages before a model as numbered sentences, and takes the numbers out of its reply again.
+
+The form is the one Pocket was trained on: a line `[n] sentence` each, then `Question: …`. Other models get an
+instruction that explains the marks. The surprise: text is filtered while it streams, so a mark may arrive in
+pieces; what might still become a mark is held back.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from penstock.apps.types import AppDeclaration, FoundPassage
+
+POCKET_UNKNOWN = "I do not know from these passages."
+INSTRUCTION = (
+    "Answer the question from the numbered sentences only. Keep to their words where you can, answer in one or "
+    "two sentences, and put the number of each sentence you use in brackets behind what you take from it, such "
+    f"as [2]. If they do not hold the answer, reply exactly: {POCKET_UNKNOWN}"
+)
+MAX_MARKS = 24
+Verdict = Literal["unknown", "answer"]
+_MARK = re.compile(r"\[(\d{1,2})\]")
+_OPENINGS = ("i do not know", "i don't know")
+_UNKNOWN = re.compile(r"i (?:do not|don['’]t) know\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One numbered sentence and the passage it stands in."""
+
+    mark: int
+    sentence: str
+    passage: FoundPassage
+
+
+def pack_sources(app: AppDeclaration, hits: Sequence[FoundPassage]) -> list[Source]:
+    """Return the sentences to show, passages in rank order, within the app's bounds; equal sentences once.
+
+    Passages that share no word with the question and are far from it are left out.
+    """
+    sources: list[Source] = []
+    seen: set[str] = set()
+    words = 0
+    for hit in hits:
+        if hit.lexical_score is None and (hit.dense_score or 0.0) < app.min_dense_score:
+            continue
+        for sentence in hit.sentences:
+            line = " ".join(sentence.split())
+            size = len(line.split())
+            if line in seen or words + size > app.max_prompt_words:
+                continue
+            if len(sources) >= min(app.max_sentences, MAX_MARKS):
+                return sources
+            seen.add(line)
+            words += size
+            sources.append(Source(mark=len(sources) + 1, sentence=line, passage=hit))
+    return sources
+
+
+def build_messages(app: AppDeclaration, question: str, sources: Sequence[Source]) -> list[dict[str, str]]:
+    """Return the messages that ask `question` about `sources`."""
+    question = " ".join(question.split())
+    lines = "".join(f"[{source.mark}] {source.sentence}\n" for source in sources)
+    messages = [{"role": "user", "content": f"{lines}Question: {question}"}]
+    if app.prompt == "instructed":
+        messages.insert(0, {"role": "system", "content": INSTRUCTION})
+    return messages
+
+
+def is_unknown(reply: str) -> bool:
+    """Return whether the model says that the passages hold no answer."""
+    return _UNKNOWN.match(_MARK.sub("", reply).strip()) is not None
+
+
+def find_marks(reply: str) -> list[tuple[int, list[str]]]:
+    """Return each mark with the texts it may stand for: what follows it and what precedes it, up to other marks."""
+    found = list(_MARK.finditer(reply))
+    marks: list[tuple[int, list[str]]] = []
+    for place, match in enumerate(found):
+        before = reply[found[place - 1].end() if place else 0 : match.start()]
+        behind = reply[match.end() : found[place + 1].start() if place + 1 < len(found) else len(reply)]
+        marks.append((int(match.group(1)), [text for text in (behind, before) if text.strip()]))
+    return marks
+
+
+class AnswerFilter:
+    """Turns a model's reply, in any pieces, into the text for the reader.
+
+    Marks disappear together with the spaces before them (at the start, behind them); a reply that says "I do
+    not know …" becomes the app's own words for it. The same whatever the pieces.
+    """
+
+    def __init__(self, unknown_text: str) -> None:
+        self._unknown_text = unknown_text
+        self._held = ""
+        self._verdict: Verdict | None = None
+        self._has_begun = False
+
+    def feed(self, piece: str) -> str:
+        """Return what can be shown now."""
+        self._held += piece
+        if self._verdict is None:
+            self._verdict = _judge_opening(self._held)
+            if self._verdict is None:
+                return ""
+            if self._verdict == "unknown":
+                return self._unknown_text
+        return "" if self._verdict == "unknown" else self._release(self._held_from())
+
+    def finish(self) -> str:
+        """Return the rest at the end of the reply."""
+        if self._verdict is None and is_unknown(self._held):
+            self._verdict = "unknown"
+            return self._unknown_text
+        return "" if self._verdict == "unknown" else self._release(len(self._held)).rstrip()
+
+    def _held_from(self) -> int:
+        """Return from where on the text may still become a mark, or be the space before one."""
+        tail = re.search(r"\s*(?:\[\d{0,2})?\Z", self._held)
+        return tail.start() if tail else len(self._held)
+
+    def _release(self, end: int) -> str:
+        text, self._held = self._held[:end], self._held[end:]
+        text = re.sub(r"\s*\[\d{1,2}\]", "", text)
+        if not self._has_begun:
+            text = text.lstrip()
+            self._has_begun = bool(text)
+        return text
+
+
+def _judge_opening(reply: str) -> Verdict | None:
+    """Return what the reply is going to be, or None while its first words leave that open."""
+    text = _MARK.sub("", reply).strip().lower().replace("’", "'")
+    if re.fullmatch(r"\[\d{0,2}", text) or any(opening.startswith(text) for opening in _OPENINGS):
+        return None
+    return "unknown" if is_unknown(reply) else "answer"

@@ -1,0 +1,20 @@
+"""The app that answers from the handbook of the demo corpus (or any knowledge base of that name)."""
+
+from penstock.apps.types import AppDeclaration
+
+NAME = "handbook"
+POCKET = "pocket"
+
+
+def declare_handbook(*, model: str = POCKET, knowledge: str = NAME, name: str = NAME) -> AppDeclaration:
+    """Return the declaration: Pocket gets the form it was trained on, any other model an instruction."""
+    if model == POCKET:
+        return AppDeclaration(name=name, knowledge=knowledge, model=model, prompt="marked", max_tokens=64)
+    return AppDeclaration(
+        name=name,
+        knowledge=knowledge,
+        model=model,
+        prompt="instructed",
+        max_sentences=24,
+        max_prompt_words=700,
+    )

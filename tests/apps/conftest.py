@@ -1,0 +1,239 @@
+"""A gateway made of a scripted model, the apps process in front of it, both on real sockets."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+import uvicorn
+
+from penstock.apps.app import create_apps
+from penstock.apps.types import AppDeclaration
+from penstock.spec.spans import Span
+
+USAGE = {"prompt_tokens": 40, "completion_tokens": 12, "total_tokens": 52}
+KEY = "internal-key-of-the-test"
+
+
+@dataclass
+class Hit:
+    document: str
+    section: str | None
+    sentences: tuple[str, ...]
+    passage_id: str = "psg_1"
+    score: float = 1.0
+    dense_score: float | None = 0.8
+    lexical_score: float | None = 3.0
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.sentences)
+
+
+SLEEP = Hit(
+    "sleep.md",
+    "Length",
+    ("Most adults need 7 to 9 hours of sleep each night.", "Older adults often wake earlier than before."),
+)
+WATER = Hit("water.md", "Thirst", ("Drinking water when thirsty is enough for most people.",), "psg_2", 0.5)
+
+
+class FakeRetriever:
+    """Returns what a test put in; a callable is called, an exception is raised."""
+
+    def __init__(self) -> None:
+        self.hits: list[Any] = [SLEEP, WATER]
+        self.before: Callable[[], None] = lambda: None
+        self.calls: list[tuple[str, str, int, str | None]] = []
+
+    def retrieve(self, name: str, query: str, k: int = 5, *, traceparent: str | None = None) -> Any:
+        self.calls.append((name, query, k, traceparent))
+        self.before()
+        return SimpleNamespace(
+            hits=self.hits,
+            generation="gen_1",
+            version=f"knowledge:{name}@1",
+            embedder="e@1",
+            mode="hybrid",
+            note=None,
+        )
+
+
+@dataclass
+class FakeGateway:
+    """Answers `/v1/chat/completions` with `reply`, streamed word by word when asked; keeps what it was sent."""
+
+    reply: str = "[1] Most adults need 7 to 9 hours of sleep each night."
+    status: int = 200
+    broken: str | None = None
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+    requests: list[tuple[dict[str, str], dict[str, Any]]] = field(default_factory=list)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        asked = json.loads(body)
+        self.requests.append((headers, asked))
+        if self.broken == "hang":
+            await self._hang(receive)
+        elif self.status != 200:
+            text = json.dumps({"error": {"message": "the model is not here", "type": "x", "code": "y"}})
+            await self._whole(send, self.status, text)
+        elif self.broken == "garbage":
+            await self._whole(send, 200, "<html>")
+        elif asked.get("stream"):
+            await self._stream(receive, send)
+        else:
+            message = {"role": "assistant", "content": self.reply}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            await self._whole(send, 200, json.dumps({"model": "m-1", "choices": [choice], "usage": USAGE}))
+
+    async def _stream(self, receive: Any, send: Any) -> None:
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-type", b"text/event-stream")],
+            }
+        )
+        for number, word in enumerate(self.reply.split(" ")):
+            piece = word if number == 0 else f" {word}"
+            await self._event(send, {"choices": [{"index": 0, "delta": {"content": piece}}]})
+            if self.broken == "cut" and number == 3:
+                await send({"type": "http.response.body", "body": b""})
+                return
+            if self.broken == "stall" and number == 3:
+                await self._hang(receive)
+                return
+        await self._event(send, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        await self._event(send, {"choices": [], "usage": USAGE, "model": "m-1"})
+        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+    async def _hang(self, receive: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.hung_up.set()
+
+    async def _event(self, send: Any, value: dict[str, Any]) -> None:
+        body = b"data: " + json.dumps(value).encode() + b"\n\n"
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def _whole(self, send: Any, status: int, text: str) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": text.encode()})
+
+
+class Recorder:
+    """Keeps spans in a list."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+
+    def record(self, span: Span) -> None:
+        self.spans.append(span)
+
+    def named(self, name: str) -> Span:
+        (found,) = [span for span in self.spans if span.name == name]
+        return found
+
+
+Serve = Callable[[Any], Awaitable[str]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Serves ASGI applications on loopback; returns their base URL."""
+    running: list[tuple[uvicorn.Server, asyncio.Task[None], socket.socket]] = []
+
+    async def start(app: Any) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(app, log_config=None, ws="none", lifespan="auto", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:
+            await asyncio.sleep(0.005)
+        running.append((server, task, listener))
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    for server, _, _ in running:
+        server.should_exit = True
+    for _, task, listener in running:
+        await task
+        listener.close()
+
+
+@dataclass
+class World:
+    """Everything a test touches."""
+
+    gateway: FakeGateway
+    retriever: FakeRetriever
+    recorder: Recorder
+    url: str
+    session: aiohttp.ClientSession
+    apps: list[AppDeclaration]
+
+    async def ask(
+        self, question: str = "How long do adults sleep?", **members: Any
+    ) -> tuple[int, dict[str, Any]]:
+        """Post a chat request and return status and body."""
+        body = {"model": "handbook", "messages": [{"role": "user", "content": question}], **members}
+        async with self.session.post(f"{self.url}/v1/chat/completions", json=body) as response:
+            return response.status, await response.json(content_type=None)
+
+    async def stream(
+        self, question: str = "How long do adults sleep?", **members: Any
+    ) -> list[dict[str, Any]]:
+        """Post a streamed chat request and return its events."""
+        body = {
+            "model": "handbook",
+            "messages": [{"role": "user", "content": question}],
+            "stream": True,
+            **members,
+        }
+        async with self.session.post(f"{self.url}/v1/chat/completions", json=body) as response:
+            assert response.status == 200, await response.text()
+            text = await response.text()
+        return [
+            json.loads(line.removeprefix("data: "))
+            for line in text.split("\n\n")
+            if line.startswith("data: ") and line != "data: [DONE]"
+        ]
+
+
+@pytest.fixture
+async def world(serve: Serve) -> AsyncIterator[World]:
+    """The apps process with the handbook declared for Pocket."""
+    gateway, retriever, recorder = FakeGateway(), FakeRetriever(), Recorder()
+    apps = [
+        AppDeclaration(
+            name="handbook",
+            knowledge="handbook",
+            model="pocket",
+            prompt="marked",
+            retrieve_timeout_s=0.3,
+            answer_timeout_s=0.6,
+        )
+    ]
+    application = create_apps(
+        apps=lambda: apps,
+        retriever=retriever,
+        recorder=recorder,
+        gateway_url=f"{await serve(gateway)}/v1",
+        internal_key=KEY,
+    )
+    url = await serve(application)
+    async with aiohttp.ClientSession(headers={"authorization": f"Bearer {KEY}"}) as session:
+        yield World(gateway, retriever, recorder, url, session, apps)
