@@ -23,6 +23,7 @@ def serve_engine(app: EngineApp, *, port: int, host: str = "127.0.0.1", drain_s:
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=75,  # longer than clients keep idle connections, so they never meet a closing one
         timeout_graceful_shutdown=drain_s,
     )
     # uvicorn raises the signal again once it has drained; without this that would be death by signal
