@@ -25,7 +25,14 @@ from penstock.tuning.convert.gguf_file import Conversion, Precision, convert_fol
 from penstock.tuning.errors import DigestMismatch, UnreadableModel
 from penstock.tuning.parity import ParityReport, demand_parity, prove_parity
 from penstock.tuning.renderer import GoldenVector, Renderer, build_renderer, load_renderer, read_renderer_spec
-from penstock.tuning.sources import FetchedModel, HubAccess, Progress, fetch_source
+from penstock.tuning.sources import (
+    KNOWN,
+    FetchedModel,
+    HubAccess,
+    Progress,
+    fetch_source,
+    remove_downloads,
+)
 
 _log = logging.getLogger(__name__)
 GGUF, TOKENIZER, RENDERER = "model.gguf", "tokenizer.json", "renderer.json"
@@ -131,6 +138,9 @@ class ModelService:
         """
         tell = progress or (lambda _share, _text: None)
         self._work.mkdir(parents=True, exist_ok=True)
+        if (known := self._find_known(name, source, precision)) is not None:
+            tell(1.0, "these weights are registered already")
+            return _describe(name, known, is_new=False)
         with tempfile.TemporaryDirectory(dir=self._work, prefix="pull-") as scratch:
             fetched = fetch_source(
                 source, self._work, hub=self._hub, progress=lambda share, text: tell(share / 2, text)
@@ -142,6 +152,7 @@ class ModelService:
             package = package_model(fetched, Path(scratch), name=name, precision=precision, progress=tell)
             tell(0.9, "registering")
             version = self._register(name, package, note=f"pulled from {source}", actor=actor)
+            remove_downloads(self._work)
             tell(1.0, f"registered model:{name}@{version.number}")
             return _describe(name, version, is_new=True)
 
@@ -212,6 +223,20 @@ class ModelService:
             return self._registry.list_versions("model", name)
         except NotFound:
             return ()
+
+    def _find_known(self, name: str, source: str, precision: Precision) -> ModelVersion | None:
+        """Return the version made from the weights that our own table names for `source`: no need to fetch."""
+        known = KNOWN.get(source)
+        if known is None:
+            return None
+        for version in self._versions(name):
+            files = (version.content.get("source") or {}).get("files") or {}
+            if (files.get("model.safetensors"), version.content.get("precision")) == (
+                known.weights_digest,
+                precision,
+            ):
+                return version
+        return None
 
     def _find_same(self, name: str, fetched: FetchedModel, precision: Precision) -> ModelVersion | None:
         """Return the version whose source files are these, by digest."""

