@@ -1,13 +1,14 @@
 """Keys: shown once, kept as a digest, revoked for good; the same on SQLite and PostgreSQL."""
 
 import re
+import threading
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 
 from penstock.access.errors import LastOwnerKey, UnknownKey
-from penstock.access.keys import KeyService, hash_secret
+from penstock.access.keys import KeyService, hash_secret, new_secret
 from penstock.access.permissions import (
     ROLE_PERMISSIONS,
     SCOPE_PERMISSIONS,
@@ -129,6 +130,33 @@ def test_wrong_values_are_refused(sqlite_engine: Engine, name: str, options: dic
 def test_an_unknown_scope_is_told_its_neighbour(sqlite_engine: Engine) -> None:
     with pytest.raises(InvalidInput, match="Did you mean 'owner'"):
         KeyService(sqlite_engine).create("x", ("owners",))
+
+
+def test_a_key_that_lies_in_a_file_is_adopted_once_and_stays_revoked(service: KeyService) -> None:
+    secret = new_secret()
+    barrier, ids = threading.Barrier(3), []
+
+    def adopt() -> None:
+        barrier.wait()
+        ids.append(service.adopt(secret, "admin", ("owner",)))
+
+    threads = [threading.Thread(target=adopt) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(ids)) == 1
+    assert len(ids) == 3
+    row = service.verify(secret)
+    assert row is not None
+    assert (row.id, row.scopes) == (ids[0], ("owner",))
+    service.create("another", ("owner",))
+    service.revoke(row.id)
+    assert service.adopt(secret, "admin", ("owner",)) == row.id
+    assert service.verify(secret) is None
+    for wrong in ("", "ps-short", secret.replace("ps-", "sk-"), secret + "x", "ps-" + "é" * 43):
+        with pytest.raises(InvalidInput, match="not the text of a key"):
+            service.adopt(wrong, "admin")
 
 
 def key_with(*scopes: str) -> KeyRow:

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from penstock.base.errors import InvalidInput, TooLarge, UpstreamUnavailable
 from penstock.jobs.context import JobContext
-from penstock.jobs.errors import JobFinished, JobNotRetriable, UnknownJob
+from penstock.jobs.errors import JobFinished, JobNotRetriable, UnknownJob, UnknownJobKind
 from penstock.jobs.service import JobService
 from penstock.jobs.worker import Handler, Worker
 from tests.jobs.crashing import HandClock
@@ -268,6 +268,13 @@ def test_a_stopping_worker_gives_its_job_back_without_costing_an_attempt(
     assert service.get(job.id).result == {"sum": 3}
 
 
+def test_a_kind_that_nobody_does_is_refused_with_its_neighbour(control_engine: Engine) -> None:
+    service = JobService(control_engine, kinds=("knowledge.ingest", "model.pull"))
+    with pytest.raises(UnknownJobKind, match=r"Did you mean 'model\.pull'"):
+        service.submit("model.pul", {})
+    assert service.submit("model.pull", {}).state == "queued"
+
+
 def test_unknown_jobs_are_named(service: JobService) -> None:
     for call in (service.get, service.cancel, service.retry, service.logs, service.steps):
         with pytest.raises(UnknownJob, match="job_nope"):
@@ -312,6 +319,7 @@ def test_what_a_step_returned_comes_back_exactly(
     def handler(ctx: JobContext, spec: dict[str, Any]) -> dict[str, Any]:
         seen.append(ctx.step("v", {}, lambda: value))
         seen.append(ctx.step("v", {}, lambda: "never"))
+        ctx.log("x" * 100_000)
         ctx.log("nul \x00 and half a pair \ud800")
         return {}
 
@@ -319,6 +327,7 @@ def test_what_a_step_returned_comes_back_exactly(
     make_worker(control_engine, clock, {"k": handler}).run_once()
     assert seen[0] == seen[1] == {**value, "t": [1, 2]}
     assert [type(item) for item in seen[0].values()] == [type(item) for item in seen[1].values()]
+    assert len(service.logs(job.id)[0].text) == 16_384
     assert service.logs(job.id)[-1].text == "nul \ufffd and half a pair \ufffd"
 
 

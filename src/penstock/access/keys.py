@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from penstock.access.errors import LastOwnerKey, UnknownKey
 from penstock.access.permissions import SCOPE_PERMISSIONS
@@ -86,23 +87,40 @@ class KeyService:
             raise InvalidInput("routes must name at least one route, or be left out for all of them.")
         for route in routes or ():
             _check_text("route", route, 256)
-        secret = KEY_PREFIX + secrets.token_urlsafe(32)
-        key_id = new_id("key")
-        values = {
-            "id": key_id,
-            "name": name,
-            "secret_sha256": hash_secret(secret),
-            "hint": f"{KEY_PREFIX}…{secret[-4:]}",
-            "project": project,
-            "scopes": list(dict.fromkeys(scopes)),
-            "requests_per_minute": requests_per_minute,
-            "tokens_per_minute": tokens_per_minute,
-            "routes": None if routes is None else list(dict.fromkeys(routes)),
-            "created_ns": self._clock(),
-        }
+        secret = new_secret()
         with self._engine.begin() as connection:
-            connection.execute(insert(keys).values(**values))
+            key_id = self._insert(
+                connection,
+                secret,
+                name=name,
+                project=project,
+                scopes=list(dict.fromkeys(scopes)),
+                requests_per_minute=requests_per_minute,
+                tokens_per_minute=tokens_per_minute,
+                routes=None if routes is None else list(dict.fromkeys(routes)),
+            )
         return NewKey(id=key_id, key=secret)
+
+    def adopt(self, secret: str, name: str, scopes: Sequence[str] = ("call",)) -> str:
+        """Make a key whose text exists already (in a file of the home) known, and return its id.
+
+        Adopting it again changes nothing, and a revoked key stays revoked: so a first start may write the
+        file, then adopt it, and be killed at any moment between. Raises `InvalidInput`.
+        """
+        if len(secret) != len(KEY_PREFIX) + 43 or not secret.startswith(KEY_PREFIX) or not secret.isascii():
+            raise InvalidInput("This is not the text of a key.", hint="A key is `ps-` and 43 characters.")
+        _check_text("name", name, 200)
+        _check_scopes(scopes)
+        known = select(keys.c.id).where(keys.c.secret_sha256 == hash_secret(secret))
+        try:
+            with self._engine.begin() as connection:
+                found = connection.execute(known).scalar_one_or_none()
+                return found or self._insert(
+                    connection, secret, name=name, scopes=list(dict.fromkeys(scopes))
+                )
+        except IntegrityError:  # on PostgreSQL, another process adopted it between our look and our insert
+            with self._engine.connect() as connection:
+                return str(connection.execute(known).scalar_one())
 
     def verify(self, secret: str) -> KeyRow | None:
         """Return the key that `secret` is, or None when it is unknown or revoked."""
@@ -141,6 +159,23 @@ class KeyService:
                 change = update(keys).where(keys.c.id == key_id).values(revoked_ns=self._clock())
                 connection.execute(change)
             return _key_info(_get(connection, key_id))
+
+    def _insert(self, connection: Connection, secret: str, *, project: str = "default", **values: Any) -> str:
+        key_id = new_id("key")
+        fixed = {
+            "id": key_id,
+            "secret_sha256": hash_secret(secret),
+            "hint": f"{KEY_PREFIX}…{secret[-4:]}",
+            "project": project,
+            "created_ns": self._clock(),
+        }
+        connection.execute(insert(keys).values(**values, **fixed))
+        return key_id
+
+
+def new_secret() -> str:
+    """Return the text of a fresh key."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
 
 
 def hash_secret(secret: str) -> str:

@@ -89,7 +89,7 @@ class JobContext:
         self._raise_if_unwanted()
 
     def log(self, text: str) -> None:
-        """Write a line to the job's log; it is durable on return."""
+        """Write a line (cut after 16 384 characters) to the job's log; it is durable on return."""
         with self._lease.write(**self._take_pending()) as (connection, now_ns):
             queries.insert_log(connection, self.job_id, at_ns=now_ns, attempt=self.attempt, text=text)
 

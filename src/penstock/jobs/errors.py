@@ -4,7 +4,9 @@ The signals are no `Exception`: a handler's own `except Exception` must not swal
 `asyncio.CancelledError`. Handlers let them pass and clean up in `finally`.
 """
 
-from penstock.base.errors import ConflictError, NotFound, UpstreamError
+from collections.abc import Collection
+
+from penstock.base.errors import CallerError, ConflictError, NotFound, UpstreamError, suggest
 
 
 class UnknownJob(NotFound):
@@ -15,6 +17,21 @@ class UnknownJob(NotFound):
     def __init__(self, job_id: str) -> None:
         super().__init__(
             f"There is no job {job_id!r}.", hint="`penstock job list` shows all of them.", job=job_id
+        )
+
+
+class UnknownJobKind(CallerError):
+    """No worker of this installation does jobs of this kind; it would wait for ever."""
+
+    code = "PS-1202"
+
+    def __init__(self, kind: str, known: Collection[str]) -> None:
+        names = sorted(known)
+        super().__init__(
+            f"There is no kind of job {kind!r}; known: {', '.join(names) or 'none'}.",
+            hint=suggest(kind, names),
+            kind=kind,
+            known=names,
         )
 
 

@@ -9,6 +9,8 @@ from penstock.base.json_text import clean_text, decode_json
 from penstock.jobs.types import Job, LogLine, StepRecord
 from penstock.store.control.tables.jobs import job_logs, job_steps, jobs
 
+MAX_LINE_CHARS = 16_384
+
 
 def insert_job(connection: Connection, values: dict[str, Any]) -> None:
     """Add a job row."""
@@ -128,9 +130,8 @@ def list_steps(connection: Connection, job_id: str) -> list[StepRecord]:
 
 def insert_log(connection: Connection, job_id: str, *, at_ns: int, attempt: int, text: str) -> None:
     """Add a log line. The caller holds the job's row, so ids grow in the order of writing."""
-    connection.execute(
-        insert(job_logs).values(job_id=job_id, at_ns=at_ns, attempt=attempt, text=clean_text(text))
-    )
+    shown = clean_text(text[:MAX_LINE_CHARS])
+    connection.execute(insert(job_logs).values(job_id=job_id, at_ns=at_ns, attempt=attempt, text=shown))
 
 
 def list_logs(connection: Connection, job_id: str, *, after: int, limit: int) -> list[LogLine]:

@@ -11,7 +11,7 @@ from penstock.base.errors import ConflictError, InvalidInput
 from penstock.base.ids import new_id
 from penstock.base.json_text import encode_json
 from penstock.jobs import queries
-from penstock.jobs.errors import JobFinished, JobNotRetriable, UnknownJob
+from penstock.jobs.errors import JobFinished, JobNotRetriable, UnknownJob, UnknownJobKind
 from penstock.jobs.types import Job, LogLine, StepRecord
 
 MAX_SPEC_BYTES = 1024 * 1024
@@ -21,8 +21,16 @@ DEFAULT_ATTEMPTS = 5
 class JobService:
     """Jobs on the control tables. Every method may be called from any thread."""
 
-    def __init__(self, engine: Engine, *, clock: Callable[[], int] = wall_clock) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        kinds: Collection[str] | None = None,
+        clock: Callable[[], int] = wall_clock,
+    ) -> None:
+        """`kinds` are those that some worker does; others are refused. None takes every kind."""
         self._engine = engine
+        self._kinds = None if kinds is None else frozenset(kinds)
         self._clock = clock
 
     def submit(
@@ -36,7 +44,10 @@ class JobService:
         """Queue a job and return it; durable on return.
 
         While a job with the same `dedupe_key` is queued or running, that job is returned instead.
+        Raises `InvalidInput`, `TooLarge`, `UnknownJobKind`.
         """
+        if self._kinds is not None and kind not in self._kinds:
+            raise UnknownJobKind(kind, self._kinds)
         if not kind or len(kind) > 80 or max_attempts < 1 or len(dedupe_key or "") > 200:
             raise InvalidInput(
                 "A job needs a kind of at most 80 characters, one attempt or more, and a key of at most 200."

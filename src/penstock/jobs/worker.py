@@ -38,7 +38,7 @@ class Worker:
         handlers: Mapping[str, Handler],
         worker_id: str,
         *,
-        lease_s: float = 30.0,
+        lease_s: float = 15.0,
         poll_s: float = 0.5,
         retry_first_s: float = 1.0,
         clock: Callable[[], int] = wall_clock,
