@@ -169,6 +169,23 @@ async def test_stop_texts_end_the_reply_and_are_not_in_it(engine: RunningEngine)
     assert stopped["choices"][0]["finish_reason"] == "stop"
 
 
+async def test_a_reply_asked_for_as_json_starts_as_an_object(engine: RunningEngine) -> None:
+    body = {"model": "tiny", "messages": HELLO, "response_format": {"type": "json_object"}}
+    _, answer = await post(engine, "/v1/chat/completions", body)
+    assert answer["choices"][0]["message"]["content"].startswith("{")
+
+
+@pytest.mark.parametrize(
+    "prompt", [[], [1, -1], [1, 2**40], [1, 99_999], ["a", "b"], [[1], [2]], [1.5], {"a": 1}]
+)
+async def test_a_prompt_of_another_form_or_with_unknown_ids_is_refused(
+    engine: RunningEngine, prompt: Any
+) -> None:
+    status, body = await post(engine, "/v1/completions", {"model": "tiny", "prompt": prompt})
+    assert status == 400
+    assert body["error"]["type"] == "invalid_request_error"
+
+
 async def test_the_same_seed_gives_the_same_reply(engine: RunningEngine) -> None:
     body = {"model": "tiny", "messages": HELLO, "temperature": 1.0, "seed": -3, "max_tokens": 8}
     replies = {
@@ -194,6 +211,7 @@ async def test_the_same_seed_gives_the_same_reply(engine: RunningEngine) -> None
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0]"),
         ({"messages": [{"role": "user"}]}, "messages[0]"),
         ({"response_format": {"type": "yaml"}}, "response_format"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}, "response_format"),
     ],
 )
 async def test_what_the_engine_does_not_do_is_refused_by_name(
@@ -270,7 +288,7 @@ async def test_a_text_too_long_to_embed_is_refused_or_cut_openly(engine: Running
     assert cut["truncated"] == [1]
 
 
-@pytest.mark.parametrize("given", [[], "", ["a", ""], [["a"]], 5, [1, -2], {"a": 1}, [1.5]])
+@pytest.mark.parametrize("given", [[], "", ["a", ""], [["a"]], 5, [1, -2], [2**40], {"a": 1}, [1.5]])
 async def test_embedding_input_of_another_form_is_refused(engine: RunningEngine, given: Any) -> None:
     status, body = await post(engine, "/v1/embeddings", {"model": "tinybert", "input": given})
     assert status == 400

@@ -214,7 +214,7 @@ def read_embedding(body: bytes) -> EmbeddingRequest:
 def _is_ids(value: Any) -> bool:
     if not isinstance(value, list) or not value:
         return False
-    return all(type(item) is int and item >= 0 for item in value)
+    return all(type(item) is int and 0 <= item < 2**31 for item in value)
 
 
 def _decode(body: bytes, kind: type[Wire]) -> Wire:
@@ -286,15 +286,14 @@ def _read_generation(
 
 
 def _read_schema(wanted: dict[str, Any] | None) -> dict[str, object] | None:
+    """Return the schema to hold the reply to. Schemas of the caller's are refused: the engine drops those it
+    cannot compile without a word, and a reply that only seems to be constrained is worse than none."""
     kind = "text" if wanted is None else wanted.get("type")
-    if wanted is None or kind == "text":
+    if kind == "text":
         return None
     if kind == "json_object":
         return {"type": "object"}
-    schema = (wanted.get("json_schema") or {}).get("schema") if kind == "json_schema" else None
-    if not isinstance(schema, dict):
-        raise InvalidInput(
-            "`response_format` must be text, json_object, or json_schema with a schema.",
-            param="response_format",
-        )
-    return schema
+    raise UnsupportedParameter(
+        f"`response_format` {kind!r} is not supported by the local engine; known: text, json_object.",
+        param="response_format",
+    )
