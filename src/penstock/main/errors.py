@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from penstock.base.errors import BugError, CallerError, ConflictError, UpstreamUnavailable
+from penstock.base.errors import BugError, CallerError, ConflictError, UpstreamError, UpstreamUnavailable
 
 
 class SettingsInvalid(CallerError):
@@ -60,3 +60,9 @@ class WiringBroken(BugError):
     """A part that must be there at this point is not."""
 
     code = "PS-9801"
+
+
+class JobFailed(UpstreamError):
+    """The job that the command waited for failed or was cancelled; the text is the job's own."""
+
+    code = "PS-4802"

@@ -21,9 +21,18 @@ def serve(app: Any, *, host: str, port: int, drain_s: int = 10) -> None:
         timeout_graceful_shutdown=drain_s,
     )
 
+    absorb_signals()
+    uvicorn.Server(config).run()
+
+
+def absorb_signals() -> None:
+    """Let SIGTERM and SIGINT do nothing outside of uvicorn, which raises them again once it has drained.
+
+    Without this that second time would end the process before it has flushed what it holds.
+    """
+
     def ignore(_number: int, _frame: FrameType | None) -> None:
-        """uvicorn raises the signal again once it has drained; by then it has done its work."""
+        """The first time was enough."""
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ignore)
-    uvicorn.Server(config).run()

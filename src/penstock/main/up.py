@@ -79,15 +79,7 @@ def plan_children(home: Home, addresses: Addresses, workers: int) -> list[ChildS
     gateways = [
         ChildSpec(
             name=f"gateway-{number}",
-            arguments=(
-                "gateway",
-                *base,
-                *public,
-                "--port",
-                str(addresses.gateway_port),
-                "--worker",
-                str(number),
-            ),
+            arguments=("gateway", *base, *public, "--port", str(addresses.gateway_port)),
             host=addresses.host,
             port=addresses.gateway_port,
         )

@@ -1,0 +1,122 @@
+"""`penstock traces`: list, show. Asks the running control process; of a stopped home it reads the file."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from penstock.base.errors import InvalidInput
+from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
+from penstock.cli.output import print_json, print_record, print_rows, time_text
+from penstock.main.trace_access import TraceAccess, open_traces
+from penstock.store.spans.types import TraceQuery
+
+app = noun_app("What happened: list, show.")
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+@app.command("list", epilog="Example: penstock traces list --route handbook --since 1h --limit 20")
+def list_traces(
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 20,
+    since: Annotated[str | None, typer.Option(help="Not older than, such as 15m, 2h, 7d.")] = None,
+    route: Annotated[str | None, typer.Option(help="The model name clients used.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model that answered.")] = None,
+    status: Annotated[str | None, typer.Option(help="ok or error.")] = None,
+    text: Annotated[str | None, typer.Option(help="Words in names or payloads.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """List traces, newest first."""
+    opened = open_home(home, as_json=as_json)
+    if status not in {None, "ok", "error", "unset"}:
+        raise InvalidInput(f"{status!r} is no status.", hint="Use ok or error.")
+    query = TraceQuery(
+        limit=limit,
+        since_ns=None if since is None else time.time_ns() - _span_ns(since),
+        route=route,
+        model=model,
+        status=status,  # type: ignore[arg-type]  # checked above
+        text=text,
+    )
+    with open_traces(opened) as traces:
+        rows = traces.list_traces(query)["rows"]
+    if not as_json:
+        rows = [
+            {
+                **row,
+                "time": time_text(row["start_ns"]),
+                "ms": row.get("duration_ms"),
+                "tokens": f"{_shown(row.get('input_tokens'))} + {_shown(row.get('output_tokens'))}",
+            }
+            for row in rows
+        ]
+    columns = (
+        "trace_id",
+        "time",
+        "name",
+        "route",
+        "model",
+        "status",
+        "ms",
+        "n_spans",
+        "tokens",
+        "cost_usd",
+        "preview",
+    )
+    print_rows(rows, columns, as_json=as_json, empty="No traces yet: make a call through the gateway.")
+
+
+@app.command(epilog="Example: penstock traces show 4bf92f3577b34da6a3ce929d0e0e4736 --json")
+def show(
+    trace_id: Annotated[str, typer.Argument(help="The trace's id, from `x-penstock-trace-id` or the list.")],
+    content: Annotated[
+        bool, typer.Option("--content", help="Also what went in and out of each span.")
+    ] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one trace: its spans in order, versions, tokens, money."""
+    with open_traces(open_home(home, as_json=as_json)) as traces:
+        view = traces.show_trace(trace_id)
+        spans = [_span_row(row) for row in view["waterfall"]["rows"]]
+        if content:
+            _add_content(traces, view["trace_id"], spans)
+    if as_json:
+        kept = {name: view.get(name) for name in ("trace_id", "summary", "versions", "cost_usd", "models")}
+        print_json({**kept, "spans": spans})
+        return
+    print_record(
+        {"trace": view["trace_id"], "cost_usd": view.get("cost_usd"), **view["versions"]}, as_json=False
+    )
+    rows = [
+        {
+            **span,
+            "span": "  " * span["depth"] + span["name"],
+            "ms": None if span.get("end_ns") is None else (span["end_ns"] - span["start_ns"]) / 1e6,
+        }
+        for span in spans
+    ]
+    columns = ["span", "kind", "status", "ms", "route", "model", "cost_usd"]
+    print_rows(rows, [*columns, "input", "output"] if content else columns, as_json=False)
+
+
+def _span_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {"depth": row.get("depth", 0), **row["span"]}
+
+
+def _add_content(traces: TraceAccess, trace_id: str, spans: list[dict[str, Any]]) -> None:
+    for span in spans:
+        payload = traces.get_payload(trace_id, span["span_id"])
+        span["input"], span["output"] = payload.get("input"), payload.get("output")
+
+
+def _span_ns(text: str) -> int:
+    number, unit = text[:-1], text[-1:]
+    if not number.isdigit() or unit not in _UNITS_S:
+        raise InvalidInput(f"{text!r} is no length of time.", hint="Write it like 90s, 15m, 2h or 7d.")
+    return int(number) * _UNITS_S[unit] * 1_000_000_000
+
+
+def _shown(value: int | None) -> str:
+    return "-" if value is None else str(value)

@@ -1,0 +1,72 @@
+"""Asks the running control process over REST, with the owner's key of the home. Its errors come back as errors."""
+
+import http.client
+import json
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from penstock.base.errors import (
+    BugError,
+    CallerError,
+    ConflictError,
+    PenstockError,
+    PolicyError,
+    UpstreamError,
+    UpstreamUnavailable,
+)
+from penstock.main.home_files import read_admin_key
+from penstock.main.instance import require_instance
+from penstock.spec.home import Home
+
+TIMEOUT_S = 60.0
+_BY_FAULT: dict[str, type[PenstockError]] = {
+    "1": CallerError,
+    "2": PolicyError,
+    "3": ConflictError,
+    "4": UpstreamError,
+    "9": BugError,
+}
+
+
+class ControlClient:
+    """REST calls to the control process of the instance that runs on `home`; raises `NotRunning` without one."""
+
+    def __init__(self, home: Home) -> None:
+        self._url = urlsplit(require_instance(home).addresses.console_url)
+        self._key = read_admin_key(home)
+
+    def get(self, path: str, **query: Any) -> Any:
+        """Return the JSON answer to `GET path?query`; unset values are left out."""
+        wanted = urlencode({name: value for name, value in query.items() if value is not None})
+        return self._call("GET", f"{path}?{wanted}" if wanted else path)
+
+    def _call(self, method: str, path: str) -> Any:
+        assert self._url.hostname is not None
+        connection = http.client.HTTPConnection(self._url.hostname, self._url.port, timeout=TIMEOUT_S)
+        try:
+            connection.request(method, path, headers={"authorization": f"Bearer {self._key}"})
+            response = connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise UpstreamUnavailable(
+                "The control process does not answer.", hint="`penstock doctor` says more."
+            ) from error
+        finally:
+            connection.close()
+        try:
+            value = json.loads(body)
+        except ValueError as error:
+            raise UpstreamError(
+                f"The control process answered status {response.status} without JSON."
+            ) from error
+        if response.status >= http.client.BAD_REQUEST:
+            raise _error_of(value)
+        return value
+
+
+def _error_of(value: Any) -> PenstockError:
+    told = value.get("error", {}) if isinstance(value, dict) else {}
+    code = str(told.get("code", "PS-4000"))
+    kind = _BY_FAULT.get(code[3:4], UpstreamError)
+    remote: type[PenstockError] = type(kind.__name__, (kind,), {"code": code})
+    return remote(str(told.get("message", "The control process refused.")), hint=told.get("hint"))

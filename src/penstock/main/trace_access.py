@@ -1,0 +1,83 @@
+"""Traces for the command line: of the running control process, else straight from the stopped home's file.
+
+The span store has one owner, so while Penstock runs only the control process may open it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import msgspec
+
+from penstock.base.errors import NotFound
+from penstock.main.control_client import ControlClient
+from penstock.main.instance import running_instance
+from penstock.spec.home import Home
+from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.store.spans.types import TraceQuery
+from penstock.traces.service import TraceService
+
+
+class TraceAccess(Protocol):
+    """What the command line asks, answered in JSON values."""
+
+    def list_traces(self, query: TraceQuery) -> dict[str, Any]:
+        """Return `rows` and `next_cursor`."""
+
+    def show_trace(self, trace_id: str) -> dict[str, Any]:
+        """Return one trace with its waterfall."""
+
+    def get_payload(self, trace_id: str, span_id: str) -> dict[str, Any]:
+        """Return `input` and `output` of a span."""
+
+
+@contextmanager
+def open_traces(home: Home) -> Iterator[TraceAccess]:
+    """Yield access to the traces of `home`, running or not."""
+    if running_instance(home) is not None:
+        yield _Remote(ControlClient(home))
+        return
+    if not home.span_db.exists():
+        raise NotFound(
+            f"{home.root} holds no traces yet.",
+            hint=f"Start it and make a call: penstock up --home {home.root}",
+        )
+    store = DuckDBSpanStore(home.span_db, read_only=True)
+    try:
+        yield _Local(TraceService(store))
+    finally:
+        store.close()
+
+
+class _Remote:
+    def __init__(self, client: ControlClient) -> None:
+        self._client = client
+
+    def list_traces(self, query: TraceQuery) -> dict[str, Any]:
+        page: dict[str, Any] = self._client.get("/api/v1/traces", **msgspec.to_builtins(query))
+        return page
+
+    def show_trace(self, trace_id: str) -> dict[str, Any]:
+        view: dict[str, Any] = self._client.get(f"/api/v1/traces/{trace_id}")
+        return view
+
+    def get_payload(self, trace_id: str, span_id: str) -> dict[str, Any]:
+        payload: dict[str, Any] = self._client.get(f"/api/v1/traces/{trace_id}/spans/{span_id}/payload")
+        return payload
+
+
+class _Local:
+    def __init__(self, service: TraceService) -> None:
+        self._service = service
+
+    def list_traces(self, query: TraceQuery) -> dict[str, Any]:
+        page: dict[str, Any] = msgspec.to_builtins(self._service.list_traces(query))
+        return page
+
+    def show_trace(self, trace_id: str) -> dict[str, Any]:
+        view: dict[str, Any] = msgspec.to_builtins(self._service.show_trace(trace_id))
+        return view
+
+    def get_payload(self, trace_id: str, span_id: str) -> dict[str, Any]:
+        payload: dict[str, Any] = msgspec.to_builtins(self._service.get_payload(trace_id, span_id))
+        return payload
