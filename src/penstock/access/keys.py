@@ -8,52 +8,22 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
+from penstock.access import queries
 from penstock.access.errors import LastOwnerKey, UnknownKey
 from penstock.access.permissions import SCOPE_PERMISSIONS
+from penstock.access.types import KeyInfo, NewKey
 from penstock.base.clock import now_ns as wall_clock
 from penstock.base.errors import InvalidInput, suggest
 from penstock.base.ids import new_id
 from penstock.spec.routes import KeyRow
-from penstock.store.control.tables.access import keys
 
 KEY_PREFIX = "ps-"
 MAX_LIMIT = 2**31 - 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewKey:
-    """A key at the only moment its text is known."""
-
-    id: str
-    key: str
-
-    def __repr__(self) -> str:
-        return f"NewKey(id={self.id!r}, key='ps-…')"
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeyInfo:
-    """A key as lists show it: everything but the secret."""
-
-    id: str
-    name: str
-    hint: str
-    """`ps-…` and the last four characters, to recognise it by."""
-    project: str
-    scopes: tuple[str, ...]
-    requests_per_minute: int | None
-    tokens_per_minute: int | None
-    routes: tuple[str, ...] | None
-    created_ns: int
-    last_used_ns: int | None
-    """None: not known to have been used."""
-    revoked_ns: int | None
 
 
 class KeyService:
@@ -111,54 +81,52 @@ class KeyService:
             raise InvalidInput("This is not the text of a key.", hint="A key is `ps-` and 43 characters.")
         _check_text("name", name, 200)
         _check_scopes(scopes)
-        known = select(keys.c.id).where(keys.c.secret_sha256 == hash_secret(secret))
+        digest = hash_secret(secret)
         try:
             with self._engine.begin() as connection:
-                found = connection.execute(known).scalar_one_or_none()
+                found = queries.find_id(connection, digest)
                 return found or self._insert(
                     connection, secret, name=name, scopes=list(dict.fromkeys(scopes))
                 )
         except IntegrityError:  # on PostgreSQL, another process adopted it between our look and our insert
             with self._engine.connect() as connection:
-                return str(connection.execute(known).scalar_one())
+                found = queries.find_id(connection, digest)
+        assert found is not None
+        return found
 
     def verify(self, secret: str) -> KeyRow | None:
         """Return the key that `secret` is, or None when it is unknown or revoked."""
         digest = hash_secret(secret)
         with self._engine.connect() as connection:
-            row = connection.execute(select(keys).where(keys.c.secret_sha256 == digest)).one_or_none()
+            row = queries.find_valid(connection, digest)
         # The index finds by digest, whose timing says nothing about the secret; the last word is constant-time.
-        if row is None or not hmac.compare_digest(row.secret_sha256, digest) or row.revoked_ns is not None:
-            return None
-        return _key_row(row)
+        return row if row is not None and hmac.compare_digest(row.secret_sha256, digest) else None
 
     def rows(self) -> tuple[KeyRow, ...]:
         """Return the keys that are valid now, as a snapshot carries them."""
-        query = select(keys).where(keys.c.revoked_ns.is_(None)).order_by(keys.c.id)
         with self._engine.connect() as connection:
-            return tuple(_key_row(row) for row in connection.execute(query))
+            return queries.list_valid(connection)
 
     def list(self) -> tuple[KeyInfo, ...]:
         """Return all keys, oldest first, the revoked ones too."""
         with self._engine.connect() as connection:
-            return tuple(_key_info(row) for row in connection.execute(select(keys).order_by(keys.c.id)))
+            return queries.list_all(connection)
 
     def revoke(self, key_id: str) -> KeyInfo:
         """End the key. Revoking twice changes nothing. Raises `UnknownKey`, `LastOwnerKey`."""
         with self._engine.begin() as connection:
-            valid = select(keys).where(keys.c.revoked_ns.is_(None)).with_for_update()
-            owners = [row.id for row in connection.execute(valid) if "owner" in row.scopes]
-            row = _get(connection, key_id)
-            if owners == [key_id]:
+            valid = queries.list_valid(connection, for_update=True)
+            if [key.id for key in valid if "owner" in key.scopes] == [key_id]:
                 raise LastOwnerKey(
                     f"{key_id} is the only key with scope owner.",
                     hint="Create another one first.",
                     key=key_id,
                 )
-            if row.revoked_ns is None:
-                change = update(keys).where(keys.c.id == key_id).values(revoked_ns=self._clock())
-                connection.execute(change)
-            return _key_info(_get(connection, key_id))
+            queries.set_revoked(connection, key_id, self._clock())
+            info = queries.get_key(connection, key_id)
+        if info is None:
+            raise UnknownKey(key_id)
+        return info
 
     def _insert(self, connection: Connection, secret: str, *, project: str = "default", **values: Any) -> str:
         key_id = new_id("key")
@@ -169,7 +137,7 @@ class KeyService:
             "project": project,
             "created_ns": self._clock(),
         }
-        connection.execute(insert(keys).values(**values, **fixed))
+        queries.insert_key(connection, {**values, **fixed})
         return key_id
 
 
@@ -181,34 +149,6 @@ def new_secret() -> str:
 def hash_secret(secret: str) -> str:
     """Return the hex SHA-256 of the whole key, as `KeyRow.secret_sha256` holds it."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _get(connection: Connection, key_id: str) -> Row[Any]:
-    row = connection.execute(select(keys).where(keys.c.id == key_id)).one_or_none()
-    if row is None:
-        raise UnknownKey(key_id)
-    return row
-
-
-def _key_row(row: Row[Any]) -> KeyRow:
-    return KeyRow(
-        id=row.id,
-        name=row.name,
-        secret_sha256=row.secret_sha256,
-        project=row.project,
-        scopes=tuple(row.scopes),
-        requests_per_minute=row.requests_per_minute,
-        tokens_per_minute=row.tokens_per_minute,
-        routes=None if row.routes is None else tuple(row.routes),
-    )
-
-
-def _key_info(row: Row[Any]) -> KeyInfo:
-    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented name for the mapping view
-    del values["secret_sha256"]
-    values["scopes"] = tuple(row.scopes)
-    values["routes"] = None if row.routes is None else tuple(row.routes)
-    return KeyInfo(**values)
 
 
 def _check_text(what: str, text: str, longest: int) -> None:
