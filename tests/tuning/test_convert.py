@@ -51,6 +51,18 @@ def test_the_file_carries_shape_vocabulary_and_template(llama_folder: Path, tmp_
     reader.data._mmap.close()
 
 
+def test_every_end_token_of_a_model_ends_a_reply_and_too_many_are_refused(copy: Path) -> None:
+    (copy / "generation_config.json").write_text('{"eos_token_id": [2, 5, 7]}')
+    convert_folder(copy, copy / "a.gguf", precision="f32")
+    reader = gguf.GGUFReader(copy / "a.gguf")
+    names = ("eos", "eot", "eom")
+    assert [reader.fields[f"tokenizer.ggml.{name}_token_id"].contents() for name in names] == [2, 5, 7]
+    reader.data._mmap.close()
+    (copy / "generation_config.json").write_text('{"eos_token_id": [2, 5, 7, 8]}')
+    with pytest.raises(UnsupportedModel, match="4 end tokens"):
+        convert_folder(copy, copy / "b.gguf")
+
+
 def test_control_and_plain_added_tokens_are_told_apart_and_missing_ids_padded(llama_folder: Path) -> None:
     size = json.loads((llama_folder / "config.json").read_text())["vocab_size"]
     vocabulary = read_vocabulary(llama_folder / "tokenizer.json", size=size)

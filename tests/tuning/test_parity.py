@@ -1,5 +1,6 @@
 """The proof passes for right conversions, at every precision, and fails for each classic mistake."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,45 @@ def test_the_wrong_order_of_rotary_rows_fails(
     with pytest.raises(ParityFailed) as caught:
         demand_parity(report)
     assert caught.value.fields["kind"] == "parity"
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_the_stretched_rotation_of_llama_3_is_converted_and_its_absence_noticed(
+    tmp_path: Path, scaled: bool
+) -> None:
+    folder = make_llama(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    if not scaled:
+        convert_folder(folder, tmp_path / "m.gguf", precision="f32")
+    config["rope_parameters"] |= {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    if scaled:
+        convert_folder(folder, tmp_path / "m.gguf", precision="f32")
+    assert prove_parity(folder, tmp_path / "m.gguf", precision="f32").passed is scaled
+
+
+def test_the_factors_of_llama_3_follow_its_published_rule() -> None:
+    rope = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    factors = architectures._read_rope_factors(rope, 128, 500_000.0)
+    assert factors is not None
+    assert len(factors) == 64
+    assert factors[0] == 1.0
+    assert factors[-1] == 8.0
+    assert factors[28] == 1.0  # wavelength 1,956, shorter than 8,192 / 4
+    assert factors[36] == 8.0  # wavelength 10,081, longer than 8,192
+    assert all(one <= other for one, other in itertools.pairwise(factors))
 
 
 def test_another_rotary_base_fails(llama_folder: Path, tmp_path: Path) -> None:

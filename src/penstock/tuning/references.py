@@ -20,7 +20,7 @@ Tensors = Mapping[str, NDArray[Any]]
 def llama_logits(shape: LlamaShape, tensors: Tensors, ids: Sequence[int]) -> Array:
     """Return the logits after each of `ids`: one row per position, one column per token."""
     x = tensors["model.embed_tokens.weight"][list(ids)]
-    cos, sin = _rotation(len(ids), shape.head_dim, shape.rope_theta)
+    cos, sin = _rotation(len(ids), shape.head_dim, shape.rope_theta, shape.rope_factors)
     mask = np.triu(np.full((len(ids), len(ids)), -np.inf, dtype=np.float32), 1)
     for layer in range(shape.n_layers):
         at = f"model.layers.{layer}."
@@ -100,8 +100,12 @@ def _layer_norm(x: Array, tensors: Tensors, name: str, eps: float) -> Array:
     return np.asarray(scaled * tensors[f"{name}.weight"] + tensors[f"{name}.bias"], dtype=np.float32)
 
 
-def _rotation(n_positions: int, head_dim: int, theta: float) -> tuple[Array, Array]:
+def _rotation(
+    n_positions: int, head_dim: int, theta: float, factors: Sequence[float] | None
+) -> tuple[Array, Array]:
     frequencies = 1.0 / theta ** (np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+    if factors is not None:
+        frequencies = frequencies / np.array(factors)
     angles = np.outer(np.arange(n_positions), np.concatenate([frequencies, frequencies]))
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 

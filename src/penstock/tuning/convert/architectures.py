@@ -5,6 +5,7 @@ right is worse than one that does not start.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ class LlamaShape:
     context_length: int
     rms_eps: float
     rope_theta: float
+    rope_factors: tuple[float, ...] | None
+    """Divisors of the rotary frequencies (Llama 3.1 and later), one per pair; None for plain rotation."""
     tied: bool
     attention_bias: bool
     bos_id: int | None
@@ -99,32 +102,50 @@ def _read_llama(folder: Path, config: dict[str, Any]) -> LlamaShape:
     _demand(config, "hidden_act", ("silu",), "silu")
     _demand(config, "mlp_bias", (False,), False)
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if rope.get("rope_type", rope.get("type", "default")) != "default":
-        raise UnsupportedModel(
-            f"Rotary scaling of type {rope.get('rope_type', rope.get('type'))!r} is not known."
-        )
+    theta = float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)
     n_heads = int(config["num_attention_heads"])
     hidden = int(config["hidden_size"])
+    head_dim = int(config.get("head_dim") or hidden // n_heads)
     generation = folder / "generation_config.json"
-    stops = (read_json(generation) if generation.is_file() else {}).get(
-        "eos_token_id", config.get("eos_token_id")
-    )
+    said = read_json(generation) if generation.is_file() else {}
+    stops = said.get("eos_token_id", config.get("eos_token_id"))
+    eos_ids = tuple(stops) if isinstance(stops, list) else () if stops is None else (int(stops),)
+    if len(eos_ids) > 3:
+        raise UnsupportedModel(f"The model has {len(eos_ids)} end tokens; the engine knows at most 3.")
     return LlamaShape(
         n_layers=int(config["num_hidden_layers"]),
         n_heads=n_heads,
         n_kv_heads=int(config.get("num_key_value_heads") or n_heads),
-        head_dim=int(config.get("head_dim") or hidden // n_heads),
+        head_dim=head_dim,
         hidden_size=hidden,
         ffn_size=int(config["intermediate_size"]),
         vocab_size=int(config["vocab_size"]),
         context_length=int(config["max_position_embeddings"]),
         rms_eps=float(config["rms_norm_eps"]),
-        rope_theta=float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0),
+        rope_theta=theta,
+        rope_factors=_read_rope_factors(rope, head_dim, theta),
         tied=bool(config.get("tie_word_embeddings", False)),
         attention_bias=bool(config.get("attention_bias", False)),
         bos_id=config.get("bos_token_id"),
-        eos_ids=tuple(stops) if isinstance(stops, list) else () if stops is None else (int(stops),),
+        eos_ids=eos_ids,
     )
+
+
+def _read_rope_factors(rope: Mapping[str, Any], head_dim: int, theta: float) -> tuple[float, ...] | None:
+    """Return the divisors that Llama 3.1's rule gives: slow rotations are stretched, fast ones left alone."""
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return None
+    if kind != "llama3":
+        raise UnsupportedModel(f"Rotary scaling of type {kind!r} is not known; known: default, llama3.")
+    factor, low, high = (float(rope[name]) for name in ("factor", "low_freq_factor", "high_freq_factor"))
+    original = float(rope["original_max_position_embeddings"])
+    factors = []
+    for pair in range(head_dim // 2):
+        turns = original * theta ** (-2 * pair / head_dim) / (2 * math.pi)  # within the original context
+        smooth = min(max((turns - low) / (high - low), 0.0), 1.0)
+        factors.append(1.0 / ((1.0 - smooth) / factor + smooth))
+    return tuple(factors)
 
 
 def _read_bert(folder: Path, config: dict[str, Any]) -> BertShape:

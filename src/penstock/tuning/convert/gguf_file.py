@@ -74,6 +74,8 @@ def convert_folder(
                 tensor = weights[plan.source]
                 n_parameters += tensor.size
                 _add_tensor(writer, plan.target, plan.change(tensor) if plan.change else tensor, precision)
+            if isinstance(shape, LlamaShape) and shape.rope_factors is not None:
+                writer.add_tensor("rope_freqs.weight", np.array(shape.rope_factors, dtype=np.float32))
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
@@ -151,10 +153,13 @@ def _write_vocabulary(writer: Any, vocabulary: Vocabulary, shape: Shape, folder:
         return
     if shape.bos_id is not None:
         writer.add_bos_token_id(shape.bos_id)
-    if shape.eos_ids:
-        writer.add_eos_token_id(shape.eos_ids[0])
-    if len(shape.eos_ids) > 1:
-        writer.add_eot_token_id(shape.eos_ids[1])
+    # each of the three ends a reply; which is which makes no difference to that
+    for number, add in zip(
+        shape.eos_ids,
+        (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id),
+        strict=False,
+    ):
+        add(number)
     writer.add_add_bos_token(False)  # ids come from the renderer, whole
     tokenizer_config = folder / "tokenizer_config.json"
     template = folder / "chat_template.jinja"
