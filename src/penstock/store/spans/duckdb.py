@@ -252,7 +252,7 @@ class _Append:
         self, stored: "dict[tuple[str, str], _Stored]", written: list[PreparedSpan]
     ) -> None:
         facts = {key: item.facts for key, item in stored.items()}
-        facts.update((row.key, _facts_of(row)) for row in written)
+        facts.update((row.key, facts_of(row)) for row in written)
         touched = {row.span.trace_id for row in written}
         by_trace: dict[str, list[SpanFacts]] = {}
         for (trace_id, _), item in facts.items():
@@ -283,7 +283,8 @@ class _Stored(msgspec.Struct, frozen=True, gc=False):
     completeness: int
 
 
-def _facts_of(row: PreparedSpan) -> SpanFacts:
+def facts_of(row: PreparedSpan) -> SpanFacts:
+    """Return what the trace's summary needs of a span, as `FACT_COLUMNS` would read it back."""
     span = row.span
     return SpanFacts(
         trace_id=span.trace_id,

@@ -231,7 +231,14 @@ def _parsed(payload: Any) -> tuple[Any, str | None]:
             return msgspec.json.decode(payload), bytes(payload).decode()
         return payload, _encode(payload).decode()
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
-        # Not JSON, or too deep for it: keep what can be read of it, as text.
-        raw = bytes(payload) if isinstance(payload, msgspec.Raw) else repr(payload).encode("utf-8", "replace")
-        text = raw.decode("utf-8", "replace")
+        text = _as_text(payload)
         return text, _encode(text).decode()
+
+
+def _as_text(payload: Any) -> str:
+    """Return what can be read of a payload that is not JSON, or nested too deep for it."""
+    try:
+        raw = bytes(payload) if isinstance(payload, msgspec.Raw) else str(payload).encode("utf-8", "replace")
+    except RecursionError:
+        return "(nested too deep to be stored)"
+    return raw.decode("utf-8", "replace")

@@ -40,7 +40,13 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["base"], ["knowledge_bases.name"], name="fk_knowledge_documents_base_knowledge_bases"
         ),
-        sa.UniqueConstraint("base", "path", "digest", "parse_digest", name="uq_knowledge_documents_base_path_digest_parse_digest"),
+        sa.UniqueConstraint(
+            "base",
+            "path",
+            "digest",
+            "parse_digest",
+            name="uq_knowledge_documents_base_path_digest_parse_digest",
+        ),
     )
     op.create_table(
         "knowledge_passages",

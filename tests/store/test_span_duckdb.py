@@ -1,0 +1,110 @@
+"""The DuckDB file: owned by one process, durable through kill -9, honest when damaged."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.store.spans.errors import SpanStoreInUse, SpanStoreUnreadable
+from penstock.store.spans.types import TraceQuery
+from tests.fixtures.spans import make_call_trace, make_span
+
+_APPENDER = """
+import os, signal, sys
+from pathlib import Path
+from penstock.store.spans.duckdb import DuckDBSpanStore
+from tests.fixtures.spans import make_call_trace
+store = DuckDBSpanStore(Path(sys.argv[1]))
+for number in range(1, 4):
+    store.append(make_call_trace(number))
+print("appended", flush=True)
+sys.stdin.readline()
+"""
+
+
+def start_owner(path: Path) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-c", _APPENDER, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "appended\n"
+    return process
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_process_is_told_who_has_it_and_after_kill_9_everything_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    owner = start_owner(path)
+    try:
+        with pytest.raises(SpanStoreInUse) as caught:
+            DuckDBSpanStore(path)
+        assert caught.value.hint
+    finally:
+        end(owner)
+    store = DuckDBSpanStore(path)
+    assert [row.n_spans for row in store.list_traces(TraceQuery()).rows] == [5, 5, 5]
+    store.close()
+
+
+def test_a_closed_store_can_be_read_without_writing(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    with pytest.raises(SpanStoreUnreadable):
+        DuckDBSpanStore(path, read_only=True)
+    store = DuckDBSpanStore(path)
+    store.append(make_call_trace())
+    store.close()
+    before = path.read_bytes()
+    reader = DuckDBSpanStore(path, read_only=True)
+    assert len(reader.list_traces(TraceQuery()).rows) == 1
+    reader.close()
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_store_is_named_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(SpanStoreUnreadable) as caught:
+        DuckDBSpanStore(path)
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == b"not a database" * 1000
+
+
+def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    DuckDBSpanStore(path).close()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE store_meta SET schema_version = 99").fetchall()
+    with pytest.raises(SpanStoreUnreadable, match="99"):
+        DuckDBSpanStore(path)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE store_meta SET schema_version = 1").fetchall()
+    DuckDBSpanStore(path).close()
+
+
+def test_payloads_are_compressed(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    store = DuckDBSpanStore(path)
+    text = " ".join(f"sentence {number % 50} of a long story" for number in range(200))
+    store.append([make_span(number, input=f"{number} {text}", output=text) for number in range(1, 2000)])
+    store.close()
+    assert path.stat().st_size < 1999 * 2 * len(text) / 5
+
+
+def test_the_store_can_reach_no_other_file(tmp_path: Path) -> None:
+    store = DuckDBSpanStore(tmp_path / "s.duckdb")
+    with pytest.raises(duckdb.Error):
+        store._connection.execute("SELECT * FROM read_text('/etc/passwd')")
+    with pytest.raises(duckdb.Error):
+        store._connection.execute("SET enable_external_access = true")
+    store.close()
