@@ -25,6 +25,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout_s: float = 600.0
     connect_timeout_s: float = 5.0
     first_byte_timeout_s: float = 120.0
+    stream_usage: bool = True
+    """Whether the server understands `stream_options.include_usage`; some old ones refuse the member."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

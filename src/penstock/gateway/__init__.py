@@ -1,0 +1,1 @@
+"""The data plane: parse, admit, resolve, relay, settle, record. Raw ASGI; reads snapshots, writes spans."""

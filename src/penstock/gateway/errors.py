@@ -1,0 +1,146 @@
+"""Refusals and failures of the gateway. `openai_code` is what official clients find in `error.code`."""
+
+from collections.abc import Iterable
+
+from penstock.base.errors import (
+    CallerError,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    PolicyError,
+    TooLarge,
+    Unauthenticated,
+    UpstreamError,
+    UpstreamUnavailable,
+    suggest,
+)
+
+
+class MissingKey(Unauthenticated):
+    """The call carries no key."""
+
+    code = "PS-1601"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "You did not send an API key.",
+            hint="Send it in the header `Authorization: Bearer ps-…`; `penstock key create` makes one.",
+        )
+
+
+class WrongKey(Unauthenticated):
+    """The key is not known (or no longer)."""
+
+    code = "PS-1602"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Incorrect API key provided.",
+            hint="`penstock key list` shows which keys are valid; `penstock key create` makes one.",
+        )
+
+
+class KeyLacksScope(Forbidden):
+    """The key may not use the gateway, or not this route."""
+
+    code = "PS-1603"
+
+
+class UnknownModel(NotFound):
+    """No route has the name in `model` (or this key may not call it)."""
+
+    code = "PS-1604"
+    kind = "invalid_request_error"
+
+    def __init__(self, model: str, known: Iterable[str]) -> None:
+        names = list(known)
+        near = suggest(model, names)
+        first = [name for name in names if near and repr(name) in near]
+        listed = (first + [name for name in names if name not in first])[:20]
+        more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
+        hint = f"{near} " if near else ""
+        hint += f"Known models: {', '.join(listed)}{more}." if names else "No routes are configured yet."
+        super().__init__(
+            f"The model {model[:200]!r} does not exist.",
+            hint=hint,
+            param="model",
+            openai_code="model_not_found",
+        )
+
+
+class WrongKind(InvalidInput):
+    """The route does not serve this kind of call."""
+
+    code = "PS-1605"
+
+
+class UnknownPath(NotFound):
+    """No such endpoint."""
+
+    code = "PS-1606"
+    kind = "invalid_request_error"
+
+
+class WrongMethod(CallerError):
+    """The endpoint exists, but not for this HTTP method."""
+
+    code = "PS-1607"
+    status = 405
+
+
+class BodyTooLarge(TooLarge):
+    """The request body is over `max_body_bytes`."""
+
+    code = "PS-1608"
+
+
+class LimitReached(PolicyError):
+    """A per-minute limit of the key is used up."""
+
+    code = "PS-2601"
+    status = 429
+    kind = "rate_limit_error"
+
+
+class TooBusy(PolicyError):
+    """As many calls as allowed are being served."""
+
+    code = "PS-2602"
+    status = 503
+    kind = "server_error"
+
+
+class NotReady(UpstreamUnavailable):
+    """The gateway has no snapshot yet."""
+
+    code = "PS-4601"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This gateway has no configuration yet.",
+            hint="It appears once the control process has written a snapshot; `penstock up` starts both.",
+        )
+
+
+class ProviderKeyMissing(UpstreamUnavailable):
+    """The environment variable that should hold the provider's key is not set."""
+
+    code = "PS-4602"
+
+
+class ProviderRefusedKey(UpstreamError):
+    """The provider does not accept our key: the operator's matter, not the caller's."""
+
+    code = "PS-4603"
+
+
+class GarbledReply(UpstreamError):
+    """The provider's reply cannot be used: not JSON, an HTML page, a redirect."""
+
+    code = "PS-4604"
+
+
+class BrokenStream(UpstreamError):
+    """The provider ended a stream before the reply was complete."""
+
+    code = "PS-4605"

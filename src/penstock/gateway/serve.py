@@ -1,0 +1,89 @@
+"""Runs one gateway worker: socket shared by port, uvicorn on uvloop, drain and flush at the end."""
+
+import gc
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import uvicorn
+
+from penstock.base.errors import ConflictError
+from penstock.gateway.app import create_gateway
+from penstock.spec.home import Home
+from penstock.store.counters import CounterStore
+from penstock.telemetry.recorder import SpanRecorder
+from penstock.telemetry.spool import open_writer
+
+
+class PortTaken(ConflictError):
+    """Somebody else listens on the port."""
+
+    code = "PS-3601"
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Return a listening socket that other workers may share (`SO_REUSEPORT`); raise `PortTaken`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "SO_REUSEPORT"):
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PortTaken(
+            f"Cannot listen on {host}:{port}: {error.strerror}.", hint="Choose another with --port."
+        ) from None
+    listener.listen(2048)
+    return listener
+
+
+def serve_gateway(
+    home: Home,
+    *,
+    host: str,
+    port: int,
+    environ: Mapping[str, str],
+    internal_key: str | None = None,
+    snapshot_path: Path | None = None,
+    drain_s: float = 20.0,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then let running calls end (at most `drain_s`), then flush the spool.
+
+    `internal_key` defaults to the content of `HOME/run/internal.key`, where that file exists.
+    """
+    if internal_key is None and home.internal_key.exists():
+        internal_key = home.internal_key.read_text().strip()
+    sink = SpanRecorder(open_writer(home.spool, "gateway"))
+    counters = CounterStore(home.counters)
+    gateway = create_gateway(
+        snapshot_path=snapshot_path or home.snapshot,
+        sink=sink,
+        counters=counters,
+        internal_key=internal_key,
+        environ=environ,
+    )
+    config = uvicorn.Config(
+        gateway,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, round(drain_s)),
+        backlog=2048,
+    )
+    listener = open_socket(host, port)
+    gc.collect()
+    gc.freeze()  # what is alive now lives for ever: the collector need not look at it again
+    gc.set_threshold(20_000, 20, 50)
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        sink.close()
+        counters.close()
+        listener.close()

@@ -1,0 +1,73 @@
+"""Follows the snapshot file: reads it when it changes, swaps the table atomically, keeps the last good one."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from penstock.base.errors import PenstockError
+from penstock.deploy.snapshots import read_snapshot
+from penstock.gateway.table import Table
+from penstock.spec.snapshot import Snapshot
+
+_log = logging.getLogger("penstock.gateway")
+SnapshotReader = Callable[[Path], Snapshot]
+_Stamp = tuple[int, int, int]
+
+
+class SnapshotWatch:
+    """Holds the current table. `table` is None until a good snapshot has been read."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        environ: Mapping[str, str],
+        internal_key: str | None,
+        read: SnapshotReader = read_snapshot,
+        interval_s: float = 0.5,
+        on_table: Callable[[Table], None] = lambda _: None,
+    ) -> None:
+        self.table: Table | None = None
+        self.n_rejected = 0
+        """Files that were not taken since the start."""
+        self._path = path
+        self._environ = environ
+        self._internal_key = internal_key
+        self._read = read
+        self._interval_s = interval_s
+        self._on_table = on_table
+        self._seen: _Stamp | None = None
+
+    def refresh(self) -> bool:
+        """Look at the file once; return whether a new table has been taken.
+
+        A file that cannot be read or is not valid is logged once and the table stays as it was.
+        """
+        stamp = self._stamp()
+        if stamp is None or stamp == self._seen:
+            return False
+        self._seen = stamp
+        try:
+            table = Table(self._read(self._path), environ=self._environ, internal_key=self._internal_key)
+        except (PenstockError, OSError) as error:
+            self.n_rejected += 1
+            _log.error("snapshot rejected, the last good one stays", extra={"reason": str(error)})
+            return False
+        self.table = table
+        _log.info("snapshot taken", extra={"digest": table.digest, "n_routes": len(table.routes)})
+        self._on_table(table)
+        return True
+
+    async def run(self) -> None:
+        """Refresh for ever."""
+        while True:
+            await asyncio.sleep(self._interval_s)
+            self.refresh()
+
+    def _stamp(self) -> _Stamp | None:
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_ino, stat.st_size
