@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from penstock import __version__
 from penstock.access.sessions import SessionSigner, load_session_secret
 from penstock.base.logs import configure_logs
+from penstock.console.app import mount_console
 from penstock.control.app import create_control
 from penstock.control.services import ControlServices
 from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMissing
@@ -54,7 +55,8 @@ def run_control(home: Home, *, host: str, port: int) -> None:
             background("jobs", worker.run),
             background("settings", watch.run),
         ):
-            serve(create_control(services), host=host, port=port)
+            app = create_control(services, mounts=[lambda app: mount_console(app, services)])
+            serve(app, host=host, port=port)
             spool.close()  # before the collector's last round, so that it takes the rest
     finally:
         store.close()

@@ -6,14 +6,12 @@ from typing import Any
 
 import msgspec
 
-from penstock.base.errors import InvalidInput, NotFound
+from penstock.base.errors import InvalidInput
 from penstock.jobs.context import JobContext
 from penstock.jobs.worker import Handler
 from penstock.main.home_files import request_restart
+from penstock.main.submitting import KNOWLEDGE_INGEST, MODEL_PULL
 from penstock.main.wiring import Installation
-
-MODEL_PULL = "model.pull"
-KNOWLEDGE_INGEST = "knowledge.ingest"
 
 
 def create_handlers(installation: Installation) -> Mapping[str, Handler]:
@@ -72,11 +70,3 @@ def _text(spec: dict[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise InvalidInput(f"The job's spec needs a text {name!r}.")
     return value
-
-
-def check_folder(folder: Path) -> Path:
-    """Return the absolute path of a folder that is there; raise `NotFound`."""
-    absolute = folder.expanduser().absolute()
-    if not absolute.is_dir():
-        raise NotFound(f"There is no folder {absolute}.", hint="Name a folder that holds documents.")
-    return absolute

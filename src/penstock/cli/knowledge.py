@@ -1,0 +1,80 @@
+"""`penstock knowledge`: ingest, list, search."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
+from penstock.cli.output import print_json, print_rows, time_text
+from penstock.cli.progress import ProgressLine
+from penstock.main.submitting import follow, submit_ingest
+from penstock.main.wiring import Installation
+
+app = noun_app("Knowledge bases: ingest, list, search.")
+
+
+@app.command(epilog="Example: penstock knowledge ingest handbook ./documents")
+def ingest(
+    *,
+    name: Annotated[str, typer.Argument(help="The knowledge base; an app of this name answers from it.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of documents.", exists=True, file_okay=False)],
+    allow_mass_deletion: Annotated[
+        bool, typer.Option("--allow-mass-deletion", help="Even if most documents vanished.")
+    ] = False,
+    wait: Annotated[bool, typer.Option(help="Wait for the job to end.")] = True,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a knowledge base hold exactly what a folder holds. Only what changed is read again."""
+    rooms = Installation(open_home(home, as_json=as_json))
+    job = submit_ingest(rooms, name, folder.expanduser().absolute(), allow_mass_deletion=allow_mass_deletion)
+    if not wait:
+        print_json({"job": job.id}) if as_json else print(f"job {job.id}")
+        return
+    with ProgressLine(f"ingest {name}", quiet=as_json) as line:
+        result = follow(rooms, job, line.tell).result or {}
+    if as_json:
+        print_json({"job": job.id, **result})
+        return
+    report = result["report"]
+    print(
+        f"{report['passages']} passages; documents: {report['added']} added, {report['changed']} changed, "
+        f"{report['unchanged']} unchanged, {report['deleted']} deleted; embedded by {report['embedder']}"
+    )
+    for dropped in report["dropped"]:
+        print(f"left out  {dropped['path']}: {dropped['reason']}")
+    if result.get("app"):
+        print(f"answers as model {name!r} ({result['app']})")
+
+
+@app.command("list", epilog="Example: penstock knowledge list")
+def list_bases(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """List knowledge bases."""
+    rooms = Installation(open_home(home, as_json=as_json))
+    rows = [{**asdict(base), "updated": time_text(base.updated_ns)} for base in rooms.knowledge.list_bases()]
+    columns = ("name", "version", "n_documents", "n_passages", "embedder", "source", "updated")
+    print_rows(rows, columns, as_json=as_json, empty="None yet: penstock knowledge ingest NAME FOLDER")
+
+
+@app.command(epilog='Example: penstock knowledge search handbook "how long should I sleep" -k 3')
+def search(
+    name: Annotated[str, typer.Argument(help="The knowledge base.")],
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=200, help="How many passages.")] = 5,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the best passages. While Penstock does not run, by words alone."""
+    found = Installation(open_home(home, as_json=as_json)).knowledge.retrieve(name, query, k)
+    if as_json:
+        print_json(found)
+        return
+    if found.note:
+        typer.echo(f"note: {found.note}", err=True)
+    rows = [
+        {"score": hit.score, "document": hit.document, "section": hit.section, "text": hit.text}
+        for hit in found.hits
+    ]
+    print_rows(rows, ("score", "document", "section", "text"), as_json=False, empty="Nothing found.")

@@ -1,0 +1,76 @@
+"""The demo's ten questions and how their answers are scored."""
+
+import json
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.main.wiring import SHIPPED
+
+ARTICLES = SHIPPED / "handbook" / "articles"
+QUESTIONS = SHIPPED / "handbook" / "questions.jsonl"
+N_QUESTIONS = 10
+_ARTICLE_WORDS = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A question with its reference answer and the document that holds it."""
+
+    id: str
+    text: str
+    reference: str
+    document: str
+
+
+def load_questions(path: Path = QUESTIONS, *, count: int = N_QUESTIONS) -> list[Question]:
+    """Return the fixed selection: held-out, answerable, one an article, spread evenly over the articles."""
+    by_document: dict[str, list[Question]] = {}
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            if row["split"] != "heldout" or row.get("answer") is None:
+                continue
+            question = Question(
+                id=row["id"], text=row["question"], reference=row["answer"], document=row["document"]
+            )
+            by_document.setdefault(question.document, []).append(question)
+    documents = sorted(by_document)
+    chosen: list[Question] = []
+    for number in range(min(count, sum(map(len, by_document.values())))):
+        document = (
+            documents[number * len(documents) // count]
+            if len(documents) >= count
+            else documents[number % len(documents)]
+        )
+        candidates = [question for question in by_document[document] if question not in chosen]
+        chosen.append(candidates[number % len(candidates)])
+    return chosen
+
+
+def token_f1(answer: str, reference: str) -> float:
+    """Return the F1 of the words two texts share, between 0 and 1 (SQuAD's normalisation: case, articles, punctuation).
+
+    Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine Comprehension of Text", 2016, §6.1.
+    """
+    given, wanted = _words(answer), _words(reference)
+    shared = sum((Counter(given) & Counter(wanted)).values())
+    if not given or not wanted:
+        return float(given == wanted)
+    if not shared:
+        return 0.0
+    precision, recall = shared / len(given), shared / len(wanted)
+    return 2 * precision * recall / (precision + recall)
+
+
+def citation_hit(cited: Sequence[str], document: str) -> float:
+    """Return 1.0 when the document that holds the answer is among the cited ones, else 0.0."""
+    return float(document in cited)
+
+
+def _words(text: str) -> list[str]:
+    return _ARTICLE_WORDS.sub(" ", text.lower().translate(_PUNCTUATION)).split()

@@ -1,0 +1,43 @@
+"""Pulls a model in the calling process, for a home on which nothing runs.
+
+The converter and the inference engine that proves it are heavy, so they are loaded in a process of their own:
+`python -m penstock.main.pulling_process` is that process; it prints progress and result as JSON lines.
+"""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from penstock.main.errors import JobFailed
+from penstock.main.job_wait import Tell
+from penstock.main.rooms import Rooms
+
+
+def pull_here(rooms: Rooms, name: str, source: str, tell: Tell) -> dict[str, Any]:
+    """Return what the job would: model, digest, whether it is new, parity. Raises `JobFailed`."""
+    command = [sys.executable, "-m", "penstock.main.pulling_process", str(rooms.home.root), name, source]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        result: dict[str, Any] | None = None
+        error: dict[str, Any] = {}
+        for line in process.stdout:
+            told = _read(line)
+            if "progress" in told:
+                tell(told["progress"], str(told.get("message", "")))
+            result = told.get("result", result)
+            error = told.get("error", error)
+        noise = process.stderr.read()
+    if result is None:
+        reason = error.get("message") or noise.strip().rpartition("\n")[2] or "no reason given"
+        raise JobFailed(f"model:{name} was not pulled: {reason}", hint=error.get("hint"))
+    return result
+
+
+def _read(line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

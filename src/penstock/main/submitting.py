@@ -1,0 +1,34 @@
+"""Long work for commands: as a job of the running instance, followed until it ends."""
+
+from pathlib import Path
+from typing import Any
+
+from penstock.jobs.types import Job
+from penstock.main.instance import require_instance
+from penstock.main.job_wait import Tell, wait_for_job
+from penstock.main.rooms import Rooms
+
+MODEL_PULL = "model.pull"
+KNOWLEDGE_INGEST = "knowledge.ingest"
+
+
+def submit_pull(rooms: Rooms, name: str, source: str) -> Job:
+    """Queue pulling `source` as `model:NAME`; the same pull under way is returned instead."""
+    return rooms.jobs.submit(MODEL_PULL, {"name": name, "source": source}, dedupe_key=f"{MODEL_PULL}:{name}")
+
+
+def submit_ingest(rooms: Rooms, name: str, folder: Path, *, allow_mass_deletion: bool = False) -> Job:
+    """Queue ingesting `folder` into `knowledge:NAME`; the same ingest under way is returned instead.
+
+    Raises `NotRunning`: passages are embedded through the gateway.
+    """
+    require_instance(rooms.home)
+    spec: dict[str, Any] = {"name": name, "folder": str(folder)}
+    if allow_mass_deletion:
+        spec["allow_mass_deletion"] = True
+    return rooms.jobs.submit(KNOWLEDGE_INGEST, spec, dedupe_key=f"{KNOWLEDGE_INGEST}:{name}")
+
+
+def follow(rooms: Rooms, job: Job, tell: Tell, *, deadline_s: float | None = None) -> Job:
+    """Return the job once it is done. Raises `JobFailed`."""
+    return wait_for_job(rooms.jobs, job.id, tell, deadline_s=deadline_s)
