@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from penstock.base.errors import InvalidInput
 from penstock.knowledge.index.dense import best_rows, normalise_rows
 from penstock.knowledge.index.lexical import LexicalIndex, query_words, write_lexical
+from penstock.knowledge.search import choose_weight
 from penstock.knowledge.service import KnowledgeService
 from penstock.knowledge.types import Recipe
 from tests.knowledge.embedders import HashingEmbedder, MemoryBlobs
@@ -57,7 +58,10 @@ def test_an_empty_query_finds_nothing_and_says_so(service: KnowledgeService, que
     assert retrieval.note == "the query is empty"
 
 
-def test_accents_and_endings_do_not_matter_and_operators_are_words(service: KnowledgeService) -> None:
+def test_accents_and_endings_do_not_matter_and_operators_are_words(
+    service: KnowledgeService, tmp_path: Path
+) -> None:
+    service.ingest("things", tmp_path / "docs", recipe=Recipe(dense_weight=0.0))
     assert service.search("things", "cafes opened", 1)[0].document == "cafe.txt"
     assert service.search("things", "AND NOT monday", 1)[0].document == "cafe.txt"
     assert query_words("what is the and") == ["what", "is", "the", "and"]
@@ -82,6 +86,10 @@ def test_weights_say_what_decides(service: KnowledgeService, tmp_path: Path) -> 
     assert len(dense) == 3
     assert dense[0].lexical_score is None
     assert dense[0].document == "cake.txt"
+
+
+def test_the_weight_suits_the_embedder_unless_the_recipe_says_otherwise() -> None:
+    assert choose_weight("minilm model:minilm@1") > 0.5 > choose_weight("lexical lexical@1")
 
 
 @pytest.mark.parametrize("damage", ["vectors.npy", "lexical.db", "places.json", "manifest.json", None])

@@ -14,6 +14,16 @@ from penstock.knowledge.index.dense import best_rows
 from penstock.knowledge.index.generation import OpenIndex
 from penstock.knowledge.types import Recipe
 
+SEMANTIC_WEIGHT = 0.7
+LEXICAL_WEIGHT = 0.2
+"""Tuned on the handbook's 795 training phrasings (docs/lab-log.md). The built-in lexical embedder sees the words
+that BM25 sees already, so it gets a small say."""
+
+
+def choose_weight(embedder: str) -> float:
+    """Return the dense weight for an embedder by its id."""
+    return LEXICAL_WEIGHT if embedder.startswith("lexical") else SEMANTIC_WEIGHT
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowScore:
@@ -29,7 +39,8 @@ def search_index(
     index: OpenIndex, query: str, *, vector: NDArray[np.float32] | None, recipe: Recipe, k: int
 ) -> list[RowScore]:
     """Return at most `k` rows, best first. Without `vector` (length one) the search is lexical alone."""
-    weight = 0.0 if vector is None else recipe.dense_weight
+    chosen = choose_weight(index.embedder) if recipe.dense_weight is None else recipe.dense_weight
+    weight = 0.0 if vector is None else chosen
     lexical = (
         dict(
             index.lexical.search(

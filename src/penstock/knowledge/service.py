@@ -20,7 +20,7 @@ from penstock.knowledge.embed import embed_rows, fill_cache
 from penstock.knowledge.errors import DamagedIndex, UnknownDocument, UnknownKnowledge
 from penstock.knowledge.index.generation import IndexRow, OpenIndex, build_index, open_index
 from penstock.knowledge.ingest import BlobSink, Changes, generation_id, read_source, recipe_as_dict
-from penstock.knowledge.search import search_index
+from penstock.knowledge.search import choose_weight, search_index
 from penstock.knowledge.sentences import split_sentences
 from penstock.knowledge.types import (
     BaseRow,
@@ -88,6 +88,8 @@ class KnowledgeService:
                 f"{str(folder)!r} is not a folder.", hint="Name a folder that holds documents."
             )
         recipe, before = self._prepare(name, folder, recipe)
+        if recipe.dense_weight is None:
+            recipe = msgspec.structs.replace(recipe, dense_weight=choose_weight(self._embedder.id))
         changes = read_source(
             self._engine,
             self._blobs,
@@ -146,7 +148,7 @@ class KnowledgeService:
         vector, note = None, None
         if not query.strip():
             note = "the query is empty"
-        elif recipe.dense_weight > 0 and index.places:
+        elif recipe.dense_weight != 0 and index.places:
             vector, note = self._embed_query(query, row.embedder, index.dims, traceparent)
         found = [] if not query.strip() else search_index(index, query, vector=vector, recipe=recipe, k=k)
         with self._engine.connect() as connection:
@@ -282,7 +284,7 @@ class KnowledgeService:
                     "recipe": recipe_as_dict(recipe),
                     "passages": report.passages,
                 }
-                version = self._versions.publish(name, content, evidence={"ingest": report.as_dict()})
+                version = self._versions.publish(name, content, evidence={"ingest": report.as_evidence()})
         with self._engine.begin() as connection:
             queries.set_live(connection, name=name, generation=report.generation, now_ns=now_ns())
         return version

@@ -62,8 +62,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     max_words: int = 160
     """Longest passage, in words."""
-    dense_weight: float = 0.5
-    """Share of the vector score in the mixed score: 0 is lexical alone, 1 is dense alone."""
+    dense_weight: float | None = None
+    """Share of the vector score in the mixed score: 0 is lexical alone, 1 is dense alone. None takes what
+    suits the embedder (`search.choose_weight`); a generation's recipe always holds the number."""
     title_weight: float = 1.0
     section_weight: float = 1.0
     """BM25 weights of an article's title and a section's heading; a passage's own text weighs 1."""
@@ -160,9 +161,15 @@ class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
     version: str | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report as JSON values, for a job's result."""
+        """Return the report as JSON values, for a job's result; of long lists of dropped things the first 500."""
         result: dict[str, Any] = msgspec.to_builtins(self)
+        result["n_dropped"] = len(self.dropped)
+        result["dropped"] = result["dropped"][:500]
         return result
+
+    def as_evidence(self) -> dict[str, Any]:
+        """Return the figures alone, to be kept with the version that went live."""
+        return {name: value for name, value in self.as_dict().items() if name != "dropped"}
 
 
 class Embedder(Protocol):
