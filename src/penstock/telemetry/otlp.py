@@ -289,7 +289,9 @@ def _json_id(value: Any) -> str:
 
 
 def _list(value: dict[str, Any], name: str) -> list[Any]:
-    found = value.get(name) or []
+    found = value.get(name)
+    if found is None:
+        return []
     if not isinstance(found, list):
         raise TypeError(f"{name} is not a list")
     return found
@@ -305,6 +307,8 @@ def _json_value(value: Any, depth: int) -> Any:
     which, content = next(iter(value.items()))
     if which == "intValue":
         return int(content)
+    if which == "doubleValue":
+        return float(content)  # NaN and Infinity come as text
     if which == "arrayValue":
         return [_json_value(item, depth + 1) for item in _list(content or {}, "values")]
     if which == "kvlistValue":
