@@ -1,0 +1,266 @@
+"""Write the reference pages from the code (`make docs`): commands, settings, errors, REST.
+
+    python docs/generate.py [--check]
+
+With `--check` nothing is written; exit code 1 says that a page is out of date. The test suite runs that, so an
+undocumented command, setting or error code fails the build.
+"""
+
+import ast
+import importlib
+import inspect
+import itertools
+import pkgutil
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer.main
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+import penstock
+from penstock.base.errors import PenstockError
+from penstock.cli.app import COMMANDS
+from penstock.main.settings import Settings
+
+REFERENCE = Path(__file__).parent / "reference"
+NOTE = "<!-- Written by docs/generate.py; change the code, then run `make docs`. -->\n"
+
+
+def load_everything() -> None:
+    """Import every module of the package, so that all errors and routes are known."""
+    for module in pkgutil.walk_packages(penstock.__path__, "penstock."):
+        if not module.name.endswith("__main__") and ".migrations." not in module.name:
+            importlib.import_module(module.name)
+
+
+def write_commands() -> str:
+    """Return the page of commands: usage, help, options and the example of each."""
+    parts = [
+        NOTE,
+        "# Commands\n",
+        "Every command takes `--home` and `--help`; lists and results take `--json`.\n",
+    ]
+    for name, entry in COMMANDS.items():
+        module = importlib.import_module(f"penstock.cli.{entry.module}")
+        for path, command in _walk(f"penstock {name}", typer.main.get_command(module.app)):
+            parts.append(_describe_command(path, command))
+    return "\n".join(parts)
+
+
+def _walk(path: str, command: Any) -> Iterator[tuple[str, Any]]:
+    children = getattr(command, "commands", None)
+    if not children:
+        yield path, command
+        return
+    for name, child in children.items():
+        yield from _walk(f"{path} {name}", child)
+
+
+def _describe_command(path: str, command: Any) -> str:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
+    usage = " ".join(
+        [
+            path,
+            *((p.name or "").upper() if p.required else f"[{(p.name or '').upper()}]" for p in arguments),
+        ]
+    )
+    lines = [f"## `{usage}`\n", inspect.cleandoc(command.help or command.short_help or "") + "\n"]
+    if options:
+        lines += ["| option | meaning |", "|---|---|"]
+        for option in options:
+            names = ", ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
+            lines.append(f"| {names} | {_cell(option.help or '')} |")
+        lines.append("")
+    if command.epilog:
+        lines.append(f"{_cell(command.epilog)}\n")
+    return "\n".join(lines)
+
+
+def write_settings() -> str:
+    """Return the page of settings: each key with type, default and meaning."""
+    parts = [
+        NOTE,
+        "# Settings\n",
+        "`penstock.toml` in the home. Every key is optional; unknown keys are errors.\n",
+    ]
+    for name, field in Settings.model_fields.items():
+        section, title = _section_of(name, field)
+        parts.append(_describe_section(section, title))
+        for inner, inner_field in section.model_fields.items():
+            nested = _model_in(inner_field.annotation)
+            if nested is not None:
+                parts.append(_describe_section(nested, f"entries of `{inner}` in {title}"))
+    return "\n".join(parts)
+
+
+def _section_of(name: str, field: FieldInfo) -> tuple[type[BaseModel], str]:
+    model = _model_in(field.annotation)
+    assert model is not None, name
+    is_table_of = getattr(field.annotation, "__origin__", None) is dict
+    return model, f"`[{name}.NAME]`" if is_table_of else f"`[{name}]`"
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in get_args(annotation):
+        if (found := _model_in(argument)) is not None:
+            return found
+    return None
+
+
+def _describe_section(model: type[BaseModel], title: str) -> str:
+    notes = _attribute_notes(model)
+    summary = inspect.cleandoc(model.__doc__ or "").split(": ", 1)[-1]
+    lines = [
+        f"## {title}\n",
+        f"{summary[:1].upper()}{summary[1:]}\n",
+        "| key | type | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    for name, field in model.model_fields.items():
+        default = "required" if field.is_required() else f"`{_show(field.default)}`"
+        lines.append(
+            f"| `{name}` | {_type_name(field.annotation)} | {default} | {_cell(notes.get(name, ''))} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _show(value: Any) -> str:
+    return (
+        "unset"
+        if value is None
+        else {True: "true", False: "false"}.get(value, str(value))
+        if isinstance(value, bool)
+        else str(value)
+    )
+
+
+def _type_name(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type_name(arguments[0])
+    if origin is Literal:
+        return ", ".join(f"`{choice}`" for choice in arguments)
+    if origin in {Union, UnionType}:
+        return " or ".join(_type_name(part) for part in arguments if part is not NoneType)
+    if origin is list:
+        return f"list of {_type_name(arguments[0])}"
+    model = _model_in(annotation)
+    return (
+        "table"
+        if model is not None
+        else {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}[
+            annotation.__name__
+        ]
+    )
+
+
+def _attribute_notes(model: type[BaseModel]) -> dict[str, str]:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(model)))
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+    notes = {}
+    for statement, following in itertools.pairwise(body):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+                notes[statement.target.id] = str(following.value.value)
+    return notes
+
+
+def write_errors() -> str:
+    """Return the page of error codes."""
+    rows = sorted(
+        {
+            (kind.code, kind.__name__, kind.status, kind.exit_code, _first_line(kind))
+            for kind in _subclasses(PenstockError)
+        }
+    )
+    lines = [
+        NOTE,
+        "# Errors\n",
+        "Every error has a stable code, an HTTP status, an exit code of the command line, and says what to do.\n",
+    ]
+    lines += ["| code | name | HTTP | exit | meaning |", "|---|---|--:|--:|---|"]
+    lines += [
+        f"| `{code}` | {name} | {status} | {exit_code} | {_cell(text)} |"
+        for code, name, status, exit_code, text in rows
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _subclasses(kind: type[PenstockError]) -> Iterator[type[PenstockError]]:
+    for child in kind.__subclasses__():
+        if child.__module__.startswith("penstock."):
+            yield child
+            yield from _subclasses(child)
+
+
+def _first_line(kind: type) -> str:
+    return inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+
+
+def write_rest() -> str:
+    """Return the page of REST routes with the permission each declares."""
+    from penstock.access.declarations import declared_permissions
+    from penstock.control import app as control_app
+
+    lines = [
+        NOTE,
+        "# REST\n",
+        "On the console's port, with `Authorization: Bearer KEY`. `GET /api/openapi.json` has the schemas.\n",
+    ]
+    lines += ["| route | permission | what |", "|---|---|---|"]
+    for module in control_app._ROUTERS:
+        for route in module.create_router(_Nothing()).routes:
+            permissions = declared_permissions(route.endpoint) or ()
+            methods = ", ".join(sorted(set(route.methods) - {"HEAD"}))
+            needed = ", ".join(f"`{permission}`" for permission in permissions) or "none"
+            lines.append(f"| `{methods} {route.path}` | {needed} | {_cell(_first_line(route.endpoint))} |")
+    return "\n".join([*lines, ""])
+
+
+class _Nothing:
+    """Stands for the services: routes are only listed, never called."""
+
+    def __getattr__(self, name: str) -> Any:
+        return _Nothing()
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+PAGES = {
+    "commands.md": write_commands,
+    "settings.md": write_settings,
+    "errors.md": write_errors,
+    "rest.md": write_rest,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check the pages; return the exit code."""
+    load_everything()
+    REFERENCE.mkdir(exist_ok=True)
+    stale = []
+    for name, write in PAGES.items():
+        path, text = REFERENCE / name, write()
+        if not path.exists() or path.read_text() != text:
+            stale.append(name)
+            if "--check" not in arguments:
+                path.write_text(text)
+    if stale and "--check" in arguments:
+        print(f"out of date: {', '.join(stale)}; run `make docs`", file=sys.stderr)
+        return 1
+    print(f"{len(PAGES)} pages, {len(stale)} changed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
