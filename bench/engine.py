@@ -11,6 +11,7 @@ embeddings of a Hugging Face folder are measured and held against the numpy refe
 import argparse
 import asyncio
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -172,19 +173,33 @@ async def stream_one(session: ClientSession, url: str, body: dict[str, Any]) -> 
     return first, time.perf_counter() - start, n_tokens
 
 
-async def measure(session: ClientSession, url: str, bodies: list[dict[str, Any]]) -> dict[str, float]:
-    """Return tokens a second over these calls at once and their median time to first token."""
-    start = time.perf_counter()
+def read_cpu_s(pid: int) -> float:
+    """Return the processor seconds that a process has used, all threads together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def measure(
+    session: ClientSession, url: str, bodies: list[dict[str, Any]], pid: int
+) -> dict[str, float]:
+    """Return tokens a second over these calls at once, their median time to first token, and processor time.
+
+    Processor time a token (prompt included) is the figure to compare on a machine that is busy otherwise.
+    """
+    start, cpu_s = time.perf_counter(), read_cpu_s(pid)
     answers = await asyncio.gather(*(stream_one(session, url, body) for body in bodies))
     took = time.perf_counter() - start
     return {
         "tokens_per_s": sum(answer[2] for answer in answers) / took,
+        "cpu_us_per_token": (read_cpu_s(pid) - cpu_s) * 1e6 / sum(answer[2] for answer in answers),
         "ttft_ms": statistics.median(answer[0] for answer in answers) * 1e3,
     }
 
 
-async def compare(front: str, raw: str, renderer: Renderer, rounds: int) -> dict[str, Any]:
-    """Alternate between the two and return medians and ratios for one call and for four at once."""
+async def compare(
+    front: tuple[str, int], raw: tuple[str, int], renderer: Renderer, rounds: int
+) -> dict[str, Any]:
+    """Alternate between the two (address and process id) and return medians and ratios for 1 and 4 calls at once."""
     results: dict[str, Any] = {
         "prompt_tokens": len(renderer.render_chat(make_question(1000))),
         "reply_tokens": N_TOKENS,
@@ -211,11 +226,11 @@ async def compare(front: str, raw: str, renderer: Renderer, rounds: int) -> dict
             seen: dict[str, list[dict[str, float]]] = {"front": [], "raw": []}
             for number in range(rounds + 1):
                 pairs = [
-                    ("raw", f"{raw}/completion", ask_raw),
-                    ("front", f"{front}/v1/chat/completions", ask_front),
+                    ("raw", f"{raw[0]}/completion", ask_raw, raw[1]),
+                    ("front", f"{front[0]}/v1/chat/completions", ask_front, front[1]),
                 ]
-                for name, url, make in pairs if number % 2 else reversed(pairs):
-                    figures = await measure(session, url, [make() for _ in range(n_at_once)])
+                for name, url, make, pid in pairs if number % 2 else reversed(pairs):
+                    figures = await measure(session, url, [make() for _ in range(n_at_once)], pid)
                     if number:  # the first round warms up
                         seen[name].append(figures)
             table = {
@@ -224,6 +239,9 @@ async def compare(front: str, raw: str, renderer: Renderer, rounds: int) -> dict
             }
             table["ratio_tokens_per_s"] = round(
                 table["front"]["tokens_per_s"] / table["raw"]["tokens_per_s"], 3
+            )
+            table["ratio_cpu"] = round(
+                table["raw"]["cpu_us_per_token"] / table["front"]["cpu_us_per_token"], 3
             )
             table["ratio_ttft"] = round(table["raw"]["ttft_ms"] / table["front"]["ttft_ms"], 3)
             table["ttft_added_ms"] = round(table["front"]["ttft_ms"] - table["raw"]["ttft_ms"], 2)
@@ -309,7 +327,9 @@ def main() -> None:
             children.append(raw)
             front, front_url = start("--front", *arguments)
             children.append(front)
-            results = asyncio.run(compare(front_url, raw_url, load(folder), args.rounds))
+            results = asyncio.run(
+                compare((front_url, front.pid), (raw_url, raw.pid), load(folder), args.rounds)
+            )
             if args.minilm:
                 results["embeddings"] = asyncio.run(measure_embeddings(front_url, args.minilm))
         finally:
