@@ -1,0 +1,60 @@
+"""Mounts the console's pages on the control application. Every page declares the permission it needs."""
+
+import mimetypes
+
+from fastapi import APIRouter, FastAPI
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from penstock.access.declarations import open_to_all
+from penstock.base.errors import NotFound, PenstockError
+from penstock.console.pages import (
+    assets,
+    jobs,
+    keys,
+    knowledge,
+    overview,
+    patterns,
+    playground,
+    problem,
+    signin,
+    trace,
+    traces,
+)
+from penstock.console.rendering import Renderer, load_static
+from penstock.console.services import ConsoleServices
+
+_PAGES = (overview, traces, trace, playground, knowledge, assets, jobs, keys, signin, patterns)
+_CACHED = "private, max-age=31536000, immutable"
+
+
+def mount_console(app: FastAPI, services: ConsoleServices) -> None:
+    """Add pages, static files and the error page to `app`."""
+    renderer = Renderer(version=services.version)
+    app.include_router(_create_static())
+    for module in _PAGES:
+        app.include_router(module.create_router(services, renderer))
+
+    def error_page(request: Request, error: PenstockError) -> Response:
+        if error.status == 401 and request.method == "GET":
+            return RedirectResponse(signin.signin_url(request), status_code=303)
+        return problem.show(renderer, request, error)
+
+    app.state.error_page = error_page
+
+
+def _create_static() -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+    kept = load_static()
+
+    @router.get("/static/{name}")
+    @open_to_all("style sheets and scripts are the same for everybody, and the sign-in page needs them")
+    def show_static(request: Request, name: str) -> Response:
+        body = kept.get(name)
+        if body is None:
+            raise NotFound(f"There is no file {name!r}.")
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        headers = {"cache-control": _CACHED} if request.url.query else {"cache-control": "no-cache"}
+        return Response(body, media_type=kind, headers=headers)
+
+    return router

@@ -1,0 +1,95 @@
+"""How values read on a page: one function a kind of value, alike everywhere. Unknown is a dash, never a zero."""
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+DASH = "–"
+_STEPS = ((60, "s"), (3600, "min"), (86_400, "h"), (86_400 * 60, "d"))
+
+
+def format_count(value: int | None) -> str:
+    """Return 12,345."""
+    return DASH if value is None else f"{value:,}"
+
+
+def format_ms(value: float | None) -> str:
+    """Return a duration with its unit: 0.41 ms, 412 ms, 2.10 s, 3 min 05 s."""
+    if value is None:
+        return DASH
+    if value < 10:
+        return f"{value:.2f} ms"
+    if value < 1000:
+        return f"{value:.0f} ms"
+    if value < 60_000:
+        return f"{value / 1000:.2f} s"
+    minutes, seconds = divmod(round(value / 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
+
+
+def format_money(value: Decimal | None) -> str:
+    """Return US dollars with as many digits as matter: $12.34, $0.0042, $0, or a dash when unknown."""
+    if value is None:
+        return DASH
+    if value == 0:
+        return "$0"
+    if abs(value) >= 1:
+        return f"${value:,.2f}"
+    digits = max(2, 1 - value.adjusted())
+    return f"${value:.{min(digits, 10)}f}"
+
+
+def format_ago(stamp_ns: int | None, now_ns: int) -> str:
+    """Return 42 s ago, 5 min ago, 3 h ago, 2 d ago; a date when it is over two months."""
+    if stamp_ns is None:
+        return DASH
+    seconds = (now_ns - stamp_ns) / 1e9
+    if seconds < 0:
+        return "in the future" if seconds < -5 else "now"
+    size = 1
+    for limit, unit in _STEPS:
+        if seconds < limit:
+            return f"{int(seconds // size)} {unit} ago"
+        size = limit if unit != "h" else 86_400
+    return f"{datetime.fromtimestamp(stamp_ns / 1e9, tz=UTC):%Y-%m-%d}"
+
+
+def format_exact(stamp_ns: int | None) -> str:
+    """Return 2026-11-21 05:02:11.123 UTC."""
+    if stamp_ns is None:
+        return DASH
+    return f"{datetime.fromtimestamp(stamp_ns / 1e9, tz=UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC"
+
+
+def format_bytes(value: int | None) -> str:
+    """Return 512 B, 3.4 KB, 11.9 MB."""
+    if value is None:
+        return DASH
+    size = float(value)
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return DASH
+
+
+def format_share(part: int | None, whole: int | None) -> str:
+    """Return part of whole in percent, a dash when it is undefined."""
+    return DASH if not whole or part is None else f"{100 * part / whole:.1f} %"
+
+
+def format_json(value: Any) -> str:
+    """Return indented JSON text of anything that a span or an asset can hold."""
+    plain = msgspec.to_builtins(value, str_keys=True, enc_hook=str)
+    return json.dumps(plain, indent=2, ensure_ascii=False)
+
+
+def short_id(text: str | None) -> str:
+    """Return the first eight characters of an id or the first twelve of a digest."""
+    if not text:
+        return DASH
+    return text.removeprefix("sha256:")[:12] if text.startswith("sha256:") else text[:8]

@@ -1,0 +1,150 @@
+"""Turns one frozen dataclass into one page. The template gets `page`, and nothing else.
+
+The frame (navigation, theme, form token) is part of that dataclass, so a page can be tested as data.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import ClassVar
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from penstock.access.declarations import Caller
+from penstock.base.clock import iso_from_ns
+from penstock.base.clock import now_ns as wall_clock
+from penstock.base.digest import short_digest
+from penstock.console import formats
+
+THEMES = ("auto", "light", "dark")
+THEME_COOKIE = "penstock_theme"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NavItem:
+    """One entry of the navigation."""
+
+    label: str
+    href: str
+
+
+NAVIGATION: tuple[tuple[str, tuple[NavItem, ...]], ...] = (
+    ("Observe", (NavItem(label="Overview", href="/"), NavItem(label="Traces", href="/traces"))),
+    ("Improve", (NavItem(label="Playground", href="/playground"),)),
+    ("Ground", (NavItem(label="Knowledge", href="/knowledge"),)),
+    ("Adapt", (NavItem(label="Models & assets", href="/assets"),)),
+    ("Ship", (NavItem(label="Jobs", href="/jobs"),)),
+    ("Govern", (NavItem(label="Keys & access", href="/keys"),)),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """What surrounds every page."""
+
+    title: str
+    active: str
+    """`href` of the navigation entry this page belongs to."""
+    theme: str
+    path: str
+    csrf_token: str | None
+    key_name: str | None
+    version: str
+    notice: str | None = None
+    """One line about what just happened."""
+
+    @property
+    def navigation(self) -> tuple[tuple[str, tuple[NavItem, ...]], ...]:
+        """All groups; empty for somebody who is not signed in."""
+        return NAVIGATION if self.key_name else ()
+
+    @property
+    def next_theme(self) -> str:
+        """What the theme button changes to."""
+        return THEMES[(THEMES.index(self.theme) + 1) % len(THEMES)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Base of every page's dataclass."""
+
+    template: ClassVar[str]
+    frame: Frame
+
+
+class Renderer:
+    """Renders pages; one an application."""
+
+    def __init__(self, *, version: str, clock: Callable[[], int] = wall_clock) -> None:
+        self._version = version
+        self._clock = clock
+        self._environment = Environment(
+            loader=PackageLoader("penstock.console", "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters.update(
+            count=formats.format_count,
+            ms=formats.format_ms,
+            money=formats.format_money,
+            size=formats.format_bytes,
+            exact=formats.format_exact,
+            pretty=formats.format_json,
+            short=formats.short_id,
+            ago=self._time_element,
+        )
+        self._environment.globals["asset_url"] = asset_url
+
+    def frame(self, request: Request, title: str, active: str, *, notice: str | None = None) -> Frame:
+        """Return the frame of a page for whoever asked."""
+        caller: Caller = getattr(request.state, "caller", Caller())
+        theme = request.cookies.get(THEME_COOKIE, "auto")
+        query = f"?{request.url.query}" if request.url.query else ""
+        return Frame(
+            title=title,
+            active=active,
+            theme=theme if theme in THEMES else "auto",
+            path=request.url.path + query,
+            csrf_token=caller.csrf_token,
+            key_name=caller.key.name if caller.key else None,
+            version=self._version,
+            notice=notice,
+        )
+
+    def show(self, page: Page, *, status: int = 200) -> HTMLResponse:
+        """Return the page as HTML."""
+        return HTMLResponse(self.render(page), status_code=status)
+
+    def render(self, page: Page) -> str:
+        """Return the page's HTML text."""
+        return self._environment.get_template(page.template).render(page=page)
+
+    def _time_element(self, stamp_ns: int | None) -> Markup:
+        if stamp_ns is None:
+            return escape(formats.DASH)
+        template = Markup('<time datetime="{}" title="{}">{}</time>')
+        return template.format(
+            iso_from_ns(stamp_ns),
+            formats.format_exact(stamp_ns),
+            formats.format_ago(stamp_ns, self._clock()),
+        )
+
+
+def load_static() -> dict[str, bytes]:
+    """Return the console's static files by name."""
+    folder = files("penstock.console") / "static"
+    return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
+
+
+@cache
+def asset_url(name: str) -> str:
+    """Return the URL of a static file, which changes whenever the file does."""
+    digest = hashlib.sha256((files("penstock.console") / "static" / name).read_bytes()).hexdigest()
+    return f"/static/{name}?v={short_digest(digest)}"

@@ -1,0 +1,64 @@
+"""What the pages work on. The same object that serves REST has this shape; the console does not know its class."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from penstock.access.keys import KeyService
+from penstock.access.sessions import SessionSigner
+from penstock.jobs.service import JobService
+from penstock.knowledge.service import KnowledgeService
+from penstock.registry.service import Registry
+from penstock.spec.snapshot import Snapshot
+from penstock.traces.service import TraceService
+
+
+class ConsoleServices(Protocol):
+    """Read-only fields; everything behind them may be called from any thread."""
+
+    @property
+    def traces(self) -> TraceService:
+        """Lists, shows and counts traces."""
+
+    @property
+    def keys(self) -> KeyService:
+        """Makes, lists and ends keys."""
+
+    @property
+    def registry(self) -> Registry:
+        """Assets, versions, aliases."""
+
+    @property
+    def jobs(self) -> JobService:
+        """Durable work."""
+
+    @property
+    def knowledge(self) -> KnowledgeService:
+        """Knowledge bases."""
+
+    @property
+    def sessions(self) -> SessionSigner:
+        """Issues session cookies."""
+
+    @property
+    def read_snapshot(self) -> Callable[[], Snapshot | None]:
+        """What gateways were told last."""
+
+    @property
+    def publish_snapshot(self) -> Callable[[], None]:
+        """Tells gateways what changed."""
+
+    @property
+    def find_problems(self) -> Callable[[], Mapping[str, str]]:
+        """What keeps this process from being ready."""
+
+    @property
+    def gateway_url(self) -> str:
+        """Where the playground sends its calls."""
+
+    @property
+    def internal_key(self) -> str:
+        """The key for those calls; it never reaches a browser."""
+
+    @property
+    def version(self) -> str:
+        """Of Penstock."""

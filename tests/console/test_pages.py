@@ -1,0 +1,173 @@
+"""Every page, as a browser without JavaScript gets it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from penstock.console.rendering import NAVIGATION, load_static
+from tests.console.conftest import make_app, sign_in
+from tests.fixtures.asgi import AsgiClient
+from tests.fixtures.furnished import ANSWER, FAILED_TRACE_ID, QUESTION, TRACE_ID, Furnished
+
+PAGES = [
+    "/",
+    "/?range=7d",
+    "/traces",
+    f"/traces/{TRACE_ID}",
+    "/playground",
+    "/knowledge",
+    "/knowledge/handbook?q=sleep",
+    "/knowledge/handbook/documents/sleep-basics.md",
+    "/assets",
+    "/assets/model/pocket",
+    "/assets/model/pocket/1",
+    "/jobs",
+    "/keys",
+    "/-/patterns",
+]
+TEMPLATES = sorted((Path(__file__).parents[2] / "src/penstock/console/templates").glob("*.html"))
+FOREIGN = re.compile(
+    rb"""(?:src|href|action|url|import|from)\s*[=(]?\s*["'(]?\s*(?:https?:)?//(?!www\.w3\.org)"""
+)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_is_whole_and_safe(visitor: AsgiClient, path: str) -> None:
+    reply = visitor.get(path)
+    assert reply.status == 200, reply.text
+    assert reply.headers["content-type"].startswith("text/html")
+    assert reply.headers["content-security-policy"].startswith("default-src 'self'")
+    assert "<main" in reply.text
+    assert reply.text.count("<h1>") == 1
+    assert re.search(r"<(?:script|style)(?![^>]*\bsrc=)[^>]*>", reply.text) is None
+    assert re.search(r"\s(?:style|on[a-z]+)=[\"']", reply.text) is None
+    assert FOREIGN.search(reply.body) is None
+
+
+def test_no_template_style_or_script_names_a_foreign_origin() -> None:
+    assert len(TEMPLATES) > 12
+    for path in TEMPLATES:
+        assert FOREIGN.search(path.read_bytes()) is None, path.name
+    for name, body in load_static().items():
+        assert FOREIGN.search(body) is None, name
+        assert b"eval(" not in body
+        if name.endswith(".js"):
+            assert len(body.splitlines()) <= 400, name
+
+
+def test_colours_are_named_in_one_file_only() -> None:
+    body = load_static()["console.css"].decode()
+    assert re.search(r"#[0-9a-fA-F]{3,8}\b", body) is None
+
+
+def test_every_navigation_entry_leads_to_a_page(visitor: AsgiClient) -> None:
+    for _, items in NAVIGATION:
+        for item in items:
+            reply = visitor.get(item.href)
+            assert reply.status == 200
+            assert f'href="{item.href}" aria-current="page"' in reply.text
+
+
+def test_the_overview_shows_calls_failures_money_and_latency(visitor: AsgiClient) -> None:
+    text = visitor.get("/?range=24h").text
+    for word in ("Calls", "Failed", "Cost", "Tokens", "p95", "First token".lower(), "calls without a price"):
+        assert word in text
+    assert "<svg" in text
+    assert "handbook" in text
+    assert "knowledge.ingest" in text
+
+
+def test_the_first_day_says_what_to_run(unfurnished: Furnished) -> None:
+    client = sign_in(AsgiClient(make_app(unfurnished)), unfurnished.owner_key)
+    for path in ("/", "/traces", "/knowledge", "/assets", "/jobs", "/playground"):
+        reply = client.get(path)
+        assert reply.status == 200
+        assert re.search(r"<code>penstock \w+", reply.text), path
+
+
+def test_traces_are_filtered_by_the_url_and_paged_by_cursor(visitor: AsgiClient) -> None:
+    page = visitor.get("/traces?range=24h").text
+    assert page.count('<td><a class="open"') == 50
+    older = re.search(r'href="([^"]+)" rel="next"', page)
+    assert older is not None
+    second = visitor.get(older[1].replace("&amp;", "&")).text
+    first_ids, second_ids = (set(re.findall(r"/traces/([0-9a-f]{32})", text)) for text in (page, second))
+    assert len(first_ids | second_ids) == 62
+    assert not first_ids & second_ids
+    failed = visitor.get("/traces?range=24h&status=error").text
+    assert FAILED_TRACE_ID in failed
+    assert TRACE_ID not in failed
+    assert 'class="chip" href="/traces?range=24h"' in failed
+
+
+def test_a_wrong_filter_is_explained_on_the_page(visitor: AsgiClient) -> None:
+    reply = visitor.get("/traces?min_duration_ms=soon")
+    assert reply.status == 400
+    assert "min_duration_ms" in reply.text
+    assert "<form" in reply.text
+
+
+def test_what_users_wrote_is_text_and_never_markup(visitor: AsgiClient) -> None:
+    reply = visitor.get(f"/traces/{FAILED_TRACE_ID}")
+    assert "<script>alert" not in reply.text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in reply.text
+    assert "PS-4503" in reply.text
+
+
+def test_a_trace_shows_its_tree_versions_messages_and_citations(visitor: AsgiClient) -> None:
+    text = visitor.get(f"/traces/{TRACE_ID}").text
+    assert text.count("data-span=") == 4
+    assert QUESTION in text
+    assert ANSWER in text
+    assert "sleep-basics.md" in text
+    assert 'href="/assets/app/handbook/1"' in text
+    assert "gateway overhead" in text
+
+
+def test_a_span_is_selected_by_the_url(visitor: AsgiClient) -> None:
+    page = visitor.get(f"/traces/{TRACE_ID}").text
+    span_ids = re.findall(r'data-span="(\w+)"', page)
+    chosen = visitor.get(f"/traces/{TRACE_ID}?span={span_ids[2]}").text
+    assert re.search(rf'data-span="{span_ids[2]}" aria-current="true"', chosen)
+    assert "penstock.retrieval.k" in chosen
+    fragment = visitor.get(f"/traces/{TRACE_ID}/spans/{span_ids[2]}").text
+    assert "<html" not in fragment
+    assert "penstock.retrieval.k" in fragment
+    assert visitor.get(f"/traces/{TRACE_ID}?span=ffff").status == 404
+
+
+def test_an_asset_shows_versions_history_evidence_lineage_and_card(visitor: AsgiClient) -> None:
+    text = visitor.get("/assets/model/pocket").text
+    for word in (
+        "Better on distractors",
+        "max_abs_diff",
+        "dataset:handbook-questions@1",
+        "app:handbook@1",
+        "# Pocket",
+    ):
+        assert word in text, word
+
+
+def test_a_job_shows_steps_log_error_and_retry(visitor: AsgiClient, house: Furnished) -> None:
+    done = visitor.get(f"/jobs/{house.job_id}").text
+    assert "69 files found" in done
+    assert "parse" in done
+    failed = visitor.get(f"/jobs/{house.failed_job_id}").text
+    assert "Retry" in failed
+    assert "asking the hub" in failed
+
+
+def test_knowledge_lists_documents_problems_and_hits(visitor: AsgiClient) -> None:
+    text = visitor.get("/knowledge/handbook?q=how+many+hours+of+sleep").text
+    assert "broken.pdf" in text
+    assert ANSWER in text
+    assert "What could not be read" in text
+
+
+def test_what_is_not_there_is_a_page_with_a_way_out(visitor: AsgiClient) -> None:
+    for path in ("/nothing", "/traces/" + "0" * 32, "/assets/model/none", "/jobs/none", "/knowledge/none"):
+        reply = visitor.get(path)
+        assert reply.status == 404, path
+        assert reply.headers["content-type"].startswith("text/html")
+        assert 'href="/"' in reply.text
