@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli.options import DEFAULT_HOME, HomeOption, open_home, verb_app
-from penstock.cli.output import to_plain
+from penstock.cli.output import printable, to_plain
 from penstock.cli.progress import ProgressLine
 from penstock.main.demo import DemoReport, run_demo
 
@@ -59,7 +59,7 @@ def _print_answers(report: DemoReport) -> None:
             "; ".join(f"{cite['document']} § {cite['section']}" for cite in each.citations) or "no citation"
         )
         print(f"{number:2}. {each.question}")
-        print(f"    {each.answer}")
+        print(f"    {printable(each.answer)}")
         print(f"    {places}")
         print(f"    F1 {each.scores['token_f1']:.2f} · {each.latency_ms:.0f} ms · trace {each.trace_id}")
 

@@ -64,6 +64,11 @@ def time_text(stamp_ns: int | None) -> str | None:
     return None if stamp_ns is None else iso_from_ns(stamp_ns)[:19] + "Z"
 
 
+def printable(text: str) -> str:
+    """Return `text` on one line without characters that could steer a terminal."""
+    return "".join(char if char.isprintable() else "�" for char in " ".join(text.split()))
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
@@ -77,7 +82,7 @@ def _cell(value: Any) -> str:
         return ", ".join(value)
     if isinstance(value, Mapping | list | tuple) or is_dataclass(value) or isinstance(value, msgspec.Struct):
         return json.dumps(to_plain(value), ensure_ascii=False, default=str)
-    return " ".join(str(value).split())
+    return printable(str(value))
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

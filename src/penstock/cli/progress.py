@@ -3,6 +3,8 @@
 import sys
 from types import TracebackType
 
+from penstock.cli.output import printable
+
 _PLAIN_STEP = 0.1
 
 
@@ -29,6 +31,9 @@ class ProgressLine:
         if self._quiet:
             return
         now = share or 0.0
+        if now < self._last[0]:
+            self._last = (-1.0, "")  # something new has begun
+        text = printable(text)
         percent = f"{now * 100:3.0f} %" if share is not None else "    "
         if self._is_terminal:
             print(f"\r\x1b[K{self._label} {percent} {text}"[:200], end="", file=sys.stderr, flush=True)

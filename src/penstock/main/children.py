@@ -19,8 +19,8 @@ class ChildSpec:
     """How one process is started and known to be ready."""
 
     name: str
-    arguments: tuple[str, ...]
-    """What follows `python -m penstock.cli`."""
+    command: tuple[str, ...]
+    """Program and arguments."""
     host: str
     port: int
     ready_path: str = "/readyz"
@@ -54,7 +54,7 @@ class Child:
         rotate_log(self.log_path)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "penstock.cli", *self.spec.arguments],
+                self.spec.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,6 +1,7 @@
 """`penstock up`: which processes a home needs, on which ports, and what the person is told."""
 
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -74,12 +75,13 @@ def choose_addresses(up: UpSettings, options: UpOptions) -> tuple[Addresses, int
 
 def plan_children(home: Home, addresses: Addresses, workers: int) -> list[ChildSpec]:
     """Return the processes in the order in which they are stopped: gateways, apps, engine, control."""
+    penstock = (sys.executable, "-m", "penstock.cli")
     base = ("--home", str(home.root))
     public = ("--host", addresses.host)
     gateways = [
         ChildSpec(
             name=f"gateway-{number}",
-            arguments=("gateway", *base, *public, "--port", str(addresses.gateway_port)),
+            command=(*penstock, "gateway", *base, *public, "--port", str(addresses.gateway_port)),
             host=addresses.host,
             port=addresses.gateway_port,
         )
@@ -89,7 +91,7 @@ def plan_children(home: Home, addresses: Addresses, workers: int) -> list[ChildS
         *gateways,
         ChildSpec(
             name="apps",
-            arguments=("apps", *base, "--port", str(addresses.apps_port)),
+            command=(*penstock, "apps", *base, "--port", str(addresses.apps_port)),
             host=_LOOPBACK,
             port=addresses.apps_port,
             ready_path="/health",
@@ -97,7 +99,7 @@ def plan_children(home: Home, addresses: Addresses, workers: int) -> list[ChildS
         ),
         ChildSpec(
             name="engine",
-            arguments=("engine", *base, "--port", str(addresses.engine_port)),
+            command=(*penstock, "engine", *base, "--port", str(addresses.engine_port)),
             host=_LOOPBACK,
             port=addresses.engine_port,
             ready_path="/health",
@@ -105,7 +107,7 @@ def plan_children(home: Home, addresses: Addresses, workers: int) -> list[ChildS
         ),
         ChildSpec(
             name="control",
-            arguments=("control", *base, *public, "--port", str(addresses.console_port)),
+            command=(*penstock, "control", *base, *public, "--port", str(addresses.console_port)),
             host=addresses.host,
             port=addresses.console_port,
         ),
