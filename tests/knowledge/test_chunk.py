@@ -52,6 +52,7 @@ def test_sentences_end_where_a_reader_would_say() -> None:
         "Next “one.”",
         "Last",
     )
+    assert len(split_sentences("Sun makes vitamin D. J. Smith and John F. Kennedy say so. We rest.")) == 3
 
 
 def test_a_long_section_gives_even_parts_cut_between_sentences() -> None:

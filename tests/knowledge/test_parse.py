@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import fpdf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +43,26 @@ def test_every_shipped_article_parses_to_exactly_its_source_text(path: Path) -> 
         assert document.title == article.title
     assert flat(document) == wanted
     assert document.problems == ()
+
+
+def test_lines_of_a_pdf_are_joined_to_the_paragraphs_of_their_source() -> None:
+    paths = sorted(ARTICLES.glob("*.pdf"))
+    for path in paths:
+        article = source.read_article(ROOT / "recipes" / "handbook" / "articles" / f"{path.stem}.md")
+        wanted = [paragraph for section in article.sections for paragraph in section.paragraphs]
+        document = parse_document(path.name, path.read_bytes())
+        assert [text for section in document.sections for text in section.text.split("\n\n")] == wanted
+    assert paths
+
+
+def test_a_word_cut_at_a_line_end_is_whole_again() -> None:
+    page = fpdf.FPDF()
+    page.add_page()
+    page.set_font("helvetica", "", 11)
+    for line in ("The ship sails over the wa-", "ter and comes home.", "It rests."):
+        page.cell(0, 6, line, new_x="LMARGIN", new_y="NEXT")
+    (section,) = parse_document("a.pdf", bytes(page.output())).sections
+    assert section.text == "The ship sails over the water and comes home. It rests."
 
 
 def test_boilerplate_of_a_page_is_left_out() -> None:

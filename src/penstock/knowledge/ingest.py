@@ -23,7 +23,7 @@ from penstock.knowledge.parse.dispatch import MAX_BYTES
 from penstock.knowledge.sources import SourceFile, scan_folder
 from penstock.knowledge.types import Dropped, IngestContext, ParsedDocument, Recipe
 
-PARSER = "parse@1"
+PARSER = "parse@2"
 MASS_DELETION_FLOOR = 5
 MASS_DELETION_SHARE = 0.5
 

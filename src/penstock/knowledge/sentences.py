@@ -10,9 +10,10 @@ import re
 _BLANK_LINE = re.compile(r"\n[^\S\n]*(?=\n)")
 _STOP = re.compile(r"(?:[.!?…]+[\"'”’)\]]*(?=\s+[^\sa-z])|[。！？]+[」』”’）]*)")
 _ABBREVIATION = re.compile(
-    r"(?:\b(?:e\.g|i\.e|cf|vs|dr|mr|mrs|ms|prof|st|no|fig|approx|dept|inc|ltd|co|u\.s|u\.k)|\b[A-Z])\.$",
-    re.IGNORECASE,
+    r"(?:\b(?:e\.g|i\.e|cf|vs|approx|Dr|Mr|Mrs|Ms|Prof|Fig|No|St)|(?:^|\b[A-Z]\w*\.?\s)[A-Z])\.$"
 )
+"""A stop that ends no sentence: abbreviations, and initials (`J. Smith`, `John F. Kennedy`, not `vitamin D.`)."""
+_LOOK_BACK = 32
 
 
 def find_sentences(text: str) -> list[tuple[int, int]]:
@@ -39,9 +40,8 @@ def split_sentences(text: str) -> tuple[str, ...]:
 def _cut_paragraph(text: str, start: int, end: int) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     for stop in _STOP.finditer(text, start, end):
-        if stop.group()[0] == "." and _ABBREVIATION.search(
-            text, max(start, stop.start() - 8), stop.start() + 1
-        ):
+        seen = text[max(start, stop.start() - _LOOK_BACK) : stop.start() + 1]
+        if seen.endswith(".") and _ABBREVIATION.search(seen):
             continue
         spans.append((start, stop.end()))
         start = stop.end()

@@ -6,6 +6,7 @@ problems, never dropped in silence.
 """
 
 import ctypes
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 
@@ -17,6 +18,10 @@ from penstock.knowledge.parse.text import SectionBuilder, clean_line
 from penstock.knowledge.types import ParsedDocument
 
 HEADING_RATIO = 1.15
+PARAGRAPH_RATIO = 1.2
+"""A line this much further below its predecessor than lines usually are begins a paragraph."""
+MAX_LEADING = 2.1
+"""Lines further apart than this many type sizes are no lines of one paragraph (double spacing is 2)."""
 MAX_PAGES = 5000
 
 
@@ -24,8 +29,9 @@ MAX_PAGES = 5000
 class _Line:
     text: str
     size: float
-    top: float
-    bottom: float
+    first_y: float
+    last_y: float
+    """Bottom of its first and last characters: PDFium joins lines where a hyphen cuts a word."""
     page: int
 
 
@@ -60,35 +66,37 @@ def _read_lines(page: pypdfium2.PdfPage, number: int) -> list[_Line]:
         lines: list[_Line] = []
         chars: list[str] = []
         sizes: list[float] = []
-        top, bottom = 0.0, 0.0
+        first_y = last_y = 0.0
         for index in range(text_page.count_chars()):
             char = chr(pdfium_c.FPDFText_GetUnicode(text_page.raw, index))
             if char in "\r\n":
                 if chars:
-                    lines.append(
-                        _Line(text="".join(chars), size=_middle(sizes), top=top, bottom=bottom, page=number)
-                    )
+                    lines.append(_line(chars, sizes, first_y, last_y, number))
                 chars, sizes = [], []
                 continue
             if char == "\ufffe":  # PDFium's mark of a hyphen at a line's end
                 continue
             if not char.isspace():
-                box = _char_box(text_page, index)
+                last_y = _bottom_of(text_page, index)
                 if not sizes:
-                    top, bottom = box[1], box[0]
+                    first_y = last_y
                 sizes.append(pdfium_c.FPDFText_GetFontSize(text_page.raw, index))
             chars.append(char)
         if chars:
-            lines.append(_Line(text="".join(chars), size=_middle(sizes), top=top, bottom=bottom, page=number))
+            lines.append(_line(chars, sizes, first_y, last_y, number))
         return [line for line in lines if line.text.strip()]
     finally:
         text_page.close()
 
 
-def _char_box(text_page: pypdfium2.PdfTextPage, index: int) -> tuple[float, float]:
+def _line(chars: list[str], sizes: list[float], first_y: float, last_y: float, page: int) -> _Line:
+    return _Line(text="".join(chars), size=_middle(sizes), first_y=first_y, last_y=last_y, page=page)
+
+
+def _bottom_of(text_page: pypdfium2.PdfTextPage, index: int) -> float:
     box = pdfium_c.FS_RECTF()
     pdfium_c.FPDFText_GetLooseCharBox(text_page.raw, index, ctypes.byref(box))
-    return box.bottom, box.top
+    return float(box.bottom)
 
 
 def _middle(sizes: list[float]) -> float:
@@ -101,17 +109,15 @@ def _build(lines: list[_Line], *, title: str | None, problems: tuple[str, ...]) 
         weights[line.size] += len(line.text)
     body = weights.most_common(1)[0][0] if weights else 0.0
     builder = SectionBuilder()
-    paragraph: list[str] = []
+    leading = _usual_leading(lines, body)
+    paragraph = ""
     previous: _Line | None = None
     largest = max((line.size for line in lines), default=0.0)
 
-    def close_paragraph() -> None:
-        builder.add(" ".join(paragraph))
-        paragraph.clear()
-
     for line in lines:
         if body and line.size > body * HEADING_RATIO:
-            close_paragraph()
+            builder.add(paragraph)
+            paragraph = ""
             is_title = (
                 line.size == largest and line.page == 1 and not builder.sections and builder.heading is None
             )
@@ -123,12 +129,30 @@ def _build(lines: list[_Line], *, title: str | None, problems: tuple[str, ...]) 
             continue
         if builder.anchor is None:
             builder.anchor = f"page={line.page}"
-        gap = (previous.bottom - line.top) if previous is not None and previous.page == line.page else 0.0
-        if previous is not None and gap > 0.35 * line.size:
-            close_paragraph()
-        paragraph.append(line.text)
+        if previous is not None and _begins_paragraph(previous, line, leading):
+            builder.add(paragraph)
+            paragraph = ""
+        paragraph = f"{paragraph} {line.text}" if paragraph else line.text
         previous = line
-    close_paragraph()
+    builder.add(paragraph)
     return ParsedDocument(
         title=title, media_type="application/pdf", sections=builder.finish(), problems=problems
     )
+
+
+def _usual_leading(lines: list[_Line], body: float) -> float:
+    """Return the distance between lines of one paragraph: the lower quartile of those seen in body type."""
+    steps = sorted(
+        step
+        for above, below in itertools.pairwise(lines)
+        if above.size == below.size == body and above.page == below.page
+        if 0 < (step := above.last_y - below.first_y) <= MAX_LEADING * body
+    )
+    return steps[len(steps) // 4] if steps else 0.0
+
+
+def _begins_paragraph(above: _Line, line: _Line, leading: float) -> bool:
+    if above.page != line.page:
+        return False  # a paragraph may go on over the page; a new one costs nothing when it is joined
+    step = above.last_y - line.first_y
+    return step < 0 or step > PARAGRAPH_RATIO * leading  # upwards: the next column
