@@ -63,7 +63,7 @@ class Supervisor:
         self._hurry = False
         self._written: InstanceState | None = None
 
-    def run(self, on_ready: Callable[[], None]) -> None:
+    def run(self, on_ready: Callable[[], object]) -> None:
         """Start all, call `on_ready` once when all are ready, keep them running until asked to stop.
 
         Raises `ChildFailed` when a vital child cannot be brought up at all. Whatever happens, no child
@@ -82,7 +82,7 @@ class Supervisor:
         self._hurry = self._stop.is_set()
         self._stop.set()
 
-    def _start(self, on_ready: Callable[[], None]) -> None:
+    def _start(self, on_ready: Callable[[], object]) -> None:
         begin = time.monotonic()
         late_said = False
         while not self._stop.wait(TICK_S / 2):
