@@ -271,7 +271,7 @@ class ModelService:
         return ServedModel(
             name=name,
             kind=content["kind"],
-            version=f"model:{name}@{version.number} {short_digest(version.digest)}",
+            version=f"model:{name}@{version.number} sha256:{short_digest(version.digest)}",
             gguf=self._blobs.local_path(version.artefacts[GGUF]),
             renderer=self._blobs.local_path(version.artefacts[RENDERER]),
             tokenizer=self._blobs.local_path(version.artefacts[TOKENIZER]),
