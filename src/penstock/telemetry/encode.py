@@ -14,7 +14,7 @@ from penstock.spec.spans import Span
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
 
-class SpanRecord(Span, frozen=True, kw_only=True, omit_defaults=True):
+class SpanRecord(Span, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A span read back from the spool: its payloads are still JSON text (or None)."""
 
     input: msgspec.Raw = None  # type: ignore[assignment]  # msgspec allows no union with Raw

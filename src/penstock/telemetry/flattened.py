@@ -1,9 +1,16 @@
 """Nested values that were flattened into attribute names: `llm.input_messages.0.message.role`."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+_NUMBER = re.compile(r"\.[0-9]+(?:\.|$)")
 _MAX_INDEX = 100_000
+
+
+def is_flattened(name: str) -> bool:
+    """Return whether a level of `name` is a number: it is a part of a flattened list."""
+    return _NUMBER.search(name) is not None
 
 
 def is_under(name: str, prefix: str) -> bool:

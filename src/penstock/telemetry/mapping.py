@@ -10,15 +10,16 @@ Token counts: the conventions say that `input_tokens` includes cached ones. Some
 Anthropic's figure, which excludes them; where the cached parts exceed the total it is taken as exclusive.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+import msgspec
+
 from penstock.spec.spans import SpanKind
 from penstock.spec.usage import Usage
-from penstock.telemetry.flattened import is_under, unflatten
+from penstock.telemetry.flattened import is_flattened, is_under, unflatten
 
 MAPPING_VERSION = 1
 
@@ -152,62 +153,71 @@ OUTPUTS: tuple[str, ...] = (
     "langfuse.observation.output",
     "ai.response.text",
 )
+_PLACES = {
+    name: (field, rank)
+    for table in (FIELDS, USAGE)
+    for field, names in table.items()
+    for rank, name in enumerate(names)
+}
+"""Attribute name to its field and its rank there, so that one pass over a span's attributes finds all."""
 _MESSAGES = frozenset({"gen_ai.input.messages", "llm.input_messages", "gen_ai.prompt", "ai.prompt.messages"})
 _SYSTEM = "gen_ai.system_instructions"
-_NOT_PAYLOAD = {"gen_ai.prompt": ("gen_ai.prompt.name",)}
 _MAX_COUNT = 2**53
 
 
-def first_of(attributes: Mapping[str, Any], names: Iterable[str]) -> Any:
-    """Return the first of the named attributes that is present and not empty, or None."""
-    for name in names:
-        value = attributes.get(name)
-        if value is not None and value != "":
-            return value
-    return None
+def pick_fields(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return, for each field of `FIELDS` and `USAGE` that is present, the value of its first name."""
+    best: dict[str, tuple[int, Any]] = {}
+    for name, value in attributes.items():
+        place = _PLACES.get(name)
+        if place is not None and value is not None and value != "":
+            field, rank = place
+            if field not in best or rank < best[field][0]:
+                best[field] = (rank, value)
+    return {field: value for field, (_, value) in best.items()}
 
 
-def text_field(attributes: Mapping[str, Any], field: str) -> str | None:
-    """Return a field of `FIELDS` as text, or None."""
-    value = first_of(attributes, FIELDS[field])
+def text_field(picked: Mapping[str, Any], field: str) -> str | None:
+    """Return a picked field as text, or None."""
+    value = picked.get(field)
     return None if value is None or isinstance(value, dict | list) else str(value)
 
 
-def map_kind(attributes: Mapping[str, Any]) -> SpanKind:
+def map_kind(attributes: Mapping[str, Any], picked: Mapping[str, Any]) -> SpanKind:
     """Return what kind of span the attributes describe; `internal` when they do not say."""
     for name, kinds in KINDS.items():
         value = attributes.get(name)
         if isinstance(value, str) and value.lower() in kinds:
             return kinds[value.lower()]
-    if first_of(attributes, USAGE["input"]) is not None:
-        return "llm" if first_of(attributes, USAGE["output"]) is not None else "embedding"
+    if "input" in picked:
+        return "llm" if "output" in picked else "embedding"
     if any(name in attributes for name in ("http.request.method", "http.method", "url.full", "http.url")):
         return "http"
     return "internal"
 
 
-def map_usage(attributes: Mapping[str, Any]) -> Usage | None:
+def map_usage(picked: Mapping[str, Any]) -> Usage | None:
     """Return the tokens in disjoint classes, or None when no count is given."""
-    counts = {field: _count(first_of(attributes, names)) for field, names in USAGE.items()}
-    given, answer = counts["input"], counts["output"]
+    counts = {field: _count(picked[field]) for field in USAGE if field in picked}
+    given, answer = counts.get("input"), counts.get("output")
     if given is None and answer is None:
         return None
-    apart = sum(counts[field] or 0 for field in ("cache_read", "cache_write", "input_audio"))
-    shown = sum(counts[field] or 0 for field in ("reasoning", "output_audio"))
+    apart = sum(counts.get(field) or 0 for field in ("cache_read", "cache_write", "input_audio"))
+    shown = sum(counts.get(field) or 0 for field in ("reasoning", "output_audio"))
     return Usage(
         input_uncached=None if given is None else given - apart if given >= apart else given,
-        input_cache_read=counts["cache_read"],
-        input_cache_write=counts["cache_write"],
-        input_audio=counts["input_audio"],
+        input_cache_read=counts.get("cache_read"),
+        input_cache_write=counts.get("cache_write"),
+        input_audio=counts.get("input_audio"),
         output_text=None if answer is None else answer - shown if answer >= shown else answer,
-        output_reasoning=counts["reasoning"],
-        output_audio=counts["output_audio"],
+        output_reasoning=counts.get("reasoning"),
+        output_audio=counts.get("output_audio"),
     )
 
 
-def map_cost(attributes: Mapping[str, Any]) -> Decimal | None:
+def map_cost(picked: Mapping[str, Any]) -> Decimal | None:
     """Return the cost that the sender reported, or None."""
-    value = first_of(attributes, FIELDS["cost_usd"])
+    value = picked.get("cost_usd")
     if value is None or isinstance(value, bool):
         return None
     try:
@@ -217,11 +227,14 @@ def map_cost(attributes: Mapping[str, Any]) -> Decimal | None:
     return cost if cost.is_finite() and 0 <= cost < 10**12 else None
 
 
-def map_number(attributes: Mapping[str, Any], field: str) -> float | None:
-    """Return a field of `FIELDS` as a finite number, or None."""
+def map_number(picked: Mapping[str, Any], field: str) -> float | None:
+    """Return a picked field as a finite number, or None."""
+    value = picked.get(field)
+    if value is None:
+        return None
     try:
-        number = float(first_of(attributes, FIELDS[field]))
-    except (TypeError, ValueError):
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
@@ -231,8 +244,9 @@ def take_payloads(attributes: dict[str, Any]) -> tuple[Any, Any]:
 
     Only the source that is used is removed; other copies of the content stay where they are.
     """
-    given, source = _take(attributes, INPUTS)
-    answer, _ = _take(attributes, OUTPUTS)
+    flat = [name for name in attributes if is_flattened(name)]
+    given, source = _take(attributes, INPUTS, flat)
+    answer, _ = _take(attributes, OUTPUTS, flat)
     if given is not None and source in _MESSAGES and isinstance(given, list):
         given = {"messages": [_message(item) for item in given]}
         system = _parsed(attributes.pop(_SYSTEM, None))
@@ -245,12 +259,11 @@ def take_payloads(attributes: dict[str, Any]) -> tuple[Any, Any]:
     return given, answer
 
 
-def _take(attributes: dict[str, Any], sources: Iterable[str]) -> tuple[Any, str | None]:
+def _take(attributes: dict[str, Any], sources: Iterable[str], flat: list[str]) -> tuple[Any, str | None]:
     for source in sources:
         if source in attributes:
             return _parsed(attributes.pop(source)), source
-        names = [name for name in attributes if is_under(name, source)]
-        names = [name for name in names if name not in _NOT_PAYLOAD.get(source, ())]
+        names = [name for name in flat if is_under(name, source) and name in attributes]
         if names:
             return unflatten({name: attributes.pop(name) for name in names}, source), source
     return None, None
@@ -270,8 +283,8 @@ def _parsed(value: Any) -> Any:
     if not isinstance(value, str) or value[:1] not in ("{", "["):
         return value
     try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
+        return msgspec.json.decode(value)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return value
 
 

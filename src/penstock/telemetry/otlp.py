@@ -120,12 +120,14 @@ def _find_fault(item: _WireSpan) -> str | None:
 
 def _span_of(item: _WireSpan) -> Span:
     attributes = dict(item.attributes)
+    picked = mapping.pick_fields(attributes)
+    kind = mapping.map_kind(attributes, picked)
     given, answer = mapping.take_payloads(attributes)
     given, answer = _payload_from_events(item.events, given, answer)
-    ttft_s = mapping.map_number(item.attributes, "ttft_s")
-    http_status = mapping.map_number(item.attributes, "http_status")
-    cost = mapping.map_cost(item.attributes)
-    streamed = mapping.first_of(item.attributes, mapping.FIELDS["streamed"])
+    ttft_s = mapping.map_number(picked, "ttft_s")
+    http_status = mapping.map_number(picked, "http_status")
+    cost = mapping.map_cost(picked)
+    streamed = picked.get("streamed")
     service = item.resource.get("service.name")
     attributes.update(_provenance(item))
     return Span(
@@ -133,20 +135,20 @@ def _span_of(item: _WireSpan) -> Span:
         span_id=item.span_id,
         parent_id=item.parent_id if item.parent_id.strip("0") else None,
         name=item.name or "unnamed",
-        kind=mapping.map_kind(item.attributes),
+        kind=kind,
         start_ns=item.start_ns,
         end_ns=item.end_ns or None,
         status=item.status,
         status_message=item.status_message or None,
-        error_code=mapping.text_field(item.attributes, "error_code"),
+        error_code=mapping.text_field(picked, "error_code"),
         service=None if service is None else str(service),
-        user_id=mapping.text_field(item.attributes, "user_id"),
-        session_id=mapping.text_field(item.attributes, "session_id"),
-        provider=mapping.text_field(item.attributes, "provider"),
-        model=mapping.text_field(item.attributes, "model"),
+        user_id=mapping.text_field(picked, "user_id"),
+        session_id=mapping.text_field(picked, "session_id"),
+        provider=mapping.text_field(picked, "provider"),
+        model=mapping.text_field(picked, "model"),
         http_status=int(http_status) if http_status is not None and 0 <= http_status < 1000 else None,
         streamed=streamed if isinstance(streamed, bool) else None,
-        usage=mapping.map_usage(item.attributes),
+        usage=mapping.map_usage(picked),
         cost_usd=cost,
         cost_source=None if cost is None else "reported by the sender",
         ttft_ms=None if ttft_s is None else ttft_s * 1000,
@@ -224,9 +226,12 @@ def _protobuf_attributes(pairs: Iterable[Any]) -> dict[str, Any]:
 
 
 def _protobuf_value(value: Any, depth: int) -> Any:
+    text = value.string_value  # the usual case, found without asking which one is set
+    if text:
+        return text
     which = value.WhichOneof("value")
     if which == "string_value":
-        return value.string_value
+        return ""
     if which is None or depth > _MAX_DEPTH:
         return None
     if which == "array_value":

@@ -5,8 +5,10 @@ dead are drained to the last intact record and removed.
 """
 
 import contextlib
+import gc
 import logging
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -67,7 +69,8 @@ class Collector:
         """Store everything that lies in the spool now; return how many spans were new."""
         total = 0
         while True:
-            n_records, n_new = self._run_round()
+            with _paused_gc():
+                n_records, n_new = self._run_round()
             total += n_new
             if n_records == 0:
                 return total
@@ -164,6 +167,21 @@ class Collector:
             if folder not in self._readers:
                 self._readers[folder] = SpoolReader(folder)
         return [self._readers[folder] for folder in folders]
+
+
+@contextlib.contextmanager
+def _paused_gc() -> Iterator[None]:
+    """Keep the cycle collector from walking a round's records again and again: they hold no cycles.
+
+    Measured: 50 instead of 68 to 100 µs a span. A round is at most `ROUND_BYTES` of records.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _remove_folder(folder: Path) -> None:

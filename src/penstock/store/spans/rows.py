@@ -23,7 +23,7 @@ _encode = msgspec.json.Encoder(decimal_format="string").encode
 _events = msgspec.json.Decoder(list[SpanEvent])
 
 
-class PreparedSpan(NamedTuple):
+class PreparedSpan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A span with everything the tables need worked out once."""
 
     span: Span
@@ -137,8 +137,8 @@ def span_arrays(rows: Sequence[PreparedSpan]) -> dict[str, Any]:
     cells: dict[str, Sequence[Any]] = dict(zip(Span.__struct_fields__, fields, strict=True))
     usages = [_NO_USAGE if usage is None else msgspec.structs.astuple(usage) for usage in cells["usage"]]
     cells.update(zip((*_USAGE_FIELDS, "usage_estimated"), zip(*usages, strict=True), strict=True))
-    prepared = zip(*rows, strict=True)
-    cells.update(zip(PreparedSpan._fields, prepared, strict=True))
+    prepared = zip(*map(msgspec.structs.astuple, rows), strict=True)
+    cells.update(zip(PreparedSpan.__struct_fields__, prepared, strict=True))
     cells["cost_usd"] = [money_text(cost) for cost in cells["cost_usd"]]
     for name in ("versions", "attributes", "events"):
         cells[name] = [_encode(content).decode() if content else None for content in cells[name]]
