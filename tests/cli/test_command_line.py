@@ -1,0 +1,182 @@
+"""The command line without a running instance: help, settings, keys, exit codes, errors."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from penstock.base.errors import InvalidInput
+from penstock.cli import app as cli_app
+from penstock.cli import faults, output
+from penstock.cli.progress import ProgressLine
+from penstock.spec.home import Home
+from tests.cli.commands import call, penstock
+
+HEAVY = ("sqlalchemy", "pydantic", "numpy", "duckdb", "fastapi", "aiohttp", "xllamacpp", "rich")
+PROCESS_COMMANDS = {"up", "gateway", "control", "apps", "engine", "demo"}
+
+
+def leaf_commands() -> list[tuple[str, Any]]:
+    root = typer.main.get_command(cli_app.app)
+    found = []
+    for name in cli_app.COMMANDS:
+        _, command, _ = root.resolve_command(None, [name])  # type: ignore[attr-defined]
+        children = getattr(command, "commands", None)
+        found += (
+            [(f"{name} {verb}", child) for verb, child in children.items()] if children else [(name, command)]
+        )
+    return found
+
+
+COMMANDS = leaf_commands()
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = f"""
+import sys
+sys.argv = ["penstock", "--help"]
+from penstock.cli.app import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert run.stdout.strip().endswith("[]")
+    assert all(name in run.stdout for name in cli_app.COMMANDS)
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
+def test_every_command_has_help_an_example_and_the_common_options(name: str, command: Any) -> None:
+    assert command.help
+    assert command.epilog.startswith(f"Example: penstock {name}")
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert "--home" in options
+    assert "--json" in options or name in PROCESS_COMMANDS
+    assert all(getattr(parameter, "help", None) for parameter in command.params)
+
+
+def test_a_mistyped_command_is_refused_with_a_suggestion() -> None:
+    outcome = call("dem")
+    assert outcome.code == 2
+    assert "demo" in outcome.err
+
+
+def test_init_writes_once_and_check_finds_it_right(home: Home) -> None:
+    assert call("init", home=home.root).code == 0
+    again = call("init", home=home.root)
+    assert (again.code, "PS-1803" in again.err, "--force" in again.err) == (2, True, True)
+    assert call("config", "check", "--home", str(home.root)).code == 0
+
+
+def test_a_wrong_setting_is_told_with_line_and_cure_and_no_traceback(home: Home) -> None:
+    home.settings.write_text('[providers.local]\nbase_ulr = "http://127.0.0.1:1/v1"\n')
+    outcome = call("config", "check", home=home.root)
+    assert outcome.code == 2
+    assert "line 2" in outcome.err
+    assert "Did you mean 'base_url'?" in outcome.err
+    assert "Traceback" not in outcome.err
+    told = call("config", "check", "--json", home=home.root)
+    assert '"line": 2' in told.err
+
+
+def test_up_refuses_damaged_settings_and_a_taken_port_before_anything_starts(home: Home) -> None:
+    home.settings.write_text("[up\nport = 1\n")
+    outcome = penstock("up", "--port", "0", "--console-port", "0", home=home.root)
+    assert (outcome.code, "line 1" in outcome.err) == (2, True)
+    home.settings.unlink()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        outcome = penstock("up", "--port", str(other.getsockname()[1]), "--console-port", "0", home=home.root)
+    assert (outcome.code, "is taken" in outcome.err, "--port" in outcome.err) == (2, True, True)
+    assert not home.control_db.exists()
+    assert not list(home.logs.glob("*.log"))
+
+
+def test_keys_are_made_listed_and_revoked_without_a_running_instance(home: Home) -> None:
+    made = penstock("key", "create", "--name", "ci", "--rpm", "60", "--json", home=home.root)
+    assert made.code == 0
+    assert set(made.json) == {"id", "key"}
+    listed = call("key", "list", "--json", home=home.root).json
+    assert [(key["id"], key["requests_per_minute"], key["revoked"]) for key in listed] == [
+        (made.json["id"], 60, None)
+    ]
+    assert made.json["key"] not in str(listed)
+    assert made.json["id"] in home.snapshot.read_text()
+    assert made.json["key"] not in home.snapshot.read_text()
+    assert call("key", "revoke", made.json["id"], home=home.root).code == 0
+    assert made.json["id"] not in home.snapshot.read_text()
+    table = call("key", "list", home=home.root).out.splitlines()
+    assert [len(line.split("\t")) for line in table] == [8, 8]
+
+
+def test_what_is_not_there_is_told_with_exit_2(home: Home) -> None:
+    for arguments in (
+        ("key", "revoke", "key_none"),
+        ("asset", "show", "model:none"),
+        ("asset", "show", "mdoel:none"),
+        ("job", "show", "job_none"),
+        ("traces", "list"),
+        ("knowledge", "ingest", "x", str(home.root)),
+    ):
+        outcome = call(*arguments, home=home.root)
+        assert (outcome.code, "Traceback" in outcome.err) == (2, False), (arguments, outcome)
+        assert "[PS-" in outcome.err
+
+
+def test_routes_and_providers_come_from_environment_without_their_secrets(home: Home) -> None:
+    outcome = call("provider", "list", "--json", home=home.root, OPENAI_API_KEY="sk-secret-secret-secret")
+    assert {row["provider"]: row["origin"] for row in outcome.json}["openai"] == "environment"
+    assert "sk-secret" not in outcome.out
+
+
+def test_doctor_names_what_is_missing_and_changes_nothing(tmp_path: Path) -> None:
+    outcome = call("doctor", "--json", "--home", str(tmp_path / "none"))
+    assert outcome.code == 0
+    assert "does not exist yet" in str(outcome.json)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_bug_is_told_in_two_lines_and_kept_in_the_log(
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults.DebugFlag, "home", home)
+    with pytest.raises(ZeroDivisionError) as caught:
+        raise ZeroDivisionError("with the key ps-abcdefghijklmnopqrstuvwxyz")
+    assert faults.print_fault(caught.value) == 70
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 2
+    assert "Traceback" not in told
+    logged = (home.logs / "cli.log").read_text()
+    assert "ZeroDivisionError" in logged
+    assert "abcdefghijklm" not in told + logged
+
+
+def test_errors_are_json_when_json_was_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults.DebugFlag, "is_json", True)
+    assert faults.print_error(InvalidInput("No.", hint="Do so.")) == 2
+    assert '"hint": "Do so."' in capsys.readouterr().err
+
+
+def test_a_pipe_gets_tabs_and_no_terminal_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_rows([{"a": "x\x1b[31m\ty\n", "b": None, "c": 0.5}], ("a", "b", "c"), as_json=False)
+    assert capsys.readouterr().out == "a\tb\tc\nx�[31m y\t-\t0.5\n"
+
+
+def test_plain_progress_is_a_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressLine("work") as line:
+        for number in range(101):
+            line.tell(number / 100, "step")
+        line.tell(0.0, "again")
+    told = capsys.readouterr().err.splitlines()
+    assert 10 <= len(told) <= 13
+    assert "100 %" in told[-2]
+    assert "again" in told[-1]
