@@ -73,6 +73,7 @@ def serve_gateway(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(drain_s)),
         backlog=2048,

@@ -29,6 +29,7 @@ class Connection(asyncio.Protocol):
         "_error",
         "_head_waiter",
         "_is_informational",
+        "_keep_alive",
         "_loop",
         "_on_idle_loss",
         "_parser",
@@ -67,6 +68,7 @@ class Connection(asyncio.Protocol):
         self.got_bytes = False
         self.body_framed = False
         self._is_informational = False
+        self._keep_alive = False
         self._chunks: list[bytes] = []
         self._size = 0
         self._error: PenstockError | None = None
@@ -139,7 +141,7 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self.in_use = False
-        if self.is_complete and self._error is None and self.is_open and self._parser.should_keep_alive():
+        if self._keep_alive and self._error is None and self.is_open:
             return True
         self.abort()
         return False
@@ -253,6 +255,7 @@ class Connection(asyncio.Protocol):
             self._is_informational = False
             return
         self.is_complete = True
+        self._keep_alive = bool(self._parser.should_keep_alive())  # only true to say here, inside the callback
         self._wake()
 
 
