@@ -4,10 +4,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
@@ -34,10 +39,88 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/deep/control.db"
 
 
-def test_the_migrated_schema_is_the_declared_one(control_engine: Engine) -> None:
-    with control_engine.connect() as connection:
+@pytest.fixture
+def stepwise_engine(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """A database that went through every revision."""
+    stepwise = partial(migrate, is_stepwise=True)
+    monkeypatch.setattr("penstock.store.control.engine.migrate", stepwise)
+    engine = open_control(empty_url)
+    yield engine
+    engine.dispose()
+
+
+def describe_schema(engine: Engine) -> dict[str, Any]:
+    """Return all that the database says about its tables, in an order that does not depend on history."""
+    inspector = inspect(engine)
+
+    def told(value: Any) -> str:
+        if isinstance(value, dict):
+            return repr(sorted((key, told(item)) for key, item in value.items()))
+        return str(value)
+
+    def listed(items: list[Any]) -> list[str]:
+        return sorted(told(dict(item)) for item in items)
+
+    return {
+        name: {
+            "columns": [
+                (column["name"], str(column["type"]), column["nullable"], column["default"])
+                for column in inspector.get_columns(name)
+            ],
+            "primary": inspector.get_pk_constraint(name)["constrained_columns"],
+            "indexes": listed(inspector.get_indexes(name)),
+            "unique": listed(inspector.get_unique_constraints(name)),
+            "foreign": listed(inspector.get_foreign_keys(name)),
+            "checks": listed(inspector.get_check_constraints(name)),
+        }
+        for name in inspector.get_table_names()
+    }
+
+
+def test_the_migrated_schema_is_the_declared_one(stepwise_engine: Engine) -> None:
+    with stepwise_engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+
+
+def test_a_new_database_equals_one_that_went_through_every_revision(
+    stepwise_engine: Engine, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    if stepwise_engine.dialect.name == "sqlite":
+        url = f"sqlite:///{tmp_path}/new.db"
+    else:
+        url = request.getfixturevalue("postgres_server").create_database()
+    created = open_control(url)
+    assert describe_schema(created) == describe_schema(stepwise_engine)
+    assert current_revision(created) == current_revision(stepwise_engine) == newest_revision()
+    with stepwise_engine.connect() as connection:
+        for table in metadata.sorted_tables:
+            assert connection.execute(table.select()).all() == [], (
+                "a revision that adds rows needs more than this"
+            )
+    created.dispose()
+
+
+def test_revisions_can_be_taken_back(stepwise_engine: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with stepwise_engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+    assert set(inspect(stepwise_engine).get_table_names()) <= {"alembic_version"}
+
+
+def test_a_database_of_an_older_program_is_brought_forward(stepwise_engine: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with stepwise_engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    assert current_revision(stepwise_engine) == "0001"
+    migrate(stepwise_engine)
+    assert current_revision(stepwise_engine) == newest_revision()
+    with stepwise_engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
 def test_an_opened_database_is_at_the_newest_revision(control_engine: Engine) -> None:
@@ -69,20 +152,20 @@ def test_processes_that_race_for_a_new_database_all_get_it_migrated(empty_url: s
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(3)
+        for _ in range(2)
     ]
     for racer in racers:
         out, err = racer.communicate(timeout=50)
         assert (racer.returncode, out.strip()) == (0, newest_revision()), err
 
 
-def test_a_database_at_the_newest_revision_opens_without_alembic(control_db_url: str) -> None:
+def test_neither_a_new_nor_a_current_database_imports_alembic(empty_url: str) -> None:
     program = (
-        "import sys; from penstock.store.control.engine import open_control; open_control(sys.argv[1]);"
-        " print('alembic' in sys.modules)"
+        "import sys; from penstock.store.control.engine import open_control;"
+        " open_control(sys.argv[1]); open_control(sys.argv[1]); print('alembic' in sys.modules)"
     )
     run = subprocess.run(
-        [sys.executable, "-c", program, control_db_url],
+        [sys.executable, "-c", program, empty_url],
         capture_output=True,
         text=True,
         check=True,
