@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from penstock.base.errors import InvalidInput
+from penstock.tuning.convert import gguf_file
 from penstock.tuning.convert.architectures import permute_rows
 from penstock.tuning.convert.gguf_file import convert_folder
 from penstock.tuning.convert.safetensors import SafetensorsFile, Weights, write_safetensors
@@ -36,6 +39,27 @@ def test_a_file_is_written_whole_and_the_same_each_time(llama_folder: Path, tmp_
     assert first.size_bytes == (tmp_path / "a.gguf").stat().st_size
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gguf", "b.gguf"]
     assert set(first.sources) == {"config.json", "tokenizer.json", "model.safetensors"}
+
+
+def test_the_numbers_written_are_those_of_the_gguf_package() -> None:
+    assert {
+        name.lower(): int(gguf.GGMLQuantizationType[name]) for name in ("F32", "F16", "Q8_0")
+    } == gguf_file._GGML_TYPE
+    assert {
+        "f32": int(gguf.LlamaFileType.ALL_F32),
+        "f16": int(gguf.LlamaFileType.MOSTLY_F16),
+        "q8_0": int(gguf.LlamaFileType.MOSTLY_Q8_0),
+    } == gguf_file._FILE_TYPE
+    assert {"mean": int(gguf.PoolingType.MEAN), "cls": int(gguf.PoolingType.CLS)} == gguf_file._POOLING
+    assert gguf_file._QUANTIZATION_VERSION == gguf.GGML_QUANT_VERSION
+
+
+def test_serving_and_registering_load_neither_the_converters_package_nor_the_engine() -> None:
+    code = "import sys, penstock.tuning.models; print([n for n in ('gguf', 'yaml', 'xllamacpp') if n in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "[]\n"
+    )
 
 
 def test_the_file_carries_shape_vocabulary_and_template(llama_folder: Path, tmp_path: Path) -> None:

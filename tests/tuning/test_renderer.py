@@ -60,7 +60,7 @@ def test_ids_of_ordinary_text_are_those_of_the_rendered_text(
 
 
 @given(turns=turns)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_no_message_can_write_a_control_token(renderer: Renderer, turns: list[tuple[Role, str]]) -> None:
     messages = [Message(role=role, content=text) for role, text in turns]
     control = set(renderer.control_tokens.values())

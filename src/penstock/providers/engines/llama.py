@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import xllamacpp
 from numpy.typing import NDArray
 
 from penstock.base.errors import InvalidInput
@@ -71,6 +70,8 @@ class LlamaEngine:
         exact_cache: bool = False,
     ) -> None:
         """Load the file. `exact_cache` keeps keys and values in float32 (for parity proofs)."""
+        import xllamacpp  # 100 MB of native code, for the processes that run weights only
+
         self.context_length = context_length
         self.n_slots = n_slots
         params = xllamacpp.CommonParams()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import gguf
 import numpy as np
 
 from penstock.base.digest import digest_file
@@ -26,11 +25,10 @@ from penstock.tuning.convert.safetensors import Weights
 from penstock.tuning.convert.vocabulary import Vocabulary, read_vocabulary
 
 Precision = Literal["f32", "f16", "q8_0"]
-_TYPES = {
-    "f32": (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
-    "f16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
-    "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
-}
+_GGML_TYPE = {"f32": 0, "f16": 1, "q8_0": 8}  # gguf.GGMLQuantizationType
+_POOLING = {"mean": 1, "cls": 2}  # gguf.PoolingType
+_QUANTIZATION_VERSION = 2  # gguf.GGML_QUANT_VERSION
+_FILE_TYPE = {"f32": 0, "f16": 1, "q8_0": 7}  # gguf.LlamaFileType
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +55,8 @@ def convert_folder(
     Raises `UnsupportedModel` for another architecture, tokenizer or setting, `UnreadableModel` for a damaged
     folder. Nothing is left behind on failure. The outcome is not yet proven: see `tuning.parity`.
     """
+    import gguf  # with its YAML it costs half a second, which no process but a converting one should pay
+
     if precision not in get_args(Precision):
         raise InvalidInput(f"Unknown precision {precision!r}.", hint="Known: f32, f16, q8_0.")
     shape = read_shape(folder)
@@ -98,19 +98,22 @@ def convert_folder(
 
 
 def _add_tensor(writer: Any, name: str, tensor: np.ndarray[Any, Any], precision: Precision) -> None:
-    kind = _TYPES[precision][0]
+    import gguf
+
+    kind = _GGML_TYPE[precision]
     if tensor.ndim < 2 or name in ("position_embd.weight", "token_types.weight"):
-        kind = gguf.GGMLQuantizationType.F32
-    if kind == gguf.GGMLQuantizationType.Q8_0 and tensor.shape[-1] % 32:
-        kind = gguf.GGMLQuantizationType.F16  # rows must fill blocks of 32
-    data = gguf.quants.quantize(np.ascontiguousarray(tensor, dtype=np.float32), kind)
-    writer.add_tensor(name, data, raw_dtype=kind)
+        kind = _GGML_TYPE["f32"]
+    if kind == _GGML_TYPE["q8_0"] and tensor.shape[-1] % 32:
+        kind = _GGML_TYPE["f16"]  # rows must fill blocks of 32
+    ggml_type = gguf.GGMLQuantizationType(kind)
+    data = gguf.quants.quantize(np.ascontiguousarray(tensor, dtype=np.float32), ggml_type)
+    writer.add_tensor(name, data, raw_dtype=ggml_type)
 
 
 def _write_metadata(writer: Any, shape: Shape, name: str, precision: Precision) -> None:
     writer.add_name(name)
-    writer.add_file_type(_TYPES[precision][1])
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_file_type(_FILE_TYPE[precision])
+    writer.add_quantization_version(_QUANTIZATION_VERSION)
     writer.add_vocab_size(shape.vocab_size)
     writer.add_context_length(shape.context_length)
     writer.add_embedding_length(shape.hidden_size)
@@ -127,7 +130,7 @@ def _write_metadata(writer: Any, shape: Shape, name: str, precision: Precision) 
     else:
         writer.add_layer_norm_eps(shape.norm_eps)
         writer.add_causal_attention(False)
-        writer.add_pooling_type(gguf.PoolingType.MEAN if shape.pooling == "mean" else gguf.PoolingType.CLS)
+        writer.add_uint32(f"{shape.architecture}.pooling_type", _POOLING[shape.pooling])
 
 
 def _write_vocabulary(writer: Any, vocabulary: Vocabulary, shape: Shape, folder: Path) -> None:
