@@ -4,15 +4,13 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
-from sqlalchemy import Engine
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -20,12 +18,18 @@ from starlette.routing import Route
 
 from penstock.console.app import mount_console
 from penstock.control.app import create_control
-from penstock.spec.home import Home
-from penstock.store.control.engine import open_control
 from tests.fixtures.asgi import AsgiClient
-from tests.fixtures.furnished import ANSWER, TRACE_ID, Furnished, build_furnished, furnished, unfurnished
+from tests.fixtures.furnished import (
+    ANSWER,
+    TRACE_ID,
+    Furnished,
+    furnished,
+    furnished_root,
+    house,
+    unfurnished,
+)
 
-__all__ = ["furnished", "unfurnished"]
+__all__ = ["furnished", "furnished_root", "house", "unfurnished"]
 
 
 def make_app(found: Furnished) -> Any:
@@ -38,18 +42,6 @@ def sign_in(client: AsgiClient, key: str) -> AsgiClient:
     reply = client.post_form("/signin", {"key": key})
     assert reply.status == 303, reply.text
     return client
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Iterator[Furnished]:
-    """A furnished house that the tests of a module share; they only look."""
-    root = tmp_path_factory.mktemp("house")
-    (root / "control.db").write_bytes(migrated_sqlite.read_bytes())
-    engine: Engine = open_control(f"sqlite:///{root / 'control.db'}")
-    found = build_furnished(Home(root=root), engine)
-    yield found
-    found.spans.close()
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +118,3 @@ def console_url(house: Furnished, gateway: tuple[FakeGateway, str]) -> Iterator[
     found = replace(house, services=replace(house.services, gateway_url=gateway[1]))
     with serve(make_app(found)) as url:
         yield url
-
-
-Opener = Callable[..., Any]

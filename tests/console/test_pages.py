@@ -144,7 +144,7 @@ def test_an_asset_shows_versions_history_evidence_lineage_and_card(visitor: Asgi
         "max_abs_diff",
         "dataset:handbook-questions@1",
         "app:handbook@1",
-        "# Pocket",
+        "<h4>Pocket</h4>",
     ):
         assert word in text, word
 

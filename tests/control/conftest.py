@@ -6,9 +6,9 @@ import pytest
 
 from penstock.control.app import create_control
 from tests.fixtures.asgi import AsgiClient
-from tests.fixtures.furnished import Furnished, build_furnished, furnished, unfurnished
+from tests.fixtures.furnished import Furnished, furnished, furnished_root, house, unfurnished
 
-__all__ = ["build_furnished", "furnished", "unfurnished"]
+__all__ = ["furnished", "furnished_root", "house", "unfurnished"]
 
 
 @pytest.fixture

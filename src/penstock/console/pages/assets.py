@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.errors import InvalidInput
+from penstock.console.cards import Block, parse_card
 from penstock.console.formats import format_json
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
@@ -37,7 +38,8 @@ class AssetPage(Page):
     aliases: tuple[tuple[str, int], ...]
     moves: tuple[AliasMove, ...]
     selected: Version
-    card: str | None
+    card: tuple[Block, ...]
+    """The version's card, empty when it has none."""
     content_json: str
     up: tuple[LineageNode, ...]
     down: tuple[LineageNode, ...]
@@ -102,7 +104,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             aliases=tuple(sorted(aliases.items())),
             moves=tuple(registry.history(kind, name, limit=50)),
             selected=selected,
-            card=card,
+            card=parse_card(card) if card else (),
             content_json=format_json(shown),
             up=lineage.up,
             down=lineage.down,

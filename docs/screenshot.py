@@ -1,0 +1,139 @@
+"""Pictures of a running console: every page in light at 1440 pixels, and samples in dark and at 390 pixels.
+
+    python docs/screenshot.py --url http://127.0.0.1:4601 --key "$(cat HOME/admin.key)" --out docs/images
+
+Needs playwright, Pillow and a Chromium on the machine (`--browser`). Pages without content are skipped and named.
+"""
+
+import argparse
+import io
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+MAX_BYTES = 200_000
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-sync",
+    "--disable-component-update",
+    "--no-first-run",
+]
+WIDE, NARROW = 1440, 390
+DARK = ("overview", "trace", "playground")
+SMALL = ("overview", "traces", "trace", "playground", "asset")
+
+
+@contextmanager
+def open_browser(path: str) -> Iterator[Any]:
+    """Yield a Chromium without window."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def sign_in(page: Page, url: str, key: str) -> None:
+    """Sign in with the owner's key."""
+    page.goto(f"{url}/signin")
+    page.fill('input[name="key"]', key)
+    page.click("main button")
+    page.wait_for_selector("h1")
+
+
+def first_link(page: Page, url: str, path: str, pattern: str) -> str | None:
+    """Return the first row's link on a list page, None when the list is empty."""
+    page.goto(url + path)
+    links = [link.get_attribute("href") or "" for link in page.query_selector_all("main a.open")]
+    return next((link for link in links if re.search(pattern, link)), None)
+
+
+def find_trace(page: Page, url: str) -> str | None:
+    """Return a trace worth a picture: the newest grounded one, else any."""
+    return first_link(page, url, "/traces?range=all&route=handbook&status=ok", r"^/traces/") or first_link(
+        page, url, "/traces?range=all", r"^/traces/"
+    )
+
+
+def find_pages(page: Page, url: str, question: str) -> dict[str, str | None]:
+    """Return name and path of every page; None where there is nothing to show."""
+    base = first_link(page, url, "/knowledge", r"^/knowledge/")
+    return {
+        "overview": "/?range=24h",
+        "traces": "/traces?range=all",
+        "trace": find_trace(page, url),
+        "playground": "/playground",
+        "knowledge": f"{base}?q={question.replace(' ', '+')}" if base else None,
+        "assets": "/assets",
+        "asset": first_link(page, url, "/assets", r"^/assets/model/"),
+        "jobs": "/jobs",
+        "job": first_link(page, url, "/jobs", r"^/jobs/"),
+        "keys": "/keys",
+        "patterns": "/-/patterns",
+    }
+
+
+def ask(page: Page, question: str) -> None:
+    """Ask in the playground and wait for the answer with its cost."""
+    if not page.query_selector("[data-ask]"):
+        return
+    page.fill('textarea[name="user"]', question)
+    page.click("[data-send]")
+    page.wait_for_selector(".meta", timeout=60_000)
+    page.wait_for_function(
+        "() => !document.querySelector('.meta').textContent.includes('cost …')", timeout=15_000
+    )
+
+
+def take(page: Page, path: Path) -> None:
+    """Save one picture, of one screen, in 200 colours, within the size limit."""
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    picture.quantize(200, dither=Image.Dither.NONE).save(path, optimize=True)
+    size = path.stat().st_size
+    print(f"{path} {size / 1000:.0f} KB")
+    if size > MAX_BYTES:
+        sys.exit(f"{path} is over {MAX_BYTES / 1000:.0f} KB")
+
+
+def main() -> None:
+    """Take all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--url", default="http://127.0.0.1:4601")
+    parser.add_argument("--key", required=True, help="the owner's key")
+    parser.add_argument("--out", type=Path, default=Path("docs/images"))
+    parser.add_argument("--browser", default="/usr/bin/chromium")
+    parser.add_argument("--question", default="How many hours of sleep do most adults need?")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    with open_browser(options.browser) as browser:
+        for theme, width in (("light", WIDE), ("dark", WIDE), ("light", NARROW)):
+            height = 900 if width == WIDE else 844
+            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
+            page = context.new_page()
+            sign_in(page, options.url, options.key)
+            pages = find_pages(page, options.url, options.question)
+            wanted = DARK if theme == "dark" else (SMALL if width == NARROW else tuple(pages))
+            for name in wanted:
+                where = pages[name]
+                if where is None:
+                    print(f"{name}: nothing to show yet", file=sys.stderr)
+                    continue
+                page.goto(options.url + where)
+                if name == "playground":
+                    ask(page, options.question)
+                suffix = "-dark" if theme == "dark" else ("-narrow" if width == NARROW else "")
+                take(page, options.out / f"{name}{suffix}.png")
+            context.close()
+
+
+if __name__ == "__main__":
+    main()
