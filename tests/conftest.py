@@ -1,5 +1,6 @@
 """What every test gets: a home of its own, no network beyond loopback, and databases on request."""
 
+import ipaddress
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,6 @@ from penstock.spec.home import Home
 
 pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.control"]
 
-_LOOPBACK = ("127.", "::1", "localhost", "::ffff:127.")
-
 
 class NetworkDenied(AssertionError):
     """A test tried to reach beyond this machine."""
@@ -22,9 +21,20 @@ def is_local(address: Any) -> bool:
     """Return whether a socket address stays on this machine (paths of Unix sockets do)."""
     if not isinstance(address, tuple):
         return True
-    host = address[0]
-    text = host.decode() if isinstance(host, bytes) else str(host)
-    return text == "" or text.startswith(_LOOPBACK)
+    return is_local_host(address[0])
+
+
+def is_local_host(host: Any) -> bool:
+    """Return whether a host name or address is this machine; None and "" stand for it."""
+    text = host.decode() if isinstance(host, bytes) else str(host or "")
+    if text in {"", "localhost", socket.gethostname()}:
+        return True
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback or (mapped or address).is_unspecified
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -39,6 +49,14 @@ def _deny_network() -> Iterator[None]:
             return _real(self, address)
 
         patch.setattr(socket.socket, name, guarded)
+    look_up = socket.getaddrinfo
+
+    def guarded_look_up(host: Any, *arguments: Any, **options: Any) -> Any:
+        if not is_local_host(host):
+            raise NetworkDenied(f"tests may not look up {host!r}")
+        return look_up(host, *arguments, **options)
+
+    patch.setattr(socket, "getaddrinfo", guarded_look_up)
     yield
     patch.undo()
 
