@@ -14,6 +14,7 @@ from penstock.apps.handbook import declare_handbook
 from tests.apps.conftest import SLEEP, WATER, Hit
 
 APP = declare_handbook()
+BIG = declare_handbook(model="big")
 UNKNOWN = APP.unknown_text
 
 
@@ -27,7 +28,7 @@ def sources(*sentences: str) -> list[Source]:
 
 
 def test_pocket_is_asked_in_the_form_it_was_trained_on() -> None:
-    (message,) = build_messages(APP, "How long\nis it?", pack_sources(APP, [SLEEP, WATER]))
+    (message,) = build_messages(APP, "How long\nis it?", pack_sources(BIG, [SLEEP, WATER]))
     assert message == {
         "role": "user",
         "content": "[1] Most adults need 7 to 9 hours of sleep each night.\n"
@@ -38,7 +39,7 @@ def test_pocket_is_asked_in_the_form_it_was_trained_on() -> None:
 
 
 def test_other_models_are_told_what_the_marks_mean() -> None:
-    system, user = build_messages(declare_handbook(model="big"), "Why?", pack_sources(APP, [SLEEP]))
+    system, user = build_messages(BIG, "Why?", pack_sources(APP, [SLEEP]))
     assert system["role"] == "system"
     assert "[2]" in system["content"]
     assert user["content"].endswith("Question: Why?")
@@ -59,6 +60,19 @@ def test_far_passages_without_a_shared_word_are_left_out() -> None:
     near = Hit("y.md", None, ("Near by.",), lexical_score=None, dense_score=0.6)
     unknown = Hit("z.md", None, ("Who knows.",), lexical_score=None, dense_score=None)
     assert [source.passage.document for source in pack_sources(APP, [far, near, unknown])] == ["y.md"]
+
+
+def test_a_question_that_is_near_to_nothing_has_no_sources_though_it_shares_a_word() -> None:
+    assert (
+        pack_sources(APP, [Hit("a.md", None, ("Tell a doctor.",), lexical_score=4.9, dense_score=0.1)]) == []
+    )
+    assert len(pack_sources(APP, [Hit("a.md", None, ("Tell a doctor.",), dense_score=None)])) == 1
+
+
+def test_passages_much_weaker_than_the_best_are_left_out() -> None:
+    hits = [Hit(f"{score}.md", None, (f"Sentence {score}.",), score=score) for score in (0.9, 0.8, 0.5)]
+    assert [source.passage.document for source in pack_sources(APP, hits)] == ["0.9.md", "0.8.md"]
+    assert len(pack_sources(BIG, hits)) == 3
 
 
 @pytest.mark.parametrize(

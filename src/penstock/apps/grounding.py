@@ -37,13 +37,19 @@ class Source:
 def pack_sources(app: AppDeclaration, hits: Sequence[FoundPassage]) -> list[Source]:
     """Return the sentences to show, passages in rank order, within the app's bounds; equal sentences once.
 
-    Passages that share no word with the question and are far from it are left out.
+    Passages that are far from the question, or much further than the best one, are left out.
     """
+    cosines = [hit.dense_score for hit in hits if hit.dense_score is not None]
+    if cosines and max(cosines) < app.min_dense_score:
+        return []
+    floor = app.min_relative_score * max((hit.score for hit in hits), default=0.0)
     sources: list[Source] = []
     seen: set[str] = set()
     words = 0
     for hit in hits:
         if hit.lexical_score is None and (hit.dense_score or 0.0) < app.min_dense_score:
+            continue
+        if hit.score < floor:
             continue
         for sentence in hit.sentences:
             line = " ".join(sentence.split())
@@ -70,7 +76,7 @@ def build_messages(app: AppDeclaration, question: str, sources: Sequence[Source]
 
 def is_unknown(reply: str) -> bool:
     """Return whether the model says that the passages hold no answer."""
-    return _UNKNOWN.match(_MARK.sub("", reply).strip()) is not None
+    return _UNKNOWN.match(_visible(reply)) is not None
 
 
 def find_marks(reply: str) -> list[tuple[int, list[str]]]:
@@ -131,7 +137,11 @@ class AnswerFilter:
 
 def _judge_opening(reply: str) -> Verdict | None:
     """Return what the reply is going to be, or None while its first words leave that open."""
-    text = _MARK.sub("", reply).strip().lower().replace("’", "'")
-    if re.fullmatch(r"\[\d{0,2}", text) or any(opening.startswith(text) for opening in _OPENINGS):
+    text = _visible(re.sub(r"\[\d{0,2}\Z", "", reply)).lower().replace("’", "'")
+    if any(opening.startswith(text) for opening in _OPENINGS):
         return None
     return "unknown" if is_unknown(reply) else "answer"
+
+
+def _visible(reply: str) -> str:
+    return " ".join(_MARK.sub(" ", reply).split())

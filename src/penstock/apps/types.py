@@ -31,8 +31,11 @@ class AppDeclaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Sentences to put before the model, in rank order of their passages."""
     max_prompt_words: int = 320
     """Bound on the words of these sentences: about 500 tokens of a small tokenizer."""
-    min_dense_score: float = 0.2
-    """A passage that shares no word with the question counts only from this cosine on."""
+    min_dense_score: float = 0.16
+    """A passage that shares no word with the question counts only from this cosine on, and where no passage
+    comes so near, the question has nothing to do with the documents."""
+    min_relative_score: float = 0.0
+    """Passages below this share of the best one's score are left out: they distract small models."""
     max_tokens: int = 256
     temperature: float = 0.0
     retrieve_timeout_s: float = 15.0
