@@ -283,8 +283,8 @@ class EngineApp:
         job = cell.lane.submit(work)
         async with _cancel_on_disconnect(receive, pump):
             rows, n_tokens, truncated = await job
-        if pump.is_cancelled:
-            return
+            if pump.is_cancelled:
+                return
         body = embedding_body(
             rows,
             model=served.name,
@@ -361,6 +361,7 @@ async def _cancel_on_disconnect(receive: Receive, pump: TextPump) -> Any:
     try:
         yield
     finally:
+        pump.is_cancelled = True  # whatever ended the call, an exception too, also ends the generation
         watcher.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watcher
