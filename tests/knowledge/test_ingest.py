@@ -238,6 +238,21 @@ def test_an_interrupted_ingest_goes_on_where_it_stopped(
     assert embedder.n_texts == 5
 
 
+def test_index_files_of_old_generations_are_removed_and_come_back_when_needed(
+    make: Make, embedder: HashingEmbedder, folder: Path, tmp_path: Path
+) -> None:
+    generations = []
+    for number in range(6):
+        (folder / "sleep.md").write_text(f"# Sleep\n\nVersion {number} of the text.\n")
+        generations.append(make(embedder).ingest("guide", folder).generation)
+    kept = {path.name for path in (tmp_path / "indexes" / "guide").iterdir()}
+    assert kept == set(generations[-3:])
+    (folder / "sleep.md").write_text("# Sleep\n\nVersion 0 of the text.\n")
+    back = make(embedder).ingest("guide", folder)
+    assert (back.generation, back.embedded) == (generations[0], 0)
+    assert make(embedder).search("guide", "version 0", 1)[0].text == "Version 0 of the text."
+
+
 def test_unknown_names_say_what_is_known(make: Make, embedder: HashingEmbedder, folder: Path) -> None:
     service = make(embedder)
     with pytest.raises(UnknownKnowledge, match="Ingest a folder"):

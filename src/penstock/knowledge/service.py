@@ -5,6 +5,7 @@ and rebuilt on the spot when they are missing or damaged. Search is safe from se
 """
 
 import logging
+import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,8 @@ from penstock.spec.assets import parse_asset_ref
 
 MAX_K = 200
 MAX_QUERY_CHARS = 8000
+KEPT_ON_DISK = 3
+"""Newest generations of a base whose index files are kept; older ones are rebuilt if they are asked for."""
 KEPT_OPEN = 4
 """Index generations held open at the same time, over all bases."""
 _log = logging.getLogger(__name__)
@@ -126,6 +129,7 @@ class KnowledgeService:
             version=None,
         )
         version = self._publish(name, recipe, report)
+        self._remove_old_indexes(name, generation)
         ctx.progress(1.0, f"{n_passages} passages of {len(changes.document_ids)} documents are live")
         return msgspec.structs.replace(report, version=version)
 
@@ -389,6 +393,13 @@ class KnowledgeService:
                 embedder=row.embedder,
                 find_vectors=find_vectors,
             )
+
+    def _remove_old_indexes(self, name: str, live: str) -> None:
+        with self._engine.connect() as connection:
+            newest = [row.id for row in queries.list_generations(connection, name)][:KEPT_ON_DISK]
+        for folder in (self._index_root / name).glob("gen_*"):
+            if folder.name not in newest and folder.name != live:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _folder(self, name: str, generation: str) -> Path:
         return self._index_root / name / generation
