@@ -1,5 +1,7 @@
 """Errors in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`, as a body or as a stream event."""
 
+from typing import Any
+
 import msgspec
 
 from penstock.base.errors import PenstockError
@@ -51,7 +53,7 @@ def error_event(error: PenstockError) -> bytes:
 
 
 class _AnyError(msgspec.Struct):
-    error: msgspec.Raw | None = None
+    error: Any = None
 
 
 def has_error_shape(body: bytes) -> bool:
@@ -60,4 +62,4 @@ def has_error_shape(body: bytes) -> bool:
         found = msgspec.json.decode(body, type=_AnyError).error
     except (msgspec.DecodeError, RecursionError):
         return False
-    return found is not None and bytes(found).startswith(b"{")
+    return isinstance(found, dict)

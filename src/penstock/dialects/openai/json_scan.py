@@ -11,6 +11,7 @@ import msgspec
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}:,]', re.DOTALL)
+_PAIR = re.compile(rb"\[\]|\{\}")
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _SPACE = b" \t\r\n"
 
@@ -34,7 +35,7 @@ def json_depth(text: bytes, *, stop_above: int) -> int:
     brackets = _STRING.sub(b"", text).translate(None, _NOT_BRACKETS)
     depth = 0
     while brackets and depth <= stop_above:
-        inner = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        inner = _PAIR.sub(b"", brackets)
         if len(inner) == len(brackets):
             return stop_above + 1
         brackets = inner

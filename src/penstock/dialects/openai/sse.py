@@ -6,6 +6,7 @@ stream into pieces: feeding one byte at a time gives the same bytes out.
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -87,16 +88,16 @@ def _strip(complete: bytes) -> bytes:
 
 
 class _UsageChunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    choices: list[msgspec.Raw]
-    usage: msgspec.Raw | None = None
-    id: msgspec.Raw | None = None
-    object: msgspec.Raw | None = None
-    created: msgspec.Raw | None = None
-    model: msgspec.Raw | None = None
-    system_fingerprint: msgspec.Raw | None = None
-    service_tier: msgspec.Raw | None = None
-    obfuscation: msgspec.Raw | None = None
-    provider: msgspec.Raw | None = None
+    choices: list[Any]
+    usage: Any = None
+    id: Any = None
+    object: Any = None
+    created: Any = None
+    model: Any = None
+    system_fingerprint: Any = None
+    service_tier: Any = None
+    obfuscation: Any = None
+    provider: Any = None
 
 
 _usage_chunk = msgspec.json.Decoder(_UsageChunk)
@@ -111,7 +112,7 @@ def is_usage_event(event: bytes) -> bool:
         chunk = _usage_chunk.decode(data)
     except (msgspec.DecodeError, RecursionError):
         return False
-    return not chunk.choices and chunk.usage is not None and bytes(chunk.usage).startswith(b"{")
+    return not chunk.choices and isinstance(chunk.usage, dict)
 
 
 def iter_data(stream: bytes) -> Iterator[bytes]:

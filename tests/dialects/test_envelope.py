@@ -1,0 +1,127 @@
+"""What a gateway reads of a request, and what it refuses."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.base.errors import InvalidInput
+from penstock.dialects.openai.envelope import parse_envelope
+from penstock.dialects.openai.json_scan import json_depth, scan_members
+from penstock.dialects.openai.splice import ask_for_usage, replace_model
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20) | st.just("model"),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=8) | st.just("model"), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+OBJECTS = st.dictionaries(st.text(max_size=8).filter(lambda name: name not in ("model", "stream", "stream_options", "n",
+    "max_tokens", "max_completion_tokens")), VALUES, max_size=5)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    OBJECTS,
+    st.text(min_size=1, max_size=12),
+    st.text(min_size=1, max_size=12),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 5),
+)
+def test_splicing_the_model_changes_that_value_and_nothing_else(
+    rest: dict[str, object], before: str, after: str, is_ascii: bool, is_spaced: bool, place: int
+) -> None:
+    items = list(rest.items())
+    items.insert(min(place, len(items)), ("model", before))
+    separators = (", ", " : ") if is_spaced else (",", ":")
+    body = json.dumps(dict(items), ensure_ascii=is_ascii, separators=separators)
+    try:
+        data = body.encode()
+    except UnicodeEncodeError:
+        return
+    spliced = replace_model(data, after)
+    assert list(json.loads(spliced).items()) == [
+        (name, after if name == "model" else value) for name, value in items
+    ]
+    member = next(member for member in scan_members(data) if member.name == "model")
+    assert spliced[: member.start] == data[: member.start]
+    assert spliced.endswith(data[member.end :])
+
+
+@settings(max_examples=60, deadline=None)
+@given(OBJECTS, st.none() | st.dictionaries(st.sampled_from(["include_usage", "other"]), st.booleans()))
+def test_asking_for_usage_keeps_every_other_member(
+    rest: dict[str, object], options: dict[str, bool] | None
+) -> None:
+    value = {**rest, "model": "m", "stream": True}
+    if options is not None:
+        value["stream_options"] = options
+    data = json.dumps(value).encode()
+    try:
+        envelope = parse_envelope(data, max_depth=64)
+    except InvalidInput:
+        return  # half a surrogate pair
+    asked = json.loads(ask_for_usage(data, envelope))
+    assert asked.pop("stream_options") == {**(options or {}), "include_usage": True}
+    value.pop("stream_options", None)
+    assert asked == value
+
+
+@settings(max_examples=60, deadline=None)
+@given(VALUES)
+def test_depth_is_what_a_decoder_would_find(value: object) -> None:
+    def depth(item: object) -> int:
+        if isinstance(item, dict):
+            return 1 + max((depth(inner) for inner in item.values()), default=0)
+        if isinstance(item, list):
+            return 1 + max((depth(inner) for inner in item), default=0)
+        return 0
+
+    text = json.dumps(value).encode()
+    true = depth(value)
+    assert (json_depth(text, stop_above=true) > true) is False
+    if true:
+        assert json_depth(text, stop_above=true - 1) > true - 1
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"[1]", "Expected `object`"),
+        (b'{"messages": []}', "names no `model`"),
+        (b'{"model": ""}', "`model` is empty"),
+        (b'{"model": 7}', "`model` is wrong"),
+        (b'{"model": "m", "stream": "yes"}', "`stream` is wrong"),
+        (b'{"model": "m", "max_tokens": []}', "`max_tokens` is wrong"),
+        (b'{"model": "m", "x": "\xff"}', "not valid UTF-8"),
+        (b'{"model": "m", "x": ' + b"[" * 100 + b"]" * 100 + b"}", "deeper than 64"),
+        (b'{"model": "m", "x": ' + b"[" * 100_000, "deeper than 64"),
+        (b'{"model": "a", "model": "b"}', "given twice"),
+        (b'{"model": "a", "mod\\u0065l": "b"}', "given twice"),
+        (b'{"model": "a", "stream": false, "s\\u0074ream": true}', "given twice"),
+    ],
+)
+def test_a_bad_body_is_refused_by_name(body: bytes, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says.replace("[", r"\[")):
+        parse_envelope(body, max_depth=64)
+
+
+def test_brackets_in_strings_do_not_nest() -> None:
+    body = json.dumps({"model": "m", "x": "[" * 500, "y": [{}] * 200}).encode()
+    assert parse_envelope(body, max_depth=64).model == "m"
+
+
+def test_the_word_model_elsewhere_is_left_alone() -> None:
+    body = b'{"tools": [{"model": "inner"}], "model": "outer", "messages": ["model"]}'
+    assert (
+        replace_model(body, "new")
+        == b'{"tools": [{"model": "inner"}], "model": "new", "messages": ["model"]}'
+    )
+    escaped = b'{"m": {"model": "inner"}, "mod\\u0065l": "outer"}'
+    assert replace_model(escaped, "new") == b'{"m": {"model": "inner"}, "mod\\u0065l": "new"}'
