@@ -7,8 +7,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from penstock.store.spans.duckdb import DuckDBSpanStore
-from penstock.store.spans.errors import SpanStoreInUse, SpanStoreUnreadable
+from penstock.store.spans.duckdb import DuckDBSpanStore, _Append
+from penstock.store.spans.errors import SpanStoreFailed, SpanStoreInUse, SpanStoreUnreadable
 from penstock.store.spans.types import TraceQuery
 from tests.fixtures.spans import make_call_trace, make_span
 
@@ -108,3 +108,29 @@ def test_the_store_can_reach_no_other_file(tmp_path: Path) -> None:
     with pytest.raises(duckdb.Error):
         store._connection.execute("SET enable_external_access = true")
     store.close()
+
+
+def test_after_a_fatal_error_the_store_reopens_and_keeps_what_it_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DuckDBSpanStore(tmp_path / "s.duckdb")
+    store.append(make_call_trace(1))
+
+    def fail(*arguments: object) -> None:
+        raise duckdb.FatalException("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Append, "run", fail)
+        with pytest.raises(SpanStoreFailed):
+            store.append(make_call_trace(2))
+    assert store.append(make_call_trace(2)) == 5
+    assert [row.n_spans for row in store.list_traces(TraceQuery()).rows] == [5, 5]
+    store.close()
+
+
+def test_a_store_left_by_kill_9_can_be_read_without_writing(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    end(start_owner(path))
+    reader = DuckDBSpanStore(path, read_only=True)
+    assert [row.n_spans for row in reader.list_traces(TraceQuery()).rows] == [5, 5, 5]
+    reader.close()

@@ -93,7 +93,7 @@ def test_a_row_is_right_when_spans_come_late_and_in_any_order(store: SpanStore) 
 
 
 @settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],

@@ -44,7 +44,7 @@ def test_an_open_root_has_no_duration() -> None:
     assert summary_of([make_span(1, end_ns=None), make_span(2)]).duration_ms is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(spans(n_traces=1), min_size=1, max_size=8, unique_by=lambda span: span.span_id), st.randoms())
 def test_the_order_of_arrival_does_not_matter(trace: list[Span], random: object) -> None:
     expected = msgspec.structs.asdict(summary_of(trace))
@@ -52,7 +52,7 @@ def test_the_order_of_arrival_does_not_matter(trace: list[Span], random: object)
     assert msgspec.structs.asdict(summary_of(trace)) == expected
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(spans(n_traces=1), min_size=1, max_size=8, unique_by=lambda span: span.span_id))
 def test_every_trace_with_model_calls_has_a_leaf_and_none_lies_above_another(trace: list[Span]) -> None:
     facts = [facts_of(prepare_span(span)) for span in trace]

@@ -18,7 +18,7 @@ import msgspec
 from penstock.base.errors import InvalidInput
 from penstock.spec.spans import Span
 from penstock.store.spans import queries
-from penstock.store.spans.errors import SpanStoreInUse, SpanStoreUnreadable, UnknownSpan
+from penstock.store.spans.errors import SpanStoreFailed, SpanStoreInUse, SpanStoreUnreadable, UnknownSpan
 from penstock.store.spans.rows import (
     PAYLOAD_COLUMNS,
     SPAN_COLUMNS,
@@ -60,17 +60,14 @@ class DuckDBSpanStore:
     ) -> None:
         self._path = path
         self._write = threading.Lock()
-        config: dict[str, Any] = {**_CONFIG, "memory_limit": memory_limit}
+        self._reopening = threading.Lock()
+        self._config: dict[str, Any] = {**_CONFIG, "memory_limit": memory_limit}
         if threads is not None:
-            config["threads"] = threads
+            self._config["threads"] = threads
+        self._read_only = read_only
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = _connect(path, read_only=read_only, config=config)
-        try:
-            self._prepare(read_only=read_only)
-        except BaseException:
-            self._connection.close()
-            raise
+        self._connection = self._open()
 
     def append(self, spans: Sequence[Span]) -> int:
         """Store spans in one transaction; raise `InvalidInput` (nothing stored) if one cannot be stored."""
@@ -133,31 +130,57 @@ class DuckDBSpanStore:
         with self._write:
             self._connection.close()
 
-    def _prepare(self, *, read_only: bool) -> None:
-        found = self._connection.execute(
-            "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'store_meta'"
-        ).fetchall()[0]
-        if not found[0]:
-            if read_only:
-                raise SpanStoreUnreadable(f"{self._path} holds no spans yet.")
-            for statement in ("BEGIN", *create_statements(), "COMMIT"):
-                _run(self._connection, statement)
-        row = self._connection.execute("SELECT max(schema_version) FROM store_meta").fetchall()[0]
-        if row[0] != SCHEMA_VERSION:
-            raise SpanStoreUnreadable(
-                f"{self._path} has span schema {row[0]}, this program reads {SCHEMA_VERSION}.",
-                hint="Run the version of Penstock that wrote it.",
-            )
-        for statement in _SESSION:
-            _run(self._connection, statement)
+    def _open(self) -> Any:
+        connection = _connect(self._path, read_only=self._read_only, config=self._config)
+        try:
+            _prepare(connection, self._path, read_only=self._read_only)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
-        cursor = self._connection.cursor()
+        connection = self._connection
+        cursor = connection.cursor()
         try:
             yield cursor
+        except duckdb.FatalException as error:
+            self._reopen(connection)
+            raise SpanStoreFailed(
+                f"The span store gave up: {error}", hint="It was reopened; see that its disk has room."
+            ) from error
         finally:
-            cursor.close()
+            with suppress(duckdb.Error):
+                cursor.close()
+
+    def _reopen(self, broken: Any) -> None:
+        """Open the file anew after DuckDB declared the connection dead; what was acknowledged is in it."""
+        with self._reopening:
+            if self._connection is broken:
+                with suppress(duckdb.Error):
+                    broken.close()
+                self._connection = self._open()
+
+
+def _prepare(connection: Any, path: Path, *, read_only: bool) -> None:
+    """Make the tables of a new file, check the version of an old one, and lock the session down."""
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'store_meta'"
+    ).fetchall()
+    if not found[0][0]:
+        if read_only:
+            raise SpanStoreUnreadable(f"{path} holds no spans yet.")
+        for statement in ("BEGIN", *create_statements(), "COMMIT"):
+            _run(connection, statement)
+    version = connection.execute("SELECT max(schema_version) FROM store_meta").fetchall()[0][0]
+    if version != SCHEMA_VERSION:
+        raise SpanStoreUnreadable(
+            f"{path} has span schema {version}, this program reads {SCHEMA_VERSION}.",
+            hint="Run the version of Penstock that wrote it.",
+        )
+    for statement in _SESSION:
+        _run(connection, statement)
 
 
 def _run(cursor: Any, statement: str) -> None:

@@ -1,6 +1,6 @@
 """What can go wrong with the span store."""
 
-from penstock.base.errors import CallerError, ConflictError, InvalidInput, NotFound
+from penstock.base.errors import CallerError, ConflictError, InvalidInput, NotFound, UpstreamError
 
 
 class SpanStoreInUse(ConflictError):
@@ -13,6 +13,13 @@ class SpanStoreUnreadable(CallerError):
     """The file is not a span store that this version can open."""
 
     code = "PS-1201"
+
+
+class SpanStoreFailed(UpstreamError):
+    """The engine gave up in the middle (a full or broken disk); it was reopened, so try again."""
+
+    code = "PS-4201"
+    status = 503
 
 
 class UnknownSpan(NotFound):
