@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 BlockKind = Literal["heading", "item", "code", "paragraph"]
-Span = tuple[Literal["plain", "strong", "code"], str]
-_INLINE = re.compile(r"\*\*(?P<strong>[^*]+)\*\*|`(?P<code>[^`]+)`")
+Span = tuple[Literal["plain", "strong", "em", "code"], str]
+_INLINE = re.compile(r"\*\*(?P<strong>[^*]+)\*\*|`(?P<code>[^`]+)`|\*(?P<em>[^*\s][^*]*)\*")
 _ITEM = re.compile(r"\s*(?:[-*]|\d+\.)\s+(.*)")
 
 
@@ -62,13 +62,18 @@ def parse_card(text: str) -> tuple[Block, ...]:
 
 
 def parse_inline(text: str) -> tuple[Span, ...]:
-    """Return the text with **strong** and `code` parts set apart."""
+    """Return the text with **strong**, *stressed* and `code` parts set apart."""
     spans: list[Span] = []
     at = 0
     for found in _INLINE.finditer(text):
         if found.start() > at:
             spans.append(("plain", text[at : found.start()]))
-        spans.append(("strong", found["strong"]) if found["strong"] else ("code", found["code"]))
+        if found["strong"]:
+            spans.append(("strong", found["strong"]))
+        elif found["code"]:
+            spans.append(("code", found["code"]))
+        else:
+            spans.append(("em", found["em"]))
         at = found.end()
     if at < len(text) or not spans:
         spans.append(("plain", text[at:]))

@@ -80,8 +80,8 @@ def nice_ceiling(values: Sequence[float | None]) -> float:
     highest = max((value for value in values if value is not None), default=0.0)
     if highest <= 0:
         return 1.0
-    power = 10.0 ** math.floor(math.log10(highest))
-    return next(step * power for step in (1, 2, 5, 10) if highest <= step * power * (1 + 1e-9))
+    power = 10.0 ** math.floor(math.log10(max(highest, 1e-12)))
+    return next((step * power for step in (1, 2, 5) if highest <= step * power * (1 + 1e-9)), 10 * power)
 
 
 def sparkline(values: Sequence[float | None], *, top: float | None = None) -> str:

@@ -1,1 +1,1 @@
-"""One file a page: its frozen dataclass, how it is filled, its routes."""
+"""One file a page: its frozen dataclass, how it is filled, and its routes."""
