@@ -67,7 +67,9 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find the best passages. While Penstock does not run, by words alone."""
-    found = Installation(open_home(home, as_json=as_json)).knowledge.retrieve(name, query, k)
+    rooms = Installation(open_home(home, as_json=as_json))
+    found = rooms.knowledge.retrieve(name, query, k)
+    rooms.close()
     if as_json:
         print_json(found)
         return

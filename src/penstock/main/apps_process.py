@@ -14,7 +14,7 @@ from penstock.telemetry.spool import open_writer
 def run_apps(home: Home, *, port: int) -> None:
     """Serve until SIGTERM."""
     configure_logs(process="apps")
-    installation = Installation(home)
+    installation = Installation(home, keeps_running=True)
     installation.prepare()
     recorder = SpanRecorder(open_writer(home.spool, "apps"))
 

@@ -41,7 +41,7 @@ _log = logging.getLogger("penstock.control")
 def run_control(home: Home, *, host: str, port: int) -> None:
     """Serve until SIGTERM; then flush what lies in the spool."""
     configure_logs(process="control")
-    installation = Installation(home)
+    installation = Installation(home, keeps_running=True)
     installation.prepare()
     store = DuckDBSpanStore(home.span_db)
     spool = open_writer(home.spool, "control")

@@ -10,7 +10,7 @@ from penstock.spec.home import Home
 def run_engine(home: Home, *, port: int) -> None:
     """Serve until SIGTERM."""
     configure_logs(process="engine")
-    installation = Installation(home)
+    installation = Installation(home, keeps_running=True)
     installation.prepare()
     app = EngineApp(installation.models.hosted_models(), internal_key=installation.internal_key)
     installation.close()

@@ -49,6 +49,10 @@ class GatewayEmbedder:
         except (KeyError, TypeError, ValueError) as error:
             raise UpstreamError("The gateway answered an embedding call with something else.") from error
 
+    def close(self) -> None:
+        """Close this thread's connection."""
+        self._forget()
+
     def _post(self, body: bytes, traceparent: str | None) -> dict[str, Any]:
         headers = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
         if traceparent:

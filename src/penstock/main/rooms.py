@@ -3,17 +3,21 @@
 Opened when first asked for. Commands use this directly; the processes build on it in `wiring`.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 
 from sqlalchemy import Engine
 
 from penstock.access.keys import KeyService
 from penstock.base.errors import InvalidInput, NotFound
+from penstock.base.files import write_atomic
 from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMissing
 from penstock.deploy.snapshots import build_snapshot, read_snapshot, write_snapshot
 from penstock.jobs.service import JobService
+from penstock.main.errors import SettingsInvalid
 from penstock.main.home_files import create_home, hold_lock
 from penstock.main.instance import find_addresses
 from penstock.main.planning import WEIGHTS, Plan, plan
@@ -26,19 +30,35 @@ from penstock.spec.snapshot import Snapshot
 from penstock.store.blobs import BlobStore
 from penstock.store.control.engine import control_url, open_control
 
+_log = logging.getLogger("penstock.settings")
+
 
 class Rooms:
     """Services over one home. Safe to use from several threads once opened."""
 
-    def __init__(self, home: Home, *, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, home: Home, *, environ: Mapping[str, str] | None = None, keeps_running: bool = False
+    ) -> None:
+        """`keeps_running` is for processes: while the settings are damaged they go by the last good ones."""
         create_home(home)
         self.home = home
         self.environ = os.environ if environ is None else environ
+        self._keeps_running = keeps_running
 
     @cached_property
     def storage_file(self) -> SettingsFile:
         """The settings as they were when these rooms were opened; where things are stored does not move."""
-        return load_settings(self.home.settings)
+        try:
+            return load_settings(self.home.settings)
+        except SettingsInvalid as error:
+            if not self._keeps_running or not self._last_good.exists():
+                raise
+            _log.error("settings are damaged, going by the last good ones", extra={"reason": error.message})
+            return load_settings(self._last_good)
+
+    @property
+    def _last_good(self) -> Path:
+        return self.home.run / "settings.good.toml"
 
     @cached_property
     def engine(self) -> Engine:
@@ -112,7 +132,17 @@ class Rooms:
                 current = None
             if current is None or current.digest != snapshot.digest:
                 write_snapshot(self.home.snapshot, snapshot)
+            self._keep_settings()
             return snapshot
+
+    def _keep_settings(self) -> None:
+        """Keep what was just found good, for a process that starts while the file is damaged."""
+        try:
+            data = self.home.settings.read_bytes()
+        except FileNotFoundError:
+            data = b""
+        if not self._last_good.exists() or self._last_good.read_bytes() != data:
+            write_atomic(self._last_good, data, mode=0o600)
 
     def close(self) -> None:
         """Let go of the database."""

