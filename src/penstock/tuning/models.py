@@ -26,11 +26,11 @@ from penstock.tuning.errors import DigestMismatch, UnreadableModel
 from penstock.tuning.parity import ParityReport, demand_parity, prove_parity
 from penstock.tuning.renderer import GoldenVector, Renderer, build_renderer, load_renderer, read_renderer_spec
 from penstock.tuning.sources import (
-    KNOWN,
     FetchedModel,
     HubAccess,
     Progress,
     fetch_source,
+    find_known,
     remove_downloads,
 )
 
@@ -226,7 +226,7 @@ class ModelService:
 
     def _find_known(self, name: str, source: str, precision: Precision) -> ModelVersion | None:
         """Return the version made from the weights that our own table names for `source`: no need to fetch."""
-        known = KNOWN.get(source)
+        known = find_known(source)
         if known is None:
             return None
         for version in self._versions(name):

