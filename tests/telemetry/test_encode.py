@@ -38,6 +38,23 @@ def test_a_raw_payload_passes_through_unparsed() -> None:
     assert bytes(decode_span(encode_span(make_span(1, input=raw))).input) == bytes(raw)
 
 
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"<html>502</html>",
+        b'{"a": 1',
+        b'1,"name":"forged"',
+        b'{"a":1},"cost_usd":"9","x":{}',
+        b"",
+        b"[" * 50_000,
+    ],
+)
+def test_raw_bytes_that_are_no_json_are_kept_as_text_and_forge_nothing(garbage: bytes) -> None:
+    span = make_span(1, input=msgspec.Raw(b"{}"), output=msgspec.Raw(garbage))
+    decoded = opened(decode_span(encode_span(span)))
+    assert decoded == msgspec.structs.replace(make_span(1), input={}, output=garbage.decode())
+
+
 def test_the_slim_form_has_everything_but_the_payloads() -> None:
     span = make_call_trace()[0]
     slim = opened(decode_span(encode_slim(span)))
