@@ -13,7 +13,9 @@ SHIPPED = ROOT / "src" / "penstock" / "data" / "handbook"
 
 @pytest.fixture(scope="module")
 def builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("handbook_build", ROOT / "recipes" / "handbook" / "build.py")
+    spec = importlib.util.spec_from_file_location(
+        "handbook_build", ROOT / "recipes" / "handbook" / "build.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

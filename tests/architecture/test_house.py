@@ -27,7 +27,9 @@ print(json.dumps({"threads": threading.active_count(), "opened": opened, "module
 
 
 def test_import_penstock_does_no_io_starts_no_thread_and_loads_nothing_heavy() -> None:
-    run = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, check=True, timeout=30)
+    run = subprocess.run(
+        [sys.executable, "-c", _PROBE], capture_output=True, text=True, check=True, timeout=30
+    )
     seen = json.loads(run.stdout)
     assert seen["threads"] == 1
     assert seen["opened"] == []
@@ -56,7 +58,9 @@ def test_our_own_packages_are_imported_at_the_top_only(path: Path) -> None:
             continue
         for inner in ast.walk(node):
             if isinstance(inner, ast.ImportFrom):
-                assert not (inner.module or "").startswith("penstock"), f"{path}: {node.name} imports {inner.module}"
+                assert not (inner.module or "").startswith("penstock"), (
+                    f"{path}: {node.name} imports {inner.module}"
+                )
 
 
 def test_no_catch_all_module_names() -> None:
@@ -66,5 +70,7 @@ def test_no_catch_all_module_names() -> None:
 
 def test_rooms_import_downward_only() -> None:
     lint = Path(sys.executable).with_name("lint-imports")
-    run = subprocess.run([str(lint), "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(
+        [str(lint), "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert run.returncode == 0, run.stdout[-4000:]
