@@ -88,7 +88,7 @@ class LlamaEngine:
         params.fit_params = False  # would shrink the context silently on a small machine
         params.use_jinja = False  # prompts are token ids
         params.ui = False
-        params.cache_ram_mib = 64
+        params.cache_ram_mib = 0  # slots keep their own prompts; this would copy every former one as well
         if kind == "embedding":
             params.embedding = True
             params.n_batch = params.n_ubatch = max(context_length, 2048)  # an encoder sees a text at once
