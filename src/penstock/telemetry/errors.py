@@ -6,17 +6,17 @@ from penstock.base.errors import CallerError, ConflictError, UpstreamError
 class SpoolUnavailable(UpstreamError):
     """The disk did not take the records; nothing of them was acknowledged, so sending again is safe."""
 
-    code = "PS-4301"
+    code = "PS-4901"
     status = 503
 
 
 class SpoolInUse(ConflictError):
     """Another living writer holds this spool folder."""
 
-    code = "PS-3301"
+    code = "PS-3901"
 
 
 class MalformedTelemetry(CallerError):
     """The body is not the OTLP message that its content type announces."""
 
-    code = "PS-1301"
+    code = "PS-1901"

@@ -14,7 +14,7 @@ from penstock.traces.waterfall import Waterfall, layout_waterfall
 class UnknownTrace(NotFound):
     """No such trace here."""
 
-    code = "PS-1304"
+    code = "PS-1954"
 
 
 class TraceView(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,29 +6,29 @@ from penstock.base.errors import CallerError, ConflictError, InvalidInput, NotFo
 class SpanStoreInUse(ConflictError):
     """Another process owns the span store's file."""
 
-    code = "PS-3201"
+    code = "PS-3101"
 
 
 class SpanStoreUnreadable(CallerError):
     """The file is not a span store that this version can open."""
 
-    code = "PS-1201"
+    code = "PS-1101"
 
 
 class SpanStoreFailed(UpstreamError):
     """The engine gave up in the middle (a full or broken disk); it was reopened, so try again."""
 
-    code = "PS-4201"
+    code = "PS-4101"
     status = 503
 
 
 class UnknownSpan(NotFound):
     """No such span here (or retention removed it)."""
 
-    code = "PS-1204"
+    code = "PS-1104"
 
 
 class InvalidCursor(InvalidInput):
     """The cursor is not one that a page of this list gave."""
 
-    code = "PS-1205"
+    code = "PS-1105"
