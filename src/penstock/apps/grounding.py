@@ -74,6 +74,11 @@ def build_messages(app: AppDeclaration, question: str, sources: Sequence[Source]
     return messages
 
 
+def list_quotes(sources: Sequence[Source]) -> list[str]:
+    """Return the replies that a model may give when it may only quote: each sentence with its mark, or not knowing."""
+    return [*(f"[{source.mark}] {source.sentence}" for source in sources), POCKET_UNKNOWN]
+
+
 def is_unknown(reply: str) -> bool:
     """Return whether the model says that the passages hold no answer."""
     return _UNKNOWN.match(_visible(reply)) is not None

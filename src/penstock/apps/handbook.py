@@ -7,7 +7,8 @@ POCKET = "pocket"
 
 
 def declare_handbook(*, model: str = POCKET, knowledge: str = NAME, name: str = NAME) -> AppDeclaration:
-    """Return the declaration: Pocket gets the form it was trained on, any other model an instruction."""
+    """Return the declaration: Pocket gets the form it was trained on and may only quote, any other model gets an
+    instruction."""
     if model == POCKET:
         # Tuned on 60 training questions and as many rephrasings of them (docs/lab-log.md).
         return AppDeclaration(
@@ -16,7 +17,8 @@ def declare_handbook(*, model: str = POCKET, knowledge: str = NAME, name: str = 
             model=model,
             prompt="marked",
             min_relative_score=0.85,
-            max_tokens=64,
+            quote_only=True,
+            max_tokens=96,
         )
     return AppDeclaration(
         name=name,

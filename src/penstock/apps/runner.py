@@ -9,9 +9,16 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-from penstock.apps.citations import cite
+from penstock.apps.citations import cite, find_quote
 from penstock.apps.errors import StepFailed, StepTimeout
-from penstock.apps.grounding import AnswerFilter, Source, build_messages, is_unknown, pack_sources
+from penstock.apps.grounding import (
+    AnswerFilter,
+    Source,
+    build_messages,
+    is_unknown,
+    list_quotes,
+    pack_sources,
+)
 from penstock.apps.model_client import ModelClient, ModelReply
 from penstock.apps.replies import wire_citations
 from penstock.apps.tracing import OpenSpan, TraceContext, Tracer
@@ -128,6 +135,8 @@ class AppRunner:
                 "temperature": app.temperature,
                 **request.overrides,
             }
+            if app.quote_only:
+                body["structured_outputs"] = {"choice": list_quotes(sources)}
             if "max_completion_tokens" not in body:
                 body.setdefault("max_tokens", app.max_tokens)
             span.input = {"question": request.question, "sources": [source.sentence for source in sources]}
@@ -141,6 +150,8 @@ class AppRunner:
             texts: list[str] = []
 
             async def pass_on(piece: str) -> None:
+                if app.exact_quotes:
+                    return
                 if text := words.feed(piece):
                     texts.append(text)
                     await show.text(text)
@@ -151,9 +162,12 @@ class AppRunner:
                 timeout_s=app.answer_timeout_s,
                 on_text=pass_on if show.is_streaming else None,
             )
-            if not show.is_streaming:
-                texts.append(words.feed(reply.text))
-            if rest := words.finish():
+            rest = ""
+            if app.exact_quotes or not show.is_streaming:
+                quote = find_quote(reply.text, sources) if app.exact_quotes else None
+                parent.attributes["app.is_quote_mended"] = quote is not None and quote not in reply.text
+                rest = words.feed(quote or reply.text)
+            if rest := rest + words.finish():
                 texts.append(rest)
                 await show.text(rest)
             span.output = {"reply": reply.text}
