@@ -18,8 +18,8 @@ from typing import Any
 import openai
 import pytest
 
+from penstock.main.embedded import SHIPPED
 from penstock.main.instance import InstanceState, read_state, wait_until_ready
-from penstock.main.wiring import SHIPPED
 from penstock.spec.home import Home
 from tests.cli.commands import Outcome, call, penstock
 from tests.main.fleet import is_alive, wait_until

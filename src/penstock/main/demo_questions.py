@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.main.wiring import SHIPPED
+from penstock.main.embedded import SHIPPED
 
 ARTICLES = SHIPPED / "handbook" / "articles"
 QUESTIONS = SHIPPED / "handbook" / "questions.jsonl"

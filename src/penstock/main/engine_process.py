@@ -1,7 +1,7 @@
 """The engine process: hosts every embedded model of this home. Heavy, so nothing else imports it."""
 
 from penstock.base.logs import configure_logs
-from penstock.main.wiring import Installation
+from penstock.main.embedded import ModelRooms
 from penstock.providers.engines.app import EngineApp
 from penstock.providers.engines.serve import serve_engine
 from penstock.spec.home import Home
@@ -10,8 +10,8 @@ from penstock.spec.home import Home
 def run_engine(home: Home, *, port: int) -> None:
     """Serve until SIGTERM."""
     configure_logs(process="engine")
-    installation = Installation(home, keeps_running=True)
-    installation.prepare()
-    app = EngineApp(installation.models.hosted_models(), internal_key=installation.internal_key)
-    installation.close()
+    rooms = ModelRooms(home, keeps_running=True)
+    rooms.prepare()
+    app = EngineApp(rooms.models.hosted_models(), internal_key=rooms.internal_key)
+    rooms.close()
     serve_engine(app, port=port, drain_s=8)

@@ -10,7 +10,7 @@ from penstock.base.errors import InvalidInput
 from penstock.jobs.context import JobContext
 from penstock.jobs.worker import Handler
 from penstock.main.home_files import request_restart
-from penstock.main.submitting import KNOWLEDGE_INGEST, MODEL_PULL
+from penstock.main.job_kinds import KNOWLEDGE_INGEST, MODEL_PULL
 from penstock.main.wiring import Installation
 
 

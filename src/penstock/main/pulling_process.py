@@ -5,21 +5,21 @@ import sys
 from pathlib import Path
 
 from penstock.base.errors import PenstockError
-from penstock.main.wiring import Installation
+from penstock.main.embedded import ModelRooms
 from penstock.spec.home import Home
 
 
 def main() -> int:
     """Pull, print, and return the exit code."""
     root, name, source = sys.argv[1:]
-    installation = Installation(Home(root=Path(root)))
+    rooms = ModelRooms(Home(root=Path(root)))
 
     def tell(share: float, text: str) -> None:
         _say({"progress": share, "message": text})
 
     try:
-        pulled = installation.models.pull(name, source, progress=tell)
-        installation.publish_snapshot()
+        pulled = rooms.models.pull(name, source, progress=tell)
+        rooms.publish_snapshot()
     except PenstockError as error:
         _say({"error": error.as_dict()})
         return error.exit_code

@@ -20,6 +20,7 @@ from penstock.jobs.service import JobService
 from penstock.main.errors import SettingsInvalid
 from penstock.main.home_files import create_home, hold_lock
 from penstock.main.instance import find_addresses
+from penstock.main.job_kinds import KNOWLEDGE_INGEST, MODEL_PULL
 from penstock.main.planning import WEIGHTS, Plan, plan
 from penstock.main.settings import SettingsFile, load_settings
 from penstock.registry.service import Registry
@@ -92,7 +93,7 @@ class Rooms:
     @cached_property
     def jobs(self) -> JobService:
         """Durable work."""
-        return JobService(self.engine)
+        return JobService(self.engine, kinds=(MODEL_PULL, KNOWLEDGE_INGEST))
 
     def live_versions(self, kind: str) -> Iterator[Version]:
         """Yield the version that `prod` names of every asset of a kind."""

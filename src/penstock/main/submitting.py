@@ -5,11 +5,9 @@ from typing import Any
 
 from penstock.jobs.types import Job
 from penstock.main.instance import require_instance
+from penstock.main.job_kinds import KNOWLEDGE_INGEST, MODEL_PULL
 from penstock.main.job_wait import Tell, wait_for_job
 from penstock.main.rooms import Rooms
-
-MODEL_PULL = "model.pull"
-KNOWLEDGE_INGEST = "knowledge.ingest"
 
 
 def submit_pull(rooms: Rooms, name: str, source: str) -> Job:

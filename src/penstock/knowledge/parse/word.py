@@ -4,10 +4,6 @@ import io
 import zipfile
 from xml.etree.ElementTree import ParseError
 
-import docx
-from docx.opc.exceptions import PackageNotFoundError
-from docx.table import Table
-
 from penstock.knowledge.errors import DocumentTooLarge, UnreadableDocument
 from penstock.knowledge.parse.text import SectionBuilder, clean_line, slug_of
 from penstock.knowledge.types import ParsedDocument
@@ -20,6 +16,11 @@ MAX_RATIO = 200
 def parse_docx(data: bytes) -> ParsedDocument:
     """Return the sections of a Word document; raise `UnreadableDocument` when it is broken or a bomb."""
     _check_archive(data)
+    # Loaded with the first Word document: it costs every process that only searches half a second at start.
+    import docx
+    from docx.opc.exceptions import PackageNotFoundError
+    from docx.table import Table
+
     try:
         document = docx.Document(io.BytesIO(data))
     except (PackageNotFoundError, KeyError, ValueError, ParseError, SyntaxError, zipfile.BadZipFile) as error:
