@@ -46,7 +46,10 @@ def ship(folder: Path, out: Path, **change: Any) -> Path:
     out.mkdir(exist_ok=True)
     source = FetchedModel(folder=folder, form="shipped", reference="recipe")
     package = package_model(source, out, name="pocket", precision="q8_0", progress=lambda _share, _text: None)
-    write_manifest(out, name="pocket", content=package.content | change, files=(GGUF, TOKENIZER, RENDERER))
+    (out / "CARD.md").write_text("# Pocket\n\nWhat it is.\n")
+    write_manifest(
+        out, name="pocket", content=package.content | change, files=(GGUF, TOKENIZER, RENDERER, "CARD.md")
+    )
     return out
 
 
@@ -62,6 +65,8 @@ def test_a_pulled_folder_becomes_a_proven_version_that_answers(
     assert version.digest == pulled.digest
     assert version.content["parity"]["passed"] is True
     assert version.content["source"]["files"]["model.safetensors"].startswith("sha256:")
+    assert version.content["card"].startswith("# tiny\n")
+    assert "License: unknown" in version.content["card"]  # unknown is said, not guessed
     (move,) = registry.history("model", "tiny", "prod")
     assert move.evidence is not None
     assert move.evidence["kind"] == "parity"
@@ -129,6 +134,7 @@ def test_the_shipped_model_is_registered_once_and_replaced_by_a_newer_shipped_on
     assert first is not None
     assert again is not None
     assert (first.is_new, again.is_new) == (True, False)
+    assert registry.resolve("model:pocket@prod").content["card"] == "# Pocket\n\nWhat it is.\n"
     newer = service.ensure_shipped(ship(llama_folder, tmp_path / "newer", description="better"))
     assert newer is not None
     assert registry.resolve("model:pocket@prod").number == newer.number == 2

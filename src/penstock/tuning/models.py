@@ -175,7 +175,9 @@ class ModelService:
         for file, expected in listed["files"].items():
             if (seen := digest_file(folder / file)) != expected:
                 raise DigestMismatch(f"The shipped file {file} is damaged.", expected=expected, seen=seen)
-        package = ModelPackage(folder=folder, content={**listed["content"], "manifest": digest})
+        card = (folder / "CARD.md").read_text(encoding="utf-8") if "CARD.md" in listed["files"] else ""
+        content = {**listed["content"], "manifest": digest, "card": card}
+        package = ModelPackage(folder=folder, content=content)
         current = self._find(name)
         if current is not None and "manifest" not in current.content:
             version = self._register(
@@ -307,7 +309,7 @@ def package_model(
     (out / RENDERER).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=2))
     golden = renderer.make_golden(GOLDEN_CONVERSATIONS) if spec.chat_template is not None else ()
     content = _describe_content(fetched, conversion, report, renderer, golden)
-    return ModelPackage(folder=out, content=content)
+    return ModelPackage(folder=out, content=content | {"card": _write_card(name, content)})
 
 
 def _describe_content(
@@ -342,6 +344,26 @@ def _describe_content(
         },
         "parity": report.as_evidence(),
     }
+
+
+def _write_card(name: str, content: Mapping[str, Any]) -> str:
+    """Return the card of a pulled model in Markdown: the facts of its version, and nothing that is not known."""
+    parity, source = content["parity"], content["source"]
+    if parity.get("min_cosine") is not None:
+        proof = f"smallest cosine {parity['min_cosine']:.6f} over {parity['n_compared']} texts"
+    else:
+        proof = f"mean KL {parity['mean_kl']:.2e} nats over {parity['n_compared']} positions"
+    origin = f" (origin: {source['origin']})" if "origin" in source else ""
+    facts = [
+        f"- Kind: {content['kind']}, architecture {content['architecture']}",
+        f"- Parameters: {content['n_parameters']:,}; precision {content['precision']}; {content['size_bytes']:,} bytes",
+        f"- Context: {content['context_length']} tokens",
+        f"- License: {content['license'] or 'unknown'}",
+        f"- Source: {source['form']} {source['reference']}{origin}",
+        f"- Agreement with the source: {proof}",
+    ]
+    head = [f"# {name}", ""] + ([content["description"], ""] if content["description"] else [])
+    return "\n".join([*head, *facts]) + "\n"
 
 
 def read_sampling(folder: Path) -> SamplingPolicy:
