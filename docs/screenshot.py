@@ -74,7 +74,8 @@ def find_pages(page: Page, url: str, question: str) -> dict[str, str | None]:
         "playground": "/playground",
         "knowledge": f"{base}?q={question.replace(' ', '+')}" if base else None,
         "assets": "/assets",
-        "asset": first_link(page, url, "/assets", r"^/assets/model/"),
+        "asset": first_link(page, url, "/assets", r"^/assets/model/pocket")
+        or first_link(page, url, "/assets", r"^/assets/"),
         "jobs": "/jobs",
         "job": first_link(page, url, "/jobs", r"^/jobs/"),
         "keys": "/keys",

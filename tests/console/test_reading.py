@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from penstock.console.cards import parse_card
 from penstock.console.charts import build_charts, nice_ceiling, sparkline
 from penstock.console.formats import format_ago, format_json, format_money, format_ms, format_share, short_id
-from penstock.console.messages import MAX_CHARS, read_citations, read_turns, show_json
+from penstock.console.messages import MAX_CHARS, read_citations, read_passages, read_turns, show_json
 from penstock.console.pages.patterns import START_NS, make_series
 from penstock.console.pages.signin import safe_next
 from penstock.console.pages.trace import list_tokens
@@ -82,6 +82,7 @@ def test_unknown_and_undefined_are_a_dash() -> None:
 def test_any_payload_can_be_read(sent: object, received: object) -> None:
     read_turns(sent, received)
     read_citations(received)
+    read_passages(received)
     show_json(sent)
 
 
@@ -98,6 +99,15 @@ def test_turns_keep_roles_parts_and_tool_calls_and_say_what_is_cut() -> None:
     assert turns[1].text == "Look\n[image_url]"
     assert (len(turns[2].text), turns[2].n_cut) == (MAX_CHARS, 7)
     assert read_turns({"query": "a"}, "b")[0].text == "a"
+    assert read_turns({"question": "a"}, {"role": "assistant", "content": "b"})[1].text == "b"
+
+
+def test_what_a_retrieval_found_is_listed_in_its_order() -> None:
+    found = read_passages(
+        {"documents": [{"document": "a.md", "text": "one", "score": 0.5}, {"passage_id": "p"}, 3]}
+    )
+    assert [(each.document, each.score) for each in found] == [("a.md", "0.500"), ("p", None)]
+    assert read_passages([1]) == read_passages({"hits": 1}) == ()
 
 
 def test_a_card_is_read_as_blocks_and_never_as_html() -> None:
@@ -129,8 +139,8 @@ def test_charts_have_a_zero_baseline_gaps_and_links_to_the_traces_behind() -> No
     assert all(0 <= bar.bad_height <= 100 for bar in calls.bars)
     assert f"since_ns={START_NS}" in calls.bars[0].href
     assert calls.ticks[-1] == "now"
-    assert not latency.is_empty and not money.is_empty
-    assert all(chart.is_empty for chart in build_charts(make_series(0), START_NS + 24 * HOUR_NS))
+    assert latency.empty is None and money.empty is None
+    assert all(chart.empty for chart in build_charts(make_series(0), START_NS + 24 * HOUR_NS))
     assert build_charts([], START_NS)[0].bars == ()
 
 

@@ -37,7 +37,8 @@ class Chart:
     top: str
     bars: tuple[Bar, ...]
     ticks: tuple[str, ...]
-    is_empty: bool
+    empty: str | None
+    """What stands there instead of bars when no slice has a value to draw."""
     tone: str = "calls"
 
 
@@ -54,14 +55,14 @@ def build_charts(series: Sequence[Bucket], until_ns: int) -> tuple[Chart, ...]:
             top=format_count(int(top_calls)),
             bars=_bars(calls, series, until_ns, ceiling=top_calls, bad=[each.n_errors for each in series]),
             ticks=ticks,
-            is_empty=not any(calls),
+            empty=None if any(calls) else "No calls in this window",
         ),
         Chart(
             title="95th percentile latency",
             top=format_ms(top_ms),
             bars=_bars(p95, series, until_ns, ceiling=top_ms),
             ticks=ticks,
-            is_empty=not any(p95),
+            empty=None if any(p95) else "Nothing was timed in this window",
             tone="latency",
         ),
         Chart(
@@ -69,7 +70,7 @@ def build_charts(series: Sequence[Bucket], until_ns: int) -> tuple[Chart, ...]:
             top=format_money(Decimal(repr(top_money))),
             bars=_bars(money, series, until_ns, ceiling=top_money),
             ticks=ticks,
-            is_empty=not any(money),
+            empty=None if any(money) else _say_no_money(calls, money),
             tone="money",
         ),
     )
@@ -94,6 +95,12 @@ def sparkline(values: Sequence[float | None], *, top: float | None = None) -> st
         if value is not None
     ]
     return " ".join(points)
+
+
+def _say_no_money(calls: Sequence[float], money: Sequence[float | None]) -> str:
+    if not any(calls):
+        return "No calls in this window"
+    return "No price is known for these calls" if all(each is None for each in money) else "Free of charge"
 
 
 def _bars(

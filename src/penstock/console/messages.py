@@ -10,6 +10,7 @@ from typing import Any
 from penstock.console.formats import format_json
 
 MAX_CHARS = 20_000
+_ASKED = ("prompt", "question", "query", "input")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,16 @@ class Quote:
     quote: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """One passage that a retrieval step brought back."""
+
+    document: str
+    section: str | None
+    text: str
+    score: str | None
+
+
 def read_turns(sent: Any, received: Any) -> tuple[Turn, ...]:
     """Return the turns of one model or app call; empty when the payloads are not a conversation."""
     turns: list[Turn] = []
@@ -39,7 +50,7 @@ def read_turns(sent: Any, received: Any) -> tuple[Turn, ...]:
     if isinstance(messages, list):
         turns += [_turn(each) for each in messages if isinstance(each, Mapping)]
     elif isinstance(sent, Mapping):
-        asked = sent.get("prompt", sent.get("query", sent.get("input")))
+        asked = next((sent[name] for name in _ASKED if name in sent), None)
         if isinstance(asked, str):
             turns.append(_cut("user", asked))
     elif isinstance(sent, str):
@@ -54,6 +65,8 @@ def read_turns(sent: Any, received: Any) -> tuple[Turn, ...]:
                 turns.append(_turn({"role": "assistant", **message}, is_reply=True))
     elif isinstance(received, str):
         turns.append(_cut("assistant", received, is_reply=True))
+    elif isinstance(received, Mapping) and isinstance(received.get("content"), str):
+        turns.append(_turn({"role": "assistant", **received}, is_reply=True))
     return tuple(turn for turn in turns if turn.text)
 
 
@@ -68,6 +81,23 @@ def read_citations(received: Any) -> tuple[Quote, ...]:
             section=_text_or_none(each.get("section")),
             passage_id=_text_or_none(each.get("passage_id")),
             quote=str(each.get("quote", "")),
+        )
+        for each in found
+        if isinstance(each, Mapping)
+    )
+
+
+def read_passages(received: Any) -> tuple[Found, ...]:
+    """Return what a retrieval brought back, best first; none when the payload is something else."""
+    found = received.get("documents", received.get("hits")) if isinstance(received, Mapping) else None
+    if not isinstance(found, list):
+        return ()
+    return tuple(
+        Found(
+            document=str(each.get("document", each.get("passage_id", ""))),
+            section=_text_or_none(each.get("section")),
+            text=str(each.get("text", ""))[:MAX_CHARS],
+            score=f"{each['score']:.3f}" if isinstance(each.get("score"), int | float) else None,
         )
         for each in found
         if isinstance(each, Mapping)

@@ -52,6 +52,10 @@ class ConsoleServices(Protocol):
         """What keeps this process from being ready."""
 
     @property
+    def find_warnings(self) -> Callable[[], Mapping[str, str]]:
+        """What works, but not as it was meant to."""
+
+    @property
     def gateway_url(self) -> str:
         """Where the playground sends its calls."""
 

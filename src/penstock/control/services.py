@@ -10,6 +10,7 @@ from penstock.knowledge.service import KnowledgeService
 from penstock.registry.service import Registry
 from penstock.spec.snapshot import Snapshot
 from penstock.spec.spans import Span
+from penstock.telemetry.otlp import OtlpBatch
 from penstock.traces.service import TraceService
 
 
@@ -28,7 +29,7 @@ class ControlServices:
     """What gateways were told last; None before the first time."""
     publish_snapshot: Callable[[], None]
     """Tells gateways what changed: called after keys or aliases changed."""
-    decode_otlp: Callable[[bytes, str], list[Span]]
+    decode_otlp: Callable[[bytes, str], OtlpBatch]
     """Body and content type of an OTLP/HTTP export to spans; raises `PenstockError` for what is not one."""
     store_spans: Callable[[Sequence[Span]], None]
     """Returns once the spans are on disk; raises `PenstockError` when they are not."""

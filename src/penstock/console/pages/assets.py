@@ -64,8 +64,8 @@ class AssetPage(Page):
 
 
 def find_card(content: dict[str, Any]) -> str | None:
-    """Return the card's text where the version holds one."""
-    card = content.get("card", content.get("readme"))
+    """Return the card's text, else the short description, where the version holds one."""
+    card = content.get("card") or content.get("description")
     return card if isinstance(card, str) and card.strip() else None
 
 

@@ -99,7 +99,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             routes=tuple(found.by_route),
             traces=tuple(recent),
             jobs=tuple(services.jobs.list(limit=5)),
-            problems=tuple(services.find_problems().items()),
+            problems=tuple({**services.find_warnings(), **services.find_problems()}.items()),
             is_first_day=not recent,
         )
         return renderer.show(page)

@@ -12,7 +12,15 @@ from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.errors import NotFound
 from penstock.console.formats import format_ms
-from penstock.console.messages import Quote, Turn, read_citations, read_turns, show_json
+from penstock.console.messages import (
+    Found,
+    Quote,
+    Turn,
+    read_citations,
+    read_passages,
+    read_turns,
+    show_json,
+)
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
 from penstock.spec.spans import Span
@@ -32,6 +40,7 @@ class SpanDetail:
     span: Span
     turns: tuple[Turn, ...]
     citations: tuple[Quote, ...]
+    passages: tuple[Found, ...]
     tokens: tuple[tuple[str, int], ...]
     facts: tuple[tuple[str, str], ...]
     attributes: tuple[tuple[str, str], ...]
@@ -106,11 +115,12 @@ def list_facts(span: Span) -> tuple[tuple[str, str], ...]:
 
 def build_detail(span: Span, payload: Payload) -> SpanDetail:
     """Return everything the panel shows of one span."""
-    is_talk = span.kind in {"llm", "app", "chain", "embedding"}
+    is_talk = span.kind in {"llm", "app", "chain", "embedding", "retrieval"}
     return SpanDetail(
         span=span,
         turns=read_turns(payload.input, payload.output) if is_talk else (),
         citations=read_citations(payload.output),
+        passages=read_passages(payload.output) if span.kind == "retrieval" else (),
         tokens=list_tokens(span.usage),
         facts=list_facts(span),
         attributes=tuple((name, _plain(value)) for name, value in sorted(span.attributes.items())),
@@ -124,8 +134,9 @@ def build_detail(span: Span, payload: Payload) -> SpanDetail:
 def link_versions(versions: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
     """Return each version with the page of the asset: `model:pocket` is at `/assets/model/pocket`."""
     found = []
-    for asset, stamp in versions.items():
-        number = stamp.partition("@")[0]
+    for asset, told in versions.items():
+        stamp = told.removeprefix(f"{asset}@")
+        number = stamp.partition("@")[0].partition(" ")[0]
         tail = f"/{number}" if number.isdigit() else ""
         found.append((asset, stamp, f"/assets/{asset.replace(':', '/', 1)}{tail}"))
     return tuple(found)

@@ -1,7 +1,7 @@
 """OTLP over HTTP: spans from anybody's OpenTelemetry SDK, acknowledged once they are on disk.
 
 OTLP 1.9 §"OTLP/HTTP": protobuf or JSON, optionally gzip; the answer is an `ExportTraceServiceResponse` in the
-request's encoding. A body is inflated piece by piece and given up over the limit, so a small body that
+request's encoding, with `partial_success` where spans had to be left out. A body is inflated piece by piece and given up over the limit, so a small body that
 inflates to gigabytes costs no more than the limit.
 """
 
@@ -17,9 +17,9 @@ from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.errors import InvalidInput, TooLarge
 from penstock.control.services import ControlServices
+from penstock.telemetry.otlp import JSON, PROTOBUF, OtlpBatch, encode_otlp_reply
 
 MAX_OTLP_BYTES = 32 * 1024 * 1024
-PROTOBUF = "application/x-protobuf"
 
 
 class UnsupportedEncoding(InvalidInput):
@@ -65,27 +65,20 @@ def create_router(services: ControlServices) -> APIRouter:
     async def export_traces(request: Request) -> Response:
         """Take spans; they are on disk when this answers 200, and searchable within two seconds."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in {PROTOBUF, "application/json"}:
+        if kind not in {PROTOBUF, JSON}:
             raise UnsupportedEncoding(
-                f"content type {kind!r} is not OTLP.", hint=f"Send {PROTOBUF} or application/json."
+                f"content type {kind!r} is not OTLP.", hint=f"Send {PROTOBUF} or {JSON}."
             )
         body = await read_body(request)
-        n_sent, n_kept = await run_in_threadpool(_store, services, body, kind, request.state.caller.key.id)
-        return _acknowledge(kind, n_sent - n_kept)
+        batch = await run_in_threadpool(_store, services, body, kind, request.state.caller.key.id)
+        return Response(encode_otlp_reply(batch, kind), media_type=kind)
 
     return router
 
 
-def _store(services: ControlServices, body: bytes, kind: str, key_id: str) -> tuple[int, int]:
-    spans = services.decode_otlp(body, kind)
-    named = [each if each.key_id else msgspec.structs.replace(each, key_id=key_id) for each in spans]
-    services.store_spans(named)
-    return len(spans), len(named)
-
-
-def _acknowledge(kind: str, n_rejected: int) -> Response:
-    if kind == PROTOBUF:
-        # An ExportTraceServiceResponse without partial_success is the empty message.
-        return Response(b"", media_type=PROTOBUF)
-    partial = {"rejectedSpans": str(n_rejected)} if n_rejected else {}
-    return Response(msgspec.json.encode({"partialSuccess": partial}), media_type="application/json")
+def _store(services: ControlServices, body: bytes, kind: str, key_id: str) -> OtlpBatch:
+    batch = services.decode_otlp(body, kind)
+    services.store_spans(
+        [each if each.key_id else msgspec.structs.replace(each, key_id=key_id) for each in batch.spans]
+    )
+    return batch
