@@ -72,7 +72,7 @@ async def test_one_call_is_one_trace_whose_model_call_is_a_child(world: World) -
     assert sent_headers["authorization"] == f"Bearer {KEY}"
     assert (sent["model"], sent["temperature"], sent["max_tokens"]) == ("pocket", 0.0, 256)
     assert (app.kind, app.status, app.session_id, app.cost_usd, app.usage) == ("app", "ok", "s-1", None, None)
-    assert app.versions["knowledge:handbook"] == "knowledge:handbook@1"
+    assert app.versions["knowledge:handbook"] == "1@gen_1"
     assert app.versions["app:handbook"].startswith("sha256:")
     assert app.input["messages"][0]["content"] == "How long?"
     assert app.output["citations"][0]["document"] == "sleep.md"

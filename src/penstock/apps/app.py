@@ -41,16 +41,22 @@ def create_apps(
     recorder: Recorder,
     gateway_url: str,
     internal_key: str,
+    find_version: Callable[[str], str | None] = lambda _name: None,
     clock: Callable[[], int] = now_ns,
 ) -> "AppsApp":
     """Return the ASGI application. `apps` may be a callable, asked anew for each request.
 
-    `gateway_url` ends in `/v1`.
+    `gateway_url` ends in `/v1`. `find_version` names an app's live version for its spans (`3@sha256:…`); without
+    one they show the digest of the declaration.
     """
     client = ModelClient(gateway_url, internal_key)
     executor = ThreadPoolExecutor(N_SEARCH_THREADS, thread_name_prefix="retrieve")
     runner = AppRunner(
-        retriever=retriever, model_client=client, tracer=Tracer(recorder, clock), executor=executor
+        retriever=retriever,
+        model_client=client,
+        tracer=Tracer(recorder, clock),
+        executor=executor,
+        find_version=find_version,
     )
     return AppsApp(apps=apps, runner=runner, client=client, executor=executor, key=internal_key, clock=clock)
 

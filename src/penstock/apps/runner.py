@@ -5,7 +5,7 @@ Knows neither HTTP servers nor where knowledge lies.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -30,8 +30,16 @@ class AppRunner:
     """Runs any number of apps at once on one event loop; searches run on `executor`'s threads."""
 
     def __init__(
-        self, *, retriever: Retriever, model_client: ModelClient, tracer: Tracer, executor: Executor
+        self,
+        *,
+        retriever: Retriever,
+        model_client: ModelClient,
+        tracer: Tracer,
+        executor: Executor,
+        find_version: Callable[[str], str | None],
     ) -> None:
+        """`find_version` returns the registry's name for the app's live version, if there is one."""
+        self._find_version = find_version
         self._retriever = retriever
         self._model_client = model_client
         self._tracer = tracer
@@ -53,10 +61,10 @@ class AppRunner:
             f"app {app.name}", "app", context, route=app.name, streamed=on_text is not None
         ) as span:
             span.input = {"messages": request.messages, **request.overrides}
-            span.versions[f"app:{app.name}"] = app.version
+            span.versions[f"app:{app.name}"] = self._find_version(app.name) or app.version
             show = _Shown(on_text, span, self._tracer)
             found = await self._retrieve(app, request.question, span)
-            span.versions[f"knowledge:{app.knowledge}"] = found.version or found.generation
+            span.versions[f"knowledge:{app.knowledge}"] = _version_of(app.knowledge, found)
             sources = pack_sources(app, found.hits)
             span.attributes["app.n_sources"] = len(sources)
             if not sources:
@@ -106,7 +114,7 @@ class AppRunner:
                 raise StepFailed(
                     f"step 'retrieve' failed: {type(error).__name__}: {error}", step="retrieve"
                 ) from error
-            span.versions[f"knowledge:{app.knowledge}"] = found.version or found.generation
+            span.versions[f"knowledge:{app.knowledge}"] = _version_of(app.knowledge, found)
             span.attributes.update(
                 {
                     "retrieval.mode": found.mode,
@@ -192,6 +200,12 @@ class _Shown:
         if self._span.ttft_ms is None:
             self._span.ttft_ms = (self._tracer.now_ns() - self._span.start_ns) / 1e6
         await self._on_text(piece)
+
+
+def _version_of(knowledge: str, found: Found) -> str:
+    """Return number and generation, as spans write versions: `3@gen_…`."""
+    number = found.version.removeprefix(f"knowledge:{knowledge}@") if found.version else None
+    return f"{number}@{found.generation}" if number else found.generation
 
 
 def _describe_hits(hits: Sequence[FoundPassage]) -> list[dict[str, Any]]:
