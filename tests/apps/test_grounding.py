@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.apps.citations import cite, find_quote, measure_overlap
-from penstock.apps.grounding import AnswerFilter, Source, build_messages, find_marks, is_unknown, pack_sources
+from penstock.apps.grounding import (
+    POCKET_UNKNOWN,
+    AnswerFilter,
+    Source,
+    build_messages,
+    find_marks,
+    is_unknown,
+    list_quotes,
+    pack_sources,
+)
 from penstock.apps.handbook import declare_handbook
 from tests.apps.conftest import SLEEP, WATER, Hit
 
@@ -170,3 +179,12 @@ def test_any_reply_can_be_cited(reply: str, sentences: list[str]) -> None:
     assert len(cite(reply, reply, offered)) <= len(sentences)
     is_unknown(reply)
     find_marks(reply)
+
+
+def test_a_quoting_app_offers_each_marked_sentence_and_not_knowing() -> None:
+    assert APP.quote_only
+    assert not BIG.quote_only
+    sources = pack_sources(APP, [SLEEP])
+    assert list_quotes(sources) == [f"[{source.mark}] {source.sentence}" for source in sources] + [
+        POCKET_UNKNOWN
+    ]

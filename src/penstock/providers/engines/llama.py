@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.base.errors import InvalidInput
+from penstock.providers.engines.choices import write_grammar
 from penstock.providers.engines.errors import ContextOverflow, EngineFailed
 from penstock.providers.engines.types import FinishReason, GenerationEnd, ModelKind, Sampling
 
@@ -231,6 +232,8 @@ def _completion_body(ids: Sequence[int], sampling: Sampling, context_length: int
         body["seed"] = sampling.seed
     if sampling.json_schema is not None:
         body["json_schema"] = sampling.json_schema
+    if sampling.choices:
+        body["grammar"] = write_grammar(sampling.choices)
     return body
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from penstock.base.errors import InvalidInput
+from penstock.providers.engines.choices import read_choices
 from penstock.providers.engines.errors import UnsupportedParameter
 from penstock.providers.engines.types import Sampling, SamplingPolicy
 from penstock.spec.messages import Message, Role
@@ -96,6 +97,8 @@ class _WireGeneration(msgspec.Struct):
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     response_format: dict[str, Any] | None = None
+    structured_outputs: dict[str, Any] | None = None
+    """Extension, as vLLM has it: `{"choice": [texts]}` holds the reply to one of the texts."""
 
 
 class _WireChat(_WireGeneration, kw_only=True):
@@ -141,6 +144,7 @@ class GenerationRequest:
             stop=stop,
             seed=None if wire.seed is None else wire.seed % 2**32,
             json_schema=_read_schema(wire.response_format),
+            choices=read_choices(wire.structured_outputs),
         )
 
 
@@ -274,7 +278,11 @@ def _read_generation(
     stop = [wire.stop] if isinstance(wire.stop, str) else wire.stop or []
     if len(stop) > 4 or not all(stop):
         raise InvalidInput("`stop` must be at most 4 texts, none of them empty.", param="stop")
-    _read_schema(wire.response_format)
+    schema, choices = _read_schema(wire.response_format), read_choices(wire.structured_outputs)
+    if schema is not None and choices:
+        raise InvalidInput(
+            "`response_format` and `structured_outputs` exclude each other.", param="structured_outputs"
+        )
     return GenerationRequest(
         model=wire.model,
         messages=messages,

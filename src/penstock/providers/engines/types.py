@@ -87,6 +87,8 @@ class Sampling:
     stop: tuple[str, ...]
     seed: int | None
     json_schema: dict[str, object] | None = None
+    choices: tuple[str, ...] = ()
+    """When not empty, the reply is one of these texts."""
 
 
 FinishReason = Literal["stop", "length", "cancelled"]
