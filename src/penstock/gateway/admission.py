@@ -70,9 +70,11 @@ def may_call(row: KeyRow, route: str) -> bool:
 
 def resolve_route(table: Table, row: KeyRow, model: str, kind: str) -> ReadyRoute:
     """Return the route called `model`; raise `UnknownModel`, `WrongKind`."""
-    ready = table.routes.get(model)
-    if ready is None or not may_call(row, model):
-        raise UnknownModel(model, [name for name in table.routes if may_call(row, name)])
+    found = table.find_route(model)
+    if found is None or not (may_call(row, model) or may_call(row, found[0])):
+        opened = [ready.route.name for ready in table.open_routes.values()]
+        raise UnknownModel(model, [name for name in (*table.routes, *opened) if may_call(row, name)])
+    ready = found[1]
     served = ready.route.kind
     if served not in ("any", kind):
         endpoint = "/v1/embeddings" if served == "embedding" else "/v1/chat/completions"

@@ -6,8 +6,10 @@ Building a table validates the snapshot whole; a call then only looks things up.
 import hmac
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
+
+import msgspec
 
 from penstock import __version__
 from penstock.base.errors import InvalidInput
@@ -62,6 +64,7 @@ class ReadyRoute:
         return tuple(order)
 
 
+MAX_MODEL_CHARS = 256
 OPERATIONS = ("/chat/completions", "/completions", "/embeddings")
 
 
@@ -86,9 +89,13 @@ class Table:
         if len(providers) < len(snapshot.providers):
             raise InvalidInput("The snapshot names a provider twice.")
         self.routes: dict[str, ReadyRoute] = {}
+        self.open_routes: dict[str, ReadyRoute] = {}
+        """By provider: rows named `PROVIDER/*`, which answer under every model name of that provider."""
+        names: set[str] = set()
         for route in snapshot.routes:
-            if route.name in self.routes:
+            if route.name in names:
                 raise InvalidInput(f"The snapshot names the route {route.name!r} twice.")
+            names.add(route.name)
             targets = tuple(
                 _ready_target(route, target, providers, environ, internal_key) for target in route.targets
             )
@@ -97,7 +104,11 @@ class Table:
             total = sum(target.weight for target in targets)
             if any(target.weight < 0 for target in targets) or total <= 0:
                 raise InvalidInput(f"The weights of route {route.name!r} must be positive.")
-            self.routes[route.name] = ReadyRoute(route=route, targets=targets, total_weight=total)
+            ready = ReadyRoute(route=route, targets=targets, total_weight=total)
+            if route.name.endswith("/*"):
+                self.open_routes[route.name.removesuffix("/*")] = ready
+            else:
+                self.routes[route.name] = ready
 
     def find_key(self, secret: bytes) -> KeyRow | None:
         """Return the key's row, or None. The digest is compared in constant time after the lookup."""
@@ -106,6 +117,20 @@ class Table:
         if row is None or not hmac.compare_digest(row.secret_sha256.lower(), digest):
             return None
         return row
+
+    def find_route(self, model: str) -> tuple[str, ReadyRoute] | None:
+        """Return the row that answers for `model`, by its own name, or None.
+
+        Without a route of that name, `openai/*` answers for `openai/gpt-4o` with the provider's `gpt-4o`.
+        """
+        ready = self.routes.get(model)
+        if ready is not None:
+            return model, ready
+        prefix, slash, rest = model.partition("/")
+        opened = self.open_routes.get(prefix) if slash else None
+        if opened is None or not 1 <= len(rest) <= MAX_MODEL_CHARS or not rest.isprintable():
+            return None
+        return opened.route.name, _narrow(opened, model, rest)
 
     def priced_models(self) -> list[tuple[str, str]]:
         """Return the (price id, model) pairs that calls will need prices for."""
@@ -116,6 +141,21 @@ class Table:
             if target.provider.price_id not in (None, "local") and not target.provider.local
             if target.provider.price_id is not None
         ]
+
+
+def _narrow(opened: ReadyRoute, name: str, model: str) -> ReadyRoute:
+    """Return an open route as the route to one model."""
+    changed = {b"x-penstock-route": header_text(name), b"x-penstock-model": header_text(model)}
+    targets = tuple(
+        replace(
+            target,
+            model=model,
+            reply_headers=tuple((key, changed.get(key, value)) for key, value in target.reply_headers),
+        )
+        for target in opened.targets
+    )
+    route = msgspec.structs.replace(opened.route, name=name)
+    return ReadyRoute(route=route, targets=targets, total_weight=opened.total_weight)
 
 
 def header_text(text: str) -> bytes:
