@@ -21,12 +21,17 @@ def run_apps(home: Home, *, port: int) -> None:
     def list_apps() -> list[AppDeclaration]:
         return installation.declared_apps()
 
+    def find_version(name: str) -> str | None:
+        version = installation.find_version("app", name)
+        return None if version is None else version.stamp
+
     app = create_apps(
         apps=list_apps,
         retriever=installation.knowledge,
         recorder=recorder,
         gateway_url=f"{find_addresses(home).gateway_url}/v1",
         internal_key=installation.internal_key,
+        find_version=find_version,
     )
     try:
         serve(app, host="127.0.0.1", port=port, drain_s=8)
