@@ -54,8 +54,21 @@ def test_gzip_and_json_are_understood(owner: AsgiClient, furnished: Furnished) -
     }
     body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}).encode()
     reply = owner.send("POST", "/v1/traces", body=body, headers={"content-type": "application/json"})
-    assert (reply.status, reply.json()) == (200, {"partialSuccess": {}})
+    assert (reply.status, reply.json()) == (200, {})
     assert len(furnished.spans.get_trace("0a" * 16)) == 1
+
+
+def test_spans_that_cannot_be_stored_are_named_as_partial_success(
+    owner: AsgiClient, furnished: Furnished
+) -> None:
+    message = ExportTraceServiceRequest.FromString(make_export(bytes(range(2, 18))))
+    spans = message.resource_spans[0].scope_spans[0].spans
+    spans.add(name="without ids", start_time_unix_nano=5)
+    reply = owner.send("POST", "/v1/traces", body=message.SerializeToString(), headers=PROTOBUF)
+    told = ExportTraceServiceResponse.FromString(reply.body).partial_success
+    assert (reply.status, told.rejected_spans) == (200, 1)
+    assert "without ids" in told.error_message
+    assert len(furnished.spans.get_trace(bytes(range(2, 18)).hex())) == 1
 
 
 def test_a_gzip_bomb_is_given_up_at_the_limit(owner: AsgiClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from penstock.spec.snapshot import Snapshot
 from penstock.spec.spans import Span
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.telemetry.encode import encode_span
-from penstock.telemetry.otlp import decode_otlp_traces
+from penstock.telemetry.otlp import decode_otlp_batch
 from penstock.telemetry.spool import SpoolWriter, open_writer
 from penstock.traces.collector import Collector
 from penstock.traces.service import TraceService
@@ -95,7 +95,7 @@ def build_services(
         sessions=SessionSigner(load_session_secret(home.run / "session.secret")),
         read_snapshot=lambda: read_last_snapshot(home),
         publish_snapshot=publish,
-        decode_otlp=decode_otlp_traces,
+        decode_otlp=decode_otlp_batch,
         store_spans=store_spans,
         find_problems=find_problems,
         find_warnings=find_warnings,
