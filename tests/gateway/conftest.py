@@ -1,25 +1,27 @@
 """A real gateway on a real port, with a snapshot file, counters on LMDB and a list for spans."""
 
 import asyncio
+import contextlib
 import hashlib
-import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import uvicorn
+
 from penstock.deploy.snapshots import build_snapshot, write_snapshot
 from penstock.gateway.app import Gateway, create_gateway
+from penstock.gateway.serve import open_socket
 from penstock.providers.prices import PriceBook
 from penstock.providers.rates import Rate, RateCard, RateSet
 from penstock.spec.routes import KeyRow, Provider, Route, Target
 from penstock.spec.snapshot import Limits
 from penstock.spec.spans import Span
 from penstock.store.counters import CounterStore
-
 from tests.gateway.upstream import FakeUpstream
 
 KEY = "ps-test-key-0123456789"
@@ -106,7 +108,6 @@ class Bench:
 
 
 def fake_cards(wanted: Any) -> list[RateCard]:
-    rates = {name: Rate(usd="1") for name in ("input_uncached", "output_text")}
     rates = {"input_uncached": _rate("1"), "input_cache_read": _rate("0.5"), "output_text": _rate("2")}
     return [
         RateCard(source="test prices", sets=[RateSet(rates=rates)])
@@ -117,8 +118,6 @@ def fake_cards(wanted: Any) -> list[RateCard]:
 
 
 def _rate(usd: str) -> Rate:
-    from decimal import Decimal
-
     return Rate(usd=Decimal(usd))
 
 
@@ -126,22 +125,22 @@ def _rate(usd: str) -> Rate:
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     """A gateway whose snapshot is not yet written when the test begins: call `bench.write()`, then `start`."""
     upstream = await FakeUpstream().start()
-    yield_bench = Bench(upstream=upstream, folder=tmp_path)
+    made = Bench(upstream=upstream, folder=tmp_path)
     counters = CounterStore(tmp_path / "counters")
-    yield_bench.gateway = create_gateway(
+    made.gateway = create_gateway(
         snapshot_path=tmp_path / "current.json",
-        sink=yield_bench.sink,
+        sink=made.sink,
         counters=counters,
         internal_key="internal-secret",
         environ={"FAKE_KEY": "sk-upstream-secret-123"},
         prices=PriceBook(fake_cards),
         poll_interval_s=0.01,
     )
-    async with serve(yield_bench.gateway) as port:
-        yield_bench.url = f"http://127.0.0.1:{port}"
+    async with serve(made.gateway) as port:
+        made.url = f"http://127.0.0.1:{port}"
         async with aiohttp.ClientSession() as client:
-            yield_bench.client = client
-            yield yield_bench
+            made.client = client
+            yield made
     await upstream.stop()
     counters.close()
 
@@ -153,7 +152,7 @@ class serve:  # noqa: N801  # reads as a verb at the place of use
         config = uvicorn.Config(app, loop="none", http="httptools", ws="none", lifespan="on", log_config=None,
                                 access_log=False, server_header=False, timeout_graceful_shutdown=1)  # fmt: skip
         self._server = uvicorn.Server(config)
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = open_socket("127.0.0.1", 0)
 
     async def __aenter__(self) -> int:
         self._server.capture_signals = _no_signals  # type: ignore[method-assign]
@@ -167,10 +166,6 @@ class serve:  # noqa: N801  # reads as a verb at the place of use
         self._server.should_exit = True
         await self._task
         self._socket.close()
-
-
-import contextlib  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
 
 
 @contextlib.contextmanager
@@ -189,6 +184,3 @@ async def ready(bench: Bench) -> Bench:
 async def until_ready(bench: Bench) -> None:
     assert bench.gateway is not None
     bench.gateway._watch.refresh()
-
-
-Maker = Callable[..., Any]

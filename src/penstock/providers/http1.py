@@ -101,8 +101,7 @@ class Connection(asyncio.Protocol):
             await self._head_waiter
         finally:
             self._head_waiter = None
-            self._timer.cancel()
-            self._timer = None
+            self._stop_timer()
         if not self.is_complete:
             self._timer = self._loop.call_later(whole_s, self._expire_whole)
 
@@ -137,9 +136,7 @@ class Connection(asyncio.Protocol):
 
     def release(self) -> bool:
         """End the call; return whether the connection can serve another one. Otherwise it is closed."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         self.in_use = False
         if self._keep_alive and self._error is None and self.is_open:
             return True
@@ -148,11 +145,14 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once; what was not sent is thrown away, so that the provider sees us leave."""
+        self._stop_timer()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self.transport is not None:
-            self.transport.abort()
 
     async def _wait_for_body(self) -> None:
         self._body_waiter = self._loop.create_future()
@@ -255,7 +255,9 @@ class Connection(asyncio.Protocol):
             self._is_informational = False
             return
         self.is_complete = True
-        self._keep_alive = bool(self._parser.should_keep_alive())  # only true to say here, inside the callback
+        self._keep_alive = bool(
+            self._parser.should_keep_alive()
+        )  # only true to say here, inside the callback
         self._wake()
 
 

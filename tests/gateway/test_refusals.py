@@ -1,0 +1,171 @@
+"""What the gateway refuses, in OpenAI's shape, with a text one can act on."""
+
+import json
+
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from penstock.spec.routes import Route, Target
+from penstock.spec.snapshot import Limits
+from tests.gateway.conftest import KEY, Bench, key_row, until_ready
+
+ASK = {"model": "gpt-4o-mini", "messages": []}
+
+
+async def error_of(response: object) -> dict[str, str]:
+    body = json.loads(await response.read())  # type: ignore[attr-defined]
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    return body["error"]
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer ps-wrong", "Bearer \xff\xfe"]
+)
+async def test_a_missing_or_wrong_key_is_a_401(ready: Bench, header: str | None) -> None:
+    assert ready.client is not None
+    headers = {} if header is None else {"authorization": header}
+    response = await ready.client.post(ready.url + "/v1/chat/completions", json=ASK, headers=headers)
+    assert response.status == 401
+    error = await error_of(response)
+    assert (error["type"], error["code"]) == ("authentication_error", "invalid_api_key")
+    assert "ps-wrong" not in error["message"]
+    assert not ready.upstream.seen
+
+
+async def test_the_official_client_raises_its_own_errors(ready: Bench) -> None:
+    async with AsyncOpenAI(base_url=f"{ready.url}/v1", api_key="ps-wrong-key", max_retries=0) as client:
+        with pytest.raises(openai.AuthenticationError):
+            await client.models.list()
+    async with AsyncOpenAI(base_url=f"{ready.url}/v1", api_key=KEY, max_retries=0) as client:
+        with pytest.raises(openai.NotFoundError, match="Did you mean 'gpt-4o-mini'") as caught:
+            await client.chat.completions.create(model="gpt4o-mini", messages=[])
+        assert caught.value.code == "model_not_found"
+
+
+async def test_an_unknown_model_names_the_known_ones_the_nearest_first(ready: Bench) -> None:
+    response = await ready.post({**ASK, "model": "triag"})
+    assert response.status == 404
+    error = await error_of(response)
+    assert "Known models: triage, " in error["message"]
+    assert error["param"] == "model"
+    (span,) = await ready.sink.wait()
+    assert (span.status, span.route, span.attempts) == ("error", "triag", 0)
+
+
+async def test_a_key_sees_and_calls_only_its_routes(bench: Bench) -> None:
+    bench.write(keys=[key_row(KEY, "test", routes=("triage",))])
+    await until_ready(bench)
+    response = await bench.post(ASK)
+    assert response.status == 404
+    assert "gpt-4o-mini," not in (await error_of(response))["message"]
+    assert (await bench.post({**ASK, "model": "triage"})).status == 200
+    assert bench.client is not None
+    listed = await bench.client.get(bench.url + "/v1/models", headers={"authorization": f"Bearer {KEY}"})
+    assert [model["id"] for model in (await listed.json())["data"]] == ["triage"]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "not valid JSON"),
+        (b"nonsense", "not valid JSON"),
+        (b'{"model": 1}', "`model` is wrong"),
+        (b'{"messages": []}', "names no `model`"),
+        (b'{"model": "gpt-4o-mini", "stream": 3}', "`stream` is wrong"),
+        (b'{"model": "gpt-4o-mini", "x": "\xc3\x28"}', "not valid UTF-8"),
+        (b'{"model": "gpt-4o-mini", "x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "deeper than 64"),
+    ],
+)
+async def test_a_bad_body_is_a_400_that_says_why(ready: Bench, body: bytes, says: str) -> None:
+    response = await ready.post(body)
+    assert response.status == 400
+    error = await error_of(response)
+    assert error["type"] == "invalid_request_error"
+    assert says in error["message"]
+    assert not ready.upstream.seen
+    await ready.sink.wait()
+
+
+async def test_a_body_over_the_limit_is_a_413_declared_or_not(bench: Bench) -> None:
+    bench.write(limits=Limits(max_body_bytes=10_000))
+    await until_ready(bench)
+    body = json.dumps({**ASK, "x": "y" * 20_000}).encode()
+    assert (await bench.post(body)).status == 413
+
+    async def pieces() -> object:
+        for at in range(0, len(body), 1000):
+            yield body[at : at + 1000]
+
+    assert bench.client is not None
+    response = await bench.client.post(
+        bench.url + "/v1/chat/completions", data=pieces(), headers={"authorization": f"Bearer {KEY}"}
+    )
+    assert response.status == 413
+    assert (await error_of(response))["code"] == "request_too_large"
+
+
+async def test_an_embedding_route_says_which_endpoint_it_has(ready: Bench) -> None:
+    response = await ready.post({**ASK, "model": "minilm"})
+    assert response.status == 400
+    assert "/v1/embeddings" in (await error_of(response))["message"]
+
+
+async def test_unknown_paths_and_methods_say_what_there_is(ready: Bench) -> None:
+    assert ready.client is not None
+    response = await ready.client.post(ready.url + "/v1/images/generations", json={})
+    assert response.status == 404
+    assert "/v1/chat/completions" in (await error_of(response))["message"]
+    response = await ready.client.get(ready.url + "/v1/chat/completions")
+    assert (response.status, response.headers["allow"]) == (405, "POST")
+    response = await ready.client.post(ready.url + "/v1/models", json={})
+    assert (response.status, response.headers["allow"]) == (405, "GET")
+
+
+async def test_nothing_a_client_sends_becomes_a_header(bench: Bench) -> None:
+    evil = "x\r\nx-injected: 1"
+    bench.write(
+        local=True,
+        routes=[Route(name=evil.replace("\r\n", " "), targets=(Target(provider="fake", model="m é"),))],
+    )
+    await until_ready(bench)
+    response = await bench.post({"model": evil, "messages": []})
+    assert response.status == 404
+    assert "x-injected" not in response.headers
+    response = await bench.post({"model": "x x-injected: 1", "messages": []}, x_penstock_user="ü\tb")
+    assert response.headers["x-penstock-model"] == "m ?"
+    assert b"x-injected" not in bench.upstream.seen[0].head
+
+
+async def test_a_gateway_without_snapshot_is_not_ready_but_alive(bench: Bench) -> None:
+    assert bench.client is not None
+    assert (await bench.client.get(bench.url + "/healthz")).status == 200
+    response = await bench.client.get(bench.url + "/readyz")
+    assert response.status == 503
+    response = await bench.post(ASK)
+    assert response.status == 503
+    assert "penstock up" in (await error_of(response))["message"]
+    bench.write()
+    await until_ready(bench)
+    response = await bench.client.get(bench.url + "/readyz")
+    assert (await response.json())["snapshot"].startswith("sha256:")
+
+
+async def test_a_provider_key_that_is_not_set_is_named_without_a_value(bench: Bench) -> None:
+    bench.write(api_key_env="NO_SUCH_KEY")
+    await until_ready(bench)
+    response = await bench.post(ASK)
+    assert response.status == 503
+    assert "NO_SUCH_KEY" in (await error_of(response))["message"]
+
+
+async def test_too_many_calls_at_once_are_turned_away(bench: Bench) -> None:
+    bench.write(limits=Limits(max_concurrent_calls=1))
+    await until_ready(bench)
+    assert bench.gateway is not None
+    bench.gateway.n_active = 1
+    response = await bench.post(ASK)
+    bench.gateway.n_active = 0
+    assert response.status == 503
+    assert (await error_of(response))["code"] == "overloaded"
