@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from penstock.base.errors import InvalidInput, UpstreamUnavailable
 from penstock.knowledge.errors import MassDeletion, UnknownDocument, UnknownKnowledge, UnusableEmbedding
+from penstock.knowledge.parse import SUFFIXES
 from penstock.knowledge.service import KnowledgeService
 from penstock.knowledge.types import Recipe
 from tests.knowledge.embedders import HashingEmbedder, MemoryBlobs
@@ -124,6 +125,33 @@ def test_everything_left_out_is_named_with_its_reason(
     assert states["latin.txt"]
     assert not states["scan.pdf"]
     assert {each.path: each.reason for each in service.ingest("guide", folder).dropped} == reasons
+
+
+def test_a_parser_that_breaks_on_one_file_is_named_and_the_others_go_on(
+    make: Make, embedder: HashingEmbedder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(data: bytes) -> Any:
+        raise RecursionError("too deep")
+
+    monkeypatch.setitem(SUFFIXES, ".html", explode)
+    report = make(embedder).ingest("guide", folder)
+    assert [(each.path, "RecursionError" in each.reason) for each in report.dropped] == [("water.html", True)]
+    assert report.passages == 4
+
+
+def test_odd_characters_are_kept_out_of_the_tables(control_engine: Engine, tmp_path: Path) -> None:
+    root = tmp_path / "odd"
+    root.mkdir()
+    (root / "a.html").write_bytes(
+        b"<main><h2 id='x\x00y'>T\x00wo</h2><p>On\x00e &#xD800; \xf0\x9f\x8d\xb0.</p></main>"
+    )
+    (root / "b.csv").write_bytes(b"k,v\na\x00b,c\n")
+    (root / "c.md").write_text("# T\x00\n\n```\nx\x00y\n```\n")
+    (root / os.fsdecode(b"caf\xe9.txt")).write_text("Coffee is hot.")
+    service = KnowledgeService(control_engine, MemoryBlobs(), tmp_path / "indexes", HashingEmbedder())
+    service.ingest("odd", root)
+    assert service.search("odd", "coffee", 1)[0].document == "caf\ufffd.txt"
+    assert "🍰" in service.list_passages("odd", "a.html")[0].text
 
 
 def test_a_vanished_folder_does_not_empty_the_index(

@@ -5,6 +5,7 @@ content, so finished work is found and not repeated, and the live generation cha
 one step. An unchanged folder costs reading and hashing its files.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,12 @@ from penstock.knowledge.embed import embed_digest
 from penstock.knowledge.errors import MassDeletion, UnreadableDocument
 from penstock.knowledge.parse import parse_document
 from penstock.knowledge.parse.dispatch import MAX_BYTES
+from penstock.knowledge.parse.text import clean_line
 from penstock.knowledge.sources import SourceFile, scan_folder
 from penstock.knowledge.types import Dropped, IngestContext, ParsedDocument, Recipe
 
 PARSER = "parse@2"
+_log = logging.getLogger(__name__)
 MASS_DELETION_FLOOR = 5
 MASS_DELETION_SHARE = 0.5
 
@@ -157,6 +160,9 @@ def _add_document(
         chunks = chunk_document(parsed, path=file.path, max_words=recipe.max_words)
     except UnreadableDocument as problem:
         error = _reason(problem)
+    except Exception as problem:  # whatever a parser does on one hostile file, the other files go on
+        _log.exception("parser failed", extra={"path": file.path})
+        error = f"the parser failed: {type(problem).__name__}: {problem}"[:500]
     blobs.put_bytes(data)
     own_id = document_id(base, file.path, digest, parse_digest)
     title = parsed.title if parsed else None
@@ -172,7 +178,7 @@ def _add_document(
         "n_passages": len(chunks.passages),
         "n_dropped_chars": chunks.n_dropped_chars,
         "problems": list(parsed.problems) if parsed else [],
-        "error": error,
+        "error": clean_line(error) if error else None,
         "created_ns": now_ns(),
     }
     rows = [

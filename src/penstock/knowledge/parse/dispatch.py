@@ -4,6 +4,7 @@ Knows nothing of any format. The surprise: a document that parses to no text at 
 empty document in an index is the commonest silent loss (scanned PDFs, pages built by scripts).
 """
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import PurePath
 
@@ -12,6 +13,7 @@ from penstock.knowledge.parse.csv_table import parse_csv
 from penstock.knowledge.parse.html_page import parse_html
 from penstock.knowledge.parse.markdown import parse_markdown, parse_text
 from penstock.knowledge.parse.pdf import parse_pdf
+from penstock.knowledge.parse.text import clean_line
 from penstock.knowledge.parse.word import parse_docx
 from penstock.knowledge.types import ParsedDocument
 
@@ -56,4 +58,4 @@ def parse_document(name: str, data: bytes, *, max_bytes: int = MAX_BYTES) -> Par
             f"{name!r} holds no text.",
             hint="A scanned PDF needs text recognition first; a page built by scripts needs its rendered form.",
         )
-    return document
+    return dataclasses.replace(document, title=clean_line(document.title or "") or None)

@@ -90,7 +90,9 @@ def _read_lines(page: pypdfium2.PdfPage, number: int) -> list[_Line]:
 
 
 def _line(chars: list[str], sizes: list[float], first_y: float, last_y: float, page: int) -> _Line:
-    return _Line(text="".join(chars), size=_middle(sizes), first_y=first_y, last_y=last_y, page=page)
+    # Characters beyond the basic plane may come as two halves.
+    text = "".join(chars).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return _Line(text=text, size=_middle(sizes), first_y=first_y, last_y=last_y, page=page)
 
 
 def _bottom_of(text_page: pypdfium2.PdfTextPage, index: int) -> float:

@@ -44,7 +44,8 @@ class SectionBuilder:
     def start(self, heading: str, *, anchor: str | None = None) -> None:
         """Close the current section and open one under `heading`."""
         self.finish()
-        self.heading, self.anchor = clean_line(heading) or None, anchor
+        self.heading = clean_line(heading) or None
+        self.anchor = clean_line(anchor) or None if anchor else None
 
     def add(self, paragraph: str) -> None:
         """Add a paragraph; empty ones are left out."""
