@@ -77,7 +77,6 @@ def find_pages(page: Page, url: str, question: str) -> dict[str, str | None]:
         "asset": first_link(page, url, "/assets", r"^/assets/model/pocket")
         or first_link(page, url, "/assets", r"^/assets/"),
         "jobs": "/jobs",
-        "job": first_link(page, url, "/jobs", r"^/jobs/"),
         "keys": "/keys",
         "patterns": "/-/patterns",
     }

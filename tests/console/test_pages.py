@@ -78,6 +78,13 @@ def test_the_overview_shows_calls_failures_money_and_latency(visitor: AsgiClient
     assert "knowledge.ingest" in text
 
 
+def test_what_keeps_the_installation_from_being_well_stands_on_top(furnished: Furnished) -> None:
+    furnished.problems["collector"] = "the disk is full"
+    client = sign_in(AsgiClient(make_app(furnished)), furnished.owner_key)
+    text = client.get("/").text
+    assert text.index("the disk is full") < text.index('class="figures"')
+
+
 def test_the_first_day_says_what_to_run(unfurnished: Furnished) -> None:
     client = sign_in(AsgiClient(make_app(unfurnished)), unfurnished.owner_key)
     for path in ("/", "/traces", "/knowledge", "/assets", "/jobs", "/playground"):
