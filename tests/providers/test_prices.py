@@ -1,0 +1,162 @@
+"""Money: equal to genai-prices to the last digit, None where nothing is known, and one look-up a model."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.providers.catalogue import PROVIDERS, find_provider, providers_with_keys
+from penstock.providers.prices import PriceBook
+from penstock.providers.rates import Rate, RateCard, RateSet, look_up
+from penstock.spec.usage import Usage
+
+genai_prices = pytest.importorskip("genai_prices")
+MODELS = [
+    ("openai", "gpt-4o-mini"),
+    ("openai", "gpt-4o-mini-2024-07-18"),
+    ("openai", "o3-mini"),
+    ("openai", "text-embedding-3-small"),
+    ("anthropic", "claude-sonnet-4-5"),
+    ("google", "gemini-2.5-pro"),
+    ("deepseek", "deepseek-chat"),
+    ("groq", "llama-3.3-70b-versatile"),
+    ("mistral", "mistral-large-latest"),
+]
+BOOK = PriceBook(lambda wanted: [look_up(*item) for item in wanted])
+COUNT = st.none() | st.integers(0, 400_000)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(MODELS),
+    st.integers(0, 300_000),
+    COUNT,
+    COUNT,
+    st.integers(0, 100_000),
+    st.integers(1_700_000_000, 1_790_000_000),
+)
+def test_a_call_costs_what_genai_prices_says(
+    model: tuple[str, str], plain: int, read: int | None, written: int | None, output: int, when_s: int
+) -> None:
+    is_embedding = "embedding" in model[1]
+    usage = Usage(
+        input_uncached=plain,
+        input_cache_read=read,
+        input_cache_write=written,
+        output_text=0 if is_embedding else output,
+    )
+    cost = BOOK.price(*model, usage, when_s * 1_000_000_000)
+    theirs = genai_prices.calc_price(
+        genai_prices.Usage(
+            input_tokens=usage.input_tokens,
+            cache_read_tokens=read or 0,
+            cache_write_tokens=written or 0,
+            output_tokens=usage.output_tokens or 0,
+        ),
+        model[1],
+        provider_id=model[0],
+        genai_request_timestamp=datetime.fromtimestamp(when_s, tz=UTC),
+    )
+    assert cost.usd == theirs.total_price
+    assert cost.source.startswith("genai-prices ")
+
+
+def test_an_unknown_model_has_no_price_and_says_why() -> None:
+    cost = BOOK.price("openai", "no-such-model", Usage(input_uncached=1), 0)
+    assert cost.usd is None
+    assert "no-such-model" in cost.source
+
+
+def test_what_is_free_is_zero_and_what_is_unknown_is_none() -> None:
+    assert BOOK.price("local", "x", None, 0).usd == 0
+    assert BOOK.price(None, "x", Usage(input_uncached=1), 0).usd is None
+    assert BOOK.price("openai", "gpt-4o-mini", None, 0).usd is None
+
+
+def test_a_token_class_without_a_price_makes_the_sum_unknown() -> None:
+    book = PriceBook(
+        lambda wanted: [RateCard(source="s", sets=[RateSet(rates={"input_uncached": Rate(usd=Decimal(1))})])]
+    )
+    assert book.price("p", "m", Usage(input_uncached=1_000_000), 0).usd == 1
+    cost = book.price("p", "m", Usage(input_uncached=1, output_text=1), 0)
+    assert cost.usd is None
+    assert "output_text" in cost.source
+
+
+def test_hours_of_the_day_and_days_of_change_choose_the_rates() -> None:
+    def rates(usd: int) -> dict[str, Rate]:
+        return {"input_uncached": Rate(usd=Decimal(usd))}
+
+    card = RateCard(
+        source="s",
+        sets=[
+            RateSet(rates=rates(1)),
+            RateSet(rates=rates(2), starts_on="2026-03-01"),
+            RateSet(rates=rates(3), hours=("22:00:00+00:00", "02:00:00+00:00")),
+        ],
+    )
+    book = PriceBook(lambda wanted: [card])
+
+    def usd(moment: str) -> Decimal | None:
+        when = datetime.fromisoformat(moment).timestamp()
+        return book.price("p", "m", Usage(input_uncached=1_000_000), int(when * 1e9)).usd
+
+    assert usd("2026-02-28T12:00:00+00:00") == 1
+    assert usd("2026-03-01T00:00:00+00:00") == 3
+    assert usd("2026-03-01T02:00:00+00:00") == 2
+    assert usd("2026-03-01T23:59:59+00:00") == 3
+
+
+def test_cards_are_loaded_once_together_and_again_only_after_a_failure_s_pause() -> None:
+    asked: list[Sequence[tuple[str, str]]] = []
+    clock = [0.0]
+
+    def loader(wanted: Sequence[tuple[str, str]]) -> list[RateCard]:
+        asked.append(list(wanted))
+        if len(asked) == 1:
+            raise subprocess.SubprocessError
+        return [RateCard(source="s", reason="none") for _ in wanted]
+
+    book = PriceBook(loader, monotonic=lambda: clock[0])
+    book.preload([("p", "a"), ("p", "b"), ("local", "c"), ("p", "a")])
+    assert book.price("p", "a", Usage(input_uncached=1), 0).source == "the price table could not be read"
+    assert asked == [[("p", "a"), ("p", "b")]]
+    clock[0] = 61.0
+    book.preload([("p", "a"), ("p", "b")])
+    assert book.is_ready("p", "a")
+    book.price("p", "b", Usage(input_uncached=1), 0)
+    assert len(asked) == 2
+
+
+def test_prices_are_looked_up_in_a_child_so_that_this_process_stays_small() -> None:
+    program = (
+        "import sys\n"
+        "from penstock.providers.prices import price_call\n"
+        "from penstock.spec.usage import Usage\n"
+        "cost = price_call('openai', 'gpt-4o-mini', Usage(input_uncached=1000000), 1_770_000_000_000_000_000)\n"
+        "print(cost.usd, 'genai_prices' in sys.modules)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=50
+    )
+    usd, is_loaded = run.stdout.split()
+    assert Decimal(usd) == Decimal("0.15")
+    assert is_loaded == "False"
+
+
+def test_provider_rows_are_distinct_and_found_by_name() -> None:
+    names = [provider.name for provider in PROVIDERS]
+    assert len(set(names)) == len(names)
+    assert find_provider("groq").base_url == "https://api.groq.com/openai/v1"
+    with pytest.raises(Exception, match="Did you mean 'mistral'"):
+        find_provider("mistal")
+
+
+def test_only_hosted_providers_with_a_key_are_picked_up() -> None:
+    environ = {"OPENAI_API_KEY": "x", "VLLM_API_KEY": "y", "XAI_API_KEY": ""}
+    assert [provider.name for provider in providers_with_keys(environ)] == ["openai"]
