@@ -230,7 +230,7 @@ async def test_a_failing_search_is_contained_and_named(world: World) -> None:
     status, body = await world.ask()
     assert status == 502
     assert "step 'retrieve' failed: RuntimeError: disk gone" in body["error"]["message"]
-    assert world.recorder.named("retrieve handbook").error_code == "PS-4601"
+    assert world.recorder.named("retrieve handbook").error_code == "PS-4681"
     assert world.gateway.requests == []
 
 

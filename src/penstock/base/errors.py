@@ -13,7 +13,7 @@
 
 Each class has a stable `code`, an HTTP `status` and a CLI `exit_code`; each instance has a message,
 named `fields` and, where one exists, a `hint` that says what to do. Rooms add their own classes below
-these five in their `errors.py`, with a code of their own (rule: first digit = fault, next two = room).
+these five in their `errors.py`, each with a code of its own that never changes its meaning.
 No secret may stand in any text: fields are passed through `redact` before they are shown.
 """
 

@@ -31,13 +31,13 @@ Mount = Callable[[FastAPI], None]
 class NoSuchPath(NotFound):
     """Nothing is served under this path."""
 
-    code = "PS-1604"
+    code = "PS-1654"
 
 
 class WrongMethod(CallerError):
     """The path is served, but not for this method."""
 
-    code = "PS-1605"
+    code = "PS-1655"
     status = 405
 
 

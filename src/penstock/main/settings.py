@@ -36,6 +36,7 @@ class ProviderSettings(_Section):
     """`[providers.NAME]`: where calls can be sent. For a provider of the catalogue, every key is optional."""
 
     dialect: DialectName = "openai"
+    """The wire protocol the provider speaks."""
     base_url: str | None = None
     """Ends before `/chat/completions`. Optional for providers of the catalogue."""
     api_key_env: Annotated[str, Field(pattern=VARIABLE_NAME)] | None = None
@@ -45,8 +46,11 @@ class ProviderSettings(_Section):
     price_id: str | None = None
     """Provider id in genai-prices. Unset: the catalogue's; unknown providers have no price."""
     timeout_s: Seconds = 600.0
+    """Seconds a whole call may take, its stream included."""
     connect_timeout_s: Seconds = 5.0
+    """Seconds until a connection must stand."""
     first_byte_timeout_s: Seconds = 120.0
+    """Seconds until the first byte of the reply must come."""
 
     @field_validator("base_url")
     @classmethod
@@ -67,23 +71,31 @@ class TargetSettings(_Section):
     """One place a route can send a call to."""
 
     provider: str
+    """A name under `[providers]`, or one of the catalogue."""
     model: Annotated[str, Field(min_length=1, max_length=256)]
+    """What the provider calls the model."""
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """Share of the calls, relative to the other targets."""
 
 
 class RouteSettings(_Section):
     """`[routes."NAME"]`: a name clients put into `model`."""
 
     targets: Annotated[list[TargetSettings], Field(min_length=1, max_length=64)]
+    """Where calls go, chosen by weight; the others are fallbacks."""
     kind: RouteKind = "any"
+    """What the route answers: chats, embeddings, or both."""
 
 
 class LimitSettings(_Section):
     """`[limits]`: bounds that hold for every call through the gateway."""
 
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 25 * 1024 * 1024
+    """Larger request bodies are refused with 413."""
     max_json_depth: Annotated[int, Field(ge=4, le=512)] = 64
+    """Request bodies nested deeper are refused."""
     max_concurrent_calls: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
+    """Calls in flight at once in one gateway process; more are refused with 503."""
 
 
 class StorageSettings(_Section):
@@ -101,16 +113,22 @@ class TraceSettings(_Section):
     """`[traces]`: what is written into spans."""
 
     capture_payloads: bool = True
+    """Whether prompts and replies are kept in spans."""
     max_payload_bytes: Annotated[int, Field(ge=0, le=64 * 1024 * 1024)] = 1024 * 1024
+    """Payloads over this are cut in the span, never in the call."""
 
 
 class UpSettings(_Section):
     """`[up]`: defaults of `penstock up`; the command line wins."""
 
     host: str = "127.0.0.1"
+    """Address that gateway and console listen on."""
     port: Port = 4600
+    """Port of the gateway; 0 takes a free one."""
     console_port: Port = 4601
+    """Port of console and API; 0 takes a free one."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Gateway processes."""
 
 
 class Settings(_Section):

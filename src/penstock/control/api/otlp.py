@@ -25,7 +25,7 @@ MAX_OTLP_BYTES = 32 * 1024 * 1024
 class UnsupportedEncoding(InvalidInput):
     """The body's encoding or content type is none that OTLP/HTTP knows."""
 
-    code = "PS-1601"
+    code = "PS-1651"
     status = 415
 
 
