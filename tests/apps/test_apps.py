@@ -6,7 +6,6 @@ import threading
 from typing import Any
 
 import aiohttp
-import msgspec
 import openai
 import pytest
 
@@ -90,23 +89,12 @@ async def test_what_the_model_does_not_know_is_said_plainly_and_cites_nothing(wo
     assert events[-1]["citations"] == []
 
 
-async def test_exact_quotes_mend_a_copying_slip_and_the_trace_keeps_what_the_model_wrote(
-    world: World,
-) -> None:
-    world.gateway.reply = "[1] Most adults need need 7 to 9 9 9 hours of sleep"
-    slipped = (await world.ask())[1]["choices"][0]["message"]["content"]
-    assert slipped == "Most adults need need 7 to 9 9 9 hours of sleep"
-    world.apps[:] = [msgspec.structs.replace(world.apps[0], exact_quotes=True)]
-    world.recorder.spans.clear()
-    _, body = await world.ask()
-    assert body["choices"][0]["message"]["content"] == SLEEP.sentences[0]
-    assert body["citations"][0]["quote"] == SLEEP.sentences[0]
-    assert world.recorder.named("answer").output == {"reply": world.gateway.reply}
-    assert world.recorder.named("app handbook").attributes["app.is_quote_mended"]
-    events = await world.stream()
-    assert events[0]["choices"][0]["delta"]["content"] == SLEEP.sentences[0]
-    world.gateway.reply = "I do not know from these passages."
-    assert (await world.stream())[0]["choices"][0]["delta"]["content"].startswith("I do not know")
+async def test_a_quoting_app_holds_its_model_to_the_sentences_shown(world: World) -> None:
+    world.apps.append(declare_handbook(name="quoting"))
+    await world.ask(model="quoting")
+    choices = world.gateway.requests[0][1]["structured_outputs"]["choice"]
+    assert choices[0] == f"[1] {SLEEP.sentences[0]}"
+    assert choices[-1] == "I do not know from these passages."
 
 
 async def test_a_greeting_that_finds_nothing_calls_no_model(world: World) -> None:

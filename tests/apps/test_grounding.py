@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.apps.citations import cite, find_quote, measure_overlap
+from penstock.apps.citations import cite, measure_overlap
 from penstock.apps.grounding import (
     POCKET_UNKNOWN,
     AnswerFilter,
@@ -147,15 +147,6 @@ def test_a_copying_slip_keeps_its_citation_and_an_answer_without_marks_finds_one
     assert cite("Pears are green in early spring.", "Pears are green in early spring.", offered)[
         0
     ].quote.startswith("Pears")
-
-
-def test_the_sentence_a_reply_means_to_copy_is_found() -> None:
-    offered = sources("Apples grow on old trees.", "Pears are green in early spring.")
-    assert find_quote("[2] Pears are are are green in in", offered) == "Pears are green in early spring."
-    assert find_quote("[1] Pears are green in spring.", offered) is None
-    assert find_quote("Pears are green in spring. [2]", offered) is None
-    assert find_quote("[2] Pears are green. [1] Apples grow.", offered) is None
-    assert find_quote("I do not know from these passages.", offered) is None
 
 
 def test_several_marks_behind_their_sentences_cite_in_order_and_once() -> None:

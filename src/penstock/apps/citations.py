@@ -45,20 +45,6 @@ def cite(reply: str, answer: str, sources: Sequence[Source]) -> tuple[Citation, 
     return tuple(_citation(by_mark[mark]) for mark in cited)
 
 
-def find_quote(reply: str, sources: Sequence[Source]) -> str | None:
-    """Return the sentence that `reply` means to copy: it begins with the only mark, and the words agree."""
-    marks = find_marks(reply)
-    if len(marks) != 1 or not reply.lstrip().startswith(f"[{marks[0][0]}]"):
-        return None
-    mark, claims = marks[0]
-    for source in sources:
-        if source.mark == mark and any(
-            measure_overlap(each, source.sentence) >= MIN_OVERLAP for each in claims
-        ):
-            return source.sentence
-    return None
-
-
 def _best_match(claim: str, sources: Sequence[Source]) -> Source | None:
     """Return the source that matches best; between equals the longer common part wins, then the rank."""
     words = _content_words(claim)

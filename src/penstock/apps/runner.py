@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-from penstock.apps.citations import cite, find_quote
+from penstock.apps.citations import cite
 from penstock.apps.errors import StepFailed, StepTimeout
 from penstock.apps.grounding import (
     AnswerFilter,
@@ -158,8 +158,6 @@ class AppRunner:
             texts: list[str] = []
 
             async def pass_on(piece: str) -> None:
-                if app.exact_quotes:
-                    return
                 if text := words.feed(piece):
                     texts.append(text)
                     await show.text(text)
@@ -170,11 +168,7 @@ class AppRunner:
                 timeout_s=app.answer_timeout_s,
                 on_text=pass_on if show.is_streaming else None,
             )
-            rest = ""
-            if app.exact_quotes or not show.is_streaming:
-                quote = find_quote(reply.text, sources) if app.exact_quotes else None
-                parent.attributes["app.is_quote_mended"] = quote is not None and quote not in reply.text
-                rest = words.feed(quote or reply.text)
+            rest = "" if show.is_streaming else words.feed(reply.text)
             if rest := rest + words.finish():
                 texts.append(rest)
                 await show.text(rest)

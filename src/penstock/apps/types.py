@@ -36,10 +36,6 @@ class AppDeclaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     comes so near, the question has nothing to do with the documents."""
     min_relative_score: float = 0.0
     """Passages below this share of the best one's score are left out: they distract small models."""
-    exact_quotes: bool = False
-    """Where the model names one sentence and plainly means to copy it, answer with that sentence as it stands.
-    For models too small to copy without slips; the trace keeps what the model wrote. Text then comes at the end
-    of the reply instead of word by word."""
     quote_only: bool = False
     """Hold the reply to one of the sentences shown, or to not knowing. Needs a model whose server understands
     `structured_outputs.choice` (the embedded engine, vLLM)."""
