@@ -9,8 +9,8 @@ import typer
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_rows, time_text
 from penstock.cli.progress import ProgressLine
+from penstock.main.knowledge_rooms import KnowledgeRooms
 from penstock.main.submitting import follow, submit_ingest
-from penstock.main.wiring import Installation
 
 app = noun_app("Knowledge bases: ingest, list, search.")
 
@@ -28,7 +28,7 @@ def ingest(
     as_json: JsonOption = False,
 ) -> None:
     """Make a knowledge base hold exactly what a folder holds. Only what changed is read again."""
-    rooms = Installation(open_home(home, as_json=as_json))
+    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
     job = submit_ingest(rooms, name, folder.expanduser().absolute(), allow_mass_deletion=allow_mass_deletion)
     if not wait:
         print_json({"job": job.id}) if as_json else print(f"job {job.id}")
@@ -52,7 +52,7 @@ def ingest(
 @app.command("list", epilog="Example: penstock knowledge list")
 def list_bases(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """List knowledge bases."""
-    rooms = Installation(open_home(home, as_json=as_json))
+    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
     rows = [{**asdict(base), "updated": time_text(base.updated_ns)} for base in rooms.knowledge.list_bases()]
     columns = ("name", "version", "n_documents", "n_passages", "embedder", "source", "updated")
     print_rows(rows, columns, as_json=as_json, empty="None yet: penstock knowledge ingest NAME FOLDER")
@@ -67,7 +67,7 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find the best passages. While Penstock does not run, by words alone."""
-    rooms = Installation(open_home(home, as_json=as_json))
+    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
     found = rooms.knowledge.retrieve(name, query, k)
     rooms.close()
     if as_json:

@@ -4,8 +4,8 @@ from penstock.apps.app import create_apps
 from penstock.apps.types import AppDeclaration
 from penstock.base.logs import configure_logs
 from penstock.main.instance import find_addresses
+from penstock.main.knowledge_rooms import KnowledgeRooms
 from penstock.main.serving import serve
-from penstock.main.wiring import Installation
 from penstock.spec.home import Home
 from penstock.telemetry.recorder import SpanRecorder
 from penstock.telemetry.spool import open_writer
@@ -14,8 +14,7 @@ from penstock.telemetry.spool import open_writer
 def run_apps(home: Home, *, port: int) -> None:
     """Serve until SIGTERM."""
     configure_logs(process="apps")
-    installation = Installation(home, keeps_running=True)
-    installation.prepare()
+    installation = KnowledgeRooms(home, keeps_running=True)
     recorder = SpanRecorder(open_writer(home.spool, "apps"))
 
     def list_apps() -> list[AppDeclaration]:

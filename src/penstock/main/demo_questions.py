@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.main.embedded import SHIPPED
+from penstock import data as package_data
 
+SHIPPED = Path(package_data.__file__).parent
 ARTICLES = SHIPPED / "handbook" / "articles"
 QUESTIONS = SHIPPED / "handbook" / "questions.jsonl"
 N_QUESTIONS = 10

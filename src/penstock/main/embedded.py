@@ -6,12 +6,9 @@ from pathlib import Path
 
 from penstock import data as package_data
 from penstock.access.keys import new_secret
-from penstock.base.errors import NotFound
 from penstock.main.errors import SettingsInvalid
-from penstock.main.home_files import hold_lock, read_admin_key, read_internal_key, write_once
+from penstock.main.home_files import hold_lock, read_admin_key, write_once
 from penstock.main.rooms import Rooms
-from penstock.registry.types import Version
-from penstock.spec.assets import AssetRef
 from penstock.tuning.models import ModelService
 
 SHIPPED = Path(package_data.__file__).parent
@@ -23,21 +20,9 @@ class ModelRooms(Rooms):
     """Rooms with embedded models."""
 
     @cached_property
-    def internal_key(self) -> str:
-        """The key of this installation's own processes."""
-        return read_internal_key(self.home)
-
-    @cached_property
     def models(self) -> ModelService:
         """Embedded models."""
         return ModelService(self.registry, self.blobs, work=self.home.root / "work")
-
-    def find_version(self, kind: str, name: str) -> Version | None:
-        """Return the version that `prod` names, or None."""
-        try:
-            return self.registry.resolve(AssetRef(kind=kind, name=name, alias="prod"))  # type: ignore[arg-type]
-        except NotFound:
-            return None
 
     def prepare(self) -> None:
         """Make the home ready to serve: tables, the owner's key, shipped models, snapshot.

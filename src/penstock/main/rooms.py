@@ -18,7 +18,7 @@ from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMis
 from penstock.deploy.snapshots import build_snapshot, read_snapshot, write_snapshot
 from penstock.jobs.service import JobService
 from penstock.main.errors import SettingsInvalid
-from penstock.main.home_files import create_home, hold_lock
+from penstock.main.home_files import create_home, hold_lock, read_internal_key
 from penstock.main.instance import find_addresses
 from penstock.main.job_kinds import KNOWLEDGE_INGEST, MODEL_PULL
 from penstock.main.planning import WEIGHTS, Plan, plan
@@ -94,6 +94,18 @@ class Rooms:
     def jobs(self) -> JobService:
         """Durable work."""
         return JobService(self.engine, kinds=(MODEL_PULL, KNOWLEDGE_INGEST))
+
+    @cached_property
+    def internal_key(self) -> str:
+        """The key of this installation's own processes."""
+        return read_internal_key(self.home)
+
+    def find_version(self, kind: str, name: str) -> Version | None:
+        """Return the version that `prod` names, or None."""
+        try:
+            return self.registry.resolve(AssetRef(kind=kind, name=name, alias="prod"))  # type: ignore[arg-type]
+        except NotFound:
+            return None
 
     def live_versions(self, kind: str) -> Iterator[Version]:
         """Yield the version that `prod` names of every asset of a kind."""

