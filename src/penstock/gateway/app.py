@@ -34,7 +34,6 @@ _CALLS = {
 }
 _SUPPORTED = "POST /v1/chat/completions, POST /v1/completions, POST /v1/embeddings, GET /v1/models, GET /v1/models/{id}"
 _WATCH_AFTER_S = 0.02
-_PURGE_EVERY_S = 60.0
 
 
 class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,7 +139,8 @@ class Gateway:
         except PenstockError as error:
             await send_error(send, error, [(b"x-penstock-trace-id", call.trace_id.encode())])
             return
-        call.started_at = time.perf_counter()  # waiting for the client's body is not our overhead
+        # Waiting for the client's body is not our time.
+        call.start_ns, call.started_at = time.time_ns(), time.perf_counter()
         self.n_active += 1
         try:
             await self._admit_and_relay(call, table, receive, send)
