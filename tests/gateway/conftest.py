@@ -155,6 +155,8 @@ class serve:  # noqa: N801  # reads as a verb at the place of use
         self._socket = open_socket("127.0.0.1", 0)
 
     async def __aenter__(self) -> int:
+        self._leave = asyncio.Event()
+        self._server.main_loop = self._leave.wait  # type: ignore[assignment,method-assign]  # not ticks of 0.1 s
         self._server.capture_signals = _no_signals  # type: ignore[method-assign]
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         while not self._server.started:
@@ -164,6 +166,7 @@ class serve:  # noqa: N801  # reads as a verb at the place of use
 
     async def __aexit__(self, *_: object) -> None:
         self._server.should_exit = True
+        self._leave.set()
         await self._task
         self._socket.close()
 
