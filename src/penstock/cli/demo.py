@@ -43,7 +43,7 @@ def demo(
         f"cost {cost} · {totals['input_tokens']} + {totals['output_tokens']} tokens · "
         f"median {totals['median_latency_ms']:.0f} ms · {totals['seconds']:.0f} s in all"
     )
-    print(f"\nopen it:  penstock up --home {opened.root}")
+    print() if report.is_running else print(f"\nopen it:  penstock up --home {opened.root}")
     print(f"then:     {report.console}   (sign in with the key in {opened.admin_key})")
     print(f"a trace:  {report.console}/traces/{report.questions[0].trace_id}")
     if json_file is not None:

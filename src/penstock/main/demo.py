@@ -23,7 +23,7 @@ from penstock.main.control_client import ControlClient
 from penstock.main.demo_questions import ARTICLES, Question, citation_hit, load_questions, token_f1
 from penstock.main.errors import ChildFailed, MissingExtra
 from penstock.main.home_files import create_home, read_admin_key, read_internal_key
-from penstock.main.instance import InstanceState, running_instance
+from penstock.main.instance import InstanceState, is_owned, running_instance, wait_until_ready
 from penstock.main.job_wait import Tell
 from penstock.main.knowledge_rooms import MINILM, KnowledgeRooms
 from penstock.main.settings import load_settings
@@ -63,6 +63,8 @@ class DemoReport:
     knowledge: dict[str, Any] = field(default_factory=dict)
     embedder: str = ""
     console: str = ""
+    is_running: bool = False
+    """Whether the console is open now: the demo used an instance that was there before it."""
 
 
 def run_demo(home: Home, say: Say, tell: Tell) -> DemoReport:
@@ -73,6 +75,7 @@ def run_demo(home: Home, say: Say, tell: Tell) -> DemoReport:
     openai = _load_openai()
     create_home(home)
     console_port = load_settings(home.settings).settings.up.console_port
+    was_running = is_owned(home)
     begin = time.monotonic()
     with ensure_running(home, say) as instance:
         installation = KnowledgeRooms(home)
@@ -99,7 +102,8 @@ def run_demo(home: Home, say: Say, tell: Tell) -> DemoReport:
         totals=totals,
         knowledge=report,
         embedder=embedder,
-        console=f"http://127.0.0.1:{console_port}",
+        console=instance.addresses.console_url if was_running else f"http://127.0.0.1:{console_port}",
+        is_running=was_running,
     )
 
 
@@ -117,10 +121,9 @@ def _load_openai() -> ModuleType:
 @contextmanager
 def ensure_running(home: Home, say: Say) -> Iterator[InstanceState]:
     """Yield the instance on `home`; one that was not there is started, and stopped at the end."""
-    found = running_instance(home)
-    if found is not None and found.status == "ready":
+    if is_owned(home):
         say(f"using the Penstock that runs on {home.root}")
-        yield found
+        yield wait_until_ready(home, deadline_s=START_DEADLINE_S)
         return
     say("starting gateway, control, apps and engine")
     log_path = home.logs / "up.log"
