@@ -220,7 +220,7 @@ def write_rest() -> str:
         for route in module.create_router(_Nothing()).routes:
             permissions = declared_permissions(route.endpoint) or ()
             methods = ", ".join(sorted(set(route.methods) - {"HEAD"}))
-            needed = ", ".join(f"`{permission}`" for permission in permissions) or "none"
+            needed = ", ".join(f"`{permission}`" for permission in sorted(permissions)) or "none"
             lines.append(f"| `{methods} {route.path}` | {needed} | {_cell(_first_line(route.endpoint))} |")
     return "\n".join([*lines, ""])
 
