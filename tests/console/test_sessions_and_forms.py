@@ -151,3 +151,8 @@ def test_forged_damaged_and_old_cookies_are_nothing() -> None:
     assert not signer.is_csrf_token(session, "é")
     now[0] += 61 * 10**9
     assert signer.read(cookie) is None
+
+
+def test_a_stranger_signs_in_with_a_small_form_only(console: Any) -> None:
+    reply = AsgiClient(console).post_form("/signin", {"key": "ps-" + "a" * 20_000}, accept="application/json")
+    assert reply.status == 413

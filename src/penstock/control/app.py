@@ -94,6 +94,8 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if isinstance(error.__cause__, PenstockError):  # FastAPI wraps what is raised while it reads a body
+            return await on_penstock(request, error.__cause__)
         path = request.url.path
         if error.status_code == 404:
             return _answer(request, NoSuchPath(f"Nothing is served under {path}."))

@@ -15,11 +15,10 @@ from starlette.routing import BaseRoute
 from penstock.access.declarations import Caller, check_caller, declared_permissions
 from penstock.access.keys import KeyService
 from penstock.access.sessions import SessionSigner
-from penstock.base.errors import BugError, Forbidden, InvalidInput, TooLarge, Unauthenticated
+from penstock.base.errors import BugError, Forbidden, InvalidInput, Unauthenticated
+from penstock.control.headers import FORM_TYPE, SESSION_COOKIE, content_type
 from penstock.spec.routes import KeyRow
 
-SESSION_COOKIE = "penstock_session"
-MAX_FORM_BYTES = 256 * 1024
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -66,11 +65,8 @@ def find_key(keys: KeyService, key_id: str) -> KeyRow | None:
 
 async def read_form(request: Request) -> dict[str, str]:
     """Return the fields of a posted form (`application/x-www-form-urlencoded`), empty for anything else."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if request.method in _READING or kind != "application/x-www-form-urlencoded":
+    if request.method in _READING or content_type(request.headers) != FORM_TYPE:
         return {}
-    if int(request.headers.get("content-length") or 0) > MAX_FORM_BYTES:
-        raise TooLarge(f"A form may have at most {MAX_FORM_BYTES // 1024} KiB.")
     try:
         pairs = parse_qsl((await request.body()).decode(), keep_blank_values=True, max_num_fields=200)
     except ValueError as error:
