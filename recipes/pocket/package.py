@@ -18,7 +18,9 @@ from penstock.tuning.sources import FetchedModel
 
 SHIPPED = Path(__file__).resolve().parents[2] / "src" / "penstock" / "data" / "pocket"
 MAX_BYTES = 12 * 1024 * 1024
-DESCRIPTION = "A very small chat model that answers from the passages it is given, or says that it does not know."
+DESCRIPTION = (
+    "A very small chat model that answers from the passages it is given, or says that it does not know."
+)
 
 
 def write_card(content: dict, card: Path | None) -> str:
@@ -47,9 +49,13 @@ def package(folder: Path, out: Path, *, precision: str, card: Path | None) -> di
             license="Apache-2.0",
             description=DESCRIPTION,
         )
-        made = package_model(source, draft, name="pocket", precision=precision, progress=lambda _share, text: print(text))
+        made = package_model(
+            source, draft, name="pocket", precision=precision, progress=lambda _share, text: print(text)
+        )
         if made.content["size_bytes"] > MAX_BYTES:
-            raise SystemExit(f"{made.content['size_bytes']} bytes are over the limit of {MAX_BYTES}; use q8_0.")
+            raise SystemExit(
+                f"{made.content['size_bytes']} bytes are over the limit of {MAX_BYTES}; use q8_0."
+            )
         (draft / "CARD.md").write_text(write_card(made.content, card), encoding="utf-8")
         files = (GGUF, TOKENIZER, RENDERER, "CARD.md")
         write_manifest(draft, name="pocket", content=made.content, files=files)
@@ -64,7 +70,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("--precision", choices=("f32", "f16", "q8_0"), default="f16")
-    parser.add_argument("--card", type=Path, help="Markdown with what it is, how it was made and measured, and what it is not")
+    parser.add_argument(
+        "--card", type=Path, help="Markdown with what it is, how it was made and measured, and what it is not"
+    )
     args = parser.parse_args()
     try:
         content = package(args.folder, args.out, precision=args.precision, card=args.card)
