@@ -115,6 +115,10 @@ def test_a_wrong_filter_is_explained_on_the_page(visitor: AsgiClient) -> None:
     assert "<form" in reply.text
 
 
+def test_a_time_that_no_store_can_hold_is_explained_on_the_page(visitor: AsgiClient) -> None:
+    assert "until_ns" in visitor.get(f"/traces?until_ns={10**50}").text
+
+
 def test_what_users_wrote_is_text_and_never_markup(visitor: AsgiClient) -> None:
     reply = visitor.get(f"/traces/{FAILED_TRACE_ID}")
     assert "<script>alert" not in reply.text

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.fixtures.asgi import AsgiClient
 from tests.fixtures.furnished import ANSWER, QUESTION, TRACE_ID, Furnished
 
@@ -76,6 +78,15 @@ def test_jobs_are_shown_with_steps_and_logs(owner: AsgiClient, furnished: Furnis
         owner.post_json(f"/api/v1/jobs/{furnished.failed_job_id}/cancel", {}).json()["state"] == "cancelled"
     )
     assert owner.get("/api/v1/jobs/job_none").status == 404
+
+
+@pytest.mark.parametrize("number", [-1, 2**63, 10**30, 10**50, 10**400])
+def test_a_number_that_no_store_can_hold_is_a_mistake_of_the_caller(
+    owner: AsgiClient, furnished: Furnished, number: int
+) -> None:
+    logs = f"jobs/{furnished.job_id}/logs?after"
+    for path in (logs, "overview?since_ns", "overview?until_ns", "traces?since_ns", "traces?until_ns"):
+        assert owner.get(f"/api/v1/{path}={number}").status == 400
 
 
 def test_a_key_is_told_once_and_works_until_it_is_revoked(

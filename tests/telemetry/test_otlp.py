@@ -324,6 +324,8 @@ def test_a_clean_batch_is_answered_without_partial_success() -> None:
         b'{"resourceSpans": [{"resource": "x"}]}',
         b'{"resourceSpans": ' + b"[" * 100_000,
         b'{"a": "\xff"}',
+        b'{"resourceSpans": [{"resource": {"attributes": [{"key": "x", "value": {"doubleValue": %s}}]}}]}'
+        % (b"9" * 400),
     ],
 )
 def test_a_json_body_that_is_not_otlp_is_refused_with_a_hint(body: bytes) -> None:

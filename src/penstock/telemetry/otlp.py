@@ -69,6 +69,7 @@ def decode_otlp_batch(body: bytes, content_type: str) -> OtlpBatch:
         TypeError,
         AttributeError,
         RecursionError,
+        OverflowError,  # an integer that is no double
     ) as error:
         raise MalformedTelemetry(
             f"The body is not an OTLP trace request in {JSON if is_json else 'protobuf'}.",

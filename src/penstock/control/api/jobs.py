@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
+from penstock.control.api.parameters import StoredNumber
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
 
@@ -50,7 +51,7 @@ def create_router(services: ControlServices) -> APIRouter:
 
     @router.get("/{job_id}/logs")
     @needs(Permission.JOBS_READ)
-    def list_logs(job_id: str, after: int = 0) -> Response:
+    def list_logs(job_id: str, after: StoredNumber = 0) -> Response:
         """Log lines with an id over `after`."""
         return json_reply({"lines": list(jobs.logs(job_id, after))})
 

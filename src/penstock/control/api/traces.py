@@ -11,6 +11,7 @@ from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.clock import now_ns
 from penstock.base.errors import InvalidInput
+from penstock.control.api.parameters import StoredNumber
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
 from penstock.store.spans.types import TraceQuery
@@ -36,7 +37,7 @@ def create_router(services: ControlServices) -> APIRouter:
 
     @router.get("/overview")
     @needs(Permission.TRACES_READ)
-    def show_overview(since_ns: int | None = None, until_ns: int | None = None) -> Response:
+    def show_overview(since_ns: StoredNumber | None = None, until_ns: StoredNumber | None = None) -> Response:
         """Counts, money, latency of a window; the last 24 hours unless told."""
         until = until_ns if until_ns is not None else now_ns()
         since = since_ns if since_ns is not None else until - DAY_NS
@@ -46,8 +47,8 @@ def create_router(services: ControlServices) -> APIRouter:
     @needs(Permission.TRACES_READ, Permission.TRACES_CONTENT)
     def list_traces(
         *,
-        since_ns: int | None = None,
-        until_ns: int | None = None,
+        since_ns: StoredNumber | None = None,
+        until_ns: StoredNumber | None = None,
         route: str | None = None,
         model: str | None = None,
         provider: str | None = None,

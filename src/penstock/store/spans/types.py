@@ -1,10 +1,13 @@
 """What the span store is asked and what it answers. Unknown is None; money is exact."""
 
 from decimal import Decimal
+from typing import Annotated
 
 import msgspec
 
 from penstock.spec.spans import SpanKind, SpanStatus
+
+TimeNs = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class TraceQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -14,8 +17,8 @@ class TraceQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     and `provider` also match any span of the trace. `text` is searched, case-blind, in names and payloads.
     """
 
-    since_ns: int | None = None
-    until_ns: int | None = None
+    since_ns: TimeNs | None = None
+    until_ns: TimeNs | None = None
     """Traces that started in `[since_ns, until_ns)`."""
     route: str | None = None
     model: str | None = None
