@@ -13,7 +13,7 @@ import pytest
 
 from penstock.main.children import ChildSpec
 from penstock.main.errors import ChildFailed
-from penstock.main.home_files import create_home, request_restart
+from penstock.main.home_files import create_home, request_restart, restart_folder
 from penstock.main.instance import Addresses, InstanceState, read_state
 from penstock.main.supervisor import Supervisor, describe_exit
 from penstock.spec.home import Home
@@ -40,6 +40,11 @@ class Fleet:
 
     def pid(self, name: str) -> int:
         pid = next(child.pid for child in self.state.children if child.name == name)
+        assert pid is not None
+        return pid
+
+    def pid_now(self, name: str) -> int:
+        pid = next(child.pid for child in self.supervisor.children if child.spec.name == name)
         assert pid is not None
         return pid
 
@@ -148,6 +153,60 @@ def test_a_restart_can_be_asked_for_by_name(home: Home, notes: Path) -> None:
         wait_until(lambda: "engine is back" in running.said, what="the restart")
         assert running.pid("engine") != first
     assert "engine stop" in notes.read_text()
+
+
+def test_a_child_that_dies_right_after_it_was_ready_waits_longer_each_time(home: Home, notes: Path) -> None:
+    with fleet(home, stand_in("apps", free_port(), notes)) as running:
+        for number in (1, 2):
+            os.kill(running.pid("apps"), signal.SIGKILL)
+            wait_until(lambda n=number: running.said.count("apps is back") == n, what="the return")
+            wait_until(lambda: running.state.children[0].status == "ready", what="its state")
+    pauses = [line.rpartition(" in ")[2] for line in running.said if "starting it again" in line]
+    assert pauses == ["0.25 s", "0.5 s"]
+
+
+def test_a_crash_loop_never_ends_the_supervisor(home: Home, notes: Path) -> None:
+    with fleet(home, stand_in("apps", free_port(), notes)) as running:
+        running.supervisor.children[0].n_early_deaths = 5000
+        os.kill(running.pid("apps"), signal.SIGKILL)
+        wait_until(lambda: any("in 15 s" in line for line in running.said), what="the longest pause")
+        assert running.thread.is_alive()
+
+
+def test_a_state_that_cannot_be_written_stops_nothing_and_is_said_once(home: Home, notes: Path) -> None:
+    children = [stand_in(name, free_port(), notes) for name in ("gateway-1", "control")]
+    with fleet(home, *children) as running:
+        pids = [child.pid for child in running.supervisor.children]
+        home.state.unlink()
+        home.state.mkdir()
+        os.kill(running.pid_now("control"), signal.SIGKILL)
+        wait_until(lambda: "control is back" in running.said, what="the return")
+        assert running.supervisor.children[0].pid == pids[0]
+        home.state.rmdir()
+        wait_until(lambda: read_state(home), what="the state to be written again")
+        assert running.state.status == "ready"
+        home.state.unlink()
+        home.state.mkdir()
+    assert "gateway-1 stop" in notes.read_text()
+    assert sum("cannot be written" in line for line in running.said) == 2
+
+
+def test_a_child_that_cannot_even_be_started_is_tried_again(home: Home, notes: Path) -> None:
+    with fleet(home, stand_in("apps", free_port(), notes)) as running:
+        log = home.logs / "apps.log"
+        log.unlink()
+        log.mkdir()
+        os.kill(running.pid("apps"), signal.SIGKILL)
+        wait_until(lambda: any("could not be started" in line for line in running.said), what="the refusal")
+        log.rmdir()
+        wait_until(lambda: "apps is back" in running.said, what="the return")
+
+
+def test_what_is_no_restart_request_is_left_alone(home: Home, notes: Path) -> None:
+    with fleet(home, stand_in("apps", free_port(), notes)) as running:
+        (restart_folder(home) / "aaa").mkdir()
+        request_restart(home, "apps")
+        wait_until(lambda: "apps is back" in running.said, what="the restart")
 
 
 def test_children_end_with_a_supervisor_that_is_killed(home: Home, notes: Path) -> None:

@@ -1,5 +1,6 @@
 """`penstock up`."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -34,4 +35,9 @@ def up(
     opened = open_home(home)
     configure_logs(level="error", process="supervisor")
     options = UpOptions(host=host, port=port, console_port=console_port, workers=workers)
-    run_up(opened, options, lambda line: print(line, flush=True))
+    run_up(opened, options, _say)
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # a reader that went away or a full disk must not end the instance
+        print(line, flush=True)

@@ -7,6 +7,7 @@ dies comes back after a growing pause; one that holds for a while starts again f
 import logging
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,10 +30,11 @@ from penstock.spec.home import Home
 
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 15.0
+LONGEST_DOUBLING = 10
 STEADY_S = 30.0
 """A child that ran this long without dying starts again from the shortest pause."""
 EARLY_DEATHS = 3
-"""A vital child that dies this often before it was ever ready stops the start."""
+"""A vital child that dies this often, never steady in between, stops the start."""
 TICK_S = 0.05
 _LOG = logging.getLogger("penstock.supervisor")
 
@@ -61,7 +63,9 @@ class Supervisor:
         self._start_deadline_s = start_deadline_s
         self._stop = threading.Event()
         self._hurry = False
+        self._status: InstanceStatus = "starting"
         self._written: InstanceState | None = None
+        self._is_unwritable = False
 
     def run(self, on_ready: Callable[[], object]) -> None:
         """Start all, call `on_ready` once when all are ready, keep them running until asked to stop.
@@ -123,14 +127,21 @@ class Supervisor:
         for child in reversed(self.children):  # control takes longest to start
             self._reap(child, now)
             if child.next_start_s is not None and now >= child.next_start_s:
-                child.start(now)
-                self._note_restart(child)
+                self._start_child(child, now)
             elif child.process is not None and not child.is_ready and child.check_ready():
-                child.n_early_deaths = 0
                 if child.n_starts > 1:
                     self._say(f"{child.spec.name} is back")
         self._serve_restart_requests()
-        self._note(self._written.status if self._written else "starting")
+        self._note(self._status)
+
+    def _start_child(self, child: Child, now: float) -> None:
+        try:
+            child.start(now)
+        except (OSError, subprocess.SubprocessError) as error:  # no memory, no room for its log …
+            self._plan_return(child, now, f"could not be started ({error})")
+            return
+        if child.n_starts > 1:
+            _LOG.info("child restarted", extra={"child": child.spec.name, "n_starts": child.n_starts})
 
     def _reap(self, child: Child, now: float) -> None:
         status = child.exit_status()
@@ -140,15 +151,14 @@ class Supervisor:
         child.forget()
         if was_ready and now - child.started_s >= STEADY_S:
             child.n_early_deaths = 0
-        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**child.n_early_deaths)
+        self._plan_return(child, now, f"ended ({describe_exit(status)})")
+
+    def _plan_return(self, child: Child, now: float, what: str) -> None:
+        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(child.n_early_deaths, LONGEST_DOUBLING))
         child.n_early_deaths += 1
         child.next_start_s = now + pause
-        self._say(f"{child.spec.name} ended ({describe_exit(status)}); starting it again in {pause:.2g} s")
-        _LOG.warning("child ended", extra={"child": child.spec.name, "exit_status": status, "pause_s": pause})
-
-    def _note_restart(self, child: Child) -> None:
-        if child.n_starts > 1:
-            _LOG.info("child restarted", extra={"child": child.spec.name, "n_starts": child.n_starts})
+        self._say(f"{child.spec.name} {what}; starting it again in {pause:.2g} s")
+        _LOG.warning("child down", extra={"child": child.spec.name, "what": what, "pause_s": pause})
 
     def _serve_restart_requests(self) -> None:
         """Stop each child for which a file lies in `run/restart`; `_tick` then starts it again at once."""
@@ -158,7 +168,10 @@ class Supervisor:
         except OSError:
             return
         for path in wanted:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:  # not a request, or one that would be served for ever
+                continue
             for child in self.children:
                 if child.spec.name == path.name and child.process is not None:
                     self._say(f"restarting {child.spec.name} to take up what changed")
@@ -168,6 +181,8 @@ class Supervisor:
                     child.next_start_s = time.monotonic()
 
     def _note(self, status: InstanceStatus) -> None:
+        """Keep `state.json` true. What cannot be written now is tried again at the next tick."""
+        self._status = status
         state = InstanceState(
             pid=os.getpid(),
             started_ns=self.started_ns,
@@ -185,9 +200,17 @@ class Supervisor:
                 for child in self.children
             ],
         )
-        if state != self._written:
-            self._written = state
+        if state == self._written:
+            return
+        try:
             write_state(self.home, state)
+        except OSError as error:
+            if not self._is_unwritable:
+                self._say(f"{self.home.state} cannot be written ({error.strerror}); all goes on without it")
+            self._is_unwritable = True
+            return
+        self._written = state
+        self._is_unwritable = False
 
     def _shut_down(self) -> None:
         """Stop gateways first so that no call is left without its apps, engine and collector."""
