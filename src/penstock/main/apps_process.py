@@ -6,6 +6,7 @@ from penstock.base.logs import configure_logs
 from penstock.main.instance import find_addresses
 from penstock.main.knowledge_rooms import KnowledgeRooms
 from penstock.main.serving import serve
+from penstock.main.stopping import DRAIN_S
 from penstock.spec.home import Home
 from penstock.telemetry.recorder import SpanRecorder
 from penstock.telemetry.spool import open_writer
@@ -33,7 +34,7 @@ def run_apps(home: Home, *, port: int) -> None:
         find_version=find_version,
     )
     try:
-        serve(app, host="127.0.0.1", port=port, drain_s=8)
+        serve(app, host="127.0.0.1", port=port, drain_s=DRAIN_S)
     finally:
         recorder.close()
         installation.close()

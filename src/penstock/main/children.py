@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock.main.stopping import PATIENCE_S
+
 LOG_BYTES = 16 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
 
@@ -26,7 +28,7 @@ class ChildSpec:
     ready_path: str = "/readyz"
     is_vital: bool = True
     """False when the instance is of use without it, so its failure at start is only reported."""
-    drain_s: float = 10.0
+    drain_s: float = PATIENCE_S
     """How long it may take to stop before it is killed."""
 
 

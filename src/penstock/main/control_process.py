@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from penstock import __version__
 from penstock.access.sessions import SessionSigner, load_session_secret
@@ -22,6 +22,7 @@ from penstock.main.instance import find_addresses
 from penstock.main.job_handlers import create_handlers
 from penstock.main.serving import serve
 from penstock.main.settings_watch import SettingsWatch
+from penstock.main.stopping import CONTROL_DRAIN_S, CONTROL_THREADS, THREAD_STOP_S
 from penstock.main.wiring import Installation
 from penstock.spec.home import Home
 from penstock.spec.snapshot import Snapshot
@@ -33,8 +34,6 @@ from penstock.telemetry.spool import SpoolWriter, open_writer
 from penstock.traces.collector import Collector
 from penstock.traces.service import TraceService
 
-STOP_S = 8.0
-"""How long each background thread may take to end; a job in hand goes back to the queue."""
 _log = logging.getLogger("penstock.control")
 
 
@@ -50,13 +49,11 @@ def run_control(home: Home, *, host: str, port: int) -> None:
     watch = SettingsWatch(home, installation.publish_snapshot)
     services = build_services(installation, store, spool, collector, watch)
     try:
-        with (
-            background("collector", collector.run),
-            background("jobs", worker.run),
-            background("settings", watch.run),
-        ):
+        with ExitStack() as threads:
+            for name, run in zip(CONTROL_THREADS, (collector.run, worker.run, watch.run), strict=True):
+                threads.enter_context(background(name, run))
             app = create_control(services, mounts=[lambda app: mount_console(app, services)])
-            serve(app, host=host, port=port)
+            serve(app, host=host, port=port, drain_s=CONTROL_DRAIN_S)
             spool.close()  # before the collector's last round, so that it takes the rest
     finally:
         store.close()
@@ -123,6 +120,6 @@ def background(name: str, run: Callable[[threading.Event], None]) -> Iterator[No
         yield
     finally:
         stop.set()
-        thread.join(STOP_S)
+        thread.join(THREAD_STOP_S)
         if thread.is_alive():
             _log.warning("a thread did not end in time", extra={"thread": name})

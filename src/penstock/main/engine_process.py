@@ -2,6 +2,7 @@
 
 from penstock.base.logs import configure_logs
 from penstock.main.embedded import ModelRooms
+from penstock.main.stopping import DRAIN_S
 from penstock.providers.engines.app import EngineApp
 from penstock.providers.engines.serve import serve_engine
 from penstock.spec.home import Home
@@ -14,4 +15,4 @@ def run_engine(home: Home, *, port: int) -> None:
     rooms.prepare()
     app = EngineApp(rooms.models.hosted_models(), internal_key=rooms.internal_key)
     rooms.close()
-    serve_engine(app, port=port, drain_s=8)
+    serve_engine(app, port=port, drain_s=DRAIN_S)

@@ -6,6 +6,7 @@ from penstock.base.logs import configure_logs
 from penstock.gateway.serve import serve_gateway
 from penstock.main.home_files import create_home, read_internal_key
 from penstock.main.serving import absorb_signals
+from penstock.main.stopping import DRAIN_S
 from penstock.spec.home import Home
 
 
@@ -15,5 +16,5 @@ def run_gateway(home: Home, *, host: str, port: int) -> None:
     create_home(home)
     absorb_signals()
     serve_gateway(
-        home, host=host, port=port, environ=os.environ, internal_key=read_internal_key(home), drain_s=10
+        home, host=host, port=port, environ=os.environ, internal_key=read_internal_key(home), drain_s=DRAIN_S
     )

@@ -7,7 +7,7 @@ from typing import Any
 import uvicorn
 
 
-def serve(app: Any, *, host: str, port: int, drain_s: int = 10) -> None:
+def serve(app: Any, *, host: str, port: int, drain_s: int) -> None:
     """Serve `app` and return once it has drained (at most `drain_s`). Call it in the main thread."""
     config = uvicorn.Config(
         app,

@@ -12,6 +12,7 @@ from penstock.main.home_files import create_home
 from penstock.main.instance import Addresses, own_home
 from penstock.main.ports import choose_port
 from penstock.main.settings import UpSettings, load_settings
+from penstock.main.stopping import CONTROL_PATIENCE_S
 from penstock.main.supervisor import Supervisor
 from penstock.spec.home import Home
 
@@ -110,6 +111,7 @@ def plan_children(home: Home, addresses: Addresses, workers: int) -> list[ChildS
             command=(*penstock, "control", *base, *public, "--port", str(addresses.console_port)),
             host=addresses.host,
             port=addresses.console_port,
+            drain_s=CONTROL_PATIENCE_S,
         ),
     ]
 
