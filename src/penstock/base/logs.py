@@ -12,7 +12,9 @@ from typing import Any
 from penstock.base.clock import iso_from_ns, now_ns
 
 _SECRET_NAME = re.compile(r"(?i)(api[-_]?key|authorization|secret|token$|password|cookie)")
-_SECRET_TEXT = re.compile(r"(?:ps|sk|pk|rk)[-_][A-Za-z0-9_\-]{12,}|(?i:bearer)\s+[A-Za-z0-9._\-]{8,}")
+_SECRET_TEXT = re.compile(
+    r"(?<![A-Za-z0-9])(?:ps|sk|pk|rk)[-_][A-Za-z0-9_\-]{12,}|(?i:bearer)\s+[A-Za-z0-9._\-]{8,}"
+)
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
