@@ -10,6 +10,7 @@ import pytest
 from penstock.dialects.openai.envelope import Envelope
 from penstock.gateway.admission import Limiter
 from penstock.gateway.errors import LimitReached
+from penstock.spec.snapshot import Snapshot
 from penstock.store.counters import CounterStore
 from tests.gateway.conftest import KEY, LIMITED_KEY, Bench, key_row, until_ready
 
@@ -147,3 +148,25 @@ async def test_the_internal_key_may_call(ready: Bench) -> None:
     assert (await ready.post(ASK, key="internal-secret")).status == 200
     (span,) = await ready.sink.wait()
     assert span.key_id == "internal"
+
+
+async def test_the_watch_outlives_a_snapshot_that_makes_it_stumble(
+    ready: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ready.gateway is not None
+    watch = ready.gateway._watch
+    first, read = watch.table, watch._read
+    stumbled = asyncio.Event()
+
+    def stumble(path: Path) -> Snapshot:
+        stumbled.set()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(watch, "_read", stumble)
+    ready.write(keys=[key_row(LIMITED_KEY, "other")])
+    await stumbled.wait()
+    monkeypatch.setattr(watch, "_read", read)
+    ready.write(keys=[key_row(LIMITED_KEY, "third")])
+    while watch.table is first:
+        await asyncio.sleep(0.005)
+    assert (await ready.post(ASK)).status == 401

@@ -60,10 +60,13 @@ class SnapshotWatch:
         return True
 
     async def run(self) -> None:
-        """Refresh for ever."""
+        """Refresh for ever; what goes wrong is logged, and the table stays as it is."""
         while True:
             await asyncio.sleep(self._interval_s)
-            self.refresh()
+            try:
+                self.refresh()
+            except Exception:  # the edge of this task: ended, it would leave revoked keys working for ever
+                _log.exception("snapshot watch failed, it goes on")
 
     def _stamp(self) -> _Stamp | None:
         try:
