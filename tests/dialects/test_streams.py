@@ -168,3 +168,11 @@ def test_a_reply_with_an_odd_usage_is_still_a_reply() -> None:
     assert (reply.model, reply.usage) == ("m", None)
     assert read_reply(b"<html>") is None
     assert read_reply(b"[1]") is None
+
+
+def test_text_that_says_done_does_not_end_a_stream() -> None:
+    tail = StreamTail()
+    tail.feed(event({"choices": [{"index": 0, "delta": {"content": "write data: [DONE]"}}]}, "\n"))
+    assert not tail.is_finished()
+    tail.feed(b"data: [DONE]\n\n")
+    assert tail.is_finished()

@@ -296,3 +296,16 @@ async def test_interim_replies_are_skipped(ready: Bench) -> None:
     ready.upstream.handler = early
     response = await ready.post(ASK)
     assert json.loads(await response.read()) == REPLY
+
+
+async def test_a_connection_lost_behind_the_end_of_a_stream_is_no_error(ready: Bench) -> None:
+    async def untidy(exchange: Exchange) -> None:
+        await exchange.begin_stream()
+        await exchange.piece(b"".join(STREAM) + DONE)
+        exchange.writer.close()  # without the last, empty piece
+
+    ready.upstream.handler = untidy
+    response = await ready.post({**ASK, "stream": True})
+    assert await response.read() == b"".join(STREAM) + DONE
+    (span,) = await ready.sink.wait()
+    assert span.status == "ok"

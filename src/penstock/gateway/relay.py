@@ -167,7 +167,7 @@ class Relay:
         if _ERROR_EVENT.search(content) is not None:
             # the provider has told the client itself; a second event would say less
             call.error_code, call.error_message = "upstream_error_event", "The provider sent an error event."
-        elif failure is not None or not tail.is_finished():
+        elif (failure is not None and not tail.is_done()) or not tail.is_finished():
             broken = BrokenStream(
                 f"The provider {answer.target.provider.name!r} ended the stream before the reply was complete.",
                 hint="Send the request again.",

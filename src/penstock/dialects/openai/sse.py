@@ -16,7 +16,8 @@ _BORDER = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _SURE_BORDER = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r(?!\Z))")
 """As above, but a return at the very end may be half of a line break whose rest is still to come."""
 _EMPTY_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
-_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"|data: ?\[DONE\]')
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"|(?:^|[\r\n])data: ?\[DONE\]')
+_DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _LINE = re.compile(rb"\r\n|\n|\r")
 _HOLD_BYTES = 64 * 1024
 """A usage event is small. An unfinished event over this is let through: it is something else."""
@@ -153,6 +154,10 @@ class StreamTail:
     def is_finished(self) -> bool:
         """Return whether the provider said that the reply is complete: a finish reason or `[DONE]`."""
         return _FINISHED.search(self.content) is not None
+
+    def is_done(self) -> bool:
+        """Return whether the stream's last event, `[DONE]`, is there: nothing of the reply can be missing."""
+        return _DONE.search(self.content) is not None
 
     def find_usage(self) -> tuple[UsageObject | None, str | None]:
         """Return the last usage object and the model's name, as far as the kept bytes hold them."""
