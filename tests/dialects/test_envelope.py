@@ -1,6 +1,7 @@
 """What a gateway reads of a request, and what it refuses."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from penstock.base.errors import InvalidInput
 from penstock.dialects.openai.envelope import parse_envelope
-from penstock.dialects.openai.json_scan import json_depth, scan_members
+from penstock.dialects.openai.json_scan import is_deeper, is_nested_deeper, scan_members
 from penstock.dialects.openai.splice import ask_for_usage, replace_model
 
 VALUES = st.recursive(
@@ -83,9 +84,40 @@ def test_depth_is_what_a_decoder_would_find(value: object) -> None:
 
     text = json.dumps(value).encode()
     true = depth(value)
-    assert (json_depth(text, stop_above=true) > true) is False
+    assert not is_nested_deeper(text, than=true)
     if true:
-        assert json_depth(text, stop_above=true - 1) > true - 1
+        assert is_nested_deeper(text, than=true - 1)
+
+
+class Watched(bytes):
+    """Bytes that count how many of them have been handed out."""
+
+    n_read = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        self.n_read += len(found) if isinstance(place, slice) else 1
+        return found
+
+
+@pytest.mark.parametrize(
+    ("marks", "limit", "is_over"),
+    [
+        ((b"[" * 60 + b"]" * 60) * 5000, 64, False),
+        (b'"' * 300_001 + b"[" * 60, 64, False),
+        ((b"[" * 64 + b"]" * 64) * 5000 + b"[" * 65, 64, True),
+    ],
+)
+def test_depth_is_found_reading_each_byte_once(marks: bytes, limit: int, is_over: bool) -> None:
+    watched = Watched(marks)
+    assert is_deeper(watched, than=limit) is is_over
+    assert watched.n_read <= len(marks)
+
+
+def test_a_tower_over_the_limit_is_left_at_once() -> None:
+    watched = Watched(b"[" * 1_000_000)
+    assert is_deeper(watched, than=64)
+    assert watched.n_read < 50_000
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import re
 import msgspec
 
 from penstock.base.errors import InvalidInput
-from penstock.dialects.openai.json_scan import json_depth, scan_members
+from penstock.dialects.openai.json_scan import is_nested_deeper, scan_members
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ def parse_envelope(body: bytes, *, max_depth: int) -> Envelope:
     Raises `InvalidInput` that names the member for: not JSON, not UTF-8, nested deeper than `max_depth`, no or
     empty `model`, members of a wrong type, and members that decide about the call given twice.
     """
-    if json_depth(body, stop_above=max_depth) > max_depth:
+    if is_nested_deeper(body, than=max_depth):
         raise InvalidInput(
             f"The request body nests deeper than {max_depth} levels.",
             hint="Flatten it, or let the operator raise max_json_depth.",

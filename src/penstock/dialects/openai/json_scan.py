@@ -1,18 +1,20 @@
 """Looks into JSON text without building it: nesting depth, and where top-level members stand.
 
-Works on bytes that a JSON decoder has accepted (only `json_depth` takes anything). Its one surprise: member
+Works on bytes that a JSON decoder has accepted (only `is_nested_deeper` takes anything). Its one surprise: member
 names are compared after decoding escapes, because `"mod\\u0065l"` names the same member as `"model"`.
 """
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
 
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}:,]', re.DOTALL)
-_PAIR = re.compile(rb"\[\]|\{\}")
-_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_NOT_MARKS = bytes(byte for byte in range(256) if byte not in b'[]{}"')
+_TO_SQUARE = bytes.maketrans(b"{}", b"[]")
+_PIECE_BYTES = 16 * 1024
+_RUN_BYTES = 64
 _SPACE = b" \t\r\n"
 
 
@@ -24,23 +26,49 @@ class Member(NamedTuple):
     end: int
 
 
-def json_depth(text: bytes, *, stop_above: int) -> int:
-    """Return how deeply arrays and objects nest; a result over `stop_above` means "deeper than that".
+def is_nested_deeper(text: bytes, *, than: int) -> bool:
+    """Return whether arrays and objects nest deeper than `than` levels.
 
-    Runs on text of any kind without recursion. Strings are left out; brackets that do not match count
-    towards the depth, as no decoder will accept such text anyway.
+    Takes text of any kind. What is no JSON may nest in any way behind its first error, which no decoder passes.
     """
-    if text.count(b"[") + text.count(b"{") <= stop_above:
-        return min(stop_above, text.count(b"[") + text.count(b"{"))
-    brackets = _STRING.sub(b"", text).translate(None, _NOT_BRACKETS)
+    if text.count(b"[") + text.count(b"{") <= than:
+        return False
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")  # now each quote begins or ends a string
+    return is_deeper(text.translate(_TO_SQUARE, _NOT_MARKS), than=than)
+
+
+def is_deeper(marks: bytes, *, than: int) -> bool:
+    """Return whether `marks`, made of `"`, `[` and `]` only, nests deeper than `than`. Each byte is read once.
+
+    A run of brackets is walked only where its opening ones could pass the limit; the others are counted.
+    """
     depth = 0
-    while brackets and depth <= stop_above:
-        inner = _PAIR.sub(b"", brackets)
-        if len(inner) == len(brackets):
-            return stop_above + 1
-        brackets = inner
-        depth += 1
-    return depth
+    is_in_string = False
+    for piece in _cut(marks, _PIECE_BYTES):
+        parts = piece.split(b'"')
+        for run in _cut(b"".join(parts[is_in_string::2]), _RUN_BYTES):
+            n_opening = run.count(b"[")
+            if depth + n_opening > than and depth + _highest(run) > than:
+                return True
+            depth += 2 * n_opening - len(run)
+        is_in_string ^= len(parts) % 2 == 0
+    return False
+
+
+def _cut(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[at : at + size] for at in range(0, len(data), size))
+
+
+def _highest(run: bytes) -> int:
+    level = highest = 0
+    for mark in run:
+        if mark == 0x5B:
+            level += 1
+            highest = max(highest, level)
+        else:
+            level -= 1
+    return highest
 
 
 def scan_members(text: bytes) -> list[Member]:
