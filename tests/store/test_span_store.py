@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from penstock.base.errors import InvalidInput, NotFound
 from penstock.spec.spans import Span
+from penstock.spec.usage import Usage
 from penstock.store.spans.duckdb import DuckDBSpanStore, facts_of
 from penstock.store.spans.port import SpanStore
 from penstock.store.spans.queries import MAX_BUCKETS, bucket_width_ns
 from penstock.store.spans.rows import completeness_of, prepare_span
 from penstock.store.spans.summaries import summarise_trace
-from penstock.store.spans.types import TraceQuery
+from penstock.store.spans.types import TraceQuery, TraceRow
 from tests.fixtures.spans import T0, make_call_trace, make_span, spans
 
 
@@ -199,9 +200,43 @@ def test_an_overview_counts_calls_errors_money_and_latency(store: SpanStore) -> 
     assert len({after - before for before, after in itertools.pairwise(starts)}) == 1
 
 
+def test_every_sum_of_an_overview_says_what_it_leaves_out(store: SpanStore) -> None:
+    store.append(make_call_trace(1))
+    store.append([make_span(1, trace=2, kind="llm", route="handbook")])
+    store.append([make_span(1, trace=3, kind="embedding", route="minilm", usage=Usage(input_uncached=4))])
+    refused = {"status": "error", "error_code": "PS-2201", "route": "minilm", "cost_usd": Decimal(0)}
+    store.append([make_span(1, trace=4, kind="llm", **refused)])
+    seen = store.overview(T0, T0 + 10_000_000_000)
+    assert (seen.n_unpriced, seen.n_without_usage) == (2, 1)
+    assert [(row.route, row.n_unpriced, row.n_without_usage) for row in seen.by_route] == [
+        ("handbook", 1, 1),
+        ("minilm", 1, 0),
+    ]
+    assert sum(bucket.n_unpriced for bucket in seen.series) == 2
+    assert sum(bucket.n_without_usage for bucket in seen.series) == 1
+
+
+def test_latency_is_of_calls_that_were_answered(store: SpanStore) -> None:
+    store.append(make_call_trace(1))
+    for number in range(2, 9):
+        span = make_span(1, trace=number, kind="llm", route="handbook", status="error")
+        store.append([msgspec.structs.replace(span, end_ns=span.start_ns + 200_000)])
+    seen = store.overview(T0, T0 + 10_000_000_000)
+    assert (seen.p50_ms, seen.p99_ms, seen.by_route[0].p50_ms) == (50.0, 50.0, 50.0)
+    assert {bucket.p95_ms for bucket in seen.series} <= {50.0, None}
+
+
+def test_an_unknown_field_of_a_trace_is_null_and_not_missing(store: SpanStore) -> None:
+    store.append([make_span(1)])
+    row = msgspec.json.decode(msgspec.json.encode(store.list_traces(TraceQuery()).rows[0]))
+    assert set(row) == set(TraceRow.__struct_fields__)
+    assert (row["cost_usd"], row["model"], row["n_unpriced"]) == (None, None, 0)
+
+
 def test_an_overview_of_nothing_knows_nothing(store: SpanStore) -> None:
     seen = store.overview(T0, T0 + 10**12)
     assert (seen.n_calls, seen.cost_usd, seen.input_tokens, seen.p50_ms) == (0, None, None, None)
+    assert (seen.n_errors, seen.n_unpriced, seen.n_without_usage) == (0, 0, 0)
     assert all(bucket.n_calls == 0 and bucket.p95_ms is None for bucket in seen.series)
     assert store.overview(T0, T0).series == []
 

@@ -58,7 +58,7 @@ def build_charts(series: Sequence[Bucket], until_ns: int) -> tuple[Chart, ...]:
             empty=None if any(calls) else "No calls in this window",
         ),
         Chart(
-            title="95th percentile latency",
+            title="95th percentile latency of answered calls",
             top=format_ms(top_ms),
             bars=_bars(p95, series, until_ns, ceiling=top_ms),
             ticks=ticks,
@@ -142,6 +142,8 @@ def _describe(bucket: Bucket) -> str:
         parts.append(f"p95 {format_ms(bucket.p95_ms)}")
     if bucket.cost_usd is not None:
         parts.append(format_money(bucket.cost_usd))
+    if bucket.n_unpriced:
+        parts.append(f"{bucket.n_unpriced} without a price")
     return ", ".join(parts)
 
 

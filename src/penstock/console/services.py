@@ -8,6 +8,7 @@ from penstock.access.sessions import SessionSigner
 from penstock.jobs.service import JobService
 from penstock.knowledge.service import KnowledgeService
 from penstock.registry.service import Registry
+from penstock.registry.types import AliasMove
 from penstock.spec.snapshot import Snapshot
 from penstock.traces.service import TraceService
 
@@ -46,6 +47,10 @@ class ConsoleServices(Protocol):
     @property
     def publish_snapshot(self) -> Callable[[], None]:
         """Tells gateways what changed."""
+
+    @property
+    def take_up_alias(self) -> Callable[[AliasMove], None]:
+        """Lets gateways and the engine follow an alias that was moved."""
 
     @property
     def find_problems(self) -> Callable[[], Mapping[str, str]]:

@@ -133,7 +133,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             raise InvalidInput(
                 "A move needs a reason.", hint="Say in one sentence why; it stays in the history."
             )
-        registry.move_alias(
+        move = registry.move_alias(
             kind,
             name,
             alias,
@@ -142,7 +142,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             reason=reason,
             override_reason=reason,
         )
-        services.publish_snapshot()
+        services.take_up_alias(move)
         return _back(kind, name, f"{alias} now names version {number}.")
 
     @router.post("/assets/{kind}/{name}/rollback")
@@ -150,7 +150,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     def rollback_alias(request: Request, kind: str, name: str) -> Response:
         alias = request.state.caller.form.get("alias", "")
         move = registry.rollback_alias(kind, name, alias, actor=request.state.caller.key.name)
-        services.publish_snapshot()
+        services.take_up_alias(move)
         return _back(kind, name, f"{alias} is back at version {move.to_number}.")
 
     return router

@@ -51,6 +51,7 @@ def build_figures(found: Overview, window: Window) -> tuple[Figure, ...]:
     """Return the strip of figures."""
     link = f"/traces?range={window.name}" if window.name else "/traces"
     priced = "all calls priced" if not found.n_unpriced else f"{found.n_unpriced:,} calls without a price"
+    counted = f", {found.n_without_usage:,} calls without a count" if found.n_without_usage else ""
     tokens = None if found.input_tokens is None else found.input_tokens + (found.output_tokens or 0)
     return (
         Figure(name="Calls", value=format_count(found.n_calls), detail=window.label.lower(), href=link),
@@ -67,12 +68,12 @@ def build_figures(found: Overview, window: Window) -> tuple[Figure, ...]:
         Figure(
             name="Tokens",
             value=format_count(tokens),
-            detail=f"{format_count(found.input_tokens)} in, {format_count(found.output_tokens)} out",
+            detail=f"{format_count(found.input_tokens)} in, {format_count(found.output_tokens)} out{counted}",
         ),
         Figure(
             name="Median latency",
             value=format_ms(found.p50_ms),
-            detail=f"p95 {format_ms(found.p95_ms)}, p99 {format_ms(found.p99_ms)}",
+            detail=f"answered calls; p95 {format_ms(found.p95_ms)}, p99 {format_ms(found.p99_ms)}",
         ),
         Figure(name="Median first token", value=format_ms(found.p50_ttft_ms), detail="streamed calls"),
     )

@@ -41,6 +41,8 @@ def make_series(n_calls: int) -> list[Bucket]:
             n_calls=n_calls * (hour % 12),
             n_errors=hour % 5 if n_calls else 0,
             cost_usd=Decimal(hour) / 1000 if n_calls else None,
+            n_unpriced=0,
+            n_without_usage=0,
             p95_ms=200.0 + 37 * (hour % 7) if n_calls and hour % 12 else None,
         )
         for hour in range(24)

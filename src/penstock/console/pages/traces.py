@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Annotated, Any, ClassVar, get_args
 from urllib.parse import urlencode
 
 import msgspec
 from fastapi import APIRouter
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,6 +22,7 @@ from penstock.spec.spans import SpanKind
 from penstock.store.spans.types import TraceQuery, TraceRow
 
 FILTERS = ("text", "route", "model", "provider", "status", "kind", "min_duration_ms", "key_id", "session_id")
+ChosenTime = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +82,8 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     def list_traces(
         request: Request,
         range: str = "24h",  # noqa: A002 - the word in the URL
-        since_ns: int | None = None,
-        until_ns: int | None = None,
+        since_ns: ChosenTime | None = None,
+        until_ns: ChosenTime | None = None,
         cursor: str | None = None,
     ) -> Response:
         window = read_window(range, since_ns, until_ns, now_ns=now_ns())

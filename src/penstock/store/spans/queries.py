@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -35,6 +34,15 @@ _ROW_FIELDS = TraceRow.__struct_fields__
 _ROW_COLUMNS = ", ".join(
     "replace(trace_id::VARCHAR, '-', '')" if name == "trace_id" else name for name in _ROW_FIELDS
 )
+_ANSWERED = "FILTER (WHERE status <> 'error')"
+_SUMS = (
+    "count(*), count(*) FILTER (WHERE status = 'error'), sum(cost_usd), coalesce(sum(n_unpriced), 0)::BIGINT,"
+    # An embedding has no tokens to count in its answer; codes of PS-1 and PS-2 were refused before they were sent.
+    " count(*) FILTER (WHERE n_model_calls > 0 AND coalesce(error_code, '') NOT SIMILAR TO 'PS-[12].*'"
+    " AND (input_tokens IS NULL OR (output_tokens IS NULL AND kind <> 'embedding')))"
+)
+_TOKENS = "sum(input_tokens)::BIGINT, sum(output_tokens)::BIGINT"
+_IN_WINDOW = "FROM traces WHERE start_ns >= ? AND start_ns < ?"
 _SAME_AS_ROOT = ("route", "status", "kind", "key_id", "session_id")
 
 
@@ -98,19 +106,16 @@ def overview(cursor: Any, since_ns: int, until_ns: int) -> Overview:
     """Return the figures of the traces that started in `[since_ns, until_ns)`."""
     window = [since_ns, until_ns]
     total = cursor.execute(
-        "SELECT count(*), count_if(status = 'error'), sum(cost_usd), coalesce(sum(n_unpriced), 0)::BIGINT,"
-        " sum(input_tokens)::BIGINT, sum(output_tokens)::BIGINT,"
-        " quantile_cont(duration_ms, [0.5, 0.95, 0.99]), quantile_cont(ttft_ms, 0.5)"
-        " FROM traces WHERE start_ns >= ? AND start_ns < ?",
+        f"SELECT {_SUMS}, {_TOKENS}, quantile_cont(duration_ms, [0.5, 0.95, 0.99]) {_ANSWERED},"
+        f" quantile_cont(ttft_ms, 0.5) {_ANSWERED} {_IN_WINDOW}",
         window,
     ).fetchall()[0]
     routes = cursor.execute(
-        "SELECT route, count(*), count_if(status = 'error'), sum(cost_usd),"
-        " sum(input_tokens)::BIGINT, sum(output_tokens)::BIGINT, quantile_cont(duration_ms, [0.5, 0.95])"
-        " FROM traces WHERE start_ns >= ? AND start_ns < ? GROUP BY route ORDER BY 2 DESC, 1 NULLS LAST",
+        f"SELECT {_SUMS}, {_TOKENS}, quantile_cont(duration_ms, [0.5, 0.95]) {_ANSWERED}, route"
+        f" {_IN_WINDOW} GROUP BY route ORDER BY 1 DESC, route NULLS LAST",
         window,
     ).fetchall()
-    quantiles = total[6] or [None, None, None]
+    quantiles = total[7] or [None, None, None]
     return Overview(
         since_ns=since_ns,
         until_ns=until_ns,
@@ -118,12 +123,13 @@ def overview(cursor: Any, since_ns: int, until_ns: int) -> Overview:
         n_errors=total[1],
         cost_usd=plain_decimal(total[2]),
         n_unpriced=total[3],
-        input_tokens=total[4],
-        output_tokens=total[5],
+        n_without_usage=total[4],
+        input_tokens=total[5],
+        output_tokens=total[6],
         p50_ms=quantiles[0],
         p95_ms=quantiles[1],
         p99_ms=quantiles[2],
-        p50_ttft_ms=total[7],
+        p50_ttft_ms=total[8],
         by_route=[_route_row(row) for row in routes],
         series=_series(cursor, since_ns, until_ns),
     )
@@ -142,21 +148,22 @@ def _series(cursor: Any, since_ns: int, until_ns: int) -> list[Bucket]:
         return []
     width = bucket_width_ns(since_ns, until_ns)
     rows = cursor.execute(
-        "SELECT (start_ns // ?) AS slot, count(*), count_if(status = 'error'), sum(cost_usd),"
-        " quantile_cont(duration_ms, 0.95)"
-        " FROM traces WHERE start_ns >= ? AND start_ns < ? GROUP BY slot",
+        f"SELECT start_ns // ? AS slot, {_SUMS}, quantile_cont(duration_ms, 0.95) {_ANSWERED}"
+        f" {_IN_WINDOW} GROUP BY slot",
         [width, since_ns, until_ns],
     ).fetchall()
-    found: dict[int, tuple[int, int, Decimal | None, float | None]] = {row[0]: row[1:] for row in rows}
+    found: dict[int, tuple[Any, ...]] = {row[0]: row[1:] for row in rows}
     series = []
     for slot in range(since_ns // width, (until_ns - 1) // width + 1):
-        n_calls, n_errors, cost, p95 = found.get(slot, (0, 0, None, None))
+        n_calls, n_errors, cost, n_unpriced, n_without_usage, p95 = found.get(slot, (0, 0, None, 0, 0, None))
         series.append(
             Bucket(
                 start_ns=slot * width,
                 n_calls=n_calls,
                 n_errors=n_errors,
                 cost_usd=plain_decimal(cost),
+                n_unpriced=n_unpriced,
+                n_without_usage=n_without_usage,
                 p95_ms=p95,
             )
         )
@@ -212,14 +219,16 @@ def _trace_row(row: tuple[Any, ...]) -> TraceRow:
 
 
 def _route_row(row: tuple[Any, ...]) -> RouteRow:
-    p50, p95 = row[6] or (None, None)
+    p50, p95 = row[7] or (None, None)
     return RouteRow(
-        route=row[0],
-        n_calls=row[1],
-        n_errors=row[2],
-        cost_usd=plain_decimal(row[3]),
-        input_tokens=row[4],
-        output_tokens=row[5],
+        route=row[8],
+        n_calls=row[0],
+        n_errors=row[1],
+        cost_usd=plain_decimal(row[2]),
+        n_unpriced=row[3],
+        n_without_usage=row[4],
+        input_tokens=row[5],
+        output_tokens=row[6],
         p50_ms=p50,
         p95_ms=p95,
     )

@@ -34,7 +34,7 @@ class TraceQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`next_cursor` of the page before; opaque."""
 
 
-class TraceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TraceRow(msgspec.Struct, frozen=True, kw_only=True):
     """One trace in a list. Route, model, provider and name are the root span's."""
 
     trace_id: str
@@ -77,14 +77,19 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of an overview: the calls that entered through one route (None: spans sent by clients)."""
+    """One line of an overview: the calls that entered through one route (None: spans sent by clients).
+
+    Sums and quantiles mean what they mean in `Overview`.
+    """
 
     route: str | None
     n_calls: int
     n_errors: int
     cost_usd: Decimal | None
+    n_unpriced: int
     input_tokens: int | None
     output_tokens: int | None
+    n_without_usage: int
     p50_ms: float | None
     p95_ms: float | None
 
@@ -96,11 +101,17 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     n_calls: int
     n_errors: int
     cost_usd: Decimal | None
+    n_unpriced: int
+    n_without_usage: int
     p95_ms: float | None
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened in `[since_ns, until_ns)`. A call is a trace, described by its root span."""
+    """What happened in `[since_ns, until_ns)`. A call is a trace, described by its root span.
+
+    Sums are over what is known, and say beside them what they leave out. Latencies are of calls that did not
+    fail: a refusal takes no time and would tell nothing of those that were answered.
+    """
 
     since_ns: int
     until_ns: int
@@ -108,8 +119,11 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     n_errors: int
     cost_usd: Decimal | None
     n_unpriced: int
+    """Leaf model calls without a known price."""
     input_tokens: int | None
     output_tokens: int | None
+    n_without_usage: int
+    """Calls of a model that told no count of tokens; those that were refused here used none."""
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
