@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from penstock.console.pages.jobs import LOG_LIMIT
 from penstock.console.rendering import NAVIGATION, load_static
+from penstock.jobs.queries import insert_log
 from tests.console.conftest import make_app, sign_in
 from tests.fixtures.asgi import AsgiClient
 from tests.fixtures.furnished import ANSWER, FAILED_TRACE_ID, QUESTION, TRACE_ID, Furnished
@@ -169,6 +171,16 @@ def test_a_job_shows_steps_log_error_and_retry(visitor: AsgiClient, house: Furni
     failed = visitor.get(f"/jobs/{house.failed_job_id}").text
     assert "Retry" in failed
     assert "asking the hub" in failed
+
+
+def test_a_long_log_is_shown_from_its_end(furnished: Furnished) -> None:
+    with furnished.engine.begin() as connection:
+        for number in range(LOG_LIMIT + 5):
+            insert_log(connection, furnished.job_id, at_ns=number, attempt=1, text=f"line {number};")
+    text = sign_in(AsgiClient(make_app(furnished)), furnished.owner_key).get(f"/jobs/{furnished.job_id}").text
+    assert f"line {LOG_LIMIT + 4};" in text
+    assert "line 5;" in text and "line 4;" not in text
+    assert "The newest 1,000 lines" in text
 
 
 def test_knowledge_lists_documents_problems_and_hits(visitor: AsgiClient) -> None:

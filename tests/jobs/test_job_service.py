@@ -342,6 +342,7 @@ def test_logs_are_read_on_from_where_one_stopped(
     first = service.logs(job.id, limit=2)
     rest = service.logs(job.id, after=first[-1].id)
     assert [line.text for line in [*first, *rest]] == ["0", "1", "2", "3", "4"]
+    assert [line.text for line in service.newest_logs(job.id, limit=2)] == ["3", "4"]
 
 
 def test_progress_writes_are_thinned_and_the_last_word_is_kept(

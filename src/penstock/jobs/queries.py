@@ -135,17 +135,15 @@ def insert_log(connection: Connection, job_id: str, *, at_ns: int, attempt: int,
 
 
 def list_logs(connection: Connection, job_id: str, *, after: int, limit: int) -> list[LogLine]:
-    """Return the log lines with an id over `after`, oldest first."""
-    query = (
-        select(job_logs)
-        .where(job_logs.c.job_id == job_id, job_logs.c.id > after)
-        .order_by(job_logs.c.id)
-        .limit(limit)
-    )
-    return [
-        LogLine(id=row.id, at_ns=row.at_ns, attempt=row.attempt, text=row.text)
-        for row in connection.execute(query)
-    ]
+    """Return the first log lines with an id over `after`, oldest first."""
+    query = select(job_logs).where(job_logs.c.job_id == job_id, job_logs.c.id > after)
+    return [_log_line(row) for row in connection.execute(query.order_by(job_logs.c.id).limit(limit))]
+
+
+def list_newest_logs(connection: Connection, job_id: str, *, limit: int) -> list[LogLine]:
+    """Return the last log lines, oldest first."""
+    query = select(job_logs).where(job_logs.c.job_id == job_id).order_by(job_logs.c.id.desc()).limit(limit)
+    return [_log_line(row) for row in connection.execute(query)][::-1]
 
 
 def _claimable(kinds: Collection[str], now_ns: int) -> Any:
@@ -156,6 +154,10 @@ def _claimable(kinds: Collection[str], now_ns: int) -> Any:
             and_(jobs.c.state == "running", jobs.c.lease_until_ns < now_ns),
         ),
     )
+
+
+def _log_line(row: Row[Any]) -> LogLine:
+    return LogLine(id=row.id, at_ns=row.at_ns, attempt=row.attempt, text=row.text)
 
 
 def _job(row: Row[Any]) -> Job:

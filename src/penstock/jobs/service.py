@@ -79,6 +79,12 @@ class JobService:
         with self._engine.connect() as connection:
             return queries.list_logs(connection, job_id, after=after, limit=limit)
 
+    def newest_logs(self, job_id: str, *, limit: int = 1000) -> Sequence[LogLine]:
+        """Return the last log lines, oldest first; raises `UnknownJob`."""
+        self.get(job_id)
+        with self._engine.connect() as connection:
+            return queries.list_newest_logs(connection, job_id, limit=limit)
+
     def steps(self, job_id: str) -> Sequence[StepRecord]:
         """Return the job's finished steps in the order they finished; raises `UnknownJob`."""
         self.get(job_id)

@@ -16,6 +16,7 @@ from penstock.jobs.types import Job, LogLine, StepRecord
 
 STATES = ("queued", "running", "done", "failed", "cancelled")
 LIST_LIMIT = 200
+LOG_LIMIT = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ class JobPage(Page):
     job: Job
     steps: tuple[StepRecord, ...]
     lines: tuple[LogLine, ...]
+    is_log_cut: bool
+    """`lines` are the newest only; the command line shows all."""
     spec_json: str
     result_json: str | None
 
@@ -64,11 +67,13 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
 
     def build(request: Request, job_id: str, page_class: type[JobPage]) -> Response:
         job = services.jobs.get(job_id)
+        lines = services.jobs.newest_logs(job_id, limit=LOG_LIMIT + 1)
         page = page_class(
             frame=renderer.frame(request, job.kind, "/jobs"),
             job=job,
             steps=tuple(services.jobs.steps(job_id)),
-            lines=tuple(services.jobs.logs(job_id, limit=1000)),
+            lines=tuple(lines[-LOG_LIMIT:]),
+            is_log_cut=len(lines) > LOG_LIMIT,
             spec_json=format_json(job.spec),
             result_json=None if job.result is None else format_json(job.result),
         )
