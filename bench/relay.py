@@ -205,7 +205,9 @@ def wrk(url: str, connections: int, seconds: int, folder: Path) -> dict[str, flo
         "l:percentile(50), l:percentile(99), s.errors.status, s.errors.connect+s.errors.read+s.errors.timeout)) end\n"
     )
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), url]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=partial(pin, 1))  # no threads here
+    run = subprocess.run(
+        command, capture_output=True, text=True, check=True, preexec_fn=partial(pin, 1)
+    )  # no threads here
     line = next(line for line in run.stdout.splitlines() if line.startswith("RESULT"))
     requests, micros, p50, p99, bad, broken = (int(part) for part in line.split()[1:])
     assert bad == broken == 0, run.stdout
