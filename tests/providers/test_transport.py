@@ -214,6 +214,55 @@ async def test_a_cancelled_call_closes_its_connection() -> None:
     server.close()
 
 
+async def send_twice(upstreams: Upstreams, *, hold_s: float) -> tuple[int, int]:
+    """Answer one request, then read one on the kept connection and close; return requests read and written."""
+    n_read = n_written = n_open = 0
+
+    async def serve_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal n_read, n_open
+        n_open += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n{}")
+                n_read += 1
+                if n_read == 2:
+                    await asyncio.sleep(hold_s)
+                    break
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        writer.close()
+        await writer.wait_closed()
+        n_open -= 1
+
+    def note() -> None:
+        nonlocal n_written
+        n_written += 1
+
+    server, origin = await serve(serve_once)
+    try:
+        for _ in range(2):
+            connection = await upstreams.send(
+                origin, HEAD, b"{}", connect_s=5, first_byte_s=5, whole_s=5, on_write=note
+            )
+            await connection.read_all(100)
+            upstreams.release(origin, connection)
+    except ConnectionLost:
+        pass
+    server.close()
+    assert len(upstreams._all) == sum(map(len, upstreams._idle.values()))
+    await upstreams.close()
+    while n_open:
+        await asyncio.sleep(0.002)
+    return n_read, n_written
+
+
+async def test_a_request_is_sent_again_only_if_a_kept_connection_is_lost_at_once() -> None:
+    assert await send_twice(Upstreams(resend_within_s=60.0), hold_s=0.0) == (3, 3)
+
+
+async def test_a_request_that_a_provider_was_working_on_is_not_sent_again() -> None:
+    assert await send_twice(Upstreams(resend_within_s=0.01), hold_s=0.1) == (2, 2)
+
+
 async def test_tls_that_fails_is_a_connect_error_and_certificates_are_checked() -> None:
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(10)

@@ -1,13 +1,14 @@
 """The way to providers: connections kept per origin, made with deadlines, given back after use.
 
 One `Upstreams` per process. A connection is closed after `idle_s` unused, which is shorter than servers
-usually wait, so that a request is rarely written into a connection that is being closed; when it is, and
-nothing of a reply has come, the request goes out once more on a fresh connection.
+usually wait, so that a request is rarely written into a connection that is being closed; when it is, which shows
+at once, the request goes out once more on a fresh connection. One that the provider may be working on never does.
 """
 
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -60,8 +61,15 @@ _PoolKey = tuple[str, str, int]
 class Upstreams:
     """Connections to all providers of one process. Use from one event loop only."""
 
-    def __init__(self, *, idle_s: float = 15.0, ssl_context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        idle_s: float = 15.0,
+        resend_within_s: float = 0.05,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
         self._idle_s = idle_s
+        self._resend_within_s = resend_within_s
         self._ssl_context = ssl_context
         self._idle: dict[_PoolKey, deque[Connection]] = {}
         self._all: set[Connection] = set()
@@ -78,27 +86,35 @@ class Upstreams:
         connect_s: float,
         first_byte_s: float,
         whole_s: float,
+        on_write: Callable[[], None] = lambda: None,
     ) -> Connection:
         """Send one request; return its connection once the reply's head is there. Give it to `release`.
+
+        `on_write` is called each time the request goes out: once, or twice if a kept connection was just being
+        closed (lost without an answer within `resend_within_s`).
 
         Raises `ConnectFailed` and `ConnectTimeout` (nothing was sent), `FirstByteTimeout`, `ConnectionLost`,
         `BrokenReply`. Cancelling closes the connection, so that the provider stops working.
         """
         key = (origin.scheme, origin.host, origin.port)
         connection = self._take_idle(key)
-        while connection is not None:
+        if connection is not None:
+            loop = asyncio.get_running_loop()
+            written_at = loop.time()
+            on_write()
             try:
                 await connection.send(head, body, first_byte_s=first_byte_s, whole_s=whole_s)
             except ConnectionLost:
-                if connection.got_bytes:
+                self._drop(connection)
+                if connection.got_bytes or loop.time() - written_at >= self._resend_within_s:
                     raise
-                connection = None  # it was being closed while idle; the request cannot have been read
             except BaseException:
                 self._drop(connection)
                 raise
             else:
                 return connection
         connection = await self._connect(key, connect_s)
+        on_write()
         try:
             await connection.send(head, body, first_byte_s=first_byte_s, whole_s=whole_s)
         except BaseException:
