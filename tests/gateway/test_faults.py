@@ -39,7 +39,18 @@ async def test_a_refused_connection_is_a_503(bench: Bench) -> None:
     assert response.status == 503
     assert "Cannot connect to 127.0.0.1:9" in await message_of(response)
     (span,) = await bench.sink.wait()
-    assert (span.status, span.error_code, span.cost_usd) == ("error", "PS-4210", None)
+    assert (span.status, span.error_code) == ("error", "PS-4210")
+    assert (span.cost_usd, span.cost_source) == (0, "not sent")
+
+
+async def test_what_a_call_cost_that_broke_off_is_not_known(ready: Bench) -> None:
+    async def close(exchange: Exchange) -> None:
+        exchange.writer.close()
+
+    ready.upstream.handler = close
+    await ready.post(ASK)
+    (span,) = await ready.sink.wait()
+    assert (span.cost_usd, span.cost_source) == (None, None)
 
 
 async def test_a_provider_that_hangs_is_a_504(bench: Bench) -> None:
@@ -286,6 +297,22 @@ async def test_a_kept_connection_that_has_died_is_replaced_without_the_caller_no
     ready.upstream.handler = once
     for _ in range(4):
         assert (await ready.post(ASK)).status == 200
+
+
+async def test_a_request_that_went_out_twice_counts_two_attempts(ready: Bench) -> None:
+    assert ready.gateway is not None
+    ready.gateway._upstreams._resend_within_s = 60.0
+    await ready.post(ASK)
+
+    async def close_once(exchange: Exchange) -> None:
+        ready.upstream.handler = answer
+        exchange.writer.close()
+
+    ready.upstream.handler = close_once
+    response = await ready.post(ASK)
+    assert (response.status, response.headers["x-penstock-attempts"]) == (200, "2")
+    span = (await ready.sink.wait(2))[1]
+    assert (span.attempts, len(span.events)) == (2, 1)
 
 
 async def test_interim_replies_are_skipped(ready: Bench) -> None:

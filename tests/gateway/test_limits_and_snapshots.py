@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from penstock.dialects.openai.envelope import Envelope
-from penstock.gateway.admission import Limiter
+from penstock.dialects.openai.usage import UsageObject
+from penstock.gateway.admission import Limiter, Reservation
 from penstock.gateway.errors import LimitReached
 from penstock.spec.snapshot import Snapshot
 from penstock.store.counters import CounterStore
 from tests.gateway.conftest import KEY, LIMITED_KEY, Bench, key_row, until_ready
+from tests.gateway.upstream import REPLY, STREAM, Exchange
 
 ASK = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -49,7 +51,87 @@ async def test_tokens_are_reserved_before_and_settled_after_the_call(bench: Benc
     assert (await bench.post({**ASK, "max_tokens": 20}, key=LIMITED_KEY)).status == 200
 
 
-def test_a_failed_call_gives_its_tokens_back(tmp_path: Path) -> None:
+async def limited_by_tokens(bench: Bench, tokens_per_minute: int) -> None:
+    bench.write(keys=[key_row(LIMITED_KEY, "limited", tokens_per_minute=tokens_per_minute)])
+    await until_ready(bench)
+    assert bench.gateway is not None and bench.gateway._limiter is not None
+    bench.gateway._limiter._now_s = lambda: 1_000_030.0
+
+
+async def test_a_reply_without_usage_counts_what_was_reserved(bench: Bench) -> None:
+    await limited_by_tokens(bench, 200)
+
+    async def says_no_usage(exchange: Exchange) -> None:
+        await exchange.reply({**REPLY, "usage": None})
+
+    bench.upstream.handler = says_no_usage
+    statuses = [(await bench.post({**ASK, "max_tokens": 100}, key=LIMITED_KEY)).status for _ in range(2)]
+    assert statuses == [200, 429]
+
+
+async def test_a_client_that_leaves_before_the_usage_comes_pays_what_was_reserved(bench: Bench) -> None:
+    await limited_by_tokens(bench, 200)
+
+    async def endless(exchange: Exchange) -> None:
+        await exchange.begin_stream()
+        await exchange.piece(STREAM[1])
+        await asyncio.Event().wait()
+
+    bench.upstream.handler = endless
+    assert bench.client is not None
+    body = {**ASK, "stream": True, "max_tokens": 100}
+    headers = {"authorization": f"Bearer {LIMITED_KEY}"}
+    response = await bench.client.post(bench.url + "/v1/chat/completions", json=body, headers=headers)
+    await response.content.readany()
+    response.close()
+    (span,) = await bench.sink.wait()
+    assert span.error_code == "client_gone"
+    assert (await bench.post(body, key=LIMITED_KEY)).status == 429
+
+
+async def test_a_call_that_a_provider_refuses_costs_no_tokens(bench: Bench) -> None:
+    await limited_by_tokens(bench, 200)
+
+    async def refuses(exchange: Exchange) -> None:
+        await exchange.reply({"error": {"message": "too long", "type": "x", "param": None}}, status=400)
+
+    bench.upstream.handler = refuses
+    statuses = [(await bench.post({**ASK, "max_tokens": 100}, key=LIMITED_KEY)).status for _ in range(3)]
+    assert statuses == [400, 400, 400]
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        (None, 10 + 90),
+        (UsageObject(prompt_tokens=3), 3 + 90),
+        (UsageObject(completion_tokens=4), 10 + 4),
+        (UsageObject(prompt_tokens=3, total_tokens=3), 3),
+        (UsageObject(prompt_tokens=3, completion_tokens=4, total_tokens=9), 7),
+        (UsageObject(prompt_tokens=-50, completion_tokens=4), 4),
+    ],
+)
+def test_what_a_provider_does_not_report_counts_as_reserved(usage: UsageObject | None, tokens: int) -> None:
+    reservation = Reservation("k", 0, 10, 90)
+    assert reservation.used_tokens(usage, written=55) == tokens
+
+
+def test_a_reply_that_nothing_bounds_and_nobody_counts_is_estimated() -> None:
+    assert Reservation("k", 0, 10, None).used_tokens(None, written=55) == 65
+
+
+def test_a_reservation_is_for_every_choice_and_never_below_the_prompt(tmp_path: Path) -> None:
+    counters = CounterStore(tmp_path)
+    row = key_row(KEY, "k", tokens_per_minute=1000)
+    limiter = frozen_limiter(counters)
+    several = limiter.admit(row, Envelope(model="m", max_tokens=50, n=4), 40)
+    negative = limiter.admit(row, Envelope(model="m", max_tokens=-5000), 40)
+    counters.close()
+    assert several is not None and negative is not None
+    assert (several.amount, negative.amount) == (210, 10)
+
+
+def test_a_call_that_used_nothing_gives_its_tokens_back(tmp_path: Path) -> None:
     counters = CounterStore(tmp_path)
     limiter = frozen_limiter(counters)
     row = key_row(KEY, "k", tokens_per_minute=100)
@@ -57,7 +139,7 @@ def test_a_failed_call_gives_its_tokens_back(tmp_path: Path) -> None:
     assert reservation is not None
     with pytest.raises(LimitReached):
         limiter.admit(row, Envelope(model="m", max_tokens=90), 4)
-    limiter.settle(reservation, None)
+    limiter.settle(reservation, 0)
     assert limiter.admit(row, Envelope(model="m", max_tokens=90), 4) is not None
     counters.close()
 
@@ -69,7 +151,7 @@ def test_a_new_minute_begins_from_zero_and_late_settlements_do_not_touch_it(tmp_
     later = frozen_limiter(counters, 1_000_080.0)
     assert later.admit(row, Envelope(model="m", max_tokens=90), 4) is not None
     assert early is not None
-    later.settle(early, None)
+    later.settle(early, 0)
     with pytest.raises(LimitReached):
         later.admit(row, Envelope(model="m", max_tokens=90), 4)
     counters.close()

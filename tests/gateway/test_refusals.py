@@ -1,11 +1,15 @@
 """What the gateway refuses, in OpenAI's shape, with a text one can act on."""
 
 import json
+import threading
+from typing import Any
 
 import openai
 import pytest
 from openai import AsyncOpenAI
 
+from penstock.dialects.openai.envelope import Envelope, parse_envelope
+from penstock.gateway.http import LONG_BODY_BYTES
 from penstock.spec.routes import Route, Target
 from penstock.spec.snapshot import Limits
 from tests.gateway.conftest import KEY, Bench, key_row, until_ready
@@ -52,6 +56,23 @@ async def test_an_unknown_model_names_the_known_ones_the_nearest_first(ready: Be
     assert error["param"] == "model"
     (span,) = await ready.sink.wait()
     assert (span.status, span.route, span.attempts) == ("error", "triag", 0)
+    assert (span.cost_usd, span.cost_source) == (0, "not sent")
+
+
+async def test_long_bodies_are_read_beside_the_event_loop(
+    ready: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def parse(*args: Any, **named: Any) -> Envelope:
+        threads.append(threading.current_thread())
+        return parse_envelope(*args, **named)
+
+    monkeypatch.setattr("penstock.gateway.app.parse_envelope", parse)
+    for size in (10, LONG_BODY_BYTES):
+        assert (await ready.post({**ASK, "model": "triage", "x": "y" * size})).status == 200
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]
+    assert ready.upstream.seen[1].json == {**ASK, "x": "y" * LONG_BODY_BYTES}
 
 
 async def test_a_key_sees_and_calls_only_its_routes(bench: Bench) -> None:

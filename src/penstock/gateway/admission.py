@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from penstock.dialects.openai.envelope import Envelope
+from penstock.dialects.openai.usage import UsageObject
 from penstock.gateway.errors import KeyLacksScope, LimitReached, MissingKey, UnknownModel, WrongKey, WrongKind
 from penstock.gateway.table import ReadyRoute, Table
 from penstock.spec.routes import KeyRow
 
+BYTES_PER_TOKEN = 4
+"""An estimate for text. A token of a stream comes in a JSON event of its own, of about 200 bytes."""
+STREAM_BYTES_PER_TOKEN = 200
 _CALLING = frozenset({"call", "owner", "internal"})
 
 
@@ -41,7 +45,30 @@ class Reservation:
 
     counter: str
     window_end_s: int
-    amount: int
+    prompt: int
+    completion: int | None
+    """The most that the caller lets the model write; None if nothing bounds it."""
+
+    @property
+    def amount(self) -> int:
+        """The tokens taken."""
+        return self.prompt + (self.completion or 0)
+
+    def used_tokens(self, usage: UsageObject | None, *, written: int) -> int:
+        """Return the tokens that a call counts which a provider did not refuse.
+
+        What the provider does not report counts as reserved, and a reply that nothing bounds as `written` tokens,
+        an estimate: unknown is not 0, or the limit could be passed by leaving before the report comes.
+        """
+        prompt = usage.prompt_tokens if usage is not None else None
+        completion = usage.completion_tokens if usage is not None else None
+        if usage is not None and usage.total_tokens is not None and (prompt is None or completion is None):
+            return max(0, usage.total_tokens)
+        if prompt is None:
+            prompt = self.prompt
+        if completion is None:
+            completion = written if self.completion is None else self.completion
+        return max(0, prompt) + max(0, completion)
 
 
 def authenticate(table: Table, authorization: bytes | None) -> KeyRow:
@@ -103,16 +130,16 @@ class Limiter:
             self._take(row, "requests", 1, row.requests_per_minute, now_s)
         if row.tokens_per_minute is None:
             return None
-        amount = max(1, body_bytes // 4 + (envelope.max_completion_tokens or envelope.max_tokens or 0))
-        self._take(row, "tokens", amount, row.tokens_per_minute, now_s)
-        return Reservation(f"{row.id}:tokens", _minute_end(now_s), amount)
+        most = max(0, envelope.max_completion_tokens or envelope.max_tokens or 0) * max(1, envelope.n or 1)
+        reservation = Reservation(
+            f"{row.id}:tokens", _minute_end(now_s), max(1, body_bytes // BYTES_PER_TOKEN), most or None
+        )
+        self._take(row, "tokens", reservation.amount, row.tokens_per_minute, now_s)
+        return reservation
 
-    def settle(self, reservation: Reservation, tokens: int | None) -> None:
-        """Replace the estimate by what was used; a call that failed (None) gives all of it back.
-
-        Nothing is left to settle once the minute is over.
-        """
-        difference = (tokens or 0) - reservation.amount
+    def settle(self, reservation: Reservation, tokens: int) -> None:
+        """Replace the estimate by what was used. Nothing is left to settle once the minute is over."""
+        difference = tokens - reservation.amount
         if difference and self._now_s() < reservation.window_end_s:
             self._counters.add(
                 reservation.counter, difference, window_end_s=reservation.window_end_s, limit=None

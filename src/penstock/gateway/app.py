@@ -15,10 +15,29 @@ import msgspec
 
 from penstock.base.errors import BugError, PenstockError
 from penstock.dialects.openai.envelope import parse_envelope
-from penstock.gateway.admission import Counters, Limiter, Reservation, authenticate, may_call, resolve_route
+from penstock.gateway.admission import (
+    BYTES_PER_TOKEN,
+    STREAM_BYTES_PER_TOKEN,
+    Counters,
+    Limiter,
+    Reservation,
+    authenticate,
+    may_call,
+    resolve_route,
+)
 from penstock.gateway.calls import Call, label, parse_traceparent
 from penstock.gateway.errors import NotReady, TooBusy, UnknownModel, UnknownPath, WrongMethod
-from penstock.gateway.http import JSON, ClientGone, Receive, Scope, Send, read_body, send_error, send_reply
+from penstock.gateway.http import (
+    JSON,
+    LONG_BODY_BYTES,
+    ClientGone,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    send_error,
+    send_reply,
+)
 from penstock.gateway.recorder import CallRecorder, SpanSink
 from penstock.gateway.relay import Relay
 from penstock.gateway.snapshots import SnapshotWatch
@@ -157,7 +176,12 @@ class Gateway:
         outbox = _Outbox(send)
         try:
             assert call.key is not None
-            envelope = call.envelope = parse_envelope(call.body, max_depth=table.limits.max_json_depth)
+            max_depth = table.limits.max_json_depth
+            if len(call.body) > LONG_BODY_BYTES:
+                envelope = await asyncio.to_thread(parse_envelope, call.body, max_depth=max_depth)
+            else:
+                envelope = parse_envelope(call.body, max_depth=max_depth)
+            call.envelope = envelope
             kind = "embedding" if call.operation == "embeddings" else "chat"
             call.route = resolve_route(table, call.key, envelope.model, kind)
             if self._limiter is not None:
@@ -182,7 +206,7 @@ class Gateway:
         finally:
             departure.close()
             if reservation is not None and self._limiter is not None:
-                self._limiter.settle(reservation, _total_tokens(call))
+                self._limiter.settle(reservation, _used_tokens(call, reservation))
 
     # -- everything else
 
@@ -269,11 +293,14 @@ async def _answer_error(call: Call, error: PenstockError, outbox: _Outbox) -> No
     await send_error(outbox, error, headers)
 
 
-def _total_tokens(call: Call) -> int | None:
-    usage = call.usage
-    if usage is None:
-        return None
-    return (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+def _used_tokens(call: Call, reservation: Reservation) -> int:
+    if call.usage is None and call.n_sent == call.n_refused:
+        return 0  # never sent, or refused each time
+    if call.operation == "embeddings":
+        written = 0
+    else:
+        written = call.output_size // (STREAM_BYTES_PER_TOKEN if call.streamed else BYTES_PER_TOKEN)
+    return reservation.used_tokens(call.usage, written=written)
 
 
 def _need_get(method: str) -> None:

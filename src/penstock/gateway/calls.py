@@ -42,6 +42,8 @@ class Call:
         "failures",
         "http_status",
         "key",
+        "n_refused",
+        "n_sent",
         "operation",
         "output",
         "output_size",
@@ -77,6 +79,11 @@ class Call:
         self.route: ReadyRoute | None = None
         self.target: ReadyTarget | None = None
         self.attempts = 0
+        """Targets tried, and once more for each time a request went out again on a fresh connection."""
+        self.n_sent = 0
+        """Times the request was written to a provider."""
+        self.n_refused = 0
+        """Times a provider answered with an error status, so that no tokens were used."""
         self.failures: list[tuple[int, str, str]] = []
         """(time_ns, provider, what happened) for each attempt that did not serve the call."""
         self.upstream_s = 0.0

@@ -13,6 +13,8 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 JSON: Header = (b"content-type", b"application/json")
+LONG_BODY_BYTES = 256 * 1024
+"""Work on the text of bodies over this is done in a thread, so that other calls go on meanwhile."""
 
 
 class ClientGone(Exception):

@@ -8,6 +8,7 @@ import logging
 import queue
 import threading
 import time
+from decimal import Decimal
 from typing import Any, Protocol
 
 import msgspec
@@ -21,6 +22,7 @@ from penstock.spec.usage import Cost, Usage
 
 _log = logging.getLogger("penstock.gateway")
 _QUEUE_CALLS = 4096
+_NOT_SENT = Cost(usd=Decimal(0), source="not sent")
 _KINDS: dict[str, SpanKind] = {"embeddings": "embedding"}
 
 
@@ -143,8 +145,8 @@ class CallRecorder:
 
     def _cost(self, call: Call, usage: Usage | None) -> Cost | None:
         target = call.target
-        if target is None or call.attempts == 0:
-            return None
+        if target is None or call.n_sent == 0:
+            return _NOT_SENT
         if target.provider.local:
             return self._prices.price("local", target.model, usage, call.start_ns)
         if usage is None and call.error_code is not None:

@@ -4,6 +4,7 @@ Attempts fall back to the next target until the first byte of a reply body is th
 committed. Same dialect on both sides, so bytes pass untouched but for `model` and the request for usage.
 """
 
+import asyncio
 import random
 import re
 import time
@@ -19,14 +20,14 @@ from penstock.dialects.openai.splice import ask_for_usage, replace_model
 from penstock.dialects.openai.sse import StreamTail, UsageStripper
 from penstock.gateway.calls import Call
 from penstock.gateway.errors import BrokenStream, GarbledReply, ProviderKeyMissing, ProviderRefusedKey
-from penstock.gateway.http import JSON, Header, Send, send_reply
+from penstock.gateway.http import JSON, LONG_BODY_BYTES, Header, Send, send_reply
 from penstock.gateway.table import ReadyTarget, header_text
 from penstock.providers.errors import CallTimeout
 from penstock.providers.http1 import Connection, Inflater
 from penstock.providers.transport import Upstreams
 from penstock.spec.snapshot import Limits
 
-MAX_ATTEMPTS = 3
+MAX_TARGETS = 3
 MAX_REPLY_BYTES = 256 * 1024 * 1024
 _PASSED = frozenset({b"retry-after", b"x-request-id", b"openai-processing-ms", b"openai-version"})
 _RETRIED = frozenset({429, 500, 502, 503, 504, 529})
@@ -71,11 +72,11 @@ class Relay:
 
     async def _find_answer(self, call: Call) -> Answer:
         assert call.route is not None
-        targets = call.route.order_targets(self._rng)[:MAX_ATTEMPTS]
+        targets = call.route.order_targets(self._rng)[:MAX_TARGETS]
         deadline = time.monotonic() + targets[0].provider.timeout_s
         for number, target in enumerate(targets, start=1):
             call.target = target
-            call.attempts = number
+            call.attempts += 1
             is_last = number == len(targets)
             try:
                 answer = await self._attempt(call, target, deadline, is_last=is_last)
@@ -101,7 +102,18 @@ class Relay:
         left_s = min(provider.timeout_s, deadline - time.monotonic())
         if left_s <= 0:
             raise CallTimeout(f"No target answered within {provider.timeout_s:g} s.")
-        head, body = _build_request(call, target)
+        if len(call.body) > LONG_BODY_BYTES:
+            head, body = await asyncio.to_thread(_build_request, call, target)
+        else:
+            head, body = _build_request(call, target)
+        sent_before = call.n_sent
+
+        def note_write() -> None:
+            if call.n_sent > sent_before:
+                call.attempts += 1
+                call.failures.append((time.time_ns(), provider.name, "the kept connection was being closed"))
+            call.n_sent += 1
+
         sent_at = time.perf_counter()
         try:
             connection = await self._upstreams.send(
@@ -111,9 +123,11 @@ class Relay:
                 connect_s=min(provider.connect_timeout_s, left_s),
                 first_byte_s=min(provider.first_byte_timeout_s, left_s),
                 whole_s=left_s,
+                on_write=note_write,
             )
         finally:
             call.upstream_s += time.perf_counter() - sent_at
+        call.n_refused += connection.status >= 400
         try:
             if connection.status in _RETRIED and not is_last:
                 reason = f"HTTP status {connection.status}"
