@@ -116,6 +116,13 @@ def test_keys_are_made_listed_and_revoked_without_a_running_instance(home: Home)
     assert [len(line.split("\t")) for line in table] == [8, 8]
 
 
+def test_a_key_is_revoked_though_the_settings_are_damaged(home: Home) -> None:
+    made = call("key", "create", "--name", "ci", "--json", home=home.root).json
+    home.settings.write_text("oops = 1\n")
+    assert call("key", "revoke", made["id"], home=home.root).code == 0
+    assert made["id"] not in home.snapshot.read_text()
+
+
 def test_what_is_not_there_is_told_with_exit_2(home: Home) -> None:
     for arguments in (
         ("key", "revoke", "key_none"),

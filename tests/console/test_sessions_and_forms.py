@@ -107,6 +107,7 @@ def test_an_alias_moves_with_a_reason_and_rolls_back(signed_in: AsgiClient, furn
     assert "without evidence" in page
     signed_in.post_form("/assets/model/pocket/rollback", {"alias": "prod", "csrf_token": token})
     assert furnished.services.registry.aliases("model", "pocket")["prod"] == 2
+    assert furnished.moved == [("model", "pocket", "prod", 1), ("model", "pocket", "prod", 2)]
 
 
 def test_jobs_are_retried_and_cancelled(signed_in: AsgiClient, furnished: Furnished) -> None:

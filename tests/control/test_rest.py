@@ -54,7 +54,7 @@ def test_an_alias_moves_with_evidence_and_back(owner: AsgiClient, furnished: Fur
     )
     assert stale.status == 409
     assert owner.post_json(f"{base}/aliases/prod/rollback", {}).json()["to_number"] == 2
-    assert furnished.published == [1, 1]
+    assert furnished.moved == [("model", "pocket", "prod", 1), ("model", "pocket", "prod", 2)]
     assert [each["number"] for each in owner.get("/api/v1/lineage?ref=model:pocket@2").json()["up"]] == [1, 1]
 
 

@@ -222,6 +222,10 @@ def test_settings_are_taken_up_while_running_and_damaged_ones_are_not(up: Runnin
     os.kill(control, signal.SIGKILL)
     wait_until(lambda: "line 8" in warnings(), what="control to come back, still warning")
     assert "far" in up.models()
+    made = up.call("key", "create", "--name", "late", "--json").json
+    wait_until(lambda: up.models(made["key"]), what="a key made meanwhile to work")
+    up.call("key", "revoke", made["id"])
+    wait_until(lambda: not up.models(made["key"]), what="and to be refused once it is revoked")
     up.home.settings.write_text(good)
     wait_until(lambda: "far" not in up.models(), what="the route to go")
     wait_until(lambda: warnings() == "{}", what="the warning to go")

@@ -9,7 +9,6 @@ from penstock.base.digest import short_digest
 from penstock.base.errors import InvalidInput
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
-from penstock.main.home_files import request_restart
 from penstock.main.rooms import Rooms
 from penstock.registry.types import AliasMove
 from penstock.spec.assets import AssetRef, parse_asset_ref
@@ -82,7 +81,7 @@ def move(
     as_json: JsonOption = False,
 ) -> None:
     """Point an alias at a version. Protected aliases such as `prod` need a reason when no evidence is at hand."""
-    rooms = Rooms(open_home(home, as_json=as_json))
+    rooms = Rooms(open_home(home, as_json=as_json), keeps_running=True)
     version = rooms.registry.resolve(parse_asset_ref(reference))
     moved = rooms.registry.move_alias(
         version.kind,
@@ -93,7 +92,7 @@ def move(
         reason=reason,
         override_reason=reason,
     )
-    _take_up(rooms, moved)
+    rooms.take_up_alias(moved)
     print_record(_move_row(moved), as_json=as_json)
 
 
@@ -106,10 +105,10 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Take back the last move of an alias."""
-    rooms = Rooms(open_home(home, as_json=as_json))
+    rooms = Rooms(open_home(home, as_json=as_json), keeps_running=True)
     asset = _asset_only(reference)
     moved = rooms.registry.rollback_alias(asset.kind, asset.name, alias, actor="owner", reason=reason)
-    _take_up(rooms, moved)
+    rooms.take_up_alias(moved)
     print_record(_move_row(moved), as_json=as_json)
 
 
@@ -162,12 +161,6 @@ def _asset_only(reference: str) -> AssetRef:
             hint=f"Write {asset.kind}:{asset.name} and give the alias with --alias.",
         )
     return asset
-
-
-def _take_up(rooms: Rooms, moved: AliasMove) -> None:
-    rooms.publish_snapshot()
-    if moved.kind == "model" and moved.alias == "prod":
-        request_restart(rooms.home, "engine")
 
 
 def _move_row(moved: AliasMove) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Make a key and print it, this once: only its digest is kept."""
-    rooms = Rooms(open_home(home, as_json=as_json))
+    rooms = Rooms(open_home(home, as_json=as_json), keeps_running=True)
     key = rooms.keys.create(
         name, tuple(scope or ("call",)), requests_per_minute=rpm, tokens_per_minute=tpm, routes=route or None
     )
@@ -77,7 +77,7 @@ def revoke(
     as_json: JsonOption = False,
 ) -> None:
     """End a key; gateways refuse it within a second."""
-    rooms = Rooms(open_home(home, as_json=as_json))
+    rooms = Rooms(open_home(home, as_json=as_json), keeps_running=True)
     key = rooms.keys.revoke(key_id)
     rooms.publish_snapshot()
     if as_json:

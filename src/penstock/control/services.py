@@ -8,6 +8,7 @@ from penstock.access.sessions import SessionSigner
 from penstock.jobs.service import JobService
 from penstock.knowledge.service import KnowledgeService
 from penstock.registry.service import Registry
+from penstock.registry.types import AliasMove
 from penstock.spec.snapshot import Snapshot
 from penstock.spec.spans import Span
 from penstock.telemetry.otlp import OtlpBatch
@@ -28,7 +29,9 @@ class ControlServices:
     read_snapshot: Callable[[], Snapshot | None]
     """What gateways were told last; None before the first time."""
     publish_snapshot: Callable[[], None]
-    """Tells gateways what changed: called after keys or aliases changed."""
+    """Tells gateways what changed: called after keys changed."""
+    take_up_alias: Callable[[AliasMove], None]
+    """Lets gateways and the engine follow an alias that was moved."""
     decode_otlp: Callable[[bytes, str], OtlpBatch]
     """Body and content type of an OTLP/HTTP export to spans; raises `PenstockError` for what is not one."""
     store_spans: Callable[[Sequence[Span]], None]

@@ -46,7 +46,7 @@ def run_control(home: Home, *, host: str, port: int) -> None:
     spool = open_writer(home.spool, "control")
     collector = Collector(home.spool, store)
     worker = Worker(installation.engine, create_handlers(installation), f"control-{os.getpid()}")
-    watch = SettingsWatch(home, installation.publish_snapshot)
+    watch = SettingsWatch(home, installation.take_up_settings)
     services = build_services(installation, store, spool, collector, watch)
     try:
         with ExitStack() as threads:
@@ -92,6 +92,7 @@ def build_services(
         sessions=SessionSigner(load_session_secret(home.run / "session.secret")),
         read_snapshot=lambda: read_last_snapshot(home),
         publish_snapshot=publish,
+        take_up_alias=installation.take_up_alias,
         decode_otlp=decode_otlp_batch,
         store_spans=store_spans,
         find_problems=find_problems,

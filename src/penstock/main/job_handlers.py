@@ -23,15 +23,17 @@ def create_handlers(installation: Installation) -> Mapping[str, Handler]:
 
 
 def pull_model(installation: Installation, ctx: JobContext, spec: dict[str, Any]) -> dict[str, Any]:
-    """Pull `{name, source}`; a new version makes the engine start again to host it."""
+    """Pull `{name, source}`; a new version makes the engine start again to host it.
+
+    What was live before is journaled, so that a run taken over after the pull still sees the change.
+    """
     name, source = _text(spec, "name"), _text(spec, "source")
     ctx.log(f"pulling {source} as model:{name}")
-    before = installation.find_version("model", name)
+    before = ctx.step("live version", {"name": name}, lambda: _live_digest(installation, name))
     pulled = installation.models.pull(name, source, progress=_progress(ctx))
-    installation.publish_snapshot()
-    after = installation.find_version("model", name)
-    if after is not None and (before is None or before.digest != after.digest):
+    if before != _live_digest(installation, name):
         request_restart(installation.home, "engine")
+    installation.publish_snapshot()
     ctx.log(f"model:{name}@{pulled.number} is there" + ("" if pulled.is_new else " already"))
     return {
         "model": f"model:{name}@{pulled.number}",
@@ -59,6 +61,11 @@ def ingest_knowledge(installation: Installation, ctx: JobContext, spec: dict[str
         app = installation.register_app(declaration, report).label
     installation.publish_snapshot()
     return {"report": report.as_dict(), "app": app}
+
+
+def _live_digest(installation: Installation, name: str) -> str | None:
+    version = installation.find_version("model", name)
+    return None if version is None else version.digest
 
 
 def _progress(ctx: JobContext) -> Callable[[float, str], None]:

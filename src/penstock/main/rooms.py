@@ -6,6 +6,7 @@ Opened when first asked for. Commands use this directly; the processes build on 
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 
@@ -18,13 +19,13 @@ from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMis
 from penstock.deploy.snapshots import build_snapshot, read_snapshot, write_snapshot
 from penstock.jobs.service import JobService
 from penstock.main.errors import SettingsInvalid
-from penstock.main.home_files import create_home, hold_lock, read_internal_key
+from penstock.main.home_files import create_home, hold_lock, read_internal_key, request_restart
 from penstock.main.instance import find_addresses
 from penstock.main.job_kinds import KNOWLEDGE_INGEST, MODEL_PULL
 from penstock.main.planning import WEIGHTS, Plan, plan
 from penstock.main.settings import SettingsFile, load_settings
 from penstock.registry.service import Registry
-from penstock.registry.types import Version
+from penstock.registry.types import AliasMove, Version
 from penstock.spec.assets import AssetRef
 from penstock.spec.home import Home
 from penstock.spec.snapshot import Snapshot
@@ -116,9 +117,15 @@ class Rooms:
                 continue
 
     def plan(self) -> Plan:
-        """Return providers and routes as the settings file and the registry say now."""
+        """Return providers and routes as the settings file and the registry say now.
+
+        Raises `SettingsInvalid`.
+        """
+        return self._plan_by(self.home.settings)
+
+    def _plan_by(self, settings: Path) -> Plan:
         return plan(
-            load_settings(self.home.settings),
+            load_settings(settings),
             self.environ,
             find_addresses(self.home),
             models=[version for version in self.live_versions("model") if WEIGHTS in version.artefacts],
@@ -128,25 +135,57 @@ class Rooms:
     def publish_snapshot(self) -> Snapshot:
         """Bring the snapshot up to settings, keys and registry, and return it; unchanged it is left alone.
 
-        Whoever comes last has seen everything the others changed. Raises `SettingsInvalid` (the snapshot
-        stays as it was).
+        Whoever comes last has seen everything the others changed. While the settings are damaged, rooms that
+        keep running carry keys and registry into a snapshot by the last good ones: a key that was revoked
+        must not go on working. Otherwise raises `SettingsInvalid` (the snapshot stays as it was).
         """
-        with hold_lock(self.home.run / "snapshot.lock"):
-            planned = self.plan()
-            snapshot = build_snapshot(
-                providers=planned.providers,
-                routes=planned.routes,
-                keys=self.keys.rows(),
-                limits=planned.limits,
-            )
+        with self._snapshot_lock():
             try:
-                current = read_snapshot(self.home.snapshot)
-            except (SnapshotMissing, SnapshotDamaged, SnapshotInvalid):
-                current = None
-            if current is None or current.digest != snapshot.digest:
-                write_snapshot(self.home.snapshot, snapshot)
-            self._keep_settings()
-            return snapshot
+                return self._take_up_settings()
+            except SettingsInvalid as error:
+                if not self._keeps_running or not self._last_good.exists():
+                    raise
+                _log.error(
+                    "settings are damaged, going by the last good ones", extra={"reason": error.message}
+                )
+                return self._publish(self._plan_by(self._last_good))
+
+    def take_up_settings(self) -> Snapshot:
+        """Publish by the settings as they are now; raise `SettingsInvalid` rather than go by older ones."""
+        with self._snapshot_lock():
+            return self._take_up_settings()
+
+    def take_up_alias(self, move: AliasMove) -> None:
+        """Let everything that serves follow an alias that was moved.
+
+        The engine is asked first: killed in between, the next start publishes, but would not ask.
+        """
+        if move.kind == "model" and move.alias == "prod":
+            request_restart(self.home, "engine")
+        self.publish_snapshot()
+
+    def _snapshot_lock(self) -> AbstractContextManager[None]:
+        return hold_lock(self.home.run / "snapshot.lock")
+
+    def _take_up_settings(self) -> Snapshot:
+        snapshot = self._publish(self.plan())
+        self._keep_settings()
+        return snapshot
+
+    def _publish(self, planned: Plan) -> Snapshot:
+        snapshot = build_snapshot(
+            providers=planned.providers,
+            routes=planned.routes,
+            keys=self.keys.rows(),
+            limits=planned.limits,
+        )
+        try:
+            current = read_snapshot(self.home.snapshot)
+        except (SnapshotMissing, SnapshotDamaged, SnapshotInvalid):
+            current = None
+        if current is None or current.digest != snapshot.digest:
+            write_snapshot(self.home.snapshot, snapshot)
+        return snapshot
 
     def _keep_settings(self) -> None:
         """Keep what was just found good, for a process that starts while the file is damaged."""

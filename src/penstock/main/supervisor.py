@@ -128,9 +128,13 @@ class Supervisor:
             self._reap(child, now)
             if child.next_start_s is not None and now >= child.next_start_s:
                 self._start_child(child, now)
-            elif child.process is not None and not child.is_ready and child.check_ready():
-                if child.n_starts > 1:
-                    self._say(f"{child.spec.name} is back")
+            elif (
+                child.process is not None
+                and not child.is_ready
+                and child.check_ready()
+                and child.n_starts > 1
+            ):
+                self._say(f"{child.spec.name} is back")
         self._serve_restart_requests()
         self._note(self._status)
 

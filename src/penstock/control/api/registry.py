@@ -105,7 +105,7 @@ def create_router(services: ControlServices) -> APIRouter:
             override_reason=body.override_reason,
             expected_number=expected,
         )
-        services.publish_snapshot()
+        services.take_up_alias(move)
         return json_reply(move)
 
     @router.post("/assets/{kind}/{name}/aliases/{alias}/rollback")
@@ -121,7 +121,7 @@ def create_router(services: ControlServices) -> APIRouter:
             reason=body.reason,
             expected_number=expected,
         )
-        services.publish_snapshot()
+        services.take_up_alias(move)
         return json_reply(move)
 
     return router

@@ -1,0 +1,132 @@
+"""What a change of keys, aliases or models does for those who serve: the snapshot, and the engine's restart."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from penstock.base.errors import UpstreamUnavailable
+from penstock.jobs.service import JobService
+from penstock.jobs.worker import Worker
+from penstock.main.errors import SettingsInvalid
+from penstock.main.home_files import restart_folder
+from penstock.main.job_handlers import pull_model
+from penstock.main.rooms import Rooms
+from penstock.registry.types import AliasMove
+from penstock.spec.home import Home
+
+NO_SUCH_PROVIDER = '[routes.far]\ntargets = [{provider = "nobody", model = "m"}]\n'
+
+
+@pytest.fixture
+def rooms(home: Home, migrated_sqlite: Path) -> Iterator[Rooms]:
+    shutil.copy(migrated_sqlite, home.control_db)
+    opened = Rooms(home, environ={}, keeps_running=True)
+    yield opened
+    opened.close()
+
+
+def asks_for_restart(home: Home) -> list[str]:
+    return sorted(path.name for path in restart_folder(home).iterdir())
+
+
+def move(kind: str, alias: str) -> AliasMove:
+    return AliasMove(
+        id=1,
+        kind=kind,  # type: ignore[arg-type]
+        name="pocket",
+        alias=alias,
+        from_number=1,
+        to_number=2,
+        actor="test",
+        moved_ns=1,
+        evidence=None,
+        reason=None,
+        is_override=False,
+        undoes=None,
+    )
+
+
+@pytest.mark.parametrize("damage", ["oops = 1\n", "[up\n", NO_SUCH_PROVIDER])
+def test_keys_are_made_and_revoked_for_gateways_while_the_settings_are_damaged(
+    rooms: Rooms, damage: str
+) -> None:
+    good = '[providers.far]\nbase_url = "http://127.0.0.1:9/v1"\n'
+    rooms.home.settings.write_text(good)
+    old = rooms.keys.create("old").id
+    rooms.publish_snapshot()
+    rooms.home.settings.write_text(damage)
+    rooms.keys.revoke(old)
+    new = rooms.keys.create("new").id
+    published = rooms.publish_snapshot()
+    assert [key.id for key in published.keys] == [new]
+    assert "far" in {provider.name for provider in published.providers}
+    assert old not in rooms.home.snapshot.read_text()
+    with pytest.raises(SettingsInvalid):
+        rooms.take_up_settings()
+    rooms.home.settings.write_text("")
+    assert "far" not in {provider.name for provider in rooms.take_up_settings().providers}
+
+
+def test_a_command_that_does_not_keep_running_refuses_damaged_settings(rooms: Rooms) -> None:
+    rooms.publish_snapshot()
+    rooms.home.settings.write_text(NO_SUCH_PROVIDER)
+    with pytest.raises(SettingsInvalid, match="nobody"):
+        Rooms(rooms.home, environ={}).publish_snapshot()
+
+
+def test_the_engine_follows_the_alias_prod_of_a_model_and_no_other(rooms: Rooms) -> None:
+    rooms.take_up_alias(move("model", "canary"))
+    rooms.take_up_alias(move("app", "prod"))
+    assert rooms.home.snapshot.exists()
+    assert asks_for_restart(rooms.home) == []
+    rooms.take_up_alias(move("model", "prod"))
+    assert asks_for_restart(rooms.home) == ["engine"]
+
+
+class Puller:
+    """An installation whose pull makes version 2 live and may then fail, as if it were killed there."""
+
+    def __init__(self, home: Home, *, n_failures: int) -> None:
+        self.home = home
+        self.models = self
+        self.live = "sha256:1"
+        self.n_failures = n_failures
+
+    def find_version(self, _kind: str, _name: str) -> Any:
+        return SimpleNamespace(digest=self.live)
+
+    def publish_snapshot(self) -> None:
+        """Nothing reads it here."""
+
+    def pull(self, _name: str, _source: str, **_: Any) -> Any:
+        self.live = "sha256:2"
+        self.n_failures -= 1
+        if self.n_failures >= 0:
+            raise UpstreamUnavailable("The process was killed right after the alias moved.")
+        return SimpleNamespace(number=2, digest=self.live, is_new=False, parity={})
+
+
+def test_a_pull_that_is_taken_over_still_restarts_the_engine(rooms: Rooms) -> None:
+    installation: Any = Puller(rooms.home, n_failures=1)
+    handlers = {"pull": lambda ctx, spec: pull_model(installation, ctx, spec)}
+    jobs, worker = JobService(rooms.engine), Worker(rooms.engine, handlers, "test")
+    job = jobs.submit("pull", {"name": "pocket", "source": "folder:x"})
+    worker.run_once()
+    assert asks_for_restart(rooms.home) == []
+    jobs.retry(job.id)
+    worker.run_once()
+    assert jobs.get(job.id).state == "done"
+    assert asks_for_restart(rooms.home) == ["engine"]
+
+
+def test_pulling_what_is_live_already_leaves_the_engine_alone(rooms: Rooms) -> None:
+    installation: Any = Puller(rooms.home, n_failures=0)
+    installation.live = "sha256:2"
+    worker = Worker(rooms.engine, {"pull": lambda ctx, spec: pull_model(installation, ctx, spec)}, "test")
+    JobService(rooms.engine).submit("pull", {"name": "pocket", "source": "folder:x"})
+    worker.run_once()
+    assert asks_for_restart(rooms.home) == []
