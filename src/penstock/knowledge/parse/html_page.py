@@ -45,6 +45,8 @@ def parse_html(data: bytes) -> ParsedDocument:
     reader.feed(text)
     reader.close()
     sections = reader.finish()
+    if reader.skipping:
+        problems += (f"<{reader.skipping[0]}> is never closed; the text after it was left out",)
     if reader.too_deep:
         problems += (f"elements nested deeper than {MAX_DEPTH} were read as flat text",)
     return ParsedDocument(
@@ -95,8 +97,9 @@ class _Reader(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self.depth = max(0, self.depth - 1)
-        if self.skipping and tag == self.skipping[-1]:
-            self.skipping.pop()
+        if tag in self.skipping:  # ends what was left open inside it, too
+            while self.skipping.pop() != tag:
+                pass
             return
         if tag == "title":
             self.in_title = False
@@ -115,6 +118,13 @@ class _Reader(HTMLParser):
             self.pre = max(0, self.pre - (tag == "pre"))
         if tag == self.content_element:
             self.in_content = max(0, self.in_content - 1)
+
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
+        """Read `<![anything]>` as browsers do: an unknown one is a comment, where the base class gives up."""
+        try:
+            return super().parse_marked_section(i, report)
+        except AssertionError:
+            return self.parse_bogus_comment(i)
 
     def handle_data(self, data: str) -> None:
         if self.in_title:

@@ -50,7 +50,11 @@ def parse_pdf(data: bytes) -> ParsedDocument:
         problems = [] if len(file) <= MAX_PAGES else [f"pages after {MAX_PAGES} were not read"]
         lines: list[_Line] = []
         for number in range(n_pages):
-            found = _read_lines(file[number], number + 1)
+            try:
+                found = _read_lines(file[number], number + 1)
+            except pypdfium2.PdfiumError:
+                problems.append(f"page {number + 1} is broken and was not read")
+                continue
             if not found:
                 problems.append(f"page {number + 1} holds no text; it may be a scan")
             lines.extend(found)

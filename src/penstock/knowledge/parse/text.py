@@ -9,17 +9,27 @@ from penstock.knowledge.types import Section
 _SPACES = re.compile(r"[^\S\n]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b\u2060\ufeff]")
 
+_MARKS = ((b"\xef\xbb\xbf", "UTF-8"), (b"\xff\xfe", "UTF-16-LE"), (b"\xfe\xff", "UTF-16-BE"))
+
 
 def decode_text(data: bytes) -> tuple[str, tuple[str, ...]]:
     """Return the text, and a problem line if some bytes were not valid in the encoding found."""
-    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+    for mark, encoding in _MARKS:
         if data.startswith(mark):
-            return data.decode(encoding, errors="replace"), ()
+            return _decode_marked(data, len(mark), encoding)
     try:
         return data.decode("utf-8"), ()
     except UnicodeDecodeError as error:
         text = data.decode("cp1252", errors="replace")
         return text, (f"not valid UTF-8 at byte {error.start}; read as Windows-1252",)
+
+
+def _decode_marked(data: bytes, start: int, encoding: str) -> tuple[str, tuple[str, ...]]:
+    try:
+        return data[start:].decode(encoding), ()
+    except UnicodeDecodeError as error:
+        text = data[start:].decode(encoding, errors="replace")
+        return text, (f"not valid {encoding} at byte {start + error.start}; what is damaged was replaced",)
 
 
 def clean_line(text: str) -> str:

@@ -2,7 +2,8 @@
 
 import io
 import zipfile
-from xml.etree.ElementTree import ParseError
+import zlib
+from typing import Any
 
 from penstock.knowledge.errors import DocumentTooLarge, UnreadableDocument
 from penstock.knowledge.parse.text import SectionBuilder, clean_line, slug_of
@@ -11,6 +12,21 @@ from penstock.knowledge.types import ParsedDocument
 MAX_UNPACKED_BYTES = 256 * 1024 * 1024
 MAX_RATIO = 200
 """Real documents compress up to about 30 : 1; zip bombs start at 1,000 : 1."""
+_LOCKED = 0x1
+"""Bit of a zip entry's flags (APPNOTE.TXT 4.4.4)."""
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    SyntaxError,  # lxml's errors, too
+    LookupError,  # parts that are referred to and not there
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,  # zipfile's: locked entries, and ways to compress that it does not know
+    EOFError,
+    OSError,
+)
+"""What zipfile, lxml and python-docx raise on a damaged file: they document none of it."""
 
 
 def parse_docx(data: bytes) -> ParsedDocument:
@@ -19,12 +35,16 @@ def parse_docx(data: bytes) -> ParsedDocument:
     # Loaded with the first Word document: it costs every process that only searches half a second at start.
     import docx
     from docx.opc.exceptions import PackageNotFoundError
-    from docx.table import Table
 
     try:
-        document = docx.Document(io.BytesIO(data))
-    except (PackageNotFoundError, KeyError, ValueError, ParseError, SyntaxError, zipfile.BadZipFile) as error:
+        return _read_sections(docx.Document(io.BytesIO(data)))
+    except (PackageNotFoundError, *_DAMAGE) as error:
         raise UnreadableDocument("the Word document is broken.", hint="Open and save it anew.") from error
+
+
+def _read_sections(document: Any) -> ParsedDocument:
+    from docx.table import Table
+
     title = clean_line(document.core_properties.title or "") or None
     builder = SectionBuilder()
     seen_heading = False
@@ -52,9 +72,12 @@ def _check_archive(data: bytes) -> None:
         )
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-    except zipfile.BadZipFile as error:
+            entries = archive.infolist()
+    except _DAMAGE as error:
         raise UnreadableDocument("the file is not a Word document.", hint="Save it as .docx.") from error
+    if any(entry.flag_bits & _LOCKED for entry in entries):
+        raise UnreadableDocument("the file is locked by a password.", hint="Save an unlocked copy.")
+    unpacked = sum(entry.file_size for entry in entries)
     if unpacked > MAX_UNPACKED_BYTES or unpacked > MAX_RATIO * max(len(data), 1024):
         raise DocumentTooLarge(
             f"the file would unpack to {unpacked:,} bytes.", hint="It looks like a zip bomb."
