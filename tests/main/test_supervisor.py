@@ -102,6 +102,7 @@ def test_a_child_that_ignores_sigterm_is_killed_after_its_time(home: Home, notes
     with fleet(home, stand_in("control", free_port(), notes, "deaf", drain_s=0.2)) as running:
         pid = running.pid("control")
     assert not is_alive(pid)
+    assert any("control had not stopped yet and was killed" in line for line in running.said)
 
 
 def test_a_second_request_to_stop_does_not_wait(home: Home, notes: Path) -> None:

@@ -234,10 +234,8 @@ class Supervisor:
             if self._hurry or time.monotonic() > end:
                 for child in children:
                     if child.pid is not None:
-                        _LOG.warning(
-                            "child killed, it did not stop in time", extra={"child": child.spec.name}
-                        )
                         child.kill()
+                        self._say(f"{child.spec.name} had not stopped yet and was killed; what it held is lost")
             time.sleep(TICK_S / 2)
 
     @contextmanager
