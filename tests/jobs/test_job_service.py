@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from penstock.base.errors import InvalidInput, TooLarge, UpstreamUnavailable
 from penstock.jobs.context import JobContext
-from penstock.jobs.errors import JobFinished, JobNotRetriable, UnknownJob, UnknownJobKind
+from penstock.jobs.errors import JobFinished, JobNotRetriable, JobUnderWay, UnknownJob, UnknownJobKind
 from penstock.jobs.service import JobService
 from penstock.jobs.worker import Handler, Worker
 from tests.jobs.crashing import HandClock
@@ -75,11 +75,19 @@ def test_the_same_dedupe_key_gives_the_active_job_and_after_its_end_a_new_one(
     service: JobService, control_engine: Engine, clock: HandClock
 ) -> None:
     first = service.submit("k", {"n": 1}, dedupe_key="ingest:handbook")
-    assert service.submit("k", {"n": 2}, dedupe_key="ingest:handbook") == first
+    assert service.submit("k", {"n": 1}, dedupe_key="ingest:handbook") == first
     make_worker(control_engine, clock, {"k": lambda ctx, spec: {}}).run_once()
     second = service.submit("k", {"n": 2}, dedupe_key="ingest:handbook")
     assert second.id != first.id
     assert second.spec == {"n": 2}
+
+
+def test_an_active_job_is_never_passed_off_as_a_different_one(service: JobService) -> None:
+    first = service.submit("k", {"folder": "a"}, dedupe_key="ingest:handbook")
+    for kind, spec in (("k", {"folder": "b"}), ("other", {"folder": "a"})):
+        with pytest.raises(JobUnderWay, match=first.id):
+            service.submit(kind, spec, dedupe_key="ingest:handbook")
+    assert [job.id for job in service.list()] == [first.id]
 
 
 def test_submits_racing_with_one_key_make_one_job(control_engine: Engine) -> None:

@@ -47,6 +47,12 @@ class JobNotRetriable(ConflictError):
     code = "PS-3202"
 
 
+class JobUnderWay(ConflictError):
+    """Another job for the same thing is queued or running, and it was asked for something else."""
+
+    code = "PS-3203"
+
+
 class WorkerDied(UpstreamError):
     """The job's workers died on it as often as it may be tried; it may be what kills them."""
 

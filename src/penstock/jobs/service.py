@@ -9,9 +9,9 @@ from sqlalchemy.exc import IntegrityError
 from penstock.base.clock import now_ns as wall_clock
 from penstock.base.errors import ConflictError, InvalidInput
 from penstock.base.ids import new_id
-from penstock.base.json_text import encode_json
+from penstock.base.json_text import decode_json, encode_json
 from penstock.jobs import queries
-from penstock.jobs.errors import JobFinished, JobNotRetriable, UnknownJob, UnknownJobKind
+from penstock.jobs.errors import JobFinished, JobNotRetriable, JobUnderWay, UnknownJob, UnknownJobKind
 from penstock.jobs.types import Job, LogLine, StepRecord
 
 MAX_SPEC_BYTES = 1024 * 1024
@@ -43,8 +43,9 @@ class JobService:
     ) -> Job:
         """Queue a job and return it; durable on return.
 
-        While a job with the same `dedupe_key` is queued or running, that job is returned instead.
-        Raises `InvalidInput`, `TooLarge`, `UnknownJobKind`.
+        While the same job (kind and spec) with the same `dedupe_key` is queued or running, that one is
+        returned instead. Raises `InvalidInput`, `TooLarge`, `UnknownJobKind`, and `JobUnderWay` when the job
+        with that key is another one.
         """
         if self._kinds is not None and kind not in self._kinds:
             raise UnknownJobKind(kind, self._kinds)
@@ -141,6 +142,13 @@ class JobService:
     def _insert(self, kind: str, spec: str, dedupe_key: str | None, max_attempts: int) -> Job:
         with self._engine.begin() as connection:
             if dedupe_key is not None and (active := queries.find_active(connection, dedupe_key)):
+                if (active.kind, active.spec) != (kind, decode_json(spec)):
+                    raise JobUnderWay(
+                        f"Job {active.id} is {active.state} for the same thing, but was asked for differently.",
+                        hint=f"Wait for it, or end it with `penstock job cancel {active.id}`, then try again.",
+                        job=active.id,
+                        state=active.state,
+                    )
                 return active
             now_ns = self._clock()
             job_id = new_id("job")
