@@ -1,5 +1,6 @@
 """Owning a home, its key files and its ports: also when several want them at once."""
 
+import fcntl
 import os
 import socket
 import stat
@@ -44,6 +45,25 @@ def test_a_home_has_one_owner_who_is_named(home: Home) -> None:
     assert not is_owned(home)
     with own_home(home):
         pass
+
+
+def test_who_only_looks_does_not_keep_an_owner_out(home: Home) -> None:
+    create_home(home)
+    home.lock.touch()
+    with home.lock.open("rb") as onlooker:
+        fcntl.flock(onlooker, fcntl.LOCK_SH)
+
+        def pass_by(_seconds: float) -> None:
+            fcntl.flock(onlooker, fcntl.LOCK_UN)
+
+        with own_home(home, sleep=pass_by):
+            assert is_owned(home)
+
+
+def test_a_home_that_was_open_to_others_is_made_private(home: Home) -> None:
+    home.root.chmod(0o755)
+    create_home(home)
+    assert stat.S_IMODE(home.root.stat().st_mode) == 0o700
 
 
 def test_state_left_by_a_killed_owner_is_not_believed(home: Home) -> None:

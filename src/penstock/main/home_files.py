@@ -21,6 +21,7 @@ def create_home(home: Home) -> None:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (home.run, home.snapshot.parent, home.spool, home.logs, restart_folder(home)):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(home.root)
         write_once(home.internal_key, f"ps-{secrets.token_urlsafe(32)}\n")
     except OSError as error:
         raise HomeUnusable(
@@ -28,6 +29,13 @@ def create_home(home: Home) -> None:
             hint="Give another folder with --home or PENSTOCK_HOME.",
             path=str(error.filename or home.root),
         ) from error
+
+
+def _make_private(folder: Path) -> None:
+    """Shut out other users where the folder is ours and was made with wider rights; what lies below is then too."""
+    found = folder.stat()
+    if found.st_uid == os.geteuid() and found.st_mode & 0o077:
+        folder.chmod(found.st_mode & 0o7700)
 
 
 def read_internal_key(home: Home) -> str:

@@ -22,6 +22,8 @@ GATEWAY_PORT = 4600
 CONSOLE_PORT = 4601
 APPS_PORT = 4602
 ENGINE_PORT = 4603
+LOCK_TRIES = 6
+LOCK_PAUSE_S = 0.02
 
 InstanceStatus = Literal["starting", "ready", "stopping"]
 ChildStatus = Literal["starting", "ready", "waiting", "stopped"]
@@ -148,19 +150,30 @@ def wait_until_ready(
 
 
 @contextmanager
-def own_home(home: Home) -> Iterator[Callable[[Addresses], None]]:
+def own_home(
+    home: Home, *, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[Callable[[Addresses], None]]:
     """Hold this home as its one supervisor; yields a function that notes the addresses for others to read.
 
     Raises `HomeInUse` that names the present owner.
     """
     with home.lock.open("ab+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise _home_in_use(home, file) from error
+        _take_lock(home, file, sleep)
         owner = _Owner(pid=os.getpid(), since_ns=now_ns())
         _note_owner(file, owner)
         yield lambda addresses: _note_owner(file, msgspec.structs.replace(owner, addresses=addresses))
+
+
+def _take_lock(home: Home, file: IO[bytes], sleep: Callable[[float], None]) -> None:
+    """Take the lock, trying again for a moment: who only looks whether it is held holds it for an instant."""
+    for tries_left in reversed(range(LOCK_TRIES)):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if not tries_left:
+                raise _home_in_use(home, file) from error
+        sleep(LOCK_PAUSE_S)
 
 
 def _note_owner(file: IO[bytes], owner: _Owner) -> None:
