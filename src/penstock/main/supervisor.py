@@ -235,7 +235,7 @@ class Supervisor:
                 for child in children:
                     if child.pid is not None:
                         child.kill()
-                        self._say(f"{child.spec.name} had not stopped yet and was killed; what it held is lost")
+                        self._say(f"{child.spec.name} had not stopped yet and was killed")
             time.sleep(TICK_S / 2)
 
     @contextmanager
