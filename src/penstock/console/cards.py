@@ -1,4 +1,4 @@
-"""A card's Markdown as blocks that a template can draw: headings, items, code, paragraphs. No HTML passes through.
+"""A card's Markdown as blocks that a template can draw: headings, items, code, tables, paragraphs. No HTML passes through.
 
 Only what cards use is known; everything else is shown as it was written.
 """
@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-BlockKind = Literal["heading", "item", "code", "paragraph"]
+BlockKind = Literal["heading", "item", "code", "table", "paragraph"]
 Span = tuple[Literal["plain", "strong", "em", "code"], str]
 _INLINE = re.compile(r"\*\*(?P<strong>[^*]+)\*\*|`(?P<code>[^`]+)`|\*(?P<em>[^*\s][^*]*)\*")
+_RULE = re.compile(r"[|:\s-]+")
 _ITEM = re.compile(r"\s*(?:[-*]|\d+\.)\s+(.*)")
 
 
@@ -18,7 +19,9 @@ class Block:
     """One block with its text in spans."""
 
     kind: BlockKind
-    spans: tuple[Span, ...]
+    spans: tuple[Span, ...] = ()
+    rows: tuple[tuple[tuple[Span, ...], ...], ...] = ()
+    """Of a table: its rows of cells, the heading first."""
 
 
 def parse_card(text: str) -> tuple[Block, ...]:
@@ -42,7 +45,14 @@ def parse_card(text: str) -> tuple[Block, ...]:
                 fence = None
         elif fence is not None:
             fence.append(line)
-        elif line.startswith(("|", "    ")):
+        elif line.startswith("|"):
+            flush()
+            if not _RULE.fullmatch(line.strip()):
+                cells = line.strip().strip("|").split("|")
+                blocks.append(
+                    Block(kind="table", rows=(tuple(parse_inline(each.strip()) for each in cells),))
+                )
+        elif line.startswith("    "):
             flush()
             blocks.append(Block(kind="code", spans=(("plain", line),)))
         elif line.startswith("#"):
@@ -58,7 +68,7 @@ def parse_card(text: str) -> tuple[Block, ...]:
     flush()
     if fence:
         blocks.append(Block(kind="code", spans=(("plain", "\n".join(fence)),)))
-    return _join_code(blocks)
+    return _join_alike(blocks)
 
 
 def parse_inline(text: str) -> tuple[Span, ...]:
@@ -80,12 +90,14 @@ def parse_inline(text: str) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def _join_code(blocks: list[Block]) -> tuple[Block, ...]:
+def _join_alike(blocks: list[Block]) -> tuple[Block, ...]:
     joined: list[Block] = []
     for block in blocks:
         if block.kind == "code" and joined and joined[-1].kind == "code":
             text = f"{joined[-1].spans[0][1]}\n{block.spans[0][1]}"
             joined[-1] = Block(kind="code", spans=(("plain", text),))
+        elif block.kind == "table" and joined and joined[-1].kind == "table":
+            joined[-1] = Block(kind="table", rows=joined[-1].rows + block.rows)
         else:
             joined.append(block)
     return tuple(joined)
