@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from penstock.cli.faults import DebugFlag
-from penstock.spec.home import Home
+from penstock.spec.home import DEFAULT_ROOT, Home
 
 HomeOption = Annotated[
     Path,
     typer.Option("--home", envvar="PENSTOCK_HOME", help="Folder that holds everything of this Penstock."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DEFAULT_HOME = Path("~/.penstock")
+DEFAULT_HOME = DEFAULT_ROOT
 
 
 def open_home(folder: Path, *, as_json: bool = False) -> Home:

@@ -21,7 +21,7 @@ from penstock.console.pages import (
     trace,
     traces,
 )
-from penstock.console.rendering import Renderer, load_static
+from penstock.console.rendering import Renderer, asset_url, load_static
 from penstock.console.services import ConsoleServices
 
 _PAGES = (overview, traces, trace, playground, knowledge, assets, jobs, keys, signin, patterns)
@@ -30,7 +30,7 @@ _CACHED = "private, max-age=31536000, immutable"
 
 def mount_console(app: FastAPI, services: ConsoleServices) -> None:
     """Add pages, static files and the error page to `app`."""
-    renderer = Renderer(version=services.version)
+    renderer = Renderer(version=services.version, home_option=services.home_option)
     app.include_router(_create_static())
     for module in _PAGES:
         app.include_router(module.create_router(services, renderer))
@@ -56,5 +56,10 @@ def _create_static() -> APIRouter:
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         headers = {"cache-control": _CACHED} if request.url.query else {"cache-control": "no-cache"}
         return Response(body, media_type=kind, headers=headers)
+
+    @router.get("/favicon.ico")
+    @open_to_all("browsers ask for it by themselves, before anybody has signed in")
+    def show_icon() -> Response:
+        return RedirectResponse(asset_url("mark.svg"), status_code=308)
 
     return router

@@ -1,6 +1,7 @@
 """How values read on a page: one function a kind of value, alike everywhere. Unknown is a dash, never a zero."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -80,6 +81,12 @@ def format_bytes(value: int | None) -> str:
 def format_share(part: int | None, whole: int | None) -> str:
     """Return part of whole in percent, a dash when it is undefined."""
     return DASH if not whole or part is None else f"{100 * part / whole:.1f} %"
+
+
+def name_job(kind: str, spec: Mapping[str, Any]) -> str:
+    """Return what a job does and to what, such as `model.pull minilm`; the kind alone when it names nothing."""
+    subject = spec.get("name")
+    return f"{kind} {subject}" if isinstance(subject, str) and subject else kind
 
 
 def format_json(value: Any) -> str:

@@ -55,6 +55,8 @@ class Frame:
     csrf_token: str | None
     key_name: str | None
     version: str
+    home_option: str = ""
+    """What a command on the page needs to name this home."""
     notice: str | None = None
     """One line about what just happened."""
 
@@ -80,8 +82,9 @@ class Page:
 class Renderer:
     """Renders pages; one an application."""
 
-    def __init__(self, *, version: str, clock: Callable[[], int] = wall_clock) -> None:
+    def __init__(self, *, version: str, home_option: str = "", clock: Callable[[], int] = wall_clock) -> None:
         self._version = version
+        self._home_option = home_option
         self._clock = clock
         self._environment = Environment(
             loader=PackageLoader("penstock.console", "templates"),
@@ -98,6 +101,7 @@ class Renderer:
             exact=formats.format_exact,
             pretty=formats.format_json,
             short=formats.short_id,
+            doing=lambda job: formats.name_job(job.kind, job.spec),
             ago=self._time_element,
         )
         self._environment.globals["asset_url"] = asset_url
@@ -115,6 +119,7 @@ class Renderer:
             csrf_token=caller.csrf_token,
             key_name=caller.key.name if caller.key else None,
             version=self._version,
+            home_option=self._home_option,
             notice=notice,
         )
 

@@ -69,5 +69,9 @@ class ConsoleServices(Protocol):
         """The key for those calls; it never reaches a browser."""
 
     @property
+    def home_option(self) -> str:
+        """What a command on a page needs to name this home; empty for the default one."""
+
+    @property
     def version(self) -> str:
         """Of Penstock."""

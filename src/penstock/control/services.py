@@ -44,4 +44,6 @@ class ControlServices:
     """The key that this installation's own processes use among themselves."""
     find_warnings: Callable[[], Mapping[str, str]] = dict
     """What a person should look at though this process is ready, such as settings that were not taken up."""
+    home_option: str = ""
+    """What a command needs to name this home, such as ` --home /srv/ai`; empty for the default one."""
     version: str = "0.1.0"

@@ -98,6 +98,7 @@ def build_services(
         find_problems=find_problems,
         find_warnings=find_warnings,
         gateway_url=find_addresses(home).gateway_url,
+        home_option=home.option,
         internal_key=installation.internal_key,
         version=__version__,
     )

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
+
+DEFAULT_ROOT = Path("~/.penstock")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -9,6 +12,11 @@ class Home:
     """All paths below one home directory (`--home`, `PENSTOCK_HOME`, default `~/.penstock`)."""
 
     root: Path
+
+    @property
+    def option(self) -> str:
+        """What a command needs to name this home, such as ` --home /srv/ai`; empty for the default one."""
+        return "" if self.root == DEFAULT_ROOT.expanduser() else f" --home {quote(str(self.root))}"
 
     @property
     def settings(self) -> Path:

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
-from penstock.console.formats import format_json
+from penstock.console.formats import format_json, name_job
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
 from penstock.jobs.types import Job, LogLine, StepRecord
@@ -69,7 +69,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         job = services.jobs.get(job_id)
         lines = services.jobs.newest_logs(job_id, limit=LOG_LIMIT + 1)
         page = page_class(
-            frame=renderer.frame(request, job.kind, "/jobs"),
+            frame=renderer.frame(request, name_job(job.kind, job.spec), "/jobs"),
             job=job,
             steps=tuple(services.jobs.steps(job_id)),
             lines=tuple(lines[-LOG_LIMIT:]),

@@ -18,6 +18,13 @@ from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
 
 MAX_CALL_BYTES = 1024 * 1024
+HANDBOOK = "handbook"
+EXAMPLES = (
+    "How many hours of sleep do most adults need?",
+    "Why should ice not be put on a burn?",
+    "How does caffeine block sleepiness?",
+)
+"""Questions that the shipped handbook answers with the shipped Pocket."""
 
 
 class PlaygroundMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +59,9 @@ class PlaygroundPage(Page):
     models: tuple[ModelChoice, ...]
     chosen: str | None
     user: str
+    examples: tuple[str, ...]
+    """Offered while the handbook is chosen; empty where there is none."""
+    examples_for: str = HANDBOOK
 
 
 def encode_call(raw: bytes) -> bytes:
@@ -85,15 +95,16 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     def show_playground(request: Request, model: str | None = None, user: str = "") -> Response:
         snapshot = services.read_snapshot()
         routes = [route for route in snapshot.routes if route.kind != "embedding"] if snapshot else []
+        models = tuple(
+            ModelChoice(name=route.name, version=route.version) for route in routes if "*" not in route.name
+        )
+        names = [each.name for each in models]
         page = PlaygroundPage(
             frame=renderer.frame(request, "Playground", "/playground"),
-            models=tuple(
-                ModelChoice(name=route.name, version=route.version)
-                for route in routes
-                if "*" not in route.name
-            ),
-            chosen=model or next((route.name for route in routes if route.name == "handbook"), None),
+            models=models,
+            chosen=next((name for name in (model, HANDBOOK, *names) if name in names), None),
             user=user,
+            examples=EXAMPLES if HANDBOOK in names else (),
         )
         return renderer.show(page)
 

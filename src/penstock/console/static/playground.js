@@ -28,6 +28,10 @@ function addTurn(role, text) {
 function showVersion() {
   const option = settings.elements.model.selectedOptions[0];
   root.querySelector("[data-version-line]").textContent = option?.dataset.version || "";
+  const asked = root.querySelector("[data-asked]");
+  if (asked && option) asked.textContent = option.value;
+  const examples = root.querySelector("[data-examples]");
+  if (examples) examples.hidden = option?.value !== examples.dataset.examples;
 }
 
 function readSettings() {

@@ -1,0 +1,85 @@
+"""What pages suggest: questions that find an answer, commands that reach this home, names that say what ran."""
+
+import json
+import re
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from penstock.console.cards import parse_card
+from penstock.console.formats import name_job
+from penstock.console.pages.playground import EXAMPLES
+from penstock.spec.home import DEFAULT_ROOT, Home
+from tests.console.conftest import make_app, sign_in
+from tests.fixtures.asgi import AsgiClient
+from tests.fixtures.furnished import Furnished
+
+
+def test_suggested_questions_are_in_the_words_that_the_handbook_is_known_to_answer() -> None:
+    lines = (files("penstock.data") / "handbook" / "questions.jsonl").read_text().splitlines()
+    answered = {each["question"] for each in map(json.loads, lines) if each["answer"]}
+    assert set(EXAMPLES) <= answered
+
+
+def test_questions_are_suggested_while_the_handbook_is_chosen(visitor: AsgiClient) -> None:
+    asked = visitor.get("/playground").text
+    assert all(question in asked for question in EXAMPLES)
+    assert re.search(r'data-examples="handbook"(?! hidden)', asked)
+    other = visitor.get("/playground?model=pocket").text
+    assert "<span data-asked>pocket</span>" in other
+    assert 'data-examples="handbook" hidden' in other
+
+
+def test_a_home_without_the_handbook_gets_no_question_about_it(furnished: Furnished) -> None:
+    snapshot = furnished.services.read_snapshot()
+    assert snapshot is not None
+    routes = tuple(route for route in snapshot.routes if route.name != "handbook")
+    left = msgspec.structs.replace(snapshot, routes=routes)
+    services = replace(furnished.services, read_snapshot=lambda: left)
+    client = sign_in(AsgiClient(make_app(replace(furnished, services=services))), furnished.owner_key)
+    text = client.get("/playground").text
+    assert "<span data-asked>pocket</span>" in text
+    assert "data-example" not in text
+
+
+@pytest.mark.parametrize("path", ["/", "/traces", "/knowledge", "/assets", "/jobs", "/playground"])
+def test_a_command_on_a_page_names_the_home_when_it_is_not_the_default(
+    unfurnished: Furnished, path: str
+) -> None:
+    services = replace(unfurnished.services, home_option=" --home '/srv/my ai'")
+    client = sign_in(AsgiClient(make_app(replace(unfurnished, services=services))), unfurnished.owner_key)
+    commands = re.findall(r"<pre><code>(penstock [^<]+)</code>", client.get(path).text)
+    assert commands
+    assert all(command.endswith(" --home &#39;/srv/my ai&#39;") for command in commands)
+
+
+def test_only_a_home_elsewhere_must_be_named() -> None:
+    assert Home(root=DEFAULT_ROOT.expanduser()).option == ""
+    assert Home(root=Path("/srv/ai")).option == " --home /srv/ai"
+    assert Home(root=Path("/srv/my ai")).option == " --home '/srv/my ai'"
+
+
+def test_a_job_is_named_by_what_it_does_and_to_what(visitor: AsgiClient, house: Furnished) -> None:
+    listed = visitor.get("/jobs").text
+    assert ">knowledge.ingest handbook</a>" in listed
+    assert ">model.pull minilm</a>" in listed
+    assert "<h1>knowledge.ingest handbook</h1>" in visitor.get(f"/jobs/{house.job_id}").text
+    assert name_job("sweep", {"name": 3}) == name_job("sweep", {}) == "sweep"
+
+
+def test_keys_show_no_column_that_nothing_fills(visitor: AsgiClient) -> None:
+    assert "Last used" not in visitor.get("/keys").text
+
+
+def test_a_table_of_a_card_is_a_table() -> None:
+    (block,) = parse_card("| | F1 |\n| --- | --: |\n| **Pocket** | 0.90 |")
+    assert (block.kind, len(block.rows)) == ("table", 2)
+    assert block.rows[1][0] == (("strong", "Pocket"),)
+
+
+def test_the_icon_that_browsers_ask_for_is_there_for_everybody(house: Furnished) -> None:
+    reply = AsgiClient(make_app(house)).get("/favicon.ico")
+    assert (reply.status, reply.headers["location"].partition("?")[0]) == (308, "/static/mark.svg")
