@@ -17,8 +17,9 @@ function moveBy(step) {
 
 function goBack() {
   const parts = location.pathname.split("/").filter(Boolean);
+  if (parts.length < 2) return; // a list is not inside anything
   if (history.length > 1 && document.referrer.startsWith(location.origin)) history.back();
-  else if (parts.length > 1) location.assign(`/${parts[0]}`);
+  else location.assign(`/${parts[0]}`);
 }
 
 function openDialog(name) {
