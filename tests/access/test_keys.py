@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from penstock.access.errors import LastOwnerKey, UnknownKey
-from penstock.access.keys import KeyService, hash_secret, new_secret
+from penstock.access.keys import KeyService, check_routes, hash_secret, new_secret
 from penstock.access.permissions import (
     ROLE_PERMISSIONS,
     SCOPE_PERMISSIONS,
@@ -125,6 +125,17 @@ def test_wrong_values_are_refused(sqlite_engine: Engine, name: str, options: dic
     with pytest.raises(InvalidInput):
         service.create(name, **options)
     assert service.list() == ()
+
+
+def test_a_model_of_an_open_route_is_a_route_that_exists() -> None:
+    check_routes(["pocket", "openai/*", "openai/gpt-4o"], ["pocket", "openai/*"])
+    with pytest.raises(InvalidInput, match="There is no route 'groq/llama'"):
+        check_routes(["groq/llama"], ["pocket", "openai/*"])
+
+
+def test_the_installations_own_scope_is_not_for_others(sqlite_engine: Engine) -> None:
+    with pytest.raises(InvalidInput, match="unknown scope 'internal'"):
+        KeyService(sqlite_engine).create("x", ("internal",))
 
 
 def test_an_unknown_scope_is_told_its_neighbour(sqlite_engine: Engine) -> None:

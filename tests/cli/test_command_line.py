@@ -116,6 +116,13 @@ def test_keys_are_made_listed_and_revoked_without_a_running_instance(home: Home)
     assert [len(line.split("\t")) for line in table] == [8, 8]
 
 
+def test_a_key_for_a_route_that_is_not_there_is_refused_with_a_suggestion(home: Home) -> None:
+    outcome = call("key", "create", "--name", "ci", "--route", "lexicle", home=home.root)
+    assert (outcome.code, "Did you mean 'lexical'?" in outcome.err) == (2, True)
+    assert call("key", "create", "--name", "ci", "--route", "lexical", home=home.root).code == 0
+    assert len(call("key", "list", "--json", home=home.root).json) == 1
+
+
 def test_a_key_is_revoked_though_the_settings_are_damaged(home: Home) -> None:
     made = call("key", "create", "--name", "ci", "--json", home=home.root).json
     home.settings.write_text("oops = 1\n")

@@ -101,6 +101,20 @@ def test_a_key_is_told_once_and_works_until_it_is_revoked(
     assert other.get("/api/v1/keys").status == 401
 
 
+def test_a_key_is_not_made_with_the_installations_own_scope_or_for_a_route_that_is_not_there(
+    owner: AsgiClient, furnished: Furnished
+) -> None:
+    before = furnished.services.keys.list()
+    for body, told in (
+        ({"scopes": ["internal"]}, "known: owner, call"),
+        ({"routes": ["pocket", "handbok"]}, "Did you mean 'handbook'?"),
+    ):
+        reply = owner.post_json("/api/v1/keys", {"name": "x", **body})
+        assert (reply.status, told in reply.text) == (400, True), reply.text
+    assert furnished.services.keys.list() == before
+    assert owner.post_json("/api/v1/keys", {"name": "x", "routes": ["pocket"]}).status == 201
+
+
 def test_knowledge_is_listed_and_searched(owner: AsgiClient) -> None:
     assert owner.get("/api/v1/knowledge").json()["bases"][0]["name"] == "handbook"
     found = owner.get("/api/v1/knowledge/handbook/search?q=hours+of+sleep&k=2").json()
@@ -118,13 +132,17 @@ def test_routes_and_models_come_from_the_snapshot(owner: AsgiClient) -> None:
     assert owner.get("/api/v1/routes").json()["snapshot"]["digest"].startswith("sha256:")
 
 
-def test_health_and_readiness(app: Any, furnished: Furnished) -> None:
+def test_health_and_readiness_say_why_to_the_owner_only(
+    app: Any, owner: AsgiClient, furnished: Furnished
+) -> None:
     client = AsgiClient(app)
     assert client.get("/healthz").status == 200
     assert client.get("/readyz").status == 200
     furnished.problems["collector"] = "the disk is full"
     assert client.get("/readyz").status == 503
-    assert client.get("/readyz").json()["problems"] == {"collector": "the disk is full"}
+    assert owner.get("/readyz").json()["problems"] == {"collector": "the disk is full"}
+    for stranger in (client, AsgiClient(app, bearer=furnished.call_key)):
+        assert stranger.get("/readyz").json()["problems"] == {"collector": None}
 
 
 def test_errors_have_one_form_and_headers_are_safe(owner: AsgiClient) -> None:

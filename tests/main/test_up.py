@@ -211,7 +211,8 @@ def test_settings_are_taken_up_while_running_and_damaged_ones_are_not(up: Runnin
     up.home.settings.write_text(added + "[routes.broken\n")
 
     def warnings() -> str:
-        body = get(f"{up.state.addresses.console_url}/readyz")[1]
+        url, key = f"{up.state.addresses.console_url}/readyz", up.home.admin_key.read_text().strip()
+        body = get(url, key)[1]
         return str(json.loads(body)["warnings"]) if body else ""
 
     wait_until(lambda: "line 8" in warnings(), what="the warning with its line")

@@ -7,7 +7,7 @@ hash protects guessable secrets, and this one cannot be guessed.
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from penstock.access import queries
 from penstock.access.errors import LastOwnerKey, UnknownKey
-from penstock.access.permissions import SCOPE_PERMISSIONS
+from penstock.access.permissions import GRANTABLE_SCOPES
 from penstock.access.types import KeyInfo, NewKey
 from penstock.base.clock import now_ns as wall_clock
 from penstock.base.errors import InvalidInput, suggest
@@ -151,13 +151,27 @@ def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def check_routes(wanted: Iterable[str], known: Collection[str]) -> None:
+    """Raise `InvalidInput` for the first route that a key is to be limited to and that does not exist.
+
+    Where `openai/*` exists, so does `openai/gpt-4o`.
+    """
+    for name in wanted:
+        if name not in known and f"{name.partition('/')[0]}/*" not in known:
+            raise InvalidInput(
+                f"There is no route {name!r}.",
+                hint=suggest(name, known) or "`penstock route list` shows all of them.",
+                route=name,
+            )
+
+
 def _check_text(what: str, text: str, longest: int) -> None:
     if not 1 <= len(text) <= longest or not text.isprintable() or text != text.strip():
         raise InvalidInput(f"A key's {what} must be 1 to {longest} printable characters.")
 
 
 def _check_scopes(scopes: Sequence[str]) -> None:
-    known = tuple(SCOPE_PERMISSIONS)
+    known = GRANTABLE_SCOPES
     if not scopes or isinstance(scopes, str):
         raise InvalidInput(f"A key needs at least one scope of {', '.join(known)}.")
     for scope in scopes:

@@ -55,6 +55,8 @@ SCOPE_PERMISSIONS: Mapping[str, frozenset[Permission]] = MappingProxyType(
     }
 )
 """What the scopes of a key give. An unknown scope gives nothing."""
+GRANTABLE_SCOPES = ("owner", "call")
+"""What a key may be made with; `internal` is the installation's own."""
 
 
 def permissions_of(scopes: Iterable[str]) -> frozenset[Permission]:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from penstock.access.keys import check_routes
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_rows, time_text
 from penstock.main.rooms import Rooms
@@ -28,6 +29,8 @@ def create(
 ) -> None:
     """Make a key and print it, this once: only its digest is kept."""
     rooms = Rooms(open_home(home, as_json=as_json), keeps_running=True)
+    if route:
+        check_routes(route, [known.name for known in rooms.publish_snapshot().routes])
     key = rooms.keys.create(
         name, tuple(scope or ("call",)), requests_per_minute=rpm, tokens_per_minute=tpm, routes=route or None
     )

@@ -1,9 +1,11 @@
 """Whether this process lives and whether it is ready. Open, so that any supervisor can ask."""
 
 from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
 from penstock.access.declarations import open_to_all
+from penstock.access.permissions import Permission, has_permission
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
 
@@ -19,16 +21,17 @@ def create_router(services: ControlServices) -> APIRouter:
         return json_reply({"status": "ok"})
 
     @router.get("/readyz")
-    @open_to_all("supervisors ask without a key; problems are named by part, without content")
-    def show_readiness() -> Response:
-        """200 when every part is ready, else 503 that names what is not."""
-        problems = dict(services.find_problems())
+    @open_to_all("supervisors ask without a key; strangers are told the parts, and nothing of their content")
+    def show_readiness(request: Request) -> Response:
+        """200 when every part is ready, else 503 that names what is not; why is for keys that may see it."""
+        key = request.state.caller.key
+        may_see = key is not None and has_permission(key, Permission.ROUTES_READ)
+        problems, warnings = (
+            {part: text if may_see else None for part, text in found.items()}
+            for found in (services.find_problems(), services.find_warnings())
+        )
         return json_reply(
-            {
-                "status": "not ready" if problems else "ready",
-                "problems": problems,
-                "warnings": dict(services.find_warnings()),
-            },
+            {"status": "not ready" if problems else "ready", "problems": problems, "warnings": warnings},
             status=503 if problems else 200,
         )
 

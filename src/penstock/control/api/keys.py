@@ -5,6 +5,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from penstock.access.declarations import needs
+from penstock.access.keys import check_routes
 from penstock.access.permissions import Permission
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
@@ -36,6 +37,9 @@ def create_router(services: ControlServices) -> APIRouter:
     @needs(Permission.KEYS_WRITE)
     def create_key(body: NewKeyBody) -> Response:
         """Make a key; gateways know it with the next snapshot, within a second."""
+        snapshot = services.read_snapshot()
+        if snapshot is not None:
+            check_routes(body.routes or (), [route.name for route in snapshot.routes])
         made = keys.create(
             body.name,
             body.scopes,
