@@ -102,9 +102,12 @@ async def test_a_greeting_that_finds_nothing_calls_no_model(world: World) -> Non
     status, body = await world.ask("hello")
     assert status == 200
     assert "found nothing" in body["choices"][0]["message"]["content"]
-    assert (body["citations"], body["usage"]) == ([], None)
+    nothing = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    assert (body["citations"], body["usage"]) == ([], nothing)
     assert world.gateway.requests == []
     assert len(await world.stream("hello")) == 2
+    counted = await world.stream("hello", stream_options={"include_usage": True})
+    assert (counted[-1]["choices"], counted[-1]["usage"]) == ([], nothing)
 
 
 async def test_the_last_user_message_is_the_question_and_sampling_passes_on(world: World) -> None:

@@ -24,6 +24,10 @@ from penstock.apps.replies import wire_citations
 from penstock.apps.tracing import OpenSpan, TraceContext, Tracer
 from penstock.apps.types import AppDeclaration, AppReply, ChatRequest, Found, FoundPassage, OnText, Retriever
 from penstock.base.errors import PenstockError
+from penstock.spec.usage import Usage
+
+NO_TOKENS = Usage(input_uncached=0, output_text=0)
+"""What an answer without a model call used: known, and nothing."""
 
 
 class AppRunner:
@@ -72,7 +76,7 @@ class AppRunner:
                 return self._finish(span, AppReply(
                     text=app.nothing_found_text,
                     citations=(),
-                    usage=None,
+                    usage=NO_TOKENS,
                     finish_reason="stop",
                     trace_id=context.trace_id,
                 ))  # fmt: skip
