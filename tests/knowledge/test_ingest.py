@@ -10,7 +10,13 @@ import pytest
 from sqlalchemy import Engine
 
 from penstock.base.errors import InvalidInput, UpstreamUnavailable
-from penstock.knowledge.errors import MassDeletion, UnknownDocument, UnknownKnowledge, UnusableEmbedding
+from penstock.knowledge.errors import (
+    MassDeletion,
+    NoDocuments,
+    UnknownDocument,
+    UnknownKnowledge,
+    UnusableEmbedding,
+)
 from penstock.knowledge.parse import SUFFIXES
 from penstock.knowledge.service import KnowledgeService
 from penstock.knowledge.types import Recipe
@@ -295,11 +301,72 @@ def test_unknown_names_say_what_is_known(make: Make, embedder: HashingEmbedder, 
     assert [base.name for base in service.list_bases()] == ["guide"]
 
 
-def test_an_empty_folder_is_an_empty_base(make: Make, embedder: HashingEmbedder, tmp_path: Path) -> None:
-    (tmp_path / "none").mkdir()
+def test_a_folder_without_a_readable_document_is_refused_and_leaves_no_base(
+    make: Make, embedder: HashingEmbedder, tmp_path: Path
+) -> None:
+    root = tmp_path / "none"
+    root.mkdir()
     service = make(embedder)
-    assert service.ingest("guide", tmp_path / "none").passages == 0
+    with pytest.raises(NoDocuments, match="it is empty"):
+        service.ingest("guide", root, allow_mass_deletion=True)
+    (root / "scan.pdf").write_bytes(b"%PDF-1.4 broken")
+    (root / "notes.xyz").write_text("x")
+    with pytest.raises(NoDocuments, match=r"notes\.xyz .*1 more"):
+        service.ingest("guide", root)
+    assert service.list_bases() == []
+    with pytest.raises(UnknownKnowledge):
+        service.retrieve("guide", "anything")
+    (root / "sleep.txt").write_text("Adults need sleep.")
+    assert service.ingest("guide", root).added == 1
+
+
+def test_a_base_is_emptied_only_when_deletion_is_allowed(
+    make: Make, embedder: HashingEmbedder, folder: Path, tmp_path: Path
+) -> None:
+    service = make(embedder)
+    live = service.ingest("guide", folder).generation
+    (tmp_path / "none").mkdir()
+    with pytest.raises(NoDocuments) as refused:
+        service.ingest("guide", tmp_path / "none")
+    assert "--allow-mass-deletion" in (refused.value.hint or "")
+    assert service.retrieve("guide", "adults").generation == live
+    assert service.list_bases()[0].source == str(folder.resolve())
+    assert service.ingest("guide", tmp_path / "none", allow_mass_deletion=True).deleted == 3
     assert service.retrieve("guide", "anything").mode == "none"
+
+
+@pytest.mark.parametrize(("n_before", "n_gone", "stops"), [(3, 2, True), (4, 2, False), (2, 1, False)])
+def test_small_bases_are_guarded_too(
+    make: Make, embedder: HashingEmbedder, tmp_path: Path, n_before: int, n_gone: int, stops: bool
+) -> None:
+    root = tmp_path / "few"
+    root.mkdir()
+    for number in range(n_before):
+        (root / f"{number}.txt").write_text(f"Fact number {number} is here.")
+    service = make(embedder)
+    service.ingest("guide", root)
+    for number in range(n_gone):
+        (root / f"{number}.txt").unlink()
+    if stops:
+        with pytest.raises(MassDeletion, match=f"{n_gone} of {n_before}"):
+            service.ingest("guide", root)
+    else:
+        assert service.ingest("guide", root).deleted == n_gone
+
+
+def test_what_cannot_be_parsed_is_not_counted_as_live(
+    make: Make, embedder: HashingEmbedder, folder: Path
+) -> None:
+    (folder / "scan.pdf").write_bytes(b"%PDF-1.4 broken")
+    service = make(embedder)
+    assert service.ingest("guide", folder).added == 3
+    assert service.list_bases()[0].n_documents == 3
+    assert len(service.list_documents("guide")) == 4
+    assert service.ingest("guide", folder).unchanged == 3
+    for name in ("sleep.md", "water.html"):
+        (folder / name).write_bytes(b"")
+    with pytest.raises(MassDeletion, match="2 of 3"):
+        service.ingest("guide", folder)
 
 
 def test_the_tables_work_on_each_database(control_engine: Engine, tmp_path: Path, folder: Path) -> None:

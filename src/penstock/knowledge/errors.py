@@ -34,6 +34,12 @@ class UnknownDocument(NotFound):
     code = "PS-1505"
 
 
+class NoDocuments(CallerError):
+    """The folder holds no document that can be read; nothing was registered or changed."""
+
+    code = "PS-1506"
+
+
 class MassDeletion(ConflictError):
     """So many documents are gone from the source that it looks like a mistake; nothing was changed."""
 

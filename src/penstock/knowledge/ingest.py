@@ -6,10 +6,10 @@ one step. An unchanged folder costs reading and hashing its files.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from sqlalchemy import Engine
 
@@ -18,8 +18,8 @@ from penstock.base.digest import digest_bytes, digest_file, digest_json
 from penstock.knowledge import queries
 from penstock.knowledge.chunk import CHUNKER, Chunks, chunk_document
 from penstock.knowledge.embed import embed_digest
-from penstock.knowledge.errors import MassDeletion, UnreadableDocument
-from penstock.knowledge.parse import parse_document
+from penstock.knowledge.errors import MassDeletion, NoDocuments, UnreadableDocument
+from penstock.knowledge.parse import SUFFIXES, parse_document
 from penstock.knowledge.parse.dispatch import MAX_BYTES
 from penstock.knowledge.parse.text import clean_line
 from penstock.knowledge.sources import SourceFile, scan_folder
@@ -27,7 +27,7 @@ from penstock.knowledge.types import Dropped, IngestContext, ParsedDocument, Rec
 
 PARSER = "parse@2"
 _log = logging.getLogger(__name__)
-MASS_DELETION_FLOOR = 5
+MASS_DELETION_FLOOR = 2
 MASS_DELETION_SHARE = 0.5
 
 
@@ -39,10 +39,20 @@ class BlobSink(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LiveDocument:
+    """A document of the generation before that holds at least one passage."""
+
+    id: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What the source holds now, compared with the generation before."""
+    """What the source holds now, compared with the generation before. Only documents that hold passages count;
+    `document_ids` also names the unreadable ones, so that lists can show them with their reason."""
 
     document_ids: tuple[str, ...]
+    n_live: int
     added: int
     changed: int
     unchanged: int
@@ -62,23 +72,31 @@ def read_source(
     base: str,
     folder: Path,
     recipe: Recipe,
-    before: dict[str, str],
+    before: Mapping[str, LiveDocument],
     ctx: IngestContext,
     allow_mass_deletion: bool,
 ) -> Changes:
-    """Bring the control tables up to what `folder` holds. `before` maps paths to live document ids."""
+    """Bring the control tables up to what `folder` holds. `before` maps paths to what is live.
+
+    Raises `MassDeletion` or `NoDocuments`, unless the deletion is allowed and there was something to delete.
+    """
     files, dropped = scan_folder(folder)
-    _guard_deletion(before, {file.path for file in files}, allowed=allow_mass_deletion)
+    may_empty = allow_mass_deletion and bool(before)
+    if not files and not may_empty:
+        _refuse_empty(folder, dropped, was_live=bool(before))
     ctx.progress(0.02, f"found {len(files)} documents")
     parse_digest = parse_digest_of(recipe)
     ids: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for file in files:
         try:
             digest = _digest_source(file)
         except (OSError, UnreadableDocument) as error:
             dropped.append(Dropped(path=file.path, reason=_reason(error)))
             continue
+        digests[file.path] = digest
         ids[file.path] = document_id(base, file.path, digest, parse_digest)
+    _guard_deletion(before, digests, allowed=allow_mass_deletion)
     with engine.connect() as connection:
         known = set(queries.find_documents(connection, base, list(ids.values())))
     fresh = [file for file in files if file.path in ids and ids[file.path] not in known]
@@ -101,12 +119,17 @@ def read_source(
         if row.n_dropped_chars:
             reason = f"{row.n_dropped_chars} characters in pieces without a letter or digit"
             dropped.append(Dropped(path=path, reason=reason))
+    live = {path: rows[each] for path, each in ids.items() if rows[each].n_passages}
+    if not live and not may_empty:
+        _refuse_empty(folder, dropped, was_live=bool(before))
+    _guard_deletion(before, {path: row.digest for path, row in live.items()}, allowed=allow_mass_deletion)
     return Changes(
         document_ids=tuple(sorted(ids.values())),
-        added=sum(path not in before for path in ids),
-        changed=sum(path in before and before[path] != each for path, each in ids.items()),
-        unchanged=sum(before.get(path) == each for path, each in ids.items()),
-        deleted=sum(path not in ids for path in before),
+        n_live=len(live),
+        added=sum(path not in before for path in live),
+        changed=sum(path in before and before[path].id != row.id for path, row in live.items()),
+        unchanged=sum(path in before and before[path].id == row.id for path, row in live.items()),
+        deleted=sum(path not in live for path in before),
         dropped=tuple(dropped),
     )
 
@@ -127,13 +150,30 @@ def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:
     return {name: getattr(recipe, name) for name in recipe.__struct_fields__}
 
 
-def _guard_deletion(before: dict[str, str], paths: set[str], *, allowed: bool) -> None:
-    gone = [path for path in before if path not in paths]
-    if allowed or len(gone) <= MASS_DELETION_FLOOR or len(gone) <= MASS_DELETION_SHARE * len(before):
+def _refuse_empty(folder: Path, dropped: Sequence[Dropped], *, was_live: bool) -> NoReturn:
+    """Raise `NoDocuments` with the first reason, if any file was there at all."""
+    seen = "it is empty"
+    if dropped:
+        more = f" and {len(dropped) - 1} more" if len(dropped) > 1 else ""
+        seen = f"left out: {dropped[0].path} ({dropped[0].reason}){more}"
+    raise NoDocuments(
+        f"{str(folder)!r} holds no document that can be read: {seen}.",
+        hint="To empty the knowledge base, ingest again with --allow-mass-deletion."
+        if was_live
+        else f"Name a folder with files of these kinds: {', '.join(sorted(SUFFIXES))}.",
+    )
+
+
+def _guard_deletion(before: Mapping[str, LiveDocument], digests: Mapping[str, str], *, allowed: bool) -> None:
+    """Stop when most of what was live is gone. What lies under another name now is not gone."""
+    present = set(digests.values())
+    gone = [path for path, live in before.items() if path not in digests and live.digest not in present]
+    if allowed or len(gone) < MASS_DELETION_FLOOR or len(gone) <= MASS_DELETION_SHARE * len(before):
         return
     raise MassDeletion(
-        f"{len(gone)} of {len(before)} documents are gone from the source, such as {min(gone)!r}.",
-        hint="Check the folder; if they are to be removed, ingest again and allow the deletion.",
+        f"{len(gone)} of {len(before)} documents are gone from the source or no longer readable, such as "
+        f"{min(gone)!r}.",
+        hint="Check the folder; if they are to be removed, ingest again with --allow-mass-deletion.",
         n_gone=len(gone),
         n_before=len(before),
     )

@@ -20,7 +20,14 @@ from penstock.knowledge import queries
 from penstock.knowledge.embed import embed_rows, fill_cache
 from penstock.knowledge.errors import DamagedIndex, UnknownDocument, UnknownKnowledge
 from penstock.knowledge.index.generation import IndexRow, OpenIndex, build_index, open_index
-from penstock.knowledge.ingest import BlobSink, Changes, generation_id, read_source, recipe_as_dict
+from penstock.knowledge.ingest import (
+    BlobSink,
+    Changes,
+    LiveDocument,
+    generation_id,
+    read_source,
+    recipe_as_dict,
+)
 from penstock.knowledge.search import choose_weight, search_index
 from penstock.knowledge.sentences import split_sentences
 from penstock.knowledge.types import (
@@ -80,8 +87,8 @@ class KnowledgeService:
         """Make the base hold exactly what `folder` holds, and make that live in one step.
 
         Incremental by content; resumable through `ctx`. Raises `InvalidInput` for a bad name or folder,
-        `MassDeletion` when most documents vanished, `UpstreamError` when the embedder fails; in each
-        case what was live stays live.
+        `NoDocuments` when nothing in it can be read, `MassDeletion` when most documents vanished,
+        `UpstreamError` when the embedder fails; in each case what was live stays live.
         """
         parse_asset_ref(f"knowledge:{name}")
         ctx = ctx or InlineContext()
@@ -103,6 +110,7 @@ class KnowledgeService:
             ctx=ctx,
             allow_mass_deletion=allow_mass_deletion,
         )
+        self._save(name, folder, recipe)
         generation = generation_id(name, recipe, self._embedder.id, changes.document_ids)
         n_embedded = 0
         with self._engine.connect() as connection:
@@ -130,7 +138,7 @@ class KnowledgeService:
         )
         version = self._publish(name, recipe, report)
         self._remove_old_indexes(name, generation)
-        ctx.progress(1.0, f"{n_passages} passages of {len(changes.document_ids)} documents are live")
+        ctx.progress(1.0, f"{n_passages} passages of {changes.n_live} documents are live")
         return msgspec.structs.replace(report, version=version)
 
     def search(self, name: str, query: str, k: int = 5) -> list[Hit]:
@@ -187,10 +195,10 @@ class KnowledgeService:
         )
 
     def list_bases(self) -> list[BaseRow]:
-        """Return every base by name, with its live generation."""
+        """Return every base that has a live generation, by name."""
         with self._engine.connect() as connection:
             rows = queries.list_bases(connection)
-        return [self._describe_base(row) for row in rows]
+        return [base for base in map(self._describe_base, rows) if base.generation is not None]
 
     def list_documents(self, name: str) -> list[DocumentRow]:
         """Return the documents of the live generation by path, unreadable ones included."""
@@ -242,11 +250,27 @@ class KnowledgeService:
             self._open[generation] = open_index(self._folder(name, generation))
         return generation
 
-    def _prepare(self, name: str, folder: Path, recipe: Recipe | None) -> tuple[Recipe, dict[str, str]]:
-        with self._engine.begin() as connection:
+    def _prepare(
+        self, name: str, folder: Path, recipe: Recipe | None
+    ) -> tuple[Recipe, dict[str, LiveDocument]]:
+        with self._engine.connect() as connection:
             row = queries.find_base(connection, name)
-            if recipe is None:
-                recipe = Recipe() if row is None else msgspec.convert(row.recipe, Recipe)
+        if recipe is None:
+            recipe = Recipe() if row is None else msgspec.convert(row.recipe, Recipe)
+        if row is None:
+            self._save(name, folder, recipe)  # documents refer to it; lists show it once it is live
+        try:
+            live = self._find_live(name)[0]
+        except UnknownKnowledge:
+            return recipe, {}
+        with self._engine.connect() as connection:
+            documents = queries.list_generation_documents(connection, live)
+        return recipe, {
+            each.path: LiveDocument(id=each.id, digest=each.digest) for each in documents if each.n_passages
+        }
+
+    def _save(self, name: str, folder: Path, recipe: Recipe) -> None:
+        with self._engine.begin() as connection:
             queries.save_base(
                 connection,
                 name=name,
@@ -254,13 +278,6 @@ class KnowledgeService:
                 source=str(folder.resolve()),
                 now_ns=now_ns(),
             )
-        try:
-            live = self._find_live(name)[0]
-        except UnknownKnowledge:
-            return recipe, {}
-        with self._engine.connect() as connection:
-            documents = queries.list_generation_documents(connection, live)
-        return recipe, {document.path: document.id for document in documents}
 
     def _add_generation(self, name: str, generation: str, recipe: Recipe, changes: Changes) -> None:
         with self._engine.begin() as connection:
@@ -269,7 +286,7 @@ class KnowledgeService:
                 "base": name,
                 "recipe": recipe_as_dict(recipe),
                 "embedder": self._embedder.id,
-                "n_documents": len(changes.document_ids),
+                "n_documents": changes.n_live,
                 "n_passages": queries.count_passages(connection, changes.document_ids),
                 "created_ns": now_ns(),
             }
