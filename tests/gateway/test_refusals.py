@@ -1,5 +1,6 @@
 """What the gateway refuses, in OpenAI's shape, with a text one can act on."""
 
+import asyncio
 import json
 import threading
 from typing import Any
@@ -36,6 +37,8 @@ async def test_a_missing_or_wrong_key_is_a_401(ready: Bench, header: str | None)
     assert (error["type"], error["code"]) == ("authentication_error", "invalid_api_key")
     assert "ps-wrong" not in error["message"]
     assert not ready.upstream.seen
+    assert "x-penstock-trace-id" not in response.headers  # a stranger leaves no trace that it could name
+    assert not ready.sink.spans
 
 
 async def test_the_official_client_raises_its_own_errors(ready: Bench) -> None:
@@ -125,6 +128,55 @@ async def test_a_body_over_the_limit_is_a_413_declared_or_not(bench: Bench) -> N
     )
     assert response.status == 413
     assert (await error_of(response))["code"] == "request_too_large"
+    span = (await bench.sink.wait(2))[1]
+    assert span.trace_id == response.headers["x-penstock-trace-id"]
+    assert (span.error_code, span.http_status, span.key_id) == ("PS-1608", 413, "key_test")
+    assert (span.input, span.output, span.cost_usd) == (None, None, 0)
+
+
+async def test_refusals_say_how_long_they_took(ready: Bench) -> None:
+    for key in (KEY, "ps-wrong"):
+        response = await ready.post({**ASK, "model": "unknown"}, key=key)
+        assert float(response.headers["x-penstock-overhead-ms"]) >= 0
+    (span,) = await ready.sink.wait()
+    assert span.overhead_ms is not None
+
+
+async def begin_upload(bench: Bench) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send the head of a call and a first byte of its body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(bench.url.rsplit(":", 1)[1]))
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n"
+    writer.write(f"{head}authorization: Bearer {KEY}\r\n\r\n{{".encode())
+    return reader, writer
+
+
+async def test_a_call_counts_from_the_moment_its_body_is_awaited(bench: Bench) -> None:
+    bench.write(limits=Limits(max_concurrent_calls=1))
+    await until_ready(bench)
+    assert bench.gateway is not None
+    _, writer = await begin_upload(bench)
+    while not bench.gateway.n_active:
+        await asyncio.sleep(0.002)
+    response = await bench.post(ASK)
+    assert response.status == 503
+    assert "1 calls are being served" in (await error_of(response))["message"]
+    writer.close()
+    while bench.gateway.n_active:
+        await asyncio.sleep(0.002)
+    assert (await bench.post(ASK)).status == 200
+
+
+async def test_a_body_that_does_not_arrive_is_given_up(ready: Bench) -> None:
+    assert ready.gateway is not None
+    ready.gateway._uploads.limit_s = 0.02
+    reader, writer = await begin_upload(ready)
+    reply = await reader.read()  # to its end: the connection is closed
+    writer.close()
+    assert reply.startswith(b"HTTP/1.1 408")
+    assert b"did not arrive within 0.02 s" in reply
+    (span,) = await ready.sink.wait()
+    assert (span.error_code, span.http_status) == ("PS-1609", 408)
+    assert ready.gateway.n_active == 0
 
 
 async def test_an_embedding_route_says_which_endpoint_it_has(ready: Bench) -> None:

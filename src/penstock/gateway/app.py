@@ -26,11 +26,12 @@ from penstock.gateway.admission import (
     resolve_route,
 )
 from penstock.gateway.calls import Call, label, parse_traceparent
-from penstock.gateway.errors import NotReady, TooBusy, UnknownModel, UnknownPath, WrongMethod
+from penstock.gateway.errors import BodyTooSlow, NotReady, TooBusy, UnknownModel, UnknownPath, WrongMethod
 from penstock.gateway.http import (
     JSON,
     LONG_BODY_BYTES,
     ClientGone,
+    Header,
     Receive,
     Scope,
     Send,
@@ -44,6 +45,7 @@ from penstock.gateway.snapshots import SnapshotWatch
 from penstock.gateway.table import ReadyRoute, Table
 from penstock.providers.prices import PriceBook
 from penstock.providers.transport import Upstreams
+from penstock.spec.snapshot import Limits
 
 _log = logging.getLogger("penstock.gateway")
 _CALLS = {
@@ -75,9 +77,11 @@ class Gateway:
         limiter: Limiter | None,
         upstreams: Upstreams,
         rng: random.Random | None = None,
+        body_timeout_s: float = 60.0,
     ) -> None:
         self.n_active = 0
-        """Calls being served now."""
+        """Calls being served now, from the moment on when their body is awaited."""
+        self._uploads = _Uploads(body_timeout_s)
         self._watch = watch
         self._recorder = recorder
         self._limiter = limiter
@@ -104,6 +108,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """End background work, write what is queued, close all connections."""
+        self._uploads.close()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
@@ -142,33 +147,52 @@ class Gateway:
             if table is None:
                 raise NotReady
             call.key = authenticate(table, authorization)
-            if session is not None:
-                call.session = label(session)
-            if user is not None:
-                call.user = label(user)
-            if self.n_active >= table.limits.max_concurrent_calls:
-                raise TooBusy(
-                    f"{self.n_active} calls are being served already.",
-                    hint="Try again soon, or let the operator raise max_concurrent_calls.",
-                    openai_code="overloaded",
-                )
-            call.body = await read_body(receive, declared=length, limit=table.limits.max_body_bytes)
+        except PenstockError as error:
+            # Strangers leave no spans, so there is no trace that the reply could name.
+            await send_error(send, error, [_overhead_header(call)])
+            return
+        if session is not None:
+            call.session = label(session)
+        if user is not None:
+            call.user = label(user)
+        self.n_active += 1
+        try:
+            await self._take_body(call, table.limits, receive, length)
+            await self._admit_and_relay(call, table, receive, send)
         except ClientGone:
             return
         except PenstockError as error:
-            await send_error(send, error, [(b"x-penstock-trace-id", call.trace_id.encode())])
-            return
-        # Waiting for the client's body is not our time.
-        call.start_ns, call.started_at = time.time_ns(), time.perf_counter()
-        self.n_active += 1
-        try:
-            await self._admit_and_relay(call, table, receive, send)
+            await _answer_error(call, error, _Outbox(send))
+            self._record(call, table.limits)
         finally:
             self.n_active -= 1
-            limits = table.limits
-            self._recorder.record(
-                call, capture=limits.capture_payloads, max_payload_bytes=limits.max_payload_bytes
+
+    async def _take_body(self, call: Call, limits: Limits, receive: Receive, declared: bytes | None) -> None:
+        """Read the body into `call`, whose time begins then: waiting for the client is not ours."""
+        if self.n_active > limits.max_concurrent_calls:
+            raise TooBusy(
+                f"{self.n_active - 1} calls are being served already.",
+                hint="Try again soon, or let the operator raise max_concurrent_calls.",
+                openai_code="overloaded",
             )
+        task = asyncio.current_task()
+        assert task is not None
+        self._uploads.begin(task)
+        try:
+            call.body = await read_body(receive, declared=declared, limit=limits.max_body_bytes)
+        except asyncio.CancelledError:
+            if not self._uploads.is_over(task):
+                raise
+            task.uncancel()
+            raise BodyTooSlow(self._uploads.limit_s) from None
+        finally:
+            self._uploads.end(task)
+            call.start_ns, call.started_at = time.time_ns(), time.perf_counter()
+
+    def _record(self, call: Call, limits: Limits) -> None:
+        self._recorder.record(
+            call, capture=limits.capture_payloads, max_payload_bytes=limits.max_payload_bytes
+        )
 
     async def _admit_and_relay(self, call: Call, table: Table, receive: Receive, send: Send) -> None:
         reservation: Reservation | None = None
@@ -207,6 +231,7 @@ class Gateway:
             departure.close()
             if reservation is not None and self._limiter is not None:
                 self._limiter.settle(reservation, _used_tokens(call, reservation))
+            self._record(call, table.limits)
 
     # -- everything else
 
@@ -267,6 +292,41 @@ class _Departure:
             self._task.cancel()
 
 
+class _Uploads:
+    """Cancels the tasks whose body does not arrive in time. One timer serves all: one for each call is not free."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self._end_at: dict[asyncio.Task[None], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, task: asyncio.Task[None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._end_at[task] = loop.time() + self.limit_s
+        if self._timer is None:
+            self._timer = loop.call_later(self.limit_s, self._sweep)
+
+    def is_over(self, task: asyncio.Task[None]) -> bool:
+        return task not in self._end_at
+
+    def end(self, task: asyncio.Task[None]) -> None:
+        self._end_at.pop(task, None)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        now = loop.time()
+        for task in [task for task, end_at in self._end_at.items() if end_at <= now]:
+            del self._end_at[task]
+            task.cancel()
+        if self._end_at:
+            self._timer = loop.call_at(next(iter(self._end_at.values())), self._sweep)
+
+
 class _Outbox:
     """Passes messages on and remembers whether the reply has begun."""
 
@@ -289,8 +349,15 @@ async def _answer_error(call: Call, error: PenstockError, outbox: _Outbox) -> No
     headers = [
         (b"x-penstock-trace-id", call.trace_id.encode()),
         (b"x-penstock-attempts", b"%d" % call.attempts),
+        _overhead_header(call),
     ]
     await send_error(outbox, error, headers)
+
+
+def _overhead_header(call: Call) -> Header:
+    """Note how long the gateway itself has worked on `call` so far, and return it as a header."""
+    call.overhead_ms = max(0.0, time.perf_counter() - call.started_at - call.upstream_s) * 1e3
+    return b"x-penstock-overhead-ms", b"%.3f" % call.overhead_ms
 
 
 def _used_tokens(call: Call, reservation: Reservation) -> int:

@@ -94,6 +94,18 @@ class BodyTooLarge(TooLarge):
     code = "PS-1608"
 
 
+class BodyTooSlow(CallerError):
+    """The request body did not arrive in time."""
+
+    code = "PS-1609"
+    status = 408
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(
+            f"The request body did not arrive within {limit_s:g} s.", hint="Send a smaller one, or try again."
+        )
+
+
 class LimitReached(PolicyError):
     """A per-minute limit of the key is used up."""
 

@@ -6,7 +6,7 @@ from typing import Any
 from penstock.base.errors import PenstockError
 from penstock.dialects.openai.errors import error_body
 from penstock.gateway.admission import limit_headers
-from penstock.gateway.errors import BodyTooLarge
+from penstock.gateway.errors import BodyTooLarge, BodyTooSlow
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -67,7 +67,7 @@ async def send_error(send: Send, error: PenstockError, headers: Sequence[Header]
         extra.append((b"www-authenticate", b"Bearer"))
     if "allow" in error.fields:
         extra.append((b"allow", str(error.fields["allow"]).encode("ascii")))
-    if isinstance(error, BodyTooLarge):
+    if isinstance(error, BodyTooLarge | BodyTooSlow):
         extra.append((b"connection", b"close"))  # the rest of the body is not read
     await send_reply(send, error.status, extra, error_body(error))
 
