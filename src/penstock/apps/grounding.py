@@ -8,7 +8,7 @@ pieces; what might still become a mark is held back.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from penstock.apps.types import AppDeclaration, FoundPassage
 
@@ -77,6 +77,14 @@ def build_messages(app: AppDeclaration, question: str, sources: Sequence[Source]
 def list_quotes(sources: Sequence[Source]) -> list[str]:
     """Return the replies that a model may give when it may only quote: each sentence with its mark, or not knowing."""
     return [*(f"[{source.mark}] {source.sentence}" for source in sources), POCKET_UNKNOWN]
+
+
+def list_choices(sources: Sequence[Source], *, decline_bias: float) -> dict[str, Any]:
+    """Return the `structured_outputs` of a request whose reply may only be a quote or not knowing."""
+    choices: dict[str, Any] = {"choice": list_quotes(sources)}
+    if decline_bias:
+        choices["choice_bias"] = {POCKET_UNKNOWN: decline_bias}
+    return choices
 
 
 def is_unknown(reply: str) -> bool:

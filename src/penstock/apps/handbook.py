@@ -18,6 +18,7 @@ def declare_handbook(*, model: str = POCKET, knowledge: str = NAME, name: str = 
             prompt="marked",
             min_relative_score=0.85,
             quote_only=True,
+            decline_bias=-1.5,
             max_tokens=96,
         )
     return AppDeclaration(

@@ -16,7 +16,7 @@ from penstock.apps.grounding import (
     Source,
     build_messages,
     is_unknown,
-    list_quotes,
+    list_choices,
     pack_sources,
 )
 from penstock.apps.model_client import ModelClient, ModelReply
@@ -148,7 +148,7 @@ class AppRunner:
                 **request.overrides,
             }
             if app.quote_only:
-                body["structured_outputs"] = {"choice": list_quotes(sources)}
+                body["structured_outputs"] = list_choices(sources, decline_bias=app.decline_bias)
             if "max_completion_tokens" not in body:
                 body.setdefault("max_tokens", app.max_tokens)
             span.input = {"question": request.question, "sources": [source.sentence for source in sources]}

@@ -39,6 +39,8 @@ class AppDeclaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     quote_only: bool = False
     """Hold the reply to one of the sentences shown, or to not knowing. Needs a model whose server understands
     `structured_outputs.choice` (the embedded engine, vLLM)."""
+    decline_bias: float = 0.0
+    """Added to the model's inclination to say that it does not know, when it may only quote (embedded engine only)."""
     max_tokens: int = 256
     temperature: float = 0.0
     retrieve_timeout_s: float = 15.0

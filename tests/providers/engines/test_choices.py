@@ -1,12 +1,18 @@
 """A reply held to given texts is one of them, whatever the model would rather say and whatever the texts hold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from penstock.base.errors import InvalidInput
 from penstock.providers.engines.app import EngineApp
-from penstock.providers.engines.choices import MAX_CHOICES, read_choices, write_grammar
+from penstock.providers.engines.choices import (
+    MAX_CHOICES,
+    bias_first_tokens,
+    read_choice_bias,
+    read_choices,
+    write_grammar,
+)
 from penstock.providers.engines.errors import UnsupportedParameter
 from tests.providers.engines.test_engine_app import HELLO, KEY, RunningEngine, host, post
 from tests.tuning.tiny_models import make_llama
@@ -68,3 +74,27 @@ def test_other_constraints_are_refused_by_name() -> None:
 def test_equal_choices_count_once() -> None:
     assert read_choices({"choice": ["a", "b", "a"]}) == ("a", "b")
     assert write_grammar(["a", 'b"']) == 'root ::= "a" | "b\\""'
+
+
+@pytest.mark.engine
+async def test_a_bias_decides_between_choices(engine: RunningEngine) -> None:
+    body = {"model": "tiny", "messages": HELLO, "max_tokens": 60}
+    for favoured in ("Walk", "every"):
+        wanted = {"choice": ["Walk", "every"], "choice_bias": {favoured: 60.0}}
+        _, reply = await post(engine, "/v1/chat/completions", body | {"structured_outputs": wanted})
+        assert reply["choices"][0]["message"]["content"] == favoured
+
+
+@pytest.mark.parametrize("bias", [{"other": 1.0}, {"a": 1e9}, {"a": "much"}, {"a": True}, [1.0]])
+def test_a_bias_that_makes_no_sense_is_refused(bias: object) -> None:
+    with pytest.raises(InvalidInput, match="choice_bias"):
+        read_choice_bias({"choice": ["a", "b"], "choice_bias": bias})
+
+
+def test_a_bias_falls_on_the_first_token_behind_those_the_tokenizer_adds() -> None:
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        return [[1, *map(ord, text), 2] for text in texts]
+
+    assert bias_first_tokens(["ab", "c"], {"c": -1.5}, encode) == ((ord("c"), -1.5),)
+    with pytest.raises(InvalidInput, match="begins like"):
+        bias_first_tokens(["ab", "ac"], {"ac": -1.5}, encode)

@@ -4,6 +4,7 @@ beyond ASGI. Only the installation's own key is accepted; `/health` says nothing
 
 import asyncio
 import contextlib
+import dataclasses
 import hmac
 import logging
 import time
@@ -24,6 +25,7 @@ from penstock.base.errors import (
 )
 from penstock.base.ids import new_id
 from penstock.providers.engines import lexical
+from penstock.providers.engines.choices import bias_first_tokens, read_choice_bias
 from penstock.providers.engines.errors import EngineFailed, UnknownModel
 from penstock.providers.engines.lanes import Lane, TextPump
 from penstock.providers.engines.llama import LlamaEngine, check_fit
@@ -218,6 +220,9 @@ class EngineApp:
         cell = self._find(request.model, "chat")
         engine, served, renderer = cell.engine, cell.hosted.served, cell.hosted.renderer
         sampling = request.complete_sampling(served.sampling)
+        if bias := read_choice_bias(request.wire.structured_outputs):
+            biased = bias_first_tokens(sampling.choices, bias, renderer.encode_texts)
+            sampling = dataclasses.replace(sampling, logit_bias=biased)
         pump = TextPump(asyncio.get_running_loop())
 
         def work() -> GenerationEnd:

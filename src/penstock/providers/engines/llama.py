@@ -234,6 +234,8 @@ def _completion_body(ids: Sequence[int], sampling: Sampling, context_length: int
         body["json_schema"] = sampling.json_schema
     if sampling.choices:
         body["grammar"] = write_grammar(sampling.choices)
+    if sampling.logit_bias:
+        body["logit_bias"] = [list(pair) for pair in sampling.logit_bias]
     return body
 
 

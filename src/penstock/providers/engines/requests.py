@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from penstock.base.errors import InvalidInput
-from penstock.providers.engines.choices import read_choices
+from penstock.providers.engines.choices import read_choice_bias, read_choices
 from penstock.providers.engines.errors import UnsupportedParameter
 from penstock.providers.engines.types import Sampling, SamplingPolicy
 from penstock.spec.messages import Message, Role
@@ -98,7 +98,8 @@ class _WireGeneration(msgspec.Struct):
     presence_penalty: Penalty | None = None
     response_format: dict[str, Any] | None = None
     structured_outputs: dict[str, Any] | None = None
-    """Extension, as vLLM has it: `{"choice": [texts]}` holds the reply to one of the texts."""
+    """Extension, as vLLM has it: `{"choice": [texts]}` holds the reply to one of the texts. Ours beyond that:
+    `"choice_bias": {text: number}`, added to the logit of that choice's first token."""
 
 
 class _WireChat(_WireGeneration, kw_only=True):
@@ -278,6 +279,7 @@ def _read_generation(
     stop = [wire.stop] if isinstance(wire.stop, str) else wire.stop or []
     if len(stop) > 4 or not all(stop):
         raise InvalidInput("`stop` must be at most 4 texts, none of them empty.", param="stop")
+    read_choice_bias(wire.structured_outputs)
     schema, choices = _read_schema(wire.response_format), read_choices(wire.structured_outputs)
     if schema is not None and choices:
         raise InvalidInput(

@@ -89,6 +89,8 @@ class Sampling:
     json_schema: dict[str, object] | None = None
     choices: tuple[str, ...] = ()
     """When not empty, the reply is one of these texts."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Token ids and what is added to their logits."""
 
 
 FinishReason = Literal["stop", "length", "cancelled"]
