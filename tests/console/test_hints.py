@@ -83,3 +83,26 @@ def test_a_table_of_a_card_is_a_table() -> None:
 def test_the_icon_that_browsers_ask_for_is_there_for_everybody(house: Furnished) -> None:
     reply = AsgiClient(make_app(house)).get("/favicon.ico")
     assert (reply.status, reply.headers["location"].partition("?")[0]) == (308, "/static/mark.svg")
+
+
+def test_a_page_that_is_not_there_keeps_the_menu_of_whoever_is_signed_in(
+    visitor: AsgiClient, house: Furnished
+) -> None:
+    assert 'aria-label="Pages"' in visitor.get("/nothing").text
+    stranger = AsgiClient(make_app(house)).get("/nothing")
+    assert (stranger.status, 'aria-label="Pages"' in stranger.text) == (404, False)
+
+
+def test_a_key_can_be_limited_to_routes_that_exist(furnished: Furnished) -> None:
+    client = sign_in(AsgiClient(make_app(furnished)), furnished.owner_key)
+    found = re.search(r'name="csrf-token" content="(\w+)"', client.get("/keys").text)
+    assert found is not None
+    fields = {"name": "notebook", "scope": "call", "csrf_token": found[1]}
+    wrong = client.post_form("/keys", fields | {"routes": "pokcet"})
+    assert (wrong.status, "There is no route &#39;pokcet&#39;" in wrong.text) == (400, True)
+    assert client.post_form("/keys", fields | {"routes": "pocket, handbook"}).status == 200
+    assert [key.routes for key in furnished.services.keys.list() if key.name == "notebook"] == [
+        ("pocket", "handbook")
+    ]
+    assert client.post_form("/keys", fields | {"name": "free", "routes": " "}).status == 200
+    assert [key.routes for key in furnished.services.keys.list() if key.name == "free"] == [None]

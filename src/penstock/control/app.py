@@ -6,10 +6,11 @@ by whomever: a route without a declared permission stops the start-up.
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,7 +19,7 @@ from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.errors import BugError, CallerError, InvalidInput, NotFound, PenstockError
 from penstock.control.api import health, jobs, keys, knowledge, otlp, registry, routes, traces
-from penstock.control.authorize import check_declarations, make_gate
+from penstock.control.authorize import check_declarations, find_caller, make_gate
 from penstock.control.headers import SafeHeaders
 from penstock.control.replies import error_reply, json_reply
 from penstock.control.services import ControlServices
@@ -68,7 +69,7 @@ def create_control(services: ControlServices, *, mounts: Sequence[Mount] = ()) -
 
     for mount in mounts:
         mount(app)
-    _add_error_handlers(app)
+    _add_error_handlers(app, services)
     check_declarations(app)
     return app
 
@@ -79,7 +80,15 @@ async def _check_at_start(app: FastAPI) -> AsyncIterator[None]:
     yield
 
 
-def _add_error_handlers(app: FastAPI) -> None:
+def _add_error_handlers(app: FastAPI, services: ControlServices) -> None:
+    async def recognise(request: Request) -> None:
+        """Find the caller where no route was met and so no gate asked: the page keeps their menu."""
+        if request.method == "GET" and not hasattr(request.state, "caller"):
+            with suppress(PenstockError):
+                request.state.caller = await run_in_threadpool(
+                    find_caller, request, {}, services.keys, services.sessions
+                )
+
     async def on_penstock(request: Request, error: Exception) -> Response:
         assert isinstance(error, PenstockError)
         if error.status >= 500:
@@ -96,6 +105,7 @@ def _add_error_handlers(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         if isinstance(error.__cause__, PenstockError):  # FastAPI wraps what is raised while it reads a body
             return await on_penstock(request, error.__cause__)
+        await recognise(request)
         path = request.url.path
         if error.status_code == 404:
             return _answer(request, NoSuchPath(f"Nothing is served under {path}."))

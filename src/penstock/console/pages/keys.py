@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from penstock.access.declarations import needs
+from penstock.access.keys import check_routes
 from penstock.access.permissions import Permission
 from penstock.access.types import KeyInfo
 from penstock.base.errors import InvalidInput
@@ -23,6 +24,8 @@ class KeysPage(Page):
     keys: tuple[KeyInfo, ...]
     new_key: str | None
     new_name: str | None
+    routes: tuple[str, ...]
+    """Names to choose from for a key that may call a few of them only."""
     gateway_url: str
 
 
@@ -36,9 +39,18 @@ def read_limit(text: str, what: str) -> int | None:
     return int(text)
 
 
+def read_routes(text: str) -> tuple[str, ...] | None:
+    """Return the names between commas or spaces, None when there are none: the key may call all."""
+    return tuple(text.replace(",", " ").split()) or None
+
+
 def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     """Return `/keys`."""
     router = APIRouter(include_in_schema=False)
+
+    def known_routes() -> tuple[str, ...]:
+        snapshot = services.read_snapshot()
+        return tuple(route.name for route in snapshot.routes) if snapshot else ()
 
     def show(request: Request, new_key: str | None = None, new_name: str | None = None) -> Response:
         page = KeysPage(
@@ -46,6 +58,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             keys=tuple(sorted(services.keys.list(), key=lambda key: (key.revoked_ns is not None, key.id))),
             new_key=new_key,
             new_name=new_name,
+            routes=known_routes(),
             gateway_url=services.gateway_url,
         )
         return renderer.show(page)
@@ -60,11 +73,15 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     def create_key(request: Request) -> Response:
         fields = request.state.caller.form
         name = fields.get("name", "").strip()
+        routes = read_routes(fields.get("routes", ""))
+        if known := known_routes():
+            check_routes(routes or (), known)
         made = services.keys.create(
             name,
             (fields.get("scope", "call"),),
             requests_per_minute=read_limit(fields.get("requests_per_minute", ""), "Requests per minute"),
             tokens_per_minute=read_limit(fields.get("tokens_per_minute", ""), "Tokens per minute"),
+            routes=routes,
         )
         services.publish_snapshot()
         return show(request, made.key, name)  # not a redirect: the text must not be in any URL or history
