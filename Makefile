@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml
 
 install: $(STAMP) ## make the environment in .venv
 
-demo: $(STAMP) ## turn the whole wheel once on the handbook corpus, in about a minute
+demo: $(STAMP) ## turn the whole wheel once on the handbook corpus, in under a minute after the install
 	$(BIN)/penstock demo --home $(HOME_DIR)
 
 up: $(STAMP) ## open the same home: gateway on :4600, console on :4601
