@@ -49,6 +49,8 @@ class Asked:
     trace_id: str
     latency_ms: float
     streamed: bool
+    phrasing: str = "as_written"
+    """`as_written` shares its main words with the answer; `rephrased` shares fewer."""
     cost_usd: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -279,6 +281,7 @@ def ask(client: Any, question: Question, *, stream: bool) -> Asked:
         trace_id=raw.headers["x-penstock-trace-id"],
         latency_ms=round(latency_ms, 1),
         streamed=stream,
+        phrasing=question.phrasing,
     )
 
 
@@ -328,6 +331,7 @@ def sum_up(asked: list[Asked], *, seconds: float) -> dict[str, Any]:
         "mean_token_f1": round(sum(each.scores["token_f1"] for each in asked) / len(asked), 4)
         if asked
         else None,
+        "mean_token_f1_by_phrasing": _means_by_phrasing(asked),
         "citation_hit_rate": (
             round(sum(each.scores["citation_hit"] for each in asked) / len(asked), 4) if asked else None
         ),
@@ -338,6 +342,13 @@ def sum_up(asked: list[Asked], *, seconds: float) -> dict[str, Any]:
         "median_latency_ms": latencies[len(latencies) // 2] if latencies else None,
         "seconds": round(seconds, 1),
     }
+
+
+def _means_by_phrasing(asked: list[Asked]) -> dict[str, float]:
+    groups: dict[str, list[float]] = {}
+    for each in asked:
+        groups.setdefault(each.phrasing, []).append(each.scores["token_f1"])
+    return {phrasing: round(sum(scores) / len(scores), 4) for phrasing, scores in groups.items()}
 
 
 def _sum(counts: list[int | None]) -> int | None:

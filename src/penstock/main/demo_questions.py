@@ -5,8 +5,9 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from penstock import data as package_data
 
@@ -26,10 +27,21 @@ class Question:
     text: str
     reference: str
     document: str
+    alternatives: tuple[str, ...] = ()
+    phrasing: Literal["as_written", "rephrased"] = "as_written"
+
+    def rephrased(self) -> "Question":
+        """Return the question in its first other phrasing, or itself where there is none."""
+        if not self.alternatives:
+            return self
+        return replace(self, text=self.alternatives[0], phrasing="rephrased")
 
 
 def load_questions(path: Path = QUESTIONS, *, count: int = N_QUESTIONS) -> list[Question]:
-    """Return the fixed selection: held-out, answerable, one an article, spread evenly over the articles."""
+    """Return the fixed selection: held-out, answerable, one an article, spread evenly over the articles.
+
+    Every second one is asked in its first other phrasing, which shares fewer words with the answer.
+    """
     by_document: dict[str, list[Question]] = {}
     with path.open(encoding="utf-8") as file:
         for line in file:
@@ -37,7 +49,11 @@ def load_questions(path: Path = QUESTIONS, *, count: int = N_QUESTIONS) -> list[
             if row["split"] != "heldout" or row.get("answer") is None:
                 continue
             question = Question(
-                id=row["id"], text=row["question"], reference=row["answer"], document=row["document"]
+                id=row["id"],
+                text=row["question"],
+                reference=row["answer"],
+                document=row["document"],
+                alternatives=tuple(row.get("alternatives", ())),
             )
             by_document.setdefault(question.document, []).append(question)
     documents = sorted(by_document)
@@ -50,7 +66,7 @@ def load_questions(path: Path = QUESTIONS, *, count: int = N_QUESTIONS) -> list[
         )
         candidates = [question for question in by_document[document] if question not in chosen]
         chosen.append(candidates[number % len(candidates)])
-    return chosen
+    return [question.rephrased() if number % 2 else question for number, question in enumerate(chosen)]
 
 
 def token_f1(answer: str, reference: str) -> float:
