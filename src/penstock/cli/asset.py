@@ -11,7 +11,7 @@ from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app,
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.main.rooms import Rooms
 from penstock.registry.types import AliasMove
-from penstock.spec.assets import AssetRef, parse_asset_ref
+from penstock.spec.assets import ASSET_KINDS, AssetRef, parse_asset_ref
 
 app = noun_app("Versions and aliases of anything: list, show, move, rollback, lineage, history.")
 Reference = Annotated[
@@ -29,7 +29,10 @@ def list_assets(
     as_json: JsonOption = False,
 ) -> None:
     """List everything that has versions."""
-    rooms = Rooms(open_home(home, as_json=as_json))
+    opened = open_home(home, as_json=as_json)
+    if kind is not None and kind not in ASSET_KINDS:
+        raise InvalidInput(f"{kind!r} is no kind of asset.", hint=f"Use {', '.join(ASSET_KINDS)}.")
+    rooms = Rooms(opened)
     rows = [
         {
             "asset": f"{asset.kind}:{asset.name}",

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from penstock.base.errors import InvalidInput
 from penstock.cli.options import DEFAULT_HOME, HomeOption, open_home, verb_app
 from penstock.cli.output import printable, to_plain
 from penstock.cli.progress import ProgressLine
@@ -28,6 +29,8 @@ def demo(
     Needs no key and no network. Run it again at any time: what is done is not done twice.
     """
     opened = open_home(home)
+    if json_file is not None:
+        _check_writable(json_file)
     with ProgressLine("    ") as line:
         report = run_demo(opened, lambda text: print(text, flush=True), line.tell)
     if json_file is not None:
@@ -48,6 +51,22 @@ def demo(
     print(f"a trace:  {report.console}/traces/{report.questions[0].trace_id}")
     if json_file is not None:
         print(f"as data:  {json_file}")
+
+
+def _check_writable(file: Path) -> None:
+    """Raise `InvalidInput` when `file` cannot be written; leave it as it was."""
+    is_new = not file.exists()
+    try:
+        with file.open("ab"):
+            pass
+        if is_new:
+            file.unlink()
+    except OSError as error:
+        raise InvalidInput(
+            f"{str(file)!r} cannot be written: {error.strerror or error}.",
+            hint="Name a file in a folder that exists and may be written.",
+            param="json",
+        ) from error
 
 
 def _print_answers(report: DemoReport) -> None:

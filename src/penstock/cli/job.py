@@ -1,16 +1,18 @@
 """`penstock job`: list, show, logs, cancel, retry. Works on the control tables, whether Penstock runs or not."""
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
+from penstock.base.errors import InvalidInput
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
-from penstock.jobs.types import Job
+from penstock.jobs.types import Job, JobState
 from penstock.main.rooms import Rooms
 
 app = noun_app("Durable work: list, show, logs, cancel, retry.")
+STATES = get_args(JobState)
 JobId = Annotated[str, typer.Argument(help="The job's id, from `penstock job list`.")]
 
 
@@ -39,7 +41,10 @@ def list_jobs(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first."""
-    rooms = Rooms(open_home(home, as_json=as_json))
+    opened = open_home(home, as_json=as_json)
+    if state is not None and state not in STATES:
+        raise InvalidInput(f"{state!r} is no state of a job.", hint=f"Use {', '.join(STATES)}.")
+    rooms = Rooms(opened)
     jobs = rooms.jobs.list(states=(state,) if state else (), kind=kind, limit=limit)
     columns = ("id", "kind", "state", "progress", "message", "attempts", "created", "error")
     print_rows(map(_row, jobs), columns, as_json=as_json, empty="No jobs yet.")

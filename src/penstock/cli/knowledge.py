@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+from penstock.base.errors import InvalidInput
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_rows, time_text
 from penstock.cli.progress import ProgressLine
 from penstock.main.knowledge_rooms import KnowledgeRooms
 from penstock.main.submitting import follow, submit_ingest
+from penstock.spec.assets import parse_asset_ref
 
 app = noun_app("Knowledge bases: ingest, list, search.")
 
@@ -19,7 +21,7 @@ app = noun_app("Knowledge bases: ingest, list, search.")
 def ingest(
     *,
     name: Annotated[str, typer.Argument(help="The knowledge base; an app of this name answers from it.")],
-    folder: Annotated[Path, typer.Argument(help="Folder of documents.", exists=True, file_okay=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder of documents.")],
     allow_mass_deletion: Annotated[
         bool, typer.Option("--allow-mass-deletion", help="Even if most documents vanished.")
     ] = False,
@@ -28,8 +30,16 @@ def ingest(
     as_json: JsonOption = False,
 ) -> None:
     """Make a knowledge base hold exactly what a folder holds. Only what changed is read again."""
-    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
-    job = submit_ingest(rooms, name, folder.expanduser().absolute(), allow_mass_deletion=allow_mass_deletion)
+    opened = open_home(home, as_json=as_json)
+    parse_asset_ref(f"knowledge:{name}")
+    folder = folder.expanduser().absolute()
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise InvalidInput(
+            f"The folder {str(folder)!r} {what}.", hint="Name a folder that holds documents.", param="folder"
+        )
+    rooms = KnowledgeRooms(opened)
+    job = submit_ingest(rooms, name, folder, allow_mass_deletion=allow_mass_deletion)
     if not wait:
         print_json({"job": job.id}) if as_json else print(f"job {job.id}")
         return
