@@ -14,6 +14,9 @@ from penstock.cli import app as cli_app
 from penstock.cli import faults, output
 from penstock.cli.progress import ProgressLine
 from penstock.spec.home import Home
+from penstock.spec.spans import Span
+from penstock.spec.usage import Usage
+from penstock.store.spans.duckdb import DuckDBSpanStore
 from tests.cli.commands import call, penstock
 
 HEAVY = ("sqlalchemy", "pydantic", "numpy", "duckdb", "fastapi", "aiohttp", "xllamacpp", "rich")
@@ -137,11 +140,28 @@ def test_what_is_not_there_is_told_with_exit_2(home: Home) -> None:
         ("asset", "show", "mdoel:none"),
         ("job", "show", "job_none"),
         ("traces", "list"),
+        ("job", "list", "--state", "wat"),
+        ("asset", "list", "--kind", "zoo"),
         ("knowledge", "ingest", "x", str(home.root)),
+        ("knowledge", "ingest", "Bad/Name", str(home.root)),
     ):
         outcome = call(*arguments, home=home.root)
         assert (outcome.code, "Traceback" in outcome.err) == (2, False), (arguments, outcome)
         assert "[PS-" in outcome.err
+
+
+@pytest.mark.parametrize(("name", "word"), [("none", "does not exist"), ("file.md", "is a file")])
+def test_an_ingest_of_no_folder_is_refused_before_there_is_a_job(home: Home, name: str, word: str) -> None:
+    (home.root / "file.md").write_text("x")
+    outcome = call("knowledge", "ingest", "x", str(home.root / name), home=home.root)
+    assert (outcome.code, word in outcome.err, "[PS-" in outcome.err) == (2, True, True)
+    assert not home.control_db.exists()
+
+
+def test_a_demo_whose_result_cannot_be_written_does_not_start(home: Home) -> None:
+    outcome = call("demo", "--json", str(home.root / "none" / "x.json"), home=home.root)
+    assert (outcome.code, "cannot be written" in outcome.err) == (2, True)
+    assert not home.control_db.exists()
 
 
 def test_routes_and_providers_come_from_environment_without_their_secrets(home: Home) -> None:
@@ -183,6 +203,65 @@ def test_errors_are_json_when_json_was_asked_for(
 def test_a_pipe_gets_tabs_and_no_terminal_codes(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_rows([{"a": "x\x1b[31m\ty\n", "b": None, "c": 0.5}], ("a", "b", "c"), as_json=False)
     assert capsys.readouterr().out == "a\tb\tc\nx�[31m y\t-\t0.5\n"
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140, 200])
+def test_a_terminal_gets_one_line_a_row_with_whole_ids(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    row = {"id": "a" * 32, "kind": "chat 日本語 handbook", "text": "How long " * 30, "ms": 12.5}
+    output.print_lines([row, row], ("id", "kind", "ms", "text"), give_up=("kind", "text"), shorten="text")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(len(line) <= width for line in lines)
+    assert all("a" * 32 in line for line in lines[1:])
+    assert ("kind" in lines[0]) == (width >= 100)
+    assert ("…" in lines[1]) == ("text" in lines[0])
+
+
+def test_a_payload_is_shown_as_text() -> None:
+    value = {
+        "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "One\nTwo\x1b"}],
+        "data": [{"embedding": [0.5] * 384, "index": 0}],
+        "n": None,
+    }
+    assert output.readable_lines(value) == [
+        "messages:", "  system: Be kind.", "  user:", "    One", "    Two�",
+        "data:", "  - embedding: (384 numbers)", "    index: 0", "n: -",
+    ]  # fmt: skip
+
+
+def test_a_trace_is_shown_as_a_tree_with_what_went_in_and_out(home: Home) -> None:
+    common: Any = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "status": "ok"}
+    asked = {"messages": [{"role": "user", "content": "How long?"}]}
+    home.span_db.parent.mkdir(parents=True, exist_ok=True)
+    store = DuckDBSpanStore(home.span_db)
+    store.append(
+        [
+            Span(
+                **common, span_id="a" * 16, name="chat", start_ns=10**18, end_ns=10**18 + 10**7, input=asked
+            ),
+            Span(
+                **common,
+                span_id="b" * 16,
+                parent_id="a" * 16,
+                name="answer",
+                start_ns=10**18 + 10**6,
+                usage=Usage(input_uncached=7, output_text=2),
+            ),
+        ]
+    )
+    store.close()
+    told = call("traces", "show", common["trace_id"], "--content", home=home.root).out
+    rows = [line.split("\t") for line in told.splitlines() if "\t" in line][-3:]
+    assert [row[0] for row in rows] == ["span", "chat", "· answer"]
+    assert rows[2][3:5] == ["1", "-"]
+    assert rows[2][7] == "7 + 2"
+    assert "    messages: user: How long?" in told.splitlines()
+    listed = call("traces", "list", home=home.root).out.splitlines()
+    assert listed[1].startswith(f"{common['trace_id']}\t2001-09-09T01:46:40Z\tchat\t")
 
 
 def test_plain_progress_is_a_few_lines(capsys: pytest.CaptureFixture[str]) -> None:

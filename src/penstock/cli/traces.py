@@ -1,17 +1,29 @@
 """`penstock traces`: list, show. Asks the running control process; of a stopped home it reads the file."""
 
+import sys
 import time
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from penstock.base.errors import InvalidInput
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
-from penstock.cli.output import print_json, print_record, print_rows, time_text
+from penstock.cli.output import (
+    print_json,
+    print_lines,
+    print_record,
+    printable,
+    readable_lines,
+    time_text,
+)
 from penstock.main.trace_access import TraceAccess, open_traces
+from penstock.spec.usage import Usage
 from penstock.store.spans.types import TraceQuery
 
 app = noun_app("What happened: list, show.")
+TREE_STEP = "· "
+"""Indents a span below its parent; visible, because cells lose leading blanks."""
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -41,17 +53,21 @@ def list_traces(
     )
     with open_traces(opened) as traces:
         rows = traces.list_traces(query)["rows"]
-    if not as_json:
-        rows = [
-            {
-                **row,
-                "time": time_text(row["start_ns"]),
-                "ms": row.get("duration_ms"),
-                "tokens": f"{_shown(row.get('input_tokens'))} + {_shown(row.get('output_tokens'))}",
-            }
-            for row in rows
-        ]
-    columns = (
+    if as_json:
+        print_json(rows)
+        return
+    is_terminal = sys.stdout.isatty()
+    rows = [
+        {
+            **row,
+            "time": _short_time(row["start_ns"]) if is_terminal else time_text(row["start_ns"]),
+            "ms": row.get("duration_ms"),
+            "tokens": _tokens(row.get("input_tokens"), row.get("output_tokens")),
+            "spans" if is_terminal else "n_spans": row.get("n_spans"),
+        }
+        for row in rows
+    ]
+    columns = [
         "trace_id",
         "time",
         "name",
@@ -59,12 +75,18 @@ def list_traces(
         "model",
         "status",
         "ms",
-        "n_spans",
+        "spans" if is_terminal else "n_spans",
         "tokens",
         "cost_usd",
         "preview",
+    ]
+    print_lines(
+        rows,
+        columns,
+        give_up=("spans", "name", "model", "cost_usd", "tokens", "preview", "ms", "time", "status", "route"),
+        shorten="preview",
+        empty="No traces yet: make a call through the gateway.",
     )
-    print_rows(rows, columns, as_json=as_json, empty="No traces yet: make a call through the gateway.")
 
 
 @app.command(epilog="Example: penstock traces show 4bf92f3577b34da6a3ce929d0e0e4736 --json")
@@ -89,20 +111,40 @@ def show(
     print_record(
         {"trace": view["trace_id"], "cost_usd": view.get("cost_usd"), **view["versions"]}, as_json=False
     )
-    rows = [
-        {
-            **span,
-            "span": "  " * span["depth"] + span["name"],
-            "ms": None if span.get("end_ns") is None else (span["end_ns"] - span["start_ns"]) / 1e6,
-        }
-        for span in spans
-    ]
-    columns = ["span", "kind", "status", "ms", "route", "model", "cost_usd"]
-    print_rows(rows, [*columns, "input", "output"] if content else columns, as_json=False)
+    start_ns = view["waterfall"]["start_ns"]
+    rows = [_tree_row(span, start_ns) for span in spans]
+    columns = ("span", "kind", "status", "start", "ms", "route", "model", "tokens", "cost_usd")
+    if sys.stdout.isatty():
+        print()
+    print_lines(rows, columns, give_up=("kind", "route", "cost_usd", "tokens", "model", "start", "status"))
+    if content:
+        for span in spans:
+            _print_content(span)
 
 
 def _span_row(row: dict[str, Any]) -> dict[str, Any]:
     return {"depth": row.get("depth", 0), **row["span"]}
+
+
+def _tree_row(span: dict[str, Any], start_ns: int) -> dict[str, Any]:
+    usage = msgspec.convert(span["usage"], Usage) if span.get("usage") else Usage()
+    return {
+        **span,
+        "span": TREE_STEP * span["depth"] + span["name"],
+        "start": (span["start_ns"] - start_ns) / 1e6,
+        "ms": None if span.get("end_ns") is None else (span["end_ns"] - span["start_ns"]) / 1e6,
+        "tokens": _tokens(usage.input_tokens, usage.output_tokens) if span.get("usage") else None,
+    }
+
+
+def _print_content(span: dict[str, Any]) -> None:
+    print(f"\n{printable(span['name'])}")
+    for title, value in (("in", span.get("input")), ("out", span.get("output"))):
+        if value is None:
+            continue
+        print(f"  {title}")
+        for line in readable_lines(value):
+            print(f"    {line}")
 
 
 def _add_content(traces: TraceAccess, trace_id: str, spans: list[dict[str, Any]]) -> None:
@@ -118,5 +160,10 @@ def _span_ns(text: str) -> int:
     return int(number) * _UNITS_S[unit] * 1_000_000_000
 
 
-def _shown(value: int | None) -> str:
-    return "-" if value is None else str(value)
+def _short_time(stamp_ns: int) -> str:
+    """Return month to second, UTC: what fits beside an id."""
+    return (time_text(stamp_ns) or "")[5:19].replace("T", " ")
+
+
+def _tokens(read: int | None, written: int | None) -> str:
+    return " + ".join("-" if count is None else str(count) for count in (read, written))
