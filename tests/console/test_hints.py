@@ -9,13 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from penstock.base.clock import now_ns
 from penstock.console.cards import parse_card
-from penstock.console.formats import name_job
+from penstock.console.formats import format_calls, name_job
 from penstock.console.pages.playground import EXAMPLES
 from penstock.spec.home import DEFAULT_ROOT, Home
 from tests.console.conftest import make_app, sign_in
 from tests.fixtures.asgi import AsgiClient
-from tests.fixtures.furnished import Furnished
+from tests.fixtures.furnished import Furnished, make_failure
 
 
 def test_suggested_questions_are_in_the_words_that_the_handbook_is_known_to_answer() -> None:
@@ -106,3 +107,24 @@ def test_a_key_can_be_limited_to_routes_that_exist(furnished: Furnished) -> None
     ]
     assert client.post_form("/keys", fields | {"name": "free", "routes": " "}).status == 200
     assert [key.routes for key in furnished.services.keys.list() if key.name == "free"] == [None]
+
+
+def test_a_trace_names_the_key_that_called(furnished: Furnished) -> None:
+    key = next(each for each in furnished.services.keys.list() if each.name == "demo client")
+    (span,) = make_failure(now_ns(), trace_id="cc" * 16)
+    furnished.spans.append([msgspec.structs.replace(span, key_id=key.id)])
+    client = sign_in(AsgiClient(make_app(furnished)), furnished.owner_key)
+    assert f"<dd>demo client ({key.id})</dd>" in client.get(f"/traces/{'cc' * 16}").text
+
+
+def test_what_came_without_a_route_is_not_laid_at_the_door_of_clients_alone(furnished: Furnished) -> None:
+    (span,) = make_failure(now_ns() - 1_000_000_000, trace_id="dd" * 16)
+    furnished.spans.append([msgspec.structs.replace(span, route=None)])
+    text = sign_in(AsgiClient(make_app(furnished)), furnished.owner_key).get("/").text
+    assert re.search(
+        r">no route</a> <span[^>]*>refused before one was known, or spans sent by clients<", text
+    )
+
+
+def test_one_call_is_a_call() -> None:
+    assert (format_calls(0), format_calls(1), format_calls(12_345)) == ("0 calls", "1 call", "12,345 calls")

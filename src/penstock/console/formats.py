@@ -17,6 +17,11 @@ def format_count(value: int | None) -> str:
     return DASH if value is None else f"{value:,}"
 
 
+def format_calls(value: int) -> str:
+    """Return 1 call, 12,345 calls."""
+    return "1 call" if value == 1 else f"{value:,} calls"
+
+
 def format_ms(value: float | None) -> str:
     """Return a duration with its unit: 0.41 ms, 412 ms, 2.10 s, 3 min 05 s."""
     if value is None:

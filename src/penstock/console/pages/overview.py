@@ -11,7 +11,7 @@ from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.clock import now_ns
 from penstock.console.charts import Chart, build_charts
-from penstock.console.formats import format_count, format_money, format_ms, format_share
+from penstock.console.formats import format_calls, format_count, format_money, format_ms, format_share
 from penstock.console.ranges import RANGES, Window, read_window
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
@@ -50,8 +50,10 @@ class OverviewPage(Page):
 def build_figures(found: Overview, window: Window) -> tuple[Figure, ...]:
     """Return the strip of figures."""
     link = f"/traces?range={window.name}" if window.name else "/traces"
-    priced = "all calls priced" if not found.n_unpriced else f"{found.n_unpriced:,} calls without a price"
-    counted = f", {found.n_without_usage:,} calls without a count" if found.n_without_usage else ""
+    priced = (
+        "all calls priced" if not found.n_unpriced else f"{format_calls(found.n_unpriced)} without a price"
+    )
+    counted = f", {format_calls(found.n_without_usage)} without a count" if found.n_without_usage else ""
     tokens = None if found.input_tokens is None else found.input_tokens + (found.output_tokens or 0)
     return (
         Figure(name="Calls", value=format_count(found.n_calls), detail=window.label.lower(), href=link),

@@ -93,7 +93,7 @@ def list_tokens(usage: Usage | None) -> tuple[tuple[str, int], ...]:
     return tuple((label, count) for label, count in known if count is not None)
 
 
-def list_facts(span: Span) -> tuple[tuple[str, str], ...]:
+def list_facts(span: Span, key_name: str | None = None) -> tuple[tuple[str, str], ...]:
     """Return what is known of a span's call, as label and value."""
     facts = (
         ("service", span.service),
@@ -105,7 +105,7 @@ def list_facts(span: Span) -> tuple[tuple[str, str], ...]:
         ("streamed", None if span.streamed is None else ("yes" if span.streamed else "no")),
         ("first token", None if span.ttft_ms is None else format_ms(span.ttft_ms)),
         ("gateway overhead", None if span.overhead_ms is None else format_ms(span.overhead_ms)),
-        ("key", span.key_id),
+        ("key", f"{key_name} ({span.key_id})" if key_name else span.key_id),
         ("user", span.user_id),
         ("session", span.session_id),
         ("span id", span.span_id),
@@ -113,7 +113,7 @@ def list_facts(span: Span) -> tuple[tuple[str, str], ...]:
     return tuple((label, str(value)) for label, value in facts if value is not None)
 
 
-def build_detail(span: Span, payload: Payload) -> SpanDetail:
+def build_detail(span: Span, payload: Payload, key_name: str | None) -> SpanDetail:
     """Return everything the panel shows of one span."""
     is_talk = span.kind in {"llm", "app", "chain", "embedding", "retrieval"}
     return SpanDetail(
@@ -122,7 +122,7 @@ def build_detail(span: Span, payload: Payload) -> SpanDetail:
         citations=read_citations(payload.output),
         passages=read_passages(payload.output) if span.kind == "retrieval" else (),
         tokens=list_tokens(span.usage),
-        facts=list_facts(span),
+        facts=list_facts(span, key_name),
         attributes=tuple((name, _plain(value)) for name, value in sorted(span.attributes.items())),
         input_json=show_json(payload.input),
         output_json=show_json(payload.output),
@@ -152,7 +152,8 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         if wanted is None and span_id is not None:
             raise NotFound(f"This trace has no span {span_id!r}.")
         span = wanted or spans[0]
-        return build_detail(span, services.traces.get_payload(view.trace_id, span.span_id))
+        key_name = next((key.name for key in services.keys.list() if key.id == span.key_id), None)
+        return build_detail(span, services.traces.get_payload(view.trace_id, span.span_id), key_name)
 
     @router.get("/traces/{trace_id}")
     @needs(Permission.TRACES_READ, Permission.TRACES_CONTENT)
