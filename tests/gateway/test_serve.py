@@ -20,12 +20,12 @@ from tests.gateway.conftest import KEY, key_row
 from tests.gateway.upstream import DONE, STREAM, Exchange, FakeUpstream
 
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
 from penstock.gateway.serve import serve_gateway
-from penstock.main.serving import absorb_signals
 from penstock.spec.home import Home
-absorb_signals()
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # before uvicorn takes over, and when it has drained
 serve_gateway(Home(root=Path(sys.argv[1])), host="127.0.0.1", port=int(sys.argv[2]), environ={}, internal_key="i")
 """
 
