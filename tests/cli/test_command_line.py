@@ -260,6 +260,8 @@ def test_a_trace_is_shown_as_a_tree_with_what_went_in_and_out(home: Home) -> Non
     assert rows[2][3:5] == ["1", "-"]
     assert rows[2][7] == "7 + 2"
     assert "    messages: user: How long?" in told.splitlines()
+    assert call("traces", "show", "4BF92F35", "--json", home=home.root).json["trace_id"] == common["trace_id"]
+    assert call("traces", "show", "4bf92f36", home=home.root).code == 2
     listed = call("traces", "list", home=home.root).out.splitlines()
     assert listed[1].startswith(f"{common['trace_id']}\t2001-09-09T01:46:40Z\tchat\t")
 

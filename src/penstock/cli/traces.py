@@ -22,6 +22,10 @@ from penstock.spec.usage import Usage
 from penstock.store.spans.types import TraceQuery
 
 app = noun_app("What happened: list, show.")
+ID_LENGTH = 32
+SHORTEST_START = 4
+N_RECENT = 500
+"""Among how many of the newest traces the beginning of an id is looked up."""
 TREE_STEP = "· "
 """Indents a span below its parent; visible, because cells lose leading blanks."""
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -91,7 +95,10 @@ def list_traces(
 
 @app.command(epilog="Example: penstock traces show 4bf92f3577b34da6a3ce929d0e0e4736 --json")
 def show(
-    trace_id: Annotated[str, typer.Argument(help="The trace's id, from `x-penstock-trace-id` or the list.")],
+    trace_id: Annotated[
+        str,
+        typer.Argument(help="The trace's id, from `x-penstock-trace-id` or the list; its beginning will do."),
+    ],
     content: Annotated[
         bool, typer.Option("--content", help="Also what went in and out of each span.")
     ] = False,
@@ -100,7 +107,7 @@ def show(
 ) -> None:
     """Show one trace: its spans in order, versions, tokens, money."""
     with open_traces(open_home(home, as_json=as_json)) as traces:
-        view = traces.show_trace(trace_id)
+        view = traces.show_trace(_whole_id(traces, trace_id))
         spans = [_span_row(row) for row in view["waterfall"]["rows"]]
         if content:
             _add_content(traces, view["trace_id"], spans)
@@ -124,6 +131,17 @@ def show(
 
 def _span_row(row: dict[str, Any]) -> dict[str, Any]:
     return {"depth": row.get("depth", 0), **row["span"]}
+
+
+def _whole_id(traces: TraceAccess, start: str) -> str:
+    """Return the id of the one recent trace that begins with `start`; `start` itself when none does."""
+    if not SHORTEST_START <= len(start) < ID_LENGTH:
+        return start
+    rows = traces.list_traces(TraceQuery(limit=N_RECENT))["rows"]
+    found = [str(row["trace_id"]) for row in rows if str(row["trace_id"]).startswith(start.lower())]
+    if len(found) > 1:
+        raise InvalidInput(f"{len(found)} recent traces begin with {start!r}.", hint="Write more of the id.")
+    return found[0] if found else start
 
 
 def _tree_row(span: dict[str, Any], start_ns: int) -> dict[str, Any]:
