@@ -48,9 +48,10 @@ def run_control(home: Home, *, host: str, port: int) -> None:
     worker = Worker(installation.engine, create_handlers(installation), f"control-{os.getpid()}")
     watch = SettingsWatch(home, installation.take_up_settings)
     services = build_services(installation, store, spool, collector, watch)
+    loops: tuple[Callable[[threading.Event], None], ...] = (collector.run, worker.run, watch.run)
     try:
         with ExitStack() as threads:
-            for name, run in zip(CONTROL_THREADS, (collector.run, worker.run, watch.run), strict=True):
+            for name, run in zip(CONTROL_THREADS, loops, strict=True):
                 threads.enter_context(background(name, run))
             app = create_control(services, mounts=[lambda app: mount_console(app, services)])
             serve(app, host=host, port=port, drain_s=CONTROL_DRAIN_S)
