@@ -15,7 +15,6 @@ import pytest
 
 from penstock.base.errors import InvalidInput, UpstreamUnavailable
 from penstock.providers.engines.llama import LlamaEngine
-from penstock.providers.engines.types import Sampling
 from penstock.registry.service import Registry
 from penstock.spec.messages import Message
 from penstock.store.blobs import BlobStore
@@ -25,6 +24,7 @@ from penstock.tuning import sources
 from penstock.tuning.errors import DigestMismatch, ParityFailed, UnknownModelSource, UnreadableModel
 from penstock.tuning.models import GGUF, RENDERER, TOKENIZER, ModelService, package_model, write_manifest
 from penstock.tuning.sources import FetchedModel, HubAccess, KnownModel, fetch_source
+from tests.tuning.sampling import greedy
 
 pytestmark = pytest.mark.engine
 COMMIT = "c0ffee15" * 5
@@ -75,18 +75,7 @@ def test_a_pulled_folder_becomes_a_proven_version_that_answers(
         hosted.served.gguf, kind="chat", context_length=hosted.served.context_length, n_slots=1
     )
     ids = hosted.renderer.render_chat([Message(role="user", content="Walk")])
-    sampling = Sampling(
-        temperature=0.0,
-        top_p=1.0,
-        top_k=0,
-        min_p=0.0,
-        repeat_penalty=1.0,
-        frequency_penalty=0.0,
-        presence_penalty=0.0,
-        max_tokens=3,
-        stop=(),
-        seed=None,
-    )
+    sampling = greedy(max_tokens=3)
     assert engine.generate(ids, sampling, lambda _text: False).prompt_tokens == len(ids)
 
 

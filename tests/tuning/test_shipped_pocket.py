@@ -9,10 +9,10 @@ import pytest
 import penstock.data
 from penstock.base.digest import digest_file
 from penstock.providers.engines.llama import LlamaEngine
-from penstock.providers.engines.types import Sampling
 from penstock.spec.messages import Message
 from penstock.tuning.models import GGUF, RENDERER, TOKENIZER
 from penstock.tuning.renderer import GoldenVector, Renderer, load_renderer
+from tests.tuning.sampling import greedy
 
 FOLDER = Path(penstock.data.__path__[0]) / "pocket"
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text())
@@ -47,18 +47,7 @@ def test_it_answers_from_the_sentence_that_holds_the_answer(renderer: Renderer) 
     ids = renderer.render_chat(
         [Message(role="user", content=f"{PASSAGES}Question: How long should a stretch be held?")]
     )
-    sampling = Sampling(
-        temperature=0.0,
-        top_p=1.0,
-        top_k=0,
-        min_p=0.0,
-        repeat_penalty=1.0,
-        frequency_penalty=0.0,
-        presence_penalty=0.0,
-        max_tokens=64,
-        stop=(),
-        seed=None,
-    )
+    sampling = greedy(max_tokens=64)
     end = engine.generate(ids, sampling, lambda text: bool(pieces.append(text)))
     assert "".join(pieces) == "[2] A stretch should be held for thirty seconds."
     assert end.finish_reason == "stop"

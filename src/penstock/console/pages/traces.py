@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, ClassVar, get_args
 from urllib.parse import urlencode
 
-import msgspec
 from fastapi import APIRouter
 from pydantic import Field
 from starlette.requests import Request
@@ -19,7 +18,8 @@ from penstock.console.ranges import RANGES, Window, read_window
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
 from penstock.spec.spans import SpanKind
-from penstock.store.spans.types import TraceQuery, TraceRow
+from penstock.store.spans.types import TraceRow
+from penstock.traces.filters import build_query
 
 FILTERS = ("text", "route", "model", "provider", "status", "kind", "min_duration_ms", "key_id", "session_id")
 ChosenTime = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -51,20 +51,6 @@ class TracesPage(Page):
     problem: str | None
 
 
-def build_query(filters: Mapping[str, str], window: Window, cursor: str | None) -> TraceQuery:
-    """Return the query; raise `InvalidInput` that says which filter cannot be read."""
-    fields: dict[str, Any] = dict(filters)
-    fields |= {"since_ns": window.since_ns, "until_ns": window.until_ns, "cursor": cursor or None}
-    try:
-        return msgspec.convert(
-            {name: value for name, value in fields.items() if value not in {None, ""}},
-            TraceQuery,
-            strict=False,
-        )
-    except msgspec.ValidationError as error:
-        raise InvalidInput(f"A filter cannot be read: {error}.") from error
-
-
 def build_lines(rows: list[TraceRow]) -> tuple[TraceLine, ...]:
     """Return the rows with bars in proportion."""
     longest = max((row.duration_ms for row in rows if row.duration_ms is not None), default=0.0) or 1.0
@@ -92,7 +78,8 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         rows: list[TraceRow] = []
         next_cursor, problem = None, None
         try:
-            found = services.traces.list_traces(build_query(filters, window, cursor))
+            bounds = {"since_ns": window.since_ns, "until_ns": window.until_ns, "cursor": cursor}
+            found = services.traces.list_traces(build_query({**filters, **bounds}))
             rows, next_cursor = found.rows, found.next_cursor
         except InvalidInput as error:
             problem = str(error.message)

@@ -1,34 +1,19 @@
 """Traces, spans' payloads and the overview over REST."""
 
-from collections.abc import Mapping
 from typing import Annotated
 
-import msgspec
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.clock import now_ns
-from penstock.base.errors import InvalidInput
 from penstock.control.api.parameters import StoredNumber
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
-from penstock.store.spans.types import TraceQuery
+from penstock.traces.filters import build_query
 
 DAY_NS = 86_400 * 1_000_000_000
-
-
-def build_query(fields: Mapping[str, object]) -> TraceQuery:
-    """Return the query with these filters; raise `InvalidInput` that names the wrong one."""
-    try:
-        return msgspec.convert(
-            {name: value for name, value in fields.items() if value not in {None, ""}},
-            TraceQuery,
-            strict=False,
-        )
-    except msgspec.ValidationError as error:
-        raise InvalidInput(f"A filter cannot be read: {error}.") from error
 
 
 def create_router(services: ControlServices) -> APIRouter:
