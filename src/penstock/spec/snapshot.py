@@ -2,7 +2,8 @@
 
 import msgspec
 
-from penstock.spec.routes import KeyRow, Provider, Route
+from penstock.spec.limits import LimitRule
+from penstock.spec.routes import KeyRow, PriceRow, Provider, Route
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -30,3 +31,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     routes: tuple[Route, ...] = ()
     keys: tuple[KeyRow, ...] = ()
     limits: Limits = Limits()
+    limit_rules: tuple[LimitRule, ...] = ()
+    prices: tuple[PriceRow, ...] = ()
+    """Prices the operator set; they win over the price table."""
+    secrets: dict[str, str] = {}
+    """Upstream keys by name, sealed with the installation's master key (`HOME/master.key`)."""
+    redis_url_env: str | None = None
+    """Variable with the URL of the Redis that gateways of several machines share; None: counters of this machine."""

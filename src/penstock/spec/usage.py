@@ -4,6 +4,17 @@ from decimal import Decimal
 
 import msgspec
 
+INPUT_CLASSES = (
+    "input_uncached",
+    "input_cache_read",
+    "input_cache_write",
+    "input_cache_write_1h",
+    "input_audio",
+    "input_image",
+)
+OUTPUT_CLASSES = ("output_text", "output_reasoning", "output_audio", "output_image")
+TOKEN_CLASSES = INPUT_CLASSES + OUTPUT_CLASSES
+
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Tokens of one call, each token in exactly one class, so that price × tokens can be summed.
@@ -16,22 +27,26 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     input_uncached: int | None = None
     input_cache_read: int | None = None
     input_cache_write: int | None = None
+    """Written to the provider's cache for the usual time (Anthropic: five minutes)."""
+    input_cache_write_1h: int | None = None
     input_audio: int | None = None
+    input_image: int | None = None
     output_text: int | None = None
     output_reasoning: int | None = None
     output_audio: int | None = None
+    output_image: int | None = None
     estimated: bool = False
     """True when the provider sent no usage and the counts are our own."""
 
     @property
     def input_tokens(self) -> int | None:
         """Sum of the known input classes, or None if none is known."""
-        return _sum(self.input_uncached, self.input_cache_read, self.input_cache_write, self.input_audio)
+        return _sum(self, INPUT_CLASSES)
 
     @property
     def output_tokens(self) -> int | None:
         """Sum of the known output classes, or None if none is known."""
-        return _sum(self.output_text, self.output_reasoning, self.output_audio)
+        return _sum(self, OUTPUT_CLASSES)
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +57,6 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """Where the price came from: `genai-prices <version>`, `local`, `settings`, or why it is unknown."""
 
 
-def _sum(*counts: int | None) -> int | None:
-    known = [count for count in counts if count is not None]
+def _sum(usage: Usage, names: tuple[str, ...]) -> int | None:
+    known = [count for name in names if (count := getattr(usage, name)) is not None]
     return sum(known) if known else None
