@@ -1,0 +1,7 @@
+"""All chat dialects by name. The only place that knows which exist."""
+
+from penstock.dialects.port import Dialect
+from penstock.spec.routes import DialectName
+
+DIALECTS: dict[DialectName, Dialect] = {}
+"""Stateless and shared; the assignment is what the type checker holds each dialect against its port with."""
