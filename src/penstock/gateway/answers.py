@@ -1,0 +1,107 @@
+"""What one attempt at a target ends with: an `Answer` that can be relayed, or an `AttemptFailed` that says why not.
+
+The seam between the code that asks one target (`exchange.py`), the code that decides which target is asked when
+(`attempts.py`), and the code that gives the answer to the client (`relay.py`).
+"""
+
+from collections.abc import Sequence
+
+from penstock.base.errors import PenstockError
+from penstock.dialects.port import Scanner, StreamReader
+from penstock.gateway.table import ReadyTarget
+from penstock.providers.http1 import Connection, Header, Inflater
+from penstock.providers.transport import Upstreams
+from penstock.spec.hub import Event, HubReply
+from penstock.spec.routes import FaultKind
+
+
+class Answer:
+    """A reply that is going to be relayed: its head, and what has been read of its body.
+
+    Whoever holds an answer gives it to the client or calls `release`, which closes the connection to the provider
+    unless the reply was read to a clean end.
+    """
+
+    __slots__ = (
+        "_upstreams",
+        "body",
+        "connection",
+        "content_type",
+        "events",
+        "first_content_s",
+        "headers",
+        "inflater",
+        "is_stream",
+        "reader",
+        "reply",
+        "scanner",
+        "status",
+        "target",
+    )
+
+    def __init__(
+        self,
+        target: ReadyTarget,
+        *,
+        status: int,
+        headers: Sequence[Header] = (),
+        content_type: bytes = b"application/json",
+        connection: Connection | None = None,
+        upstreams: Upstreams | None = None,
+        is_stream: bool = False,
+        body: bytes = b"",
+        inflater: Inflater | None = None,
+    ) -> None:
+        self.target = target
+        self.status = status
+        self.headers = headers
+        """As the provider sent them; names in lower case."""
+        self.content_type = content_type
+        self.connection = connection
+        self.is_stream = is_stream
+        self.body = body
+        """The whole body, or the pieces of a same-dialect stream that have been read so far, undone of compression."""
+        self.inflater = inflater
+        self.scanner: Scanner | None = None
+        """Has been fed `body`. Only for streams in the client's own dialect."""
+        self.reader: StreamReader | None = None
+        """Only for streams in another dialect than the client's."""
+        self.events: list[Event] = []
+        """What `reader` has given so far."""
+        self.reply: HubReply | None = None
+        """The whole reply, decoded, where the client speaks another dialect."""
+        self.first_content_s: float | None = None
+        """Seconds from the sending of the request to the first content byte, or to the end of a whole body."""
+        self._upstreams = upstreams
+
+    def release(self) -> None:
+        """Let go of the connection. May be called twice."""
+        connection, self.connection = self.connection, None
+        if connection is not None and self._upstreams is not None:
+            self._upstreams.release(self.target.origin, connection)
+
+
+class AttemptFailed(Exception):
+    """One attempt did not bring an answer that can serve the call.
+
+    `fault` is None where no other attempt can help, because the request itself is wrong. `answer` is the provider's
+    own error reply, in the client's dialect, to be relayed when nobody does better; it holds no connection.
+    `retry_after_s` is how long the provider asked to be left alone. `was_sent` says whether the request, or a part of
+    it, was written to the provider, who may then charge for it.
+    """
+
+    def __init__(
+        self,
+        error: PenstockError,
+        *,
+        fault: FaultKind | None,
+        retry_after_s: float | None = None,
+        answer: Answer | None = None,
+        was_sent: bool = False,
+    ) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.fault = fault
+        self.retry_after_s = retry_after_s
+        self.answer = answer
+        self.was_sent = was_sent
