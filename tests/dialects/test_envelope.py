@@ -157,3 +157,19 @@ def test_the_word_model_elsewhere_is_left_alone() -> None:
     )
     escaped = b'{"m": {"model": "inner"}, "mod\\u0065l": "outer"}'
     assert replace_model(escaped, "new") == b'{"m": {"model": "inner"}, "mod\\u0065l": "new"}'
+
+
+def test_what_limits_need_is_read_whatever_it_is_called() -> None:
+    def read(text: bytes) -> tuple[object, ...]:
+        envelope = parse_envelope(b'{"model": "m"' + text + b"}", max_depth=64)
+        return envelope.max_tokens, envelope.user, envelope.has_tools, envelope.wants_usage
+
+    assert read(b"") == (None, None, False, False)
+    assert read(b', "max_tokens": 5, "user": "u", "tools": [{}]') == (5, "u", True, False)
+    assert read(b', "max_tokens": 5, "max_completion_tokens": 7, "user": 3, "tools": [ ]') == (
+        7,
+        None,
+        False,
+        False,
+    )
+    assert read(b', "tools": null, "stream_options": {"include_usage": true}') == (None, None, False, True)

@@ -1,0 +1,87 @@
+"""What every dialect refuses of a request body before it looks inside: depth, encoding, members given twice."""
+
+import re
+from collections.abc import Collection
+from typing import TypeVar
+
+import msgspec
+
+from penstock.base.errors import InvalidInput
+from penstock.dialects.openai.json_scan import is_nested_deeper, scan_members
+
+T = TypeVar("T")
+_WHERE = re.compile(r" - at `\$\.?([^`]*)`$")
+
+
+def decode_head(
+    decoder: msgspec.json.Decoder[T], body: bytes, *, max_depth: int, deciding: Collection[str]
+) -> T:
+    """Return what `decoder` reads of a request body.
+
+    Raises `InvalidInput` that names the member for: not JSON, not UTF-8, nested deeper than `max_depth`, members of
+    a wrong type, and members of `deciding` given twice (two parsers may disagree on which of them counts).
+    """
+    if is_nested_deeper(body, than=max_depth):
+        raise InvalidInput(
+            f"The request body nests deeper than {max_depth} levels.",
+            hint="Flatten it, or let the operator raise max_json_depth.",
+        )
+    if not body.isascii():
+        _check_utf8(body)
+    try:
+        head = decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _wrong_member(str(error)) from None
+    except msgspec.DecodeError as error:
+        raise InvalidInput(
+            f"The request body is not valid JSON: {error}.",
+            hint="Send one JSON object with Content-Type: application/json.",
+        ) from None
+    if _may_repeat(body, deciding):
+        _refuse_repeats(body, deciding)
+    return head
+
+
+def need_model(model: str | None) -> str:
+    """Return `model`; raises `InvalidInput` if it is empty or not said."""
+    if model:
+        return model
+    said = "`model` is empty." if model == "" else "The request names no `model`."
+    raise InvalidInput(said, hint="Name a route; GET /v1/models lists them.", param="model")
+
+
+def _check_utf8(body: bytes) -> None:
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"The request body is not valid UTF-8 (byte {error.start}).",
+            hint="Encode the JSON text as UTF-8.",
+        ) from None
+
+
+def _wrong_member(text: str) -> InvalidInput:
+    found = _WHERE.search(text)
+    member = found.group(1) if found else None
+    if "missing required field `model`" in text:
+        return InvalidInput(
+            "The request names no `model`.", hint="Name a route; GET /v1/models lists them.", param="model"
+        )
+    if member:
+        return InvalidInput(f"`{member}` is wrong: {_WHERE.sub('', text)}.", param=member)
+    return InvalidInput(f"The request body is wrong: {text}.", hint="Send one JSON object.")
+
+
+def _may_repeat(body: bytes, deciding: Collection[str]) -> bool:
+    # `\u006…` and `\u007…` can write the letters a-z of these names, `\u005f` the underscore.
+    if b"\\u006" in body or b"\\u007" in body or b"\\u005" in body:
+        return True
+    return any(body.count(b'"%b"' % name.encode()) > 1 for name in deciding)
+
+
+def _refuse_repeats(body: bytes, deciding: Collection[str]) -> None:
+    seen: set[str] = set()
+    for member in scan_members(body):
+        if member.name in seen and member.name in deciding:
+            raise InvalidInput(f"`{member.name}` is given twice.", param=member.name)
+        seen.add(member.name)
