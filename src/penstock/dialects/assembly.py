@@ -5,6 +5,7 @@ shortest stream that says the same.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -35,6 +36,7 @@ class _Growing:
         self.part = part
         self.pieces: list[str] = []
         self.signature: list[str] = []
+        self.sealed: str | None = None
         self.logprobs: list[object] = []
 
     def take(self, delta: PartDelta) -> None:
@@ -44,8 +46,9 @@ class _Growing:
             self.signature.append(delta.signature)
         if isinstance(delta.logprobs, dict) and isinstance(found := delta.logprobs.get("content"), list):
             self.logprobs += found
+        self.sealed = delta.sealed or self.sealed
         if isinstance(delta.extra, dict):
-            self.part.extra = {**self.part.extra, **delta.extra}
+            self.part.extra = _merge(self.part.extra, delta.extra)
 
     def join(self) -> Part:
         part, more = self.part, "".join(self.pieces)
@@ -53,12 +56,22 @@ class _Growing:
         if isinstance(part, Thinking):
             part.text = (part.text or "") + more if more else part.text
             part.signature = (part.signature or "") + signature or None
+            part.sealed = self.sealed or part.sealed
         elif isinstance(part, Text | Refusal):
             part.text += more
         elif isinstance(part, ToolCall):
             part.arguments += more
             part.signature = (part.signature or "") + signature or None
         return part
+
+
+def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Lists grow, everything else is replaced."""
+    merged = {**old, **new}
+    for name, value in new.items():
+        if isinstance(value, list) and isinstance(before := old.get(name), list):
+            merged[name] = before + value
+    return merged
 
 
 def assemble(events: Iterable[Event], *, source: DialectName) -> HubReply:

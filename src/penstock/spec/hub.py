@@ -222,6 +222,8 @@ class PartDelta(msgspec.Struct, kw_only=True, tag_field="event", tag="part_delta
     index: int
     text: str = ""
     signature: str | None = None
+    sealed: str | None = None
+    """Encrypted reasoning that the provider tells at the end of the part; replaces `Thinking.sealed`."""
     logprobs: Any = None
     extra: Any = None
     """A delta that only the source dialect understands (citations …)."""

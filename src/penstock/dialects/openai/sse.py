@@ -164,9 +164,16 @@ class StreamTail:
         return find_usage(self.content)
 
 
+class GroqPart(msgspec.Struct, frozen=True):
+    """Groq's own member of the last chunk."""
+
+    usage: UsageObject | None = None
+
+
 class _ChunkHead(msgspec.Struct, frozen=True):
     model: str | None = None
     usage: UsageObject | None = None
+    x_groq: GroqPart | None = None
 
 
 _chunk_head = msgspec.json.Decoder(_ChunkHead)
@@ -184,6 +191,7 @@ def find_usage(tail: bytes) -> tuple[UsageObject | None, str | None]:
         except (msgspec.DecodeError, RecursionError):
             continue
         model = model or head.model
-        if head.usage is not None:
-            return head.usage, model
+        usage = head.usage or (head.x_groq.usage if head.x_groq is not None else None)
+        if usage is not None:
+            return usage, model
     return None, model
