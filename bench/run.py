@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ORDER = ("startup", "relay", "ingest", "engine", "retrieval")
+ORDER = ("startup", "relay", "gateway", "streams", "soak", "ingest", "engine", "retrieval")
 
 
 def main(names: list[str]) -> int:
     """Run the named benchmarks, or all; return the exit code."""
-    known = {path.stem for path in HERE.glob("*.py")} - {"run", "record"}
+    known = {path.stem for path in HERE.glob("*.py")} - {"run", "record", "stage"}
     unknown = [name for name in names if name not in known]
     if unknown:
         print(f"unknown benchmark {unknown[0]!r}; known: {', '.join(sorted(known))}", file=sys.stderr)
@@ -26,7 +26,7 @@ def main(names: list[str]) -> int:
         print(f"== {name}", flush=True)
         begun = time.perf_counter()
         run = subprocess.run(
-            [sys.executable, str(HERE / f"{name}.py")], cwd=HERE.parent, timeout=900, check=False
+            [sys.executable, str(HERE / f"{name}.py")], cwd=HERE.parent, timeout=1800, check=False
         )
         print(
             f"== {name}: {'done' if run.returncode == 0 else 'FAILED'} in {time.perf_counter() - begun:.0f} s"

@@ -178,14 +178,23 @@ class Upstream(asyncio.Protocol):
             if end < 0:
                 return
             head = self.left[:end].lower()
-            size = int(head.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
-            if len(self.left) < end + 4 + size:
+            size = self._body_size(head, end + 4)
+            if size is None or len(self.left) < end + 4 + size:
                 return
             body, self.left = self.left[end + 4 : end + 4 + size], self.left[end + 4 + size :]
             line = head.split(b"\r\n", 1)[0]
             answer = next((reply for part, reply in self.answers.items() if part in line), self.reply)
             is_stream = b'"stream": true' in body or b'"stream":true' in body
             self.transport.write(self.stream if is_stream else answer)  # type: ignore[attr-defined]
+
+    def _body_size(self, head: bytes, start: int) -> int | None:
+        """Return how long the body is as sent, chunk sizes included; None while a chunked one is not complete."""
+        if b"content-length:" in head:
+            return int(head.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
+        if b"transfer-encoding:" not in head:
+            return 0
+        last = self.left.find(b"0\r\n\r\n", start)
+        return None if last < 0 else last + 5 - start
 
 
 def _json_reply(body: bytes) -> bytes:
