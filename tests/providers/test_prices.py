@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from penstock.providers.catalogue import PROVIDERS, find_provider, providers_with_keys
 from penstock.providers.prices import PriceBook
 from penstock.providers.rates import Rate, RateCard, RateSet, look_up
-from penstock.spec.usage import Usage
+from penstock.providers.rating import apply_card, cost_parts
+from penstock.spec.routes import PriceRow
+from penstock.spec.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES, Usage
 
 genai_prices = pytest.importorskip("genai_prices")
 MODELS = [
@@ -160,3 +163,80 @@ def test_provider_rows_are_distinct_and_found_by_name() -> None:
 def test_only_hosted_providers_with_a_key_are_picked_up() -> None:
     environ = {"OPENAI_API_KEY": "x", "VLLM_API_KEY": "y", "XAI_API_KEY": ""}
     assert [provider.name for provider in providers_with_keys(environ)] == ["openai"]
+
+
+def test_an_operator_s_price_wins_over_the_table_and_needs_no_table() -> None:
+    book = PriceBook(lambda wanted: pytest.fail("the table is not asked"))
+    book.set_own_prices(
+        [
+            PriceRow(provider="lab", model="llama*", usd_per_million={"input_uncached": Decimal(1)}),
+            PriceRow(provider="lab", model="llama-3*", usd_per_million={"input_uncached": Decimal(2)}),
+            PriceRow(
+                provider="lab",
+                model="llama-3-8b",
+                usd_per_million={"input_uncached": Decimal(3)},
+                usd_per_request=Decimal("0.5"),
+            ),
+        ]
+    )
+    million = Usage(input_uncached=1_000_000)
+    for model, usd in (("llama-2", "1"), ("llama-3-70b", "2"), ("llama-3-8b", "3.5")):
+        cost = book.price("openai", model, million, 0, provider="lab")
+        assert (cost.usd, cost.source) == (Decimal(usd), "settings")
+        assert book.estimate("openai", model, million, provider="lab") == Decimal(usd)
+    assert book.price("local", "llama-2", million, 0, provider="lab").usd == 1
+    assert book.price("local", "mistral", million, 0, provider="lab").usd == 0
+    unknown = book.price("openai", "llama-2", Usage(input_uncached=1, output_text=1), 0, provider="lab")
+    assert unknown.usd is None
+    assert "settings has no price for output_text" in unknown.source
+    assert book.estimate("openai", "gpt-4o-mini", million, provider="lab") is None
+
+
+SMALL = st.none() | st.integers(0, 10_000_000)
+USAGES = st.builds(Usage, **dict.fromkeys(TOKEN_CLASSES, SMALL))
+RATES = st.fixed_dictionaries(
+    dict.fromkeys(TOKEN_CLASSES, st.integers(0, 10**9).map(lambda number: Decimal(number).scaleb(-6)))
+)
+
+
+@given(USAGES, RATES)
+def test_money_is_the_sum_of_its_parts_and_never_negative(usage: Usage, usd: dict[str, Decimal]) -> None:
+    card = RateCard(source="s", sets=[RateSet(rates={name: Rate(usd=rate) for name, rate in usd.items()})])
+    cost = apply_card(card, usage, 0)
+    counts = {name: getattr(usage, name) for name in TOKEN_CLASSES}
+    parts = cost_parts(counts, cost.rates)
+    assert cost.usd == sum((part[3] for part in parts), Decimal(0))
+    assert all(part[3] >= 0 for part in parts)
+    assert {part[0] for part in parts} == {name for name, count in counts.items() if count}
+
+
+@given(USAGES, USAGES, RATES)
+def test_without_tiers_two_calls_cost_what_one_call_with_both_would(
+    one: Usage, two: Usage, usd: dict[str, Decimal]
+) -> None:
+    card = RateCard(source="s", sets=[RateSet(rates={name: Rate(usd=rate) for name, rate in usd.items()})])
+    both = Usage(**{name: (getattr(one, name) or 0) + (getattr(two, name) or 0) for name in TOKEN_CLASSES})
+    first, second, joint = (apply_card(card, usage, 0).usd for usage in (one, two, both))
+    assert first is not None and second is not None
+    assert first + second == joint
+
+
+@given(USAGES)
+def test_totals_are_the_sums_of_disjoint_classes(usage: Usage) -> None:
+    assert not set(INPUT_CLASSES) & set(OUTPUT_CLASSES)
+    assert set(INPUT_CLASSES) | set(OUTPUT_CLASSES) | {"estimated", "reported_usd"} == set(
+        Usage.__struct_fields__
+    )
+    for total, names in ((usage.input_tokens, INPUT_CLASSES), (usage.output_tokens, OUTPUT_CLASSES)):
+        known = [getattr(usage, name) for name in names if getattr(usage, name) is not None]
+        assert total == (sum(known) if known else None)
+    assert msgspec.structs.replace(usage, reported_usd=Decimal(9)).input_tokens == usage.input_tokens
+
+
+def test_an_hour_in_the_provider_s_cache_and_images_have_prices_of_their_own() -> None:
+    card = look_up("anthropic", "claude-sonnet-4-5")
+    day = card.sets[0].rates
+    assert day["input_cache_write_1h"].usd > day["input_cache_write"].usd
+    assert "output_image" in look_up("google", "gemini-2.5-flash-image").sets[0].rates
+    cost = apply_card(card, Usage(input_uncached=250_000, input_cache_write_1h=1000, output_text=10), 0)
+    assert cost.tier_over == 200_000

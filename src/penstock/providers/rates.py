@@ -42,10 +42,13 @@ _CLASSES: dict[str, tuple[str, ...]] = {
     "input_uncached": ("input_mtok",),
     "input_cache_read": ("cache_read_mtok", "input_mtok"),
     "input_cache_write": ("cache_write_mtok", "input_mtok"),
+    "input_cache_write_1h": ("cache_write_1h_mtok", "cache_write_mtok", "input_mtok"),
     "input_audio": ("input_audio_mtok", "input_mtok"),
+    "input_image": ("input_image_mtok", "input_mtok"),
     "output_text": ("output_mtok",),
     "output_reasoning": ("output_reasoning_mtok", "output_mtok"),
     "output_audio": ("output_audio_mtok", "output_mtok"),
+    "output_image": ("output_image_mtok", "output_mtok"),
 }
 """Token class → the prices that may hold for it, the most exact first."""
 

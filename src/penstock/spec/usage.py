@@ -1,5 +1,6 @@
 """Token usage in disjoint classes, and money as exact decimals."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 import msgspec
@@ -37,6 +38,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_image: int | None = None
     estimated: bool = False
     """True when the provider sent no usage and the counts are our own."""
+    reported_usd: Decimal | None = None
+    """What the provider itself says this call costs (OpenRouter: `usage.cost`). Never part of a sum of tokens."""
 
     @property
     def input_tokens(self) -> int | None:
@@ -54,7 +57,13 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
     usd: Decimal | None
     source: str
-    """Where the price came from: `genai-prices <version>`, `local`, `settings`, or why it is unknown."""
+    """Where the price came from: `genai-prices <version>`, `settings`, `provider` (it said so itself), `local`, `cache`,
+    `not sent`, or why it is unknown."""
+    rates: Mapping[str, Decimal] = {}
+    """US dollars per million tokens of the classes that were used: classes × rates (and `usd_per_request`) is `usd`."""
+    usd_per_request: Decimal | None = None
+    tier_over: int | None = None
+    """The rates are those of calls with more input tokens than this."""
 
 
 def _sum(usage: Usage, names: tuple[str, ...]) -> int | None:

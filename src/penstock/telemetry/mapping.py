@@ -78,13 +78,16 @@ USAGE: Mapping[str, tuple[str, ...]] = {
         "gen_ai.usage.cache_creation_input_tokens",
         "gen_ai.usage.cache_write_tokens",
     ),
+    "cache_write_1h": ("gen_ai.usage.cache_creation.ephemeral_1h.input_tokens",),
     "input_audio": ("llm.token_count.prompt_details.audio", "gen_ai.usage.audio.input_tokens"),
+    "input_image": ("llm.token_count.prompt_details.image", "gen_ai.usage.image.input_tokens"),
     "reasoning": (
         "gen_ai.usage.reasoning.output_tokens",
         "llm.token_count.completion_details.reasoning",
         "gen_ai.usage.reasoning_tokens",
     ),
     "output_audio": ("llm.token_count.completion_details.audio", "gen_ai.usage.audio.output_tokens"),
+    "output_image": ("llm.token_count.completion_details.image", "gen_ai.usage.image.output_tokens"),
 }
 
 KINDS: Mapping[str, Mapping[str, SpanKind]] = {
@@ -202,16 +205,24 @@ def map_usage(picked: Mapping[str, Any]) -> Usage | None:
     given, answer = counts.get("input"), counts.get("output")
     if given is None and answer is None:
         return None
-    apart = sum(counts.get(field) or 0 for field in ("cache_read", "cache_write", "input_audio"))
-    shown = sum(counts.get(field) or 0 for field in ("reasoning", "output_audio"))
+    longer = counts.get("cache_write_1h")
+    written = counts.get("cache_write")
+    if longer is not None and written is not None:
+        written = max(0, written - longer)  # the total includes what is kept for an hour
+    beside = (counts.get("cache_read"), written, longer, counts.get("input_audio"), counts.get("input_image"))
+    apart = sum(count or 0 for count in beside)
+    shown = sum(counts.get(field) or 0 for field in ("reasoning", "output_audio", "output_image"))
     return Usage(
         input_uncached=None if given is None else given - apart if given >= apart else given,
         input_cache_read=counts.get("cache_read"),
-        input_cache_write=counts.get("cache_write"),
+        input_cache_write=written,
+        input_cache_write_1h=longer,
         input_audio=counts.get("input_audio"),
+        input_image=counts.get("input_image"),
         output_text=None if answer is None else answer - shown if answer >= shown else answer,
         output_reasoning=counts.get("reasoning"),
         output_audio=counts.get("output_audio"),
+        output_image=counts.get("output_image"),
     )
 
 

@@ -78,10 +78,13 @@ _TOKEN_CLASSES = (
     ("input_uncached", "input"),
     ("input_cache_read", "input, from cache"),
     ("input_cache_write", "input, into cache"),
+    ("input_cache_write_1h", "input, into cache for 1 h"),
     ("input_audio", "input, audio"),
+    ("input_image", "input, images"),
     ("output_text", "output"),
     ("output_reasoning", "output, reasoning"),
     ("output_audio", "output, audio"),
+    ("output_image", "output, images"),
 )
 
 
