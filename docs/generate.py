@@ -91,19 +91,31 @@ def write_settings() -> str:
     ]
     for name, field in Settings.model_fields.items():
         section, title = _section_of(name, field)
-        parts.append(_describe_section(section, title))
-        for inner, inner_field in section.model_fields.items():
-            nested = _model_in(inner_field.annotation)
-            if nested is not None:
-                parts.append(_describe_section(nested, f"entries of `{inner}` in {title}"))
+        parts += _describe_sections(section, title)
     return "\n".join(parts)
+
+
+def _describe_sections(section: type[BaseModel], title: str) -> Iterator[str]:
+    """Yield the table of a section, then those of the sections in it."""
+    yield _describe_section(section, title)
+    for name, field in section.model_fields.items():
+        nested = _model_in(field.annotation)
+        if nested is not None:
+            yield from _describe_sections(
+                nested, f"entries of `{name}` in {title}" if _is_list(field) else f"`{name}` in {title}"
+            )
+
+
+def _is_list(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) is list
 
 
 def _section_of(name: str, field: FieldInfo) -> tuple[type[BaseModel], str]:
     model = _model_in(field.annotation)
     assert model is not None, name
-    is_table_of = getattr(field.annotation, "__origin__", None) is dict
-    return model, f"`[{name}.NAME]`" if is_table_of else f"`[{name}]`"
+    if get_origin(field.annotation) is dict:
+        return model, f"`[{name}.NAME]`"
+    return model, f"`[[{name}]]`" if _is_list(field) else f"`[{name}]`"
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
@@ -125,7 +137,9 @@ def _describe_section(model: type[BaseModel], title: str) -> str:
         "|---|---|---|---|",
     ]
     for name, field in model.model_fields.items():
-        default = "required" if field.is_required() else f"`{_show(field.default)}`"
+        default = (
+            "required" if field.is_required() else f"`{_show(field.get_default(call_default_factory=True))}`"
+        )
         lines.append(
             f"| `{name}` | {_type_name(field.annotation)} | {default} | {_cell(notes.get(name, ''))} |"
         )
@@ -133,6 +147,10 @@ def _describe_section(model: type[BaseModel], title: str) -> str:
 
 
 def _show(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return "{}"
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return f"[{', '.join(map(repr, value))}]".replace("'", '"')
     return (
         "unset"
         if value is None
@@ -152,20 +170,27 @@ def _type_name(annotation: Any) -> str:
         return " or ".join(_type_name(part) for part in arguments if part is not NoneType)
     if origin is list:
         return f"list of {_type_name(arguments[0])}"
+    if origin is dict:
+        return "table"
     model = _model_in(annotation)
     return (
         "table"
         if model is not None
-        else {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}[
-            annotation.__name__
-        ]
+        else {
+            "str": "text",
+            "int": "whole number",
+            "float": "number",
+            "Decimal": "number",
+            "bool": "true or false",
+        }[annotation.__name__]
     )
 
 
 def _attribute_notes(model: type[BaseModel]) -> dict[str, str]:
+    base = model.__mro__[1]
+    notes = _attribute_notes(base) if base.__module__.startswith("penstock.") else {}
     tree = ast.parse(textwrap.dedent(inspect.getsource(model)))
     body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
-    notes = {}
     for statement, following in itertools.pairwise(body):
         match (statement, following):
             case (ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(note)))):

@@ -62,12 +62,12 @@ def test_the_digest_knows_content_not_order_nor_time() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"providers": [OPENAI, OPENAI, ENGINE]}, "provider 'openai' stands there 2 times"),
-        ({"routes": [MINI, MINI]}, "route 'gpt-4o-mini' stands there 2 times"),
-        ({"keys": [KEY, KEY]}, "key 'key_1' stands there 2 times"),
+        ({"providers": [OPENAI, OPENAI, ENGINE]}, "provider 'openai': it stands there 2 times"),
+        ({"routes": [MINI, MINI]}, "route 'gpt-4o-mini': it stands there 2 times"),
+        ({"keys": [KEY, KEY]}, "key 'key_1': it stands there 2 times"),
         (
             {"keys": [KEY, msgspec.structs.replace(KEY, id="key_2")]},
-            "secret of key abababab… stands there 2 times",
+            "a secret of this digest stands there 2 times",
         ),
         ({"providers": [ENGINE]}, "names the provider 'openai', which is not there; known: engine"),
         ({"routes": [Route(name="empty", targets=())]}, "it has no target"),

@@ -6,8 +6,9 @@ import pytest
 
 from penstock.deploy.snapshots import build_snapshot
 from penstock.main.errors import SettingsInvalid
+from penstock.main.found_providers import local_url
 from penstock.main.instance import Addresses
-from penstock.main.planning import Plan, local_url, plan
+from penstock.main.planning import Plan, plan
 from penstock.main.settings import parse_settings
 from penstock.registry.types import Version
 from penstock.spec.routes import Provider, Route

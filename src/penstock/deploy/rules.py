@@ -1,142 +1,138 @@
 """What a snapshot must fulfil as a whole. Pure: looks up no name and opens no connection."""
 
-import ipaddress
-import math
 import re
-import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from urllib.parse import urlsplit
 
-from penstock.spec.routes import KeyRow, Provider, Route
+from penstock.deploy.provider_rules import VARIABLE, provider_problems
+from penstock.deploy.route_rules import RouteNames, route_problems
+from penstock.deploy.row_problems import Found, RowKind, RowProblem
+from penstock.spec.limits import LimitRule
+from penstock.spec.routes import KeyRow, PriceRow
 from penstock.spec.snapshot import Limits, Snapshot
+from penstock.spec.usage import TOKEN_CLASSES
 
-KNOWN_SCOPES = frozenset({"call", "owner", "internal"})
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+KNOWN_SCOPES = frozenset({"call", "owner", "metrics", "internal"})
+MAX_AMOUNT = 10**15
+MAX_DECIMALS = 12
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def find_problems(snapshot: Snapshot) -> list[str]:
     """Return everything that is wrong, in the order of the snapshot; empty when it may be served."""
+    return [str(problem) for problem in find_row_problems(snapshot)]
+
+
+def find_row_problems(snapshot: Snapshot) -> list[RowProblem]:
+    """Return everything that is wrong with the row each is about, so that its owner can be told."""
     return list(_problems(snapshot))
 
 
-def _problems(snapshot: Snapshot) -> Iterator[str]:
+def _problems(snapshot: Snapshot) -> Iterator[RowProblem]:
     yield from _repeated("provider", (provider.name for provider in snapshot.providers))
     yield from _repeated("route", (route.name for route in snapshot.routes))
     yield from _repeated("key", (key.id for key in snapshot.keys))
-    yield from _repeated("secret of key", (key.secret_sha256 for key in snapshot.keys))
-    names = frozenset(provider.name for provider in snapshot.providers)
+    yield from _repeated("limit", (rule.name for rule in snapshot.limit_rules))
+    yield from _repeated("price", (f"{price.provider}/{price.model}" for price in snapshot.prices))
+    yield from _repeated_digests(snapshot.keys)
+    providers = frozenset(provider.name for provider in snapshot.providers)
+    names = RouteNames(snapshot.routes)
     for provider in snapshot.providers:
-        yield from (f"provider {provider.name!r}: {text}" for text in _provider_problems(provider))
+        yield from _of("provider", provider.name, provider_problems(provider, snapshot.secrets))
     for route in snapshot.routes:
-        yield from (f"route {route.name!r}: {text}" for text in _route_problems(route, names))
+        yield from _of("route", route.name, route_problems(route, providers, names))
     for key in snapshot.keys:
-        yield from (f"key {key.id!r}: {text}" for text in _key_problems(key))
-    yield from (f"limits: {text}" for text in _limit_problems(snapshot.limits))
+        yield from _of("key", key.id, _key_problems(key))
+    for rule in snapshot.limit_rules:
+        yield from _of("limit", rule.name, _rule_problems(rule))
+    for price in snapshot.prices:
+        yield from _of("price", f"{price.provider}/{price.model}", _price_problems(price))
+    yield from _of("limits", "", _limit_problems(snapshot.limits))
+    if snapshot.redis_url_env is not None and not VARIABLE.fullmatch(snapshot.redis_url_env):
+        yield RowProblem(
+            kind="limits", name="", message="redis_url_env is not the name of an environment variable"
+        )
 
 
-def _repeated(what: str, names: Iterable[str]) -> Iterator[str]:
+def _of(kind: RowKind, name: str, found: Iterable[Found]) -> Iterator[RowProblem]:
+    for field, message in found:
+        yield RowProblem(kind=kind, name=name, field=field, message=message)
+
+
+def _repeated(kind: RowKind, names: Iterable[str]) -> Iterator[RowProblem]:
     for name, count in Counter(names).items():
         if count > 1:
-            shown = f"{name[:8]}…" if what.startswith("secret") else repr(name)
-            yield f"{what} {shown} stands there {count} times"
+            yield RowProblem(kind=kind, name=name, message=f"it stands there {count} times")
 
 
-def _provider_problems(provider: Provider) -> Iterator[str]:
-    if not _is_header_text(provider.name, longest=64):
-        yield "its name must be 1 to 64 printable ASCII characters"
-    yield from _url_problems(provider)
-    if provider.api_key_env is not None and not _VARIABLE.fullmatch(provider.api_key_env):
-        yield "api_key_env is not the name of an environment variable"
-    for field in ("timeout_s", "connect_timeout_s", "first_byte_timeout_s"):
-        value = getattr(provider, field)
-        if not math.isfinite(value) or value <= 0:
-            yield f"{field} must be over 0, not {value}"
+def _repeated_digests(keys: Iterable[KeyRow]) -> Iterator[RowProblem]:
+    digests = [digest for key in keys for digest in (key.secret_sha256, key.previous_sha256) if digest]
+    for digest, count in Counter(digests).items():
+        if count > 1:
+            yield RowProblem(
+                kind="key",
+                name=f"{digest[:8]}…",
+                message=f"a secret of this digest stands there {count} times",
+            )
 
 
-def _url_problems(provider: Provider) -> Iterator[str]:
-    """Providers are rows that somebody wrote, so private addresses are meant; see each exception here.
-
-    Link-local addresses are refused always: cloud machines serve their credentials there. A `local` row is
-    sent this installation's internal key, so it may name this machine only.
-    """
-    url = provider.base_url
-    if not url.isascii() or not url.isprintable() or " " in url:
-        yield "base_url has characters that no address has"
-        return
-    try:
-        parts = urlsplit(url)
-        port, host = parts.port, parts.hostname
-    except ValueError as error:
-        yield f"base_url cannot be read: {error}"
-        return
-    if parts.scheme not in {"http", "https"} or not host:
-        yield f"base_url {url!r} must begin with http:// or https:// and name a host"
-        return
-    if port == 0:
-        yield "base_url has port 0"
-    if parts.username is not None or parts.password is not None:
-        yield "base_url holds a user name or password; name the key's variable in api_key_env"
-    if parts.query or parts.fragment:
-        yield "base_url has a ? or # part"
-    address = _literal_address(host)
-    if provider.local and host != "localhost" and not (address and address.is_loopback):
-        yield f"it is local but {host!r} is not a loopback address"
-    elif address and (address.is_link_local or address.is_multicast or address.is_unspecified):
-        yield f"base_url names {host}, an address that calls are never sent to"
-
-
-def _literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        try:  # the old forms that resolvers still take: 2852039166, 0xa9fea9fe, 169.254.43518
-            address = ipaddress.IPv4Address(socket.inet_aton(host))
-        except OSError:
-            return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
-
-
-def _route_problems(route: Route, providers: frozenset[str]) -> Iterator[str]:
-    if not _is_header_text(route.name, longest=256):
-        yield "its name must be 1 to 256 printable ASCII characters, because it stands in reply headers"
-    if route.version is not None and not _is_header_text(route.version, longest=512):
-        yield "its version must be printable ASCII, because it stands in reply headers"
-    if not route.targets:
-        yield "it has no target"
-    for target in route.targets:
-        if target.provider not in providers:
-            known = ", ".join(sorted(providers)) or "none"
-            yield f"its target names the provider {target.provider!r}, which is not there; known: {known}"
-        if not 1 <= len(target.model) <= 256 or not target.model.isprintable():
-            yield f"the model {target.model[:40]!r} must be 1 to 256 printable characters"
-        if not math.isfinite(target.weight) or target.weight <= 0:
-            yield f"the weight of {target.provider}/{target.model} must be over 0, not {target.weight}"
-
-
-def _key_problems(key: KeyRow) -> Iterator[str]:
+def _key_problems(key: KeyRow) -> Iterator[Found]:
     if not _SHA256.fullmatch(key.secret_sha256):
-        yield "secret_sha256 is not 64 hex characters"
+        yield "secret_sha256", "secret_sha256 is not 64 hex characters"
+    if key.previous_sha256 is not None:
+        if not _SHA256.fullmatch(key.previous_sha256):
+            yield "previous_sha256", "previous_sha256 is not 64 hex characters"
+        if key.previous_until_ns is None:
+            yield "previous_until_ns", "its text before the rotation has no end"
     if not key.scopes or not KNOWN_SCOPES.issuperset(key.scopes):
-        yield f"its scopes must be of {', '.join(sorted(KNOWN_SCOPES))}"
+        yield "scopes", f"its scopes must be of {', '.join(sorted(KNOWN_SCOPES))}"
     for field in ("requests_per_minute", "tokens_per_minute"):
         value = getattr(key, field)
         if value is not None and value < 1:
-            yield f"{field} must be at least 1, not {value}"
+            yield field, f"{field} must be at least 1, not {value}"
     if key.routes is not None and not key.routes:
-        yield "it may call no route at all; leave routes out for all of them"
+        yield "routes", "it may call no route at all; leave routes out for all of them"
 
 
-def _limit_problems(limits: Limits) -> Iterator[str]:
+def _rule_problems(rule: LimitRule) -> Iterator[Found]:
+    if not 1 <= len(rule.name) <= 80 or not rule.name.isascii() or not rule.name.isprintable():
+        yield (
+            "name",
+            "its name must be 1 to 80 printable ASCII characters, because it stands in reply headers",
+        )
+    if rule.scope == "all" and rule.match is not None:
+        yield "match", "the scope `all` has one counter, so match must be left out"
+    if rule.match is not None and (not 1 <= len(rule.match) <= 256 or not rule.match.isprintable()):
+        yield "match", "match must be 1 to 256 printable characters"
+    amount = rule.amount
+    if not amount.is_finite() or not 0 < amount <= MAX_AMOUNT:
+        yield "amount", f"amount must be over 0 and at most {MAX_AMOUNT}, not {amount}"
+        return
+    if rule.unit != "usd" and amount != amount.to_integral_value():
+        yield "amount", f"amount must be a whole number of {rule.unit}, not {amount}"
+    if amount * 10**MAX_DECIMALS % 1:
+        yield "amount", f"amount has more than {MAX_DECIMALS} decimals"
+
+
+def _price_problems(price: PriceRow) -> Iterator[Found]:
+    if not price.provider or not price.provider.isprintable():
+        yield "provider", "it names no provider"
+    if not 1 <= len(price.model) <= 256 or not price.model.isprintable():
+        yield "model", "its model must be 1 to 256 printable characters"
+    if "*" in price.model[:-1]:
+        yield "model", "a `*` may stand at the end of the model only"
+    if not price.usd_per_million and price.usd_per_request is None:
+        yield None, "it says no price"
+    if unknown := sorted(set(price.usd_per_million) - set(TOKEN_CLASSES)):
+        yield None, f"no usage class is called {', '.join(unknown)}; known: {', '.join(TOKEN_CLASSES)}"
+    for name, rate in {**price.usd_per_million, "usd_per_request": price.usd_per_request}.items():
+        if rate is not None and not (rate.is_finite() and 0 <= rate <= MAX_AMOUNT):
+            yield name, f"{name} must not be negative"
+
+
+def _limit_problems(limits: Limits) -> Iterator[Found]:
     for field in ("max_body_bytes", "max_json_depth", "max_concurrent_calls"):
         if (value := getattr(limits, field)) < 1:
-            yield f"{field} must be at least 1, not {value}"
+            yield field, f"{field} must be at least 1, not {value}"
     if limits.max_payload_bytes < 0:
-        yield "max_payload_bytes must not be negative"
-
-
-def _is_header_text(text: str, *, longest: int) -> bool:
-    return 1 <= len(text) <= longest and text.isascii() and text.isprintable()
+        yield "max_payload_bytes", "max_payload_bytes must not be negative"

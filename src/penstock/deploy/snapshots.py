@@ -5,7 +5,7 @@ JSON itself, so a program with other defaults or more fields still proves the fi
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,40 @@ from penstock.base.digest import digest_json
 from penstock.base.files import write_atomic
 from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMissing
 from penstock.deploy.rules import find_problems
-from penstock.spec.routes import KeyRow, Provider, Route
+from penstock.spec.limits import LimitRule
+from penstock.spec.routes import KeyRow, PriceRow, Provider, Route
 from penstock.spec.snapshot import Limits, Snapshot
 
 MAX_BYTES = 64 * 1024 * 1024
 FILE_MODE = 0o600
 """Holds the digests of keys; nobody else's business."""
+
+
+def draft_snapshot(
+    *,
+    providers: Iterable[Provider],
+    routes: Iterable[Route],
+    keys: Iterable[KeyRow],
+    limits: Limits | None = None,
+    limit_rules: Iterable[LimitRule] = (),
+    prices: Iterable[PriceRow] = (),
+    secrets: Mapping[str, str] | None = None,
+    redis_url_env: str | None = None,
+    clock: Callable[[], int] = wall_clock,
+) -> Snapshot:
+    """Return these rows in their order, not yet proven right and without a digest."""
+    return Snapshot(
+        digest="",
+        written_ns=clock(),
+        providers=tuple(sorted(providers, key=lambda provider: provider.name)),
+        routes=tuple(sorted(routes, key=lambda route: route.name)),
+        keys=tuple(sorted(keys, key=lambda key: key.id)),
+        limits=limits or Limits(),
+        limit_rules=tuple(sorted(limit_rules, key=lambda rule: rule.name)),
+        prices=tuple(sorted(prices, key=lambda price: (price.provider, price.model))),
+        secrets=dict(sorted((secrets or {}).items())),
+        redis_url_env=redis_url_env,
+    )
 
 
 def build_snapshot(
@@ -30,20 +58,33 @@ def build_snapshot(
     routes: Iterable[Route],
     keys: Iterable[KeyRow],
     limits: Limits | None = None,
+    limit_rules: Iterable[LimitRule] = (),
+    prices: Iterable[PriceRow] = (),
+    secrets: Mapping[str, str] | None = None,
+    redis_url_env: str | None = None,
     clock: Callable[[], int] = wall_clock,
 ) -> Snapshot:
     """Return the snapshot of these rows; raises `SnapshotInvalid` with every problem found.
 
     Rows are sorted, so the same rows in any order have the same digest.
     """
-    draft = Snapshot(
-        digest="",
-        written_ns=clock(),
-        providers=tuple(sorted(providers, key=lambda provider: provider.name)),
-        routes=tuple(sorted(routes, key=lambda route: route.name)),
-        keys=tuple(sorted(keys, key=lambda key: key.id)),
-        limits=limits or Limits(),
+    return finish_snapshot(
+        draft_snapshot(
+            providers=providers,
+            routes=routes,
+            keys=keys,
+            limits=limits,
+            limit_rules=limit_rules,
+            prices=prices,
+            secrets=secrets,
+            redis_url_env=redis_url_env,
+            clock=clock,
+        )
     )
+
+
+def finish_snapshot(draft: Snapshot) -> Snapshot:
+    """Return the draft with its digest; raises `SnapshotInvalid` with every problem found."""
     if problems := find_problems(draft):
         raise SnapshotInvalid(problems)
     digest = _digest(msgspec.to_builtins(draft))

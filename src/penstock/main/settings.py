@@ -1,93 +1,30 @@
 """`penstock.toml`: what may stand in it, and reading it with errors that name line, cause and cure.
 
-No secret stands in the file: keys are named by environment variable. Everything has a default, so an
-absent file is the same as an empty one.
+No secret stands in the file: keys are named by environment variable, or by the name of a sealed secret. Everything
+has a default, so an absent file is the same as an empty one.
 """
 
-import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 
-from penstock.base.errors import suggest
+from penstock.deploy.limit_sections import NamedLimitRuleSettings, NamedPriceSettings
+from penstock.deploy.rows import price_name
+from penstock.deploy.section_problems import SectionProblem, describe_problem, write_path
+from penstock.deploy.section_types import Port, ProviderName, RouteName, Section, VariableName
+from penstock.deploy.sections import ProviderSettings, RouteSettings
 from penstock.main.errors import SettingsInvalid
+from penstock.main.settings_problems import Problem, decode_text, invalid_settings, syntax_error
 from penstock.main.toml_lines import KeyPath, locate_lines, nearest_line
-from penstock.spec.routes import AuthKind, DialectName, RouteKind
 
-PROVIDER_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
-VARIABLE_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 MAX_BYTES = 4 * 1024 * 1024
-_POSITION = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)")
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class ProviderSettings(_Section):
-    """`[providers.NAME]`: where calls can be sent. For a provider of the catalogue, every key is optional."""
-
-    dialect: DialectName = "openai"
-    """The wire protocol the provider speaks."""
-    base_url: str | None = None
-    """Ends before `/chat/completions`. Optional for providers of the catalogue."""
-    api_key_env: Annotated[str, Field(pattern=VARIABLE_NAME)] | None = None
-    """Name of the environment variable that holds the key."""
-    auth: AuthKind | None = None
-    """How the key is sent; by default as a bearer token when `api_key_env` is set."""
-    price_id: str | None = None
-    """Provider id in genai-prices. Unset: the catalogue's; unknown providers have no price."""
-    timeout_s: Seconds = 600.0
-    """Seconds a whole call may take, its stream included."""
-    connect_timeout_s: Seconds = 5.0
-    """Seconds until a connection must stand."""
-    first_byte_timeout_s: Seconds = 120.0
-    """Seconds until the first byte of the reply must come."""
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_http(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be an address such as https://api.example.com/v1")
-        if parts.username or parts.password:
-            raise ValueError("must hold no user name or password; name the key's variable in api_key_env")
-        if parts.query or parts.fragment:
-            raise ValueError("must have no ? or # part")
-        return url.rstrip("/")
-
-
-class TargetSettings(_Section):
-    """One place a route can send a call to."""
-
-    provider: str
-    """A name under `[providers]`, or one of the catalogue."""
-    model: Annotated[str, Field(min_length=1, max_length=256)]
-    """What the provider calls the model."""
-    weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    """Share of the calls, relative to the other targets."""
-
-
-class RouteSettings(_Section):
-    """`[routes."NAME"]`: a name clients put into `model`."""
-
-    targets: Annotated[list[TargetSettings], Field(min_length=1, max_length=64)]
-    """Where calls go, chosen by weight; the others are fallbacks."""
-    kind: RouteKind = "any"
-    """What the route answers: chats, embeddings, or both."""
-
-
-class LimitSettings(_Section):
+class LimitSettings(Section):
     """`[limits]`: bounds that hold for every call through the gateway."""
 
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 25 * 1024 * 1024
@@ -96,20 +33,24 @@ class LimitSettings(_Section):
     """Request bodies nested deeper are refused."""
     max_concurrent_calls: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
     """Calls in flight at once in one gateway process; more are refused with 503."""
+    redis_url_env: VariableName | None = None
+    """Variable with the URL of the Redis that gateways of several machines count in; unset: each machine its own."""
+    rules: list[NamedLimitRuleSettings] = Field(default_factory=list, max_length=10_000)
+    """`[[limits.rules]]`: requests, tokens and money per key, user, project, route or model."""
 
 
-class StorageSettings(_Section):
+class StorageSettings(Section):
     """`[storage]`: where durable things live; unset means inside the home."""
 
     control_url: str | None = None
     """SQLAlchemy URL of the control tables, `sqlite:////path` or `postgresql://user@host/database`."""
-    control_url_env: Annotated[str, Field(pattern=VARIABLE_NAME)] | None = None
+    control_url_env: VariableName | None = None
     """Environment variable that holds the URL, when it contains a password."""
     blobs_url: str | None = None
     """fsspec URL of the artefacts, such as `s3://bucket/prefix`."""
 
 
-class TraceSettings(_Section):
+class TraceSettings(Section):
     """`[traces]`: what is written into spans."""
 
     capture_payloads: bool = True
@@ -118,7 +59,7 @@ class TraceSettings(_Section):
     """Payloads over this are cut in the span, never in the call."""
 
 
-class UpSettings(_Section):
+class UpSettings(Section):
     """`[up]`: defaults of `penstock up`; the command line wins."""
 
     host: str = "127.0.0.1"
@@ -131,30 +72,16 @@ class UpSettings(_Section):
     """Gateway processes."""
 
 
-class Settings(_Section):
+class Settings(Section):
     """The whole file."""
 
-    providers: dict[Annotated[str, Field(pattern=PROVIDER_NAME)], ProviderSettings] = {}
-    routes: dict[Annotated[str, Field(min_length=1, max_length=256)], RouteSettings] = {}
+    providers: dict[ProviderName, ProviderSettings] = Field(default_factory=dict)
+    routes: dict[RouteName, RouteSettings] = Field(default_factory=dict)
     limits: LimitSettings = LimitSettings()
+    prices: list[NamedPriceSettings] = Field(default_factory=list, max_length=10_000)
     storage: StorageSettings = StorageSettings()
     traces: TraceSettings = TraceSettings()
     up: UpSettings = UpSettings()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """One thing that is wrong in the file."""
-
-    line: int | None
-    where: str
-    message: str
-    hint: str | None = None
-
-    def __str__(self) -> str:
-        place = f"line {self.line}: " if self.line is not None else ""
-        hint = f" {self.hint}" if self.hint else ""
-        return f"{place}{self.where}: {self.message}.{hint}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,11 +118,11 @@ def parse_settings(data: bytes, *, path: Path) -> SettingsFile:
     """Return the settings that `data` holds; `path` is only named in errors."""
     if len(data) > MAX_BYTES:
         raise SettingsInvalid(f"{path} is larger than {MAX_BYTES} bytes; that is no settings file.")
-    text = _decode(data, path)
+    text = decode_text(data, path)
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise _syntax_error(text, str(error), path) from error
+        raise syntax_error(text, str(error), path) from error
     except RecursionError as error:
         raise SettingsInvalid(
             f"{path} is nested too deeply.", hint="Write tables as [section] headers."
@@ -204,151 +131,55 @@ def parse_settings(data: bytes, *, path: Path) -> SettingsFile:
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        raise invalid_settings(path, [_problem(item, lines) for item in error.errors()]) from error
+        raise invalid_settings(
+            path, [_placed(describe_problem(Settings, item), lines) for item in error.errors()]
+        ) from error
     found = SettingsFile(path=path, settings=settings, lines=lines)
     if problems := list(_contradictions(found)):
         raise invalid_settings(path, problems)
     return found
 
 
-def invalid_settings(path: Path, problems: list[Problem]) -> SettingsInvalid:
-    """Return one error that lists all `problems` of the file in the order of their lines."""
-    ordered = sorted(problems, key=lambda problem: problem.line or 0)
-    head = f"{path} has {len(ordered)} problem{'s' if len(ordered) > 1 else ''}:"
-    return SettingsInvalid(
-        "\n  ".join([head, *map(str, ordered)]),
-        path=str(path),
-        problems=[
-            {"line": item.line, "where": item.where, "message": item.message, "hint": item.hint}
-            for item in ordered
-        ],
-    )
-
-
-def _decode(data: bytes, path: Path) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise SettingsInvalid(
-            f"{path} line {line} is not UTF-8 text.",
-            hint="Save the file as UTF-8.",
-            path=str(path),
-            line=line,
-        ) from error
-
-
-def _syntax_error(text: str, message: str, path: Path) -> SettingsInvalid:
-    found = _POSITION.search(message)
-    reason = _POSITION.sub("", message).rstrip(".")
-    lines = text.split("\n")
-    if found and found.group(1):
-        line, column = int(found.group(1)), int(found.group(2))
-    else:
-        line = len(lines)
-        while line > 1 and not lines[line - 1].strip():
-            line -= 1
-        column = len(lines[line - 1]) + 1
-    shown = lines[line - 1].replace("\t", " ").rstrip("\r")[:200] if line <= len(lines) else ""
-    caret = " " * (min(column, 201) - 1) + "^"
-    return SettingsInvalid(
-        f"{path} line {line}, column {column}: {reason}.\n  {shown}\n  {caret}",
-        hint="Mend the line; `penstock config check` reads the file again.",
-        path=str(path),
-        line=line,
-        column=column,
-    )
-
-
-def _problem(item: Mapping[str, Any], lines: dict[KeyPath, int]) -> Problem:
-    path: KeyPath = tuple(part for part in item["loc"] if part != "[key]")
-    line = nearest_line(lines, path)
-    where = write_path(path)
-    kind, value, context = item["type"], item.get("input"), item.get("ctx", {})
-    if kind == "extra_forbidden":
-        return _unknown_key(path, line)
-    if kind == "missing":
-        return Problem(line=line, where=write_path(path[:-1]), message=f"the key {path[-1]!r} is missing")
-    if kind == "string_pattern_mismatch":
-        shape = "a provider's name" if context.get("pattern") == PROVIDER_NAME else "a variable's name"
-        advice = (
-            "Use lower-case letters, digits, dot, dash and underscore."
-            if context.get("pattern") == PROVIDER_NAME
-            else "Give the name of an environment variable, never the key itself."
-        )
-        return Problem(line=line, where=where, message=f"is not {shape}", hint=advice)
-    if kind == "value_error":
-        return Problem(line=line, where=where, message=str(item["msg"]).removeprefix("Value error, "))
-    message = str(item["msg"])
-    message = message.removeprefix("Input ").replace("Input ", "")
-    message = message.replace("should be", "must be").replace("valid dictionary", "table")
-    hint: str | None = f"Found {_shown(value)}." if value is not None else None
-    if isinstance(value, str) and kind == "literal_error":
-        known = re.findall(r"'([^']+)'", str(context.get("expected", "")))
-        hint = suggest(value, known) or hint
-    return Problem(line=line, where=where, message=message, hint=hint)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return "a table"
-    if isinstance(value, list):
-        return "a list"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return repr(value) if isinstance(value, int | float) else f"{str(value)[:40]!r}"
-
-
-def _unknown_key(path: KeyPath, line: int | None) -> Problem:
-    known = known_keys(path[:-1])
-    near = suggest(str(path[-1]), known)
-    hint = f"{near} Known here: {', '.join(known)}." if near else f"Known here: {', '.join(known)}."
+def _placed(problem: SectionProblem, lines: dict[KeyPath, int]) -> Problem:
     return Problem(
-        line=line, where=write_path(path[:-1]), message=f"unknown key {str(path[-1])!r}", hint=hint
+        line=nearest_line(lines, problem.path),
+        where=write_path(problem.where),
+        message=problem.message,
+        hint=problem.hint,
     )
-
-
-def known_keys(path: KeyPath) -> list[str]:
-    """Return the keys that may stand in the table at `path`, in the order of the documentation."""
-    if not path:
-        return list(Settings.model_fields)
-    model: type[BaseModel] = {
-        "providers": ProviderSettings,
-        "routes": TargetSettings if len(path) > 2 else RouteSettings,
-        "limits": LimitSettings,
-        "storage": StorageSettings,
-        "traces": TraceSettings,
-        "up": UpSettings,
-    }[str(path[0])]
-    return list(model.model_fields)
-
-
-def write_path(path: KeyPath) -> str:
-    """Return `path` as TOML writes it: `routes."gpt-4o-mini".targets[0]`."""
-    text = ""
-    for part in path:
-        if isinstance(part, int):
-            text += f"[{part + 1}]"
-        else:
-            word = part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{part}"'
-            text += f".{word}" if text else word
-    return text or "the file"
 
 
 def _contradictions(file: SettingsFile) -> Iterator[Problem]:
     """Yield what is wrong between keys that are each right alone."""
     settings = file.settings
     for name, provider in settings.providers.items():
-        if provider.auth not in {None, "none"} and provider.api_key_env is None and provider.base_url:
+        where = ("providers", name)
+        has_key = provider.api_key_env is not None or provider.secret is not None
+        if provider.auth not in {None, "none", "sigv4", "gcp"} and not has_key and provider.base_url:
             yield file.problem(
-                ("providers", name, "auth"),
+                (*where, "auth"),
                 f"{provider.auth!r} needs a key",
-                "Name its environment variable in api_key_env.",
+                "Name its environment variable in api_key_env, or a sealed one in secret.",
             )
+        if provider.api_key_env is not None and provider.secret is not None:
+            yield file.problem((*where, "secret"), "api_key_env is set too", "Keep one of the two.")
     for name in settings.routes:
         if not name.isascii() or not name.isprintable():
             yield file.problem(
                 ("routes", name), "a route's name must be printable ASCII, because it stands in reply headers"
             )
+    yield from _repeated(file, ("limits", "rules"), [rule.name for rule in settings.limits.rules])
+    yield from _repeated(
+        file, ("prices",), [price_name(price.provider, price.model) for price in settings.prices]
+    )
     if settings.storage.control_url and settings.storage.control_url_env:
         yield file.problem(("storage", "control_url_env"), "control_url is set too", "Keep one of the two.")
+
+
+def _repeated(file: SettingsFile, where: KeyPath, names: list[str]) -> Iterator[Problem]:
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            first = nearest_line(file.lines, (*where, names.index(name)))
+            yield file.problem(
+                (*where, number), f"{name!r} stands on line {first} already", "Keep one of them."
+            )
