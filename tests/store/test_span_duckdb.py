@@ -9,6 +9,7 @@ import pytest
 
 from penstock.store.spans.duckdb import DuckDBSpanStore, _Append
 from penstock.store.spans.errors import SpanStoreFailed, SpanStoreInUse, SpanStoreUnreadable
+from penstock.store.spans.schema import SCHEMA_VERSION
 from penstock.store.spans.types import TraceQuery
 from tests.fixtures.spans import make_call_trace, make_span
 
@@ -88,7 +89,7 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpanStoreUnreadable, match="99"):
         DuckDBSpanStore(path)
     with duckdb.connect(str(path)) as connection:
-        connection.execute("UPDATE store_meta SET schema_version = 1").fetchall()
+        connection.execute("UPDATE store_meta SET schema_version = ?", [SCHEMA_VERSION]).fetchall()
     DuckDBSpanStore(path).close()
 
 

@@ -2,8 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import msgspec
+
+_NOT_ASKED = frozenset({"stream", "stream_options", "user", "metadata", "store", "safety_identifier"})
+"""Members of a request that change how or for whom it is answered, not what the answer is."""
 
 
 def digest_bytes(data: bytes) -> str:
@@ -29,3 +35,12 @@ def digest_file(path: Path) -> str:
 def short_digest(digest: str) -> str:
     """Return the first 12 hex characters, as shown to people."""
     return digest.removeprefix("sha256:")[:12]
+
+
+def digest_request(request: Mapping[str, Any]) -> str:
+    """Return 16 hex characters that are equal for requests which ask the same of the same model.
+
+    Key order, spacing, and members such as `stream` and `user` make no difference.
+    """
+    asked = {name: value for name, value in request.items() if name not in _NOT_ASKED}
+    return hashlib.sha256(msgspec.json.encode(asked, order="sorted")).hexdigest()[:16]

@@ -17,8 +17,10 @@ import msgspec
 
 from penstock.base.errors import InvalidInput
 from penstock.spec.spans import Span
-from penstock.store.spans import queries
+from penstock.store.spans import ledger_queries, queries
 from penstock.store.spans.errors import SpanStoreFailed, SpanStoreInUse, SpanStoreUnreadable, UnknownSpan
+from penstock.store.spans.ledger_queries import CostDimension, CostQuery, CostRow, LedgerRow, Traffic
+from penstock.store.spans.ledger_rows import update_ledger
 from penstock.store.spans.rows import (
     PAYLOAD_COLUMNS,
     SPAN_COLUMNS,
@@ -31,7 +33,13 @@ from penstock.store.spans.rows import (
     select_list,
     span_arrays,
 )
-from penstock.store.spans.schema import FACT_COLUMNS, SCHEMA_VERSION, TRACE_COLUMNS, create_statements
+from penstock.store.spans.schema import (
+    FACT_COLUMNS,
+    SCHEMA_VERSION,
+    TRACE_COLUMNS,
+    create_statements,
+    migration_statements,
+)
 from penstock.store.spans.summaries import SpanFacts, TraceSummary, summarise_trace
 from penstock.store.spans.types import Overview, Payload, TracePage, TraceQuery, TraceRow
 
@@ -125,6 +133,21 @@ class DuckDBSpanStore:
         with self._cursor() as cursor:
             return queries.overview(cursor, since_ns, until_ns)
 
+    def sum_costs(self, query: CostQuery, by: Sequence[CostDimension]) -> list[CostRow]:
+        """Return the ledger's sums by group, the dearest first."""
+        with self._cursor() as cursor:
+            return ledger_queries.sum_costs(cursor, query, by)
+
+    def find_billed(self, identity: str) -> list[LedgerRow]:
+        """Return the billed calls of a trace or span, by its id; empty when unknown."""
+        with self._cursor() as cursor:
+            return ledger_queries.find_billed(cursor, identity)
+
+    def list_traffic(self, query: CostQuery, *, limit: int) -> list[Traffic]:
+        """Return the newest `limit` calls that were sent to a provider, oldest first."""
+        with self._cursor() as cursor:
+            return ledger_queries.list_traffic(cursor, query, limit=limit)
+
     def close(self) -> None:
         """Write everything into the main file and let it go."""
         with self._write:
@@ -174,6 +197,15 @@ def _prepare(connection: Any, path: Path, *, read_only: bool) -> None:
         for statement in ("BEGIN", *create_statements(), "COMMIT"):
             _run(connection, statement)
     version = connection.execute("SELECT max(schema_version) FROM store_meta").fetchall()[0][0]
+    if version != SCHEMA_VERSION and (steps := migration_statements(version)):
+        if read_only:
+            raise SpanStoreUnreadable(
+                f"{path} was written by an older Penstock.",
+                hint="Start it once: `penstock up` brings it up to date.",
+            )
+        for statement in ("BEGIN", *steps, "COMMIT"):
+            _run(connection, statement)
+        version = SCHEMA_VERSION
     if version != SCHEMA_VERSION:
         raise SpanStoreUnreadable(
             f"{path} has span schema {version}, this program reads {SCHEMA_VERSION}.",
@@ -222,7 +254,10 @@ class _Append:
         if better:
             self._delete_spans(better)
         self._insert_spans(fresh + better)
-        self._replace_summaries(stored, fresh + better)
+        known = {key: item.facts for key, item in stored.items()}
+        known.update((row.key, facts_of(row)) for row in fresh + better)
+        update_ledger(self._cursor, fresh + better, known)
+        self._replace_summaries(stored, known, fresh + better)
         return len(fresh)
 
     def _stored_facts(self) -> "dict[tuple[str, str], _Stored]":
@@ -252,7 +287,7 @@ class _Append:
     def _delete_spans(self, rows: list[PreparedSpan]) -> None:
         doomed = payload_arrays(rows)
         self._cursor.register("doomed", {name: doomed[name] for name in ("trace_id", "span_id")})
-        for table in ("spans", "payloads"):
+        for table in ("spans", "payloads", "ledger"):
             _run(
                 self._cursor,
                 f"DELETE FROM {table} USING doomed WHERE {table}.span_id = doomed.span_id"  # noqa: S608 - names of ours
@@ -268,14 +303,19 @@ class _Append:
         ):
             if chosen:
                 self._cursor.register("incoming", arrays_of(chosen))
-                _run(self._cursor, f"INSERT INTO {table} SELECT {select_list(columns)} FROM incoming")  # noqa: S608 - names of ours
+                names = ", ".join(column.name for column in columns)
+                _run(
+                    self._cursor,
+                    f"INSERT INTO {table} ({names}) SELECT {select_list(columns)} FROM incoming",  # noqa: S608 - names of ours
+                )
                 self._cursor.unregister("incoming")
 
     def _replace_summaries(
-        self, stored: "dict[tuple[str, str], _Stored]", written: list[PreparedSpan]
+        self,
+        stored: "dict[tuple[str, str], _Stored]",
+        facts: dict[tuple[str, str], SpanFacts],
+        written: list[PreparedSpan],
     ) -> None:
-        facts = {key: item.facts for key, item in stored.items()}
-        facts.update((row.key, facts_of(row)) for row in written)
         touched = {row.span.trace_id for row in written}
         by_trace: dict[str, list[SpanFacts]] = {}
         for (trace_id, _), item in facts.items():

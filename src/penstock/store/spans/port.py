@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from penstock.spec.spans import Span
+from penstock.store.spans.ledger_queries import CostDimension, CostQuery, CostRow, LedgerRow, Traffic
 from penstock.store.spans.types import Overview, Payload, TracePage, TraceQuery, TraceRow
 
 
@@ -40,4 +41,20 @@ class SpanStore(SpanSink, Protocol):
 
     def overview(self, since_ns: int, until_ns: int) -> Overview:
         """Return counts, money and latency of the traces that started in `[since_ns, until_ns)`."""
+        ...
+
+
+class Ledger(Protocol):
+    """What was billed, one row a call, kept when traces are deleted. Every method may be called from any thread."""
+
+    def sum_costs(self, query: CostQuery, by: Sequence[CostDimension]) -> list[CostRow]:
+        """Return the sums of each group, the dearest first; one row of everything where `by` is empty."""
+        ...
+
+    def find_billed(self, identity: str) -> list[LedgerRow]:
+        """Return the billed calls of a trace (32 hex characters), or the one of a span (16); empty when unknown."""
+        ...
+
+    def list_traffic(self, query: CostQuery, *, limit: int) -> list[Traffic]:
+        """Return the newest `limit` calls that were sent to a provider, oldest first."""
         ...

@@ -5,20 +5,24 @@ DuckDB reads a dictionary of arrays at about 20 µs a row; `executemany` takes a
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from penstock.spec.spans import Span, SpanEvent
-from penstock.spec.usage import Usage
+from penstock.spec.usage import TOKEN_CLASSES, Usage
 from penstock.store.spans.excerpts import excerpt_of, preview_of
+from penstock.store.spans.ledger import RequestMarks, is_billed, mark_request
 
 _MAX_INT = 2**63 - 1
-_NO_USAGE = (None,) * len(Usage.__struct_fields__)
+_NO_USAGE = (None,) * (len(TOKEN_CLASSES) + 1)
 _MAX_MONEY = Decimal(10) ** 18
-_USAGE_FIELDS = Usage.__struct_fields__[:-1]
-assert Usage.__struct_fields__[-1] == "estimated"
+_USAGE_FIELDS = TOKEN_CLASSES
+_usage_cells = attrgetter(*TOKEN_CLASSES, "estimated")
+RECOVERED = "penstock.recovered"
+"""Attribute of spans that were put together from the journal of a worker that died."""
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 _events = msgspec.json.Decoder(list[SpanEvent])
 
@@ -36,6 +40,8 @@ class PreparedSpan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     search_text: str | None
     input: str | None
     output: str | None
+    marks: RequestMarks | None
+    """Set for spans that the ledger keeps."""
 
 
 class Column(NamedTuple):
@@ -101,7 +107,12 @@ def is_hex(text: str, size: int) -> bool:
 
 
 def completeness_of(span: Span) -> int:
-    """Return how much is known of a span; of two records of one span the higher one is kept."""
+    """Return how much is known of a span; of two records of one span the higher one is kept.
+
+    What was put together from a dead worker's journal is worth less than any record of its own.
+    """
+    if RECOVERED in span.attributes:
+        return 0
     return (
         8 * (span.end_ns is not None)
         + 4 * (span.status != "unset")
@@ -127,6 +138,7 @@ def prepare_span(span: Span) -> PreparedSpan:
         search_text="\n".join(text for text in texts if text),
         input=given_text,
         output=answer_text,
+        marks=mark_request(given, span.attributes) if is_billed(span) else None,
     )
 
 
@@ -135,7 +147,7 @@ def span_arrays(rows: Sequence[PreparedSpan]) -> dict[str, Any]:
     spans = [row.span for row in rows]
     fields = zip(*map(msgspec.structs.astuple, spans), strict=True)
     cells: dict[str, Sequence[Any]] = dict(zip(Span.__struct_fields__, fields, strict=True))
-    usages = [_NO_USAGE if usage is None else msgspec.structs.astuple(usage) for usage in cells["usage"]]
+    usages = [_NO_USAGE if usage is None else _usage_cells(usage) for usage in cells["usage"]]
     cells.update(zip((*_USAGE_FIELDS, "usage_estimated"), zip(*usages, strict=True), strict=True))
     prepared = zip(*map(msgspec.structs.astuple, rows), strict=True)
     cells.update(zip(PreparedSpan.__struct_fields__, prepared, strict=True))

@@ -1,10 +1,13 @@
 """Tables of the span store. No index: rows arrive in time order, so DuckDB's zone maps on `start_ns`
 keep a lookup by trace to a few row groups once the trace's time range is known from `traces`."""
 
+from penstock.spec.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES
+from penstock.store.spans.ledger import FILL_FROM_SPANS, create_ledger_statement
 from penstock.store.spans.rows import PAYLOAD_COLUMNS, SPAN_COLUMNS, Column
 from penstock.store.spans.summaries import SpanFacts, TraceSummary
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: classes for images and hour-long cache writes, and the ledger."""
 
 _SUMMARY_TYPES = {
     "trace_id": "UUID",
@@ -30,8 +33,8 @@ TRACE_COLUMNS: tuple[tuple[str, str], ...] = tuple(
     (name, _SUMMARY_TYPES.get(name, "VARCHAR")) for name in TraceSummary.__struct_fields__
 )
 
-_SUM_IN = "input_uncached, input_cache_read, input_cache_write, input_audio"
-_SUM_OUT = "output_text, output_reasoning, output_audio"
+_SUM_IN = ", ".join(INPUT_CLASSES)
+_SUM_OUT = ", ".join(OUTPUT_CLASSES)
 _FACT_SQL = {
     "trace_id": "replace(trace_id::VARCHAR, '-', '')",
     "input_tokens": f"list_sum([{_SUM_IN}])::BIGINT",
@@ -50,6 +53,19 @@ def create_statements() -> list[str]:
         f"CREATE TABLE spans ({_definitions(SPAN_COLUMNS, compressed=('attributes', 'events', 'search_text'))})",
         f"CREATE TABLE payloads ({_definitions(PAYLOAD_COLUMNS, compressed=('input', 'output'))})",
         f"CREATE TABLE traces ({traces})",
+        create_ledger_statement(),
+    ]
+
+
+def migration_statements(version: int) -> list[str]:
+    """Return the statements that bring a store of an older version up to this one; empty if there is no way."""
+    if version != 1:
+        return []
+    return [
+        *(f"ALTER TABLE spans ADD COLUMN IF NOT EXISTS {name} BIGINT" for name in TOKEN_CLASSES),
+        create_ledger_statement(),
+        FILL_FROM_SPANS,
+        f"UPDATE store_meta SET schema_version = {SCHEMA_VERSION}",  # noqa: S608 - our own number
     ]
 
 
