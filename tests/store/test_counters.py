@@ -1,71 +1,285 @@
-"""Counters count exactly across processes, respect limits, and forget ended windows."""
+"""Counters count exactly across processes, respect limits, only move forward; on LMDB and on Redis alike."""
 
+import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.base.errors import InvalidInput
-from penstock.store.counters import CounterStore
+from penstock.store.counters import MAX_VALUE, Adjustment, Ask, CounterStore, Taken
+from penstock.store.counters_redis import RedisCounters
 from penstock.store.errors import CountersUnreadable
+from penstock.store.redis_client import RedisAddress, RedisClient
+from tests.fixtures.redis import RedisServer, shared_redis
+
+__all__ = ["shared_redis"]
 
 _ADDER = """
 import sys
 from pathlib import Path
-from penstock.store.counters import CounterStore
+from penstock.store.counters import Ask, CounterStore
 store = CounterStore(Path(sys.argv[1]))
-print(sum(store.add("k", 1, window_end_s=60, limit=500).allowed for _ in range(300)))
+asks = [Ask("k", 1, 1, 500, 60, 60), Ask("other", 3, 3, None, 60, 60)]
+print(sum(store.reserve(asks)[0].allowed for _ in range(300)))
+"""
+_ENDLESS = """
+import sys
+from pathlib import Path
+from penstock.store.counters import Ask, CounterStore
+store = CounterStore(Path(sys.argv[1]))
+print("begun", flush=True)
+while True:
+    store.reserve([Ask("k", 1, 1, None, 60, 60), Ask("twin", 1, 1, None, 60, 60)])
 """
 
 
+class Counting(Protocol):
+    """What both stores promise, without waiting."""
+
+    def reserve(self, asks: Sequence[Ask]) -> list[Taken]: ...
+    def adjust(self, adjustments: Sequence[Adjustment]) -> None: ...
+    def get(self, key: str) -> int: ...
+
+
+class Redis:
+    """Counters in Redis, driven from a loop of their own, under a prefix that nobody else has.
+
+    Windows lie far in the future there, because Redis removes what has long ended.
+    """
+
+    later_s = 4_000_000_000
+
+    def __init__(self, url: str) -> None:
+        self.runner = asyncio.Runner()
+        self.client = RedisClient(RedisAddress(url), timeout_s=5.0)
+        self.runner.run(self.client.connect())
+        self.counters = RedisCounters(self.client, prefix=f"{{penstock}}:{uuid.uuid4()}:")
+
+    def reserve(self, asks: Sequence[Ask]) -> list[Taken]:
+        moved = [one._replace(window_end_s=one.window_end_s + self.later_s) for one in asks]
+        told = self.runner.run(self.counters.reserve(moved))
+        return [one._replace(window_end_s=one.window_end_s - self.later_s) for one in told]
+
+    def adjust(self, adjustments: Sequence[Adjustment]) -> None:
+        moved = [one._replace(window_end_s=one.window_end_s + self.later_s) for one in adjustments]
+        self.runner.run(self.counters.adjust(moved))
+
+    def get(self, key: str) -> int:
+        return self.runner.run(self.counters.get(key))
+
+    def close(self) -> None:
+        self.client.close()
+        self.runner.run(asyncio.sleep(0))
+        self.runner.close()
+
+
+@pytest.fixture(params=["lmdb", "redis"])
+def make(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Counting]]:
+    """Makes empty stores of one kind."""
+    made: list[Any] = []
+
+    def make_one() -> Counting:
+        if request.param == "lmdb":
+            made.append(CounterStore(tmp_path_factory.mktemp("counters")))
+        else:
+            server: RedisServer = request.getfixturevalue("shared_redis")
+            made.append(Redis(server.url))
+        one: Counting = made[-1]
+        return one
+
+    yield make_one
+    for one in made:
+        one.close()
+
+
+def ask(key: str, amount: int, limit: int | None, end: int = 60, *, least: int | None = None) -> Ask:
+    return Ask(key, amount, amount if least is None else least, limit, end, 60)
+
+
+def test_a_refused_amount_is_not_counted(make: Callable[[], Counting]) -> None:
+    counters = make()
+    assert counters.reserve([ask("k", 3, 5)])[0].allowed
+    assert counters.reserve([ask("k", 3, 5)]) == [Taken(3, 60, 0, False)]
+    assert counters.reserve([ask("k", 2, 5)]) == [Taken(5, 60, 2, True)]
+
+
+def test_of_several_counters_all_are_counted_or_none(make: Callable[[], Counting]) -> None:
+    counters = make()
+    counters.reserve([ask("full", 5, 5)])
+    told = counters.reserve([ask("a", 2, 10), ask("full", 1, 5), ask("b", 2, None)])
+    assert told == [Taken(0, 60, 0, True), Taken(5, 60, 0, False), Taken(0, 60, 0, True)]
+    assert [counters.get(key) for key in ("a", "full", "b")] == [0, 5, 0]
+
+
+def test_an_ask_that_may_shrink_takes_what_is_left(make: Callable[[], Counting]) -> None:
+    counters = make()
+    assert counters.reserve([ask("k", 8, 10, least=1)]) == [Taken(8, 60, 8, True)]
+    assert counters.reserve([ask("k", 8, 10, least=1)]) == [Taken(10, 60, 2, True)]
+    assert counters.reserve([ask("k", 8, 10, least=1)]) == [Taken(10, 60, 0, False)]
+
+
+def test_a_new_window_starts_from_zero(make: Callable[[], Counting]) -> None:
+    counters = make()
+    counters.reserve([ask("k", 5, 5)])
+    assert counters.reserve([ask("k", 1, 5, 120)]) == [Taken(1, 120, 1, True)]
+
+
+def test_a_clock_that_steps_back_neither_empties_nor_reopens_a_window(make: Callable[[], Counting]) -> None:
+    counters = make()
+    counters.reserve([ask("k", 5, 5, 120)])
+    assert counters.reserve([ask("k", 1, 5, 60)]) == [Taken(5, 120, 0, False)]
+    counters.adjust([Adjustment("k", -1, 120)])
+    assert counters.reserve([ask("k", 1, 5, 60)]) == [Taken(5, 120, 1, True)]
+
+
+def test_a_clock_once_set_far_ahead_does_not_block_for_ever(make: Callable[[], Counting]) -> None:
+    counters = make()
+    counters.reserve([ask("k", 5, 5, 60_000)])
+    assert counters.reserve([ask("k", 1, 5, 60)]) == [Taken(1, 60, 1, True)]
+
+
+def test_a_late_adjustment_does_not_touch_the_next_window(make: Callable[[], Counting]) -> None:
+    counters = make()
+    counters.reserve([ask("k", 5, 5, 60)])
+    counters.reserve([ask("k", 3, 5, 120)])
+    counters.adjust([Adjustment("k", -5, 60), Adjustment("k2", 4, 60)])
+    assert (counters.get("k"), counters.get("k2")) == (3, 4)
+
+
+def test_great_values_stay_exact(make: Callable[[], Counting]) -> None:
+    counters = make()
+    counters.reserve([ask("k", MAX_VALUE - 2, MAX_VALUE)])
+    assert counters.reserve([ask("k", 2, MAX_VALUE)])[0].value == MAX_VALUE
+    assert not counters.reserve([ask("k", 1, MAX_VALUE)])[0].allowed
+    assert counters.get("k") == MAX_VALUE
+
+
+_KEYS = st.sampled_from(["a", "b", "c"])
+_ENDS = st.sampled_from([60, 120, 180, 600])
+_ASKS = st.lists(
+    st.builds(
+        lambda key, amount, shrinks, limit, end: Ask(key, amount, 1 if shrinks else amount, limit, end, 60),
+        _KEYS,
+        st.integers(1, 10),
+        st.booleans(),
+        st.none() | st.integers(0, 20),
+        _ENDS,
+    ),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda one: one.key,
+)
+_STEPS = st.lists(_ASKS | st.builds(Adjustment, _KEYS, st.integers(-12, 12), _ENDS), max_size=25)
+
+
+class Model:
+    """The semantics, as plainly as they can be said."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, tuple[int, int]] = {}
+
+    def reserve(self, asks: Sequence[Ask]) -> list[Taken]:
+        bases, told = [], []
+        for one in asks:
+            value, end = self.stored.get(one.key, (0, 0))
+            if not one.window_end_s <= end <= one.window_end_s + one.window_s:
+                value, end = 0, one.window_end_s
+            room = one.amount if one.limit is None else min(one.amount, one.limit - value)
+            bases.append((value, end))
+            told.append((room, room >= one.least))
+        fit = all(fits for _, fits in told)
+        if fit:
+            for one, (value, end), (room, _) in zip(asks, bases, told, strict=True):
+                self.stored[one.key] = (value + room, end)
+        return [
+            Taken(value + room if fit else value, end, room if fit else 0, fits)
+            for (value, end), (room, fits) in zip(bases, told, strict=True)
+        ]
+
+    def adjust(self, one: Adjustment) -> None:
+        value, end = self.stored.get(one.key, (0, 0))
+        if end <= one.window_end_s:
+            value = value if end == one.window_end_s else 0
+            self.stored[one.key] = (max(0, value + one.amount), one.window_end_s)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=_STEPS)
+def test_any_sequence_equals_the_plain_model(make: Callable[[], Counting], steps: list[Any]) -> None:
+    counters, model = make(), Model()
+    for step in steps:
+        if isinstance(step, Adjustment):
+            counters.adjust([step])
+            model.adjust(step)
+        else:
+            assert counters.reserve(step) == model.reserve(step)
+        for key, (value, _) in model.stored.items():
+            assert counters.get(key) == value >= 0
+
+
+# -- what only the file does
+
+
 @pytest.fixture
-def counters(tmp_path: Path) -> Iterator[CounterStore]:
-    store = CounterStore(tmp_path / "counters")
-    yield store
-    store.close()
+def store(tmp_path: Path) -> Iterator[CounterStore]:
+    made = CounterStore(tmp_path / "counters")
+    yield made
+    made.close()
 
 
-def test_processes_together_never_pass_a_limit_and_lose_no_count(
-    tmp_path: Path, counters: CounterStore
-) -> None:
+def test_processes_together_never_pass_a_limit_and_lose_no_count(tmp_path: Path, store: CounterStore) -> None:
     adders = [
         subprocess.Popen([sys.executable, "-c", _ADDER, str(tmp_path / "counters")], stdout=subprocess.PIPE)
         for _ in range(3)
     ]
     allowed = [int(adder.communicate(timeout=50)[0]) for adder in adders]
     assert sum(allowed) == 500
-    assert counters.get("k") == 500
+    assert (store.get("k"), store.get("other")) == (500, 1500)
 
 
-def test_a_refused_amount_is_not_counted(counters: CounterStore) -> None:
-    assert counters.add("k", 3, window_end_s=60, limit=5).allowed
-    refused = counters.add("k", 3, window_end_s=60, limit=5)
-    assert (refused.allowed, refused.value) == (False, 3)
-    assert counters.add("k", 2, window_end_s=60, limit=5).value == 5
+def test_a_killed_process_leaves_all_counters_of_a_step_or_none(tmp_path: Path, store: CounterStore) -> None:
+    for _ in range(3):
+        endless = subprocess.Popen(
+            [sys.executable, "-c", _ENDLESS, str(tmp_path / "counters")], stdout=subprocess.PIPE
+        )
+        assert endless.stdout is not None
+        endless.stdout.readline()
+        while (seen := store.get("k")) == 0:
+            pass
+        endless.kill()
+        endless.communicate()
+        assert store.get("k") == store.get("twin") >= seen
+        assert store.reserve([ask("k", 1, None)])[0].allowed  # the dead one holds no lock
+        store.take_out("")
 
 
-def test_a_new_window_starts_from_zero(counters: CounterStore) -> None:
-    counters.add("k", 5, window_end_s=60, limit=5)
-    assert counters.add("k", 1, window_end_s=120, limit=5).value == 1
-    assert counters.get("k", window_end_s=60) == 0
-    assert counters.get("k", window_end_s=120) == 1
+def test_purge_removes_ended_windows_only(store: CounterStore) -> None:
+    for number in range(1, 11):
+        store.reserve([ask(f"k{number}", 1, None, number)])
+    assert store.purge(5) == 5
+    assert [counter.window_end_s for counter in store.list_counters()] == [10, 6, 7, 8, 9]
+    assert store.purge(5) == 0
 
 
-def test_purge_removes_ended_windows_only(counters: CounterStore) -> None:
-    for number in range(10):
-        counters.add(f"k{number}", 1, window_end_s=number, limit=None)
-    assert counters.purge(4) == 5
-    assert [counters.get(f"k{number}") for number in range(10)] == [0] * 5 + [1] * 5
-    assert counters.purge(4) == 0
+def test_counters_are_listed_and_taken_out_by_prefix(store: CounterStore) -> None:
+    store.reserve([ask("away:b", 2, None), ask("away:a", 1, None), ask("home", 3, None)])
+    assert [(one.key, one.value) for one in store.take_out("away:")] == [("away:a", 1), ("away:b", 2)]
+    assert [(one.key, one.value) for one in store.list_counters()] == [("home", 3)]
+    assert store.take_out("away:") == []
 
 
 def test_counters_survive_being_reopened(tmp_path: Path) -> None:
     first = CounterStore(tmp_path / "c")
-    first.add("k", 7, window_end_s=60, limit=None)
+    first.reserve([ask("k", 7, None)])
     first.close()
     second = CounterStore(tmp_path / "c")
     assert second.get("k") == 7
@@ -73,9 +287,9 @@ def test_counters_survive_being_reopened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 481, "é" * 300])
-def test_a_key_that_cannot_be_stored_is_refused(counters: CounterStore, key: str) -> None:
+def test_a_key_that_cannot_be_stored_is_refused(store: CounterStore, key: str) -> None:
     with pytest.raises(InvalidInput):
-        counters.add(key, 1, window_end_s=60, limit=None)
+        store.reserve([ask(key, 1, None)])
 
 
 def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
@@ -86,23 +300,15 @@ def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
     assert caught.value.hint
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    steps=st.lists(
-        st.tuples(st.integers(-5, 10), st.integers(1, 3), st.none() | st.integers(0, 20)), max_size=30
-    )
-)
-def test_any_sequence_equals_the_plain_model(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int, int | None]]
-) -> None:
-    store = CounterStore(tmp_path_factory.mktemp("counters"))
-    stored = (0, 0)
-    for amount, window_end, limit in steps:
-        value = stored[0] if stored[1] == window_end else 0
-        wanted = max(0, value + amount)
-        is_refused = limit is not None and amount > 0 and wanted > limit
-        result = store.add("k", amount, window_end_s=window_end, limit=limit)
-        assert (result.allowed, result.value) == (not is_refused, value if is_refused else wanted)
-        stored = stored if is_refused else (wanted, window_end)
-        assert store.get("k", window_end_s=stored[1]) == stored[0]
+def test_a_full_file_refuses_whole_steps(tmp_path: Path) -> None:
+    store = CounterStore(tmp_path / "c", map_bytes=64 * 1024)
+
+    def fill() -> None:
+        for number in range(5000):
+            store.reserve([ask(f"{number}" + "x" * 100, 1, None), ask(f"{number}" + "y" * 100, 1, None)])
+
+    with pytest.raises(CountersUnreadable):
+        fill()
+    listed = [counter.key for counter in store.list_counters()]
+    assert len({key.rstrip("xy") for key in listed}) * 2 == len(listed)
     store.close()

@@ -1,6 +1,7 @@
 """Refusals and failures of the gateway. `openai_code` is what official clients find in `error.code`."""
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 from penstock.base.errors import (
     CallerError,
@@ -107,11 +108,22 @@ class BodyTooSlow(CallerError):
 
 
 class LimitReached(PolicyError):
-    """A per-minute limit of the key is used up."""
+    """A limit on requests or tokens is used up; the text says which, what is used, and when it resets."""
 
     code = "PS-2601"
     status = 429
     kind = "rate_limit_error"
+    title: ClassVar[str] = "Rate limit"
+    openai_code: ClassVar[str] = "rate_limit_exceeded"
+
+
+class BudgetReached(LimitReached):
+    """A limit on money is used up; the text says which, what is spent, and when it resets."""
+
+    code = "PS-2641"
+    kind = "insufficient_quota"
+    title = "Budget"
+    openai_code = "insufficient_quota"
 
 
 class TooBusy(PolicyError):

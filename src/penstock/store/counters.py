@@ -1,13 +1,15 @@
-"""Shared counters of one machine on LMDB: rate limits and budgets that several gateways count together.
+"""Counters shared by the processes of one node: LMDB, one transaction for all counters of a call, forgotten by window.
 
-An `add` is one LMDB write transaction: it reads, compares with the limit and writes atomically across
-processes, in a few microseconds. Counters are windows that end: they need not survive power loss, so nothing
-waits for the disk (`sync=False`); they do survive `kill -9` of every process.
+Counters here are windows that end: they need not survive power loss, so nothing waits for the disk (`sync=False`);
+they do survive `kill -9` of every process. The surprise: a window only ever moves forward. A process whose clock lags
+behind (or was set back by less than a window) counts into the window that is already there and never empties it.
 """
 
+import contextlib
 import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmdb
 import msgspec
@@ -16,8 +18,53 @@ from penstock.base.errors import InvalidInput
 from penstock.store.errors import CountersUnreadable
 
 MAP_BYTES = 256 * 1024 * 1024
+MAX_VALUE = 2**53 - 1
+"""Largest exact value: what the scripts of Redis can still count one by one. In nano-dollars, nine million dollars."""
+PURGE_BATCH = 10_000
 _ENTRY = struct.Struct("<qq")  # value, end of the window
 _MAX_KEY_BYTES = 480
+
+
+class Ask(NamedTuple):
+    """A wish to count `amount`, or as much of it as the limit leaves if that is at least `least`."""
+
+    key: str
+    amount: int
+    least: int
+    """Equal to `amount` where it is all or nothing."""
+    limit: int | None
+    """None: count whatever the value."""
+    window_end_s: int
+    window_s: int
+    """Length of the window: how far ahead a stored window may end and still be the one to count in."""
+
+
+class Taken(NamedTuple):
+    """What became of an `Ask`. Of several asks either all are counted or none is."""
+
+    value: int
+    """The counter now; after a refusal, what it was and still is."""
+    window_end_s: int
+    """End of the window that was looked at: what an `Adjustment` must name."""
+    taken: int
+    allowed: bool
+    """False: this ask is one that did not fit."""
+
+
+class Adjustment(NamedTuple):
+    """An addition without limit, negative to give back, for one window only: if that is over, nothing happens."""
+
+    key: str
+    amount: int
+    window_end_s: int
+
+
+class Counter(msgspec.Struct, frozen=True):
+    """One counter as it stands."""
+
+    key: str
+    value: int
+    window_end_s: int
 
 
 class CounterResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,11 +77,11 @@ class CounterResult(msgspec.Struct, frozen=True, kw_only=True):
 class CounterStore:
     """Counters in the folder `path`. Safe for threads and processes; open it after forking, once a process."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, map_bytes: int = MAP_BYTES) -> None:
         path.mkdir(parents=True, exist_ok=True)
         try:
             self._env: Any = lmdb.open(
-                str(path), map_size=MAP_BYTES, sync=False, metasync=False, max_readers=1024, max_dbs=0
+                str(path), map_size=map_bytes, sync=False, metasync=False, max_readers=1024, max_dbs=0
             )
         except lmdb.Error as error:
             raise CountersUnreadable(
@@ -42,49 +89,136 @@ class CounterStore:
                 hint="They hold only the current windows: remove the folder to begin anew.",
             ) from error
 
-    def add(self, key: str, amount: int, *, window_end_s: int, limit: int | None) -> CounterResult:
-        """Add `amount` to the counter of the window that ends at `window_end_s`, unless that passes `limit`.
+    def reserve(self, asks: Sequence[Ask]) -> list[Taken]:
+        """Count all asks (of distinct keys) in one atomic step, or none of them if one does not fit its limit.
 
-        A counter whose window has changed starts from zero. A negative `amount` gives back; the value
-        never falls below zero, and giving back is always allowed.
+        Raises `CountersUnreadable` when the file cannot be written.
         """
-        name = _key_bytes(key)
-        with self._env.begin(write=True) as transaction:
-            value = _value(transaction.get(name), window_end_s)
-            wanted = max(0, value + amount)
-            if limit is not None and amount > 0 and wanted > limit:
-                return CounterResult(value=value, allowed=False)
-            transaction.put(name, _ENTRY.pack(wanted, window_end_s))
-        return CounterResult(value=wanted, allowed=True)
+        names = [_key_bytes(ask.key) for ask in asks]
+        try:
+            with self._env.begin(write=True) as transaction:
+                found = [_weigh(ask, transaction.get(name)) for ask, name in zip(asks, names, strict=True)]
+                if not all(one.allowed for one in found):
+                    return [one._replace(value=one.value - one.taken, taken=0) for one in found]
+                for name, one in zip(names, found, strict=True):
+                    transaction.put(name, _ENTRY.pack(one.value, one.window_end_s))
+        except lmdb.Error as error:
+            raise _unwritable(error) from error
+        return found
+
+    def adjust(self, adjustments: Sequence[Adjustment]) -> None:
+        """Add each amount to its window, which begins if there is none; no value falls below zero.
+
+        Raises `CountersUnreadable` when the file cannot be written; then nothing has been added.
+        """
+        try:
+            with self._env.begin(write=True) as transaction:
+                for one in adjustments:
+                    name = _key_bytes(one.key)
+                    value, end_s = _read(transaction.get(name))
+                    if end_s > one.window_end_s:
+                        continue
+                    value = (value if end_s == one.window_end_s else 0) + one.amount
+                    transaction.put(name, _ENTRY.pack(min(max(0, value), MAX_VALUE), one.window_end_s))
+        except lmdb.Error as error:
+            raise _unwritable(error) from error
+
+    def add(self, key: str, amount: int, *, window_end_s: int, limit: int | None) -> CounterResult:
+        """Add `amount` to the counter of the window that ends at `window_end_s`, unless that passes `limit`."""
+        if amount < 0:
+            self.adjust([Adjustment(key, amount, window_end_s)])
+            return CounterResult(value=self.get(key), allowed=True)
+        taken = self.reserve([Ask(key, amount, amount, limit, window_end_s, 0)])[0]
+        return CounterResult(value=taken.value, allowed=taken.allowed)
 
     def get(self, key: str, *, window_end_s: int | None = None) -> int:
         """Return the counter's value, or 0 when it is unknown (or, if given, of another window)."""
         with self._env.begin() as transaction:
-            entry = transaction.get(_key_bytes(key))
-        if entry is None:
-            return 0
-        value, end_s = _ENTRY.unpack(entry)
-        return 0 if window_end_s is not None and end_s != window_end_s else int(value)
+            value, end_s = _read(transaction.get(_key_bytes(key)))
+        return 0 if window_end_s is not None and end_s != window_end_s else value
+
+    def list_counters(self, prefix: str = "") -> list[Counter]:
+        """Return the counters whose key begins with `prefix`, in the order of their keys."""
+        with _legible(), self._env.begin() as transaction:
+            return [_counter(name, entry) for name, entry in _scan(transaction, prefix)]
+
+    def take_out(self, prefix: str) -> list[Counter]:
+        """Remove the counters whose key begins with `prefix` and return them, in one atomic step."""
+        with _legible(), self._env.begin(write=True) as transaction:
+            found = _scan(transaction, prefix)
+            for name, _ in found:
+                transaction.delete(name)
+        return [_counter(name, entry) for name, entry in found]
 
     def purge(self, now_s: int) -> int:
-        """Remove the counters whose window has ended; return how many."""
-        with self._env.begin(write=True) as transaction:
-            with transaction.cursor() as cursor:
-                ended = [bytes(name) for name, entry in cursor if _ENTRY.unpack(entry)[1] <= now_s]
-            for name in ended:
+        """Remove counters whose window has ended, at most `PURGE_BATCH`; return how many."""
+        ended: list[bytes] = []
+        with _legible(), self._env.begin() as transaction, transaction.cursor() as cursor:
+            for name, entry in cursor:
+                if _ENTRY.unpack(entry)[1] <= now_s:
+                    ended.append(bytes(name))
+                    if len(ended) == PURGE_BATCH:
+                        break
+        if not ended:
+            return 0
+        with _legible(), self._env.begin(write=True) as transaction:
+            still = [name for name in ended if 0 < _read(transaction.get(name))[1] <= now_s]
+            for name in still:
                 transaction.delete(name)
-        return len(ended)
+        return len(still)
 
     def close(self) -> None:
         """Let go of the file."""
         self._env.close()
 
 
-def _value(entry: bytes | None, window_end_s: int) -> int:
+def _weigh(ask: Ask, entry: bytes | None) -> Taken:
+    value, end_s = _read(entry)
+    if not ask.window_end_s <= end_s <= ask.window_end_s + ask.window_s:
+        value, end_s = 0, ask.window_end_s
+    taken = ask.amount if ask.limit is None else min(ask.amount, ask.limit - value)
+    if taken < ask.least:
+        return Taken(value, end_s, 0, False)
+    return Taken(min(value + taken, MAX_VALUE), end_s, taken, True)
+
+
+def _read(entry: bytes | None) -> tuple[int, int]:
     if entry is None:
-        return 0
+        return 0, 0
     value, end_s = _ENTRY.unpack(entry)
-    return int(value) if end_s == window_end_s else 0
+    return value, end_s
+
+
+def _scan(transaction: Any, prefix: str) -> list[tuple[bytes, bytes]]:
+    start = prefix.encode()
+    found: list[tuple[bytes, bytes]] = []
+    with transaction.cursor() as cursor:
+        if cursor.set_range(start):
+            for name, entry in cursor:
+                if not bytes(name).startswith(start):
+                    break
+                found.append((bytes(name), bytes(entry)))
+    return found
+
+
+def _counter(name: bytes, entry: bytes) -> Counter:
+    value, end_s = _ENTRY.unpack(entry)
+    return Counter(key=name.decode(), value=value, window_end_s=end_s)
+
+
+@contextlib.contextmanager
+def _legible() -> Iterator[None]:
+    try:
+        yield
+    except lmdb.Error as error:
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: Exception) -> CountersUnreadable:
+    return CountersUnreadable(
+        f"The counters cannot be written: {error}",
+        hint="Check the disk's free space; the folder `counters` of the home may be removed to begin anew.",
+    )
 
 
 def _key_bytes(key: str) -> bytes:

@@ -1,6 +1,6 @@
 """What can go wrong with blobs and counters."""
 
-from penstock.base.errors import BugError, CallerError, NotFound
+from penstock.base.errors import BugError, CallerError, NotFound, UpstreamError, UpstreamUnavailable
 
 
 class UnknownBlob(NotFound):
@@ -16,6 +16,18 @@ class DamagedBlob(BugError):
 
 
 class CountersUnreadable(CallerError):
-    """The counter file cannot be opened."""
+    """The counter file cannot be opened or written."""
 
     code = "PS-1121"
+
+
+class RedisGone(UpstreamUnavailable):
+    """Redis cannot be reached, or did not answer in time."""
+
+    code = "PS-4641"
+
+
+class RedisRefused(UpstreamError):
+    """Redis answered a command with an error: a wrong password, no memory, a read-only replica."""
+
+    code = "PS-4642"

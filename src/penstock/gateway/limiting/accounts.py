@@ -1,0 +1,136 @@
+"""What a call is going to need, and what it used, in the limiter's terms: estimates where nobody has told."""
+
+from decimal import Decimal
+from typing import Protocol
+
+import msgspec
+
+from penstock.dialects.port import Envelope
+from penstock.gateway.limiting.rules import UNBOUNDED_TOKENS, LimitFacts
+from penstock.gateway.table import ReadyRoute, ReadyTarget
+from penstock.spec.routes import KeyRow
+from penstock.spec.usage import Usage
+
+_WRITING = frozenset({"chat", "text_completion"})
+_FREE_OF_TOKENS = frozenset({"count_tokens"})
+BYTES_PER_TOKEN = 4
+"""An estimate for text. A token of a stream comes in a JSON event of its own, of about 200 bytes."""
+STREAM_BYTES_PER_TOKEN = 200
+
+
+class Prices(Protocol):
+    """What is needed of `providers.prices.PriceBook`."""
+
+    def estimate(
+        self, price_id: str | None, model: str, usage: Usage, *, provider: str | None = None
+    ) -> Decimal | None:
+        """Return what `usage` would cost, None where that is not known at once; never blocks."""
+        ...
+
+
+class Served(Protocol):
+    """What is needed of a call (`gateway.calls.Call`) when it is over."""
+
+    @property
+    def operation(self) -> str:
+        """What was asked for."""
+        ...
+
+    @property
+    def n_sent(self) -> int:
+        """Times it was written to a provider."""
+        ...
+
+    @property
+    def n_refused(self) -> int:
+        """Times a provider answered with an error status."""
+        ...
+
+    @property
+    def output_size(self) -> int:
+        """Bytes of the reply."""
+        ...
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the reply came in pieces."""
+        ...
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider told."""
+        ...
+
+
+def gather_facts(
+    *,
+    key: KeyRow,
+    route: ReadyRoute,
+    envelope: Envelope,
+    operation: str,
+    prompt_tokens: int,
+    user: str | None,
+    prices: Prices | None,
+) -> LimitFacts:
+    """Return what limits ask of a call. Money is the most that any of the route's targets may cost."""
+    completion: int | None = 0
+    if operation in _WRITING:
+        most = max(0, envelope.max_tokens or 0) * max(1, envelope.n or 1)
+        completion = most or None
+    if operation in _FREE_OF_TOKENS:
+        prompt_tokens = 0
+    usage = Usage(
+        input_uncached=prompt_tokens,
+        output_text=UNBOUNDED_TOKENS if completion is None else completion,
+    )
+    known = [usd for target in route.targets if (usd := _price(target, usage, prices)) is not None]
+    return LimitFacts(
+        key=key,
+        route=route.route.name,
+        model=route.targets[0].model,
+        user=user or envelope.user,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion,
+        usd=max(known) if known else None,
+    )
+
+
+def sum_up(
+    facts: LimitFacts, call: Served, target: ReadyTarget | None, prices: Prices | None
+) -> tuple[int, Decimal | None]:
+    """Return the tokens and the dollars that a finished call counts; None dollars where no price is known.
+
+    A call that no provider took counts nothing. What the provider did not report counts as reserved, and a reply that
+    nothing bounds by its length: unknown is not 0.
+    """
+    told = call.usage
+    if told is None and call.n_sent == call.n_refused:
+        return 0, Decimal(0)
+    prompt = told.input_tokens if told is not None else None
+    completion = told.output_tokens if told is not None else None
+    used = told if told is not None else Usage()
+    if prompt is None:
+        prompt = facts.prompt_tokens
+        used = msgspec.structs.replace(used, input_uncached=prompt)
+    if completion is None:
+        completion = _written(facts, call)
+        used = msgspec.structs.replace(used, output_text=completion)
+    usd = _price(target, used, prices) if target is not None else None
+    return max(0, prompt) + max(0, completion), usd
+
+
+def _written(facts: LimitFacts, call: Served) -> int:
+    if call.operation not in _WRITING:
+        return 0
+    if facts.completion_tokens is not None:
+        return facts.completion_tokens
+    return call.output_size // (STREAM_BYTES_PER_TOKEN if call.streamed else BYTES_PER_TOKEN)
+
+
+def _price(target: ReadyTarget, usage: Usage, prices: Prices | None) -> Decimal | None:
+    provider = target.provider
+    if provider.local or provider.price_id == "local":
+        return Decimal(0)
+    if prices is None:
+        return None
+    return prices.estimate(provider.price_id, target.model, usage, provider=provider.name)

@@ -1,0 +1,166 @@
+"""Limit rules made ready for calls: which of them hold for a call, in which counters, for how much.
+
+Money is counted in whole nano-dollars, rounded up, so that sums are exact.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+
+from penstock.spec.limits import LimitRule, LimitScope, LimitUnit, LimitWindow
+from penstock.spec.routes import KeyRow
+from penstock.spec.windows import name_counter
+from penstock.store.counters import MAX_VALUE
+
+NANO = 1_000_000_000
+UNBOUNDED_TOKENS = 1024
+"""Tokens reserved for a reply whose length the caller does not bound; fewer where less is left."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LimitFacts:
+    """What a call is, as far as limits ask."""
+
+    key: KeyRow
+    route: str
+    """The route's name."""
+    model: str | None = None
+    """The upstream model that is going to be asked first."""
+    user: str | None = None
+    """Whom the call says it is for."""
+    prompt_tokens: int = 0
+    """An estimate."""
+    completion_tokens: int | None = None
+    """The most that the caller lets be written, over all choices; None if nothing bounds it."""
+    usd: Decimal | None = None
+    """What the call may cost at most; 0 if it is free, None if no price is known (yet)."""
+
+    @property
+    def project(self) -> str:
+        """The key's project."""
+        return self.key.project
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Meter:
+    """One rule, ready to count."""
+
+    rule: str | None
+    """None: a per-minute limit that stands in the key's own row."""
+    scope: LimitScope
+    unit: LimitUnit
+    window: LimitWindow
+    amount: Decimal
+    limit: int
+    """`amount` as it is counted."""
+    refuses: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Charge:
+    """What one call asks of one meter."""
+
+    meter: Meter
+    subject: str
+    counter: str
+    amount: int
+    least: int
+
+
+class RuleBook:
+    """All rules of a snapshot, found by what a call is."""
+
+    def __init__(self, rules: Iterable[LimitRule] = ()) -> None:
+        self._by_scope: dict[LimitScope, dict[object, list[Meter]]] = {}
+        self.is_empty = True
+        for rule in rules:
+            meter = Meter(
+                rule=rule.name,
+                scope=rule.scope,
+                unit=rule.unit,
+                window=rule.window,
+                amount=rule.amount,
+                limit=count_units(rule.unit, rule.amount),
+                refuses=rule.action == "refuse",
+            )
+            match = None if rule.scope == "all" else rule.match
+            self._by_scope.setdefault(rule.scope, {}).setdefault(match, []).append(meter)
+            self.is_empty = False
+
+    def list_charges(self, facts: LimitFacts) -> list[Charge]:
+        """Return what a call is going to count; empty when no rule is for it.
+
+        A call of the installation's own key (an app asking a model) has been counted for its caller when that one
+        came in, so of such calls only the rules for all, for routes and for models know.
+        """
+        row = facts.key
+        charges: list[Charge] = []
+        if not self.is_empty:
+            is_internal = "internal" in row.scopes
+            for scope, by_match in self._by_scope.items():
+                if is_internal and scope in ("key", "user", "project"):
+                    continue
+                subject = _subject(scope, facts)
+                if subject is None:
+                    continue
+                for match in (None, subject) if subject else (None,):
+                    for meter in by_match.get(match, ()):
+                        _add_charge(charges, meter, subject, facts)
+        if row.requests_per_minute is not None:
+            _add_charge(charges, _key_meter("requests", row.requests_per_minute), row.id, facts)
+        if row.tokens_per_minute is not None:
+            _add_charge(charges, _key_meter("tokens", row.tokens_per_minute), row.id, facts)
+        return charges
+
+
+def count_units(unit: LimitUnit, amount: Decimal) -> int:
+    """Return an amount as it is counted: nano-dollars for money, rounded up, within what counters can hold."""
+    whole = (amount * NANO if unit == "usd" else amount).to_integral_value(ROUND_CEILING)
+    return min(int(whole), MAX_VALUE)
+
+
+def counter_of(meter: Meter, subject: str) -> str:
+    """Return the name of the counter that a meter uses for one subject."""
+    return name_counter(meter.rule or "", meter.unit, meter.window, subject)
+
+
+def _key_meter(unit: LimitUnit, limit: int) -> Meter:
+    return Meter(
+        rule=None, scope="key", unit=unit, window="minute", amount=Decimal(limit), limit=limit, refuses=True
+    )
+
+
+def _subject(scope: LimitScope, facts: LimitFacts) -> str | None:
+    """Return whom a scope counts this call for. One that names no user counts as its key's, or as the key itself:
+    limits for users cannot be passed by leaving the name out."""
+    if scope == "key":
+        return facts.key.id
+    if scope == "user":
+        return facts.user or facts.key.user or f"key {facts.key.id}"
+    if scope == "project":
+        return facts.project
+    if scope == "route":
+        return facts.route
+    if scope == "model":
+        return facts.model
+    return ""
+
+
+def _add_charge(charges: list[Charge], meter: Meter, subject: str, facts: LimitFacts) -> None:
+    amount = least = 1
+    if meter.unit == "tokens":
+        prompt = max(1, facts.prompt_tokens)
+        if facts.completion_tokens is None:
+            amount, least = prompt + UNBOUNDED_TOKENS, prompt
+        else:
+            amount = least = prompt + max(0, facts.completion_tokens)
+    elif meter.unit == "usd":
+        if facts.usd is not None:
+            if facts.usd <= 0:
+                return  # what is free is not kept from anybody
+            amount = count_units("usd", facts.usd)
+        # without a price nothing can be reserved, but a budget that is used up still refuses
+        least = amount if facts.completion_tokens is not None else 1
+    charges.append(
+        Charge(meter=meter, subject=subject, counter=counter_of(meter, subject), amount=amount, least=least)
+    )

@@ -1,0 +1,198 @@
+"""Counters that gateways of several machines share through Redis, and what happens while it is gone.
+
+Every step waits at most the client's bound (50 ms). Once Redis fails, calls are counted by this machine at once and
+one background task tries to reach it again, less and less often; on its return what was counted here is added there.
+While it is gone each machine goes on from what it last saw there, so that an outage does not hand out new allowances.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from penstock.base.errors import PenstockError
+from penstock.gateway.limiting.local import LocalCounters
+from penstock.store.counters import Adjustment, Ask, Taken
+from penstock.store.counters_redis import RedisCounters
+from penstock.store.errors import RedisGone, RedisRefused
+from penstock.store.redis_client import RedisClient
+
+_log = logging.getLogger("penstock.gateway")
+_AWAY = "away\x1f"
+"""Before the names of counters that hold what was counted here while Redis was gone."""
+_FIRST_WAIT_S, _LONGEST_WAIT_S, _CALM_S = 0.05, 5.0, 10.0
+_LOOK_EVERY_S = 1.0
+_BATCH = 200
+_MAX_SEEN = 50_000
+
+
+class SharedCounters:
+    """Counters in Redis. `start` before use, `close` at the end; for one event loop."""
+
+    def __init__(
+        self,
+        client: RedisClient,
+        local: LocalCounters,
+        *,
+        now_s: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.problem: str | None = None
+        """Why Redis is not used, while it is not."""
+        self.n_outages = 0
+        """Times that Redis was lost."""
+        self._client = client
+        self._redis = RedisCounters(client)
+        self._local = local
+        self._now_s = now_s
+        self._monotonic = monotonic
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._owed: dict[tuple[str, int], int] = {}
+        self._unsure: tuple[int, list[Adjustment]] | None = None
+        """What was sent last, with its number, until it is known that it came through."""
+        self._wake = asyncio.Event()
+        self._tending: asyncio.Task[None] | None = None
+        self._leftovers: set[asyncio.Task[list[Taken]]] = set()
+
+    async def start(self) -> None:
+        """Try to connect once, then follow the connection in the background."""
+        with contextlib.suppress(PenstockError):
+            await self._client.connect()
+        self._tending = asyncio.create_task(self._tend(), name="shared-counters")
+
+    async def close(self) -> None:
+        """Settle what is owed, if Redis is there, and let go of it."""
+        if self._tending is not None:
+            self._tending.cancel()
+            await asyncio.gather(self._tending, return_exceptions=True)
+        with contextlib.suppress(PenstockError):
+            await self._push()
+        self._client.close()
+
+    async def reserve(self, asks: Sequence[Ask]) -> tuple[list[Taken], bool]:
+        """Count all asks or none; also returns whether they were counted in Redis (otherwise by this machine)."""
+        if self._client.is_connected:
+            counting = asyncio.create_task(self._redis.reserve(asks))
+            try:
+                taken = await asyncio.shield(counting)
+            except asyncio.CancelledError:
+                self._leftovers.add(counting)
+                counting.add_done_callback(lambda done: self._give_back(done, asks))
+                raise
+            except (RedisGone, RedisRefused) as error:
+                self._note_gone(error)
+            else:
+                self._remember(asks, taken)
+                return taken, True
+        return self._reserve_here(asks), False
+
+    def adjust(self, adjustments: Sequence[Adjustment], *, in_redis: bool) -> None:
+        """Add to windows that are not over, soon; `in_redis` says where the amount was reserved."""
+        if in_redis or self._client.is_connected:
+            for one in adjustments:
+                place = (one.key, one.window_end_s)
+                self._owed[place] = self._owed.get(place, 0) + one.amount
+            self._wake.set()
+        else:
+            self._local.adjust([one._replace(key=_AWAY + one.key) for one in adjustments])
+
+    # -- while Redis is gone
+
+    def _reserve_here(self, asks: Sequence[Ask]) -> list[Taken]:
+        before: list[int] = []
+        moved: list[Ask] = []
+        for ask in asks:
+            value, end_s = self._seen.get(ask.key, (0, 0))
+            seen = value if ask.window_end_s <= end_s <= ask.window_end_s + ask.window_s else 0
+            before.append(seen)
+            limit = None if ask.limit is None else ask.limit - seen
+            moved.append(ask._replace(key=_AWAY + ask.key, limit=limit))
+        taken = self._local.reserve(moved)
+        return [one._replace(value=one.value + seen) for one, seen in zip(taken, before, strict=True)]
+
+    def _remember(self, asks: Sequence[Ask], taken: Sequence[Taken]) -> None:
+        if len(self._seen) > _MAX_SEEN:
+            self._seen.clear()
+        for ask, one in zip(asks, taken, strict=True):
+            self._seen[ask.key] = (one.value, one.window_end_s)
+
+    def _give_back(self, done: "asyncio.Task[list[Taken]]", asks: Sequence[Ask]) -> None:
+        """Undo what was counted for a caller that was cancelled meanwhile."""
+        self._leftovers.discard(done)
+        if done.cancelled() or done.exception() is not None:
+            return
+        back = [
+            Adjustment(ask.key, -one.taken, one.window_end_s)
+            for ask, one in zip(asks, done.result(), strict=True)
+            if one.taken
+        ]
+        self.adjust(back, in_redis=True)
+
+    def _note_gone(self, error: PenstockError) -> None:
+        if self.problem is None:
+            self.n_outages += 1
+            _log.error(
+                "redis is gone, limits are counted by this machine alone", extra={"reason": error.message}
+            )
+        self.problem = f"Redis is gone, so limits hold for this machine alone. {error.message}"
+        self._client.close()
+        self._wake.set()
+
+    # -- the background task
+
+    async def _tend(self) -> None:
+        wait_s = _FIRST_WAIT_S
+        calm_at = self._monotonic() + _CALM_S
+        while True:
+            try:
+                if not self._client.is_connected:
+                    await self._client.connect()
+                    calm_at = self._monotonic() + _CALM_S
+                await self._push()
+                if self.problem is not None:
+                    self.problem = None
+                    _log.info("redis is back, limits are shared again")
+                if self._monotonic() >= calm_at:
+                    wait_s = _FIRST_WAIT_S
+                await self._pause()
+            except (RedisGone, RedisRefused) as error:
+                self._note_gone(error)
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+            except Exception:  # the edge of this task: ended, Redis would never be used again
+                _log.exception("shared counters failed, they go on")
+                await asyncio.sleep(_LONGEST_WAIT_S)
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_EVERY_S):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _push(self) -> None:
+        """Bring to Redis what was counted here while it was gone, and what calls have used since."""
+        for counter in self._local.take_out(_AWAY):
+            self._owe(Adjustment(counter.key.removeprefix(_AWAY), counter.value, counter.window_end_s))
+        while self._unsure is not None or self._owed:
+            if self._unsure is None:
+                places = list(self._owed.items())[:_BATCH]
+                for place, _ in places:
+                    del self._owed[place]
+                # of two windows of one counter the earlier must come first
+                batch = sorted(
+                    (Adjustment(key, amount, end_s) for (key, end_s), amount in places), key=_end_of
+                )
+                self._unsure = self._redis.next_number(), batch
+            number, batch = self._unsure
+            await self._redis.adjust(batch, number=number)
+            self._unsure = None
+
+    def _owe(self, one: Adjustment) -> None:
+        if one.window_end_s > self._now_s() and one.amount:
+            place = (one.key, one.window_end_s)
+            self._owed[place] = self._owed.get(place, 0) + one.amount
+
+
+def _end_of(one: Adjustment) -> int:
+    return one.window_end_s

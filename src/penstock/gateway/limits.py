@@ -1,0 +1,222 @@
+"""Limits and budgets of a call: reserved before it is sent, settled when the true numbers are known, given back on failure.
+
+All rules that hold for a call are reserved in one atomic step, so that a refused call has used nothing. Counters are
+exact over the workers of a machine; with Redis, over all machines. What a provider does not report stays counted as
+reserved: unknown is not 0, or a limit could be passed by leaving before the report comes.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from decimal import Decimal
+
+from penstock.base.errors import PenstockError
+from penstock.gateway.limiting.local import Counters, LocalCounters
+from penstock.gateway.limiting.notices import Header, refuse, standing_headers, warn
+from penstock.gateway.limiting.rules import Charge, LimitFacts, RuleBook, count_units
+from penstock.gateway.limiting.shared import SharedCounters
+from penstock.spec.limits import LimitRule
+from penstock.spec.windows import find_window
+from penstock.store.counters import Adjustment, Ask, Taken
+from penstock.store.redis_client import RedisAddress, RedisClient
+
+__all__ = ["Counters", "Hold", "LimitFacts", "Limiter", "estimate_prompt_tokens"]
+_log = logging.getLogger("penstock.gateway")
+BYTES_PER_TOKEN = 4
+"""An estimate for text."""
+BLOB_TOKENS = 1000
+"""What an image or a document inside a request is taken for."""
+_LONG_BODY_BYTES = 8192
+_BLOB = re.compile(rb"[A-Za-z0-9+/_-]{4096,}={0,2}")
+
+
+def estimate_prompt_tokens(body: bytes) -> int:
+    """Return about how many tokens a request's text has; images and files inside count as `BLOB_TOKENS` each."""
+    size = len(body)
+    if size <= _LONG_BODY_BYTES:
+        return max(1, size // BYTES_PER_TOKEN)
+    blobs = [found.end() - found.start() for found in _BLOB.finditer(body)]
+    return max(1, (size - sum(blobs)) // BYTES_PER_TOKEN + BLOB_TOKENS * len(blobs))
+
+
+class Hold:
+    """What one call has reserved."""
+
+    __slots__ = ("facts", "headers", "in_redis", "is_settled", "lines", "warnings")
+
+    def __init__(
+        self, facts: LimitFacts, lines: list[tuple[Charge, Taken]], *, in_redis: bool, now_s: float
+    ) -> None:
+        self.facts = facts
+        self.lines = lines
+        self.in_redis = in_redis
+        self.is_settled = False
+        self.headers: list[Header] = standing_headers(lines, now_s)
+        """`x-ratelimit-*` for the reply; they stand in place of the provider's."""
+        self.warnings: list[str] = [
+            warn(charge, taken, key_name=facts.key.name)
+            for charge, taken in lines
+            if not charge.meter.refuses and taken.value > charge.meter.limit
+        ]
+        """Rules that only warn and are passed, for `x-penstock-limit-warning`."""
+
+
+class Limiter:
+    """Admits calls and settles them. For one event loop; without a Redis nothing here waits for anything."""
+
+    def __init__(self, counters: Counters, *, now_s: Callable[[], float] = time.time) -> None:
+        self.n_refused = 0
+        """Calls refused since the start."""
+        self._now_s = now_s
+        self._local = LocalCounters(counters, now_s=self._moment)
+        self._book = RuleBook()
+        self._redis_url: str | None = None
+        self._shared: SharedCounters | None = None
+        self._problem: str | None = None
+
+    async def use(self, rules: Iterable[LimitRule], *, redis_url: str | None = None) -> None:
+        """Go by `rules` from now on, and count in the Redis at `redis_url` if one is given."""
+        self.use_rules(rules)
+        await self.use_redis(redis_url)
+
+    def use_rules(self, rules: Iterable[LimitRule]) -> None:
+        """Go by `rules` from now on. Counters of rules that keep their name go on."""
+        self._book = RuleBook(rules)
+
+    async def use_redis(self, url: str | None) -> None:
+        """Count in the Redis at `url`, or in this machine's own counters if it is None.
+
+        Waits for the first connection at most the time bound of one step.
+        """
+        if url == self._redis_url:
+            return
+        self._redis_url = url
+        before, self._shared, self._problem = self._shared, None, None
+        if url is not None:
+            try:
+                client = RedisClient(RedisAddress(url))
+            except PenstockError as error:
+                self._problem = f"{error.message} Limits hold for this machine alone."
+                _log.error("redis cannot be used", extra={"reason": str(error)})
+            else:
+                shared = SharedCounters(client, self._local, now_s=self._moment)
+                await shared.start()
+                self._shared = shared
+        if before is not None:
+            await before.close()
+
+    async def close(self) -> None:
+        """Settle what is owed and let go of Redis."""
+        shared, self._shared, self._redis_url = self._shared, None, None
+        if shared is not None:
+            await shared.close()
+
+    @property
+    def problems(self) -> list[str]:
+        """What keeps limits from being exact, in words for operators; empty when all is well."""
+        found = (self._problem, self._local.problem, self._shared.problem if self._shared else None)
+        return [text for text in found if text is not None]
+
+    @property
+    def n_outages(self) -> int:
+        """Times that Redis was lost since it is used."""
+        return self._shared.n_outages if self._shared is not None else 0
+
+    async def admit(self, facts: LimitFacts) -> Hold | None:
+        """Reserve what a call may use; None if no rule is for it.
+
+        Raises `LimitReached` (or `BudgetReached`), that says rule, limit, use and reset; then nothing was reserved.
+        """
+        charges = self._book.list_charges(facts)
+        if not charges:
+            return None
+        now_s = self._now_s()
+        asks = [_ask(charge, now_s) for charge in charges]
+        if self._shared is not None:
+            taken, in_redis = await self._shared.reserve(asks)
+        else:
+            taken, in_redis = self._local.reserve(asks), False
+        lines = list(zip(charges, taken, strict=True))
+        refused = [line for line in lines if not line[1].allowed]
+        if refused:
+            self.n_refused += 1
+            longest = max(refused, key=lambda line: line[1].window_end_s)
+            raise refuse(*longest, key_name=facts.key.name, now_s=now_s)
+        return Hold(facts, lines, in_redis=in_redis, now_s=now_s)
+
+    def settle(
+        self,
+        hold: Hold,
+        *,
+        tokens: int | None,
+        usd: Decimal | None,
+        counts_request: bool,
+        model: str | None = None,
+    ) -> None:
+        """Replace what was reserved by what was used, in windows that are not over; once, and it never raises.
+
+        None leaves the reservation as it is: unknown is not 0. A call that no provider took is settled with 0 tokens
+        and 0 dollars; its request still counts, unless `counts_request` is False, which is for calls that were never
+        sent. `model` is the one that served, where it is not the one that was reserved for.
+        """
+        if hold.is_settled:
+            return
+        hold.is_settled = True
+        adjustments: list[Adjustment] = []
+        is_moved = model is not None and model != hold.facts.model
+        for charge, taken in hold.lines:
+            if is_moved and charge.meter.scope == "model":
+                used = 0
+            else:
+                used = _used(charge, taken.taken, tokens, usd, counts_request=counts_request)
+            if used != taken.taken:
+                adjustments.append(Adjustment(charge.counter, used - taken.taken, taken.window_end_s))
+        if is_moved:
+            adjustments += self._count_for(model, hold.facts, tokens, usd, counts_request=counts_request)
+        if not adjustments:
+            return
+        if self._shared is not None:
+            self._shared.adjust(adjustments, in_redis=hold.in_redis)
+        else:
+            self._local.adjust(adjustments)
+
+    def _moment(self) -> float:
+        return self._now_s()
+
+    def _count_for(
+        self,
+        model: str | None,
+        facts: LimitFacts,
+        tokens: int | None,
+        usd: Decimal | None,
+        *,
+        counts_request: bool,
+    ) -> list[Adjustment]:
+        """Return what a call adds to the rules of a model that it was not reserved for."""
+        now_s = self._now_s()
+        return [
+            Adjustment(charge.counter, used, find_window(charge.meter.window, now_s).end_s)
+            for charge in self._book.list_charges(replace(facts, model=model))
+            if charge.meter.scope == "model"
+            if (used := _used(charge, charge.least, tokens, usd, counts_request=counts_request))
+        ]
+
+
+def _ask(charge: Charge, now_s: float) -> Ask:
+    meter = charge.meter
+    start_s, end_s = find_window(meter.window, now_s)
+    limit = meter.limit if meter.refuses else None
+    return Ask(charge.counter, charge.amount, charge.least, limit, end_s, end_s - start_s)
+
+
+def _used(
+    charge: Charge, reserved: int, tokens: int | None, usd: Decimal | None, *, counts_request: bool
+) -> int:
+    unit = charge.meter.unit
+    if unit == "requests":
+        return 1 if counts_request else 0
+    if unit == "tokens":
+        return reserved if tokens is None else max(0, tokens)
+    return reserved if usd is None else count_units("usd", max(Decimal(0), usd))
