@@ -4,11 +4,13 @@ Made for converting requests: what is wrong is named by its path, what is unknow
 counts as not said.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from penstock.base.errors import InvalidInput
+
+T = TypeVar("T")
 
 
 class Members:
@@ -87,7 +89,7 @@ class Members:
         """Return what has not been taken, `null` members left out."""
         return {name: value for name, value in self._left.items() if value is not None}
 
-    def _typed(self, name: str, kind: type, says: str) -> Any:
+    def _typed(self, name: str, kind: type[T], says: str) -> T | None:
         value = self._left.pop(name, None)
         if value is not None and not isinstance(value, kind):
             raise wrong(self.at(name), says, value)

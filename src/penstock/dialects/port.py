@@ -38,6 +38,8 @@ class Envelope:
     user: str | None = None
     n_messages: int | None = None
     has_tools: bool = False
+    previous: str | None = None
+    """The earlier reply this request goes on from (`previous_response_id`): only who made that can serve it."""
 
 
 class StreamReader(Protocol):

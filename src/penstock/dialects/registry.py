@@ -1,7 +1,10 @@
 """All chat dialects by name. The only place that knows which exist."""
 
+from penstock.dialects.openai.dialect import OPENAI
 from penstock.dialects.port import Dialect
 from penstock.spec.routes import DialectName
 
-DIALECTS: dict[DialectName, Dialect] = {}
+DIALECTS: dict[DialectName, Dialect] = {
+    "openai": OPENAI,
+}
 """Stateless and shared; the assignment is what the type checker holds each dialect against its port with."""

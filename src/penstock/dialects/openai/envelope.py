@@ -48,6 +48,11 @@ class Envelope(msgspec.Struct, frozen=True):
         return None
 
     @property
+    def previous(self) -> str | None:
+        """Chat completions do not go on from an earlier reply."""
+        return None
+
+    @property
     def has_tools(self) -> bool:
         """Whether tools are offered to the model."""
         return bytes(memoryview(self.any_tools)[:8]).strip().replace(b" ", b"") not in (b"null", b"[]")

@@ -6,6 +6,7 @@ import msgspec
 
 from penstock.dialects.openai.envelope import Envelope
 from penstock.dialects.openai.json_scan import Member, scan_members
+from penstock.dialects.port import Envelope as AnyEnvelope
 
 _MODEL = re.compile(rb'"model"[ \t\r\n]*+:[ \t\r\n]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")', re.DOTALL)
 _USAGE_ON = b'"stream_options":{"include_usage":true}'
@@ -32,7 +33,7 @@ def _model_place(body: bytes) -> tuple[int, int]:
     return member.start, member.end
 
 
-def ask_for_usage(body: bytes, envelope: Envelope) -> bytes:
+def ask_for_usage(body: bytes, envelope: Envelope | AnyEnvelope) -> bytes:
     """Return `body` asking for the usage event of a stream; other stream options are kept."""
     if envelope.wants_usage:
         return body
