@@ -68,3 +68,8 @@ def check_caller(caller: Caller, permissions: frozenset[Permission]) -> None:
         )
     for permission in sorted(permissions):
         check_permission(caller.key, permission)
+
+
+def actor_of(caller: Caller) -> str:
+    """Return what histories say of who asked: the key's name, and its id since names need not be unique."""
+    return "nobody" if caller.key is None else f"{caller.key.name} ({caller.key.id})"[:200]

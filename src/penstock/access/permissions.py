@@ -35,9 +35,19 @@ class Permission(StrEnum):
     KNOWLEDGE_WRITE = "knowledge.write"
     ROUTES_READ = "routes.read"
     """See routes, providers and the state of the installation."""
+    CONFIG_READ = "config.read"
+    """See providers, routes, limits, prices and their history."""
+    CONFIG_WRITE = "config.write"
+    """Change them, and roll them back."""
+    SECRETS_READ = "secrets.read"
+    """See which secrets there are; nobody can read one."""
+    SECRETS_WRITE = "secrets.write"
+    """Enter, replace and delete secrets."""
+    METRICS_READ = "metrics.read"
+    """See the numbers that monitoring collects."""
     KEYS_READ = "keys.read"
     KEYS_WRITE = "keys.write"
-    """Create and revoke keys."""
+    """Create, change, rotate and revoke keys."""
     ADMIN = "admin"
     """Everything that has no finer name."""
 
@@ -51,11 +61,12 @@ SCOPE_PERMISSIONS: Mapping[str, frozenset[Permission]] = MappingProxyType(
     {
         "owner": ROLE_PERMISSIONS["owner"],
         "call": frozenset({Permission.MODELS_CALL, Permission.TRACES_WRITE}),
+        "metrics": frozenset({Permission.METRICS_READ}),
         "internal": frozenset({Permission.MODELS_CALL, Permission.TRACES_WRITE}),
     }
 )
 """What the scopes of a key give. An unknown scope gives nothing."""
-GRANTABLE_SCOPES = ("owner", "call")
+GRANTABLE_SCOPES = ("owner", "call", "metrics")
 """What a key may be made with; `internal` is the installation's own."""
 
 

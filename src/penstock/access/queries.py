@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from penstock.access.types import KeyInfo
 from penstock.spec.routes import KeyRow
@@ -20,8 +20,11 @@ def find_id(connection: Connection, secret_sha256: str) -> str | None:
 
 
 def find_valid(connection: Connection, secret_sha256: str) -> KeyRow | None:
-    """Return the key with this digest unless it is revoked."""
-    query = select(keys).where(keys.c.secret_sha256 == secret_sha256, keys.c.revoked_ns.is_(None))
+    """Return the key with this digest, or with this one before its rotation, unless it is revoked."""
+    query = select(keys).where(
+        or_(keys.c.secret_sha256 == secret_sha256, keys.c.previous_sha256 == secret_sha256),
+        keys.c.revoked_ns.is_(None),
+    )
     row = connection.execute(query).one_or_none()
     return _key_row(row) if row is not None else None
 
@@ -45,6 +48,16 @@ def get_key(connection: Connection, key_id: str) -> KeyInfo | None:
     return _key_info(row) if row is not None else None
 
 
+def get_digest(connection: Connection, key_id: str) -> str | None:
+    """Return the digest of a key's present text."""
+    return connection.execute(select(keys.c.secret_sha256).where(keys.c.id == key_id)).scalar()
+
+
+def update_key(connection: Connection, key_id: str, values: dict[str, Any]) -> None:
+    """Change some columns of a key."""
+    connection.execute(update(keys).where(keys.c.id == key_id).values(**values))
+
+
 def set_revoked(connection: Connection, key_id: str, revoked_ns: int) -> None:
     """End a key that was not ended before."""
     change = update(keys).where(keys.c.id == key_id, keys.c.revoked_ns.is_(None))
@@ -61,12 +74,16 @@ def _key_row(row: Row[Any]) -> KeyRow:
         requests_per_minute=row.requests_per_minute,
         tokens_per_minute=row.tokens_per_minute,
         routes=None if row.routes is None else tuple(row.routes),
+        user=row.user,
+        expires_ns=row.expires_ns,
+        previous_sha256=row.previous_sha256,
+        previous_until_ns=row.previous_until_ns,
     )
 
 
 def _key_info(row: Row[Any]) -> KeyInfo:
     values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented name for the mapping view
-    del values["secret_sha256"]
+    del values["secret_sha256"], values["previous_sha256"]
     values["scopes"] = tuple(row.scopes)
     values["routes"] = None if row.routes is None else tuple(row.routes)
     return KeyInfo(**values)

@@ -1,6 +1,9 @@
 """The nouns of access: a key when it is made, and a key as lists show it."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+KeyState = Literal["active", "expired", "revoked"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,3 +34,17 @@ class KeyInfo:
     last_used_ns: int | None
     """None: not known to have been used."""
     revoked_ns: int | None
+    user: str | None = None
+    """Whose key it is; calls that name no user count under this one."""
+    expires_ns: int | None = None
+    """From then on it is refused."""
+    rotated_ns: int | None = None
+    """When its text was last replaced."""
+    previous_until_ns: int | None = None
+    """Until when the text before the last rotation works."""
+
+    def state_at(self, now_ns: int) -> KeyState:
+        """Return whether the key works then."""
+        if self.revoked_ns is not None:
+            return "revoked"
+        return "expired" if self.expires_ns is not None and self.expires_ns <= now_ns else "active"

@@ -1,10 +1,12 @@
 """What the pages work on. The same object that serves REST has this shape; the console does not know its class."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from penstock.access.keys import KeyService
+from penstock.access.secrets import SecretService
 from penstock.access.sessions import SessionSigner
+from penstock.deploy.configuration import ConfigurationService
 from penstock.jobs.service import JobService
 from penstock.knowledge.service import KnowledgeService
 from penstock.registry.service import Registry
@@ -45,8 +47,20 @@ class ConsoleServices(Protocol):
         """What gateways were told last."""
 
     @property
-    def publish_snapshot(self) -> Callable[[], None]:
-        """Tells gateways what changed."""
+    def publish_snapshot(self) -> Callable[[str, str], None]:
+        """Tells gateways what changed, with who changed it and a note."""
+
+    @property
+    def configuration(self) -> ConfigurationService:
+        """Providers, routes, limits and prices, and the history of what was published."""
+
+    @property
+    def secrets(self) -> SecretService:
+        """Upstream keys, sealed."""
+
+    @property
+    def users_of_secret(self) -> Callable[[str], Sequence[str]]:
+        """Names the providers that are sent a secret."""
 
     @property
     def take_up_alias(self) -> Callable[[AliasMove], None]:

@@ -18,14 +18,25 @@ from starlette.responses import Response
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.errors import BugError, CallerError, InvalidInput, NotFound, PenstockError
-from penstock.control.api import health, jobs, keys, knowledge, otlp, registry, routes, traces
+from penstock.control.api import (
+    configuration,
+    health,
+    jobs,
+    keys,
+    knowledge,
+    otlp,
+    registry,
+    routes,
+    secrets,
+    traces,
+)
 from penstock.control.authorize import check_declarations, find_caller, make_gate
 from penstock.control.headers import SafeHeaders
 from penstock.control.replies import error_reply, json_reply
 from penstock.control.services import ControlServices
 
 _log = logging.getLogger("penstock.control")
-_ROUTERS = (traces, registry, jobs, keys, knowledge, routes, otlp, health)
+_ROUTERS = (traces, registry, jobs, keys, secrets, configuration, knowledge, routes, otlp, health)
 Mount = Callable[[FastAPI], None]
 
 

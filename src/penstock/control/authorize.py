@@ -43,7 +43,7 @@ def find_caller(request: Request, form: dict[str, str], keys: KeyService, sessio
     if kind.lower() == "bearer" and secret:
         key = keys.verify(secret.strip())
         if key is None:
-            raise Unauthenticated("This key is not known here, or it was revoked.")
+            raise Unauthenticated("This key is not known here, or it was revoked or has expired.")
         return Caller(key=key, form=form)
     cookie = request.cookies.get(SESSION_COOKIE)
     session = sessions.read(cookie) if cookie else None
@@ -60,7 +60,7 @@ def find_caller(request: Request, form: dict[str, str], keys: KeyService, sessio
 
 def find_key(keys: KeyService, key_id: str) -> KeyRow | None:
     """Return the key with this id while it is valid."""
-    return next((row for row in keys.rows() if row.id == key_id), None)
+    return keys.find(key_id)
 
 
 async def read_form(request: Request) -> dict[str, str]:

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from penstock.access.keys import KeyService
+from penstock.access.secrets import SecretService
 from penstock.access.sessions import SessionSigner
+from penstock.deploy.configuration import ConfigurationService
 from penstock.jobs.service import JobService
 from penstock.knowledge.service import KnowledgeService
 from penstock.registry.service import Registry
@@ -28,8 +30,15 @@ class ControlServices:
     """Signs console sessions; its secret lives in HOME/run."""
     read_snapshot: Callable[[], Snapshot | None]
     """What gateways were told last; None before the first time."""
-    publish_snapshot: Callable[[], None]
-    """Tells gateways what changed: called after keys changed."""
+    publish_snapshot: Callable[[str, str], None]
+    """Tells gateways what changed: called with actor and note after keys or secrets changed."""
+    configuration: ConfigurationService
+    """Providers, routes, limits and prices: list, get, put, delete, validate, diff, history, rollback. It publishes
+    by itself."""
+    secrets: SecretService
+    """Upstream keys, sealed."""
+    users_of_secret: Callable[[str], Sequence[str]]
+    """Names the providers that are sent a secret."""
     take_up_alias: Callable[[AliasMove], None]
     """Lets gateways and the engine follow an alias that was moved."""
     decode_otlp: Callable[[bytes, str], OtlpBatch]

@@ -98,8 +98,8 @@ def _secret_problems(provider: Provider, secret: str, secrets: Mapping[str, str]
         yield (
             "secret",
             (
-                f"the secret {secret!r} was entered for {bound} and is not sent to {here}; enter it again: "
-                f"penstock secret set {secret} --url {here}"
+                f"the secret {secret!r} was entered for {bound} and is not sent to {here}; enter one for that "
+                f"host and name it instead: penstock secret set NAME --url {here}"
             ),
         )
 

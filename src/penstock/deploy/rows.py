@@ -50,8 +50,9 @@ def provider_row(name: str, section: ProviderSettings) -> Provider | None:
     if base_url != row.base_url or section.secret is not None:
         row = msgspec.structs.replace(row, api_key_env=None)
     changes: dict[str, Any] = {**written, "base_url": base_url}
-    if "quirks" in changes:
-        changes["quirks"] = tuple(changes["quirks"])
+    for list_of in ("quirks", "also"):
+        if list_of in changes:
+            changes[list_of] = tuple(changes[list_of])
     for name_values in ("headers", "query"):
         if name_values in changes:
             changes[name_values] = {**getattr(row, name_values), **changes[name_values]}

@@ -39,6 +39,8 @@ class ProviderSettings(Section):
 
     dialect: DialectName | None = None
     """The wire protocol the provider speaks. Unset: the catalogue's, else `openai`."""
+    also: list[DialectName] | None = None
+    """Other dialects the server speaks at the same address, so that calls in these pass untouched."""
     base_url: BaseUrl | None = None
     """Ends before the dialect's own path (`/chat/completions`). Optional for providers of the catalogue."""
     api_key_env: VariableName | None = None

@@ -74,15 +74,16 @@ def build_services(
     def store_spans(spans: Sequence[Span]) -> None:
         spool.append_durable([encode_span(span) for span in spans])
 
-    def publish() -> None:
-        installation.publish_snapshot()
+    def publish(actor: str, note: str) -> None:
+        installation.publish_snapshot(actor=actor, note=note)
 
     def find_problems() -> Mapping[str, str]:
         problems = {"collector": collector.stats.last_error}
         return {part: text for part, text in problems.items() if text is not None}
 
     def find_warnings() -> Mapping[str, str]:
-        return {} if watch.problem is None else {"settings": watch.problem}
+        told = {"settings": watch.problem, "configuration": installation.warnings or None}
+        return {part: text for part, text in told.items() if text is not None}
 
     return ControlServices(
         traces=TraceService(store),
@@ -93,6 +94,9 @@ def build_services(
         sessions=SessionSigner(load_session_secret(home.run / "session.secret")),
         read_snapshot=lambda: read_last_snapshot(home),
         publish_snapshot=publish,
+        configuration=installation.configuration,
+        secrets=installation.secrets,
+        users_of_secret=installation.users_of_secret,
         take_up_alias=installation.take_up_alias,
         decode_otlp=decode_otlp_batch,
         store_spans=store_spans,

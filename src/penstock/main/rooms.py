@@ -5,7 +5,7 @@ Opened when first asked for. Commands use this directly; the processes build on 
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,13 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from penstock.access.keys import KeyService
+from penstock.access.secrets import SecretService
 from penstock.base.errors import InvalidInput, NotFound
 from penstock.base.files import write_atomic
+from penstock.deploy.configuration import ConfigurationService
 from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMissing
+from penstock.deploy.objects import StoredObject
+from penstock.deploy.queries import list_objects
 from penstock.deploy.snapshots import build_snapshot, read_snapshot, write_snapshot
 from penstock.jobs.service import JobService
 from penstock.main.errors import SettingsInvalid
@@ -23,7 +27,9 @@ from penstock.main.home_files import create_home, hold_lock, read_internal_key, 
 from penstock.main.instance import find_addresses
 from penstock.main.job_kinds import KNOWLEDGE_INGEST, MODEL_PULL
 from penstock.main.planning import WEIGHTS, Plan, plan
+from penstock.main.serving_environment import serving_environment
 from penstock.main.settings import SettingsFile, load_settings
+from penstock.main.settings_problems import is_of_file
 from penstock.registry.service import Registry
 from penstock.registry.types import AliasMove, Version
 from penstock.spec.assets import AssetRef
@@ -31,7 +37,10 @@ from penstock.spec.home import Home
 from penstock.spec.snapshot import Snapshot
 from penstock.store.blobs import BlobStore
 from penstock.store.control.engine import control_url, open_control
+from penstock.store.sealing import master_key_path
 
+SYSTEM = "penstock"
+"""The actor of what nobody asked for: starts, and changes of the settings file."""
 _log = logging.getLogger("penstock.settings")
 
 
@@ -46,6 +55,8 @@ class Rooms:
         self.home = home
         self.environ = os.environ if environ is None else environ
         self._keeps_running = keeps_running
+        self.warnings = ""
+        """What a person should look at in the configuration that was published last; empty when nothing."""
 
     @cached_property
     def storage_file(self) -> SettingsFile:
@@ -87,6 +98,16 @@ class Rooms:
         return KeyService(self.engine)
 
     @cached_property
+    def secrets(self) -> SecretService:
+        """Upstream keys, sealed."""
+        return SecretService(self.engine, master_key_path(self.home.master_key, self.environ))
+
+    @cached_property
+    def configuration(self) -> ConfigurationService:
+        """Objects of the control tables, and what was published."""
+        return ConfigurationService(self.engine, self)
+
+    @cached_property
     def registry(self) -> Registry:
         """The registry."""
         return Registry(self.engine, self.blobs)
@@ -117,23 +138,54 @@ class Rooms:
                 continue
 
     def plan(self) -> Plan:
-        """Return providers and routes as the settings file and the registry say now.
+        """Return the rows as settings file, control tables and registry say now. Raises `SettingsInvalid`."""
+        return self._plan_by(self.home.settings, self._objects())
 
-        Raises `SettingsInvalid`.
+    def draft(self, objects: Sequence[StoredObject]) -> tuple[Snapshot, Plan]:
+        """Return the snapshot that would be published with these objects, and how it came about.
+
+        While the settings are damaged, rooms that keep running go by the last good ones. Raises `SettingsInvalid`,
+        `SnapshotInvalid`.
         """
-        return self._plan_by(self.home.settings)
+        try:
+            planned = self._plan_by(self.home.settings, objects)
+        except SettingsInvalid as error:
+            if not self._keeps_running or not self._last_good.exists() or not is_of_file(error):
+                raise
+            planned = self._plan_by(self._last_good, objects)
+        return self._build(planned), planned
 
-    def _plan_by(self, settings: Path) -> Plan:
+    def plan_file(self, settings: Path) -> tuple[Snapshot, Plan]:
+        """Return the snapshot that another settings file would make, for a look before it takes the place."""
+        planned = self._plan_by(settings, self._objects())
+        return self._build(planned), planned
+
+    def _objects(self) -> Sequence[StoredObject]:
+        with self.engine.connect() as connection:
+            return list_objects(connection)
+
+    def _plan_by(self, settings: Path, objects: Sequence[StoredObject]) -> Plan:
         return plan(
             load_settings(settings),
-            self.environ,
+            serving_environment(self.home, self.environ),
             find_addresses(self.home),
             models=[version for version in self.live_versions("model") if WEIGHTS in version.artefacts],
             apps=list(self.live_versions("app")),
+            objects=objects,
+            secrets=self.secrets.sealed(),
         )
 
-    def publish_snapshot(self) -> Snapshot:
-        """Bring the snapshot up to settings, keys and registry, and return it; unchanged it is left alone.
+    def users_of_secret(self, name: str) -> list[str]:
+        """Return the providers that are sent this secret."""
+        _, planned = self.draft(self._objects())
+        return [provider.name for provider in planned.providers if provider.secret == name]
+
+    def publish(self, *, actor: str, note: str) -> Snapshot:
+        """Give gateways what stands now, and note who changed what."""
+        return self.publish_snapshot(actor=actor, note=note)
+
+    def publish_snapshot(self, *, actor: str = SYSTEM, note: str = "") -> Snapshot:
+        """Bring the snapshot up to settings, objects, keys and registry, and return it; unchanged it is left alone.
 
         Whoever comes last has seen everything the others changed. While the settings are damaged, rooms that
         keep running carry keys and registry into a snapshot by the last good ones: a key that was revoked
@@ -141,19 +193,19 @@ class Rooms:
         """
         with self._snapshot_lock():
             try:
-                return self._take_up_settings()
+                return self._take_up_settings(actor, note)
             except SettingsInvalid as error:
                 if not self._keeps_running or not self._last_good.exists():
                     raise
                 _log.error(
                     "settings are damaged, going by the last good ones", extra={"reason": error.message}
                 )
-                return self._publish(self._plan_by(self._last_good))
+                return self._publish(self._plan_by(self._last_good, self._objects()), actor, note)
 
     def take_up_settings(self) -> Snapshot:
         """Publish by the settings as they are now; raise `SettingsInvalid` rather than go by older ones."""
         with self._snapshot_lock():
-            return self._take_up_settings()
+            return self._take_up_settings(SYSTEM, "settings file")
 
     def take_up_alias(self, move: AliasMove) -> None:
         """Let everything that serves follow an alias that was moved.
@@ -162,29 +214,38 @@ class Rooms:
         """
         if move.kind == "model" and move.alias == "prod":
             request_restart(self.home, "engine")
-        self.publish_snapshot()
+        self.publish_snapshot(actor=move.actor, note=f"{move.alias} of {move.kind} {move.name}")
 
     def _snapshot_lock(self) -> AbstractContextManager[None]:
         return hold_lock(self.home.run / "snapshot.lock")
 
-    def _take_up_settings(self) -> Snapshot:
-        snapshot = self._publish(self.plan())
+    def _take_up_settings(self, actor: str, note: str) -> Snapshot:
+        snapshot = self._publish(self.plan(), actor, note)
         self._keep_settings()
         return snapshot
 
-    def _publish(self, planned: Plan) -> Snapshot:
-        snapshot = build_snapshot(
+    def _build(self, planned: Plan) -> Snapshot:
+        return build_snapshot(
             providers=planned.providers,
             routes=planned.routes,
             keys=self.keys.rows(),
             limits=planned.limits,
+            limit_rules=planned.limit_rules,
+            prices=planned.prices,
+            secrets=self.secrets.sealed(),
+            redis_url_env=planned.redis_url_env,
         )
+
+    def _publish(self, planned: Plan, actor: str, note: str) -> Snapshot:
+        snapshot = self._build(planned)
+        self.warnings = "; ".join(planned.warnings)
         try:
             current = read_snapshot(self.home.snapshot)
         except (SnapshotMissing, SnapshotDamaged, SnapshotInvalid):
             current = None
         if current is None or current.digest != snapshot.digest:
             write_snapshot(self.home.snapshot, snapshot)
+        self.configuration.remember(snapshot, actor=actor, note=note)
         return snapshot
 
     def _keep_settings(self) -> None:

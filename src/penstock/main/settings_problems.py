@@ -27,7 +27,8 @@ class Problem:
 def invalid_settings(path: Path, problems: list[Problem]) -> SettingsInvalid:
     """Return one error that lists all `problems` of the file in the order of their lines."""
     ordered = sorted(problems, key=lambda problem: problem.line or 0)
-    head = f"{path} has {len(ordered)} problem{'s' if len(ordered) > 1 else ''}:"
+    place = str(path) if any(item.line is not None for item in ordered) else "The configuration"
+    head = f"{place} has {len(ordered)} problem{'s' if len(ordered) > 1 else ''}:"
     return SettingsInvalid(
         "\n  ".join([head, *map(str, ordered)]),
         path=str(path),
@@ -36,6 +37,12 @@ def invalid_settings(path: Path, problems: list[Problem]) -> SettingsInvalid:
             for item in ordered
         ],
     )
+
+
+def is_of_file(error: SettingsInvalid) -> bool:
+    """Return whether it is the file that is wrong, not an object of the control tables."""
+    problems = error.fields.get("problems")
+    return problems is None or any(problem["line"] is not None for problem in problems)
 
 
 def decode_text(data: bytes, path: Path) -> str:

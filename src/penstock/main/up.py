@@ -1,6 +1,7 @@
 """`penstock up`: which processes a home needs, on which ports, and what the person is told."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from penstock.main.errors import PortTaken
 from penstock.main.home_files import create_home
 from penstock.main.instance import Addresses, own_home
 from penstock.main.ports import choose_port
+from penstock.main.serving_environment import note_environment
 from penstock.main.settings import UpSettings, load_settings
 from penstock.main.stopping import CONTROL_PATIENCE_S
 from penstock.main.supervisor import Supervisor
@@ -41,6 +43,7 @@ def run_up(home: Home, options: UpOptions, say: Callable[[str], None]) -> None:
     with own_home(home) as note_owner:
         addresses, workers = choose_addresses(settings.up, options)
         note_owner(addresses)
+        note_environment(home, os.environ)
         supervisor = Supervisor(
             home=home,
             addresses=addresses,

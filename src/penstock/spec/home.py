@@ -49,6 +49,16 @@ class Home:
         return self.run / "internal.key"
 
     @property
+    def master_key(self) -> Path:
+        """What upstream keys are sealed with; mode 0600, made when the first one is entered. Never lose it."""
+        return self.root / "master.key"
+
+    @property
+    def journal(self) -> Path:
+        """Billing journals of gateway workers, one file a worker; what a dead worker left is recovered from them."""
+        return self.root / "journal"
+
+    @property
     def snapshot(self) -> Path:
         """The snapshot gateways read (`spec.snapshot.Snapshot` as JSON)."""
         return self.root / "snapshot" / "current.json"

@@ -10,9 +10,11 @@ is how a change of the master key survives being killed half-way.
 
 import base64
 import binascii
+import fcntl
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -163,6 +165,15 @@ def write_master_keys(path: Path, keys: MasterKeys) -> None:
     """Replace the file whole; only its owner may read it."""
     text = "".join(f"{key_id} {key.hex()}\n" for key_id, key in keys.keys)
     write_atomic(path, text.encode(), mode=0o600)
+
+
+@contextmanager
+def lock_master_keys(path: Path) -> Iterator[None]:
+    """Keep others from changing the file, or sealing with a key that is about to go, while inside."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def make_master_keys(path: Path) -> MasterKeys:

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from penstock.access.declarations import needs
+from penstock.access.declarations import actor_of, needs
 from penstock.access.keys import check_routes
 from penstock.access.permissions import Permission
 from penstock.access.types import KeyInfo
@@ -83,14 +83,14 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             tokens_per_minute=read_limit(fields.get("tokens_per_minute", ""), "Tokens per minute"),
             routes=routes,
         )
-        services.publish_snapshot()
+        services.publish_snapshot(actor_of(request.state.caller), f"create key {made.id}")
         return show(request, made.key, name)  # not a redirect: the text must not be in any URL or history
 
     @router.post("/keys/{key_id}/revoke")
     @needs(Permission.KEYS_WRITE)
-    def revoke_key(key_id: str) -> Response:
+    def revoke_key(request: Request, key_id: str) -> Response:
         services.keys.revoke(key_id)
-        services.publish_snapshot()
+        services.publish_snapshot(actor_of(request.state.caller), f"revoke key {key_id}")
         return RedirectResponse("/keys", status_code=303)
 
     return router
