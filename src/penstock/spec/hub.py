@@ -296,4 +296,6 @@ class HubError(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The provider's (or our `PS-…`) code."""
     param: str | None = None
     request_id: str | None = None
+    retry_after_s: float | None = None
+    """When to try again, where the body says it (Google's `RetryInfo`) and no header."""
     raw: Any = None

@@ -1,0 +1,1 @@
+"""Google's generateContent protocol, as AI Studio and Vertex AI speak it."""
