@@ -2,25 +2,15 @@
 
 import asyncio
 import json
-import multiprocessing
 from pathlib import Path
 
 import pytest
 
-from penstock.dialects.openai.envelope import Envelope
-from penstock.dialects.openai.usage import UsageObject
-from penstock.gateway.admission import Limiter, Reservation
-from penstock.gateway.errors import LimitReached
 from penstock.spec.snapshot import Snapshot
-from penstock.store.counters import CounterStore
 from tests.gateway.conftest import KEY, LIMITED_KEY, Bench, key_row, until_ready
 from tests.gateway.upstream import REPLY, STREAM, Exchange
 
 ASK = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}
-
-
-def frozen_limiter(counters: CounterStore, now_s: float = 1_000_020.0) -> Limiter:
-    return Limiter(counters, now_s=lambda: now_s)
 
 
 async def test_a_used_up_limit_is_a_429_that_says_limit_use_and_reset(bench: Bench) -> None:
@@ -98,93 +88,6 @@ async def test_a_call_that_a_provider_refuses_costs_no_tokens(bench: Bench) -> N
     bench.upstream.handler = refuses
     statuses = [(await bench.post({**ASK, "max_tokens": 100}, key=LIMITED_KEY)).status for _ in range(3)]
     assert statuses == [400, 400, 400]
-
-
-@pytest.mark.parametrize(
-    ("usage", "tokens"),
-    [
-        (None, 10 + 90),
-        (UsageObject(prompt_tokens=3), 3 + 90),
-        (UsageObject(completion_tokens=4), 10 + 4),
-        (UsageObject(prompt_tokens=3, total_tokens=3), 3),
-        (UsageObject(prompt_tokens=3, completion_tokens=4, total_tokens=9), 7),
-        (UsageObject(prompt_tokens=-50, completion_tokens=4), 4),
-    ],
-)
-def test_what_a_provider_does_not_report_counts_as_reserved(usage: UsageObject | None, tokens: int) -> None:
-    reservation = Reservation("k", 0, 10, 90)
-    assert reservation.used_tokens(usage, written=55) == tokens
-
-
-def test_a_reply_that_nothing_bounds_and_nobody_counts_is_estimated() -> None:
-    assert Reservation("k", 0, 10, None).used_tokens(None, written=55) == 65
-
-
-def test_a_reservation_is_for_every_choice_and_never_below_the_prompt(tmp_path: Path) -> None:
-    counters = CounterStore(tmp_path)
-    row = key_row(KEY, "k", tokens_per_minute=1000)
-    limiter = frozen_limiter(counters)
-    several = limiter.admit(row, Envelope(model="m", max_tokens=50, n=4), 40)
-    negative = limiter.admit(row, Envelope(model="m", max_tokens=-5000), 40)
-    counters.close()
-    assert several is not None and negative is not None
-    assert (several.amount, negative.amount) == (210, 10)
-
-
-def test_a_call_that_used_nothing_gives_its_tokens_back(tmp_path: Path) -> None:
-    counters = CounterStore(tmp_path)
-    limiter = frozen_limiter(counters)
-    row = key_row(KEY, "k", tokens_per_minute=100)
-    reservation = limiter.admit(row, Envelope(model="m", max_tokens=90), 4)
-    assert reservation is not None
-    with pytest.raises(LimitReached):
-        limiter.admit(row, Envelope(model="m", max_tokens=90), 4)
-    limiter.settle(reservation, 0)
-    assert limiter.admit(row, Envelope(model="m", max_tokens=90), 4) is not None
-    counters.close()
-
-
-def test_a_new_minute_begins_from_zero_and_late_settlements_do_not_touch_it(tmp_path: Path) -> None:
-    counters = CounterStore(tmp_path)
-    row = key_row(KEY, "k", tokens_per_minute=100)
-    early = frozen_limiter(counters).admit(row, Envelope(model="m", max_tokens=90), 4)
-    later = frozen_limiter(counters, 1_000_080.0)
-    assert later.admit(row, Envelope(model="m", max_tokens=90), 4) is not None
-    assert early is not None
-    later.settle(early, 0)
-    with pytest.raises(LimitReached):
-        later.admit(row, Envelope(model="m", max_tokens=90), 4)
-    counters.close()
-
-
-def admit_many(folder: str, results: "multiprocessing.Queue[int]") -> None:
-    """Try 150 calls in a process of its own; say how many were let in."""
-    counters = CounterStore(Path(folder))
-    limiter = frozen_limiter(counters)
-    row = key_row(KEY, "k", requests_per_minute=200)
-    admitted = 0
-    for _ in range(150):
-        try:
-            limiter.admit(row, Envelope(model="m"), 10)
-        except LimitReached:
-            continue
-        admitted += 1
-    counters.close()
-    results.put(admitted)
-
-
-def test_the_limit_is_exact_over_several_processes(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    results: multiprocessing.Queue[int] = context.Queue()
-    workers = [context.Process(target=admit_many, args=(str(tmp_path), results)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    total = sum(results.get(timeout=50) for _ in workers)
-    for worker in workers:
-        worker.join()
-    results.close()
-    results.join_thread()
-    assert total == 200
 
 
 async def test_a_new_snapshot_is_taken_while_calls_go_on_and_a_bad_one_is_not(ready: Bench) -> None:

@@ -9,7 +9,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from penstock.dialects.openai.envelope import Envelope, parse_envelope
+from penstock.dialects.openai.dialect import OPENAI
+from penstock.dialects.port import Envelope
 from penstock.gateway.http import LONG_BODY_BYTES
 from penstock.spec.routes import Route, Target
 from penstock.spec.snapshot import Limits
@@ -67,11 +68,13 @@ async def test_long_bodies_are_read_beside_the_event_loop(
 ) -> None:
     threads: list[threading.Thread] = []
 
-    def parse(*args: Any, **named: Any) -> Envelope:
-        threads.append(threading.current_thread())
-        return parse_envelope(*args, **named)
+    peek = OPENAI.peek
 
-    monkeypatch.setattr("penstock.gateway.app.parse_envelope", parse)
+    def note_thread(*args: Any, **named: Any) -> Envelope:
+        threads.append(threading.current_thread())
+        return peek(*args, **named)
+
+    monkeypatch.setattr(type(OPENAI), "peek", lambda _, *args, **named: note_thread(*args, **named))
     for size in (10, LONG_BODY_BYTES):
         assert (await ready.post({**ASK, "model": "triage", "x": "y" * size})).status == 200
     assert [thread is threading.main_thread() for thread in threads] == [True, False]
@@ -187,7 +190,7 @@ async def test_an_embedding_route_says_which_endpoint_it_has(ready: Bench) -> No
 
 async def test_unknown_paths_and_methods_say_what_there_is(ready: Bench) -> None:
     assert ready.client is not None
-    response = await ready.client.post(ready.url + "/v1/images/generations", json={})
+    response = await ready.client.post(ready.url + "/v1/fine_tuning/jobs", json={})
     assert response.status == 404
     assert "/v1/chat/completions" in (await error_of(response))["message"]
     response = await ready.client.get(ready.url + "/v1/chat/completions")

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 
 from penstock.base.errors import PenstockError
 from penstock.dialects.port import Scanner, StreamReader
+from penstock.gateway.calls import AttemptRecord
+from penstock.gateway.health import Lease
 from penstock.gateway.table import ReadyTarget
 from penstock.providers.http1 import Connection, Header, Inflater
 from penstock.providers.transport import Upstreams
 from penstock.spec.hub import Event, HubReply
 from penstock.spec.routes import FaultKind
+from penstock.spec.usage import Usage
 
 
 class Answer:
@@ -27,16 +30,20 @@ class Answer:
         "body",
         "connection",
         "content_type",
+        "dropped",
         "events",
-        "first_content_s",
         "headers",
         "inflater",
         "is_stream",
+        "lease",
         "reader",
+        "record",
         "reply",
+        "reply_model",
         "scanner",
         "status",
         "target",
+        "usage",
     )
 
     def __init__(
@@ -44,6 +51,7 @@ class Answer:
         target: ReadyTarget,
         *,
         status: int,
+        record: AttemptRecord | None = None,
         headers: Sequence[Header] = (),
         content_type: bytes = b"application/json",
         connection: Connection | None = None,
@@ -54,6 +62,8 @@ class Answer:
     ) -> None:
         self.target = target
         self.status = status
+        self.record = record
+        """Of the attempt that brought it. Says `served`; whoever does not use the answer says otherwise."""
         self.headers = headers
         """As the provider sent them; names in lower case."""
         self.content_type = content_type
@@ -70,12 +80,19 @@ class Answer:
         """What `reader` has given so far."""
         self.reply: HubReply | None = None
         """The whole reply, decoded, where the client speaks another dialect."""
-        self.first_content_s: float | None = None
-        """Seconds from the sending of the request to the first content byte, or to the end of a whole body."""
+        self.dropped: tuple[str, ...] = ()
+        """What the request said and the target's dialect cannot."""
+        self.usage: Usage | None = None
+        """Of a whole body; that of a stream is known at its end."""
+        self.reply_model: str | None = None
+        self.lease: Lease | None = None
+        """Of the target, which counts the answer as being in flight; to be told if a stream breaks."""
         self._upstreams = upstreams
 
     def release(self) -> None:
-        """Let go of the connection. May be called twice."""
+        """Let go of the connection and the lease. May be called twice."""
+        if self.lease is not None:
+            self.lease.end()
         connection, self.connection = self.connection, None
         if connection is not None and self._upstreams is not None:
             self._upstreams.release(self.target.origin, connection)

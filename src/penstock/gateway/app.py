@@ -1,7 +1,7 @@
 """The gateway as an ASGI application, written without a framework because every microsecond is on each call.
 
-`create_gateway` joins the parts; `Gateway` dispatches paths and owns one task per call. The surprise: whether the client
-has left is watched only from 20 ms on, because most calls are over by then and a task per call is not free.
+`create_gateway` joins the parts; `Gateway` dispatches paths and owns one task per call. A call is authenticated, read,
+admitted, answered by a target, settled and recorded, in this order; each step is another file's.
 """
 
 import asyncio
@@ -9,24 +9,24 @@ import logging
 import random
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from penstock.base.errors import BugError, PenstockError
-from penstock.dialects.openai.envelope import parse_envelope
-from penstock.gateway.admission import (
-    BYTES_PER_TOKEN,
-    STREAM_BYTES_PER_TOKEN,
-    Counters,
-    Limiter,
-    Reservation,
-    authenticate,
-    may_call,
-    resolve_route,
-)
+from penstock.dialects.registry import DIALECTS
+from penstock.gateway.admission import authenticate, resolve_route
+from penstock.gateway.answers import AttemptFailed
+from penstock.gateway.asking import Asking, estimate_price
+from penstock.gateway.attempts import Attempts
 from penstock.gateway.calls import Call, label, parse_traceparent
-from penstock.gateway.errors import BodyTooSlow, NotReady, TooBusy, UnknownModel, UnknownPath, WrongMethod
+from penstock.gateway.clients import Departure, Outbox, Uploads
+from penstock.gateway.endpoints import CALLS, SUPPORTED, Endpoint, find_endpoint, split_query
+from penstock.gateway.error_replies import send_error
+from penstock.gateway.errors import BodyTooSlow, NotReady, TooBusy, UnknownPath, WrongMethod
+from penstock.gateway.exchange import Exchange
+from penstock.gateway.health import HealthBoard
 from penstock.gateway.http import (
     JSON,
     LONG_BODY_BYTES,
@@ -36,34 +36,24 @@ from penstock.gateway.http import (
     Scope,
     Send,
     read_body,
-    send_error,
     send_reply,
 )
+from penstock.gateway.limiting.accounts import gather_facts, sum_up
+from penstock.gateway.limits import Counters, Hold, Limiter, estimate_prompt_tokens
+from penstock.gateway.models import describe_models, models_dialect
+from penstock.gateway.multipart import peek_form
+from penstock.gateway.outgoing import PASSED_HEADERS
 from penstock.gateway.recorder import CallRecorder, SpanSink
-from penstock.gateway.relay import Relay
+from penstock.gateway.relay import relay_answer, relay_failure
 from penstock.gateway.snapshots import SnapshotWatch
-from penstock.gateway.table import ReadyRoute, Table
+from penstock.gateway.table import Table, header_text
+from penstock.gateway.token_counts import counts_here, estimate_reply
+from penstock.providers.auth.token_http import make_token_fetch
 from penstock.providers.prices import PriceBook
 from penstock.providers.transport import Upstreams
 from penstock.spec.snapshot import Limits
 
 _log = logging.getLogger("penstock.gateway")
-_CALLS = {
-    "/v1/chat/completions": "chat",
-    "/v1/completions": "text_completion",
-    "/v1/embeddings": "embeddings",
-}
-_SUPPORTED = "POST /v1/chat/completions, POST /v1/completions, POST /v1/embeddings, GET /v1/models, GET /v1/models/{id}"
-_WATCH_AFTER_S = 0.02
-
-
-class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
-    """One model as `/v1/models` lists it."""
-
-    id: str
-    object: str = "model"
-    created: int
-    owned_by: str
 
 
 class Gateway:
@@ -76,27 +66,35 @@ class Gateway:
         recorder: CallRecorder,
         limiter: Limiter | None,
         upstreams: Upstreams,
+        prices: PriceBook,
+        health: HealthBoard | None = None,
         rng: random.Random | None = None,
         body_timeout_s: float = 60.0,
     ) -> None:
         self.n_active = 0
         """Calls being served now, from the moment on when their body is awaited."""
-        self._uploads = _Uploads(body_timeout_s)
+        self._uploads = Uploads(body_timeout_s)
         self._watch = watch
         self._recorder = recorder
         self._limiter = limiter
         self._upstreams = upstreams
-        self._relay = Relay(upstreams, rng=rng)
+        self._prices = prices
+        self._health = health or HealthBoard()
+        self._attempts = Attempts(
+            Asking(Exchange(upstreams), self._health, rng=rng, price=partial(estimate_price, prices))
+        )
         self._watching: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""
         if scope["type"] == "http":
-            operation = _CALLS.get(scope["path"])
-            if operation is not None and scope["method"] == "POST":
-                await self._serve_call(operation, scope, receive, send)
-            else:
-                await self._serve_other(scope, send)
+            if scope["method"] == "POST":
+                path = scope["path"]
+                endpoint = CALLS.get(path) or find_endpoint(path)
+                if endpoint is not None:
+                    await self._serve_call(endpoint, scope, receive, send)
+                    return
+            await self._serve_other(scope, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
 
@@ -113,6 +111,8 @@ class Gateway:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
         await self._upstreams.close()
+        if self._limiter is not None:
+            await self._limiter.close()
         await asyncio.get_running_loop().run_in_executor(None, self._recorder.close)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -128,41 +128,31 @@ class Gateway:
 
     # -- calls to models
 
-    async def _serve_call(self, operation: str, scope: Scope, receive: Receive, send: Send) -> None:
-        authorization = traceparent = session = user = length = None
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                authorization = value
-            elif name == b"content-length":
-                length = value
-            elif name == b"traceparent":
-                traceparent = value
-            elif name == b"x-penstock-session":
-                session = value
-            elif name == b"x-penstock-user":
-                user = value
-        call = Call(operation, parse_traceparent(traceparent) if traceparent is not None else None)
+    async def _serve_call(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        traceparent = headers.get(b"traceparent")
+        call = Call(endpoint, parse_traceparent(traceparent) if traceparent is not None else None)
         table = self._watch.table
         try:
             if table is None:
                 raise NotReady
-            call.key = authenticate(table, authorization)
+            query_key = None
+            if scope["query_string"]:
+                query_key, call.query = split_query(scope["query_string"])
+            call.key = authenticate(table, _find_secret(headers, query_key))
         except PenstockError as error:
             # Strangers leave no spans, so there is no trace that the reply could name.
-            await send_error(send, error, [_overhead_header(call)])
+            await send_error(send, error, [_overhead_header(call)], endpoint.dialect)
             return
-        if session is not None:
-            call.session = label(session)
-        if user is not None:
-            call.user = label(user)
+        _note_headers(call, headers)
         self.n_active += 1
         try:
-            await self._take_body(call, table.limits, receive, length)
+            await self._take_body(call, table.limits, receive, headers.get(b"content-length"))
             await self._admit_and_relay(call, table, receive, send)
         except ClientGone:
             return
         except PenstockError as error:
-            await _answer_error(call, error, _Outbox(send))
+            await _answer_error(call, error, Outbox(send))
             self._record(call, table.limits)
         finally:
             self.n_active -= 1
@@ -195,28 +185,30 @@ class Gateway:
         )
 
     async def _admit_and_relay(self, call: Call, table: Table, receive: Receive, send: Send) -> None:
-        reservation: Reservation | None = None
-        departure = _Departure(receive)
-        outbox = _Outbox(send)
+        departure = Departure(receive)
+        outbox = Outbox(send)
         try:
             assert call.key is not None
-            max_depth = table.limits.max_json_depth
             if len(call.body) > LONG_BODY_BYTES:
-                envelope = await asyncio.to_thread(parse_envelope, call.body, max_depth=max_depth)
+                await asyncio.to_thread(_peek, call, table.limits.max_json_depth)
             else:
-                envelope = parse_envelope(call.body, max_depth=max_depth)
-            call.envelope = envelope
-            kind = "embedding" if call.operation == "embeddings" else "chat"
-            call.route = resolve_route(table, call.key, envelope.model, kind)
+                _peek(call, table.limits.max_json_depth)
+            envelope = call.envelope
+            assert envelope is not None
+            call.route = resolve_route(table, call.key, envelope.model, call.endpoint.kind)
+            self._attempts.check_version(call)
+            departure.keeps_going = not call.route.route.cancel_upstream
             if self._limiter is not None:
-                reservation = self._limiter.admit(call.key, envelope, len(call.body))
-            await self._relay.serve(call, outbox, table.limits)
+                await self._reserve(call, self._limiter)
+            if counts_here(call):
+                await send_reply(outbox, 200, [JSON, *_trace_headers(call)], estimate_reply(call))
+                call.http_status = 200
+            else:
+                await self._answer(call, outbox, table.limits)
         except PenstockError as error:
             await _answer_error(call, error, outbox)
         except asyncio.CancelledError:
-            call.error_code = "client_gone" if departure.is_gone else "shutdown"
-            call.error_message = "The client left." if departure.is_gone else "The gateway was stopped."
-            call.http_status = 499 if departure.is_gone else call.http_status
+            _note_cancelled(call, is_gone=departure.is_gone)
             if not departure.is_gone:
                 raise
         except (
@@ -228,16 +220,61 @@ class Gateway:
             )
             await _answer_error(call, bug, outbox)
         finally:
+            if departure.is_gone and call.error_code is None:
+                _note_cancelled(call, is_gone=True)
             departure.close()
-            if reservation is not None and self._limiter is not None:
-                self._limiter.settle(reservation, _used_tokens(call, reservation))
+            if call.hold is not None and self._limiter is not None:
+                self._settle(call, call.hold, self._limiter)
             self._record(call, table.limits)
+
+    async def _reserve(self, call: Call, limiter: Limiter) -> None:
+        key, route, envelope = call.key, call.route, call.envelope
+        assert key is not None
+        assert route is not None
+        assert envelope is not None
+        facts = gather_facts(
+            key=key,
+            route=route,
+            envelope=envelope,
+            operation=call.operation,
+            prompt_tokens=estimate_prompt_tokens(call.body),
+            user=call.user,
+            prices=self._prices,
+        )
+        hold = call.hold = await limiter.admit(facts)
+        if hold is not None:
+            call.extra_headers += hold.headers
+            call.extra_headers += [(b"x-penstock-limit-warning", header_text(text)) for text in hold.warnings]
+
+    def _settle(self, call: Call, hold: Hold, limiter: Limiter) -> None:
+        tokens, usd = sum_up(hold.facts, call, call.target, self._prices)
+        limiter.settle(
+            hold,
+            tokens=tokens,
+            usd=usd,
+            counts_request=call.n_sent > 0,
+            model=call.target.model if call.target is not None else None,
+        )
+
+    async def _answer(self, call: Call, outbox: Outbox, limits: Limits) -> None:
+        try:
+            answer = await self._attempts.find_answer(call)
+        except AttemptFailed as failed:
+            await relay_failure(call, failed, outbox, limits)
+        else:
+            await relay_answer(call, answer, outbox, limits)
 
     # -- everything else
 
+    def _warnings(self) -> dict[str, list[str]]:
+        problems = self._limiter.problems if self._limiter is not None else []
+        return {"warnings": problems} if problems else {}
+
     async def _serve_other(self, scope: Scope, send: Send) -> None:
         path, method = scope["path"], scope["method"]
+        headers: dict[bytes, bytes] = dict(scope["headers"])
         table = self._watch.table
+        dialect = models_dialect(path, headers)
         try:
             if path == "/healthz":
                 _need_get(method)
@@ -246,154 +283,91 @@ class Gateway:
                 _need_get(method)
                 if table is None:
                     raise NotReady
-                ready = {"status": "ready", "snapshot": table.digest}
+                ready = {"status": "ready", "snapshot": table.digest, **self._warnings()}
                 await send_reply(send, 200, [JSON], msgspec.json.encode(ready))
-            elif path == "/v1/models" or path.startswith("/v1/models/"):
+            elif dialect is not None:
                 _need_get(method)
                 if table is None:
                     raise NotReady
-                await _serve_models(table, scope, send)
-            elif path in _CALLS:
-                raise WrongMethod(f"{path} does not answer {method[:20]}.", hint="Use POST.", allow="POST")
+                key = authenticate(table, _find_secret(headers, split_query(scope["query_string"])[0]))
+                described = describe_models(table, key, path, dialect)
+                call = Call(CALLS["/v1/chat/completions"], None)
+                await send_reply(send, 200, [JSON, *_trace_headers(call)], msgspec.json.encode(described))
+            elif find_endpoint(path) is not None:
+                raise WrongMethod(
+                    f"{path[:200]} does not answer {method[:20]}.", hint="Use POST.", allow="POST"
+                )
             else:
                 raise UnknownPath(
-                    f"There is no {path[:200]!r} here.", hint=f"This gateway serves {_SUPPORTED}."
+                    f"There is no {path[:200]!r} here.", hint=f"This gateway serves {SUPPORTED}."
                 )
         except PenstockError as error:
-            await send_error(send, error)
+            await send_error(send, error, dialect=dialect or "openai")
 
 
-class _Departure:
-    """Cancels the call's task when the client leaves."""
-
-    __slots__ = ("_receive", "_task", "_timer", "_watcher", "is_gone")
-
-    def __init__(self, receive: Receive) -> None:
-        self.is_gone = False
-        self._receive = receive
-        self._watcher: asyncio.Task[None] | None = None
-        self._task = asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._begin)
-
-    def close(self) -> None:
-        self._timer.cancel()
-        self._task = None
-        if self._watcher is not None:
-            self._watcher.cancel()
-
-    def _begin(self) -> None:
-        self._watcher = asyncio.create_task(self._watch(), name="client-watch")
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if self._task is not None:
-            self.is_gone = True
-            self._task.cancel()
+def _find_secret(headers: Mapping[bytes, bytes], query_key: bytes | None) -> bytes | None:
+    """Return the key a client sent in whichever place its library puts it, None if there is none."""
+    authorization = headers.get(b"authorization")
+    if authorization is not None:
+        scheme, _, secret = authorization.partition(b" ")
+        if scheme.lower() == b"bearer" and secret.strip():
+            return secret
+    return headers.get(b"x-api-key") or headers.get(b"api-key") or headers.get(b"x-goog-api-key") or query_key
 
 
-class _Uploads:
-    """Cancels the tasks whose body does not arrive in time. One timer serves all: one for each call is not free."""
-
-    def __init__(self, limit_s: float) -> None:
-        self.limit_s = limit_s
-        self._end_at: dict[asyncio.Task[None], float] = {}
-        self._timer: asyncio.TimerHandle | None = None
-
-    def begin(self, task: asyncio.Task[None]) -> None:
-        loop = asyncio.get_running_loop()
-        self._end_at[task] = loop.time() + self.limit_s
-        if self._timer is None:
-            self._timer = loop.call_later(self.limit_s, self._sweep)
-
-    def is_over(self, task: asyncio.Task[None]) -> bool:
-        return task not in self._end_at
-
-    def end(self, task: asyncio.Task[None]) -> None:
-        self._end_at.pop(task, None)
-
-    def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = None
-        now = loop.time()
-        for task in [task for task, end_at in self._end_at.items() if end_at <= now]:
-            del self._end_at[task]
-            task.cancel()
-        if self._end_at:
-            self._timer = loop.call_at(next(iter(self._end_at.values())), self._sweep)
+def _note_headers(call: Call, headers: Mapping[bytes, bytes]) -> None:
+    session, user = headers.get(b"x-penstock-session"), headers.get(b"x-penstock-user")
+    if session is not None:
+        call.session = label(session)
+    if user is not None:
+        call.user = label(user)
+    call.content_type = headers.get(b"content-type")
+    for name in PASSED_HEADERS[call.dialect]:
+        value = headers.get(name)
+        if value is not None:
+            call.passed_headers += b"%b: %b\r\n" % (name, value)
 
 
-class _Outbox:
-    """Passes messages on and remembers whether the reply has begun."""
-
-    __slots__ = ("_send", "has_begun")
-
-    def __init__(self, send: Send) -> None:
-        self.has_begun = False
-        self._send = send
-
-    async def __call__(self, message: dict[str, object]) -> None:
-        self.has_begun = True
-        await self._send(message)
+def _peek(call: Call, max_depth: int) -> None:
+    endpoint = call.endpoint
+    if endpoint.is_form:
+        call.envelope = peek_form(call.body, call.content_type or b"")
+    else:
+        call.envelope = DIALECTS[endpoint.dialect].peek(
+            call.body, model=endpoint.model, stream=endpoint.stream, max_depth=max_depth
+        )
 
 
-async def _answer_error(call: Call, error: PenstockError, outbox: _Outbox) -> None:
+async def _answer_error(call: Call, error: PenstockError, outbox: Outbox) -> None:
     call.error_code, call.error_message = error.code, error.message
     if outbox.has_begun:
         return
     call.http_status = error.status
-    headers = [
+    await send_error(outbox, error, _trace_headers(call), call.dialect)
+
+
+def _note_cancelled(call: Call, *, is_gone: bool) -> None:
+    call.error_code = "client_gone" if is_gone else "shutdown"
+    call.error_message = "The client left." if is_gone else "The gateway was stopped."
+    call.http_status = 499 if is_gone else call.http_status
+
+
+def _trace_headers(call: Call) -> list[Header]:
+    return [
         (b"x-penstock-trace-id", call.trace_id.encode()),
         (b"x-penstock-attempts", b"%d" % call.attempts),
+        *call.extra_headers,
         _overhead_header(call),
     ]
-    await send_error(outbox, error, headers)
 
 
 def _overhead_header(call: Call) -> Header:
-    """Note how long the gateway itself has worked on `call` so far, and return it as a header."""
-    call.overhead_ms = max(0.0, time.perf_counter() - call.started_at - call.upstream_s) * 1e3
-    return b"x-penstock-overhead-ms", b"%.3f" % call.overhead_ms
-
-
-def _used_tokens(call: Call, reservation: Reservation) -> int:
-    if call.usage is None and call.n_sent == call.n_refused:
-        return 0  # never sent, or refused each time
-    if call.operation == "embeddings":
-        written = 0
-    else:
-        written = call.output_size // (STREAM_BYTES_PER_TOKEN if call.streamed else BYTES_PER_TOKEN)
-    return reservation.used_tokens(call.usage, written=written)
+    return b"x-penstock-overhead-ms", b"%.3f" % call.note_overhead()
 
 
 def _need_get(method: str) -> None:
     if method not in ("GET", "HEAD"):
         raise WrongMethod(f"This address does not answer {method[:20]}.", hint="Use GET.", allow="GET")
-
-
-async def _serve_models(table: Table, scope: Scope, send: Send) -> None:
-    authorization = next((value for name, value in scope["headers"] if name == b"authorization"), None)
-    row = authenticate(table, authorization)
-    path: str = scope["path"]
-    visible = [ready for name, ready in table.routes.items() if may_call(row, name)]
-    if path == "/v1/models":
-        listed = {"object": "list", "data": [_model_object(table, ready) for ready in visible]}
-        await send_reply(send, 200, [JSON], msgspec.json.encode(listed))
-        return
-    name = path.removeprefix("/v1/models/")
-    for ready in visible:
-        if ready.route.name == name:
-            await send_reply(send, 200, [JSON], msgspec.json.encode(_model_object(table, ready)))
-            return
-    raise UnknownModel(name, [ready.route.name for ready in visible])
-
-
-def _model_object(table: Table, ready: ReadyRoute) -> ModelObject:
-    return ModelObject(id=ready.route.name, created=table.created_s, owned_by=ready.route.owned_by)
 
 
 def create_gateway(
@@ -412,17 +386,31 @@ def create_gateway(
     `environ` is where providers' keys are looked up; `internal_key` is both accepted from callers and sent to
     local providers. Without `counters` no per-minute limits are enforced.
     """
-    recorder = CallRecorder(sink, prices or PriceBook())
+    prices = prices or PriceBook()
+    recorder = CallRecorder(sink, prices)
+    limiter = Limiter(counters) if counters is not None else None
+    upstreams = upstreams or Upstreams()
     watch = SnapshotWatch(
         snapshot_path,
         environ=environ,
         internal_key=internal_key,
+        fetch=make_token_fetch(upstreams),
         interval_s=poll_interval_s,
-        on_table=lambda table: recorder.preload_prices(table.priced_models()),
+        on_table=_Follower(recorder, limiter).take,
     )
-    return Gateway(
-        watch=watch,
-        recorder=recorder,
-        limiter=Limiter(counters) if counters is not None else None,
-        upstreams=upstreams or Upstreams(),
-    )
+    return Gateway(watch=watch, recorder=recorder, limiter=limiter, upstreams=upstreams, prices=prices)
+
+
+class _Follower:
+    """Tells the parts that go by the table of each new one."""
+
+    def __init__(self, recorder: CallRecorder, limiter: Limiter | None) -> None:
+        self._recorder = recorder
+        self._limiter = limiter
+        self._moving: asyncio.Task[None] | None = None
+
+    def take(self, table: Table) -> None:
+        self._recorder.preload_prices(table.priced_models())
+        if self._limiter is not None:
+            self._limiter.use_rules(table.limit_rules)
+            self._moving = asyncio.ensure_future(self._limiter.use_redis(table.redis_url))

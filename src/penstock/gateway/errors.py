@@ -168,3 +168,56 @@ class BrokenStream(UpstreamError):
     """The provider ended a stream before the reply was complete."""
 
     code = "PS-4605"
+
+
+class CannotSay(InvalidInput):
+    """The request says something that the target's dialect cannot, and the route refuses to leave it out."""
+
+    code = "PS-1620"
+
+
+class NotTranslatable(InvalidInput):
+    """The operation exists only in the client's dialect, and the target speaks another one."""
+
+    code = "PS-1621"
+
+
+class StateElsewhere(InvalidInput):
+    """The request continues a reply that only another provider keeps."""
+
+    code = "PS-1622"
+
+
+class WrongForm(InvalidInput):
+    """A multipart body that cannot be taken apart, or that says `model` not once."""
+
+    code = "PS-1623"
+
+
+class EmptyReply(UpstreamError):
+    """The provider answered with success and said nothing."""
+
+    code = "PS-4620"
+
+
+class ErrorInSuccess(UpstreamError):
+    """The provider answered HTTP 200 with an error inside, before any content."""
+
+    code = "PS-4621"
+
+
+class Overlong(UpstreamError):
+    """The provider sent more than the gateway takes before any content."""
+
+    code = "PS-4622"
+
+
+class ShutDown(UpstreamUnavailable):
+    """The gateway was stopped while it relayed a stream."""
+
+    code = "PS-4623"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The gateway was stopped before the reply was complete.", hint="Send the request again."
+        )

@@ -3,10 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from penstock.base.errors import PenstockError
-from penstock.dialects.openai.errors import error_body
-from penstock.gateway.admission import limit_headers
-from penstock.gateway.errors import BodyTooLarge, BodyTooSlow
+from penstock.gateway.errors import BodyTooLarge
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -58,18 +55,6 @@ async def send_reply(send: Send, status: int, headers: Sequence[Header], body: b
         }
     )
     await send({"type": "http.response.body", "body": body})
-
-
-async def send_error(send: Send, error: PenstockError, headers: Sequence[Header] = ()) -> None:
-    """Send `error` in OpenAI's shape, with the headers that belong to it."""
-    extra: list[Header] = [JSON, *headers, *limit_headers(error.fields)]
-    if error.status == 401:
-        extra.append((b"www-authenticate", b"Bearer"))
-    if "allow" in error.fields:
-        extra.append((b"allow", str(error.fields["allow"]).encode("ascii")))
-    if isinstance(error, BodyTooLarge | BodyTooSlow):
-        extra.append((b"connection", b"close"))  # the rest of the body is not read
-    await send_reply(send, error.status, extra, error_body(error))
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import msgspec
 
 from penstock.dialects.openai.replies import fold_stream
-from penstock.dialects.openai.usage import disjoint_usage
 from penstock.gateway.calls import Call
 from penstock.providers.prices import PriceBook
 from penstock.spec.spans import Span, SpanEvent, SpanKind
@@ -99,7 +98,7 @@ class CallRecorder:
 
     def _span(self, call: Call, end_ns: int, capture: bool, limit: int) -> Span:
         envelope, target, route, key = call.envelope, call.target, call.route, call.key
-        usage = disjoint_usage(call.usage) if call.usage is not None else None
+        usage = call.usage
         cost = self._cost(call, usage)
         name = f"{call.operation} {envelope.model}" if envelope is not None else call.operation
         return Span(
@@ -133,9 +132,15 @@ class CallRecorder:
             attributes={"gen_ai.operation.name": call.operation},
             events=[
                 SpanEvent(
-                    name="attempt failed", time_ns=at, attributes={"provider": provider, "reason": reason}
+                    name="attempt failed",
+                    time_ns=tried.started_ns,
+                    attributes={
+                        "provider": tried.target.provider.name,
+                        "reason": tried.message or tried.outcome,
+                    },
                 )
-                for at, provider, reason in call.failures
+                for tried in call.attempt_log
+                if tried.outcome != "served"
             ],
             # a body that could not be parsed is no JSON, so it cannot stand in a span
             input=_payload(call.body, len(call.body), limit) if capture and envelope is not None else None,

@@ -8,6 +8,7 @@ from pathlib import Path
 from penstock.base.errors import PenstockError
 from penstock.deploy.snapshots import read_snapshot
 from penstock.gateway.table import Table
+from penstock.providers.auth.port import TokenFetch
 from penstock.spec.snapshot import Snapshot
 
 _log = logging.getLogger("penstock.gateway")
@@ -24,6 +25,7 @@ class SnapshotWatch:
         *,
         environ: Mapping[str, str],
         internal_key: str | None,
+        fetch: TokenFetch | None = None,
         read: SnapshotReader = read_snapshot,
         interval_s: float = 0.5,
         on_table: Callable[[Table], None] = lambda _: None,
@@ -34,6 +36,7 @@ class SnapshotWatch:
         self._path = path
         self._environ = environ
         self._internal_key = internal_key
+        self._fetch = fetch
         self._read = read
         self._interval_s = interval_s
         self._on_table = on_table
@@ -49,7 +52,12 @@ class SnapshotWatch:
             return False
         self._seen = stamp
         try:
-            table = Table(self._read(self._path), environ=self._environ, internal_key=self._internal_key)
+            table = Table(
+                self._read(self._path),
+                environ=self._environ,
+                internal_key=self._internal_key,
+                fetch=self._fetch,
+            )
         except (PenstockError, OSError) as error:
             self.n_rejected += 1
             _log.error("snapshot rejected, the last good one stays", extra={"reason": str(error)})

@@ -4,17 +4,35 @@ Building a table validates the snapshot whole; a call then only looks things up.
 """
 
 import hmac
-import random
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
+from urllib.parse import urlencode
 
 import msgspec
 
 from penstock import __version__
-from penstock.base.errors import InvalidInput
+from penstock.base.errors import InvalidInput, suggest
+from penstock.gateway.endpoints import CALLS
+from penstock.gateway.routing.errors import WrongFallbacks
+from penstock.gateway.routing.fallbacks import order_by_fallbacks
+from penstock.gateway.routing.versions import split_pin
+from penstock.providers.auth.port import MissingKey, Signer, TokenFetch
+from penstock.providers.auth.signers import make_signer
 from penstock.providers.transport import Origin, parse_base_url
-from penstock.spec.routes import KeyRow, Provider, Route, Target
+from penstock.spec.routes import (
+    Deprecation,
+    DialectName,
+    Fallback,
+    FaultKind,
+    KeyRow,
+    PinnedVersion,
+    Provider,
+    Route,
+    Target,
+)
 from penstock.spec.snapshot import Limits, Snapshot
 
 Header = tuple[bytes, bytes]
@@ -27,12 +45,36 @@ class ReadyTarget:
     provider: Provider
     model: str
     weight: float
+    tier: int
     origin: Origin
+    speaks: frozenset[DialectName]
+    """Dialects whose calls pass untouched."""
+    quirks: frozenset[str]
+    """For the writer of requests in the provider's own dialect."""
     heads: Mapping[str, bytes]
-    """Operation path (`/chat/completions`) → request line and the headers that are always the same."""
+    """Path below the base URL (`/chat/completions`) → request line and the headers that are always the same."""
+    head_rest: bytes
+    """Those headers alone, for paths that vary."""
+    signer: Signer | None
+    """Set where each request needs headers of its own to prove who calls."""
     missing_env: str | None
     """The variable that should hold the provider's key and does not."""
     reply_headers: tuple[Header, ...]
+    timeout_s: float | None = None
+    """Bound of one attempt, less than the provider's own."""
+    health_id: str = ""
+    """The place that it is, by which its health is known: the same in all routes, and for all models of an open one."""
+
+    def request_target(self, path: str) -> bytes:
+        """Return what stands in the request line for `path` below the base URL, the provider's own query added."""
+        query = urlencode(self.provider.query)
+        mark = "&" if "?" in path else "?"
+        return f"{self.origin.path}{path}{mark + query if query else ''}".encode("ascii")
+
+    def head(self, path: str) -> bytes:
+        """Return request line and constant headers for `path` below the base URL."""
+        known = self.heads.get(path)
+        return known or b"POST %b HTTP/1.1\r\n%b" % (self.request_target(path), self.head_rest)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,41 +83,51 @@ class ReadyRoute:
 
     route: Route
     targets: tuple[ReadyTarget, ...]
-    total_weight: float
+    tiers: tuple[tuple[ReadyTarget, ...], ...]
+    """The same by tier, the one to try first in front."""
+    row: str
+    """Name of the row it comes from, which is another one than the route's for pins and open routes."""
+    fallbacks: "tuple[tuple[Fallback, ReadyRoute], ...]" = ()
+    """Routes that take over, and when."""
+    watched_faults: frozenset[FaultKind] = frozenset()
+    """What another target or route would be asked for."""
+    deprecation: Deprecation | None = None
+    """Of the pinned version, else of the route."""
 
-    def order_targets(self, rng: random.Random) -> tuple[ReadyTarget, ...]:
-        """Return the targets in the order to try them: a weighted choice first, the others behind it."""
-        if len(self.targets) == 1:
-            return self.targets
-        left = list(self.targets)
-        order: list[ReadyTarget] = []
-        weight = self.total_weight
-        while left:
-            point = rng.random() * weight
-            chosen = left[-1]
-            for target in left:
-                point -= target.weight
-                if point < 0:
-                    chosen = target
-                    break
-            left.remove(chosen)
-            order.append(chosen)
-            weight -= chosen.weight
-        return tuple(order)
+    @property
+    def longest_s(self) -> float:
+        """What bounds a call where the route sets no deadline: the longest that any of its providers is given."""
+        return max(target.provider.timeout_s for target in self.targets)
 
 
 MAX_MODEL_CHARS = 256
-OPERATIONS = ("/chat/completions", "/completions", "/embeddings")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+_NO_SECRETS: Mapping[str, str] = {}
 
 
 class Table:
     """What calls are answered from."""
 
-    def __init__(self, snapshot: Snapshot, *, environ: Mapping[str, str], internal_key: str | None) -> None:
-        """Build from a snapshot; raise `InvalidInput` that names the row that is wrong."""
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        environ: Mapping[str, str],
+        internal_key: str | None,
+        secrets: Mapping[str, str] = _NO_SECRETS,
+        fetch: TokenFetch | None = None,
+    ) -> None:
+        """Build from a snapshot; raise `InvalidInput` that names the row that is wrong.
+
+        `secrets` are the snapshot's own, opened. `fetch` gets tokens for providers that want these.
+        """
         self.digest = snapshot.digest
         self.created_s = snapshot.written_ns // 1_000_000_000
         self.limits: Limits = snapshot.limits
+        self.limit_rules = snapshot.limit_rules
+        self.redis_url = environ.get(snapshot.redis_url_env) if snapshot.redis_url_env else None
         self._keys: dict[str, KeyRow] = {row.secret_sha256.lower(): row for row in snapshot.keys}
         if internal_key:
             row = KeyRow(
@@ -91,24 +143,56 @@ class Table:
         self.routes: dict[str, ReadyRoute] = {}
         self.open_routes: dict[str, ReadyRoute] = {}
         """By provider: rows named `PROVIDER/*`, which answer under every model name of that provider."""
+        self._pins: dict[str, tuple[str, ReadyRoute]] = {}
+        """`ROUTE@PIN` → the route's name and the pinned version as a route."""
         names: set[str] = set()
+        make = partial(
+            _ready_target, providers, environ, internal_key=internal_key, secrets=secrets, fetch=fetch
+        )
         for route in snapshot.routes:
             if route.name in names:
                 raise InvalidInput(f"The snapshot names the route {route.name!r} twice.")
             names.add(route.name)
-            targets = tuple(
-                _ready_target(route, target, providers, environ, internal_key) for target in route.targets
-            )
-            if not targets:
-                raise InvalidInput(f"The route {route.name!r} has no targets.")
-            total = sum(target.weight for target in targets)
-            if any(target.weight < 0 for target in targets) or total <= 0:
-                raise InvalidInput(f"The weights of route {route.name!r} must be positive.")
-            ready = ReadyRoute(route=route, targets=targets, total_weight=total)
             if route.name.endswith("/*"):
-                self.open_routes[route.name.removesuffix("/*")] = ready
+                self.open_routes[route.name.removesuffix("/*")] = _ready_route(route, make)
             else:
-                self.routes[route.name] = ready
+                self.routes[route.name] = _ready_route(route, make)
+            for pin in route.pins:
+                pinned = _ready_route(_pinned_route(route, pin), make, row=route.name)
+                self._pins[pinned.route.name] = route.name, pinned
+        self._link_fallbacks(snapshot.routes)
+
+    def _link_fallbacks(self, routes: Iterable[Route]) -> None:
+        rows = {route.name: route for route in routes}
+        for name in order_by_fallbacks({row.name: _rows_behind(row, rows) for row in rows.values()}):
+            row = rows[name]
+            if not row.fallbacks:
+                continue
+            linked: list[tuple[Fallback, ReadyRoute]] = []
+            for fallback in row.fallbacks:
+                found = self.find_route(fallback.route)
+                if found is None:
+                    raise WrongFallbacks(
+                        f"The route {name!r} falls back to {fallback.route!r}, which does not exist.",
+                        hint=suggest(fallback.route, rows),
+                    )
+                linked.append((fallback, found[1]))
+            self._set_fallbacks(name, tuple(linked))
+
+    def _set_fallbacks(self, name: str, linked: tuple[tuple[Fallback, ReadyRoute], ...]) -> None:
+        watched = frozenset(kind for fallback, _ in linked for kind in fallback.on)
+
+        def link(ready: ReadyRoute) -> ReadyRoute:
+            return replace(ready, fallbacks=linked, watched_faults=ready.watched_faults | watched)
+
+        prefix = name.removesuffix("/*")
+        if name.endswith("/*"):
+            self.open_routes[prefix] = link(self.open_routes[prefix])
+        else:
+            self.routes[name] = link(self.routes[name])
+        for pin, (row, ready) in self._pins.items():
+            if row == name:
+                self._pins[pin] = row, link(ready)
 
     def find_key(self, secret: bytes) -> KeyRow | None:
         """Return the key's row, or None. The digest is compared in constant time after the lookup."""
@@ -121,11 +205,15 @@ class Table:
     def find_route(self, model: str) -> tuple[str, ReadyRoute] | None:
         """Return the row that answers for `model`, by its own name, or None.
 
-        Without a route of that name, `openai/*` answers for `openai/gpt-4o` with the provider's `gpt-4o`.
+        `triage@v1` is the version v1 that the route `triage` pins. Without a route of that name, `openai/*` answers
+        for `openai/gpt-4o` with the provider's `gpt-4o`.
         """
         ready = self.routes.get(model)
         if ready is not None:
             return model, ready
+        pinned = self._pins.get(model)
+        if pinned is not None:
+            return pinned
         prefix, slash, rest = model.partition("/")
         opened = self.open_routes.get(prefix) if slash else None
         if opened is None or not 1 <= len(rest) <= MAX_MODEL_CHARS or not rest.isprintable():
@@ -154,8 +242,61 @@ def _narrow(opened: ReadyRoute, name: str, model: str) -> ReadyRoute:
         )
         for target in opened.targets
     )
-    route = msgspec.structs.replace(opened.route, name=name)
-    return ReadyRoute(route=route, targets=targets, total_weight=opened.total_weight)
+    return replace(
+        opened,
+        route=msgspec.structs.replace(opened.route, name=name),
+        targets=targets,
+        tiers=_by_tier(targets),
+    )
+
+
+def _ready_route(
+    route: Route, make: Callable[[Route, Target], ReadyTarget], *, row: str | None = None
+) -> ReadyRoute:
+    targets = tuple(make(route, target) for target in route.targets)
+    if not targets:
+        raise InvalidInput(f"The route {route.name!r} has no targets.")
+    if any(target.weight < 0 for target in targets) or sum(target.weight for target in targets) <= 0:
+        raise InvalidInput(f"The weights of route {route.name!r} must be positive.")
+    return ReadyRoute(
+        route=route,
+        targets=targets,
+        tiers=_by_tier(targets),
+        row=row or route.name,
+        watched_faults=frozenset(route.retry.on) if len(targets) > 1 else frozenset(),
+        deprecation=route.deprecation,
+    )
+
+
+def _by_tier(targets: Sequence[ReadyTarget]) -> tuple[tuple[ReadyTarget, ...], ...]:
+    numbers = sorted({target.tier for target in targets})
+    return tuple(tuple(target for target in targets if target.tier == number) for number in numbers)
+
+
+def _pinned_route(route: Route, pin: PinnedVersion) -> Route:
+    return msgspec.structs.replace(
+        route,
+        name=f"{route.name}@{pin.name}",
+        targets=pin.targets,
+        version=pin.version or route.version,
+        deprecation=pin.deprecation or route.deprecation,
+        pins=(),
+    )
+
+
+def _rows_behind(route: Route, rows: Mapping[str, Route]) -> list[str]:
+    """Return the rows that a route's fallbacks come from, where they are pins or models of open routes."""
+    return [_row_of(fallback.route, rows) for fallback in route.fallbacks]
+
+
+def _row_of(name: str, rows: Mapping[str, Route]) -> str:
+    if name in rows:
+        return name
+    pin = split_pin(name)
+    if pin is not None and pin[0] in rows:
+        return pin[0]
+    opened = name.partition("/")[0] + "/*"
+    return opened if opened in rows else name
 
 
 def header_text(text: str) -> bytes:
@@ -164,11 +305,14 @@ def header_text(text: str) -> bytes:
 
 
 def _ready_target(
-    route: Route,
-    target: Target,
     providers: Mapping[str, Provider],
     environ: Mapping[str, str],
+    route: Route,
+    target: Target,
+    *,
     internal_key: str | None,
+    secrets: Mapping[str, str],
+    fetch: TokenFetch | None,
 ) -> ReadyTarget:
     provider = providers.get(target.provider)
     if provider is None:
@@ -177,47 +321,68 @@ def _ready_target(
             hint=f"Known providers: {', '.join(sorted(providers)) or 'none'}.",
         )
     origin = parse_base_url(provider.base_url)
-    secret, missing = _provider_key(provider, environ, internal_key)
-    auth = b""
-    if secret is not None:
-        auth = (
-            (b"x-api-key: " if provider.auth == "x-api-key" else b"authorization: Bearer ") + secret + b"\r\n"
-        )
-    heads = {
-        path: (
-            f"POST {origin.path}{path} HTTP/1.1\r\nhost: {origin.authority}\r\n"
-            f"user-agent: penstock/{__version__}\r\naccept-encoding: identity\r\ncontent-type: application/json\r\n"
+    signer: Signer | None = None
+    fixed, missing = b"", None
+    if provider.local:
+        fixed = b"authorization: Bearer %b\r\n" % internal_key.encode() if internal_key else b""
+    else:
+        made = make_signer(provider, environ, secrets, fetch=fetch)
+        if isinstance(made, MissingKey):
+            missing = made.variable
+        else:
+            lines = made.static_headers()
+            signer = made if lines is None else None
+            fixed = lines or b""
+    head_rest = (
+        (
+            f"host: {origin.authority}\r\nuser-agent: penstock/{__version__}\r\naccept-encoding: identity\r\n"
         ).encode("ascii")
-        + auth
-        for path in OPERATIONS
-    }
-    reply_headers = [
-        (b"x-penstock-route", header_text(route.name)),
-        (b"x-penstock-provider", header_text(provider.name)),
-        (b"x-penstock-model", header_text(target.model)),
-    ]
-    if route.version:
-        reply_headers.append((b"x-penstock-version", header_text(route.version)))
-    return ReadyTarget(
+        + _constant_headers(provider)
+        + fixed
+    )
+    ready = ReadyTarget(
         provider=provider,
         model=target.model,
         weight=target.weight,
+        tier=target.tier,
         origin=origin,
-        heads=heads,
+        speaks=frozenset((provider.dialect, *provider.also)),
+        quirks=frozenset(provider.quirks) | (frozenset() if provider.stream_usage else {"no_stream_usage"}),
+        heads={},
+        head_rest=head_rest,
+        signer=signer,
         missing_env=missing,
-        reply_headers=tuple(reply_headers),
+        reply_headers=_reply_headers(route, target),
+        timeout_s=target.timeout_s,
+        health_id=f"{provider.name} {provider.base_url} "
+        + ("*" if route.name.endswith("/*") else target.model),
     )
+    heads = {
+        endpoint.path: ready.head(endpoint.path)
+        for endpoint in CALLS.values()
+        if endpoint.dialect in ready.speaks
+    }
+    return replace(ready, heads=heads)
 
 
-def _provider_key(
-    provider: Provider, environ: Mapping[str, str], internal_key: str | None
-) -> tuple[bytes | None, str | None]:
-    """Return the key to send and, if there should be one and is not, the variable to set."""
-    if provider.local:
-        return (internal_key.encode() if internal_key else None), None
-    if provider.auth == "none" or provider.api_key_env is None:
-        return None, None
-    text = environ.get(provider.api_key_env, "").strip()
-    if not text or not text.isascii() or not text.isprintable():
-        return None, provider.api_key_env
-    return text.encode("ascii"), None
+def _reply_headers(route: Route, target: Target) -> tuple[Header, ...]:
+    headers = [
+        (b"x-penstock-route", header_text(route.name)),
+        (b"x-penstock-provider", header_text(target.provider)),
+        (b"x-penstock-model", header_text(target.model)),
+    ]
+    if route.version:
+        headers.append((b"x-penstock-version", header_text(route.version)))
+    return tuple(headers)
+
+
+def _constant_headers(provider: Provider) -> bytes:
+    """Return the row's own header lines; raise `InvalidInput` for what would break the request apart."""
+    lines: list[bytes] = []
+    for name, value in provider.headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not value.isascii() or not value.isprintable():
+            raise InvalidInput(
+                f"The provider {provider.name!r} has the header {name[:100]!r}, which cannot be sent."
+            )
+        lines.append(f"{name.lower()}: {value}\r\n".encode("ascii"))
+    return b"".join(lines)

@@ -37,3 +37,9 @@ class BrokenReply(UpstreamError):
     """The provider answered something that is not HTTP, or whose encoding is damaged, or that is too large."""
 
     code = "PS-4215"
+
+
+class IdleTimeout(UpstreamTimeout):
+    """The provider began to answer and then was silent for longer than its idle timeout."""
+
+    code = "PS-4216"

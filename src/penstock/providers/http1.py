@@ -12,7 +12,7 @@ from typing import Any
 import httptools
 
 from penstock.base.errors import PenstockError
-from penstock.providers.errors import BrokenReply, CallTimeout, ConnectionLost, FirstByteTimeout
+from penstock.providers.errors import BrokenReply, CallTimeout, ConnectionLost, FirstByteTimeout, IdleTimeout
 
 _PAUSE_BYTES = 1024 * 1024
 """Reading stops while more than this waits for the client to take it."""
@@ -28,11 +28,17 @@ class Connection(asyncio.Protocol):
         "_chunks",
         "_error",
         "_head_waiter",
+        "_idle_s",
         "_is_informational",
+        "_is_nudged",
         "_keep_alive",
         "_loop",
+        "_nudge_s",
+        "_nudged_at",
         "_on_idle_loss",
         "_parser",
+        "_silence_timer",
+        "_silent_since",
         "_size",
         "_timer",
         "body_framed",
@@ -58,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._on_idle_loss = on_idle_loss
         self._parser = httptools.HttpResponseParser(self)
         self._timer: asyncio.TimerHandle | None = None
+        self._silence_timer: asyncio.TimerHandle | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -74,6 +81,11 @@ class Connection(asyncio.Protocol):
         self._error: PenstockError | None = None
         self._head_waiter: asyncio.Future[None] | None = None
         self._body_waiter: asyncio.Future[None] | None = None
+        self._idle_s = 0.0
+        self._nudge_s = 0.0
+        self._nudged_at: float | None = None
+        self._is_nudged = False
+        self._silent_since = 0.0
 
     # -- the caller's side
 
@@ -105,14 +117,31 @@ class Connection(asyncio.Protocol):
         if not self.is_complete:
             self._timer = self._loop.call_later(whole_s, self._expire_whole)
 
+    def watch_silence(self, idle_s: float, nudge_s: float = 0.0) -> None:
+        """From now on let `next_chunk` raise `IdleTimeout` when no body byte comes for `idle_s` while it waits.
+
+        With `nudge_s`, `next_chunk` also returns `b""` each time it has waited that long for nothing. What the caller
+        does between two waits does not count. One timer serves a whole reply.
+        """
+        self._idle_s, self._nudge_s = idle_s, nudge_s
+        if self._silence_timer is None and not self.is_complete:
+            self._silence_timer = self._loop.call_later(min(idle_s, nudge_s or idle_s), self._look_at_silence)
+
     async def next_chunk(self) -> bytes | None:
         """Return all body bytes that have arrived, at least one; None at the clean end of the body."""
+        if not self._chunks and self._nudged_at is None:
+            self._silent_since = self._loop.time()
         while not self._chunks:
             if self._error is not None:
                 raise self._error
             if self.is_complete:
                 return None
             await self._wait_for_body()
+            if self._is_nudged:
+                self._is_nudged = False
+                if not self._chunks and self._error is None and not self.is_complete:
+                    return b""
+        self._nudged_at = None
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         if self._size > _PAUSE_BYTES and self.is_open:
@@ -153,6 +182,32 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
+            self._silence_timer = None
+
+    def _look_at_silence(self) -> None:
+        self._silence_timer = None
+        if self.is_complete or self._error is not None:
+            return
+        now = self._loop.time()
+        if self._body_waiter is None:
+            next_at = now + min(self._idle_s, self._nudge_s or self._idle_s)
+        else:
+            fail_at = self._silent_since + self._idle_s
+            if now >= fail_at:
+                self._fail(IdleTimeout(f"{self.host} fell silent for {self._idle_s:g} s within its reply."))
+                self.abort()
+                return
+            next_at = fail_at
+            if self._nudge_s:
+                since = self._silent_since if self._nudged_at is None else self._nudged_at
+                if now >= since + self._nudge_s:
+                    self._nudged_at, self._is_nudged = now, True
+                    self._wake()
+                    since = now
+                next_at = min(fail_at, since + self._nudge_s)
+        self._silence_timer = self._loop.call_at(next_at, self._look_at_silence)
 
     async def _wait_for_body(self) -> None:
         self._body_waiter = self._loop.create_future()

@@ -21,6 +21,9 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     name: str
     dialect: DialectName = "openai"
+    also: tuple[DialectName, ...] = ()
+    """Other dialects the server speaks at the same base URL: calls in these pass untouched instead of being
+    translated (OpenAI's `responses`)."""
     base_url: str
     """May hold `{VARIABLE}` parts (`{AWS_REGION}`) that are filled from the environment when rows are planned."""
     auth: AuthKind = "bearer"

@@ -1,0 +1,96 @@
+"""What clients do beside asking: they send slowly, they leave, they have begun to get an answer."""
+
+import asyncio
+from typing import Any
+
+from penstock.gateway.http import Receive, Send
+
+WATCH_AFTER_S = 0.02
+"""Whether a client has left is watched from then on: most calls are over by then, and a task per call is not free."""
+
+
+class Outbox:
+    """Passes messages on and remembers whether the reply has begun."""
+
+    __slots__ = ("_send", "has_begun")
+
+    def __init__(self, send: Send) -> None:
+        self.has_begun = False
+        self._send = send
+
+    async def __call__(self, message: dict[str, Any]) -> None:
+        """Send one message."""
+        self.has_begun = True
+        await self._send(message)
+
+
+class Departure:
+    """Cancels the call's task when the client leaves, unless the call is to be read to its end all the same."""
+
+    __slots__ = ("_receive", "_task", "_timer", "_watcher", "is_gone", "keeps_going")
+
+    def __init__(self, receive: Receive) -> None:
+        self.is_gone = False
+        self.keeps_going = False
+        """Set where the route wants replies to be read to their end although nobody waits for them."""
+        self._receive = receive
+        self._watcher: asyncio.Task[None] | None = None
+        self._task = asyncio.current_task()
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._timer.cancel()
+        self._task = None
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _begin(self) -> None:
+        self._watcher = asyncio.create_task(self._watch(), name="client-watch")
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._task is not None:
+            self.is_gone = True
+            if not self.keeps_going:
+                self._task.cancel()
+
+
+class Uploads:
+    """Cancels the tasks whose body does not arrive in time. One timer serves all: one for each call is not free."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self._end_at: dict[asyncio.Task[None], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, task: asyncio.Task[None]) -> None:
+        """Start the time of a task that reads a body."""
+        loop = asyncio.get_running_loop()
+        self._end_at[task] = loop.time() + self.limit_s
+        if self._timer is None:
+            self._timer = loop.call_later(self.limit_s, self._sweep)
+
+    def is_over(self, task: asyncio.Task[None]) -> bool:
+        """Return whether the task was cancelled because its time was over."""
+        return task not in self._end_at
+
+    def end(self, task: asyncio.Task[None]) -> None:
+        """Say that the body is there."""
+        self._end_at.pop(task, None)
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        now = loop.time()
+        for task in [task for task, end_at in self._end_at.items() if end_at <= now]:
+            del self._end_at[task]
+            task.cancel()
+        if self._end_at:
+            self._timer = loop.call_at(next(iter(self._end_at.values())), self._sweep)

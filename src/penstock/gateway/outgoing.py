@@ -1,0 +1,147 @@
+"""Writes the request that a target gets: the client's own bytes where both speak the same dialect, else through the hub.
+
+Pure but for signing, which `exchange.py` asks for. What cannot be said in the target's dialect is named in `dropped`,
+or refused, as the route chooses.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from penstock.dialects.openai.splice import ask_for_usage, replace_model
+from penstock.dialects.registry import DIALECTS
+from penstock.gateway.calls import Call
+from penstock.gateway.errors import CannotSay, NotTranslatable, StateElsewhere
+from penstock.gateway.multipart import replace_form_model
+from penstock.gateway.table import ReadyTarget, header_text
+from penstock.spec.hub import HubRequest
+from penstock.spec.routes import DialectName
+
+Reading = Literal["same", "through", "hub", "embeddings", "rerank"]
+"""How the reply is read: bytes that a scanner understands, bytes that nobody looks into, or by a decoder."""
+
+_JSON_LINE = b"content-type: application/json\r\n"
+_STATEFUL = ("previous_response_id", "conversation")
+PASSED_HEADERS: Mapping[DialectName, tuple[bytes, ...]] = {
+    "openai": (b"openai-beta", b"idempotency-key"),
+    "responses": (b"openai-beta", b"idempotency-key"),
+    "anthropic": (b"anthropic-version", b"anthropic-beta", b"idempotency-key"),
+    "gemini": (),
+    "bedrock": (),
+    "cohere": (),
+}
+"""Headers of a client that a provider of the same dialect gets. Everything else stays here: keys, cookies, addresses."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outgoing:
+    """One request to one target, but for headers that sign it."""
+
+    path: str
+    head: bytes
+    """Up to and without the blank line."""
+    body: bytes
+    reading: Reading
+    dropped: tuple[str, ...] = ()
+
+
+def write_outgoing(call: Call, target: ReadyTarget) -> Outgoing:
+    """Return the request for `target`.
+
+    Raises `InvalidInput` where the call cannot be made to this target: it says what the dialect cannot and the route
+    refuses that, or the operation cannot be translated.
+    """
+    endpoint = call.endpoint
+    if endpoint.dialect in target.speaks:
+        return _same(call, target)
+    if endpoint.operation == "chat":
+        return _translated(call, target)
+    dialect = target.provider.dialect
+    raise NotTranslatable(
+        f"{endpoint.operation.replace('_', ' ').capitalize()} in the dialect {endpoint.dialect!r} cannot be translated "
+        f"for the provider {target.provider.name!r}, which speaks {dialect!r}.",
+        hint=f"Point the route to a provider that speaks {endpoint.dialect!r}.",
+        param="model",
+    )
+
+
+def read_hub_request(call: Call) -> HubRequest:
+    """Return the request decoded; the work is done once for all attempts."""
+    if call.hub is None:
+        endpoint = call.endpoint
+        call.hub = DIALECTS[endpoint.dialect].read_request(
+            call.body, model=endpoint.model, stream=endpoint.stream
+        )
+    return call.hub
+
+
+def _same(call: Call, target: ReadyTarget) -> Outgoing:
+    envelope, endpoint, body = call.envelope, call.endpoint, call.body
+    assert envelope is not None
+    if endpoint.model is None and target.model != envelope.model:
+        if endpoint.is_form:
+            body = replace_form_model(body, call.content_type or b"", target.model)
+        elif endpoint.dialect == "openai":
+            body = replace_model(body, target.model)
+        else:
+            body = DIALECTS[endpoint.dialect].replace_model(body, target.model)
+    reading: Reading = "same"
+    if endpoint.dialect == "openai":
+        if endpoint.operation not in ("chat", "text_completion", "embeddings"):
+            reading = "through"
+        elif envelope.stream and not envelope.wants_usage and target.provider.stream_usage:
+            body = ask_for_usage(body, envelope)
+    path = endpoint.path if endpoint.model is None else endpoint.upstream_path(target.model)
+    if call.query:
+        path = f"{path}?{call.query.decode('latin-1')}"
+    return _outgoing(call, target, path, body, reading, passed=call.passed_headers)
+
+
+def _translated(call: Call, target: ReadyTarget) -> Outgoing:
+    request = read_hub_request(call)
+    for name in _STATEFUL:
+        if request.source == "responses" and request.extra.get(name) is not None:
+            raise StateElsewhere(
+                f"`{name}` names a reply that only a provider of the Responses API keeps, and "
+                f"{target.provider.name!r} speaks {target.provider.dialect!r}.",
+                hint="Send the whole conversation in `input`.",
+                param=name,
+            )
+    dialect = DIALECTS[target.provider.dialect]
+    written = dialect.write_request(request, model=target.model, quirks=target.quirks)
+    passed = b"".join(b"%b: %b\r\n" % header for header in written.headers)
+    return _outgoing(call, target, written.path, written.body, "hub", passed=passed, dropped=written.dropped)
+
+
+def _outgoing(
+    call: Call,
+    target: ReadyTarget,
+    path: str,
+    body: bytes,
+    reading: Reading,
+    *,
+    passed: bytes = b"",
+    dropped: tuple[str, ...] = (),
+) -> Outgoing:
+    if dropped and call.route is not None and call.route.route.on_loss == "refuse":
+        raise CannotSay(
+            f"The provider {target.provider.name!r} speaks {target.provider.dialect!r}, which has no way to say: "
+            f"{', '.join(dropped[:20])}.",
+            hint="Leave these out, or let the operator set `on_loss` of the route.",
+            param=dropped[0],
+        )
+    lines = [target.head(path), passed] if passed else [target.head(path)]
+    provider = target.provider
+    if provider.dialect == "anthropic" and b"anthropic-version:" not in b"".join(lines):
+        lines.append(b"anthropic-version: 2023-06-01\r\n")
+    if provider.local:
+        lines.append(b"traceparent: 00-%b-%b-01\r\n" % (call.trace_id.encode(), call.span_id.encode()))
+        if call.session:
+            lines.append(b"x-penstock-session: " + header_text(call.session) + b"\r\n")
+        if call.user:
+            lines.append(b"x-penstock-user: " + header_text(call.user) + b"\r\n")
+    if call.endpoint.is_form and call.content_type is not None:
+        lines.append(b"content-type: %b\r\ncontent-length: %d\r\n" % (call.content_type, len(body)))
+    else:
+        lines.append(b"%bcontent-length: %d\r\n" % (_JSON_LINE, len(body)))
+    return Outgoing(path=path, head=b"".join(lines), body=body, reading=reading, dropped=dropped)
