@@ -1,0 +1,1 @@
+"""Anthropic's Messages protocol: `/v1/messages` and its count of tokens."""

@@ -1,0 +1,1 @@
+"""Cohere's protocol, version 2: `/v2/chat`."""
