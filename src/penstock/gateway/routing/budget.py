@@ -7,12 +7,10 @@ BUCKET_S = 1.0
 class Budget:
     """Counts calls and what was spent on them over the last ten seconds."""
 
-    __slots__ = ("_calls", "_floor", "_numbers", "_ratio", "_spent")
+    __slots__ = ("_calls", "_numbers", "_ratio", "_spent")
 
-    def __init__(self, ratio: float, *, floor: int = 0) -> None:
-        """`floor` may be spent in ten seconds however few calls there are."""
+    def __init__(self, ratio: float) -> None:
         self._ratio = ratio
-        self._floor = floor
         self._calls = [0] * N_BUCKETS
         self._spent = [0] * N_BUCKETS
         self._numbers = [-1] * N_BUCKETS
@@ -21,8 +19,11 @@ class Budget:
         """Count one call."""
         self._calls[self._bucket(now)] += 1
 
-    def take(self, now: float) -> bool:
-        """Spend one if the budget allows; return whether it did."""
+    def take(self, now: float, *, floor: int = 0) -> bool:
+        """Spend one if the budget allows; return whether it did.
+
+        `floor` may be spent in ten seconds however few calls there are.
+        """
         at = self._bucket(now)
         oldest = self._numbers[at] - N_BUCKETS
         calls = spent = 0
@@ -30,7 +31,7 @@ class Budget:
             if number > oldest:
                 calls += self._calls[index]
                 spent += self._spent[index]
-        if spent + 1 > max(self._floor, self._ratio * calls):
+        if spent + 1 > max(floor, self._ratio * calls):
             return False
         self._spent[at] += 1
         return True
