@@ -146,16 +146,15 @@ def find_endpoint(path: str) -> Endpoint | None:
 
 
 def split_query(query: bytes) -> tuple[bytes | None, bytes]:
-    """Return the key that a query holds (`?key=`, as Google's clients may send it), and the query without it."""
-    if not query:
-        return None, b""
-    if b"key" not in query:
-        return None, query
-    key: str | None = None
-    kept: list[tuple[str, str]] = []
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+    """Return the key that a query holds (`?key=`, as Google's clients may send it), and what a provider may see of it.
+
+    That is `alt` alone, which says in which form Gemini streams: all else is said by the provider's row.
+    """
+    key: bytes | None = None
+    kept = b""
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=64):
         if name == "key":
-            key = value
-        else:
-            kept.append((name, value))
-    return (key.encode() if key else None), urlencode(kept).encode("ascii")
+            key = value.encode()
+        elif name == "alt":
+            kept = urlencode({"alt": value}).encode("ascii")
+    return key, kept

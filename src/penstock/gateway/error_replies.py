@@ -7,6 +7,7 @@ from penstock.base.errors import PenstockError
 from penstock.base.logs import redact
 from penstock.dialects.error_kinds import kind_of_status
 from penstock.dialects.openai.errors import error_body, error_event
+from penstock.dialects.port import Dialect
 from penstock.dialects.registry import DIALECTS
 from penstock.gateway.errors import BodyTooLarge, BodyTooSlow
 from penstock.gateway.http import JSON, Header, Send, send_reply
@@ -47,12 +48,13 @@ def write_error_body(dialect: DialectName, error: PenstockError) -> bytes:
     return DIALECTS[dialect].write_error(to_hub_error(error))
 
 
-def write_error_end(dialect: DialectName, error: PenstockError, model: str) -> bytes:
+def write_error_end(dialect: Dialect, error: PenstockError, model: str) -> bytes:
     """Return what ends a stream, of which only whole events have been sent, with `error`."""
-    if dialect == "openai":
+    if dialect.name == "openai":
         return error_event(error)
-    request = HubRequest(source=dialect, model=model, messages=[])
-    return DIALECTS[dialect].stream_writer(model=model, request=request).fail(to_hub_error(error))
+    request = HubRequest(source=dialect.name, model=model, messages=[])
+    end = dialect.stream_writer(model=model, request=request).fail(to_hub_error(error))
+    return b"," + end[1:] if end.startswith(b"[") else end  # one more item of the array that has begun
 
 
 def error_headers(dialect: DialectName, error: PenstockError) -> list[Header]:

@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 from penstock.base.errors import PenstockError
 from penstock.dialects.assembly import assemble, disassemble
+from penstock.dialects.gemini.dialect import GEMINI_ARRAY
 from penstock.dialects.registry import DIALECTS
 from penstock.gateway.answers import Answer, AttemptFailed
 from penstock.gateway.calls import AttemptRecord, Call
 from penstock.gateway.errors import BrokenStream, EmptyReply, GarbledReply, Overlong, ProviderKeyMissing
 from penstock.gateway.http import JSON, LONG_BODY_BYTES
-from penstock.gateway.outgoing import Outgoing, write_outgoing
+from penstock.gateway.outgoing import Outgoing, client_dialect, write_outgoing
 from penstock.gateway.table import ReadyTarget, header_text
 from penstock.gateway.verdicts import NEVER_S, fault_of, garbled_reply, judge_error, judge_status
 from penstock.providers.errors import CallTimeout
@@ -183,7 +184,9 @@ class Exchange:
         reading = request.reading
         if reading == "through":
             await _begin_through(call, answer)
-        elif content_type.startswith(_EVENT_STREAMS):
+        elif content_type.startswith(_EVENT_STREAMS) or (
+            reading == "same" and client_dialect(call) is GEMINI_ARRAY
+        ):
             answer.is_stream = True
             if reading == "same":
                 await _begin_same(call, answer)
@@ -315,14 +318,16 @@ async def _begin_hub(call: Call, answer: Answer) -> None:
     wants_all = not call.envelope.stream
     events = answer.events
     n_bytes = 0
-    while wants_all or not any(map(is_content, events)):
+    is_committed = False
+    while wants_all or not is_committed:
         piece = await _next_piece(call, answer)
         new = reader.finish() if piece is None else reader.feed(piece)
         for event in new:
-            if isinstance(event, Failed):
+            if isinstance(event, Failed) and (wants_all or not is_committed):
                 raise judge_error(target, event.error)
-            if isinstance(event, End) and not event.complete:
+            if isinstance(event, End) and not event.complete and (wants_all or not is_committed):
                 raise _ended_early(target)
+            is_committed = is_committed or is_content(event)
         events += new
         if piece is None:
             break

@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from penstock.dialects.anthropic.foreign import has_foreign_marks
+from penstock.dialects.gemini.dialect import GEMINI_ARRAY
 from penstock.dialects.openai.splice import ask_for_usage, replace_model
+from penstock.dialects.port import Dialect
 from penstock.dialects.registry import DIALECTS
 from penstock.gateway.calls import Call
 from penstock.gateway.errors import CannotSay, NotTranslatable, StateElsewhere
@@ -52,7 +55,10 @@ def write_outgoing(call: Call, target: ReadyTarget) -> Outgoing:
     refuses that, or the operation cannot be translated.
     """
     endpoint = call.endpoint
-    if endpoint.dialect in target.speaks:
+    if endpoint.dialect in target.speaks and not (
+        # signatures of other providers that its own provider would refuse: only the hub takes them out
+        endpoint.dialect == "anthropic" and endpoint.operation == "chat" and has_foreign_marks(call.body)
+    ):
         return _same(call, target)
     if endpoint.operation == "chat":
         return _translated(call, target)
@@ -63,6 +69,13 @@ def write_outgoing(call: Call, target: ReadyTarget) -> Outgoing:
         hint=f"Point the route to a provider that speaks {endpoint.dialect!r}.",
         param="model",
     )
+
+
+def client_dialect(call: Call) -> Dialect:
+    """Return what writes to the client: Gemini's streams are one JSON array unless the client asks for events."""
+    if call.dialect == "gemini" and call.endpoint.stream and b"alt=sse" not in call.query:
+        return GEMINI_ARRAY
+    return DIALECTS[call.dialect]
 
 
 def read_hub_request(call: Call) -> HubRequest:
@@ -92,7 +105,7 @@ def _same(call: Call, target: ReadyTarget) -> Outgoing:
         elif envelope.stream and not envelope.wants_usage and target.provider.stream_usage:
             body = ask_for_usage(body, envelope)
     path = endpoint.path if endpoint.model is None else endpoint.upstream_path(target.model)
-    if call.query:
+    if call.query and endpoint.dialect == "gemini":
         path = f"{path}?{call.query.decode('latin-1')}"
     return _outgoing(call, target, path, body, reading, passed=call.passed_headers)
 
@@ -107,7 +120,7 @@ def _translated(call: Call, target: ReadyTarget) -> Outgoing:
                 hint="Send the whole conversation in `input`.",
                 param=name,
             )
-    dialect = DIALECTS[target.provider.dialect]
+    dialect = DIALECTS[call.dialect if call.dialect in target.speaks else target.provider.dialect]
     written = dialect.write_request(request, model=target.model, quirks=target.quirks)
     passed = b"".join(b"%b: %b\r\n" % header for header in written.headers)
     return _outgoing(call, target, written.path, written.body, "hub", passed=passed, dropped=written.dropped)

@@ -17,7 +17,7 @@ from penstock.gateway.calls import Call
 from penstock.gateway.error_replies import to_hub_error, write_error_end
 from penstock.gateway.errors import BrokenStream, ShutDown
 from penstock.gateway.http import JSON, Header, Send, send_reply
-from penstock.gateway.outgoing import read_hub_request
+from penstock.gateway.outgoing import client_dialect, read_hub_request
 from penstock.gateway.table import header_text
 from penstock.spec.hub import End, Event, Failed, Start, UsageSeen
 from penstock.spec.snapshot import Limits
@@ -52,6 +52,8 @@ async def relay_answer(call: Call, answer: Answer, send: Send, limits: Limits) -
             await _Streaming(call, answer, send, limits).translate()
         else:
             await _Streaming(call, answer, send, limits).pass_on()
+        if call.error_code is not None and answer.lease is not None:
+            answer.lease.fail("server-error")  # the stream broke: its target began well and did not go on
     finally:
         answer.release()
 
@@ -216,7 +218,7 @@ class _Streaming:
         return self._error_end(broken)
 
     def _error_end(self, error: PenstockError) -> bytes:
-        end = write_error_end(self._call.dialect, error, self._model)
+        end = write_error_end(client_dialect(self._call), error, self._model)
         if self._content_type.startswith(_SSE) and not self._last.endswith(_BORDERS):
             return b"\n\n" + end  # an event that was cut off must not swallow ours
         return end
@@ -234,7 +236,7 @@ class _Streaming:
 
     async def translate(self) -> None:
         call, answer, send = self._call, self._answer, self._send
-        client = DIALECTS[call.dialect]
+        client = client_dialect(call)
         self._content_type = client.stream_content_type
         writer = client.stream_writer(model=self._model, request=read_hub_request(call))
         await self._begin()

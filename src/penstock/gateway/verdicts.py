@@ -6,7 +6,6 @@ Pure: statuses, headers and bodies in, an `AttemptFailed` out.
 import math
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import msgspec
 
@@ -101,7 +100,7 @@ def judge_status(
             headers=headers,
             body=body if is_same else DIALECTS[call.dialect].write_error(found),
         )
-    wait_s = NEVER_S if told.kind in _HOPELESS else read_retry_after(headers, now_s, told.raw)
+    wait_s = NEVER_S if told.kind in _HOPELESS else read_retry_after(headers, now_s, told.retry_after_s)
     return AttemptFailed(
         error, fault=_FAULTS.get(told.kind), retry_after_s=wait_s, answer=answer, was_sent=True
     )
@@ -132,7 +131,7 @@ def garbled_reply(target: ReadyTarget, status: int, content_type: bytes, n_bytes
     )
 
 
-def read_retry_after(headers: Sequence[Header], now_s: float, raw: Any = None) -> float | None:
+def read_retry_after(headers: Sequence[Header], now_s: float, in_body_s: float | None = None) -> float | None:
     """Return the seconds a provider asks to be left alone, None if it does not say (RFC 9110 §10.2.3)."""
     asked: float | None = None
     for name, value in headers:
@@ -141,7 +140,7 @@ def read_retry_after(headers: Sequence[Header], now_s: float, raw: Any = None) -
             return int(text) / 1000
         if name == b"retry-after":
             asked = _seconds_until(text, now_s)
-    return asked if asked is not None else _retry_info(raw)
+    return asked if asked is not None else in_body_s
 
 
 def _seconds_until(text: str, now_s: float) -> float | None:
@@ -153,17 +152,6 @@ def _seconds_until(text: str, now_s: float) -> float | None:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now_s)
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def _retry_info(raw: Any) -> float | None:
-    """Return `retryDelay` of Google's `RetryInfo` detail, such as `"34.07s"`."""
-    error = raw.get("error", raw) if isinstance(raw, dict) else None
-    details = error.get("details") if isinstance(error, dict) else None
-    for detail in details if isinstance(details, list) else ():
-        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
-        if isinstance(delay, str) and delay.endswith("s"):
-            return _seconds_until(delay[:-1], 0.0)
-    return None
 
 
 def _content_type(headers: Sequence[Header]) -> bytes:
