@@ -15,7 +15,7 @@ _REASONS: dict[Finish, str] = {
     "length": "MAX_TOKENS",
     "tool_calls": "TOOL_CALL",
     "content_filter": "ERROR_TOXIC",
-    "refusal": "COMPLETE",
+    "refusal": "ERROR_TOXIC",
     "error": "ERROR",
 }
 
