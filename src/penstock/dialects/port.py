@@ -40,6 +40,8 @@ class Envelope:
     has_tools: bool = False
     previous: str | None = None
     """The earlier reply this request goes on from (`previous_response_id`): only who made that can serve it."""
+    cache_key: str | None = None
+    """What the client says of requests that begin alike (`prompt_cache_key`): they are best served by one target."""
 
 
 class StreamReader(Protocol):

@@ -26,6 +26,7 @@ class Envelope(msgspec.Struct, frozen=True):
     old_max_tokens: int | None = msgspec.field(name="max_tokens", default=None)
     any_user: Any = msgspec.field(name="user", default=None)
     any_tools: msgspec.Raw = msgspec.field(name="tools", default=msgspec.Raw(b"null"))
+    any_cache_key: Any = msgspec.field(name="prompt_cache_key", default=None)
 
     @property
     def wants_usage(self) -> bool:
@@ -51,6 +52,11 @@ class Envelope(msgspec.Struct, frozen=True):
     def previous(self) -> str | None:
         """Chat completions do not go on from an earlier reply."""
         return None
+
+    @property
+    def cache_key(self) -> str | None:
+        """What the client says of requests that begin alike; anything but text counts as nothing."""
+        return self.any_cache_key if isinstance(self.any_cache_key, str) else None
 
     @property
     def has_tools(self) -> bool:
