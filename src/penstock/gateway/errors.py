@@ -221,3 +221,9 @@ class ShutDown(UpstreamUnavailable):
         super().__init__(
             "The gateway was stopped before the reply was complete.", hint="Send the request again."
         )
+
+
+class Filtered(UpstreamError):
+    """The provider's content filter stopped the reply before its first word."""
+
+    code = "PS-4624"

@@ -14,7 +14,14 @@ from penstock.dialects.gemini.dialect import GEMINI_ARRAY
 from penstock.dialects.registry import DIALECTS
 from penstock.gateway.answers import Answer, AttemptFailed
 from penstock.gateway.calls import AttemptRecord, Call
-from penstock.gateway.errors import BrokenStream, EmptyReply, GarbledReply, Overlong, ProviderKeyMissing
+from penstock.gateway.errors import (
+    BrokenStream,
+    EmptyReply,
+    Filtered,
+    GarbledReply,
+    Overlong,
+    ProviderKeyMissing,
+)
 from penstock.gateway.http import JSON, LONG_BODY_BYTES
 from penstock.gateway.outgoing import Outgoing, client_dialect, write_outgoing
 from penstock.gateway.table import ReadyTarget, header_text
@@ -34,6 +41,7 @@ from penstock.spec.hub import (
     Text,
     Thinking,
 )
+from penstock.spec.routes import FaultKind
 
 MAX_REPLY_BYTES = 128 * 1024 * 1024
 MAX_ERROR_BYTES = 1024 * 1024
@@ -86,6 +94,7 @@ class Exchange:
         finally:
             record.took_s = time.perf_counter() - began
         record.outcome = "served"
+        record.first_content_s = record.took_s
         answer.record = record
         return answer
 
@@ -194,6 +203,8 @@ class Exchange:
                 await _begin_hub(call, answer)
         else:
             await _take_body(call, answer, request)
+        if request.reading in ("same", "hub") and _wants_fault(call, "content-filter"):
+            await _refuse_filtered(call, answer)
         return answer
 
 
@@ -339,6 +350,48 @@ async def _begin_hub(call: Call, answer: Answer) -> None:
         answer.reply = assemble(events, source=target.provider.dialect)
         answer.content_type = JSON[1]
         answer.usage, answer.reply_model = answer.reply.usage, answer.reply.model
+
+
+def _wants_fault(call: Call, fault: FaultKind) -> bool:
+    return call.route is not None and fault in call.route.watched_faults
+
+
+async def _refuse_filtered(call: Call, answer: Answer) -> None:
+    """Raise `AttemptFailed` for a reply that a filter stopped before its first word, since others may give one."""
+    dialect = DIALECTS[call.dialect]
+    if answer.reply is not None:
+        events = list(disassemble(answer.reply))
+    elif answer.scanner is not None:
+        events = [] if answer.scanner.has_content else dialect.stream_reader().feed(answer.body)
+    elif answer.reader is not None:
+        events = answer.events
+    else:
+        events = list(disassemble(dialect.read_reply(answer.body))) if call.operation == "chat" else []
+    finishes = [event.finish for event in events if isinstance(event, FinishSeen)]
+    said = [event for event in events if not isinstance(event, FinishSeen | End) and is_content(event)]
+    if said or not finishes or any(finish != "content_filter" for finish in finishes):
+        return
+    if answer.is_stream:
+        await _read_rest(call, answer)
+    answer.connection = None
+    filtered = Filtered(
+        f"The content filter of the provider {answer.target.provider.name!r} stopped the reply.",
+        hint="Rephrase the request.",
+    )
+    raise AttemptFailed(filtered, fault="content-filter", answer=answer, was_sent=True)
+
+
+async def _read_rest(call: Call, answer: Answer) -> None:
+    """Read a stream that has ended but for its last events, so that it can be kept without its connection."""
+    while (piece := await _next_piece(call, answer)) is not None and len(answer.body) < MAX_UNCOMMITTED_BYTES:
+        if answer.reader is not None:
+            answer.events += answer.reader.feed(piece)
+        elif answer.scanner is not None:
+            answer.body += piece
+            answer.scanner.feed(piece)
+    if answer.reader is not None:
+        answer.events += answer.reader.finish()
+        answer.reader = None
 
 
 def is_content(event: Event) -> bool:

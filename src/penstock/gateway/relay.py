@@ -61,15 +61,17 @@ async def relay_answer(call: Call, answer: Answer, send: Send, limits: Limits) -
 async def relay_failure(call: Call, failed: AttemptFailed, send: Send, limits: Limits) -> None:
     """Tell the client what the last provider said; raise the attempt's error if there is nothing of it to show."""
     answer = failed.answer
+    if answer is not None and answer.status < 400:  # a reply without a word is better than none
+        await relay_answer(call, answer, send, limits)
+        return
     if answer is None:
         if failed.retry_after_s is not None:
             failed.error.fields.setdefault("retry_after_s", failed.retry_after_s)
         raise failed.error
     call.target = answer.target
     call.http_status = answer.status
-    if answer.status >= 400:
-        call.error_code = f"upstream_{answer.status}"
-        call.error_message = f"The provider answered with HTTP status {answer.status}."
+    call.error_code = f"upstream_{answer.status}"
+    call.error_message = f"The provider answered with HTTP status {answer.status}."
     await _relay_body(call, answer, send, limits)
 
 
@@ -189,7 +191,6 @@ class _Streaming:
     async def _pass_pieces(self, stripper: UsageStripper | None) -> None:
         answer, send = self._answer, self._send
         connection, inflater, scanner = answer.connection, answer.inflater, answer.scanner
-        assert connection is not None
         piece: bytes | None = answer.body  # the scanner has seen this one
         while piece is not None:
             if piece:
@@ -201,7 +202,7 @@ class _Streaming:
                     self._at_border = out.endswith(_BORDERS)
             else:
                 await self._say_nothing()
-            piece = await connection.next_chunk()
+            piece = await connection.next_chunk() if connection is not None else None
             if piece:
                 if inflater is not None:
                     piece = inflater.feed(piece)
