@@ -85,6 +85,10 @@ class Members:
         """Return the path of the member `name`."""
         return f"{self.path}.{name}" if self.path else name
 
+    def put(self, name: str, value: Any) -> None:
+        """Leave `value` behind under `name`, to be part of the rest."""
+        self._left[name] = value
+
     def rest(self) -> dict[str, Any]:
         """Return what has not been taken, `null` members left out."""
         return {name: value for name, value in self._left.items() if value is not None}

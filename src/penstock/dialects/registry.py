@@ -5,10 +5,12 @@ from penstock.dialects.cohere.dialect import COHERE
 from penstock.dialects.gemini.dialect import GEMINI
 from penstock.dialects.openai.dialect import OPENAI
 from penstock.dialects.port import Dialect
+from penstock.dialects.responses.dialect import RESPONSES
 from penstock.spec.routes import DialectName
 
 DIALECTS: dict[DialectName, Dialect] = {
     "openai": OPENAI,
+    "responses": RESPONSES,
     "anthropic": ANTHROPIC,
     "gemini": GEMINI,
     "cohere": COHERE,

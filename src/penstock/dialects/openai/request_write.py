@@ -82,10 +82,11 @@ class _Writer:
             body[name] = value
 
     def _extra(self, body: dict[str, Any]) -> None:
-        kept = SHARED_EXTRA if self.request.source == "responses" else ()
+        kept = (*SHARED_EXTRA, "text") if self.request.source == "responses" else ()
         extra = self.losses.unless_from("openai", self.request, kept)
-        if self.request.source == "responses" and isinstance(text := self.request.extra.get("text"), dict):
+        if self.request.source == "responses" and isinstance(text := extra.pop("text", None), dict):
             extra["verbosity"] = text.get("verbosity")
+            self.losses.add_all(f"text.{name}" for name in text if name != "verbosity")
         if "no_metadata" in self.quirks:
             extra.pop("store", None)
         options = extra.pop("stream_options", None)

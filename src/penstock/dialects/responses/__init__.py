@@ -1,0 +1,1 @@
+"""The OpenAI responses protocol: items in, items out, and a stream that names every step."""
