@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -39,9 +39,13 @@ class SpanList:
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
+        self.attempts: list[Span] = []
+        """Spans of requests that were sent and lost: beside those of the calls."""
 
-    def record(self, span: Span) -> None:
-        self.spans.append(span)
+    def record(self, span: Span, on_stored: Callable[[], None] | None = None) -> None:
+        (self.attempts if span.kind == "attempt" else self.spans).append(span)
+        if on_stored is not None:
+            on_stored()
 
     async def wait(self, count: int = 1) -> list[Span]:
         while len(self.spans) < count:

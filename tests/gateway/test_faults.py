@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+from decimal import Decimal
 from typing import Any
 
 import openai
@@ -43,14 +44,18 @@ async def test_a_refused_connection_is_a_503(bench: Bench) -> None:
     assert (span.cost_usd, span.cost_source) == (0, "not sent")
 
 
-async def test_what_a_call_cost_that_broke_off_is_not_known(ready: Bench) -> None:
+async def test_what_was_sent_and_lost_is_billed_as_an_estimate_of_what_was_sent(ready: Bench) -> None:
     async def close(exchange: Exchange) -> None:
         exchange.writer.close()
 
     ready.upstream.handler = close
     await ready.post(ASK)
     (span,) = await ready.sink.wait()
-    assert (span.cost_usd, span.cost_source) == (None, None)
+    for billed in (span, *ready.sink.attempts):
+        assert billed.usage is not None
+        assert billed.usage.estimated
+        assert billed.usage.output_tokens is None
+        assert billed.cost_usd == Decimal(billed.usage.input_tokens or 0) / 1_000_000 > 0
 
 
 async def test_a_provider_that_hangs_is_a_504(bench: Bench) -> None:

@@ -38,6 +38,7 @@ from penstock.gateway.http import (
     read_body,
     send_reply,
 )
+from penstock.gateway.journal import Journal
 from penstock.gateway.limiting.accounts import gather_facts, sum_up
 from penstock.gateway.limits import Counters, Hold, Limiter, estimate_prompt_tokens
 from penstock.gateway.models import describe_models, models_dialect
@@ -81,7 +82,12 @@ class Gateway:
         self._prices = prices
         self._health = health or HealthBoard()
         self._attempts = Attempts(
-            Asking(Exchange(upstreams), self._health, rng=rng, price=partial(estimate_price, prices))
+            Asking(
+                Exchange(upstreams, begin=recorder.begin),
+                self._health,
+                rng=rng,
+                price=partial(estimate_price, prices),
+            )
         )
         self._watching: asyncio.Task[None] | None = None
 
@@ -379,15 +385,17 @@ def create_gateway(
     environ: Mapping[str, str],
     prices: PriceBook | None = None,
     upstreams: Upstreams | None = None,
+    journal: Journal | None = None,
     poll_interval_s: float = 0.5,
 ) -> Gateway:
     """Return a gateway over the snapshot file, with spans to `sink`.
 
     `environ` is where providers' keys are looked up; `internal_key` is both accepted from callers and sent to
-    local providers. Without `counters` no per-minute limits are enforced.
+    local providers. Without `counters` no per-minute limits are enforced, and without `journal` a call whose worker is
+    killed is not billed.
     """
     prices = prices or PriceBook()
-    recorder = CallRecorder(sink, prices)
+    recorder = CallRecorder(sink, prices, journal)
     limiter = Limiter(counters) if counters is not None else None
     upstreams = upstreams or Upstreams()
     watch = SnapshotWatch(
@@ -410,7 +418,7 @@ class _Follower:
         self._moving: asyncio.Task[None] | None = None
 
     def take(self, table: Table) -> None:
-        self._recorder.preload_prices(table.priced_models())
+        self._recorder.take_table(table)
         if self._limiter is not None:
             self._limiter.use_rules(table.limit_rules)
             self._moving = asyncio.ensure_future(self._limiter.use_redis(table.redis_url))

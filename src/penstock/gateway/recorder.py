@@ -1,49 +1,74 @@
-"""Turns a finished call into one span: usage, money, timings, payloads.
+"""Turns a finished call into spans: usage, money, timings, payloads; one span, and one more for each lost request.
 
 Bodies go into the span as the JSON bytes they are. What needs real work (folding a stream, a price seen for
 the first time) is done by one background thread with a bounded queue; when it is full, payloads are left out first.
+Before that the journal has what is owed, so that it outlives this process.
 """
 
 import logging
 import queue
 import threading
 import time
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from penstock.dialects.openai.replies import fold_stream
-from penstock.gateway.calls import Call
+from penstock.base.digest import digest_request
+from penstock.base.ids import new_span_id
+from penstock.gateway.bills import NOT_BEGUN, Bill, bill_call, load_price
+from penstock.gateway.calls import AttemptRecord, Call
+from penstock.gateway.estimates import input_estimate
+from penstock.gateway.journal import RATES, Journal, Opened, Settled
+from penstock.gateway.outputs import fold_output
+from penstock.gateway.table import Table
 from penstock.providers.prices import PriceBook
 from penstock.spec.spans import Span, SpanEvent, SpanKind
-from penstock.spec.usage import Cost, Usage
+from penstock.spec.usage import TOKEN_CLASSES, Usage
 
 _log = logging.getLogger("penstock.gateway")
 _QUEUE_CALLS = 4096
-_NOT_SENT = Cost(usd=Decimal(0), source="not sent")
-_KINDS: dict[str, SpanKind] = {"embeddings": "embedding"}
+UNCOVERED = -2
+"""Slot of a request that was begun without a journal."""
+_KINDS: dict[str, SpanKind] = {
+    "embeddings": "embedding",
+    "count_tokens": "internal",
+    "moderations": "internal",
+}
 
 
 class SpanSink(Protocol):
     """Where spans go."""
 
-    def record(self, span: Span) -> None:
-        """Take one span; must not block on the disk and must not raise."""
+    def record(self, span: Span, on_stored: Callable[[], None] | None = None) -> None:
+        """Take one span; must not block on the disk and must not raise.
+
+        `on_stored` is called, from any thread, once the span is on disk; never if that cannot be.
+        """
         ...
 
 
-class CallRecorder:
-    """Makes spans of calls. `record` is called on the event loop and returns quickly."""
+class _Item(NamedTuple):
+    call: Call
+    main: Bill
+    lost: list[tuple[Bill, str]]
+    end_ns: int
+    capture: bool
+    limit: int
 
-    def __init__(self, sink: SpanSink, prices: PriceBook) -> None:
+
+class CallRecorder:
+    """Makes spans of calls. `begin` and `record` are called on the event loop and return quickly."""
+
+    def __init__(self, sink: SpanSink, prices: PriceBook, journal: Journal | None = None) -> None:
         self.dropped_payloads = 0
         """Spans recorded without payloads because the background thread was behind."""
         self._sink = sink
         self._prices = prices
-        self._queue: queue.Queue[tuple[Call, int, bool, int] | list[tuple[str, str]] | None] = queue.Queue(
-            _QUEUE_CALLS
-        )
+        self._journal = journal
+        self._queue: queue.Queue[_Item | list[tuple[str, str]] | None] = queue.Queue(_QUEUE_CALLS)
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -58,6 +83,11 @@ class CallRecorder:
             self._thread.join()
             self._thread = None
 
+    def take_table(self, table: Table) -> None:
+        """Go by the prices of a new table, and have those that it will need loaded in the background."""
+        self._prices.set_own_prices(table.prices)
+        self.preload_prices(table.priced_models())
+
     def preload_prices(self, models: list[tuple[str, str]]) -> None:
         """Have the prices of `models` loaded in the background."""
         if models and self._thread is not None:
@@ -66,24 +96,57 @@ class CallRecorder:
             except queue.Full:
                 return  # they will be loaded when first needed
 
+    def begin(self, call: Call, record: AttemptRecord) -> None:
+        """Note in the journal that a request is about to be sent. Again for the same record changes nothing."""
+        if record.slot != NOT_BEGUN:
+            return
+        record.slot = UNCOVERED
+        if self._journal is None:
+            return
+        is_first = all(other.slot == NOT_BEGUN for other in call.attempt_log if other is not record)
+        target, key, envelope = record.target, call.key, call.envelope
+        provider = target.provider
+        slot = self._journal.begin(
+            Opened(
+                call.trace_id,
+                call.span_id if is_first else new_span_id(),
+                call.parent_id if is_first else call.span_id,
+                _KINDS.get(call.operation, "llm") if is_first else "attempt",
+                call.operation,
+                key.project if key is not None else "default",
+                key.id if key is not None else None,
+                _user(call),
+                call.session,
+                envelope.model[:200] if envelope is not None else None,
+                provider.name,
+                "local" if provider.local else provider.price_id,
+                target.model,
+                time.time_ns(),
+                input_estimate(call),
+                call.route.route.versions if call.route is not None else {},
+            )
+        )
+        if slot >= 0:
+            record.slot = slot
+
     def record(self, call: Call, *, capture: bool, max_payload_bytes: int) -> None:
-        """Record a finished call."""
+        """Record a finished call: bill what it owes, settle its slots, hand its spans on."""
         end_ns = call.start_ns + int((time.perf_counter() - call.started_at) * 1e9)
-        is_light = not (capture and call.streamed) and self._has_price(call)
-        if is_light or self._thread is None:
-            self._sink.record(self._span(call, end_ns, capture, max_payload_bytes))
+        main, bills = bill_call(call, self._prices)
+        lost = [(bill, new_span_id()) for bill in bills]
+        call.cost = main.cost
+        if self._journal is not None:
+            self._settle(call, main, lost, end_ns)
+        item = _Item(call, main, lost, end_ns, capture, max_payload_bytes)
+        is_priced = main.cost is not None and all(bill.cost is not None for bill in bills)
+        if self._thread is None or (is_priced and not (capture and call.streamed)):
+            self._store(item)
             return
         try:
-            self._queue.put_nowait((call, end_ns, capture, max_payload_bytes))
+            self._queue.put_nowait(item)
         except queue.Full:
             self.dropped_payloads += 1
-            self._sink.record(self._span(call, end_ns, False, max_payload_bytes))
-
-    def _has_price(self, call: Call) -> bool:
-        target = call.target
-        if target is None or call.usage is None or target.provider.local:
-            return True
-        return self._prices.is_ready(target.provider.price_id, call.reply_model or target.model)
+            self._store(item._replace(capture=False))
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -91,77 +154,268 @@ class CallRecorder:
                 if isinstance(item, list):
                     self._prices.preload(item)
                 else:
-                    call, end_ns, capture, limit = item
-                    self._sink.record(self._span(call, end_ns, capture, limit))
+                    self._store(item)
             except Exception:  # the edge of this thread: one bad call must not end the records of all others
                 _log.exception("span lost")
 
-    def _span(self, call: Call, end_ns: int, capture: bool, limit: int) -> Span:
-        envelope, target, route, key = call.envelope, call.target, call.route, call.key
-        usage = call.usage
-        cost = self._cost(call, usage)
-        name = f"{call.operation} {envelope.model}" if envelope is not None else call.operation
+    # -- the journal
+
+    def _settle(self, call: Call, main: Bill, lost: list[tuple[Bill, str]], end_ns: int) -> None:
+        """Settle the lost ones first: until the last step no two slots share an id."""
+        journal = self._journal
+        assert journal is not None
+        for bill, span_id in lost:
+            slot = _slot(bill)
+            if slot >= 0:
+                journal.settle(slot, _settled_attempt(call, bill, span_id))
+        if (slot := _slot(main)) >= 0:
+            journal.settle(slot, _settled_call(call, main, end_ns))
+        kept = {_slot(main), *(_slot(bill) for bill, _ in lost)}
+        for record in call.attempt_log:
+            if record.slot >= 0 and record.slot not in kept:
+                journal.free(record.slot)  # the provider refused it: nothing is owed
+
+    def _on_stored(self, bill: Bill) -> Callable[[], None] | None:
+        slot = _slot(bill)
+        return partial(self._journal.free, slot) if self._journal is not None and slot >= 0 else None
+
+    # -- spans
+
+    def _store(self, item: _Item) -> None:
+        for bill, span_id in item.lost:
+            load_price(bill, item.call.start_ns, self._prices)
+            self._hand_on(_attempt_span(item.call, bill, span_id), bill)
+        load_price(item.main, item.call.start_ns, self._prices)
+        self._hand_on(self._span(item), item.main)
+
+    def _hand_on(self, span: Span, bill: Bill) -> None:
+        on_stored = self._on_stored(bill)
+        if on_stored is None:
+            self._sink.record(span)
+        else:
+            self._sink.record(span, on_stored)
+
+    def _span(self, item: _Item) -> Span:
+        call, bill = item.call, item.main
+        envelope, target, route, key = call.envelope, bill.target, call.route, call.key
+        has_request = item.capture and envelope is not None
         return Span(
             trace_id=call.trace_id,
             span_id=call.span_id,
             parent_id=call.parent_id,
-            name=name[:200],
+            name=_name(call),
             kind=_KINDS.get(call.operation, "llm"),
             start_ns=call.start_ns,
-            end_ns=end_ns,
+            end_ns=item.end_ns,
             status="ok" if call.error_code is None else "error",
             status_message=call.error_message,
             error_code=call.error_code,
             project=key.project if key is not None else "default",
             service="gateway",
             key_id=key.id if key is not None else None,
-            user_id=call.user,
+            user_id=_user(call),
             session_id=call.session,
             route=envelope.model[:200] if envelope is not None else None,
             provider=target.provider.name if target is not None else None,
-            model=call.reply_model or (target.model if target is not None else None),
+            model=bill.model,
             http_status=call.http_status,
             streamed=call.streamed,
             attempts=call.attempts,
-            usage=usage,
-            cost_usd=cost.usd if cost is not None else None,
-            cost_source=cost.source if cost is not None else None,
+            usage=_plain(bill.usage),
+            cost_usd=bill.cost.usd if bill.cost is not None else None,
+            cost_source=bill.cost.source if bill.cost is not None else None,
             ttft_ms=call.ttft_ms,
             overhead_ms=call.overhead_ms,
             versions=route.route.versions if route is not None else {},
-            attributes={"gen_ai.operation.name": call.operation},
+            attributes=self._attributes(item),
             events=[
                 SpanEvent(
                     name="attempt failed",
                     time_ns=tried.started_ns,
-                    attributes={
-                        "provider": tried.target.provider.name,
-                        "reason": tried.message or tried.outcome,
-                    },
+                    attributes=_tried(tried),
                 )
                 for tried in call.attempt_log
                 if tried.outcome != "served"
             ],
             # a body that could not be parsed is no JSON, so it cannot stand in a span
-            input=_payload(call.body, len(call.body), limit) if capture and envelope is not None else None,
-            output=_output(call, limit) if capture else None,
-            payload_dropped=not capture,
+            input=_payload(call.body, len(call.body), item.limit) if has_request else None,
+            output=_output(call, item.limit) if item.capture else None,
+            payload_dropped=not item.capture,
         )
 
-    def _cost(self, call: Call, usage: Usage | None) -> Cost | None:
-        target = call.target
-        if target is None or call.n_sent == 0:
-            return _NOT_SENT
-        if target.provider.local:
-            return self._prices.price("local", target.model, usage, call.start_ns)
-        if usage is None and call.error_code is not None:
+    def _attributes(self, item: _Item) -> dict[str, Any]:
+        call, bill = item.call, item.main
+        attributes: dict[str, Any] = {"gen_ai.operation.name": call.operation}
+        _add_rates(attributes, bill)
+        if call.dropped:
+            attributes["penstock.dropped"] = list(call.dropped)
+        if call.cache_state is not None:
+            attributes["penstock.cache"] = call.cache_state
+            if bill.cost is not None and bill.cost.source == "cache" and call.route is not None:
+                saved = self._saved(call)
+                if saved is not None:
+                    attributes["penstock.saved_usd"] = saved
+        if not item.capture and call.envelope is not None:
+            # with the request at hand, whoever stores the span finds this out
+            digest = _digest(call.body)
+            if digest is not None:
+                attributes["penstock.request_digest"] = digest
+        return attributes
+
+    def _saved(self, call: Call) -> Decimal | None:
+        """Return what a call from the cache would have cost at the route's first target."""
+        assert call.route is not None
+        target = call.route.targets[0]
+        if call.usage is None:
             return None
-        price_id = target.provider.price_id
-        if call.reply_model and call.reply_model != target.model:
-            cost = self._prices.price(price_id, call.reply_model, usage, call.start_ns)
-            if cost.usd is not None:
-                return cost
-        return self._prices.price(price_id, target.model, usage, call.start_ns)
+        price_id = "local" if target.provider.local else target.provider.price_id
+        return self._prices.estimate(price_id, target.model, call.usage, provider=target.provider.name)
+
+
+def _slot(bill: Bill) -> int:
+    return bill.record.slot if bill.record is not None else NOT_BEGUN
+
+
+def _settled_call(call: Call, bill: Bill, end_ns: int) -> Settled:
+    usage, cost = bill.usage, bill.cost
+    return Settled(
+        call.span_id,
+        call.parent_id,
+        _KINDS.get(call.operation, "llm"),
+        end_ns,
+        "ok" if call.error_code is None else "error",
+        call.error_code,
+        call.error_message[:200] if call.error_message else None,
+        call.http_status,
+        bill.model,
+        call.streamed,
+        call.attempts,
+        call.ttft_ms,
+        _counts(usage),
+        usage is not None and usage.estimated,
+        cost.usd if cost is not None else None,
+        cost.source if cost is not None else None,
+    )
+
+
+def _settled_attempt(call: Call, bill: Bill, span_id: str) -> Settled:
+    record, usage, cost = bill.record, bill.usage, bill.cost
+    assert record is not None
+    return Settled(
+        span_id,
+        call.span_id,
+        "attempt",
+        _end_ns(record),
+        "error",
+        record.error_code,
+        record.message[:200] if record.message else None,
+        record.status,
+        bill.model,
+        False,
+        None,
+        None,
+        _counts(usage),
+        usage is not None and usage.estimated,
+        cost.usd if cost is not None else None,
+        cost.source if cost is not None else None,
+    )
+
+
+def _attempt_span(call: Call, bill: Bill, span_id: str) -> Span:
+    record, key, envelope = bill.record, call.key, call.envelope
+    assert record is not None
+    attributes: dict[str, Any] = {
+        "gen_ai.operation.name": call.operation,
+        "penstock.attempt.outcome": record.outcome,
+    }
+    _add_rates(attributes, bill)
+    return Span(
+        trace_id=call.trace_id,
+        span_id=span_id,
+        parent_id=call.span_id,
+        name=f"attempt {record.target.provider.name}"[:200],
+        kind="attempt",
+        start_ns=record.started_ns,
+        end_ns=_end_ns(record),
+        status="error",
+        status_message=record.message or "Another attempt served the call.",
+        error_code=record.error_code,
+        project=key.project if key is not None else "default",
+        service="gateway",
+        key_id=key.id if key is not None else None,
+        user_id=_user(call),
+        session_id=call.session,
+        route=envelope.model[:200] if envelope is not None else None,
+        provider=record.target.provider.name,
+        model=bill.model,
+        http_status=record.status,
+        usage=_plain(bill.usage),
+        cost_usd=bill.cost.usd if bill.cost is not None else None,
+        cost_source=bill.cost.source if bill.cost is not None else None,
+        versions=call.route.route.versions if call.route is not None else {},
+        attributes=attributes,
+    )
+
+
+def _end_ns(record: AttemptRecord) -> int:
+    return record.started_ns + int((record.took_s or 0.0) * 1e9)
+
+
+def _name(call: Call) -> str:
+    envelope = call.envelope
+    return (f"{call.operation} {envelope.model}" if envelope is not None else call.operation)[:200]
+
+
+def _user(call: Call) -> str | None:
+    if call.user is not None:
+        return call.user
+    if call.envelope is not None and call.envelope.user is not None:
+        return call.envelope.user[:200]
+    return call.key.user if call.key is not None else None
+
+
+def _plain(usage: Usage | None) -> Usage | None:
+    """Return the usage without the provider's own sum, which stands in the span's cost."""
+    if usage is None or usage.reported_usd is None:
+        return usage
+    return msgspec.structs.replace(usage, reported_usd=None)
+
+
+def _counts(usage: Usage | None) -> tuple[int | None, ...] | None:
+    return tuple([getattr(usage, name) for name in TOKEN_CLASSES]) if usage is not None else None
+
+
+def _add_rates(attributes: dict[str, Any], bill: Bill) -> None:
+    cost = bill.cost
+    if cost is None or not cost.rates:
+        return
+    attributes[RATES] = cost.rates
+    if cost.usd_per_request is not None:
+        attributes["penstock.cost.usd_per_request"] = cost.usd_per_request
+    if cost.tier_over is not None:
+        attributes["penstock.cost.tier_over"] = cost.tier_over
+
+
+def _tried(record: AttemptRecord) -> dict[str, Any]:
+    tried: dict[str, Any] = {
+        "provider": record.target.provider.name,
+        "model": record.target.model,
+        "outcome": record.outcome,
+        "reason": record.message or record.outcome,
+    }
+    if record.status is not None:
+        tried["http_status"] = record.status
+    if record.fault is not None:
+        tried["fault"] = record.fault
+    return tried
+
+
+def _digest(body: bytes) -> str | None:
+    try:
+        request = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    return digest_request(request) if isinstance(request, dict) else None
 
 
 def _output(call: Call, limit: int) -> Any:
@@ -169,8 +423,8 @@ def _output(call: Call, limit: int) -> Any:
         return None
     if isinstance(call.output, bytes):
         return _payload(call.output, call.output_size, limit)
-    folded = fold_stream(b"".join(call.output))
-    if call.output_size > limit:
+    folded = fold_output(call.dialect, b"".join(call.output))
+    if call.output_size > limit and isinstance(folded, dict):
         folded["penstock_cut"] = {"size_bytes": call.output_size, "kept_bytes": limit}
     return folded
 

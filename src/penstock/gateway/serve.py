@@ -1,18 +1,26 @@
 """Runs one gateway worker: socket shared by port, uvicorn on uvloop, drain and flush at the end."""
 
 import gc
+import logging
 import socket
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import uvicorn
 
-from penstock.base.errors import ConflictError
+from penstock.base.errors import ConflictError, PenstockError
 from penstock.gateway.app import create_gateway
+from penstock.gateway.journal import open_journal, recover_journals
+from penstock.providers.prices import PriceBook
 from penstock.spec.home import Home
+from penstock.spec.spans import Span
 from penstock.store.counters import CounterStore
+from penstock.telemetry.encode import encode_span
 from penstock.telemetry.recorder import SpanRecorder
-from penstock.telemetry.spool import open_writer
+from penstock.telemetry.spool import SpoolWriter, open_writer
+
+_log = logging.getLogger("penstock.gateway")
 
 
 class PortTaken(ConflictError):
@@ -42,6 +50,23 @@ def open_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
+def recover_in_background(folder: Path, spool: SpoolWriter, prices: PriceBook) -> threading.Thread:
+    """Bill what dead workers left, through this worker's spool, while calls are already served."""
+
+    def store(spans: Sequence[Span]) -> None:
+        spool.append_durable([encode_span(span) for span in spans])
+
+    def recover() -> None:
+        try:
+            recover_journals(folder, store, prices)
+        except (OSError, PenstockError):
+            _log.exception("journals could not be recovered, the next start tries again")
+
+    thread = threading.Thread(target=recover, name="journal-recovery", daemon=True)
+    thread.start()
+    return thread
+
+
 def serve_gateway(
     home: Home,
     *,
@@ -58,7 +83,11 @@ def serve_gateway(
     """
     if internal_key is None and home.internal_key.exists():
         internal_key = home.internal_key.read_text().strip()
-    sink = SpanRecorder(open_writer(home.spool, "gateway"))
+    spool = open_writer(home.spool, "gateway")
+    sink = SpanRecorder(spool)
+    journal = open_journal(home.journal)
+    prices = PriceBook()
+    recover_in_background(home.journal, spool, prices)
     counters = CounterStore(home.counters)
     gateway = create_gateway(
         snapshot_path=snapshot_path or home.snapshot,
@@ -66,6 +95,8 @@ def serve_gateway(
         counters=counters,
         internal_key=internal_key,
         environ=environ,
+        prices=prices,
+        journal=journal,
     )
     config = uvicorn.Config(
         gateway,
@@ -89,5 +120,7 @@ def serve_gateway(
         uvicorn.Server(config).run(sockets=[listener])
     finally:
         sink.close()
+        if journal is not None:
+            journal.close()  # after the spool, which has freed the slots of what it wrote
         counters.close()
         listener.close()

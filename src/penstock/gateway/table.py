@@ -127,6 +127,7 @@ class Table:
         self.created_s = snapshot.written_ns // 1_000_000_000
         self.limits: Limits = snapshot.limits
         self.limit_rules = snapshot.limit_rules
+        self.prices = snapshot.prices
         self.redis_url = environ.get(snapshot.redis_url_env) if snapshot.redis_url_env else None
         self._keys: dict[str, KeyRow] = {row.secret_sha256.lower(): row for row in snapshot.keys}
         if internal_key:

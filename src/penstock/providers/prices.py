@@ -45,6 +45,10 @@ class PriceBook:
         """Let the operator's prices win from now on over the table; what was priced before stays as it was."""
         self._own = _OwnPrices(rows)
 
+    def has_own(self, provider: str, model: str) -> bool:
+        """Return whether the operator set a price for `model`."""
+        return self._own.find(provider, model) is not None
+
     def is_ready(self, price_id: str | None, model: str, *, provider: str | None = None) -> bool:
         """Return whether `price` would answer without loading anything."""
         if price_id is None or price_id == "local" or (price_id, model) in self._cards:

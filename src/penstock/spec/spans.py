@@ -12,8 +12,19 @@ import msgspec
 from penstock.spec.usage import Usage
 
 SpanKind = Literal[
-    "llm", "embedding", "app", "chain", "retrieval", "tool", "job", "evaluation", "http", "internal"
+    "llm",
+    "embedding",
+    "attempt",
+    "app",
+    "chain",
+    "retrieval",
+    "tool",
+    "job",
+    "evaluation",
+    "http",
+    "internal",
 ]
+"""`attempt` is a request to a provider that did not serve its call and may be charged for all the same."""
 SpanStatus = Literal["ok", "error", "unset"]
 
 

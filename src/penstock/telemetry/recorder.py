@@ -1,6 +1,7 @@
 """The one call with which gateways and apps leave a span behind."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 
 from penstock.spec.spans import Span
@@ -18,8 +19,11 @@ class SpanRecorder:
         self.failed_records = 0
         """Spans that could not even be encoded."""
 
-    def record(self, span: Span) -> None:
-        """Hand `span` to the spool; it is searchable once the collector has passed."""
+    def record(self, span: Span, on_stored: Callable[[], None] | None = None) -> None:
+        """Hand `span` to the spool; it is searchable once the collector has passed.
+
+        `on_stored` is called, from the spool's thread, once it is on disk; never for one that was lost.
+        """
         try:
             record = encode_span(span)
         except Exception:  # the edge between a call and its record: the call must go on
@@ -27,7 +31,7 @@ class SpanRecorder:
             _log.exception("span lost", extra={"span_name": span.name, "trace_id": span.trace_id})
             return
         has_payload = span.input is not None or span.output is not None
-        self._spool.append(record, partial(encode_slim, span) if has_payload else None)
+        self._spool.append(record, partial(encode_slim, span) if has_payload else None, on_stored)
 
     def close(self) -> None:
         """Flush what waits and close the spool."""

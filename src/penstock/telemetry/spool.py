@@ -45,7 +45,9 @@ class _Ticket:
         self.error: OSError | None = None
 
 
-_Item = tuple[bytes, Slim, _Ticket | None]
+Stored = Callable[[], None] | None
+"""Is called once the record is on disk, in whichever form; never for one that was lost."""
+_Item = tuple[bytes, Slim, _Ticket | None, Stored]
 
 
 class SpoolWriter:
@@ -85,9 +87,12 @@ class SpoolWriter:
         self._thread = threading.Thread(target=self._run, name="spool-flusher", daemon=True)
         self._thread.start()
 
-    def append(self, payload: bytes, slim: Slim = None) -> None:
-        """Take one record; it becomes durable as `sync` says. Never raises because of the disk."""
-        self._add(payload, slim, None)
+    def append(self, payload: bytes, slim: Slim = None, on_stored: Stored = None) -> None:
+        """Take one record; it becomes durable as `sync` says. Never raises because of the disk.
+
+        `on_stored` is called from the writer's thread and must return at once.
+        """
+        self._add(payload, slim, None, on_stored)
         if self._sync == "each":
             self.flush()
 
@@ -123,7 +128,7 @@ class SpoolWriter:
         self._segment.close()
         self._lock_file.close()
 
-    def _add(self, payload: bytes, slim: Slim, ticket: _Ticket | None) -> None:
+    def _add(self, payload: bytes, slim: Slim, ticket: _Ticket | None, on_stored: Stored = None) -> None:
         if self._is_closing or len(payload) > MAX_RECORD_BYTES:
             self.dropped_records += 1
             if ticket is not None:
@@ -131,7 +136,7 @@ class SpoolWriter:
                 ticket.done.set()
             return
         with self._guard:
-            self._pending.append((payload, slim, ticket))
+            self._pending.append((payload, slim, ticket, on_stored))
             self._pending_bytes += len(payload)
             waiting, count = self._pending_bytes, len(self._pending)
         if count == 1:
@@ -146,12 +151,12 @@ class SpoolWriter:
         with self._guard:
             kept: list[_Item] = []
             dropped = 0
-            for payload, slim, ticket in self._pending:
+            for payload, slim, ticket, on_stored in self._pending:
                 small = _slim_bytes(slim)
                 if small is None and ticket is None:
                     dropped += 1
                     continue
-                kept.append((payload if small is None else small, None, ticket))
+                kept.append((payload if small is None else small, None, ticket, on_stored))
                 self.dropped_payloads += small is not None
             self._pending = kept
             self._pending_bytes = sum(len(item[0]) for item in kept)
@@ -187,8 +192,8 @@ class SpoolWriter:
 
     def _refuse(self, items: list[_Item]) -> None:
         _log.exception("spool group lost", extra={"n_records": len(items)})
-        self.dropped_records += sum(1 for payload, _, ticket in items if payload and ticket is None)
-        for _, _, ticket in items:
+        self.dropped_records += sum(1 for payload, _, ticket, _ in items if payload and ticket is None)
+        for _, _, ticket, _ in items:
             if ticket is not None:
                 ticket.error = ticket.error or OSError(errno.EIO, "the spool could not write the group")
                 ticket.done.set()
@@ -197,18 +202,21 @@ class SpoolWriter:
         try:
             if self._is_disk_low():
                 raise OSError(errno.ENOSPC, "less free space than the reserve")
-            self._segment.write([encode_frame(payload) for payload, _, _ in items if payload])
+            self._segment.write([encode_frame(payload) for payload, _, _, _ in items if payload])
             self._note_pressure(None)
+            for _, _, _, on_stored in items:
+                if on_stored is not None:
+                    on_stored()
         except OSError as error:
             self._note_pressure(error)
             self._write_degraded(items, error)
-        for _, _, ticket in items:
+        for _, _, ticket, _ in items:
             if ticket is not None:
                 ticket.done.set()
 
     def _write_degraded(self, items: list[_Item], cause: OSError) -> None:
         """Store what still fits: slim forms for records that have one, refusal for those awaited."""
-        for payload, slim, ticket in items:
+        for payload, slim, ticket, on_stored in items:
             if not payload:
                 continue
             if ticket is not None:
@@ -220,6 +228,9 @@ class SpoolWriter:
                 self.dropped_payloads += small is not None
             except OSError:
                 self.dropped_records += 1
+                continue
+            if on_stored is not None:
+                on_stored()
 
     def _note_pressure(self, error: OSError | None) -> None:
         if (error is not None) != self._is_degraded:

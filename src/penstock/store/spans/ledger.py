@@ -16,8 +16,10 @@ from penstock.base.digest import digest_request
 from penstock.spec.spans import Span
 from penstock.spec.usage import TOKEN_CLASSES
 
-BILLED_KINDS = frozenset({"llm", "embedding"})
+BILLED_KINDS = frozenset({"llm", "embedding", "attempt"})
 NOT_SENT = "not sent"
+NOT_BILLED = frozenset({NOT_SENT, "refused", "free of charge"})
+"""Sources of costs that are 0 because no provider charges: never sent, answered with an error, or a free service."""
 CACHE_STATE = "penstock.cache"
 SAVED_USD = "penstock.saved_usd"
 RATES = "penstock.cost.rates"
@@ -91,7 +93,7 @@ def is_billed(span: Span) -> bool:
         span.service == "gateway"
         and span.kind in BILLED_KINDS
         and span.cost_source is not None
-        and span.cost_source != NOT_SENT
+        and span.cost_source not in NOT_BILLED
         and not any(name.startswith("app:") for name in span.versions)
     )
 

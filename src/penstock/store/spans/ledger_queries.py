@@ -127,16 +127,16 @@ def sum_costs(cursor: Any, query: CostQuery, by: Sequence[CostDimension]) -> lis
 def find_billed(cursor: Any, identity: str) -> list[LedgerRow]:
     """Return the billed calls of a trace (32 hex characters), or the one of a span (16)."""
     if is_hex(identity, 32):
-        condition, value = "trace_id = ?::UUID", identity
+        condition = "trace_id = ?::UUID"
     elif is_hex(identity, 16):
-        condition, value = "span_id = ?", int(identity, 16)
+        condition = "span_id = ('0x' || ?)::UBIGINT"
     else:
         return []
     names = LedgerRow.__struct_fields__
     columns = ", ".join("NULL" if name == "classes" else name for name in names)
     rows = cursor.execute(
         f"SELECT {columns}, {', '.join(TOKEN_CLASSES)} FROM ledger WHERE {condition} ORDER BY start_ns, span_id",  # noqa: S608 - names of ours
-        [value],
+        [identity],
     ).fetchall()
     found = []
     for row in rows:

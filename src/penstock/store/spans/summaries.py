@@ -3,7 +3,7 @@
 The root is the span without parent; in a trace whose root is missing (or which is a cycle) the earliest
 span with a missing parent, else the earliest span, stands for it. Money and tokens are summed over leaf
 model calls: `llm` and `embedding` spans with no other such span below them, so a gateway span around an app
-around a model call counts once.
+around a model call counts once. Lost attempts below a call are counted beside it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,6 +12,7 @@ from decimal import Decimal
 import msgspec
 
 MODEL_KINDS = frozenset({"llm", "embedding"})
+ATTEMPT = "attempt"
 
 
 class SpanFacts(msgspec.Struct, frozen=True, gc=False):
@@ -124,10 +125,11 @@ def find_root(spans: Sequence[SpanFacts]) -> SpanFacts:
 
 
 def leaf_model_calls(spans: Sequence[SpanFacts]) -> list[SpanFacts]:
-    """Return the model calls that have no other model call below them."""
+    """Return the model calls that have no other model call below them, and the lost attempts."""
     calls = sorted((span for span in spans if span.kind in MODEL_KINDS), key=lambda span: span.span_id)
+    attempts = [span for span in spans if span.kind == ATTEMPT]
     if len(calls) < 2:
-        return calls
+        return calls + attempts
     by_id = {span.span_id: span for span in spans}
     above: set[int] = set()
     for call in calls:
@@ -135,7 +137,7 @@ def leaf_model_calls(spans: Sequence[SpanFacts]) -> list[SpanFacts]:
         while parent is not None and parent not in above and parent in by_id and parent != call.span_id:
             above.add(parent)
             parent = by_id[parent].parent_id
-    return [call for call in calls if call.span_id not in above] or calls[:1]
+    return ([call for call in calls if call.span_id not in above] or calls[:1]) + attempts
 
 
 def _joined(values: Iterable[str | None]) -> str:

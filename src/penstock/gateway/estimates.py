@@ -1,0 +1,120 @@
+"""Token counts where a provider told none: a quarter of the bytes of the text, never presented as more than that."""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from penstock.dialects.registry import DIALECTS
+from penstock.gateway.calls import AttemptRecord, Call
+from penstock.gateway.limits import estimate_prompt_tokens
+from penstock.spec.hub import Event, PartDelta, PartStart, Refusal, Text, Thinking, ToolCall
+from penstock.spec.usage import INPUT_CLASSES, OUTPUT_CLASSES, Usage
+
+BYTES_PER_TOKEN = 4
+STREAM_BYTES_PER_TOKEN = 200
+"""Of a stream that was not kept: a token comes in a JSON event of its own, of about this size."""
+WRITING = frozenset({"chat", "text_completion"})
+COUNTED = WRITING | {"embeddings"}
+"""Operations whose use can be told from the length of texts."""
+MAX_PARSED_BYTES = 512 * 1024
+
+
+def input_estimate(call: Call) -> int:
+    """Return about how many tokens the request has. The limiter's own figure where there is one."""
+    if call.hold is not None:
+        prompt_tokens: int = call.hold.facts.prompt_tokens
+        return prompt_tokens
+    return estimate_prompt_tokens(call.body)
+
+
+def complete_usage(call: Call) -> Usage | None:
+    """Return the usage of a call that a provider answered: as told, what is missing estimated and marked so.
+
+    None where nothing was told and lengths tell nothing (images, speech). Of a stream that was cut off the provider's
+    count of the answer may be that of its beginning; then the longer of told and estimated counts.
+    """
+    told = call.usage
+    if told is None:
+        if call.operation not in COUNTED:
+            return None
+        told = Usage()
+    changes: dict[str, int | bool] = {}
+    if told.input_tokens is None:
+        changes["input_uncached"] = input_estimate(call)
+    if call.operation in WRITING:
+        is_cut = call.error_code is not None and call.streamed
+        known = told.output_tokens
+        if known is None:
+            changes["output_text"] = output_estimate(call)
+        elif is_cut and (seen := output_estimate(call)) > known:
+            changes["output_text"] = (told.output_text or 0) + seen - known
+    if not changes:
+        return told
+    return msgspec.structs.replace(told, estimated=True, reported_usd=None, **changes)
+
+
+def lost_usage(call: Call, record: AttemptRecord) -> Usage | None:
+    """Return the usage of an attempt that was sent and did not serve the call: as told, else its input estimated.
+
+    What it may have written is unknown, and nothing is made up for it.
+    """
+    if record.usage is not None:
+        return record.usage
+    if call.operation not in COUNTED:
+        return None
+    return Usage(input_uncached=input_estimate(call), estimated=True)
+
+
+def is_complete(usage: Usage | None, operation: str) -> bool:
+    """Return whether a provider told all that a bill needs."""
+    if usage is None:
+        return operation not in COUNTED
+    if operation in WRITING and not any(getattr(usage, name) is not None for name in OUTPUT_CLASSES):
+        return False
+    return any(getattr(usage, name) is not None for name in INPUT_CLASSES)
+
+
+def output_estimate(call: Call) -> int:
+    """Return about how many tokens the answer has that went to the client."""
+    kept = call.output
+    if isinstance(kept, bytes):
+        return _text_tokens(kept, call, is_stream=False)
+    if kept:
+        return _text_tokens(b"".join(kept), call, is_stream=True)
+    return call.output_size // (STREAM_BYTES_PER_TOKEN if call.streamed else BYTES_PER_TOKEN)
+
+
+def _text_tokens(body: bytes, call: Call, *, is_stream: bool) -> int:
+    size = max(len(body), call.output_size)
+    dialect = DIALECTS.get(call.dialect)
+    n_text: int | None = None
+    if dialect is not None and len(body) <= MAX_PARSED_BYTES and call.operation == "chat":
+        if is_stream:
+            n_text = sum(_text_sizes(dialect.stream_reader().feed(body)))
+        elif len(body) == size:
+            try:
+                reply = dialect.read_reply(body)
+            except ValueError:
+                reply = None
+            if reply is not None:
+                n_text = sum(_part_size(part) for choice in reply.choices for part in choice.parts)
+    if n_text is None:
+        return size // (STREAM_BYTES_PER_TOKEN if is_stream else BYTES_PER_TOKEN)
+    # what was too long to be kept is taken to be of the same kind
+    return -(-n_text * size // (max(1, len(body)) * BYTES_PER_TOKEN))
+
+
+def _text_sizes(events: Iterable[Event]) -> Iterator[int]:
+    for event in events:
+        if isinstance(event, PartDelta):
+            yield len(event.text.encode("utf-8", "replace"))
+        elif isinstance(event, PartStart):
+            yield _part_size(event.part)
+
+
+def _part_size(part: object) -> int:
+    if isinstance(part, Text | Refusal | Thinking):
+        return len((part.text or "").encode("utf-8", "replace"))
+    if isinstance(part, ToolCall):
+        return len(part.arguments.encode("utf-8", "replace")) + len(part.name)
+    return 0
