@@ -1,6 +1,8 @@
 """Who may call what: keys, scopes, routes."""
 
-from penstock.gateway.errors import KeyLacksScope, MissingKey, UnknownModel, WrongKey, WrongKind
+import time
+
+from penstock.gateway.errors import KeyExpired, KeyLacksScope, MissingKey, UnknownModel, WrongKey, WrongKind
 from penstock.gateway.table import ReadyRoute, Table
 from penstock.spec.routes import KeyRow
 
@@ -13,12 +15,14 @@ _CALLING = frozenset({"call", "owner", "internal"})
 
 
 def authenticate(table: Table, secret: bytes | None) -> KeyRow:
-    """Return the row of the key that a client sent; raise `MissingKey`, `WrongKey`, `KeyLacksScope`."""
+    """Return the row of the key that a client sent; raise `MissingKey`, `WrongKey`, `KeyExpired`, `KeyLacksScope`."""
     if secret is None or not secret.strip():
         raise MissingKey
     row = table.find_key(secret.strip())
     if row is None:
         raise WrongKey
+    if row.expires_ns is not None and row.expires_ns <= time.time_ns():
+        raise KeyExpired(row.name)
     if _CALLING.isdisjoint(row.scopes):
         raise KeyLacksScope(
             f"The key {row.name!r} may not make calls.",

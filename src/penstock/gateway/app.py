@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -52,7 +52,7 @@ from penstock.gateway.token_counts import counts_here, estimate_reply
 from penstock.providers.auth.token_http import make_token_fetch
 from penstock.providers.prices import PriceBook
 from penstock.providers.transport import Upstreams
-from penstock.spec.snapshot import Limits
+from penstock.spec.snapshot import Limits, Snapshot
 
 _log = logging.getLogger("penstock.gateway")
 
@@ -108,6 +108,8 @@ class Gateway:
         """Read the snapshot and begin to follow it."""
         self._recorder.start()
         self._watch.refresh()
+        if self._limiter is not None:
+            await self._limiter.settled()  # the first calls shall already be counted where all are
         self._watching = asyncio.create_task(self._watch.run(), name="snapshot-watch")
 
     async def stop(self) -> None:
@@ -191,7 +193,7 @@ class Gateway:
         )
 
     async def _admit_and_relay(self, call: Call, table: Table, receive: Receive, send: Send) -> None:
-        departure = Departure(receive)
+        departure = Departure(receive, call)
         outbox = Outbox(send)
         try:
             assert call.key is not None
@@ -214,8 +216,8 @@ class Gateway:
         except PenstockError as error:
             await _answer_error(call, error, outbox)
         except asyncio.CancelledError:
-            _note_cancelled(call, is_gone=departure.is_gone)
-            if not departure.is_gone:
+            _note_cancelled(call)
+            if not call.client_left:
                 raise
         except (
             Exception
@@ -226,8 +228,8 @@ class Gateway:
             )
             await _answer_error(call, bug, outbox)
         finally:
-            if departure.is_gone and call.error_code is None:
-                _note_cancelled(call, is_gone=True)
+            if call.client_left and call.error_code is None:
+                _note_cancelled(call)
             departure.close()
             if call.hold is not None and self._limiter is not None:
                 self._settle(call, call.hold, self._limiter)
@@ -331,7 +333,7 @@ def _note_headers(call: Call, headers: Mapping[bytes, bytes]) -> None:
     for name in PASSED_HEADERS[call.dialect]:
         value = headers.get(name)
         if value is not None:
-            call.passed_headers += b"%b: %b\r\n" % (name, value)
+            call.passed_headers += ((name, value),)
 
 
 def _peek(call: Call, max_depth: int) -> None:
@@ -352,7 +354,8 @@ async def _answer_error(call: Call, error: PenstockError, outbox: Outbox) -> Non
     await send_error(outbox, error, _trace_headers(call), call.dialect)
 
 
-def _note_cancelled(call: Call, *, is_gone: bool) -> None:
+def _note_cancelled(call: Call) -> None:
+    is_gone = call.client_left
     call.error_code = "client_gone" if is_gone else "shutdown"
     call.error_message = "The client left." if is_gone else "The gateway was stopped."
     call.http_status = 499 if is_gone else call.http_status
@@ -363,6 +366,7 @@ def _trace_headers(call: Call) -> list[Header]:
         (b"x-penstock-trace-id", call.trace_id.encode()),
         (b"x-penstock-attempts", b"%d" % call.attempts),
         *call.extra_headers,
+        *((b"x-penstock-warning", header_text(text)) for text in call.warnings),
         _overhead_header(call),
     ]
 
@@ -386,6 +390,7 @@ def create_gateway(
     prices: PriceBook | None = None,
     upstreams: Upstreams | None = None,
     journal: Journal | None = None,
+    open_secrets: Callable[[Snapshot], Mapping[str, str]] = lambda _: {},
     poll_interval_s: float = 0.5,
 ) -> Gateway:
     """Return a gateway over the snapshot file, with spans to `sink`.
@@ -403,6 +408,7 @@ def create_gateway(
         environ=environ,
         internal_key=internal_key,
         fetch=make_token_fetch(upstreams),
+        open_secrets=open_secrets,
         interval_s=poll_interval_s,
         on_table=_Follower(recorder, limiter).take,
     )
@@ -415,10 +421,8 @@ class _Follower:
     def __init__(self, recorder: CallRecorder, limiter: Limiter | None) -> None:
         self._recorder = recorder
         self._limiter = limiter
-        self._moving: asyncio.Task[None] | None = None
 
     def take(self, table: Table) -> None:
         self._recorder.take_table(table)
         if self._limiter is not None:
-            self._limiter.use_rules(table.limit_rules)
-            self._moving = asyncio.ensure_future(self._limiter.use_redis(table.redis_url))
+            self._limiter.follow(table.limit_rules, redis_url=table.redis_url)

@@ -41,6 +41,18 @@ class WrongKey(Unauthenticated):
         )
 
 
+class KeyExpired(Unauthenticated):
+    """The key's time is over."""
+
+    code = "PS-1688"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The key {name!r} has expired.",
+            hint="`penstock key edit ID --expires 90d` lets it work again; `penstock key create` makes another.",
+        )
+
+
 class KeyLacksScope(Forbidden):
     """The key may not use the gateway, or not this route."""
 

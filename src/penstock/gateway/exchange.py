@@ -103,7 +103,9 @@ class Exchange:
         if target.missing_env is not None:
             missing = ProviderKeyMissing(
                 f"The key of provider {provider.name!r} is not set.",
-                hint=f"Set the environment variable {target.missing_env} for the gateway, then restart it.",
+                hint=f"Set the environment variable {target.missing_env} for the gateway, then restart it."
+                if provider.secret is None
+                else f"The secret {provider.secret!r} could not be opened; the gateway's log says why.",
             )
             raise AttemptFailed(missing, fault="server-error", retry_after_s=NEVER_S)
         left_s = deadline - time.monotonic()

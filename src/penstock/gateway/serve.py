@@ -12,10 +12,12 @@ import uvicorn
 from penstock.base.errors import ConflictError, PenstockError
 from penstock.gateway.app import create_gateway
 from penstock.gateway.journal import open_journal, recover_journals
+from penstock.gateway.opened_secrets import SecretOpener
 from penstock.providers.prices import PriceBook
 from penstock.spec.home import Home
 from penstock.spec.spans import Span
 from penstock.store.counters import CounterStore
+from penstock.store.sealing import master_key_path
 from penstock.telemetry.encode import encode_span
 from penstock.telemetry.recorder import SpanRecorder
 from penstock.telemetry.spool import SpoolWriter, open_writer
@@ -95,6 +97,7 @@ def serve_gateway(
         counters=counters,
         internal_key=internal_key,
         environ=environ,
+        open_secrets=SecretOpener(master_key_path(home.master_key, environ)),
         prices=prices,
         journal=journal,
     )

@@ -26,6 +26,7 @@ class SnapshotWatch:
         environ: Mapping[str, str],
         internal_key: str | None,
         fetch: TokenFetch | None = None,
+        open_secrets: Callable[[Snapshot], Mapping[str, str]] = lambda _: {},
         read: SnapshotReader = read_snapshot,
         interval_s: float = 0.5,
         on_table: Callable[[Table], None] = lambda _: None,
@@ -37,6 +38,7 @@ class SnapshotWatch:
         self._environ = environ
         self._internal_key = internal_key
         self._fetch = fetch
+        self._open_secrets = open_secrets
         self._read = read
         self._interval_s = interval_s
         self._on_table = on_table
@@ -52,10 +54,12 @@ class SnapshotWatch:
             return False
         self._seen = stamp
         try:
+            snapshot = self._read(self._path)
             table = Table(
-                self._read(self._path),
+                snapshot,
                 environ=self._environ,
                 internal_key=self._internal_key,
+                secrets=self._open_secrets(snapshot),
                 fetch=self._fetch,
             )
         except (PenstockError, OSError) as error:

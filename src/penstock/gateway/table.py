@@ -5,6 +5,7 @@ Building a table validates the snapshot whole; a call then only looks things up.
 
 import hmac
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -130,6 +131,7 @@ class Table:
         self.prices = snapshot.prices
         self.redis_url = environ.get(snapshot.redis_url_env) if snapshot.redis_url_env else None
         self._keys: dict[str, KeyRow] = {row.secret_sha256.lower(): row for row in snapshot.keys}
+        self._previous_keys = {row.previous_sha256: row for row in snapshot.keys if row.previous_sha256}
         if internal_key:
             row = KeyRow(
                 id="internal",
@@ -195,13 +197,20 @@ class Table:
             if row == name:
                 self._pins[pin] = row, link(ready)
 
-    def find_key(self, secret: bytes) -> KeyRow | None:
-        """Return the key's row, or None. The digest is compared in constant time after the lookup."""
+    def find_key(self, secret: bytes, *, now_ns: int | None = None) -> KeyRow | None:
+        """Return the key's row, or None. The digest is compared in constant time after the lookup.
+
+        A text from before a rotation counts until its overlap is over. Whether the key has expired is not asked here.
+        """
         digest = sha256(secret).hexdigest()
         row = self._keys.get(digest)
-        if row is None or not hmac.compare_digest(row.secret_sha256.lower(), digest):
+        if row is not None:
+            return row if hmac.compare_digest(row.secret_sha256.lower(), digest) else None
+        row = self._previous_keys.get(digest)
+        if row is None or not hmac.compare_digest(row.previous_sha256 or "", digest):
             return None
-        return row
+        now_ns = time.time_ns() if now_ns is None else now_ns
+        return row if row.previous_until_ns is not None and now_ns < row.previous_until_ns else None
 
     def find_route(self, model: str) -> tuple[str, ReadyRoute] | None:
         """Return the row that answers for `model`, by its own name, or None.
