@@ -116,7 +116,7 @@ def test_keys_are_made_listed_and_revoked_without_a_running_instance(home: Home)
     assert call("key", "revoke", made.json["id"], home=home.root).code == 0
     assert made.json["id"] not in home.snapshot.read_text()
     table = call("key", "list", home=home.root).out.splitlines()
-    assert [len(line.split("\t")) for line in table] == [8, 8]
+    assert [len(line.split("\t")) for line in table] == [9, 9]
 
 
 def test_a_key_for_a_route_that_is_not_there_is_refused_with_a_suggestion(home: Home) -> None:

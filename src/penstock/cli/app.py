@@ -31,10 +31,13 @@ COMMANDS: dict[str, _Entry] = {
     "up": _Entry("up", "Run everything: gateway, control and console, apps, engine."),
     "demo": _Entry("demo", "Turn the whole wheel once: ingest, ask, score, trace."),
     "doctor": _Entry("doctor", "Look at this home and say what is well and what is not."),
-    "config": _Entry("config", "The settings: check, show."),
-    "key": _Entry("key", "Keys of the gateway and the API: create, list, revoke."),
-    "provider": _Entry("provider", "Where calls can be sent: list."),
-    "route": _Entry("route", "Names that clients put into `model`: list."),
+    "config": _Entry("config", "The configuration: check, show, plan, history, diff, rollback."),
+    "key": _Entry("key", "Keys of the gateway and the API: create, list, show, edit, rotate, revoke."),
+    "provider": _Entry("provider", "Where calls can be sent: list, show, create, edit, delete, test."),
+    "secret": _Entry("secret", "Upstream keys, sealed: list, set, rotate, delete, rekey."),
+    "route": _Entry("route", "Names that clients put into `model`: list, show, create, edit, delete."),
+    "limit": _Entry("limit", "Limits and budgets: list, show, create, edit, delete."),
+    "price": _Entry("price", "Prices that you set: list, show, create, edit, delete."),
     "model": _Entry("model", "Embedded models: list, pull."),
     "asset": _Entry(
         "asset", "Versions and aliases of anything: list, show, move, rollback, lineage, history."

@@ -1,89 +1,217 @@
-"""`penstock key`: create, list, revoke. Works on the control tables, whether Penstock runs or not."""
+"""`penstock key`: create, list, show, edit, rotate, revoke. Works on the control tables, whether Penstock runs or not."""
 
-from typing import Annotated
+import datetime as dt
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
 from penstock.access.keys import check_routes
-from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
-from penstock.cli.output import print_json, print_rows, time_text
-from penstock.main.rooms import Rooms
+from penstock.access.types import KeyInfo, NewKey
+from penstock.base.clock import now_ns
+from penstock.base.errors import InvalidInput
+from penstock.cli.objects import command_line_actor, open_rooms
+from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app
+from penstock.cli.output import print_json, print_record, print_rows, time_text
 
-app = noun_app("Keys of the gateway and the API: create, list, revoke.")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+CLEARED = {
+    "rpm": "requests_per_minute",
+    "tpm": "tokens_per_minute",
+    "route": "routes",
+    "user": "user",
+    "expires": "expires_ns",
+}
+
+app = noun_app("Keys of the gateway and the API: create, list, show, edit, rotate, revoke.")
+
+KeyArgument = Annotated[str, typer.Argument(help="The key's id, from `penstock key list`.")]
+ScopeOption = Annotated[
+    list[str] | None, typer.Option(help="call, metrics or owner; may be repeated.  [default: call]")
+]
+RpmOption = Annotated[int | None, typer.Option(help="Requests a minute.  [default: no limit]")]
+TpmOption = Annotated[int | None, typer.Option(help="Tokens a minute.  [default: no limit]")]
+RouteOption = Annotated[
+    list[str] | None, typer.Option(help="A route it may call; may be repeated.  [default: all]")
+]
+UserOption = Annotated[
+    str | None, typer.Option(help="Whose it is: calls that name no user count under this one.")
+]
+ProjectOption = Annotated[str | None, typer.Option(help="Project its calls count under.  [default: default]")]
+ExpiresOption = Annotated[
+    str | None, typer.Option(help="When it ends: 90d, 12h, or a date such as 2027-01-31 (UTC).")
+]
 
 
-@app.command(epilog="Example: penstock key create --name ci --rpm 600")
+@app.command(epilog="Example: penstock key create --name ci --rpm 600 --expires 90d")
 def create(
     *,
     name: Annotated[str, typer.Option(help="What the key is for.")],
-    scope: Annotated[
-        list[str] | None, typer.Option(help="call or owner; may be repeated.  [default: call]")
-    ] = None,
-    rpm: Annotated[int | None, typer.Option(help="Requests a minute.  [default: no limit]")] = None,
-    tpm: Annotated[int | None, typer.Option(help="Tokens a minute.  [default: no limit]")] = None,
-    route: Annotated[
-        list[str] | None, typer.Option(help="A route it may call; may be repeated.  [default: all]")
-    ] = None,
+    scope: ScopeOption = None,
+    rpm: RpmOption = None,
+    tpm: TpmOption = None,
+    route: RouteOption = None,
+    user: UserOption = None,
+    project: ProjectOption = None,
+    expires: ExpiresOption = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Make a key and print it, this once: only its digest is kept."""
-    rooms = Rooms(open_home(home, as_json=as_json), keeps_running=True)
+    rooms = open_rooms(home, as_json=as_json)
     if route:
         check_routes(route, [known.name for known in rooms.publish_snapshot().routes])
     key = rooms.keys.create(
-        name, tuple(scope or ("call",)), requests_per_minute=rpm, tokens_per_minute=tpm, routes=route or None
+        name,
+        tuple(scope or ("call",)),
+        requests_per_minute=rpm,
+        tokens_per_minute=tpm,
+        routes=route or None,
+        user=user,
+        project=project or "default",
+        expires_ns=None if expires is None else read_moment(expires),
     )
-    rooms.publish_snapshot()
-    if as_json:
-        print_json({"id": key.id, "key": key.key})
-    else:
-        print(f"id   {key.id}")
-        print(f"key  {key.key}")
+    rooms.publish_snapshot(actor=command_line_actor(), note=f"create key {key.id}")
+    _print_text(key, as_json=as_json)
 
 
 @app.command("list", epilog="Example: penstock key list --json")
 def list_keys(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """List all keys, without their secrets."""
-    rooms = Rooms(open_home(home, as_json=as_json))
-    rows = [
-        {
-            "id": key.id,
-            "name": key.name,
-            "hint": key.hint,
-            "scopes": list(key.scopes),
-            "requests_per_minute": key.requests_per_minute,
-            "tokens_per_minute": key.tokens_per_minute,
-            "routes": None if key.routes is None else list(key.routes),
-            "created": time_text(key.created_ns),
-            "revoked": time_text(key.revoked_ns),
-        }
-        for key in rooms.keys.list()
-    ]
+    rows = [_record(key) for key in open_rooms(home, as_json=as_json).keys.list()]
     columns = (
         "id",
         "name",
         "hint",
+        "state",
         "scopes",
         "requests_per_minute",
         "tokens_per_minute",
         "created",
-        "revoked",
+        "expires",
     )
     print_rows(rows, columns, as_json=as_json, empty="No keys yet: penstock key create --name NAME")
 
 
-@app.command(epilog="Example: penstock key revoke key_01kc3…")
-def revoke(
-    key_id: Annotated[str, typer.Argument(help="The key's id, from `penstock key list`.")],
+@app.command(epilog="Example: penstock key show key_01kc3…")
+def show(key_id: KeyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Show one key, without its secret."""
+    print_record(_record(open_rooms(home, as_json=as_json).keys.get(key_id)), as_json=as_json)
+
+
+@app.command(epilog="Example: penstock key edit key_01kc3… --rpm 60 --clear tpm")
+def edit(
+    key_id: KeyArgument,
+    *,
+    name: Annotated[str | None, typer.Option(help="What the key is for.")] = None,
+    scope: ScopeOption = None,
+    rpm: RpmOption = None,
+    tpm: TpmOption = None,
+    route: RouteOption = None,
+    user: UserOption = None,
+    project: ProjectOption = None,
+    expires: ExpiresOption = None,
+    clear: Annotated[
+        list[str] | None,
+        typer.Option(help="rpm, tpm, route, user or expires: take the bound away; may be repeated."),
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
+    """Change what a key may do; its text stays, and what is not named stays."""
+    rooms = open_rooms(home, as_json=as_json)
+    if route:
+        check_routes(route, [known.name for known in rooms.publish_snapshot().routes])
+    given = {
+        "name": name,
+        "scopes": scope or None,
+        "requests_per_minute": rpm,
+        "tokens_per_minute": tpm,
+        "routes": route or None,
+        "user": user,
+        "project": project,
+        "expires_ns": None if expires is None else read_moment(expires),
+    }
+    changes: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
+    for what in clear or ():
+        if what not in CLEARED:
+            raise InvalidInput(f"{what!r} cannot be cleared.", hint=f"Give one of {', '.join(CLEARED)}.")
+        changes[CLEARED[what]] = None
+    key = rooms.keys.edit(key_id, **changes)
+    rooms.publish_snapshot(actor=command_line_actor(), note=f"edit key {key_id}")
+    print_record(_record(key), as_json=as_json)
+
+
+@app.command(epilog="Example: penstock key rotate key_01kc3… --overlap 24h")
+def rotate(
+    key_id: KeyArgument,
+    overlap: Annotated[
+        str, typer.Option(help="How long the text before goes on working: 24h, 7d, 0s.")
+    ] = "24h",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a key a new text and print it, this once; id, limits, routes and usage stay."""
+    rooms = open_rooms(home, as_json=as_json)
+    key = rooms.keys.rotate(key_id, overlap_s=read_duration(overlap))
+    rooms.publish_snapshot(actor=command_line_actor(), note=f"rotate key {key_id}")
+    _print_text(key, as_json=as_json)
+
+
+@app.command(epilog="Example: penstock key revoke key_01kc3…")
+def revoke(key_id: KeyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """End a key; gateways refuse it within a second."""
-    rooms = Rooms(open_home(home, as_json=as_json), keeps_running=True)
+    rooms = open_rooms(home, as_json=as_json)
     key = rooms.keys.revoke(key_id)
-    rooms.publish_snapshot()
+    rooms.publish_snapshot(actor=command_line_actor(), note=f"revoke key {key_id}")
     if as_json:
         print_json({"id": key.id, "revoked": time_text(key.revoked_ns)})
     else:
         print(f"revoked {key.id} ({key.name})")
+
+
+def read_duration(text: str) -> float:
+    """Return the seconds that `90s`, `30m`, `24h`, `7d` or `2w` say."""
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
+    if found is None:
+        raise InvalidInput(f"{text[:40]!r} is no length of time.", hint="Write 90s, 30m, 24h, 7d or 2w.")
+    return float(int(found[1]) * SECONDS[found[2]])
+
+
+def read_moment(text: str, *, clock: Callable[[], int] = now_ns) -> int:
+    """Return the moment, in nanoseconds, that a length of time from now or a date (midnight UTC) says."""
+    try:
+        day = dt.datetime.fromisoformat(text.strip())
+    except ValueError:
+        return clock() + round(read_duration(text) * 1e9)
+    day = day if day.tzinfo is not None else day.replace(tzinfo=dt.UTC)
+    return round(day.timestamp()) * 1_000_000_000
+
+
+def _record(key: KeyInfo) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "hint": key.hint,
+        "state": key.state_at(now_ns()),
+        "scopes": list(key.scopes),
+        "requests_per_minute": key.requests_per_minute,
+        "tokens_per_minute": key.tokens_per_minute,
+        "routes": None if key.routes is None else list(key.routes),
+        "project": key.project,
+        "user": key.user,
+        "created": time_text(key.created_ns),
+        "expires": time_text(key.expires_ns),
+        "rotated": time_text(key.rotated_ns),
+        "previous text works until": time_text(key.previous_until_ns),
+        "revoked": time_text(key.revoked_ns),
+    }
+
+
+def _print_text(key: NewKey, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"id": key.id, "key": key.key})
+    else:
+        print(f"id   {key.id}")
+        print(f"key  {key.key}")

@@ -137,6 +137,15 @@ class ConfigurationService:
                 return view
         raise UnknownObject(kind, name, [view.name for view in found])
 
+    def get_stored(self, kind: ObjectKind, name: str) -> StoredObject:
+        """Return one object of the control tables. Raises `UnknownObject`, and `ObjectOwnedElsewhere` for others."""
+        _check_kind(kind)
+        with self._engine.connect() as connection:
+            found = queries.get_object(connection, kind, name)
+        if found is None:
+            raise self._not_stored(kind, name, self._stored())
+        return found
+
     def put(
         self,
         kind: ObjectKind,
@@ -188,9 +197,7 @@ class ConfigurationService:
         with self._engine.begin() as connection:
             found = queries.get_object(connection, kind, name, for_update=True)
             if found is None:
-                _, planned = self._planner.draft(queries.list_objects(connection))
-                _refuse_owner(kind, name, planned)
-                raise UnknownObject(kind, name, [each for of, each in planned.owners if of == kind])
+                raise self._not_stored(kind, name, queries.list_objects(connection))
             _check_version(kind, name, found, expected_version)
             queries.delete_object(connection, kind, name)
             self._planner.draft(queries.list_objects(connection))
@@ -243,12 +250,15 @@ class ConfigurationService:
         """Return what publishing now would change."""
         stored = self._stored()
         snapshot, planned = self._planner.draft(stored)
+        changes = compare(self.published(), describe_snapshot(snapshot, stored))
+        return Draft(changes=tuple(changes), warnings=planned.warnings)
+
+    def published(self) -> Content:
+        """Return the content that was published last, empty before the first time."""
         with self._engine.connect() as connection:
             newest = queries.newest_version(connection)
-        old = {} if newest is None else json.loads(newest.content)
-        return Draft(
-            changes=tuple(compare(old, describe_snapshot(snapshot, stored))), warnings=planned.warnings
-        )
+        content: Content = {} if newest is None else json.loads(newest.content)
+        return content
 
     def rollback(self, number: int, *, actor: str, note: str = "") -> Rollback:
         """Put the objects of the control tables back to those of a published configuration, and publish.
@@ -292,6 +302,11 @@ class ConfigurationService:
             queries.prune_versions(connection, keep=MAX_VERSIONS)
             row = queries.get_version(connection, number)
         return None if row is None else _version(row)
+
+    def _not_stored(self, kind: ObjectKind, name: str, stored: Sequence[StoredObject]) -> UnknownObject:
+        _, planned = self._planner.draft(stored)
+        _refuse_owner(kind, name, planned)
+        return UnknownObject(kind, name, [each for of, each in planned.owners if of == kind])
 
     def _stored(self) -> tuple[StoredObject, ...]:
         with self._engine.connect() as connection:

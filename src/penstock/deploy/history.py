@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
@@ -16,6 +17,7 @@ Content = dict[str, Any]
 """A configuration as JSON: `providers`, `routes`, `limits`, `prices`, `keys` and `secrets` by name, `settings`, and
 `objects`, those of the control tables as they were."""
 SECTIONS = ("providers", "routes", "limits", "prices", "keys", "secrets", "settings")
+_UNSET = object()
 _SINGULAR = {
     "providers": "provider",
     "routes": "route",
@@ -108,28 +110,52 @@ def _fields(before: Any, after: Any, path: str = "") -> Iterator[FieldChange]:
         return
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for name in sorted({*before, *after}):
-            yield from _fields(before.get(name), after.get(name), f"{path}.{name}" if path else name)
+            below = f"{path}.{name}" if path else name
+            yield from _fields(before.get(name, _UNSET), after.get(name, _UNSET), below)
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         for number, (old, new) in enumerate(zip(before, after, strict=True), start=1):
             yield from _fields(old, new, f"{path}[{number}]")
     else:
-        yield FieldChange(path=path, before=before, after=after)
+        yield FieldChange(path=path, before=_side(before), after=_side(after))
 
 
-def _plain(row: msgspec.Struct) -> Content:
-    values: Content = msgspec.to_builtins(row)
-    return values
+def _side(value: Any) -> Any:
+    """Return one side of a change: None is for what is not set, so what was turned off on purpose is a word."""
+    if value is _UNSET:
+        return None
+    return "off" if value is None else value
+
+
+def _plain(value: Any) -> Any:
+    """Return a row as JSON values without what is as by default."""
+    if isinstance(value, msgspec.Struct):
+        return {
+            field.name: _plain(found)
+            for field in msgspec.structs.fields(value)
+            if not _is_default(field, found := getattr(value, field.name))
+        }
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return f"{value:f}" if isinstance(value, Decimal) else value
+
+
+def _is_default(field: msgspec.structs.FieldInfo, value: Any) -> bool:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return bool(value == field.default_factory())
+    return field.default is not msgspec.NODEFAULT and bool(value == field.default)
 
 
 def _provider(row: Provider) -> Content:
-    values = _plain(row)
+    values: Content = _plain(row)
     if row.local:
         del values["base_url"]
     return values
 
 
 def _key(row: KeyRow) -> Content:
-    values = _plain(row)
+    values: Content = _plain(row)
     for name in ("secret_sha256", "previous_sha256", "previous_until_ns"):
         values.pop(name, None)
     return {**values, "text": digest_json(row.secret_sha256)[:19]}

@@ -8,6 +8,8 @@ from penstock.deploy.row_problems import Found, is_header_text, not_a_share, not
 from penstock.spec.routes import CachePolicy, Deprecation, PinnedVersion, Route, Target
 
 MAX_TIER = 15
+MAX_CHAIN = 3
+"""Fallbacks that one call can pass through."""
 
 
 class RouteNames:
@@ -34,6 +36,16 @@ class RouteNames:
                     seen.add(fallback.route)
                     ways.append([*way, fallback.route])
         return None
+
+    def longest_chain(self, start: str, passed: frozenset[str] = frozenset()) -> list[str]:
+        """Return the longest way over fallbacks from a route, itself left out; a circle is not gone round."""
+        found = self.routes.get(start)
+        ways = [
+            [fallback.route, *self.longest_chain(fallback.route, passed | {start})]
+            for fallback in (found.fallbacks if found is not None else ())
+            if fallback.route not in passed | {start} and len(passed) <= MAX_CHAIN
+        ]
+        return max(ways, key=len, default=[])
 
 
 def route_problems(route: Route, providers: frozenset[str], names: RouteNames) -> Iterator[Found]:
@@ -118,6 +130,9 @@ def _fallback_problems(route: Route, names: RouteNames) -> Iterator[Found]:
             yield "fallbacks", f"its fallback {fallback.route!r} names no fault in `on`"
     if route.name not in seen and (way := names.find_cycle(route.name)):
         yield "fallbacks", f"its fallbacks go round in a circle: {' → '.join(way)}"
+    elif len(chain := names.longest_chain(route.name)) > MAX_CHAIN:
+        shown = " → ".join([route.name, *chain])
+        yield "fallbacks", f"its fallbacks are a chain of more than {MAX_CHAIN}: {shown}"
 
 
 def _cache_problems(cache: CachePolicy, names: RouteNames) -> Iterator[Found]:

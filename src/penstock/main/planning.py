@@ -86,7 +86,7 @@ def plan(
         secrets=secrets,
         redis_url_env=file.settings.limits.redis_url_env,
     )
-    for problem in find_row_problems(draft):
+    for problem in dict.fromkeys(find_row_problems(draft)):
         if secrets is not None or problem.field != "secret":
             rows.problems.append(rows.placed(problem))
     rows.refuse()

@@ -5,20 +5,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.main.instance import Addresses
-from penstock.main.planning import plan
+from penstock.main.planning import Plan, plan
+from penstock.main.rooms import Rooms
 from penstock.main.settings import load_settings
 from penstock.spec.home import Home
 
 
 def check_settings(home: Home, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return counts and warnings; raise `SettingsInvalid` for what is wrong. Touches nothing."""
+    """Return counts and warnings; raise `SettingsInvalid` for what is wrong. Writes nothing.
+
+    Where the home has been used, the objects of its control tables are looked at together with the file.
+    """
     environ = os.environ if environ is None else environ
     file = load_settings(home.settings)
-    planned = plan(file, environ, Addresses())
+    planned = (
+        _plan_with_objects(home, environ) if home.control_db.exists() else plan(file, environ, Addresses())
+    )
     warnings = [
-        f"provider {provider.name!r}: the variable {provider.api_key_env} is not set, so its calls will fail"
-        for provider in planned.providers
-        if provider.api_key_env and provider.auth != "none" and not environ.get(provider.api_key_env)
+        *planned.warnings,
+        *(
+            f"provider {provider.name!r}: the variable {provider.api_key_env} is not set, so its calls will fail"
+            for provider in planned.providers
+            if provider.api_key_env and provider.auth != "none" and not environ.get(provider.api_key_env)
+        ),
     ]
     variable = file.settings.storage.control_url_env
     if variable and not environ.get(variable):
@@ -31,6 +40,14 @@ def check_settings(home: Home, environ: Mapping[str, str] | None = None) -> dict
         "n_routes": len(file.settings.routes),
         "warnings": warnings,
     }
+
+
+def _plan_with_objects(home: Home, environ: Mapping[str, str]) -> Plan:
+    rooms = Rooms(home, environ=environ)
+    try:
+        return rooms.plan()
+    finally:
+        rooms.close()
 
 
 def show_settings(home: Home) -> dict[str, Any]:

@@ -1,0 +1,249 @@
+"""What `penstock provider`, `route`, `limit` and `price` have in common: options, reading values, printing.
+
+They work on the control tables, whether Penstock runs or not. What stands in `penstock.toml` is shown and not changed.
+"""
+
+import getpass
+import json
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from penstock.base.errors import InvalidInput
+from penstock.cli.options import open_home
+from penstock.cli.output import print_json, print_record, print_rows, time_text
+from penstock.deploy.configuration import Draft, ObjectView
+from penstock.deploy.history import Change
+from penstock.deploy.objects import ObjectKind
+from penstock.main.rooms import Rooms
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="KEY=VALUE as in penstock.toml, such as retry.max_attempts=5; may be repeated."
+    ),
+]
+UnsetOption = Annotated[
+    list[str] | None,
+    typer.Option("--unset", help="A key that goes back to its default; may be repeated."),
+]
+FromOption = Annotated[
+    str | None,
+    typer.Option("--from", help="File with the object as TOML or JSON, - for standard input."),
+]
+NoteOption = Annotated[str, typer.Option(help="Why, for `penstock config history`.")]
+CheckOption = Annotated[bool, typer.Option("--check", help="Say what would change, and change nothing.")]
+NameArgument = Annotated[str, typer.Argument(help="Its name.")]
+
+
+def command_line_actor() -> str:
+    """Return what histories say of who typed the command."""
+    try:
+        return f"{getpass.getuser()} (command line)"
+    except (OSError, KeyError):
+        return "command line"
+
+
+def open_rooms(home: Path, *, as_json: bool) -> Rooms:
+    """Return the rooms of a home; damaged settings do not keep a person from working on everything else."""
+    return Rooms(open_home(home, as_json=as_json), keeps_running=True)
+
+
+def read_content(
+    sets: Sequence[str] | None, source: str | None, shortcuts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the content that options say: a file, then `--set`, then the options of the command."""
+    content = {} if source is None else _read_document(source)
+    for text in sets or ():
+        merge(content, read_setting(text))
+    merge(content, {name: value for name, value in shortcuts.items() if value is not None})
+    return content
+
+
+def read_setting(text: str) -> dict[str, Any]:
+    """Return `a.b=5` as `{"a": {"b": 5}}`; a value that is not TOML is text."""
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise InvalidInput(f"{text[:80]!r} is not KEY=VALUE.", hint="Write --set timeout_s=30")
+    for shown in (value.strip(), json.dumps(value.strip())):
+        try:
+            return tomllib.loads(f"{path.strip()} = {shown}")
+        except tomllib.TOMLDecodeError:
+            continue
+    raise InvalidInput(f"{path[:80]!r} is no key.", hint="Write it as in penstock.toml: retry.max_attempts")
+
+
+def merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+    """Put `other` into `into`, table by table."""
+    for name, value in other.items():
+        if isinstance(value, Mapping) and isinstance(into.get(name), dict):
+            merge(into[name], value)
+        else:
+            into[name] = value
+
+
+def remove(content: dict[str, Any], paths: Sequence[str] | None) -> None:
+    """Take keys such as `retry.max_attempts` out."""
+    for path in paths or ():
+        table: Any = content
+        *parents, last = path.split(".")
+        for name in parents:
+            table = table.get(name) if isinstance(table, dict) else None
+        if not isinstance(table, dict) or last not in table:
+            raise InvalidInput(f"{path!r} is not set.", hint=f"Set are: {', '.join(content) or 'none'}.")
+        del table[last]
+
+
+def create_object(
+    rooms: Rooms,
+    kind: ObjectKind,
+    name: str,
+    content: Mapping[str, Any],
+    *,
+    note: str,
+    check: bool,
+    as_json: bool,
+) -> None:
+    """Create an object, or say what that would change."""
+    if check:
+        print_draft(rooms.configuration.validate(kind, name, content), as_json=as_json)
+        return
+    view = rooms.configuration.put(
+        kind, name, content, actor=command_line_actor(), note=note, is_new=True, expected_version=0
+    )
+    _print_done("created", view, as_json=as_json)
+
+
+def edit_object(
+    rooms: Rooms,
+    kind: ObjectKind,
+    name: str,
+    changes: Mapping[str, Any],
+    *,
+    unset: Sequence[str] | None,
+    note: str,
+    check: bool,
+    as_json: bool,
+) -> None:
+    """Change an object of the control tables; what is not named stays."""
+    found = rooms.configuration.get_stored(kind, name)
+    content = json.loads(json.dumps(found.content))
+    remove(content, unset)
+    merge(content, changes)
+    if check:
+        print_draft(rooms.configuration.validate(kind, name, content), as_json=as_json)
+        return
+    view = rooms.configuration.put(
+        kind, name, content, actor=command_line_actor(), note=note, expected_version=found.version
+    )
+    _print_done("changed", view, as_json=as_json)
+
+
+def delete_object(rooms: Rooms, kind: ObjectKind, name: str, *, note: str, as_json: bool) -> None:
+    """Delete an object of the control tables."""
+    rooms.configuration.delete(kind, name, actor=command_line_actor(), note=note)
+    if as_json:
+        print_json({"kind": kind, "name": name, "deleted": True})
+    else:
+        print(f"deleted {kind} {name}")
+
+
+def show_object(rooms: Rooms, kind: ObjectKind, name: str, *, as_json: bool) -> None:
+    """Print one object whole."""
+    view = rooms.configuration.get(kind, name)
+    if as_json:
+        print_json(view_record(view))
+        return
+    print_record({"owner": owner_text(view), "version": view.version, **view.row}, as_json=False)
+
+
+def list_objects(
+    views: Sequence[ObjectView], rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool
+) -> None:
+    """Print objects: whole as JSON, as `rows` with `columns` for a person."""
+    if as_json:
+        print_json([{**row, **view_record(view)} for view, row in zip(views, rows, strict=True)])
+    else:
+        print_rows(rows, columns, as_json=False, empty="None yet.")
+
+
+def owner_text(view: ObjectView) -> str:
+    """Return who keeps an object, with the line in the file."""
+    return f"{view.owner} line {view.line}" if view.line is not None else view.owner
+
+
+def view_record(view: ObjectView) -> dict[str, Any]:
+    """Return an object as JSON shows it."""
+    return {
+        "kind": view.kind,
+        "name": view.name,
+        "owner": view.owner,
+        "line": view.line,
+        "version": view.version,
+        "actor": view.actor,
+        "updated": time_text(view.updated_ns),
+        "row": dict(view.row),
+        "content": None if view.content is None else dict(view.content),
+    }
+
+
+def print_draft(draft: Draft, *, as_json: bool) -> None:
+    """Print what would change."""
+    if as_json:
+        print_json(
+            {"changes": [change_record(change) for change in draft.changes], "warnings": draft.warnings}
+        )
+        return
+    print_changes(draft.changes)
+    for warning in draft.warnings:
+        print(f"note: {warning}")
+
+
+def change_record(change: Change) -> dict[str, Any]:
+    """Return a change as JSON shows it."""
+    return {
+        "kind": change.kind,
+        "name": change.name,
+        "action": change.action,
+        "fields": [
+            {"path": field.path, "before": field.before, "after": field.after} for field in change.fields
+        ],
+    }
+
+
+def print_changes(changes: Sequence[Change], *, nothing: str = "nothing changes") -> None:
+    """Print changes as lines: `+` added, `-` removed, `~` changed, each with its fields."""
+    marks = {"added": "+", "removed": "-", "changed": "~"}
+    for change in changes:
+        print(f"{marks[change.action]} {change.kind} {change.name}")
+        for field in change.fields:
+            print(f"    {field.path}: {_shown(field.before)} → {_shown(field.after)}")
+    if not changes:
+        print(nothing)
+
+
+def _shown(value: Any) -> str:
+    return "unset" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _print_done(what: str, view: ObjectView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(view_record(view))
+    else:
+        print(f"{what} {view.kind} {view.name} (version {view.version}); gateways know it within a second")
+
+
+def _read_document(source: str) -> dict[str, Any]:
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{source} cannot be read.", hint="Is it a text file?") from error
+    try:
+        value = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInput(f"{source} is neither JSON nor TOML: {error}.") from error
+    return dict(value)
