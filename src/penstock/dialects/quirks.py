@@ -25,6 +25,7 @@ QUIRKS: dict[str, str] = {
     "no_user": "Refuses `user`.",
     "no_metadata": "Refuses `metadata` (and `store`).",
     "top_k": "Understands `top_k`, which OpenAI does not.",
+    "rerank_voyage": "Reranks as Voyage does: `top_k` in, `data` out.",
     "video_url": "Takes videos as content parts of type `video_url`.",
     "string_content": "Takes message content as one string only; texts are joined, media are left out.",
     "reasoning_field:reasoning": "Reads earlier thoughts of the assistant from `reasoning`.",
