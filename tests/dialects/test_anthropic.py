@@ -141,7 +141,7 @@ def test_the_model_alone_is_replaced() -> None:
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "messages[0].content[0].source"),
         ({"temperature": "hot"}, "temperature"),
         ({"tool_choice": {"type": "maybe"}}, "tool_choice.type"),
-        ({"thinking": {"type": "hard"}}, "thinking.type"),
+        ({"thinking": {"budget_tokens": 5}}, "thinking.type"),
         ({"tools": [{"description": "x"}]}, "tools[0].name"),
     ],
 )
@@ -336,7 +336,62 @@ def test_an_effort_is_a_budget_to_older_models() -> None:
     )
     assert "thinking" not in body
     assert dropped == ("reasoning",)
-    assert written(foreign(reasoning=Reasoning(effort="none")))[0]["thinking"] == {"type": "disabled"}
+    assert "thinking" not in written(foreign(reasoning=Reasoning(effort="none")))[0]
+    body, _ = written(foreign(reasoning=Reasoning(effort="none")), model="claude-opus-5")
+    assert body["thinking"] == {"type": "disabled"}
+
+
+@pytest.mark.parametrize(
+    ("model", "kept", "lost"),
+    [
+        ("claude-3-5-haiku-20241022", {"temperature": 0.2, "top_p": 0.9, "top_k": 5}, ()),
+        ("claude-sonnet-4-20250514", {"temperature": 0.2, "top_p": 0.9, "top_k": 5}, ()),
+        ("claude-opus-4-5@20251101", {"temperature": 0.2, "top_k": 5}, ("top_p",)),
+        ("anthropic/claude-4.7-opus", {}, ("temperature", "top_p", "top_k")),
+        ("claude-mythos-preview", {}, ("temperature", "top_p", "top_k")),
+        ("deepseek-chat", {"temperature": 0.2, "top_p": 0.9, "top_k": 5}, ()),
+    ],
+)
+def test_sampling_is_said_to_models_that_take_it(
+    model: str, kept: dict[str, Any], lost: tuple[str, ...]
+) -> None:
+    body, dropped = written(foreign(temperature=0.2, top_p=0.9, top_k=5), model=model)
+    assert {name: body[name] for name in ("temperature", "top_p", "top_k") if name in body} == kept
+    assert dropped == lost
+    assert written(foreign(temperature=1, top_p=1), model=model)[1] == ()
+
+
+def test_members_that_nobody_knows_yet_come_back_wherever_they_stand() -> None:
+    new = {"x_new": {"deep": [1]}}
+    body = {
+        "model": "claude-opus-4-6",
+        "max_tokens": 5,
+        "system": [{"type": "text", "text": "s", **new}],
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "t", **new},
+                    {"type": "image", "source": {"type": "url", "url": "https://e.org/i", **new}},
+                    {"type": "document", "source": {"type": "file", "file_id": "f"}, **new},
+                ],
+                **new,
+            },
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}, **new}],
+            },
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", **new}]},
+        ],
+        "tools": [{"name": "f", "input_schema": {"type": "object"}, **new}],
+        "tool_choice": {"type": "any", **new},
+        "thinking": {"type": "between_tools", **new},
+        "output_config": {"effort": "low", **new},
+        "metadata": {"user_id": "u", **new},
+        **new,
+    }
+    request = ANTHROPIC.read_request(json.dumps(body).encode(), model=None, stream=None)
+    assert written(request) == (body, ())
 
 
 def test_thinking_is_left_out_where_the_request_would_be_refused_with_it() -> None:

@@ -224,6 +224,37 @@ def test_what_cannot_be_said_is_listed() -> None:
     assert None not in body.values()
 
 
+def test_members_that_nobody_knows_yet_come_back_wherever_they_stand() -> None:
+    new = {"x_new": {"deep": [1]}}
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}, **new}
+    body = {
+        "model": "command-a",
+        "stream": False,
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "t", **new}], **new},
+            {
+                "role": "assistant",
+                "content": [{"type": "text", "text": "t", **new}],
+                "tool_calls": [call],
+                "citations": [
+                    {"start": 0, "end": 1, "text": "t"},
+                    {"start": 0, "end": 1, "text": "t", **new},
+                ],
+                **new,
+            },
+            {"role": "tool", "tool_call_id": "a", "content": "x", **new},
+        ],
+        "tools": [
+            {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, **new}, **new}
+        ],
+        "response_format": {"type": "text", **new},
+        "thinking": {"type": "disabled", **new},
+        **new,
+    }
+    request = COHERE.read_request(json.dumps(body).encode(), model=None, stream=None)
+    assert written(request) == (body, ())
+
+
 def test_a_schema_is_said_where_no_tools_are() -> None:
     wanted = ResponseFormat(kind="schema", schema={"type": "object"})
     body, dropped = written(foreign(response_format=wanted))
@@ -314,7 +345,10 @@ def whole() -> HubReply:
 
 def test_a_stream_written_again_says_the_same() -> None:
     events = read_stream(COHERE, STREAM)
-    again = read_stream(COHERE, write_stream(COHERE, events, ASKED))
+    told = write_stream(COHERE, events, ASKED)
+    for kind in (b"content", b"tool-call", b"citation"):
+        assert told.count(b"event: " + kind + b"-start") == told.count(b"event: " + kind + b"-end") > 0
+    again = read_stream(COHERE, told)
     assert assemble(again, source="cohere") == whole()
     assert (
         assemble(read_stream(COHERE, write_stream(COHERE, disassemble(whole()), ASKED)), source="cohere")

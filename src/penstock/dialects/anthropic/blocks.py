@@ -74,19 +74,21 @@ def _read_media(block: Members, kind: MediaKind) -> Media | None:
     source = block.inner("source")
     if source is None:
         raise wrong(block.at("source"), "an object", None)
-    form = source.required("type")
-    name = block.text("title")
+    form, name = source.required("type"), block.text("title")
+    media: Media | None = None
     if form == "base64":
-        media_type, data = source.text("media_type"), source.required("data")
-        return Media(kind=kind, media_type=media_type, data=data, name=name, extra=block.rest())
-    if form == "url":
-        return Media(kind=kind, url=source.required("url"), name=name, extra=block.rest())
-    if form == "file":
-        return Media(kind=kind, file_id=source.required("file_id"), name=name, extra=block.rest())
-    if form == "text":
+        media = Media(kind=kind, media_type=source.text("media_type"), data=source.required("data"))
+    elif form == "url":
+        media = Media(kind=kind, url=source.required("url"))
+    elif form == "file":
+        media = Media(kind=kind, file_id=source.required("file_id"))
+    elif form == "text" and source.text("media_type") in (None, "text/plain"):
         data = base64.b64encode(source.required("data").encode()).decode()
-        return Media(kind=kind, media_type="text/plain", data=data, name=name, extra=block.rest())
-    return None
+        media = Media(kind=kind, media_type="text/plain", data=data)
+    if media is None or source.rest():
+        return None  # what is unknown of a source must not be lost
+    media.name, media.extra = name, block.rest()
+    return media
 
 
 def write_media(part: Media, *, may_use_files: bool) -> dict[str, Any] | None:

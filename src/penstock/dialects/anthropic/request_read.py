@@ -133,6 +133,8 @@ def _read_tool_choice(request: HubRequest, choice: Members | None) -> None:
         request.tool_choice = ToolChoice(kind="auto" if kind == "auto" else "none")
     else:
         raise wrong(choice.at("type"), "`auto`, `any`, `tool` or `none`", None)
+    if rest := choice.rest():
+        request.extra["tool_choice"] = rest
 
 
 def _read_output(request: HubRequest, top: Members) -> None:
@@ -157,7 +159,8 @@ def _read_thinking(request: HubRequest, thinking: Members | None) -> None:
         return
     kind = thinking.required("type")
     if kind not in ("enabled", "adaptive", "disabled"):
-        raise wrong(thinking.at("type"), "`enabled`, `adaptive` or `disabled`", None)
+        request.extra["thinking"] = {"type": kind, **thinking.rest()}  # a mode that only Anthropic knows
+        return
     reasoning = request.reasoning or Reasoning()
     reasoning.enabled = kind != "disabled"
     reasoning.budget_tokens = thinking.integer("budget_tokens")

@@ -13,7 +13,14 @@ import msgspec
 from penstock.base.digest import digest_bytes, short_digest
 from penstock.base.errors import InvalidInput
 from penstock.dialects.anthropic.blocks import object_text, write_media
-from penstock.dialects.anthropic.models import LEAST_BUDGET, budget_of_effort, thinks_adaptively
+from penstock.dialects.anthropic.models import (
+    LEAST_BUDGET,
+    budget_of_effort,
+    refuses_sampling,
+    takes_one_sampler,
+    thinks_adaptively,
+    thinks_unasked,
+)
 from penstock.dialects.losses import Losses
 from penstock.dialects.port import WrittenRequest
 from penstock.spec.hub import (
@@ -82,14 +89,17 @@ class _Writer:
 
     def _sampling(self, body: dict[str, Any]) -> None:
         request = self.request
-        thinks = body.get("thinking", {}).get("type") in ("enabled", "adaptive") and not self.is_same
-        if request.temperature is not None:
-            fits = request.temperature == 1 if thinks else 0 <= request.temperature <= 1
-            self._put(body, "temperature", request.temperature, fits=fits)
-        self._put(body, "top_p", request.top_p, fits=not thinks or (request.top_p or 0) >= 0.95)
-        self._put(body, "top_k", request.top_k, fits=not thinks)
-        if request.stop:
-            body["stop_sequences"] = request.stop
+        for name in ("temperature", "top_p", "top_k"):
+            value = getattr(request, name)
+            if value is None:
+                continue
+            if self.is_same or self._takes(name, value, body):
+                body[name] = value
+            elif name == "top_k" or value != 1:  # else it is what the model does anyway
+                self.losses.add(name)
+        if stop := [text for text in request.stop if self.is_same or text.strip()]:
+            body["stop_sequences"] = stop
+        self.losses.add_all(f"stop[{index}]" for index, text in enumerate(request.stop) if text not in stop)
         for name in ("seed", "frequency_penalty", "presence_penalty", "logprobs", "top_logprobs"):
             value = getattr(request, name)
             if value is not None and (name == "seed" or value):
@@ -97,13 +107,18 @@ class _Writer:
         if request.n is not None and request.n != 1:
             self.losses.add("n")
 
-    def _put(self, body: dict[str, Any], name: str, value: float | None, *, fits: bool) -> None:
-        if value is None:
-            return
-        if fits:
-            body[name] = value
-        else:
-            self.losses.add(name)
+    def _takes(self, name: str, value: float, body: dict[str, Any]) -> bool:
+        """Whether the model takes what another dialect said of sampling."""
+        if refuses_sampling(self.model):
+            return False
+        thinks = body.get("thinking", {}).get("type") in ("enabled", "adaptive")
+        if name == "temperature":
+            return value == 1 if thinks else 0 <= value <= 1
+        if name == "top_p":
+            if takes_one_sampler(self.model) and "temperature" in body:
+                return False
+            return not thinks or value >= 0.95
+        return not thinks
 
     def _output(self, body: dict[str, Any], extra: dict[str, Any]) -> None:
         config: dict[str, Any] = {**body.pop("output_config", {}), **extra.pop("output_config", {})}
@@ -132,7 +147,7 @@ class _Writer:
                 body["max_tokens"] = wanted.budget_tokens + DEFAULT_MAX_TOKENS
         elif wanted.enabled:
             thinking = {"type": "adaptive"}
-        if thinking is not None:
+        if thinking is not None and "thinking" not in body:
             if wanted.include_text is not None and wanted.enabled is not False:
                 thinking["display"] = "summarized" if wanted.include_text else "omitted"
             body["thinking"] = {**thinking, **extra.pop("thinking", {})}
@@ -142,7 +157,7 @@ class _Writer:
     def _fit_reasoning(self, asked: Reasoning, body: dict[str, Any]) -> Reasoning | None:
         """Return what this model can be told of the thinking that another dialect asked for."""
         if asked.enabled is False or asked.effort == "none":
-            return Reasoning(enabled=False)
+            return Reasoning(enabled=False) if thinks_unasked(self.model) else None
         if asked.effort is None and asked.budget_tokens is None and not asked.enabled:
             return None  # nothing was asked but to show thoughts, should there be any
         if body.get("tool_choice", {}).get("type") in ("any", "tool"):
@@ -197,7 +212,8 @@ class _Writer:
             written["name"] = choice.name
         if alone and kind != "none":
             written["disable_parallel_tool_use"] = True
-        body["tool_choice"] = written
+        kept = self.request.extra.get("tool_choice") if self.is_same else None
+        body["tool_choice"] = {**written, **kept} if isinstance(kept, dict) else written
 
     # -- messages
 

@@ -1,5 +1,7 @@
 """A client's `/v2/chat` request, read into the hub format."""
 
+from typing import Any
+
 import msgspec
 
 from penstock.base.errors import InvalidInput
@@ -64,12 +66,13 @@ def read_request(body: bytes, *, model: str | None, stream: bool | None) -> HubR
         frequency_penalty=top.number("frequency_penalty"),
         presence_penalty=top.number("presence_penalty"),
         logprobs=top.flag("logprobs"),
-        response_format=_read_format(top.inner("response_format")),
-        reasoning=_read_thinking(top.inner("thinking")),
         stream=bool(said_stream if stream is None else stream),
         stream_usage=True,
     )
-    request.extra = top.rest()
+    request.response_format, more_format = _read_format(top.inner("response_format"))
+    request.reasoning, more_thinking = _read_thinking(top.inner("thinking"))
+    more = {"response_format": more_format, "thinking": more_thinking}
+    request.extra = {**top.rest(), **{name: rest for name, rest in more.items() if rest}}
     return request
 
 
@@ -110,13 +113,16 @@ def _read_tool(tool: Members, strict: bool | None) -> Tool:
     function = tool.inner("function")
     if function is None:
         raise wrong(tool.at("function"), "an object", None)
-    return Tool(
+    read = Tool(
         name=function.required("name"),
         description=function.text("description"),
         parameters=function.table("parameters"),
         strict=strict,
         extra=tool.rest(),
     )
+    if rest := function.rest():
+        read.extra["function"] = rest
+    return read
 
 
 def _read_tool_choice(top: Members) -> ToolChoice | None:
@@ -128,25 +134,26 @@ def _read_tool_choice(top: Members) -> ToolChoice | None:
     return ToolChoice(kind="required" if said == "REQUIRED" else "none")
 
 
-def _read_format(wanted: Members | None) -> ResponseFormat | None:
+def _read_format(wanted: Members | None) -> tuple[ResponseFormat | None, dict[str, Any]]:
+    """Return the format, and what else is said of it."""
     if wanted is None:
-        return None
+        return None, {}
     kind = wanted.required("type")
-    if kind == "text":
-        return ResponseFormat(kind="text")
-    if kind != "json_object":
+    if kind not in ("text", "json_object"):
         raise wrong(wanted.at("type"), "`text` or `json_object`", None)
+    if kind == "text":
+        return ResponseFormat(kind="text"), wanted.rest()
     older = wanted.table("schema")
     schema = wanted.table("json_schema") or older
-    return ResponseFormat(kind="json" if schema is None else "schema", schema=schema)
+    return ResponseFormat(kind="json" if schema is None else "schema", schema=schema), wanted.rest()
 
 
-def _read_thinking(thinking: Members | None) -> Reasoning | None:
+def _read_thinking(thinking: Members | None) -> tuple[Reasoning | None, dict[str, Any]]:
+    """Return what is asked of thinking, and what else is said of it."""
     if thinking is None:
-        return None
+        return None, {}
     kind = thinking.text("type")
     if kind not in (None, "enabled", "disabled"):
         raise wrong(thinking.at("type"), "`enabled` or `disabled`", None)
-    return Reasoning(
-        enabled=None if kind is None else kind == "enabled", budget_tokens=thinking.integer("token_budget")
-    )
+    enabled = None if kind is None else kind == "enabled"
+    return Reasoning(enabled=enabled, budget_tokens=thinking.integer("token_budget")), thinking.rest()

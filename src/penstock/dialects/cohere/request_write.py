@@ -71,8 +71,10 @@ class _Writer:
             self._reasoning(body, request.reasoning)
         self.losses.if_said("user", request.user)
         self.losses.if_said("metadata", request.metadata)
-        extra = self.losses.unless_from("cohere", request)
-        return {**body, **{name: value for name, value in extra.items() if name not in body}}
+        for name, value in self.losses.unless_from("cohere", request).items():
+            known = body.get(name)  # of what the hub has words for, `extra` has the rest
+            body[name] = {**value, **known} if isinstance(known, dict) and isinstance(value, dict) else value
+        return body
 
     # -- settings
 
@@ -169,7 +171,8 @@ class _Writer:
         if tool.description is not None:
             function["description"] = tool.description
         function["parameters"] = tool.parameters if tool.parameters is not None else _NO_SCHEMA
-        extra = self.losses.inner_extra("cohere", self.request, tool.extra, path)
+        extra = dict(self.losses.inner_extra("cohere", self.request, tool.extra, path))
+        function |= extra.pop("function", {})
         return {"type": "function", "function": function, **extra}
 
     # -- messages
