@@ -209,7 +209,8 @@ class Gateway:
             if self._limiter is not None:
                 await self._reserve(call, self._limiter)
             if counts_here(call):
-                await send_reply(outbox, 200, [JSON, *_trace_headers(call)], estimate_reply(call))
+                counted = estimate_reply(call)
+                await send_reply(outbox, 200, [JSON, *_trace_headers(call)], counted)
                 call.http_status = 200
             else:
                 await self._answer(call, outbox, table.limits)

@@ -144,8 +144,8 @@ class Call:
         """Of the request."""
         self.query = b""
         """Of the request, without the key that some clients put there."""
-        self.passed_headers = b""
-        """Header lines of the client that a provider of the same dialect gets as they are."""
+        self.passed_headers: tuple[tuple[bytes, bytes], ...] = ()
+        """Headers of the client that a provider of the same dialect gets as they are."""
         self.envelope: Envelope | None = None
         self.hub: HubRequest | None = None
         """The request decoded, once an attempt needed it."""

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from penstock.gateway.calls import Call
 from penstock.gateway.http import Receive, Send
 
 WATCH_AFTER_S = 0.02
@@ -27,12 +28,12 @@ class Outbox:
 class Departure:
     """Cancels the call's task when the client leaves, unless the call is to be read to its end all the same."""
 
-    __slots__ = ("_receive", "_task", "_timer", "_watcher", "is_gone", "keeps_going")
+    __slots__ = ("_call", "_receive", "_task", "_timer", "_watcher", "keeps_going")
 
-    def __init__(self, receive: Receive) -> None:
-        self.is_gone = False
+    def __init__(self, receive: Receive, call: Call) -> None:
         self.keeps_going = False
         """Set where the route wants replies to be read to their end although nobody waits for them."""
+        self._call = call
         self._receive = receive
         self._watcher: asyncio.Task[None] | None = None
         self._task = asyncio.current_task()
@@ -52,7 +53,7 @@ class Departure:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         if self._task is not None:
-            self.is_gone = True
+            self._call.client_left = True
             if not self.keeps_going:
                 self._task.cancel()
 

@@ -15,6 +15,7 @@ from penstock.dialects.port import Dialect
 from penstock.dialects.registry import DIALECTS
 from penstock.gateway.calls import Call
 from penstock.gateway.errors import CannotSay, NotTranslatable, StateElsewhere
+from penstock.gateway.http import Header
 from penstock.gateway.multipart import replace_form_model
 from penstock.gateway.table import ReadyTarget, header_text
 from penstock.spec.hub import HubRequest
@@ -122,8 +123,9 @@ def _translated(call: Call, target: ReadyTarget) -> Outgoing:
             )
     dialect = DIALECTS[call.dialect if call.dialect in target.speaks else target.provider.dialect]
     written = dialect.write_request(request, model=target.model, quirks=target.quirks)
-    passed = b"".join(b"%b: %b\r\n" % header for header in written.headers)
-    return _outgoing(call, target, written.path, written.body, "hub", passed=passed, dropped=written.dropped)
+    return _outgoing(
+        call, target, written.path, written.body, "hub", passed=written.headers, dropped=written.dropped
+    )
 
 
 def _outgoing(
@@ -133,7 +135,7 @@ def _outgoing(
     body: bytes,
     reading: Reading,
     *,
-    passed: bytes = b"",
+    passed: tuple[Header, ...] = (),
     dropped: tuple[str, ...] = (),
 ) -> Outgoing:
     if dropped and call.route is not None and call.route.route.on_loss == "refuse":
@@ -143,7 +145,10 @@ def _outgoing(
             hint="Leave these out, or let the operator set `on_loss` of the route.",
             param=dropped[0],
         )
-    lines = [target.head(path), passed] if passed else [target.head(path)]
+    lines = [target.head(path)]
+    if passed:
+        fixed = {name.lower().encode() for name in target.provider.headers}
+        lines += [b"%b: %b\r\n" % header for header in passed if header[0] not in fixed]
     provider = target.provider
     if provider.dialect == "anthropic" and b"anthropic-version:" not in b"".join(lines):
         lines.append(b"anthropic-version: 2023-06-01\r\n")

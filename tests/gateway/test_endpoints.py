@@ -1,0 +1,314 @@
+"""Where clients may ask, with which key, and what reaches the provider of it."""
+
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+from penstock.spec.routes import Provider, Route, Target
+from tests.fixtures.upstreams.clients import ask, path_of, read_error, read_reply
+from tests.fixtures.upstreams.server import PREFIXES, speak
+from tests.gateway.conftest import KEY, Bench, until_ready
+from tests.gateway.upstream import Exchange
+
+FORM = (
+    b'--xYz\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\ncontent-type: audio/wav\r\n\r\n'
+    b'RIFF\x00\xff name="model"\r\n\r\nnot this\r\n'
+    b'--xYz\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n'
+    b'--xYz\r\nContent-Disposition: form-data; name="language"\r\n\r\nno\r\n--xYz--\r\n'
+)
+FORM_KIND = "multipart/form-data; boundary=xYz"
+
+
+async def speaking(bench: Bench, *dialects: str, on_loss: Any = "warn", **provider: Any) -> None:
+    """Write a snapshot with one route for each dialect, called like it; all lead to the same server."""
+    origin = f"http://127.0.0.1:{bench.upstream.port}"
+    bench.write(
+        providers=[
+            Provider(
+                name=name,
+                dialect=name,  # type: ignore[arg-type]
+                base_url=origin + PREFIXES[name],
+                api_key_env="FAKE_KEY",
+                price_id="openai",
+                **provider,
+            )
+            for name in dialects
+        ],
+        routes=[
+            Route(name=name, targets=(Target(provider=name, model="text"),), on_loss=on_loss)
+            for name in dialects
+        ],
+    )
+    bench.upstream.handler = speak
+    await until_ready(bench)
+
+
+async def send(bench: Bench, path: str, body: Any, **headers: str) -> aiohttp.ClientResponse:
+    assert bench.client is not None
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    data = {"data": body} if isinstance(body, bytes) else {"json": body}
+    response = await bench.client.post(bench.url + path, headers=names, **data)
+    await response.read()
+    return response
+
+
+@pytest.mark.parametrize(
+    ("place", "query"),
+    [
+        ("authorization", ""),
+        ("x_api_key", ""),
+        ("api_key", ""),
+        ("x_goog_api_key", ""),
+        (None, f"?key={KEY}"),
+    ],
+)
+async def test_a_key_is_taken_where_official_clients_put_it_and_goes_no_further(
+    bench: Bench, place: str | None, query: str
+) -> None:
+    await speaking(bench, "gemini")
+    value = f"Bearer {KEY}" if place == "authorization" else KEY
+    headers = {place: value} if place else {}
+    response = await send(
+        bench, path_of("gemini", "gemini", stream=False) + query, ask("gemini", "x"), **headers
+    )
+    assert response.status == 200, await response.text()
+    (exchange,) = bench.upstream.seen
+    assert KEY.encode() not in exchange.head + exchange.body
+    assert b"key=" not in exchange.head
+
+
+async def test_only_listed_headers_of_a_client_reach_a_provider_of_its_dialect(bench: Bench) -> None:
+    await speaking(bench, "anthropic", "openai")
+    sent = {"x_api_key": KEY, "anthropic_version": "2024-01-01", "anthropic_beta": "files-1", "cookie": "a=b",
+            "x_forwarded_for": "1.2.3.4", "accept_language": "no"}  # fmt: skip
+    for route in ("anthropic", "openai"):
+        response = await send(bench, "/v1/messages", ask("anthropic", route), **sent)
+        assert response.status == 200, await response.text()
+    same, other = bench.upstream.seen
+    assert (same.header("anthropic-version"), same.header("anthropic-beta")) == ("2024-01-01", "files-1")
+    assert (other.header("anthropic-version"), other.header("anthropic-beta")) == (None, None)
+    for exchange in (same, other):
+        assert [exchange.header(name) for name in ("cookie", "x-forwarded-for", "accept-language")] == [
+            None
+        ] * 3
+        assert exchange.header("authorization") == "Bearer sk-upstream-secret-123"
+
+
+async def test_anthropic_is_always_told_a_version(bench: Bench) -> None:
+    await speaking(bench, "anthropic")
+    for client in ("anthropic", "openai"):
+        await send(bench, path_of(client, "anthropic", stream=False), ask(client, "anthropic"), x_api_key=KEY)
+    assert [exchange.header("anthropic-version") for exchange in bench.upstream.seen] == ["2023-06-01"] * 2
+
+
+async def test_a_rows_own_headers_and_query_go_with_every_request(bench: Bench) -> None:
+    await speaking(
+        bench, "anthropic", headers={"Anthropic-Version": "2022-02-02"}, query={"api-version": "1 2"}
+    )
+    bench.upstream.handler = _reply(
+        {"type": "message", "content": [{"type": "text", "text": "x"}], "usage": {}}
+    )
+    await send(
+        bench, "/v1/messages", ask("anthropic", "anthropic"), x_api_key=KEY, anthropic_version="2024-01-01"
+    )
+    (exchange,) = bench.upstream.seen
+    assert exchange.head.startswith(b"POST /v1/messages?api-version=1+2 HTTP/1.1\r\n")
+    assert exchange.head.lower().count(b"anthropic-version") == 1
+    assert exchange.header("anthropic-version") == "2022-02-02"
+
+
+def _reply(body: Any, kind: str = "application/json") -> Any:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.reply(body, kind=kind)
+
+    return handler
+
+
+async def test_of_a_form_only_the_model_is_changed(ready: Bench) -> None:
+    ready.write(routes=[Route(name="whisper", targets=(Target(provider="fake", model="whisper-large-v3"),))])
+    await until_ready(ready)
+    ready.upstream.handler = _reply({"text": "hei"})
+    response = await ready.post(FORM, "/v1/audio/transcriptions", content_type=FORM_KIND)
+    assert (response.status, await response.json()) == (200, {"text": "hei"})
+    (exchange,) = ready.upstream.seen
+    assert exchange.body == FORM.replace(b"\r\n\r\nwhisper\r\n", b"\r\n\r\nwhisper-large-v3\r\n")
+    assert exchange.header("content-type") == FORM_KIND
+    (span,) = await ready.sink.wait()
+    assert (span.status, span.attributes["gen_ai.operation.name"]) == ("ok", "transcription")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (FORM, "application/json"),
+        (FORM, "multipart/form-data"),
+        (FORM.replace(b"whisper", b""), FORM_KIND),
+        (FORM.replace(b'"language"', b'"model"'), FORM_KIND),
+        (FORM[:-20], FORM_KIND),
+        (b"--other\r\n", FORM_KIND),
+        (b"", FORM_KIND),
+    ],
+)
+async def test_a_form_that_is_none_or_names_no_model_is_refused(ready: Bench, body: bytes, kind: str) -> None:
+    response = await ready.post(body, "/v1/audio/transcriptions", content_type=kind)
+    assert response.status == 400
+    assert ready.upstream.seen == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind"),
+    [
+        ("/v1/audio/speech", b"ID3\x04\x00\xff\xfe", "audio/mpeg"),
+        ("/v1/audio/transcriptions", b"1\n00:00:00,000 --> 00:00:01,000\nhei\n", "application/x-subrip"),
+        ("/v1/images/generations", b"event: image_generation.completed\ndata: {}\n\n", "text/event-stream"),
+    ],
+)
+async def test_what_is_no_json_is_passed_with_its_kind(
+    ready: Bench, path: str, body: bytes, kind: str
+) -> None:
+    ready.upstream.handler = _reply(body, kind)
+    if path.endswith("transcriptions"):
+        form = FORM.replace(b"whisper", b"triage")
+        response = await ready.post(form, path, content_type=FORM_KIND)
+    else:
+        response = await ready.post({"model": "triage", "input": "Hi", "voice": "a"}, path)
+    assert (response.status, await response.read()) == (200, body)
+    assert response.headers["content-type"] == kind
+    assert response.headers["x-penstock-route"] == "triage"
+
+
+async def test_a_web_page_instead_of_sound_is_a_failure(ready: Bench) -> None:
+    ready.upstream.handler = _reply(b"<html>hello</html>", "text/html")
+    assert (await ready.post({"model": "triage", "input": "x"}, "/v1/audio/speech")).status == 502
+
+
+@pytest.mark.parametrize("path", ["/v1/moderations", "/v1/images/generations", "/v1/rerank"])
+async def test_operations_without_a_translation_pass_to_their_own_dialect(ready: Bench, path: str) -> None:
+    ready.upstream.handler = _reply({"id": "x", "results": [{"flagged": False, "unknown": 1.50}]})
+    response = await ready.post({"model": "triage", "input": "Hi"}, path)
+    assert (response.status, await response.json()) == (
+        200,
+        {"id": "x", "results": [{"flagged": False, "unknown": 1.5}]},
+    )
+    assert ready.upstream.seen[0].json == {"model": "gpt-4o-mini", "input": "Hi"}
+    assert ready.upstream.seen[0].head.startswith(b"POST " + path.encode() + b" ")
+
+
+async def test_an_operation_that_cannot_be_translated_is_refused_in_words(bench: Bench) -> None:
+    await speaking(bench, "anthropic")
+    response = await bench.post({"model": "anthropic", "input": "Hi"}, "/v1/moderations")
+    assert response.status == 400
+    assert "cannot be translated" in read_error("openai", await response.read())
+    assert bench.upstream.seen == []
+
+
+@pytest.mark.parametrize("client", ["openai", "anthropic", "gemini", "cohere"])
+async def test_refusals_are_written_in_the_dialect_of_the_path(bench: Bench, client: str) -> None:
+    await speaking(bench, "openai")
+    path = path_of(client, "nobody", stream=False)
+    strange = await send(bench, path, ask(client, "nobody"))
+    assert strange.status == 401
+    assert "API key" in read_error(client, await strange.read())
+    unknown = await send(bench, path, ask(client, "nobody"), x_api_key=KEY)
+    assert unknown.status == 404
+    assert "'nobody' does not exist" in read_error(client, await unknown.read())
+    nonsense = await send(bench, path, b"{", x_api_key=KEY)
+    assert nonsense.status == 400
+    assert read_error(client, await nonsense.read())
+
+
+async def test_a_model_in_a_path_may_hold_anything(bench: Bench) -> None:
+    await speaking(bench, "gemini")
+    bench.write(
+        providers=[
+            Provider(
+                name="g",
+                dialect="gemini",
+                auth="none",
+                base_url=f"http://127.0.0.1:{bench.upstream.port}/v1beta",
+            )
+        ],
+        routes=[Route(name="g/*", targets=(Target(provider="g", model="*"),))],
+    )
+    await until_ready(bench)
+    response = await send(
+        bench, "/v1beta/models/g/a%2Fb:c%20d:generateContent", ask("gemini", "x"), x_goog_api_key=KEY
+    )
+    assert bench.upstream.seen[0].head.startswith(
+        b"POST /v1beta/models/a%2Fb%3Ac%20d:generateContent HTTP/1.1\r\n"
+    )
+    assert response.status != 404
+
+
+async def test_gemini_streams_one_array_to_clients_that_do_not_ask_for_events(bench: Bench) -> None:
+    await speaking(bench, "gemini", "openai")
+    for route in ("openai",):
+        path = path_of("gemini", route, stream=True).removesuffix("?alt=sse")
+        response = await send(bench, path, ask("gemini", route), x_goog_api_key=KEY)
+        assert response.headers["content-type"] == "application/json"
+        chunks = json.loads(await response.read())
+        parts = [part for chunk in chunks for part in chunk["candidates"][0]["content"].get("parts", [])]
+        assert "".join(part["text"] for part in parts) == "Drink water."
+
+
+async def test_tokens_are_counted_by_the_provider_or_estimated(bench: Bench) -> None:
+    await speaking(bench, "anthropic", "openai")
+    bench.upstream.handler = _reply({"input_tokens": 77})
+    asked = {**ask("anthropic", "anthropic")}
+    response = await send(bench, "/v1/messages/count_tokens", asked, x_api_key=KEY)
+    assert (await response.json(), bench.upstream.seen[0].head.split()[1]) == (
+        {"input_tokens": 77},
+        b"/v1/messages/count_tokens",
+    )
+    response = await send(bench, "/v1/messages/count_tokens", {**asked, "model": "openai"}, x_api_key=KEY)
+    assert (response.status, len(bench.upstream.seen)) == (200, 1)
+    assert 10 < (await response.json())["input_tokens"] < 100
+    assert "estimate" in response.headers["x-penstock-warning"]
+
+
+async def test_models_are_listed_in_the_shape_of_the_asking_library(ready: Bench) -> None:
+    assert ready.client is not None
+
+    async def get(path: str, **headers: str) -> Any:
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        assert ready.client is not None
+        response = await ready.client.get(ready.url + path, headers=names)
+        assert "x-penstock-trace-id" in response.headers
+        return await response.json()
+
+    listed = await get("/v1/models", authorization=f"Bearer {KEY}")
+    assert [row["id"] for row in listed["data"]] == ["gpt-4o-mini", "minilm", "triage"]
+    anthropic = await get("/v1/models", x_api_key=KEY, anthropic_version="2023-06-01")
+    assert anthropic["data"][0]["type"] == "model"
+    assert (anthropic["has_more"], anthropic["first_id"]) == (False, "gpt-4o-mini")
+    gemini = await get(f"/v1beta/models?key={KEY}")
+    assert [row["name"] for row in gemini["models"]][1] == "models/minilm"
+    assert "embedContent" in gemini["models"][1]["supportedGenerationMethods"]
+    assert (await get("/v1beta/models/triage", x_goog_api_key=KEY))["name"] == "models/triage"
+
+
+@pytest.mark.parametrize("on_loss", ["warn", "refuse", "drop"])
+async def test_what_a_provider_cannot_be_told_is_said_or_refused_as_the_route_wants(
+    bench: Bench, on_loss: str
+) -> None:
+    await speaking(bench, "anthropic", on_loss=on_loss)
+    response = await bench.post({**ask("openai", "anthropic"), "seed": 7})
+    if on_loss == "refuse":
+        assert response.status == 400
+        assert "seed" in read_error("openai", await response.read())
+        assert bench.upstream.seen == []
+        return
+    assert read_reply("openai", await response.read())[0] == "Drink water."
+    assert response.headers.get("x-penstock-dropped") == ("seed" if on_loss == "warn" else None)
+
+
+async def test_a_reply_by_bytes_keeps_every_unknown_member(bench: Bench) -> None:
+    await speaking(bench, "anthropic")
+    raw = b'{ "type":"message", "content":[{"type":"text","text":"x","odd":1.50}], "usage":{"input_tokens":1,"output_tokens":2} }'
+    bench.upstream.handler = _reply(raw)
+    body = json.dumps({**ask("anthropic", "anthropic"), "odd": {"kept": [1, 2.50]}}, indent=1).encode()
+    response = await send(bench, "/v1/messages", body, x_api_key=KEY, content_type="application/json")
+    assert await response.read() == raw
+    assert bench.upstream.seen[0].body == body.replace(b'"model": "anthropic"', b'"model": "text"')
