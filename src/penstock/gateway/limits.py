@@ -5,6 +5,7 @@ exact over the workers of a machine; with Redis, over all machines. What a provi
 reserved: unknown is not 0, or a limit could be passed by leaving before the report comes.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -66,37 +67,50 @@ class Hold:
 class Limiter:
     """Admits calls and settles them. For one event loop; without a Redis nothing here waits for anything."""
 
-    def __init__(self, counters: Counters, *, now_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, counters: Counters, *, now_s: Callable[[], float] = time.time, redis_timeout_s: float = 0.05
+    ) -> None:
+        """Count in `counters`; a step in Redis, where one is used, waits at most `redis_timeout_s`."""
         self.n_refused = 0
         """Calls refused since the start."""
         self._now_s = now_s
         self._local = LocalCounters(counters, now_s=self._moment)
         self._book = RuleBook()
+        self._redis_timeout_s = redis_timeout_s
         self._redis_url: str | None = None
         self._shared: SharedCounters | None = None
+        self._moving: asyncio.Future[None] | None = None
         self._problem: str | None = None
 
     async def use(self, rules: Iterable[LimitRule], *, redis_url: str | None = None) -> None:
         """Go by `rules` from now on, and count in the Redis at `redis_url` if one is given."""
+        self.follow(rules, redis_url=redis_url)
+        await self.settled()
+
+    def follow(self, rules: Iterable[LimitRule], *, redis_url: str | None) -> None:
+        """The same, without waiting for Redis: `settled` does."""
         self.use_rules(rules)
-        await self.use_redis(redis_url)
+        if redis_url != self._redis_url:
+            self._redis_url = redis_url
+            before = self._moving
+            self._moving = asyncio.ensure_future(self._move(redis_url, before))
+
+    async def settled(self) -> None:
+        """Wait until counters are where the last `follow` wants them, or Redis has shown that it is gone."""
+        if self._moving is not None:
+            await self._moving
 
     def use_rules(self, rules: Iterable[LimitRule]) -> None:
         """Go by `rules` from now on. Counters of rules that keep their name go on."""
         self._book = RuleBook(rules)
 
-    async def use_redis(self, url: str | None) -> None:
-        """Count in the Redis at `url`, or in this machine's own counters if it is None.
-
-        Waits for the first connection at most the time bound of one step.
-        """
-        if url == self._redis_url:
-            return
-        self._redis_url = url
-        before, self._shared, self._problem = self._shared, None, None
+    async def _move(self, url: str | None, before: asyncio.Future[None] | None) -> None:
+        if before is not None:
+            await asyncio.gather(before, return_exceptions=True)
+        old, self._shared, self._problem = self._shared, None, None
         if url is not None:
             try:
-                client = RedisClient(RedisAddress(url))
+                client = RedisClient(RedisAddress(url), timeout_s=self._redis_timeout_s)
             except PenstockError as error:
                 self._problem = f"{error.message} Limits hold for this machine alone."
                 _log.error("redis cannot be used", extra={"reason": str(error)})
@@ -104,11 +118,12 @@ class Limiter:
                 shared = SharedCounters(client, self._local, now_s=self._moment)
                 await shared.start()
                 self._shared = shared
-        if before is not None:
-            await before.close()
+        if old is not None:
+            await old.close()
 
     async def close(self) -> None:
         """Settle what is owed and let go of Redis."""
+        await self.settled()
         shared, self._shared, self._redis_url = self._shared, None, None
         if shared is not None:
             await shared.close()

@@ -67,13 +67,6 @@ class Counter(msgspec.Struct, frozen=True):
     window_end_s: int
 
 
-class CounterResult(msgspec.Struct, frozen=True, kw_only=True):
-    """`value` is the counter after the call; `allowed` is False when the limit kept it unchanged."""
-
-    value: int
-    allowed: bool
-
-
 class CounterStore:
     """Counters in the folder `path`. Safe for threads and processes; open it after forking, once a process."""
 
@@ -123,14 +116,6 @@ class CounterStore:
         except lmdb.Error as error:
             raise _unwritable(error) from error
 
-    def add(self, key: str, amount: int, *, window_end_s: int, limit: int | None) -> CounterResult:
-        """Add `amount` to the counter of the window that ends at `window_end_s`, unless that passes `limit`."""
-        if amount < 0:
-            self.adjust([Adjustment(key, amount, window_end_s)])
-            return CounterResult(value=self.get(key), allowed=True)
-        taken = self.reserve([Ask(key, amount, amount, limit, window_end_s, 0)])[0]
-        return CounterResult(value=taken.value, allowed=taken.allowed)
-
     def get(self, key: str, *, window_end_s: int | None = None) -> int:
         """Return the counter's value, or 0 when it is unknown (or, if given, of another window)."""
         with self._env.begin() as transaction:
@@ -141,14 +126,6 @@ class CounterStore:
         """Return the counters whose key begins with `prefix`, in the order of their keys."""
         with _legible(), self._env.begin() as transaction:
             return [_counter(name, entry) for name, entry in _scan(transaction, prefix)]
-
-    def take_out(self, prefix: str) -> list[Counter]:
-        """Remove the counters whose key begins with `prefix` and return them, in one atomic step."""
-        with _legible(), self._env.begin(write=True) as transaction:
-            found = _scan(transaction, prefix)
-            for name, _ in found:
-                transaction.delete(name)
-        return [_counter(name, entry) for name, entry in found]
 
     def purge(self, now_s: int) -> int:
         """Remove counters whose window has ended, at most `PURGE_BATCH`; return how many."""

@@ -1,8 +1,9 @@
 """A small Redis client: one connection, pipelined, each command bounded in time (RESP2).
 
-Replies belong to commands by their order. A command whose caller was cancelled keeps its place in that order and its
-reply is dropped; a command that is not answered in time ends the connection, with everybody that waits on it. So no
-caller can ever be given another's reply. It does not reconnect by itself: `connect` is its owner's business.
+Replies belong to commands by their order. A command whose caller was cancelled or waited too long keeps its place in
+that order and its reply is dropped, so no caller can ever be given another's reply. A connection that has answered
+nothing in time for five such waits is closed, with everybody that waits on it; one late reply is only late, for what
+made it late may have been this process. It does not reconnect by itself: `connect` is its owner's business.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 from urllib.parse import unquote, urlsplit
 
 from penstock.base.errors import InvalidInput
@@ -17,6 +19,10 @@ from penstock.store.errors import RedisGone, RedisRefused
 
 Reply = bytes | int | None | list["Reply"] | RedisRefused
 """An error inside an array stands as a value; an error as the whole reply is raised."""
+PATIENCE = 5
+"""Waits in a row, in units of the time bound, after which a connection without a timely reply is given up."""
+CONNECT_S = 1.0
+"""Bound of connecting, which no call waits for."""
 MAX_BULK_BYTES = 64 * 1024 * 1024
 _INCOMPLETE = object()
 
@@ -59,7 +65,9 @@ class RedisClient:
     ) -> None:
         self.timeout_s = timeout_s
         self.clock_offset_us = 0
-        """Add it to `monotonic` in microseconds for the server's clock; right to half a round trip."""
+        """Add it to `monotonic` in microseconds for the server's clock."""
+        self.clock_error_us = 0
+        """How wrong that may be."""
         self._address = address
         self._monotonic = monotonic
         self._link: _Link | None = None
@@ -74,9 +82,9 @@ class RedisClient:
         self.close()
         where = self._address
         try:
-            async with asyncio.timeout(max(self.timeout_s, 1.0 if where.is_tls else self.timeout_s)):
+            async with asyncio.timeout(CONNECT_S):
                 _, link = await asyncio.get_running_loop().create_connection(
-                    lambda: _Link(self._name),
+                    lambda: _Link(self._name, self._monotonic),
                     where.host,
                     where.port,
                     ssl=ssl.create_default_context() if where.is_tls else None,
@@ -86,12 +94,12 @@ class RedisClient:
         try:
             if where.password is not None:
                 names = [where.user.encode()] if where.user else []
-                await link.call([b"AUTH", *names, where.password.encode()], self.timeout_s)
+                await link.call([b"AUTH", *names, where.password.encode()], CONNECT_S)
             if where.database:
-                await link.call([b"SELECT", b"%d" % where.database], self.timeout_s)
+                await link.call([b"SELECT", b"%d" % where.database], CONNECT_S)
             before = self._monotonic()
-            told = await link.call([b"TIME"], self.timeout_s)
-            middle_us = round((before + self._monotonic()) * 500_000)
+            told = await link.call([b"TIME"], CONNECT_S)
+            after = self._monotonic()
         except BaseException:
             link.close("it was left")
             raise
@@ -99,12 +107,14 @@ class RedisClient:
             link.close("it is no Redis")
             raise RedisGone(f"{self._name} does not answer as a Redis does.")
         seconds, micros = (int(part) for part in told if isinstance(part, bytes))
-        self.clock_offset_us = seconds * 1_000_000 + micros - middle_us
+        self.clock_offset_us = seconds * 1_000_000 + micros - round((before + after) * 500_000)
+        self.clock_error_us = round((after - before) * 500_000) + 1
         self._link = link
 
     def deadline_us(self) -> int:
         """Return the moment, on the server's clock, after which nobody waits for a command that is sent now."""
-        return round((self._monotonic() + self.timeout_s) * 1_000_000) + self.clock_offset_us
+        now_us = round((self._monotonic() + self.timeout_s) * 1_000_000)
+        return now_us + self.clock_offset_us + self.clock_error_us
 
     async def call(self, *parts: bytes) -> Reply:
         """Send a command; raises `RedisGone` within `timeout_s`, `RedisRefused` when the reply is an error."""
@@ -126,8 +136,10 @@ class RedisClient:
 class _Link(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, monotonic: Callable[[], float]) -> None:
         self.is_closed = False
+        self._monotonic = monotonic
+        self._timely_at = monotonic()
         self._name = name
         self._waiting: deque[asyncio.Future[Reply]] = deque()
         self._received = bytearray()
@@ -140,19 +152,24 @@ class _Link(asyncio.Protocol):
         future: asyncio.Future[Reply] = loop.create_future()
         self._waiting.append(future)
         self._transport.write(encode_command(parts))
-        timer = loop.call_later(timeout_s, self._expire, future, True)
+        if len(self._waiting) == 1:
+            self._timely_at = self._monotonic()
+        timer = loop.call_later(timeout_s, self._expire, future, timeout_s, True)
         try:
             return await future
         finally:
             timer.cancel()
 
-    def _expire(self, future: asyncio.Future[Reply], may_be_there: bool) -> None:
+    def _expire(self, future: asyncio.Future[Reply], timeout_s: float, may_be_there: bool) -> None:
         if future.done():
             return
         if may_be_there:  # our own loop may have been the slow one: look at the socket once before giving up
-            asyncio.get_running_loop().call_later(0.001, self._expire, future, False)
+            asyncio.get_running_loop().call_later(0.001, self._expire, future, timeout_s, False)
+            return
+        if self._monotonic() - self._timely_at > timeout_s * PATIENCE:
+            self.close("it does not answer in time")
         else:
-            self.close("it did not answer in time")
+            future.set_exception(RedisGone(f"{self._name} did not answer in time."))
 
     def close(self, why: str) -> None:
         if self.is_closed:
@@ -168,8 +185,7 @@ class _Link(asyncio.Protocol):
     # -- asyncio calls these
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are not of that class
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close("the connection was lost" if exc is None else _reason(exc))
@@ -195,7 +211,8 @@ class _Link(asyncio.Protocol):
     def _hand_out(self, reply: Reply) -> None:
         future = self._waiting.popleft()
         if future.done():
-            return  # whoever asked was cancelled
+            return  # whoever asked was cancelled, or has waited long enough
+        self._timely_at = self._monotonic()
         if isinstance(reply, RedisRefused):
             future.set_exception(reply)
         else:

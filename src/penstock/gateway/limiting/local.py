@@ -27,10 +27,6 @@ class Counters(Protocol):
         """Return the counters whose key begins with `prefix`."""
         ...
 
-    def take_out(self, prefix: str) -> list[Counter]:
-        """Remove and return the counters whose key begins with `prefix`."""
-        ...
-
     def purge(self, now_s: int) -> int:
         """Remove some of the counters whose window has ended."""
         ...
@@ -68,10 +64,10 @@ class LocalCounters:
             self._note(error)
             self._memory.adjust(adjustments)
 
-    def take_out(self, prefix: str) -> list[Counter]:
-        """Remove and return the counters whose key begins with `prefix`."""
+    def list_counters(self, prefix: str) -> list[Counter]:
+        """Return the counters whose key begins with `prefix`."""
         try:
-            return self._file.take_out(prefix) if self._file.list_counters(prefix) else []
+            return self._file.list_counters(prefix)
         except CountersUnreadable as error:
             self._note(error)
             return []

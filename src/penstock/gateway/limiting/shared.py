@@ -1,8 +1,9 @@
 """Counters that gateways of several machines share through Redis, and what happens while it is gone.
 
-Every step waits at most the client's bound (50 ms). Once Redis fails, calls are counted by this machine at once and
-one background task tries to reach it again, less and less often; on its return what was counted here is added there.
-While it is gone each machine goes on from what it last saw there, so that an outage does not hand out new allowances.
+Every step waits at most the client's bound (50 ms), then the call is counted by this machine. Once Redis is lost, calls
+are counted here at once and one background task tries to reach it again, less and less often; on its return what was
+counted here is added there. While it is gone each machine goes on from what it last saw there, so that an outage does not
+hand out new allowances.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from penstock.base.errors import PenstockError
 from penstock.gateway.limiting.local import LocalCounters
-from penstock.store.counters import Adjustment, Ask, Taken
+from penstock.store.counters import Adjustment, Ask, Counter, Taken
 from penstock.store.counters_redis import RedisCounters
 from penstock.store.errors import RedisGone, RedisRefused
 from penstock.store.redis_client import RedisClient
@@ -21,6 +22,8 @@ from penstock.store.redis_client import RedisClient
 _log = logging.getLogger("penstock.gateway")
 _AWAY = "away\x1f"
 """Before the names of counters that hold what was counted here while Redis was gone."""
+_TURN = "turn\x1faway"
+"""Whether a worker of this machine is bringing those to Redis."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _CALM_S = 0.05, 5.0, 10.0
 _LOOK_EVERY_S = 1.0
 _BATCH = 200
@@ -42,6 +45,8 @@ class SharedCounters:
         """Why Redis is not used, while it is not."""
         self.n_outages = 0
         """Times that Redis was lost."""
+        self.n_late = 0
+        """Calls that waited for Redis in vain, while it answered others."""
         self._client = client
         self._redis = RedisCounters(client)
         self._local = local
@@ -81,7 +86,11 @@ class SharedCounters:
                 counting.add_done_callback(lambda done: self._give_back(done, asks))
                 raise
             except (RedisGone, RedisRefused) as error:
-                self._note_gone(error)
+                if isinstance(error, RedisGone) and self._client.is_connected:
+                    self.n_late += 1
+                    self._wake.set()  # this one call is counted here, and brought there at once
+                else:
+                    self._note_gone(error)
             else:
                 self._remember(asks, taken)
                 return taken, True
@@ -157,7 +166,8 @@ class SharedCounters:
                     wait_s = _FIRST_WAIT_S
                 await self._pause()
             except (RedisGone, RedisRefused) as error:
-                self._note_gone(error)
+                if isinstance(error, RedisRefused) or not self._client.is_connected:
+                    self._note_gone(error)
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
             except Exception:  # the edge of this task: ended, Redis would never be used again
@@ -172,8 +182,7 @@ class SharedCounters:
 
     async def _push(self) -> None:
         """Bring to Redis what was counted here while it was gone, and what calls have used since."""
-        for counter in self._local.take_out(_AWAY):
-            self._owe(Adjustment(counter.key.removeprefix(_AWAY), counter.value, counter.window_end_s))
+        await self._bring_home()
         while self._unsure is not None or self._owed:
             if self._unsure is None:
                 places = list(self._owed.items())[:_BATCH]
@@ -183,15 +192,39 @@ class SharedCounters:
                 batch = sorted(
                     (Adjustment(key, amount, end_s) for (key, end_s), amount in places), key=_end_of
                 )
+                batch = [one for one in batch if one.amount and one.window_end_s > self._now_s()]
+                if not batch:
+                    continue
                 self._unsure = self._redis.next_number(), batch
             number, batch = self._unsure
             await self._redis.adjust(batch, number=number)
             self._unsure = None
 
-    def _owe(self, one: Adjustment) -> None:
-        if one.window_end_s > self._now_s() and one.amount:
-            place = (one.key, one.window_end_s)
-            self._owed[place] = self._owed.get(place, 0) + one.amount
+    async def _bring_home(self) -> None:
+        """Add what this machine counted by itself. It stays counted here until that is done, and one worker does it."""
+        away = [one for one in self._local.list_counters(_AWAY) if one.value]
+        if not away:
+            return
+        # a turn that its worker did not end ends by itself within two seconds
+        turn = self._local.reserve([Ask(_TURN, 1, 1, 1, int(self._now_s()) + 1, 1)])[0]
+        if not turn.allowed:
+            return
+        try:
+            for start in range(0, len(away), _BATCH):
+                await self._bring(away[start : start + _BATCH])
+        finally:
+            self._local.adjust([Adjustment(_TURN, -1, turn.window_end_s)])
+
+    async def _bring(self, away: Sequence[Counter]) -> None:
+        current = [one for one in away if one.window_end_s > self._now_s()]
+        moved = [Adjustment(one.key.removeprefix(_AWAY), one.value, one.window_end_s) for one in current]
+        if moved:
+            await self._redis.adjust(moved)
+        self._local.adjust([Adjustment(one.key, -one.value, one.window_end_s) for one in away])
+        for one in moved:
+            value, end_s = self._seen.get(one.key, (0, 0))
+            known = value if end_s == one.window_end_s else 0
+            self._seen[one.key] = known + one.amount, one.window_end_s
 
 
 def _end_of(one: Adjustment) -> int:
