@@ -31,6 +31,7 @@ class _Head(msgspec.Struct, frozen=True):
     stream: bool | None = None
     max_output_tokens: int | None = None
     previous_response_id: str | None = None
+    prompt_cache_key: Any = None
     user: Any = None
     tools: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -69,6 +70,7 @@ class ResponsesDialect:
             user=found.user if isinstance(found.user, str) else None,
             has_tools=bytes(memoryview(found.tools)[:8]).replace(b" ", b"") not in (b"null", b"[]"),
             previous=found.previous_response_id,
+            cache_key=found.prompt_cache_key if isinstance(found.prompt_cache_key, str) else None,
         )
 
     def replace_model(self, body: bytes, model: str) -> bytes:

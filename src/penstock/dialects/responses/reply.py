@@ -12,7 +12,7 @@ from penstock.dialects.responses.items_read import read_answer_item, read_conten
 from penstock.dialects.responses.items_write import write_output
 from penstock.dialects.responses.request_write import write_request
 from penstock.dialects.responses.usage import read_usage, write_usage
-from penstock.spec.hub import Choice, Finish, HubReply, HubRequest, Part, Text, ToolCall
+from penstock.spec.hub import Choice, Finish, HubReply, HubRequest, Part, Refusal, Text, ToolCall
 
 _CUT: dict[str, Finish] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _REASONS: dict[Finish, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -89,7 +89,7 @@ def response_object(reply: HubReply, *, model: str, request: HubRequest) -> dict
     body = response_head(ident, created_s(reply.created_s), model=model, request=request)
     if reply.source == "responses":
         body |= reply.extra
-    status, body["incomplete_details"], body["error"] = _status(choice.finish)
+    status, body["incomplete_details"], body["error"] = _status(choice)
     body["status"] = status
     body["output"] = write_output(choice.parts, ident, choice.logprobs)
     body["usage"] = None if reply.usage is None else write_usage(reply.usage)
@@ -132,8 +132,12 @@ def mint_id() -> str:
     return f"resp_{new_trace_id()}"
 
 
-def _status(finish: Finish) -> tuple[str, dict[str, str] | None, dict[str, str] | None]:
-    """Return status, `incomplete_details` and `error`. An end without a reason is incomplete, not made up."""
+def _status(choice: Choice) -> tuple[str, dict[str, str] | None, dict[str, str] | None]:
+    """Return status, `incomplete_details` and `error`. An end without a reason is incomplete, not made up; a refusal
+    that nothing in the output tells of is told as a filtered reply."""
+    finish = choice.finish
+    if finish == "refusal" and not any(isinstance(part, Refusal) for part in choice.parts):
+        finish = "content_filter"
     if finish in _WHOLE:
         return "completed", None, None
     if finish == "error":
