@@ -1,6 +1,7 @@
 """All chat dialects by name. The only place that knows which exist."""
 
 from penstock.dialects.anthropic.dialect import ANTHROPIC
+from penstock.dialects.bedrock.dialect import BEDROCK
 from penstock.dialects.cohere.dialect import COHERE
 from penstock.dialects.gemini.dialect import GEMINI
 from penstock.dialects.openai.dialect import OPENAI
@@ -13,6 +14,7 @@ DIALECTS: dict[DialectName, Dialect] = {
     "responses": RESPONSES,
     "anthropic": ANTHROPIC,
     "gemini": GEMINI,
+    "bedrock": BEDROCK,
     "cohere": COHERE,
 }
 """Stateless and shared; the assignment is what the type checker holds each dialect against its port with."""

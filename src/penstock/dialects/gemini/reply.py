@@ -132,8 +132,7 @@ def write_part(part: Part, source: DialectName) -> dict[str, Any] | None:
     if isinstance(part, Media):
         return write_media(msgspec.structs.replace(part, extra=extra))
     if isinstance(part, ToolCall):
-        signed = part if is_same or source == "openai" else msgspec.structs.replace(part, signature=None)
-        return write_call(signed, read_arguments(part.arguments) or {}, extra)
+        return write_call(part, read_arguments(part.arguments) or {}, extra)
     if isinstance(part, Thinking):
         piece: dict[str, Any] = {"text": part.text or "", "thought": True}
         if part.signature is not None and part.origin == "gemini":

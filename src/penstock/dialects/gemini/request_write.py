@@ -174,9 +174,6 @@ class _Writing:
         if isinstance(part, ToolCall):
             args = need_arguments(part.arguments, f"{path}.tool_calls")
             extra = self.losses.inner_extra("gemini", self.request, part.extra, f"{path}.tool_calls")
-            if part.signature and self.request.source not in ("gemini", "openai"):
-                self.losses.add(f"{path}.tool_calls.signature")
-                part = msgspec.structs.replace(part, signature=None)
             return write_call(part, args, extra)
         extra = self.losses.inner_extra("gemini", self.request, part.extra, path)
         if isinstance(part, Media):
