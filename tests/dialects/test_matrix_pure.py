@@ -33,6 +33,7 @@ from penstock.spec.hub import (
     PartStart,
     Reasoning,
     Refusal,
+    ResponseFormat,
     Start,
     Text,
     Thinking,
@@ -293,6 +294,114 @@ def test_any_conversation_of_texts_and_calls_is_told(
     request = said_in(a, HubRequest(source=a, model="m", messages=messages, tools=tools))
     there, _ = sent_to(b, request)
     assert facts_of(there)["flow"] == facts_of(request)["flow"]
+
+
+# -- what only some dialects can say
+
+
+def rich(source: DialectName) -> HubRequest:
+    """Settings and parts that some dialects have and others lack."""
+    return HubRequest(
+        source=source,
+        model="asked",
+        messages=[
+            Message(
+                role="user",
+                name="Ada",
+                parts=[
+                    Text(text="look"),
+                    Media(kind="image", url="https://example.org/boat.png"),
+                    Media(
+                        kind="document", media_type="application/pdf", data="JVBERi0xLjQK", name="chart.pdf"
+                    ),
+                    Media(kind="audio", media_type="audio/wav", data="UklGRg=="),
+                ],
+            ),
+            Message(role="assistant", parts=[ToolCall(id="call_a", name="read_depth", arguments="{}")]),
+            Message(
+                role="user",
+                parts=[
+                    ToolResult(
+                        call_id="call_a",
+                        name="read_depth",
+                        is_error=True,
+                        parts=[Text(text="broken"), Media(kind="image", media_type="image/png", data=PNG)],
+                    )
+                ],
+            ),
+        ],
+        tools=[Tool(name="read_depth", parameters=SCHEMA, strict=True)],
+        tool_choice=ToolChoice(kind="auto"),
+        parallel_tool_calls=False,
+        temperature=1.7,
+        top_k=40,
+        seed=7,
+        n=2,
+        frequency_penalty=0.25,
+        presence_penalty=0.5,
+        logprobs=True,
+        top_logprobs=2,
+        response_format=ResponseFormat(kind="schema", name="answer", schema=SCHEMA, strict=True),
+        user="u-1",
+        metadata={"team": "locks"},
+    )
+
+
+SETTINGS = (
+    "temperature",
+    "top_k",
+    "seed",
+    "n",
+    "frequency_penalty",
+    "presence_penalty",
+    "top_logprobs",
+    "user",
+    "metadata",
+    "parallel_tool_calls",
+)
+
+
+KIND_UNTOLD: dict[DialectName, frozenset[str]] = {"gemini": frozenset({"image", "document"})}
+"""Gemini tells of a URL without a media type not what stands there."""
+
+
+def rich_facts(request: HubRequest) -> Facts:
+    held = [part for message in request.messages for part in message.parts]
+    results = [part for part in held if isinstance(part, ToolResult)]
+    inside = [part for result in results for part in result.parts]
+    media = [part for part in [*held, *inside] if isinstance(part, Media)]
+    wanted = request.response_format
+    return {
+        **{name: getattr(request, name) for name in SETTINGS},
+        "logprobs": request.logprobs or None,
+        "image": sorted(str((part.url, part.data)) for part in media if part.kind == "image"),
+        "document": [part.data for part in media if part.kind == "document"],
+        "audio": [part.data for part in media if part.kind == "audio"],
+        "is_error": [result.is_error for result in results],
+        "name": [message.name for message in request.messages if message.name],
+        "strict": [bool(tool.strict) for tool in request.tools],
+        "response_format": None if wanted is None else (wanted.kind, _plain_schema(wanted.schema)),
+    }
+
+
+@each_pair
+def test_settings_and_media_are_told_or_named(a: DialectName, b: DialectName) -> None:
+    request = said_in(a, rich(a))
+    there, dropped = sent_to(b, request)
+    assert_told(but_for(KIND_UNTOLD.get(b), rich_facts(request)), rich_facts(there), dropped)
+
+
+def but_for(names: frozenset[str] | None, facts: Facts) -> Facts:
+    return {name: value for name, value in facts.items() if name not in (names or ())}
+
+
+@pytest.mark.parametrize("a", DIALECTS)
+def test_what_a_dialect_cannot_say_itself_is_named_there_too(a: DialectName) -> None:
+    """Also a request that was never in the target's words: nothing goes missing in silence."""
+    for source in DIALECTS:
+        if source != a:
+            there, dropped = sent_to(a, rich(source))
+            assert_told(but_for(KIND_UNTOLD.get(a), rich_facts(rich(source))), rich_facts(there), dropped)
 
 
 # -- replies
