@@ -62,6 +62,9 @@ class Opened(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, g
     start_ns: int
     input_tokens: int
     """Estimated from the body."""
+    usd_per_million: Decimal | None
+    """Price of input tokens when it was sent, None where it was not known."""
+    price_source: str | None
     versions: dict[str, str] = {}
 
 
@@ -252,7 +255,7 @@ def _span_of(opened: Opened, settled: Settled | None, prices: PriceBook) -> Span
     }
     if settled is None:
         usage: Usage | None = Usage(input_uncached=opened.input_tokens, estimated=True)
-        cost = _price(opened, opened.model, usage, prices)
+        cost = _estimate(opened, usage, prices)
         attributes.update(_rates(cost.rates))
         return Span(
             span_id=opened.span_id,
@@ -295,6 +298,14 @@ def _span_of(opened: Opened, settled: Settled | None, prices: PriceBook) -> Span
         cost_source=cost.source,
         **same,  # type: ignore[arg-type]  # names and types are those of Span
     )
+
+
+def _estimate(opened: Opened, usage: Usage, prices: PriceBook) -> Cost:
+    rate = opened.usd_per_million
+    if rate is None or opened.price_source is None:
+        return _price(opened, opened.model, usage, prices)
+    rates = {"input_uncached": rate} if rate else {}
+    return Cost(usd=rate * opened.input_tokens / 1_000_000, source=opened.price_source, rates=rates)
 
 
 def _price(opened: Opened, model: str, usage: Usage | None, prices: PriceBook) -> Cost:

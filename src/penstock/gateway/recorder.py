@@ -23,13 +23,15 @@ from penstock.gateway.calls import AttemptRecord, Call
 from penstock.gateway.estimates import input_estimate
 from penstock.gateway.journal import RATES, Journal, Opened, Settled
 from penstock.gateway.outputs import fold_output
-from penstock.gateway.table import Table
+from penstock.gateway.table import ReadyTarget, Table
 from penstock.providers.prices import PriceBook
 from penstock.spec.spans import Span, SpanEvent, SpanKind
 from penstock.spec.usage import TOKEN_CLASSES, Usage
 
 _log = logging.getLogger("penstock.gateway")
 _QUEUE_CALLS = 4096
+_RATE_HOLDS_S = 60.0
+_ONE_TOKEN = Usage(input_uncached=1)
 UNCOVERED = -2
 """Slot of a request that was begun without a journal."""
 _KINDS: dict[str, SpanKind] = {
@@ -70,6 +72,8 @@ class CallRecorder:
         self._journal = journal
         self._queue: queue.Queue[_Item | list[tuple[str, str]] | None] = queue.Queue(_QUEUE_CALLS)
         self._thread: threading.Thread | None = None
+        self._rates: dict[tuple[str, str], tuple[float, Decimal | None, str | None]] = {}
+        """(provider, model) → until when it holds, and the price of a million input tokens."""
 
     def start(self) -> None:
         """Start the background thread."""
@@ -86,6 +90,7 @@ class CallRecorder:
     def take_table(self, table: Table) -> None:
         """Go by the prices of a new table, and have those that it will need loaded in the background."""
         self._prices.set_own_prices(table.prices)
+        self._rates.clear()
         self.preload_prices(table.priced_models())
 
     def preload_prices(self, models: list[tuple[str, str]]) -> None:
@@ -123,11 +128,29 @@ class CallRecorder:
                 target.model,
                 time.time_ns(),
                 input_estimate(call),
+                *self._input_rate(record.target),
                 call.route.route.versions if call.route is not None else {},
             )
         )
         if slot >= 0:
             record.slot = slot
+
+    def _input_rate(self, target: ReadyTarget) -> tuple[Decimal | None, str | None]:
+        """Return what a million input tokens cost about now and who says so; looked up once a minute."""
+        provider = target.provider
+        found = self._rates.get((provider.name, target.model))
+        now = time.monotonic()
+        if found is None or found[0] < now:
+            price_id = "local" if provider.local else provider.price_id
+            usd = source = None
+            if self._prices.is_ready(price_id, target.model, provider=provider.name):
+                cost = self._prices.price(
+                    price_id, target.model, _ONE_TOKEN, time.time_ns(), provider=provider.name
+                )
+                usd = cost.usd * 1_000_000 if cost.usd is not None else None
+                source = cost.source
+            found = self._rates[provider.name, target.model] = (now + _RATE_HOLDS_S, usd, source)
+        return found[1], found[2]
 
     def record(self, call: Call, *, capture: bool, max_payload_bytes: int) -> None:
         """Record a finished call: bill what it owes, settle its slots, hand its spans on."""

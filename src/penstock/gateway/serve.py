@@ -5,13 +5,17 @@ import logging
 import socket
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 
 from penstock.base.errors import ConflictError, PenstockError
 from penstock.gateway.app import create_gateway
+from penstock.gateway.health import HealthBoard
 from penstock.gateway.journal import open_journal, recover_journals
+from penstock.gateway.metrics import Metrics
+from penstock.gateway.metrics_page import is_loopback
 from penstock.gateway.opened_secrets import SecretOpener
 from penstock.providers.prices import PriceBook
 from penstock.spec.home import Home
@@ -22,6 +26,7 @@ from penstock.telemetry.encode import encode_span
 from penstock.telemetry.recorder import SpanRecorder
 from penstock.telemetry.spool import SpoolWriter, open_writer
 
+_RECOVERY_EVERY_S = 5.0
 _log = logging.getLogger("penstock.gateway")
 
 
@@ -52,21 +57,27 @@ def open_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-def recover_in_background(folder: Path, spool: SpoolWriter, prices: PriceBook) -> threading.Thread:
-    """Bill what dead workers left, through this worker's spool, while calls are already served."""
+def _count_lost(spool: SpoolWriter) -> dict[str, int]:
+    return {"payload": spool.dropped_payloads, "record": spool.dropped_records}
+
+
+def recover_in_background(folder: Path, spool: SpoolWriter, prices: PriceBook) -> threading.Event:
+    """Bill what dead workers left, now and every few seconds, through this worker's spool, until the event is set."""
+    stop = threading.Event()
 
     def store(spans: Sequence[Span]) -> None:
         spool.append_durable([encode_span(span) for span in spans])
 
     def recover() -> None:
-        try:
-            recover_journals(folder, store, prices)
-        except (OSError, PenstockError):
-            _log.exception("journals could not be recovered, the next start tries again")
+        while not stop.is_set():
+            try:
+                recover_journals(folder, store, prices)
+            except (OSError, PenstockError):
+                _log.exception("journals could not be recovered, will try again")
+            stop.wait(_RECOVERY_EVERY_S)
 
-    thread = threading.Thread(target=recover, name="journal-recovery", daemon=True)
-    thread.start()
-    return thread
+    threading.Thread(target=recover, name="journal-recovery", daemon=True).start()
+    return stop
 
 
 def serve_gateway(
@@ -89,8 +100,10 @@ def serve_gateway(
     sink = SpanRecorder(spool)
     journal = open_journal(home.journal)
     prices = PriceBook()
-    recover_in_background(home.journal, spool, prices)
+    recovery = recover_in_background(home.journal, spool, prices)
     counters = CounterStore(home.counters)
+    health = HealthBoard(home.run / "health")
+    metrics = Metrics(home.run / "metrics", health=health, spans_lost=partial(_count_lost, spool))
     gateway = create_gateway(
         snapshot_path=snapshot_path or home.snapshot,
         sink=sink,
@@ -100,6 +113,9 @@ def serve_gateway(
         open_secrets=SecretOpener(master_key_path(home.master_key, environ)),
         prices=prices,
         journal=journal,
+        health=health,
+        metrics=metrics,
+        metrics_open=is_loopback(host),
     )
     config = uvicorn.Config(
         gateway,
@@ -122,6 +138,7 @@ def serve_gateway(
     try:
         uvicorn.Server(config).run(sockets=[listener])
     finally:
+        recovery.set()
         sink.close()
         if journal is not None:
             journal.close()  # after the spool, which has freed the slots of what it wrote
