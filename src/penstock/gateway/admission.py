@@ -14,8 +14,8 @@ _ENDPOINTS = {
 _CALLING = frozenset({"call", "owner", "internal"})
 
 
-def authenticate(table: Table, secret: bytes | None) -> KeyRow:
-    """Return the row of the key that a client sent; raise `MissingKey`, `WrongKey`, `KeyExpired`, `KeyLacksScope`."""
+def find_live_key(table: Table, secret: bytes | None) -> KeyRow:
+    """Return the row of the key that a client sent; raise `MissingKey`, `WrongKey`, `KeyExpired`."""
     if secret is None or not secret.strip():
         raise MissingKey
     row = table.find_key(secret.strip())
@@ -23,6 +23,12 @@ def authenticate(table: Table, secret: bytes | None) -> KeyRow:
         raise WrongKey
     if row.expires_ns is not None and row.expires_ns <= time.time_ns():
         raise KeyExpired(row.name)
+    return row
+
+
+def authenticate(table: Table, secret: bytes | None) -> KeyRow:
+    """Return the row of a key that may make calls; raise what `find_live_key` does, or `KeyLacksScope`."""
+    row = find_live_key(table, secret)
     if _CALLING.isdisjoint(row.scopes):
         raise KeyLacksScope(
             f"The key {row.name!r} may not make calls.",

@@ -41,6 +41,8 @@ from penstock.gateway.http import (
 from penstock.gateway.journal import Journal
 from penstock.gateway.limiting.accounts import gather_facts, sum_up
 from penstock.gateway.limits import Counters, Hold, Limiter, estimate_prompt_tokens
+from penstock.gateway.metrics import Metrics
+from penstock.gateway.metrics_page import serve_metrics
 from penstock.gateway.models import describe_models, models_dialect
 from penstock.gateway.multipart import peek_form
 from penstock.gateway.outgoing import PASSED_HEADERS
@@ -69,6 +71,8 @@ class Gateway:
         upstreams: Upstreams,
         prices: PriceBook,
         health: HealthBoard | None = None,
+        metrics: Metrics | None = None,
+        metrics_open: bool = False,
         rng: random.Random | None = None,
         body_timeout_s: float = 60.0,
     ) -> None:
@@ -80,16 +84,19 @@ class Gateway:
         self._limiter = limiter
         self._upstreams = upstreams
         self._prices = prices
-        self._health = health or HealthBoard()
+        health = health or HealthBoard()
+        self._metrics = metrics or Metrics(health=health)
+        self._metrics.n_active = lambda: self.n_active
+        self._metrics_open = metrics_open
         self._attempts = Attempts(
             Asking(
                 Exchange(upstreams, begin=recorder.begin),
-                self._health,
+                health,
                 rng=rng,
                 price=partial(estimate_price, prices),
             )
         )
-        self._watching: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""
@@ -110,14 +117,17 @@ class Gateway:
         self._watch.refresh()
         if self._limiter is not None:
             await self._limiter.settled()  # the first calls shall already be counted where all are
-        self._watching = asyncio.create_task(self._watch.run(), name="snapshot-watch")
+        self._background = [
+            asyncio.create_task(self._watch.run(), name="snapshot-watch"),
+            asyncio.create_task(self._metrics.pulse(), name="pulse"),
+        ]
 
     async def stop(self) -> None:
         """End background work, write what is queued, close all connections."""
         self._uploads.close()
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self._upstreams.close()
         if self._limiter is not None:
             await self._limiter.close()
@@ -191,6 +201,7 @@ class Gateway:
         self._recorder.record(
             call, capture=limits.capture_payloads, max_payload_bytes=limits.max_payload_bytes
         )
+        self._metrics.observe(call)
 
     async def _admit_and_relay(self, call: Call, table: Table, receive: Receive, send: Send) -> None:
         departure = Departure(receive, call)
@@ -294,6 +305,10 @@ class Gateway:
                     raise NotReady
                 ready = {"status": "ready", "snapshot": table.digest, **self._warnings()}
                 await send_reply(send, 200, [JSON], msgspec.json.encode(ready))
+            elif path == "/metrics":
+                _need_get(method)
+                secret = _find_secret(headers, split_query(scope["query_string"])[0])
+                await serve_metrics(self._metrics, table, headers, secret, send, is_open=self._metrics_open)
             elif dialect is not None:
                 _need_get(method)
                 if table is None:
@@ -392,13 +407,17 @@ def create_gateway(
     upstreams: Upstreams | None = None,
     journal: Journal | None = None,
     open_secrets: Callable[[Snapshot], Mapping[str, str]] = lambda _: {},
+    health: HealthBoard | None = None,
+    metrics: Metrics | None = None,
+    metrics_open: bool = False,
     poll_interval_s: float = 0.5,
 ) -> Gateway:
     """Return a gateway over the snapshot file, with spans to `sink`.
 
     `environ` is where providers' keys are looked up; `internal_key` is both accepted from callers and sent to
     local providers. Without `counters` no per-minute limits are enforced, and without `journal` a call whose worker is
-    killed is not billed.
+    killed is not billed. Without `health` and `metrics` this gateway knows only of itself; with `metrics_open` anybody
+    may read `/metrics`.
     """
     prices = prices or PriceBook()
     recorder = CallRecorder(sink, prices, journal)
@@ -413,7 +432,16 @@ def create_gateway(
         interval_s=poll_interval_s,
         on_table=_Follower(recorder, limiter).take,
     )
-    return Gateway(watch=watch, recorder=recorder, limiter=limiter, upstreams=upstreams, prices=prices)
+    return Gateway(
+        watch=watch,
+        recorder=recorder,
+        limiter=limiter,
+        upstreams=upstreams,
+        prices=prices,
+        health=health,
+        metrics=metrics,
+        metrics_open=metrics_open,
+    )
 
 
 class _Follower:
