@@ -136,7 +136,7 @@ def own_members(extra: dict[str, Any]) -> dict[str, Any]:
 
 def is_citation(value: Any) -> bool:
     """Return whether `value` is a citation of this dialect."""
-    return isinstance(value, dict) and value.get("type") in CITATION_KINDS
+    return isinstance(value, dict) and any(value.get("type") == kind for kind in CITATION_KINDS)
 
 
 def read_usage(body: bytes) -> tuple[Usage | None, str | None]:
