@@ -17,6 +17,7 @@ class RouteNames:
 
     def __init__(self, routes: Collection[Route]) -> None:
         self.routes: Mapping[str, Route] = {route.name: route for route in routes}
+        self._chains: dict[str, list[str]] = {}
         self._pinned = {f"{route.name}@{pin.name}" for route in routes for pin in route.pins}
 
     def __contains__(self, name: object) -> bool:
@@ -37,15 +38,19 @@ class RouteNames:
                     ways.append([*way, fallback.route])
         return None
 
-    def longest_chain(self, start: str, passed: frozenset[str] = frozenset()) -> list[str]:
-        """Return the longest way over fallbacks from a route, itself left out; a circle is not gone round."""
+    def longest_chain(self, start: str) -> list[str]:
+        """Return the longest way over fallbacks from a route, itself left out. Circles are told by `find_cycle`."""
+        known = self._chains.get(start)
+        if known is not None:
+            return known
+        self._chains[start] = []  # what comes round to here ends here
         found = self.routes.get(start)
         ways = [
-            [fallback.route, *self.longest_chain(fallback.route, passed | {start})]
+            [fallback.route, *self.longest_chain(fallback.route)]
             for fallback in (found.fallbacks if found is not None else ())
-            if fallback.route not in passed | {start} and len(passed) <= MAX_CHAIN
         ]
-        return max(ways, key=len, default=[])
+        self._chains[start] = max(ways, key=len, default=[])[: MAX_CHAIN + 1]
+        return self._chains[start]
 
 
 def route_problems(route: Route, providers: frozenset[str], names: RouteNames) -> Iterator[Found]:
