@@ -14,6 +14,8 @@ from penstock.dialects.quirks import QUIRKS, find_reasoning_field, find_unknown
 def fit(value: dict[str, Any], *quirks: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     assert find_unknown(quirks) == []
     body, dropped = fit_body(json.dumps(value).encode(), frozenset(quirks))
+    members = json.loads(body, object_pairs_hook=list)
+    assert len(members) == len(dict(members)), "no member twice"
     return json.loads(body), dropped
 
 
@@ -44,7 +46,16 @@ def test_messages_that_are_none_are_left_to_the_server() -> None:
     ("said", "quirk", "becomes", "dropped"),
     [
         ({"max_completion_tokens": 5}, "max_tokens", {"max_tokens": 5}, ()),
-        ({"max_completion_tokens": 5, "max_tokens": 6}, "max_tokens", {"max_tokens": 6}, ()),
+        ({"max_completion_tokens": 5, "max_tokens": 6}, "max_tokens", {"max_tokens": 5}, ()),
+        ({"max_tokens": 6, "max_completion_tokens": 5}, "max_tokens", {"max_tokens": 5}, ()),
+        (
+            {"max_tokens": 6, "max_completion_tokens": 5},
+            "max_completion_tokens",
+            {"max_completion_tokens": 5},
+            (),
+        ),
+        ({"random_seed": 4, "seed": 3}, "random_seed", {"random_seed": 4}, ()),
+        ({"seed": 3, "random_seed": 4}, "random_seed", {"random_seed": 4}, ()),
         ({"max_tokens": 5}, "max_completion_tokens", {"max_completion_tokens": 5}, ()),
         ({"seed": 3}, "random_seed", {"random_seed": 3}, ()),
         ({"seed": 3}, "no_seed", {}, ("seed",)),

@@ -59,7 +59,9 @@ def _rewrite(
                 dropped.append(member.name)
             continue
         name = renamed.get(member.name, member.name)
-        if name != member.name and name in present:
+        if present >= {"max_tokens", "max_completion_tokens"} and member.name == "max_tokens":
+            continue  # limits were reserved by the other
+        if name != member.name and name in present and member.name != "max_completion_tokens":
             continue  # both were said; the server's own word counts
         if says_required and name == "tool_choice" and value == b'"required"':
             value = b'"any"'
