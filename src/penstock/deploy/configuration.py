@@ -166,7 +166,8 @@ class ConfigurationService:
         _check_kind(kind)
         plain = plain_content(parse_object(kind, name, content))
         with self._engine.begin() as connection:
-            found = queries.get_object(connection, kind, name, for_update=True)
+            queries.lock_objects(connection)
+            found = queries.get_object(connection, kind, name)
             if is_new and found is not None:
                 raise ObjectExists(
                     f"There is a {kind} {name!r} already.",
@@ -195,7 +196,8 @@ class ConfigurationService:
         """Forget an object of the control tables and publish. Raises as `put`, and `UnknownObject`."""
         _check_kind(kind)
         with self._engine.begin() as connection:
-            found = queries.get_object(connection, kind, name, for_update=True)
+            queries.lock_objects(connection)
+            found = queries.get_object(connection, kind, name)
             if found is None:
                 raise self._not_stored(kind, name, queries.list_objects(connection))
             _check_version(kind, name, found, expected_version)
@@ -269,6 +271,7 @@ class ConfigurationService:
         _, wanted = self.version(number)
         before = self._now()
         with self._engine.begin() as connection:
+            queries.lock_objects(connection)
             self._restore(connection, wanted["objects"], actor)
             self._planner.draft(queries.list_objects(connection))
         self._planner.publish(actor=actor, note=note or f"roll back to {number}")

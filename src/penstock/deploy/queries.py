@@ -3,10 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
 
 from penstock.deploy.objects import StoredObject
 from penstock.store.control.tables.deploy import config_objects, config_versions
+
+
+def lock_objects(connection: Connection) -> None:
+    """Let one change of objects at a time go on, so that two which are each right alone are checked together."""
+    if connection.dialect.name == "postgresql":  # on SQLite a write transaction is alone anyhow
+        connection.execute(text("LOCK TABLE config_objects IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def list_objects(connection: Connection, kind: str | None = None) -> tuple[StoredObject, ...]:
@@ -20,9 +26,9 @@ def list_objects(connection: Connection, kind: str | None = None) -> tuple[Store
 def get_object(
     connection: Connection, kind: str, name: str, *, for_update: bool = False
 ) -> StoredObject | None:
-    """Return one object, or None; `for_update` holds it until the transaction ends."""
+    """Return one object, or None."""
     query = select(config_objects).where(config_objects.c.kind == kind, config_objects.c.name == name)
-    row = connection.execute(query.with_for_update() if for_update else query).one_or_none()
+    row = connection.execute(query).one_or_none()
     return None if row is None else _object(row)
 
 
