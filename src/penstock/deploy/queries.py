@@ -23,9 +23,7 @@ def list_objects(connection: Connection, kind: str | None = None) -> tuple[Store
     return tuple(_object(row) for row in connection.execute(query))
 
 
-def get_object(
-    connection: Connection, kind: str, name: str, *, for_update: bool = False
-) -> StoredObject | None:
+def get_object(connection: Connection, kind: str, name: str) -> StoredObject | None:
     """Return one object, or None."""
     query = select(config_objects).where(config_objects.c.kind == kind, config_objects.c.name == name)
     row = connection.execute(query).one_or_none()
