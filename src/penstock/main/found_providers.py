@@ -1,6 +1,5 @@
 """Providers that the environment names, and the parts of addresses that it fills in. Pure."""
 
-import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
@@ -8,12 +7,12 @@ import msgspec
 
 from penstock.deploy.rows import CATALOGUE
 from penstock.main.errors import SettingsInvalid
-from penstock.providers.catalogue import providers_with_keys
+from penstock.providers.auth.port import MissingKey
+from penstock.providers.catalogue import all_address_variables, fill_base_url, providers_with_keys
 from penstock.spec.routes import Provider
 
 LOCAL_SERVERS = {"OLLAMA_HOST": "ollama", "VLLM_BASE_URL": "vllm", "LLAMACPP_BASE_URL": "llamacpp"}
 """Environment variables that name a local server, and the catalogue's row for it."""
-_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def find_providers(environ: Mapping[str, str]) -> Iterator[Provider]:
@@ -54,23 +53,17 @@ def local_url(address: str, usual: str, variable: str) -> str:
 
 
 def fill_address(provider: Provider, environ: Mapping[str, str]) -> Provider:
-    """Return the provider with each `{VARIABLE}` of its address that is set replaced by its value."""
-    if "{" not in provider.base_url:
-        return provider
-
-    def value(found: re.Match[str]) -> str:
-        return environ.get(found[1], "").strip() or found[0]
-
-    return msgspec.structs.replace(provider, base_url=_PLACEHOLDER.sub(value, provider.base_url))
+    """Return the provider with the `{VARIABLE}`s of its address filled, or as it is where one is not usable."""
+    filled = fill_base_url(provider, environ)
+    return provider if isinstance(filled, MissingKey) else filled
 
 
-def missing_variable(provider: Provider) -> str | None:
-    """Return the first variable of the address that is not set, or None."""
-    found = _PLACEHOLDER.search(provider.base_url)
-    return found[1] if found else None
+def missing_variable(provider: Provider, environ: Mapping[str, str]) -> str | None:
+    """Return the first variable of the address that is not set to what can stand there, or None."""
+    filled = fill_base_url(provider, environ)
+    return filled.variable if isinstance(filled, MissingKey) else None
 
 
 def address_variables() -> set[str]:
     """Return the variables whose values, not only their names, decide where calls go."""
-    placeholders = {name for row in CATALOGUE.values() for name in _PLACEHOLDER.findall(row.base_url)}
-    return {*LOCAL_SERVERS, *placeholders}
+    return {*LOCAL_SERVERS, *all_address_variables()}

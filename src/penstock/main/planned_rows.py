@@ -70,13 +70,12 @@ class PlannedRows:
     def add_found(self) -> None:
         """Add the providers that the environment names."""
         for provider in find_providers(self._environ):
-            filled = fill_address(provider, self._environ)
-            if variable := missing_variable(filled):
+            if variable := missing_variable(provider, self._environ):
                 self.warnings.append(
                     f"provider {provider.name!r}: its key is set but {variable} is not, so it is left out"
                 )
             else:
-                self.put("provider", provider.name, filled, "environment")
+                self.put("provider", provider.name, fill_address(provider, self._environ), "environment")
 
     def add_objects(self, objects: Sequence[StoredObject]) -> None:
         """Add what the control tables hold; names that the file holds too are reported and left to the file."""
