@@ -154,6 +154,7 @@ def test_a_wrong_member_is_named(change: dict[str, Any], param: str) -> None:
 
 def test_max_tokens_is_always_said() -> None:
     assert written(foreign())[0]["max_tokens"] == 4096
+    assert written(foreign(max_tokens=0))[0]["max_tokens"] == 0
     budget = foreign(reasoning=Reasoning(enabled=True, budget_tokens=3000))
     body, dropped = written(budget, model="claude-sonnet-4-5")
     assert (body["max_tokens"], body["thinking"]) == (7096, {"type": "enabled", "budget_tokens": 3000})

@@ -65,7 +65,8 @@ class _Writer:
 
     def write(self) -> dict[str, Any]:
         request = self.request
-        body: dict[str, Any] = {"model": self.model, "max_tokens": request.max_tokens or DEFAULT_MAX_TOKENS}
+        most = DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
+        body: dict[str, Any] = {"model": self.model, "max_tokens": most}
         self._messages(body)
         tools = [self._tool(tool, f"tools[{index}]") for index, tool in enumerate(request.tools)]
         if said := [tool for tool in tools if tool is not None]:
