@@ -31,6 +31,10 @@ _OTHER = "other"
 _NONE = ""
 _MAX_LABEL_CHARS = 200
 _STATES = {"closed": 0.0, "half-open": 1.0, "open": 2.0}
+_DURATION_BOUNDS, _DURATION_SUM = named.DURATION.bounds, named.DURATION.n_values - 1
+_OVERHEAD_BOUNDS, _OVERHEAD_SUM = named.OVERHEAD.bounds, named.OVERHEAD.n_values - 1
+_FIRST_BOUNDS, _FIRST_SUM = named.FIRST_TOKEN.bounds, named.FIRST_TOKEN.n_values - 1
+_TOKEN_BOUNDS, _TOKEN_SUM = named.TOKENS.bounds, named.TOKENS.n_values - 1
 _LIMITS = {"PS-2601": "rate", "PS-2641": "budget"}
 
 
@@ -45,22 +49,24 @@ class _Series:
         "durations",
         "first_token",
         "input",
-        "model",
         "output",
-        "provider",
+        "overhead",
         "route",
+        "served",
         "statuses",
     )
 
     def __init__(self, metrics: "Metrics", labels: tuple[str, str, str, str, str]) -> None:
         route, provider, model, dialect, operation = labels
-        self.route, self.provider, self.model = route, provider, model
+        self.route = route
         self._labels = (route, provider, model, dialect)
         self._gen_ai = (operation, provider, route, model)
         self._metrics = metrics
         self.statuses: dict[int | None, int] = {}
         self.durations: dict[str | None, int] = {}
         self.cost = metrics.place(named.COST, (route, provider, model))
+        self.overhead = metrics.place(named.OVERHEAD, (dialect,))
+        self.served = metrics.place(named.ATTEMPTS, (provider, model, "served"))
         self.first_token = metrics.place(named.FIRST_TOKEN, self._gen_ai)
         self.input = metrics.place(named.TOKENS, (*self._gen_ai, "input"))
         self.output = metrics.place(named.TOKENS, (*self._gen_ai, "output"))
@@ -107,7 +113,8 @@ class Metrics:
         self._single: dict[tuple[str, tuple[str, ...]], int] = {}
         self._lags: deque[float] = deque(maxlen=_LAG_SAMPLES)
         for family in named.FAMILIES.values():  # so that there is always a place for what has none
-            self._spill(family)
+            if family.labels:
+                self._spill(family)
 
     # -- counting
 
@@ -129,28 +136,33 @@ class Metrics:
         at = series.statuses.get(status)
         floats[series.add_status(status) if at is None else at] += 1.0
         at = series.durations.get(error)
+        if at is None:
+            at = series.add_duration(error)
         took_s = time.perf_counter() - call.started_at
-        _count(floats, series.add_duration(error) if at is None else at, named.DURATION, took_s)
+        floats[at + bisect_left(_DURATION_BOUNDS, took_s)] += 1.0
+        floats[at + _DURATION_SUM] += took_s
         if call.overhead_ms is not None:
-            _count(floats, self._one(named.OVERHEAD, call.dialect), named.OVERHEAD, call.overhead_ms / 1e3)
+            own_s, at = call.overhead_ms / 1e3, series.overhead
+            floats[at + bisect_left(_OVERHEAD_BOUNDS, own_s)] += 1.0
+            floats[at + _OVERHEAD_SUM] += own_s
         if call.ttft_ms is not None:
-            _count(floats, series.first_token, named.FIRST_TOKEN, call.ttft_ms / 1e3)
+            first_s, at = call.ttft_ms / 1e3, series.first_token
+            floats[at + bisect_left(_FIRST_BOUNDS, first_s)] += 1.0
+            floats[at + _FIRST_SUM] += first_s
         usage = call.usage
         if usage is not None:
-            tokens = usage.input_tokens
-            if tokens is not None:
-                _count(floats, series.input, named.TOKENS, tokens)
-            tokens = usage.output_tokens
-            if tokens is not None:
-                _count(floats, series.output, named.TOKENS, tokens)
-        if call.cost is not None and call.cost.usd:
-            floats[series.cost] += float(call.cost.usd)
-        if error is not None or len(call.attempt_log) != 1 or call.cache_state is not None:
+            for tokens, at in ((usage.input_tokens, series.input), (usage.output_tokens, series.output)):
+                if tokens is not None:
+                    floats[at + bisect_left(_TOKEN_BOUNDS, tokens)] += 1.0
+                    floats[at + _TOKEN_SUM] += tokens
+        cost = call.cost
+        if cost is not None and cost.usd:
+            floats[series.cost] += float(cost.usd)
+        log = call.attempt_log
+        if error is not None or len(log) != 1 or call.cache_state is not None or log[0].outcome != "served":
             self._observe_rare(call, series.route)
         else:
-            floats[self._one(named.ATTEMPTS, series.provider, series.model, call.attempt_log[0].outcome)] += (
-                1.0
-            )
+            floats[series.served] += 1.0
 
     def count(self, family: Family, *labels: str, amount: float = 1.0) -> None:
         """Add to a counter."""
@@ -269,12 +281,6 @@ def resident_bytes() -> int:
     except (OSError, IndexError, ValueError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _count(floats: "memoryview[float]", at: int, family: Family, value: float) -> None:
-    bounds = family.bounds
-    floats[at + bisect_left(bounds, value)] += 1.0
-    floats[at + len(bounds) + 1] += value
 
 
 def _drop_empty(totals: Totals) -> None:
