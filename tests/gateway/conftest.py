@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from penstock.spec.routes import KeyRow, Provider, Route, Target
 from penstock.spec.snapshot import Limits
 from penstock.spec.spans import Span
 from penstock.store.counters import CounterStore
+from penstock.store.response_cache import ResponseStore
 from tests.gateway.upstream import FakeUpstream
 
 KEY = "ps-test-key-0123456789"
@@ -138,6 +140,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         internal_key="internal-secret",
         environ={"FAKE_KEY": "sk-upstream-secret-123"},
         prices=PriceBook(fake_cards),
+        open_replies=partial(ResponseStore, tmp_path / "cache"),
         poll_interval_s=0.01,
     )
     async with serve(made.gateway) as port:

@@ -20,6 +20,7 @@ from penstock.gateway.admission import authenticate, resolve_route
 from penstock.gateway.answers import AttemptFailed
 from penstock.gateway.asking import Asking, estimate_price
 from penstock.gateway.attempts import Attempts
+from penstock.gateway.cache import ResponseCache, read_wish
 from penstock.gateway.calls import Call, label, parse_traceparent
 from penstock.gateway.clients import Departure, Outbox, Uploads
 from penstock.gateway.endpoints import CALLS, SUPPORTED, Endpoint, find_endpoint, split_query
@@ -55,6 +56,7 @@ from penstock.providers.auth.token_http import make_token_fetch
 from penstock.providers.prices import PriceBook
 from penstock.providers.transport import Upstreams
 from penstock.spec.snapshot import Limits, Snapshot
+from penstock.store.response_cache import ResponseStore
 
 _log = logging.getLogger("penstock.gateway")
 
@@ -73,6 +75,7 @@ class Gateway:
         health: HealthBoard | None = None,
         metrics: Metrics | None = None,
         metrics_open: bool = False,
+        cache: ResponseCache | None = None,
         rng: random.Random | None = None,
         body_timeout_s: float = 60.0,
     ) -> None:
@@ -83,6 +86,7 @@ class Gateway:
         self._recorder = recorder
         self._limiter = limiter
         self._upstreams = upstreams
+        self._cache = cache
         self._prices = prices
         health = health or HealthBoard()
         self._metrics = metrics or Metrics(health=health)
@@ -115,6 +119,8 @@ class Gateway:
         """Read the snapshot and begin to follow it."""
         self._recorder.start()
         self._watch.refresh()
+        if self._cache is not None:
+            self._cache.start()
         if self._limiter is not None:
             await self._limiter.settled()  # the first calls shall already be counted where all are
         self._background = [
@@ -131,6 +137,8 @@ class Gateway:
         await self._upstreams.close()
         if self._limiter is not None:
             await self._limiter.close()
+        if self._cache is not None:
+            await self._cache.close()
         await asyncio.get_running_loop().run_in_executor(None, self._recorder.close)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -223,6 +231,8 @@ class Gateway:
                 counted = estimate_reply(call)
                 await send_reply(outbox, 200, [JSON, *_trace_headers(call)], counted)
                 call.http_status = 200
+            elif self._cache is not None and call.route.route.cache.mode != "off":
+                await self._cache.serve(call, outbox, partial(self._answer, call, limits=table.limits))
             else:
                 await self._answer(call, outbox, table.limits)
         except PenstockError as error:
@@ -243,9 +253,15 @@ class Gateway:
             if call.client_left and call.error_code is None:
                 _note_cancelled(call)
             departure.close()
-            if call.hold is not None and self._limiter is not None:
-                self._settle(call, call.hold, self._limiter)
-            self._record(call, table.limits)
+            if call.flight is None:
+                self._finish(call, table.limits)
+            else:  # others may still wait for what this call began
+                call.flight.call_when_over(partial(self._finish, call, table.limits))
+
+    def _finish(self, call: Call, limits: Limits) -> None:
+        if call.hold is not None and self._limiter is not None:
+            self._settle(call, call.hold, self._limiter)
+        self._record(call, limits)
 
     async def _reserve(self, call: Call, limiter: Limiter) -> None:
         key, route, envelope = call.key, call.route, call.envelope
@@ -272,11 +288,11 @@ class Gateway:
             hold,
             tokens=tokens,
             usd=usd,
-            counts_request=call.n_sent > 0,
+            counts_request=call.n_sent > 0 or call.usage is not None or call.cache_state == "shared",
             model=call.target.model if call.target is not None else None,
         )
 
-    async def _answer(self, call: Call, outbox: Outbox, limits: Limits) -> None:
+    async def _answer(self, call: Call, outbox: Send, limits: Limits) -> None:
         try:
             answer = await self._attempts.find_answer(call)
         except AttemptFailed as failed:
@@ -345,6 +361,8 @@ def _note_headers(call: Call, headers: Mapping[bytes, bytes]) -> None:
         call.session = label(session)
     if user is not None:
         call.user = label(user)
+    if b"cache-control" in headers or b"x-penstock-cache" in headers:
+        call.cache_wish = read_wish(headers)
     call.content_type = headers.get(b"content-type")
     for name in PASSED_HEADERS[call.dialect]:
         value = headers.get(name)
@@ -410,6 +428,7 @@ def create_gateway(
     health: HealthBoard | None = None,
     metrics: Metrics | None = None,
     metrics_open: bool = False,
+    open_replies: Callable[[], ResponseStore] | None = None,
     poll_interval_s: float = 0.5,
 ) -> Gateway:
     """Return a gateway over the snapshot file, with spans to `sink`.
@@ -422,6 +441,7 @@ def create_gateway(
     prices = prices or PriceBook()
     recorder = CallRecorder(sink, prices, journal)
     limiter = Limiter(counters) if counters is not None else None
+    cache = ResponseCache(open_replies) if open_replies is not None else None
     upstreams = upstreams or Upstreams()
     watch = SnapshotWatch(
         snapshot_path,
@@ -430,7 +450,7 @@ def create_gateway(
         fetch=make_token_fetch(upstreams),
         open_secrets=open_secrets,
         interval_s=poll_interval_s,
-        on_table=_Follower(recorder, limiter).take,
+        on_table=_Follower(recorder, limiter, cache).take,
     )
     return Gateway(
         watch=watch,
@@ -438,6 +458,7 @@ def create_gateway(
         limiter=limiter,
         upstreams=upstreams,
         prices=prices,
+        cache=cache,
         health=health,
         metrics=metrics,
         metrics_open=metrics_open,
@@ -447,11 +468,14 @@ def create_gateway(
 class _Follower:
     """Tells the parts that go by the table of each new one."""
 
-    def __init__(self, recorder: CallRecorder, limiter: Limiter | None) -> None:
+    def __init__(self, recorder: CallRecorder, limiter: Limiter | None, cache: ResponseCache | None) -> None:
         self._recorder = recorder
         self._limiter = limiter
+        self._cache = cache
 
     def take(self, table: Table) -> None:
         self._recorder.take_table(table)
         if self._limiter is not None:
             self._limiter.follow(table.limit_rules, redis_url=table.redis_url)
+        if self._cache is not None:
+            self._cache.follow(table.redis_url)

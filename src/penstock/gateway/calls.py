@@ -14,6 +14,7 @@ from penstock.spec.routes import DialectName, FaultKind, KeyRow
 from penstock.spec.usage import Cost, Usage
 
 AttemptOutcome = Literal["running", "served", "refused", "failed", "abandoned"]
+CacheWish = Literal["use", "refresh", "bypass"]
 CacheState = Literal["hit", "miss", "bypass", "semantic", "shared"]
 
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?", re.DOTALL)
@@ -87,6 +88,7 @@ class Call:
         "attempts",
         "body",
         "cache_state",
+        "cache_wish",
         "client_left",
         "content_type",
         "cost",
@@ -97,6 +99,7 @@ class Call:
         "error_code",
         "error_message",
         "extra_headers",
+        "flight",
         "hold",
         "http_status",
         "hub",
@@ -126,7 +129,7 @@ class Call:
         "warnings",
     )
 
-    def __init__(self, endpoint: Endpoint, parent: tuple[str, str] | None) -> None:
+    def __init__(self, endpoint: Endpoint, parent: tuple[str, str] | None) -> None:  # noqa: PLR0915  # one attribute a line
         self.endpoint = endpoint
         self.operation = endpoint.operation
         self.dialect: DialectName = endpoint.dialect
@@ -173,6 +176,10 @@ class Call:
         self.hold: Any = None
         """What the limiter took before the call, to be settled after it."""
         self.cache_state: CacheState | None = None
+        self.cache_wish: CacheWish = "use"
+        """What the client wants of the cache: look and keep, keep only, or neither."""
+        self.flight: Any = None
+        """The shared call upstream that this one began, if others may wait for the same reply."""
         self.dropped: tuple[str, ...] = ()
         """What the request said and the serving target's dialect cannot."""
         self.warnings: list[str] = []

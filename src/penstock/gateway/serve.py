@@ -21,6 +21,7 @@ from penstock.providers.prices import PriceBook
 from penstock.spec.home import Home
 from penstock.spec.spans import Span
 from penstock.store.counters import CounterStore
+from penstock.store.response_cache import ResponseStore
 from penstock.store.sealing import master_key_path
 from penstock.telemetry.encode import encode_span
 from penstock.telemetry.recorder import SpanRecorder
@@ -113,6 +114,7 @@ def serve_gateway(
         open_secrets=SecretOpener(master_key_path(home.master_key, environ)),
         prices=prices,
         journal=journal,
+        open_replies=partial(ResponseStore, home.cache),
         health=health,
         metrics=metrics,
         metrics_open=is_loopback(host),

@@ -89,6 +89,11 @@ class Home:
         return self.root / "counters"
 
     @property
+    def cache(self) -> Path:
+        """LMDB environment of kept replies; can be deleted."""
+        return self.root / "cache"
+
+    @property
     def indexes(self) -> Path:
         """Derived index generations; can be deleted and rebuilt."""
         return self.root / "indexes"

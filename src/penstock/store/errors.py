@@ -31,3 +31,9 @@ class RedisRefused(UpstreamError):
     """Redis answered a command with an error: a wrong password, no memory, a read-only replica."""
 
     code = "PS-4642"
+
+
+class CacheUnusable(CallerError):
+    """The file of kept replies cannot be opened, read or written."""
+
+    code = "PS-1141"

@@ -104,8 +104,8 @@ def sum_up(
     nothing bounds by its length: unknown is not 0.
     """
     told = call.usage
-    if told is None and call.n_sent == call.n_refused:
-        return 0, Decimal(0)
+    if call.n_sent == call.n_refused:
+        return 0, Decimal(0)  # refused each time, or served from the cache
     prompt = told.input_tokens if told is not None else None
     completion = told.output_tokens if told is not None else None
     used = told if told is not None else Usage()

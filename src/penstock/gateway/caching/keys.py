@@ -1,0 +1,87 @@
+"""When two requests are the same one: a digest over whose they are, where they go, and what they say.
+
+Everything that a request says takes part, unknown members too; only what cannot change the reply is left out. So a
+cache hit is never a guess here. A stream and a whole reply are different entries: their bytes differ.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from penstock.spec.routes import CacheScope, KeyRow, Route
+
+CACHED_OPERATIONS = frozenset({"chat", "text_completion", "embeddings", "rerank", "moderations"})
+_WITHOUT_EFFECT = frozenset(
+    {"model", "stream", "stream_options", "user", "metadata", "safety_identifier", "prompt_cache_key"}
+)
+"""`model` stands in the digest as the route; the others say who asks, or how the reply is sent."""
+_STATEFUL = ("previous_response_id", "conversation", "background", "cachedContent", "container")
+"""Members that make a reply depend on more than the request, or leave something behind at the provider."""
+_BETWEEN = b"\x1f"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """One request, as far as its digest needs it."""
+
+    key: KeyRow
+    user: str | None
+    route: Route
+    dialect: str
+    operation: str
+    is_stream: bool
+    wants_usage: bool
+    path_model: str | None = None
+    """The model of the path, where the dialect puts it there."""
+    passed_headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Headers of the client that reach the provider."""
+    query: bytes = b""
+    body: bytes
+
+
+def read_body(body: bytes) -> dict[str, Any] | None:
+    """Return a JSON body that may be cached, or None: not an object, or its reply depends on more than itself."""
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if not isinstance(found, dict) or any(found.get(name) for name in _STATEFUL):
+        return None
+    return found
+
+
+def digest_request(asked: Asked, members: Mapping[str, Any]) -> bytes:
+    """Return the 32 bytes that equal requests of the same scope have in common."""
+    said = {name: value for name, value in members.items() if name not in _WITHOUT_EFFECT}
+    return sha256(_BETWEEN.join((_frame(asked), msgspec.json.encode(said, order="deterministic")))).digest()
+
+
+def scope_of(scope: CacheScope, key: KeyRow, user: str | None) -> str:
+    """Return who shares replies with a caller; a user is always one of a key's project."""
+    if scope == "key":
+        return f"key {key.id}"
+    if scope == "user":
+        return f"user {key.project} {user or key.user or f'key {key.id}'}"
+    return f"project {key.project}"
+
+
+def _frame(asked: Asked) -> bytes:
+    """Return everything but the body: where a route leads takes part, so that a changed route begins anew."""
+    route = asked.route
+    parts = (
+        scope_of(route.cache.scope, asked.key, asked.user),
+        route.name,
+        route.version or "",
+        ",".join(f"{target.provider}/{target.model}" for target in route.targets),
+        asked.dialect,
+        asked.operation,
+        asked.path_model or "",
+        "stream" if asked.is_stream else "whole",
+        "usage" if asked.wants_usage else "",
+    )
+    texts = [part.replace("\x1f", " ").encode("utf-8", "replace") for part in parts]
+    headers = b"".join(b"%b:%b;" % header for header in sorted(asked.passed_headers))
+    return _BETWEEN.join((*texts, headers, asked.query))
