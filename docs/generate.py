@@ -1,4 +1,4 @@
-"""Write the reference pages from the code (`make docs`): commands, settings, errors, REST.
+"""Write the reference pages from the code (`make docs`): commands, settings, errors, REST, providers.
 
     python docs/generate.py [--check]
 
@@ -25,7 +25,12 @@ from pydantic.fields import FieldInfo
 import penstock
 from penstock.base.errors import PenstockError
 from penstock.cli.app import COMMANDS
+from penstock.dialects.quirks import QUIRKS
 from penstock.main.settings import Settings
+from penstock.providers.catalogue import PROVIDERS
+from penstock.providers.data.hosted import CLOUDS, HOSTS, MODEL_MAKERS
+from penstock.providers.data.local import LOCAL
+from penstock.spec.routes import Provider
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate.py; change the code, then run `make docs`. -->\n"
@@ -261,11 +266,49 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+def write_providers() -> str:
+    """Return the page of providers that are known by name."""
+    parts = [
+        NOTE,
+        "# Providers\n",
+        (
+            "Each is one row of data. A key in the environment is enough to use a hosted one; `{VARIABLE}` in an address is\n"
+            "filled from the environment. Prices are found under the price id; without one they are unknown until you set\n"
+            "them. [How to add your own](../guides/providers.md).\n"
+        ),
+    ]
+    groups = {
+        "Model makers": MODEL_MAKERS,
+        "Clouds": CLOUDS,
+        "Hosts and routers": HOSTS,
+        "Servers you run": LOCAL,
+    }
+    for title, rows in groups.items():
+        parts.append(f"## {title}\n")
+        parts += ["| name | dialect | key | address | price id |", "|---|---|---|---|---|"]
+        parts += [_provider_line(row) for row in rows]
+        parts.append("")
+    parts += ["## Quirks\n", "How servers depart from the dialect they speak; a row lists its own.\n"]
+    parts += ["| quirk | meaning | providers |", "|---|---|---|"]
+    for quirk, meaning in QUIRKS.items():
+        names = ", ".join(row.name for row in PROVIDERS if quirk in row.quirks)
+        parts.append(f"| `{quirk}` | {_cell(meaning)} | {names} |")
+    return "\n".join([*parts, ""])
+
+
+def _provider_line(row: Provider) -> str:
+    dialects = ", ".join(f"`{dialect}`" for dialect in (row.dialect, *row.also))
+    key = f"`{row.api_key_env}` ({row.auth})" if row.api_key_env else row.auth
+    price = f"`{row.price_id}`" if row.price_id else "unknown"
+    return f"| `{row.name}` | {dialects} | {key} | `{row.base_url}` | {price} |"
+
+
 PAGES = {
     "commands.md": write_commands,
     "settings.md": write_settings,
     "errors.md": write_errors,
     "rest.md": write_rest,
+    "providers.md": write_providers,
 }
 
 

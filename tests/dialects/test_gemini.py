@@ -200,6 +200,23 @@ def test_calls_and_results_of_others_keep_their_ids_and_get_their_names() -> Non
     ]
 
 
+def test_media_by_address_tell_what_they_are() -> None:
+    parts = [
+        Media(kind="image", url="https://e.org/a.PNG?x=1"),
+        Media(kind="image", url="https://e.org/picture"),
+        Media(kind="document", url="https://video.example.org/watch"),
+    ]
+    body, dropped = written(asked(messages=[Message(role="user", parts=list(parts))]))
+    assert dropped == ()
+    assert [part["fileData"].get("mimeType") for part in body["contents"][0]["parts"]] == [
+        "image/png",
+        "image/jpeg",
+        None,
+    ]
+    again = read(b'{"contents": [{"parts": [{"fileData": {"fileUri": "gs://b/film.mp4"}}]}]}')
+    assert again.messages[0].parts == [Media(kind="video", url="gs://b/film.mp4")]
+
+
 def test_arguments_that_are_no_object_are_refused_by_name() -> None:
     bad = Message(role="assistant", parts=[ToolCall(id="c", name="f", arguments='{"a"')])
     with pytest.raises(InvalidInput, match=r"messages\[0\]"):

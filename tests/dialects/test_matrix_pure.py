@@ -361,10 +361,6 @@ SETTINGS = (
 )
 
 
-KIND_UNTOLD: dict[DialectName, frozenset[str]] = {"gemini": frozenset({"image", "document"})}
-"""Gemini tells of a URL without a media type not what stands there."""
-
-
 def rich_facts(request: HubRequest) -> Facts:
     held = [part for message in request.messages for part in message.parts]
     results = [part for part in held if isinstance(part, ToolResult)]
@@ -388,11 +384,7 @@ def rich_facts(request: HubRequest) -> Facts:
 def test_settings_and_media_are_told_or_named(a: DialectName, b: DialectName) -> None:
     request = said_in(a, rich(a))
     there, dropped = sent_to(b, request)
-    assert_told(but_for(KIND_UNTOLD.get(b), rich_facts(request)), rich_facts(there), dropped)
-
-
-def but_for(names: frozenset[str] | None, facts: Facts) -> Facts:
-    return {name: value for name, value in facts.items() if name not in (names or ())}
+    assert_told(rich_facts(request), rich_facts(there), dropped)
 
 
 @pytest.mark.parametrize("a", DIALECTS)
@@ -401,7 +393,7 @@ def test_what_a_dialect_cannot_say_itself_is_named_there_too(a: DialectName) -> 
     for source in DIALECTS:
         if source != a:
             there, dropped = sent_to(a, rich(source))
-            assert_told(but_for(KIND_UNTOLD.get(a), rich_facts(rich(source))), rich_facts(there), dropped)
+            assert_told(rich_facts(rich(source)), rich_facts(there), dropped)
 
 
 # -- replies

@@ -95,11 +95,34 @@ def test_what_bedrock_lacks_is_named() -> None:
     assert signer(AWS, auth="sigv4", base_url="http://127.0.0.1:9") == MissingKey(variable="AWS_REGION")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://bedrock-runtime.us-east-1.amazonaws.com.evil.example.org",
+        "https://proxy.example.org",
+        "https://aiplatform.googleapis.com.evil.example.org",
+        "http://aiplatform.googleapis.com",
+    ],
+)
+def test_tokens_that_no_row_names_are_for_the_clouds_own_hosts_only(url: str) -> None:
+    environ = {
+        "AWS_BEARER_TOKEN_BEDROCK": "secret",
+        "GCP_ACCESS_TOKEN": "secret",
+        "GOOGLE_APPLICATION_CREDENTIALS": "/f",
+        "AZURE_OPENAI_AD_TOKEN": "secret",
+    }
+    assert signer(environ, auth="sigv4", base_url=url) == MissingKey(variable="AWS_ACCESS_KEY_ID")
+    assert signer(environ, auth="gcp", base_url=url) == MissingKey(variable="GCP_ACCESS_TOKEN")
+    assert signer(environ, auth="api-key", base_url=url, api_key_env="K") == MissingKey(variable="K")
+    named = signer(environ, auth="gcp", base_url=url, api_key_env="GCP_ACCESS_TOKEN")
+    assert lines(named) == b"authorization: Bearer secret\r\n"
+
+
 def test_a_google_key_file_that_is_none_is_refused_without_being_shown() -> None:
     async def fetch(url: str, form: bytes) -> tuple[int, bytes]:
         raise AssertionError
 
-    row = Provider(name="vertex", base_url=URL, auth="gcp")
+    row = Provider(name="vertex", base_url="https://aiplatform.googleapis.com/v1", auth="gcp")
     environ = {"GOOGLE_APPLICATION_CREDENTIALS": "/file"}
     with pytest.raises(CredentialsUnusable) as caught:
         make_signer(row, environ, {}, fetch=fetch, read_text=lambda _: '{"private_key": "hush"}')

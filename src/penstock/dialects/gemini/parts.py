@@ -6,6 +6,7 @@ import msgspec
 
 from penstock.dialects.arguments import write_arguments
 from penstock.dialects.gemini.members import proto, proto_inner
+from penstock.dialects.media_types import type_of_url, usual_type
 from penstock.dialects.members import Members
 from penstock.dialects.minted_ids import is_minted, mint_id
 from penstock.spec.hub import Media, MediaKind, Opaque, Part, Text, Thinking, ToolCall, ToolResult
@@ -106,7 +107,8 @@ def _read_media(media: Members, extra: dict[str, Any]) -> Media:
         extra = {**extra, "blob": rest}
     if url is None and data is None:
         data = ""
-    return Media(kind=kind_of(media_type), media_type=media_type, url=url, data=data, name=name, extra=extra)
+    seen = media_type or (type_of_url(url) if url is not None else None)
+    return Media(kind=kind_of(seen), media_type=media_type, url=url, data=data, name=name, extra=extra)
 
 
 def kind_of(media_type: str | None) -> MediaKind:
@@ -132,6 +134,9 @@ def write_media(part: Media) -> dict[str, Any] | None:
         inner.setdefault("mimeType", "application/octet-stream")
         return {"inlineData": {**inner, "data": part.data}, **extra}
     if part.url is not None:
+        told = type_of_url(part.url) or (usual_type(part.kind) if part.kind != "document" else None)
+        if told is not None:
+            inner.setdefault("mimeType", told)  # servers want it even where the address tells it
         return {"fileData": {**inner, "fileUri": part.url}, **extra}
     return None
 

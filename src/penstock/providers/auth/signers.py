@@ -12,12 +12,14 @@ from penstock.providers.auth.static import StaticSigner, bearer
 from penstock.spec.routes import Provider
 
 BEDROCK_KEY = "AWS_BEARER_TOKEN_BEDROCK"
+AZURE_KEY = "AZURE_OPENAI_API_KEY"
 ENTRA_TOKEN = "AZURE_OPENAI_AD_TOKEN"  # noqa: S105 - a variable's name
 GCP_TOKEN = "GCP_ACCESS_TOKEN"  # noqa: S105 - a variable's name
 GCP_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
 _AWS_HOST = re.compile(
-    r"https?://([a-z0-9-]+?)(?:-runtime|-agent-runtime)?(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com"
+    r"https://([a-z0-9-]+?)(?:-agent)?(?:-runtime)?(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?(?:[/:]|$)"
 )
+_GOOGLE_HOST = re.compile(r"https://[a-z0-9.-]+\.googleapis\.com(?:[/:]|$)")
 
 
 def make_signer(
@@ -31,6 +33,7 @@ def make_signer(
     """Return the signer of `provider`, or what is missing for one.
 
     `secrets` holds the opened secrets of the snapshot by name. A row with `secret` takes its key from there alone.
+    Variables that no row names are taken for the clouds' own hosts only: a token is not for whoever else is called.
     `fetch` is needed for Google service accounts only; without it they count as missing. Raises `CredentialsUnusable`
     when a credentials file is there and is no such file.
     """
@@ -43,7 +46,7 @@ def make_signer(
     if provider.secret is None and provider.api_key_env is None:
         return StaticSigner()
     key = _own_key(provider, environ, secrets)
-    if provider.auth == "api-key" and isinstance(key, MissingKey) and provider.secret is None:
+    if isinstance(key, MissingKey) and provider.auth == "api-key" and key.variable == AZURE_KEY:
         token = _clean(environ.get(ENTRA_TOKEN))
         return key if token is None else bearer(token)
     if isinstance(key, MissingKey):
@@ -84,7 +87,8 @@ def _aws(provider: Provider, environ: Mapping[str, str], secrets: Mapping[str, s
                 session_token=parts[2] if len(parts) > 2 else None,
             ),
         )
-    token = _clean(environ.get(provider.api_key_env or BEDROCK_KEY))
+    usual = BEDROCK_KEY if _AWS_HOST.match(provider.base_url) else ""
+    token = _clean(environ.get(provider.api_key_env or usual))
     if token is not None:
         return bearer(token)
     values: list[str] = []
@@ -130,12 +134,13 @@ def _gcp(
             return GcpSigner(account, fetch) if fetch else MissingKey(variable=provider.secret)
         token = _clean(text)
         return bearer(token) if token else MissingKey(variable=provider.secret)
+    is_google = _GOOGLE_HOST.match(provider.base_url) is not None
     name = provider.api_key_env or GCP_TOKEN
-    token = _clean(environ.get(name))
+    token = _clean(environ.get(name)) if is_google or provider.api_key_env is not None else None
     if token is not None:
         return bearer(token)
     path = environ.get(GCP_FILE, "").strip()
-    if not path or fetch is None:
+    if not path or fetch is None or not is_google:
         return MissingKey(variable=name)
     try:
         text = read_text(path)
