@@ -304,6 +304,18 @@ async def test_what_a_provider_cannot_be_told_is_said_or_refused_as_the_route_wa
     assert response.headers.get("x-penstock-dropped") == ("seed" if on_loss == "warn" else None)
 
 
+async def test_a_servers_quirks_are_heeded_though_the_dialect_is_the_same(bench: Bench) -> None:
+    bench.write(quirks=("max_tokens", "no_developer_role"))
+    await until_ready(bench)
+    messages = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    response = await bench.post(
+        {"model": "triage", "messages": messages, "max_completion_tokens": 9, "odd": 1.50}
+    )
+    assert response.status == 200
+    seen = bench.upstream.seen[0].json
+    assert (seen["max_tokens"], seen["messages"][0]["role"], seen["odd"]) == (9, "system", 1.5)
+
+
 async def test_a_reply_by_bytes_keeps_every_unknown_member(bench: Bench) -> None:
     await speaking(bench, "anthropic")
     raw = b'{ "type":"message", "content":[{"type":"text","text":"x","odd":1.50}], "usage":{"input_tokens":1,"output_tokens":2} }'
@@ -312,3 +324,63 @@ async def test_a_reply_by_bytes_keeps_every_unknown_member(bench: Bench) -> None
     response = await send(bench, "/v1/messages", body, x_api_key=KEY, content_type="application/json")
     assert await response.read() == raw
     assert bench.upstream.seen[0].body == body.replace(b'"model": "anthropic"', b'"model": "text"')
+
+
+EMBEDDED = {
+    "openai": {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5, 1.0]}],
+               "model": "up", "usage": {"prompt_tokens": 3, "total_tokens": 3}},
+    "cohere": {"id": "e", "embeddings": {"float": [[0.5, 1.0]]}, "texts": ["Hi"],
+               "meta": {"billed_units": {"input_tokens": 3}}},
+    "gemini": {"embeddings": [{"values": [0.5, 1.0]}]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("server", ["openai", "cohere", "gemini"])
+@pytest.mark.parametrize(
+    ("path", "body", "find"),
+    [
+        ("/v1/embeddings", {"input": "Hi"}, lambda reply: reply["data"][0]["embedding"]),
+        (
+            "/v2/embed",
+            {"texts": ["Hi"], "input_type": "search_query", "embedding_types": ["float"]},
+            lambda reply: reply["embeddings"]["float"][0],
+        ),
+        (
+            "/v1beta/models/{}:embedContent",
+            {"content": {"parts": [{"text": "Hi"}]}},
+            lambda reply: (reply.get("embedding") or reply["embeddings"][0])["values"],
+        ),
+    ],
+)
+async def test_texts_are_embedded_by_providers_of_each_shape(
+    bench: Bench, server: str, path: str, body: dict[str, Any], find: Any
+) -> None:
+    await speaking(bench, server)
+    reply = EMBEDDED[server]
+    if server == "gemini" and "embedContent" in path:
+        reply = {"embedding": {"values": [0.5, 1.0]}}
+    bench.upstream.handler = _reply(reply)
+    if "{}" not in path:
+        body = {**body, "model": server}
+    response = await send(bench, path.format(server), body, x_api_key=KEY)
+    assert response.status == 200, await response.text()
+    assert find(await response.json()) == [0.5, 1.0]
+    (span,) = await bench.sink.wait()
+    assert span.kind == "embedding"
+    if server == "openai":
+        assert span.usage is not None
+        assert span.usage.input_tokens == 3
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])
+@pytest.mark.parametrize("server", ["openai", "cohere"])
+async def test_documents_are_ranked_by_providers_of_each_shape(bench: Bench, path: str, server: str) -> None:
+    await speaking(bench, server)
+    results = [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.1}]
+    bench.upstream.handler = _reply({"id": "r", "model": "m", "results": results})
+    body = {"model": server, "query": "q", "documents": ["a", "b"], "top_n": 2}
+    response = await send(bench, path, body, x_api_key=KEY)
+    assert response.status == 200, await response.text()
+    assert [row["index"] for row in (await response.json())["results"]] == [1, 0]
+    assert bench.upstream.seen[0].json["documents"] == ["a", "b"]
+    assert bench.upstream.seen[0].json["model"] == "text"

@@ -225,7 +225,7 @@ class Gateway:
             call.route = resolve_route(table, call.key, envelope.model, call.endpoint.kind)
             self._attempts.check_version(call)
             departure.keeps_going = not call.route.route.cancel_upstream
-            if self._limiter is not None:
+            if self._limiter is not None and self._limiter.has_rule_for(call.key):
                 await self._reserve(call, self._limiter)
             if counts_here(call):
                 counted = estimate_reply(call)
@@ -275,7 +275,7 @@ class Gateway:
             operation=call.operation,
             prompt_tokens=estimate_prompt_tokens(call.body),
             user=call.user,
-            prices=self._prices,
+            prices=self._prices if limiter.counts_money else None,
         )
         hold = call.hold = await limiter.admit(facts)
         if hold is not None:
@@ -283,7 +283,7 @@ class Gateway:
             call.extra_headers += [(b"x-penstock-limit-warning", header_text(text)) for text in hold.warnings]
 
     def _settle(self, call: Call, hold: Hold, limiter: Limiter) -> None:
-        tokens, usd = sum_up(hold.facts, call, call.target, self._prices)
+        tokens, usd = sum_up(hold.facts, call, call.target, self._prices if limiter.counts_money else None)
         limiter.settle(
             hold,
             tokens=tokens,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from penstock.base.errors import PenstockError
 from penstock.base.logs import redact
+from penstock.dialects.bedrock.dialect import BEDROCK
 from penstock.dialects.error_kinds import kind_of_status
 from penstock.dialects.openai.errors import error_body, error_event
 from penstock.dialects.port import Dialect
@@ -16,17 +17,6 @@ from penstock.spec.hub import ErrorKind, HubError, HubRequest
 from penstock.spec.routes import DialectName
 
 _KINDS: Mapping[str, ErrorKind] = {"PS-2601": "rate_limit", "PS-2641": "quota", "PS-2602": "overloaded"}
-_AMAZON: Mapping[ErrorKind, bytes] = {
-    "authentication": b"UnrecognizedClientException",
-    "permission": b"AccessDeniedException",
-    "not_found": b"ResourceNotFoundException",
-    "rate_limit": b"ThrottlingException",
-    "quota": b"ServiceQuotaExceededException",
-    "overloaded": b"ServiceUnavailableException",
-    "server_error": b"InternalServerException",
-    "timeout": b"ModelTimeoutException",
-    "unknown": b"InternalServerException",
-}
 
 
 def to_hub_error(error: PenstockError) -> HubError:
@@ -64,8 +54,7 @@ def error_headers(dialect: DialectName, error: PenstockError) -> list[Header]:
     if isinstance(wait_s, int | float) and math.isfinite(wait_s):
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait_s))))
     if dialect == "bedrock":
-        kind = to_hub_error(error).kind
-        headers.append((b"x-amzn-errortype", _AMAZON.get(kind, b"ValidationException")))
+        headers += BEDROCK.error_headers(to_hub_error(error))
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     if "allow" in error.fields:

@@ -25,6 +25,7 @@ from penstock.gateway.errors import (
 from penstock.gateway.http import JSON, LONG_BODY_BYTES
 from penstock.gateway.outgoing import Outgoing, client_dialect, write_outgoing
 from penstock.gateway.table import ReadyTarget, header_text
+from penstock.gateway.vectors import translate_vectors
 from penstock.gateway.verdicts import NEVER_S, fault_of, garbled_reply, judge_error, judge_status
 from penstock.providers.errors import CallTimeout
 from penstock.providers.http1 import Connection, Inflater
@@ -220,8 +221,8 @@ async def _take_body(call: Call, answer: Answer, request: Outgoing) -> None:
     assert envelope is not None
     body = await _read_all(call, connection, answer.inflater, MAX_REPLY_BYTES)
     content_type, answer.content_type = answer.content_type, JSON[1]
-    if request.reading in ("embeddings", "rerank"):
-        answer.body = body
+    if request.reading == "vectors":
+        _take_vectors(call, answer, body)
         return
     dialect = DIALECTS[call.dialect if request.reading == "same" else target.provider.dialect]
     is_chat = call.operation == "chat"
@@ -249,6 +250,17 @@ async def _take_body(call: Call, answer: Answer, request: Outgoing) -> None:
         if envelope.stream:
             answer.is_stream = True
             answer.events = list(disassemble(reply))
+
+
+def _take_vectors(call: Call, answer: Answer, body: bytes) -> None:
+    target = answer.target
+    try:
+        answer.body, answer.usage, answer.reply_model = translate_vectors(call, target, body)
+    except ValueError:
+        told = DIALECTS[target.provider.dialect].read_error(answer.status, body)
+        if told is not None:
+            raise judge_error(target, told) from None
+        raise garbled_reply(target, answer.status, JSON[1], len(body)) from None
 
 
 async def _read_all(call: Call, connection: Connection, inflater: Inflater | None, limit: int) -> bytes:

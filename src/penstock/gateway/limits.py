@@ -19,6 +19,7 @@ from penstock.gateway.limiting.notices import Header, refuse, standing_headers, 
 from penstock.gateway.limiting.rules import Charge, LimitFacts, RuleBook, count_units
 from penstock.gateway.limiting.shared import SharedCounters
 from penstock.spec.limits import LimitRule
+from penstock.spec.routes import KeyRow
 from penstock.spec.windows import find_window
 from penstock.store.counters import Adjustment, Ask, Taken
 from penstock.store.redis_client import RedisAddress, RedisClient
@@ -138,6 +139,19 @@ class Limiter:
     def n_outages(self) -> int:
         """Times that Redis was lost since it is used."""
         return self._shared.n_outages if self._shared is not None else 0
+
+    def has_rule_for(self, key: KeyRow) -> bool:
+        """Return whether any rule could be for a call with `key`."""
+        return (
+            not self._book.is_empty
+            or key.requests_per_minute is not None
+            or key.tokens_per_minute is not None
+        )
+
+    @property
+    def counts_money(self) -> bool:
+        """Whether any rule is on money, so that prices are worth looking up."""
+        return self._book.counts_money
 
     async def admit(self, facts: LimitFacts) -> Hold | None:
         """Reserve what a call may use; None if no rule is for it.

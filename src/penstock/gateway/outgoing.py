@@ -10,6 +10,7 @@ from typing import Literal
 
 from penstock.dialects.anthropic.foreign import has_foreign_marks
 from penstock.dialects.gemini.dialect import GEMINI_ARRAY
+from penstock.dialects.openai.fitting import fit_body
 from penstock.dialects.openai.splice import ask_for_usage, replace_model
 from penstock.dialects.port import Dialect
 from penstock.dialects.registry import DIALECTS
@@ -18,10 +19,11 @@ from penstock.gateway.errors import CannotSay, NotTranslatable, StateElsewhere
 from penstock.gateway.http import Header
 from penstock.gateway.multipart import replace_form_model
 from penstock.gateway.table import ReadyTarget, header_text
+from penstock.gateway.vectors import is_other_shape, write_vectors
 from penstock.spec.hub import HubRequest
 from penstock.spec.routes import DialectName
 
-Reading = Literal["same", "through", "hub", "embeddings", "rerank"]
+Reading = Literal["same", "through", "hub", "vectors"]
 """How the reply is read: bytes that a scanner understands, bytes that nobody looks into, or by a decoder."""
 
 _JSON_LINE = b"content-type: application/json\r\n"
@@ -58,12 +60,16 @@ def write_outgoing(call: Call, target: ReadyTarget) -> Outgoing:
     endpoint = call.endpoint
     if endpoint.dialect in target.speaks and not (
         # signatures of other providers that its own provider would refuse: only the hub takes them out
-        endpoint.dialect == "anthropic" and endpoint.operation == "chat" and has_foreign_marks(call.body)
+        (endpoint.dialect == "anthropic" and endpoint.operation == "chat" and has_foreign_marks(call.body))
+        or (endpoint.operation == "rerank" and is_other_shape(call, target))
     ):
         return _same(call, target)
     if endpoint.operation == "chat":
         return _translated(call, target)
     dialect = target.provider.dialect
+    written = write_vectors(call, target)
+    if written is not None:
+        return _outgoing(call, target, written.path, written.body, "vectors", dropped=written.dropped)
     raise NotTranslatable(
         f"{endpoint.operation.replace('_', ' ').capitalize()} in the dialect {endpoint.dialect!r} cannot be translated "
         f"for the provider {target.provider.name!r}, which speaks {dialect!r}.",
@@ -100,7 +106,10 @@ def _same(call: Call, target: ReadyTarget) -> Outgoing:
         else:
             body = DIALECTS[endpoint.dialect].replace_model(body, target.model)
     reading: Reading = "same"
+    dropped: tuple[str, ...] = ()
     if endpoint.dialect == "openai":
+        if target.quirks and endpoint.operation == "chat":
+            body, dropped = fit_body(body, target.quirks)
         if endpoint.operation not in ("chat", "text_completion", "embeddings"):
             reading = "through"
         elif envelope.stream and not envelope.wants_usage and target.provider.stream_usage:
@@ -108,7 +117,7 @@ def _same(call: Call, target: ReadyTarget) -> Outgoing:
     path = endpoint.path if endpoint.model is None else endpoint.upstream_path(target.model)
     if call.query and endpoint.dialect == "gemini":
         path = f"{path}?{call.query.decode('latin-1')}"
-    return _outgoing(call, target, path, body, reading, passed=call.passed_headers)
+    return _outgoing(call, target, path, body, reading, passed=call.passed_headers, dropped=dropped)
 
 
 def _translated(call: Call, target: ReadyTarget) -> Outgoing:

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 import msgspec
 
 from penstock.base.errors import PenstockError, UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from penstock.dialects.bedrock.dialect import BEDROCK
 from penstock.dialects.error_kinds import kind_of_status
 from penstock.dialects.openai.errors import has_error_shape
 from penstock.dialects.registry import DIALECTS
@@ -97,7 +98,9 @@ def judge_status(
         answer = Answer(
             target,
             status=status,
-            headers=headers,
+            headers=[*headers, *BEDROCK.error_headers(found)]
+            if call.dialect == "bedrock" and not is_same
+            else headers,
             body=body if is_same else DIALECTS[call.dialect].write_error(found),
         )
     wait_s = NEVER_S if told.kind in _HOPELESS else read_retry_after(headers, now_s, told.retry_after_s)

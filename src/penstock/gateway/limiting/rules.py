@@ -73,6 +73,8 @@ class RuleBook:
     def __init__(self, rules: Iterable[LimitRule] = ()) -> None:
         self._by_scope: dict[LimitScope, dict[object, list[Meter]]] = {}
         self.is_empty = True
+        self.counts_money = False
+        """Whether any rule is on money, so that prices are worth looking up."""
         for rule in rules:
             meter = Meter(
                 rule=rule.name,
@@ -86,6 +88,7 @@ class RuleBook:
             match = None if rule.scope == "all" else rule.match
             self._by_scope.setdefault(rule.scope, {}).setdefault(match, []).append(meter)
             self.is_empty = False
+            self.counts_money = self.counts_money or rule.unit == "usd"
 
     def list_charges(self, facts: LimitFacts) -> list[Charge]:
         """Return what a call is going to count; empty when no rule is for it.
