@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import socket
 import threading
 from collections.abc import Mapping, Sequence
@@ -60,6 +61,26 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 def _count_lost(spool: SpoolWriter) -> dict[str, int]:
     return {"payload": spool.dropped_payloads, "record": spool.dropped_records}
+
+
+class NotedServer(uvicorn.Server):
+    """Leaves a file for as long as it serves: of workers that share a port, no answer tells who gave it."""
+
+    def __init__(self, config: uvicorn.Config, note: Path) -> None:
+        super().__init__(config)
+        self._note = note
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._note.parent.mkdir(parents=True, exist_ok=True)
+            self._note.touch()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say that it ends, then let running calls end."""
+        self._note.unlink(missing_ok=True)
+        await super().shutdown(sockets)
 
 
 def recover_in_background(folder: Path, spool: SpoolWriter, prices: PriceBook) -> threading.Event:
@@ -138,7 +159,7 @@ def serve_gateway(
     gc.freeze()  # what is alive now lives for ever: the collector need not look at it again
     gc.set_threshold(20_000, 20, 50)
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        NotedServer(config, home.ready / str(os.getpid())).run(sockets=[listener])
     finally:
         recovery.set()
         sink.close()

@@ -26,6 +26,9 @@ class ChildSpec:
     host: str
     port: int
     ready_path: str = "/readyz"
+    ready_folder: Path | None = None
+    """Where the process leaves a file named as its id once it serves. Needed where several processes share a port:
+    there, any of them may answer the question whether one is ready."""
     is_vital: bool = True
     """False when the instance is of use without it, so its failure at start is only reported."""
     drain_s: float = PATIENCE_S
@@ -76,11 +79,16 @@ class Child:
         """Drop a process that has ended, with whatever is left of its group."""
         if self.process is not None:
             signal_group(self.process.pid, signal.SIGKILL)
+            if self.spec.ready_folder is not None:
+                (self.spec.ready_folder / str(self.process.pid)).unlink(missing_ok=True)
             self.process = None
         self.is_ready = False
 
     def check_ready(self) -> bool:
         """Ask the process whether it is ready; once it was, it is not asked again."""
+        folder = self.spec.ready_folder
+        if folder is not None and not (folder / str(self.pid)).exists():
+            return False
         if not self.is_ready and self.pid is not None:
             host = "127.0.0.1" if self.spec.host in {"0.0.0.0", ""} else self.spec.host  # noqa: S104 - compared
             self.is_ready = answers_ok(host, self.spec.port, self.spec.ready_path)

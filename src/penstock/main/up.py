@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ def run_up(home: Home, options: UpOptions, say: Callable[[str], None]) -> None:
         addresses, workers = choose_addresses(settings.up, options)
         note_owner(addresses)
         note_environment(home, os.environ)
+        shutil.rmtree(home.ready, ignore_errors=True)  # of an instance that was killed: ids come again
         supervisor = Supervisor(
             home=home,
             addresses=addresses,
@@ -88,6 +90,7 @@ def plan_children(home: Home, addresses: Addresses, workers: int) -> list[ChildS
             command=(*penstock, "gateway", *base, *public, "--port", str(addresses.gateway_port)),
             host=addresses.host,
             port=addresses.gateway_port,
+            ready_folder=home.ready,
         )
         for number in range(1, workers + 1)
     ]

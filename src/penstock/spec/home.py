@@ -44,6 +44,11 @@ class Home:
         return self.run / "state.json"
 
     @property
+    def ready(self) -> Path:
+        """Holds a file for each gateway worker that serves, named as its process id."""
+        return self.run / "ready"
+
+    @property
     def internal_key(self) -> Path:
         """Key that gateway, apps, engine and control use among themselves; mode 0600."""
         return self.run / "internal.key"
