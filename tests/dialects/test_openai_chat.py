@@ -472,16 +472,6 @@ def test_whole_calls_without_numbers_are_told_apart() -> None:
         assert choice.finish == "tool_calls"
 
 
-def test_calls_that_mix_are_a_failure_not_a_guess() -> None:
-    first = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}
-    second = {"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}}
-    more = {"index": 0, "function": {"arguments": "}"}}
-    events = events_of(
-        chunk({"tool_calls": [first]}) + chunk({"tool_calls": [second]}) + chunk({"tool_calls": [more]})
-    )
-    assert isinstance(events[-2], Failed)
-
-
 @settings(max_examples=100, deadline=None)
 @given(
     st.binary(max_size=120)

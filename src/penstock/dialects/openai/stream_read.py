@@ -6,11 +6,11 @@ import msgspec
 
 from penstock.base.errors import InvalidInput
 from penstock.dialects.members import Members
+from penstock.dialects.openai.call_line import CallLine
 from penstock.dialects.openai.errors import read_stream_error
 from penstock.dialects.openai.finish import read_finish
 from penstock.dialects.openai.parts import read_content
 from penstock.dialects.openai.reply import read_usage
-from penstock.dialects.openai.request_read import read_tool_calls
 from penstock.dialects.part_line import PartLine
 from penstock.dialects.sse_events import SseSplitter
 from penstock.spec.hub import (
@@ -26,7 +26,6 @@ from penstock.spec.hub import (
     Start,
     Text,
     Thinking,
-    ToolCall,
     UsageSeen,
 )
 
@@ -34,13 +33,17 @@ from penstock.spec.hub import (
 class _ChoiceState:
     def __init__(self, number: int) -> None:
         self.line = PartLine(number)
-        self.calls: dict[int, int] = {}
-        """Part number of each tool call, by the index its deltas carry."""
+        self.calls = CallLine(self.line)
         self.is_finished = False
+
+    def end(self) -> list[Event]:
+        """End all parts."""
+        return [*self.calls.flush(), *self.line.end()]
 
 
 class ChatStreamReader:
-    """Reads one stream. A delta for a tool call that another part has followed is a failure: parts do not mix."""
+    """Reads one stream. Tool calls whose deltas are mixed come one after the other; a delta for a call that text has
+    followed is a failure."""
 
     def __init__(self) -> None:
         self._splitter = SseSplitter()
@@ -70,12 +73,13 @@ class ChatStreamReader:
         self._has_ended = True
         states = self._choices.values()
         complete = bool(states) and all(state.is_finished for state in states)
+        events += [event for state in states for event in state.calls.flush()]
         return [*events, End(complete=complete)]
 
     def _take(self, data: bytes, *, is_last: bool) -> list[Event]:
         if data.strip() == b"[DONE]":
             self._has_ended = True
-            closed = [event for state in self._choices.values() for event in state.line.end()]
+            closed = [event for state in self._choices.values() for event in state.end()]
             return [*closed, End(complete=True)]
         try:
             chunk = msgspec.json.decode(data)
@@ -131,8 +135,8 @@ class ChatStreamReader:
             events += self._read_delta(state, delta, logprobs)
         word = choice.take("finish_reason")
         if isinstance(word, str) and word:
-            events += state.line.end()
-            finish, raw = read_finish(word, has_calls=bool(state.calls))
+            events += state.end()
+            finish, raw = read_finish(word, has_calls=state.calls.has_any)
             events.append(FinishSeen(finish=finish, finish_raw=raw, choice=number))
             state.is_finished = True
         return events
@@ -159,47 +163,8 @@ class ChatStreamReader:
                 events += line.start(Opaque(dialect="openai", raw={"type": "audio"}))
             events += line.delta(extra={"audio": [audio]})
         for index, raw in enumerate(delta.listed("tool_calls")):
-            events += self._read_call(state, Members(raw, f"delta.tool_calls[{index}]"), index)
+            events += state.calls.read(Members(raw, f"delta.tool_calls[{index}]"), index)
         return events
-
-    def _read_call(self, state: _ChoiceState, call: Members, place: int) -> list[Event]:
-        line = state.line
-        index = call.integer("index")
-        function = call.peek("function")
-        function = function if isinstance(function, dict) else {}
-        if index is None:  # some servers send whole calls and number none
-            index = (
-                len(state.calls)
-                if call.peek("id") or function.get("name")
-                else max(state.calls, default=place)
-            )
-        text = function.get("arguments")
-        text = text if isinstance(text, str) else ""
-        known = state.calls.get(index)
-        if known is None:
-            return self._begin_call(state, call, index)
-        if known != line.index or line.open is None:
-            if not text:
-                return []
-            raise InvalidInput(f"tool call {index} goes on after another part has begun.")
-        return line.delta(text) if text else []
-
-    def _begin_call(self, state: _ChoiceState, call: Members, index: int) -> list[Event]:
-        rest = call.rest()
-        rest.setdefault("id", f"call_{index}")
-        function = rest.get("function")
-        if isinstance(function, dict):
-            arguments = function.get("arguments")
-            text = arguments if isinstance(arguments, str) else ""
-            rest["function"] = {**function, "name": function.get("name") or "", "arguments": ""}
-        else:
-            text = ""
-        part = read_tool_calls(Members({"tool_calls": [rest]}))[0]
-        if isinstance(part, ToolCall):
-            part.extra.pop("index", None)
-        events = state.line.start(part)
-        state.calls[index] = state.line.index
-        return [*events, *(state.line.delta(text) if text else [])]
 
 
 def _add_part(line: PartLine, part: Part, logprobs: Any) -> list[Event]:
