@@ -83,38 +83,11 @@ async def test_a_model_id_in_the_path_is_encoded_once_more_for_the_signature() -
     )
     assert got[b"x-amz-date"] == DATE.encode()
     assert b"x-amz-security-token" not in got
-    expected = sign(
-        keys=KEYS,
-        region="us-east-1",
-        service="bedrock",
-        method="POST",
-        path_query="/model/anthropic.claude-x%3A0/converse",
-        headers=[
-            ("host", "bedrock-runtime.us-east-1.amazonaws.com"),
-            DATED,
-            ("content-type", "application/json"),
-        ],
-        body=body,
-        amz_date=DATE,
-    )
-    assert got[b"authorization"] == expected.encode()
-    plain = expected.replace(expected[-64:], "")
-    other = sign(
-        keys=KEYS,
-        region="us-east-1",
-        service="bedrock",
-        method="POST",
-        path_query="/model/anthropic.claude-x:0/converse",
-        headers=[
-            ("host", "bedrock-runtime.us-east-1.amazonaws.com"),
-            DATED,
-            ("content-type", "application/json"),
-        ],
-        body=body,
-        amz_date=DATE,
-    )
-    assert other.startswith(plain)
-    assert other != expected
+    assert got[b"authorization"] == (
+        b"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/bedrock/aws4_request, "
+        b"SignedHeaders=content-type;host;x-amz-date, "
+        b"Signature=67f63a0306404c664e1922a96b9d668d72410222f4fc45fdfc77d0c543b73c34"
+    ), "what AWS's own client signs for the same request"
 
 
 async def test_a_session_token_is_sent_and_signed() -> None:
