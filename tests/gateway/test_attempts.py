@@ -99,6 +99,17 @@ async def test_what_is_the_callers_fault_is_told_at_once() -> None:
     assert scene.exchange.names == ["a"]
 
 
+async def test_a_model_that_one_target_does_not_have_is_looked_for_at_the_next() -> None:
+    scene = Scene(route("a", "b"), scripts={"a": [fails(None, status=404)]})
+    assert await scene.ask_and_release() == "b"
+    scene.exchange.scripts["b"] = [fails(None, status=404)]
+    with pytest.raises(AttemptFailed) as caught:
+        await scene.ask()
+    assert caught.value.answer is not None
+    assert caught.value.answer.status == 404
+    assert scene.exchange.names == ["a", "b", "a", "b"]
+
+
 async def test_faults_the_route_does_not_name_are_not_retried() -> None:
     scene = Scene(route("a", "b", retry=RetryPolicy(on=("connect",))), scripts={"a": [fails("server-error")]})
     with pytest.raises(AttemptFailed):
@@ -213,6 +224,21 @@ async def test_rate_limits_and_wrong_requests_do_not_open_the_breaker() -> None:
             with pytest.raises(AttemptFailed):
                 await scene.ask()
         assert len(scene.exchange.names) == 6
+
+
+async def test_callers_cannot_close_an_open_route_by_models_that_are_forbidden() -> None:
+    for name, model, n_asked in (("a/*", "a/secret", 6), ("r", "r", 2)):
+        one = Route(
+            name=name,
+            targets=targets("a"),
+            breaker=BreakerPolicy(min_calls=2),
+            retry=RetryPolicy(max_attempts=1),
+        )
+        scene = Scene(one, scripts={"a": [fails("server-error", status=403)]})
+        for _ in range(6):
+            with pytest.raises(AttemptFailed):
+                await scene.ask(scene.call(model))
+        assert len(scene.exchange.names) == n_asked
 
 
 async def test_a_stream_that_breaks_after_the_commit_counts_as_a_failure() -> None:

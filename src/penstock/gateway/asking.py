@@ -101,7 +101,7 @@ class Asking:
         try:
             answer = await self._exchange.attempt(call, target, bound)
         except AttemptFailed as failed:
-            _vote(lease, failed, self.monotonic() - now)
+            _vote(lease, target, failed, self.monotonic() - now)
             lease.end()
             raise
         except BaseException:
@@ -170,10 +170,18 @@ def estimate_price(book: PriceBook, call: Call, target: ReadyTarget) -> Decimal 
     return book.estimate(provider.price_id, target.model, usage, provider=provider.name)
 
 
-def _vote(lease: Lease, failed: AttemptFailed, took_s: float) -> None:
+def status_of(failed: AttemptFailed) -> int | None:
+    """Return the HTTP status of the provider's own error reply, None if there is none to relay."""
+    return failed.answer.status if failed.answer is not None else None
+
+
+def _vote(lease: Lease, target: ReadyTarget, failed: AttemptFailed, took_s: float) -> None:
+    """Tell the lease what a failure says of the target; a request that never got there says nothing."""
     if failed.fault in (None, "context-length", "content-filter"):
         if failed.was_sent:
             lease.succeed(None)  # it has answered, and rightly
+    elif status_of(failed) == 403 and target.is_open:
+        pass  # callers choose the model of an open route, and must not close it for others by a forbidden one
     elif failed.was_sent or failed.fault in ("connect", "timeout"):
         lease.fail(failed.fault, took_s=took_s)
 

@@ -4,7 +4,7 @@ import asyncio
 import math
 
 from penstock.gateway.answers import Answer, AttemptFailed
-from penstock.gateway.asking import Asking
+from penstock.gateway.asking import Asking, status_of
 from penstock.gateway.calls import Call
 from penstock.gateway.errors import ProviderKeyMissing, ProviderRefusedKey
 from penstock.gateway.health import Lease
@@ -72,10 +72,12 @@ class RouteRun:
     def _note(self, target: ReadyTarget, failed: AttemptFailed) -> None:
         """Decide what a failure leaves to be done."""
         policy = self._ready.route.retry
-        if failed.fault is None:
+        if failed.fault is None and not (status_of(failed) == 404 and self._fresh):
             self._best, self._is_final = failed, True
             return
         self._best = failed if self._best is None else pick_better(self._best, failed)
+        if failed.fault is None:
+            return  # this target has no such model, the next one may
         asked_s = failed.retry_after_s or 0.0
         if failed.fault == "rate-limit":
             self._asking.health_of(self._ready, target).rest(asked_s or _REST_S)
@@ -195,7 +197,7 @@ async def _first_answer(racing: set[asyncio.Task[Answer]]) -> Answer | None:
                 return task.result()
             if not isinstance(error, AttemptFailed):
                 raise error
-            if error.fault is None:
+            if error.fault is None and status_of(error) != 404:
                 return None  # the request is wrong everywhere
     return None
 

@@ -66,6 +66,9 @@ class ReadyTarget:
     health_id: str = ""
     """The place that it is, by which its health is known: the same in all routes, and for all models of an open one."""
 
+    is_open: bool = False
+    """Whether it stands in an open route, where callers choose the model."""
+
     def request_target(self, path: str) -> bytes:
         """Return what stands in the request line for `path` below the base URL, the provider's own query added."""
         query = urlencode(self.provider.query)
@@ -350,6 +353,7 @@ def _ready_target(
         + _constant_headers(provider)
         + fixed
     )
+    is_open = route.name.endswith("/*")
     ready = ReadyTarget(
         provider=provider,
         model=target.model,
@@ -364,8 +368,8 @@ def _ready_target(
         missing_env=missing,
         reply_headers=_reply_headers(route, target),
         timeout_s=target.timeout_s,
-        health_id=f"{provider.name} {provider.base_url} "
-        + ("*" if route.name.endswith("/*") else target.model),
+        health_id=f"{provider.name} {provider.base_url} {'*' if is_open else target.model}",
+        is_open=is_open,
     )
     heads = {
         endpoint.path: ready.head(endpoint.path)
