@@ -100,13 +100,14 @@ async def test_our_limits_stand_in_place_of_the_providers(bench: Bench) -> None:
     await begin(bench, rule("all", "requests", 10))
 
     async def tells_its_own(exchange: Exchange) -> None:
-        await exchange.reply(
-            REPLY, headers={"x-ratelimit-limit-requests": "9999", "x-ratelimit-limit-tokens": "5"}
-        )
+        own = "x-ratelimit-limit-requests: 9999\r\nx-ratelimit-limit-tokens: 5\r\n"
+        await exchange.reply(REPLY, extra=own)
 
     bench.upstream.handler = tells_its_own
     response = await bench.post(ASK, key=KEY)
+    assert response.status == 200
     assert response.headers.getall("x-ratelimit-limit-requests") == ["10"]
+    assert response.headers.getall("x-ratelimit-limit-tokens") == ["5"], "we have none, so theirs stays"
 
 
 @pytest.mark.parametrize("status", [400, 500])

@@ -39,6 +39,7 @@ from penstock.gateway.http import (
     read_body,
     send_reply,
 )
+from penstock.gateway.internal_calls import InternalCalls
 from penstock.gateway.journal import Journal
 from penstock.gateway.limiting.accounts import gather_facts, sum_up
 from penstock.gateway.limits import Counters, Hold, Limiter, estimate_prompt_tokens
@@ -101,6 +102,8 @@ class Gateway:
             )
         )
         self._background: list[asyncio.Task[None]] = []
+        if cache is not None:
+            cache.use_calls(InternalCalls(self._answer, self._record, lambda: watch.table))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""

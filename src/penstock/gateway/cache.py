@@ -13,8 +13,10 @@ from typing import Any, Literal
 
 from penstock.base.errors import PenstockError
 from penstock.gateway.caching.flights import Flight
-from penstock.gateway.caching.keys import CACHED_OPERATIONS, Asked, digest_request, read_body
+from penstock.gateway.caching.keys import CACHED_OPERATIONS, find_key
+from penstock.gateway.caching.meaning import Asks, Meaning, Probe
 from penstock.gateway.caching.recording import KEPT_HEADERS, Recording
+from penstock.gateway.caching.semantic import Nearest
 from penstock.gateway.caching.stores import LocalReplies, SharedReplies
 from penstock.gateway.calls import CacheWish, Call
 from penstock.gateway.http import LONG_BODY_BYTES, Header, Send
@@ -57,6 +59,11 @@ class ResponseCache:
         self._counts: Counter[str] = Counter()
         self._flushing: asyncio.Task[None] | None = None
         self._is_failing = False
+        self._meaning: Meaning | None = None
+
+    def use_calls(self, asks: Asks) -> None:
+        """Answer by meaning too, where a route wants it, with the embeddings that `asks` gets."""
+        self._meaning = Meaning(asks, self._count)
 
     def follow(self, redis_url: str | None) -> None:
         """Keep replies in the Redis at `redis_url` from now on, or in this machine's file if it is None."""
@@ -84,6 +91,8 @@ class ResponseCache:
         if self._flushing is not None:
             self._flushing.cancel()
             await asyncio.gather(self._flushing, return_exceptions=True)
+        if self._meaning is not None:
+            await self._meaning.close()
         self._flush()
         await asyncio.gather(self._store.close(), *self._closing)
 
@@ -102,15 +111,24 @@ class ResponseCache:
                 self._note(call, "hit")
                 await self._replay(call, reply, send)
                 return
+        probe: Probe | None = None
+        if policy.mode == "semantic" and self._meaning is not None:
+            nearest, probe = await self._meaning.look_up(call, policy, self._store)
+            if nearest is not None and wish == "use" and probe is not None:
+                reply = await self._get(nearest.key)
+                if reply is not None:
+                    await self._answer_by_meaning(call, policy, nearest, reply, send)
+                    return
+                self._meaning.forget(probe, nearest.key, self._store)
         flight = self._flights.get(key) if policy.share_in_flight and wish == "use" else None
         if flight is not None and flight.is_open:
             self._note(call, "shared")
             await self._follow(call, flight, send)
         elif policy.share_in_flight:
-            await self._lead(call, key, policy, send, produce)
+            await self._lead(call, key, probe, send, produce)
         else:
             self._note(call, "miss")
-            await self._produce(call, key, policy, send, produce)
+            await self._produce(call, key, probe, send, produce)
 
     # -- looking up
 
@@ -128,6 +146,15 @@ class ResponseCache:
             self._note_failure(error)
             return None
         return reply
+
+    async def _answer_by_meaning(
+        self, call: Call, policy: CachePolicy, nearest: Nearest, reply: KeptReply, send: Send
+    ) -> None:
+        assert self._meaning is not None
+        self._note(call, "semantic")
+        call.extra_headers.append((b"x-penstock-cache-similarity", b"%.4f" % nearest.similarity))
+        await self._replay(call, reply, send)
+        self._meaning.maybe_check(call, policy, reply)
 
     async def _replay(self, call: Call, reply: KeptReply, send: Send) -> None:
         call.http_status = 200
@@ -158,7 +185,7 @@ class ResponseCache:
 
     # -- sharing
 
-    async def _lead(self, call: Call, key: bytes, policy: CachePolicy, send: Send, produce: Produce) -> None:
+    async def _lead(self, call: Call, key: bytes, probe: Probe | None, send: Send, produce: Produce) -> None:
         flight = Flight()
         self._flights[key] = flight
         self._note(call, "miss")
@@ -168,7 +195,7 @@ class ResponseCache:
             if self._flights.get(key) is flight:
                 del self._flights[key]
 
-        flight.begin(lambda out: self._produce(call, key, policy, out, produce), forget)
+        flight.begin(lambda out: self._produce(call, key, probe, out, produce), forget)
         await flight.follow(send, lambda message: message)
 
     async def _follow(self, call: Call, flight: Flight, send: Send) -> None:
@@ -189,21 +216,22 @@ class ResponseCache:
     # -- keeping
 
     async def _produce(
-        self, call: Call, key: bytes, policy: CachePolicy, send: Send, produce: Produce
+        self, call: Call, key: bytes, probe: Probe | None, send: Send, produce: Produce
     ) -> None:
+        assert call.route is not None
+        policy = call.route.route.cache
+        began_ns = self._now_ns()  # a purge in the meantime is for this reply too
         recording = Recording(send, max_bytes=policy.max_entry_bytes)
         await produce(recording)
         if recording.status != 200 or not recording.is_whole or call.error_code not in (None, "client_gone"):
             return
-        now_ns = self._now_ns()
-        assert call.route is not None
         assert call.key is not None
         provider = call.target.provider if call.target is not None else None
         reply = KeptReply(
             project=call.key.project,
             route=call.route.route.name,
-            stored_ns=now_ns,
-            expires_ns=now_ns + policy.ttl_s * _NS,
+            stored_ns=began_ns,
+            expires_ns=began_ns + policy.ttl_s * _NS,
             content_type=recording.content_type,
             body=recording.body,
             is_stream=call.streamed,
@@ -214,6 +242,8 @@ class ResponseCache:
         )
         try:
             await self._store.put(key, reply)
+            if probe is not None and self._meaning is not None:
+                self._meaning.keep(probe, key, self._store)
         except PenstockError as error:
             self._note_failure(error)
 
@@ -222,10 +252,13 @@ class ResponseCache:
     def _note(self, call: Call, state: Literal["hit", "miss", "bypass", "semantic", "shared"]) -> None:
         assert call.route is not None
         call.cache_state = state
-        self._counts[f"{call.route.route.name}\x1f{state}"] += 1
+        self._count(call.route.route.name, state)
+
+    def _count(self, route: str, what: str) -> None:
+        self._counts[f"{route}\x1f{what}"] += 1
 
     def _note_failure(self, error: PenstockError) -> None:
-        self._counts["\x1ffailed"] += 1
+        self._count("", "failed")
         if not self._is_failing:
             self._is_failing = True
             _log.error("the cache cannot be used, calls go on without it", extra={"reason": error.message})
@@ -243,34 +276,6 @@ class ResponseCache:
             self._store.add_counts(counts)
         except PenstockError as error:
             self._note_failure(error)
-
-
-def find_key(call: Call) -> bytes | None:
-    """Return the digest under which the reply to a call is kept, None if it must not be."""
-    members = read_body(call.body)
-    if members is None:
-        return None
-    return digest_request(describe(call), members)
-
-
-def describe(call: Call) -> Asked:
-    """Return a call as its digest needs it."""
-    assert call.key is not None
-    assert call.route is not None
-    assert call.envelope is not None
-    return Asked(
-        key=call.key,
-        user=call.user,
-        route=call.route.route,
-        dialect=call.dialect,
-        operation=call.operation,
-        is_stream=bool(call.envelope.stream),
-        wants_usage=bool(call.envelope.stream and call.envelope.wants_usage),
-        path_model=call.endpoint.model,
-        passed_headers=call.passed_headers,
-        query=call.query,
-        body=call.body,
-    )
 
 
 def own_headers(call: Call) -> list[Header]:

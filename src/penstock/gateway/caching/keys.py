@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.gateway.calls import Call
 from penstock.spec.routes import CacheScope, KeyRow, Route
 
 CACHED_OPERATIONS = frozenset({"chat", "text_completion", "embeddings", "rerank", "moderations"})
@@ -39,7 +40,36 @@ class Asked:
     passed_headers: tuple[tuple[bytes, bytes], ...] = ()
     """Headers of the client that reach the provider."""
     query: bytes = b""
-    body: bytes
+
+
+def describe(call: Call) -> Asked:
+    """Return a call as its digest needs it."""
+    assert call.key is not None
+    assert call.route is not None
+    assert call.envelope is not None
+    return Asked(
+        key=call.key,
+        user=call.user,
+        route=call.route.route,
+        dialect=call.dialect,
+        operation=call.operation,
+        is_stream=bool(call.envelope.stream),
+        wants_usage=bool(call.envelope.stream and call.envelope.wants_usage),
+        path_model=call.endpoint.model,
+        passed_headers=call.passed_headers,
+        query=call.query,
+    )
+
+
+def find_key(call: Call) -> bytes | None:
+    """Return the digest under which the reply to a call is kept, None if it must not be."""
+    members = read_body(call.body)
+    return digest_request(describe(call), members) if members is not None else None
+
+
+def frame_of(call: Call) -> bytes:
+    """Return whose request a call is and where it goes."""
+    return write_frame(describe(call))
 
 
 def read_body(body: bytes) -> dict[str, Any] | None:
@@ -56,7 +86,9 @@ def read_body(body: bytes) -> dict[str, Any] | None:
 def digest_request(asked: Asked, members: Mapping[str, Any]) -> bytes:
     """Return the 32 bytes that equal requests of the same scope have in common."""
     said = {name: value for name, value in members.items() if name not in _WITHOUT_EFFECT}
-    return sha256(_BETWEEN.join((_frame(asked), msgspec.json.encode(said, order="deterministic")))).digest()
+    return sha256(
+        _BETWEEN.join((write_frame(asked), msgspec.json.encode(said, order="deterministic")))
+    ).digest()
 
 
 def scope_of(scope: CacheScope, key: KeyRow, user: str | None) -> str:
@@ -68,8 +100,8 @@ def scope_of(scope: CacheScope, key: KeyRow, user: str | None) -> str:
     return f"project {key.project}"
 
 
-def _frame(asked: Asked) -> bytes:
-    """Return everything but the body: where a route leads takes part, so that a changed route begins anew."""
+def write_frame(asked: Asked) -> bytes:
+    """Return everything of a request but its body: where a route leads takes part, so that a changed route begins anew."""
     route = asked.route
     parts = (
         scope_of(route.cache.scope, asked.key, asked.user),
