@@ -44,6 +44,7 @@ COMMANDS: dict[str, _Entry] = {
     ),
     "knowledge": _Entry("knowledge", "Knowledge bases: ingest, list, search."),
     "traces": _Entry("traces", "What happened: list, show."),
+    "cost": _Entry("cost", "What calls cost: sums, show, reconcile with a provider's bill, advice."),
     "job": _Entry("job", "Durable work: list, show, logs, cancel, retry."),
     "gateway": _Entry("gateway", "Run one gateway worker alone."),
     "control": _Entry("control", "Run control and console alone."),

@@ -20,6 +20,7 @@ from penstock.access.permissions import Permission
 from penstock.base.errors import BugError, CallerError, InvalidInput, NotFound, PenstockError
 from penstock.control.api import (
     configuration,
+    costs,
     health,
     jobs,
     keys,
@@ -36,7 +37,7 @@ from penstock.control.replies import error_reply, json_reply
 from penstock.control.services import ControlServices
 
 _log = logging.getLogger("penstock.control")
-_ROUTERS = (traces, registry, jobs, keys, secrets, configuration, knowledge, routes, otlp, health)
+_ROUTERS = (traces, costs, registry, jobs, keys, secrets, configuration, knowledge, routes, otlp, health)
 Mount = Callable[[FastAPI], None]
 
 

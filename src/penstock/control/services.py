@@ -14,6 +14,7 @@ from penstock.registry.types import AliasMove
 from penstock.spec.snapshot import Snapshot
 from penstock.spec.spans import Span
 from penstock.telemetry.otlp import OtlpBatch
+from penstock.traces.costs.service import CostService
 from penstock.traces.service import TraceService
 
 
@@ -22,6 +23,7 @@ class ControlServices:
     """Everything behind REST, OTLP and the console. All of it may be called from any thread."""
 
     traces: TraceService
+    costs: CostService
     keys: KeyService
     registry: Registry
     jobs: JobService

@@ -255,7 +255,7 @@ def _span_of(opened: Opened, settled: Settled | None, prices: PriceBook) -> Span
     }
     if settled is None:
         usage: Usage | None = Usage(input_uncached=opened.input_tokens, estimated=True)
-        cost = _estimate(opened, usage, prices)
+        cost = _estimate(opened, prices)
         attributes.update(_rates(cost.rates))
         return Span(
             span_id=opened.span_id,
@@ -300,10 +300,10 @@ def _span_of(opened: Opened, settled: Settled | None, prices: PriceBook) -> Span
     )
 
 
-def _estimate(opened: Opened, usage: Usage, prices: PriceBook) -> Cost:
+def _estimate(opened: Opened, prices: PriceBook) -> Cost:
     rate = opened.usd_per_million
     if rate is None or opened.price_source is None:
-        return _price(opened, opened.model, usage, prices)
+        return _price(opened, opened.model, Usage(input_uncached=opened.input_tokens), prices)
     rates = {"input_uncached": rate} if rate else {}
     return Cost(usd=rate * opened.input_tokens / 1_000_000, source=opened.price_source, rates=rates)
 

@@ -36,8 +36,8 @@ class ControlClient:
         self._key = read_admin_key(home)
 
     def get(self, path: str, **query: Any) -> Any:
-        """Return the JSON answer to `GET path?query`; unset values are left out."""
-        wanted = urlencode({name: value for name, value in query.items() if value is not None})
+        """Return the JSON answer to `GET path?query`; unset values are left out, lists are given item by item."""
+        wanted = urlencode({name: value for name, value in query.items() if value is not None}, doseq=True)
         return self._call("GET", f"{path}?{wanted}" if wanted else path)
 
     def _call(self, method: str, path: str) -> Any:

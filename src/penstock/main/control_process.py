@@ -18,8 +18,10 @@ from penstock.control.services import ControlServices
 from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMissing
 from penstock.deploy.snapshots import read_snapshot
 from penstock.jobs.worker import Worker
+from penstock.main.cost_access import create_costs
 from penstock.main.instance import find_addresses
 from penstock.main.job_handlers import create_handlers
+from penstock.main.journal_watch import JournalWatch
 from penstock.main.serving import serve
 from penstock.main.settings_watch import SettingsWatch
 from penstock.main.stopping import CONTROL_DRAIN_S, CONTROL_THREADS, THREAD_STOP_S
@@ -48,7 +50,12 @@ def run_control(home: Home, *, host: str, port: int) -> None:
     worker = Worker(installation.engine, create_handlers(installation), f"control-{os.getpid()}")
     watch = SettingsWatch(home, installation.take_up_settings)
     services = build_services(installation, store, spool, collector, watch)
-    loops: tuple[Callable[[threading.Event], None], ...] = (collector.run, worker.run, watch.run)
+    loops: tuple[Callable[[threading.Event], None], ...] = (
+        collector.run,
+        worker.run,
+        watch.run,
+        JournalWatch(home.journal, spool, lambda: read_last_snapshot(home)).run,
+    )
     try:
         with ExitStack() as threads:
             for name, run in zip(CONTROL_THREADS, loops, strict=True):
@@ -87,6 +94,7 @@ def build_services(
 
     return ControlServices(
         traces=TraceService(store),
+        costs=create_costs(store, lambda: read_last_snapshot(home)),
         keys=installation.keys,
         registry=installation.registry,
         jobs=installation.jobs,

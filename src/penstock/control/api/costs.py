@@ -1,0 +1,102 @@
+"""Money over REST: sums, why a call cost what it did, advice, and the comparison with a provider's export."""
+
+from decimal import Decimal
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from penstock.access.declarations import needs
+from penstock.access.permissions import Permission
+from penstock.base.errors import TooLarge
+from penstock.control.api.parameters import StoredNumber
+from penstock.control.replies import json_reply
+from penstock.control.services import ControlServices
+from penstock.store.spans.ledger_queries import CostQuery
+from penstock.traces.costs.exports import read_export
+from penstock.traces.costs.service import DEFAULT_TTL_S
+
+MAX_EXPORT_BYTES = 64 * 1024 * 1024
+
+
+def create_router(services: ControlServices) -> APIRouter:
+    """Return the routes below `/api/v1/costs`."""
+    router = APIRouter(prefix="/api/v1/costs", tags=["costs"])
+
+    @router.get("")
+    @needs(Permission.COST_READ)
+    def sum_costs(
+        *,
+        by: Annotated[list[str] | None, Query()] = None,
+        since_ns: StoredNumber | None = None,
+        until_ns: StoredNumber | None = None,
+        project: str | None = None,
+        key: str | None = None,
+        user: str | None = None,
+        route: str | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+    ) -> Response:
+        """Sums of billed calls, of all and by `by` (day, model, provider, key, user, project, route, prompt, step,
+        session, source; several make groups of each combination)."""
+        query = _query(
+            since_ns,
+            until_ns,
+            project=project,
+            key=key,
+            user=user,
+            route=route,
+            provider=provider,
+            model=model,
+        )
+        return json_reply(services.costs.sum_costs(query, by or []))
+
+    @router.get("/advice")
+    @needs(Permission.COST_READ)
+    def advise(
+        *,
+        since_ns: StoredNumber | None = None,
+        until_ns: StoredNumber | None = None,
+        project: str | None = None,
+        route: str | None = None,
+        ttl_s: Annotated[int, Query(ge=1, le=365 * 86_400)] = DEFAULT_TTL_S,
+        candidate: Annotated[list[str] | None, Query()] = None,
+    ) -> Response:
+        """What an exact cache, another model (`candidate=PROVIDER/MODEL`) or the provider's prompt cache would have
+        saved."""
+        query = _query(since_ns, until_ns, project=project, route=route)
+        return json_reply(services.costs.advise(query, ttl_s=ttl_s, candidates=candidate or []))
+
+    @router.post("/reconcile")
+    @needs(Permission.COST_READ)
+    async def reconcile(
+        request: Request,
+        provider: str | None = None,
+        tolerance: Annotated[Decimal, Query(ge=0, le=1)] = Decimal("0.01"),
+        column: Annotated[list[str] | None, Query()] = None,
+    ) -> Response:
+        """Compare the export in the body (JSON or CSV) with the ledger; `column=OURS=THEIRS` maps columns."""
+        body = bytearray()
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_EXPORT_BYTES:
+                raise TooLarge(
+                    f"The export is longer than {MAX_EXPORT_BYTES} bytes.", hint="Split it by month."
+                )
+        columns = dict(item.split("=", 1) for item in column or [] if "=" in item)
+        export = read_export(bytes(body), columns=columns)
+        return json_reply(services.costs.reconcile(export, provider=provider, tolerance=tolerance))
+
+    @router.get("/calls/{identity}")
+    @needs(Permission.COST_READ)
+    def explain(identity: str) -> Response:
+        """Why the billed calls of a trace, or the one of a span, cost what they did."""
+        return json_reply(services.costs.explain(identity))
+
+    return router
+
+
+def _query(since_ns: int | None, until_ns: int | None, **filters: str | None) -> CostQuery:
+    until = 2**63 - 1 if until_ns is None else until_ns
+    return CostQuery(since_ns=since_ns or 0, until_ns=until, **filters)

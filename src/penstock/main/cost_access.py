@@ -1,0 +1,115 @@
+"""Money for the command line: of the running control process, else straight from the stopped home's file."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any, Protocol
+
+import msgspec
+
+from penstock.base.errors import NotFound
+from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMissing
+from penstock.deploy.snapshots import read_snapshot
+from penstock.main.control_client import ControlClient
+from penstock.main.instance import running_instance
+from penstock.providers.catalogue import find_provider
+from penstock.providers.prices import PriceBook
+from penstock.spec.home import Home
+from penstock.spec.snapshot import Snapshot
+from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.store.spans.ledger_queries import CostQuery, CostRow
+from penstock.store.spans.port import Ledger
+from penstock.traces.costs.advice import Advice
+from penstock.traces.costs.exports import Export
+from penstock.traces.costs.reconcile import Reconciliation, reconcile
+from penstock.traces.costs.service import CostExplanation, CostReport, CostService, window_of
+
+
+class CostAccess(Protocol):
+    """What the command line asks."""
+
+    def sum_costs(self, query: CostQuery, by: Sequence[str]) -> CostReport:
+        """Return the sums of a window by dimensions."""
+
+    def explain(self, identity: str) -> list[CostExplanation]:
+        """Return the billed calls of a trace or span with the parts of their price."""
+
+    def advise(self, query: CostQuery, *, ttl_s: int, candidates: Sequence[str]) -> Advice:
+        """Return what could have been saved."""
+
+
+def reconcile_through(
+    costs: CostAccess, export: Export, *, provider: str | None, tolerance: Decimal
+) -> Reconciliation:
+    """Compare an export with the ledger that `costs` reaches."""
+    rows: list[CostRow] = costs.sum_costs(window_of(export, provider), ["day", "model"]).rows
+    return reconcile(export, rows, tolerance=tolerance)
+
+
+@contextmanager
+def open_costs(home: Home) -> Iterator[CostAccess]:
+    """Yield access to the ledger of `home`, running or not."""
+    if running_instance(home) is not None:
+        yield _Remote(ControlClient(home))
+        return
+    if not home.span_db.exists():
+        raise NotFound(
+            f"{home.root} holds no calls yet.",
+            hint=f"Start it and make a call: penstock up --home {home.root}",
+        )
+    store = DuckDBSpanStore(home.span_db, read_only=True)
+    try:
+        yield create_costs(store, lambda: _read_snapshot(home))
+    finally:
+        store.close()
+
+
+def create_costs(ledger: Ledger, find_snapshot: Callable[[], Snapshot | None]) -> CostService:
+    """Return the service over a ledger, with the operator's prices and providers of the last snapshot."""
+    snapshot = find_snapshot()
+    book = PriceBook()
+    if snapshot is not None:
+        book.set_own_prices(snapshot.prices)
+
+    def find_price_id(name: str) -> str | None:
+        for provider in snapshot.providers if snapshot is not None else ():
+            if provider.name == name:
+                return "local" if provider.local else provider.price_id
+        try:
+            return find_provider(name).price_id
+        except NotFound:
+            return None
+
+    return CostService(ledger, book, find_price_id=find_price_id)
+
+
+def _read_snapshot(home: Home) -> Snapshot | None:
+    try:
+        return read_snapshot(home.snapshot)
+    except (SnapshotMissing, SnapshotDamaged, SnapshotInvalid):
+        return None
+
+
+class _Remote:
+    def __init__(self, client: ControlClient) -> None:
+        self._client = client
+
+    def sum_costs(self, query: CostQuery, by: Sequence[str]) -> CostReport:
+        value = self._client.get("/api/v1/costs", **_filters(query), by=list(by) or None)
+        return msgspec.convert(value, CostReport, strict=False)
+
+    def explain(self, identity: str) -> list[CostExplanation]:
+        return msgspec.convert(
+            self._client.get(f"/api/v1/costs/calls/{identity}"), list[CostExplanation], strict=False
+        )
+
+    def advise(self, query: CostQuery, *, ttl_s: int, candidates: Sequence[str]) -> Advice:
+        value = self._client.get(
+            "/api/v1/costs/advice", **_filters(query), ttl_s=ttl_s, candidate=list(candidates) or None
+        )
+        return msgspec.convert(value, Advice, strict=False)
+
+
+def _filters(query: CostQuery) -> dict[str, Any]:
+    filters: dict[str, Any] = msgspec.to_builtins(query)
+    return filters
