@@ -11,23 +11,47 @@ TEMPLATE = """\
 # `penstock config check` reads it and says what is wrong; a running Penstock takes up changes within seconds.
 # No secret belongs in here: name the environment variable that holds it.
 
+# Providers, routes, limits and prices can also be made by `penstock provider create …`, REST and console. What stands
+# in this file is changed in this file only; `penstock config plan` says what a change of it would do.
+
 # --- Providers: where calls can be sent --------------------------------------------------------------------------
 # [providers.local]
-# dialect = "openai"
+# dialect = "openai"                       # or responses, anthropic, gemini, bedrock, cohere
 # base_url = "http://127.0.0.1:9100/v1"    # ends before /chat/completions
-# api_key_env = "LOCAL_KEY"                # optional
+# api_key_env = "LOCAL_KEY"                # optional; or secret = "NAME" of `penstock secret set`
 # timeout_s = 600.0                        # a whole call
 # connect_timeout_s = 5.0
 # first_byte_timeout_s = 120.0
+# idle_timeout_s = 120.0                   # between two pieces of a reply
 
 # --- Routes: the names clients put into `model` ------------------------------------------------------------------
 # [routes."gpt-4o-mini"]
 # targets = [{ provider = "local", model = "gpt-4o-mini", weight = 1 }]
+# balance = "weighted"                     # or random, least-busy, latency, cost
+# deadline_s = 120.0                       # the whole call with all its attempts
+# retry = { max_attempts = 3 }
+# on_loss = "warn"                         # or refuse, drop: what a target cannot be told
 
 [limits]
 # max_body_bytes = 26214400                # 25 MiB
 # max_json_depth = 64
 # max_concurrent_calls = 2000              # per gateway worker
+# redis_url_env = "PENSTOCK_REDIS_URL"     # counters of several machines
+
+# --- Limits and budgets: requests, tokens or usd in a minute, hour, day, week or month ---------------------------
+# [[limits.rules]]
+# name = "each-project"
+# scope = "project"                        # or all, key, user, route, model; match = "NAME" for one of them
+# unit = "usd"
+# amount = 50.00
+# window = "month"
+
+# --- Prices that win over the price table, in US dollars per million tokens --------------------------------------
+# [[prices]]
+# provider = "local"
+# model = "gpt-4o*"
+# input_uncached = 0.15
+# output_text = 0.60
 
 [storage]
 # control_url = "postgresql://user@host/penstock"    # default: SQLite in the home
