@@ -226,6 +226,19 @@ async def test_rate_limits_and_wrong_requests_do_not_open_the_breaker() -> None:
         assert len(scene.exchange.names) == 6
 
 
+async def test_a_probe_that_is_rightly_refused_shows_that_the_target_is_back() -> None:
+    policy = BreakerPolicy(min_calls=1, open_s=5.0)
+    scene = Scene(
+        route("a", breaker=policy, retry=RetryPolicy(max_attempts=1)),
+        scripts={"a": [fails("server-error"), fails(None, status=400)]},
+    )
+    for _ in range(4):
+        with pytest.raises(AttemptFailed):
+            await scene.ask()
+        scene.clock.now = 1005.0
+    assert len(scene.exchange.names) == 4
+
+
 async def test_callers_cannot_close_an_open_route_by_models_that_are_forbidden() -> None:
     for name, model, n_asked in (("a/*", "a/secret", 6), ("r", "r", 2)):
         one = Route(
@@ -371,6 +384,18 @@ async def test_when_both_fail_others_are_asked() -> None:
         scripts={"a": [fails("server-error", takes_s=2)], "b": [fails("server-error", takes_s=2)]},
     )
     assert await scene.ask_and_release() == "c"
+
+
+async def test_the_second_of_a_race_counts_as_an_attempt() -> None:
+    scene = Scene(
+        route(
+            "a", "b", "c", retry=RetryPolicy(max_attempts=2), hedge=HedgePolicy(after_s=1.0, max_ratio=1.0)
+        ),
+        scripts={"a": [fails("server-error", takes_s=2)], "b": [fails("server-error", takes_s=2)]},
+    )
+    with pytest.raises(AttemptFailed):
+        await scene.ask()
+    assert scene.exchange.names == ["a", "b"]
 
 
 async def test_two_answers_at_the_same_moment_leave_one_released() -> None:
