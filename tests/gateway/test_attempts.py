@@ -237,6 +237,7 @@ async def test_a_probe_that_is_rightly_refused_shows_that_the_target_is_back() -
             await scene.ask()
         scene.clock.now = 1005.0
     assert len(scene.exchange.names) == 4
+    assert [target.state for target in scene.health._targets.values()] == ["closed"]
 
 
 async def test_callers_cannot_close_an_open_route_by_models_that_are_forbidden() -> None:
