@@ -22,7 +22,7 @@ from penstock.gateway.asking import Asking, estimate_price
 from penstock.gateway.attempts import Attempts
 from penstock.gateway.cache import ResponseCache, read_wish
 from penstock.gateway.calls import Call, label, parse_traceparent
-from penstock.gateway.clients import Departure, Outbox, Uploads
+from penstock.gateway.clients import Departure, DepartureWatch, Outbox, Uploads
 from penstock.gateway.endpoints import CALLS, SUPPORTED, Endpoint, find_endpoint, split_query
 from penstock.gateway.error_replies import send_error
 from penstock.gateway.errors import BodyTooSlow, NotReady, TooBusy, UnknownPath, WrongMethod
@@ -83,6 +83,7 @@ class Gateway:
         self.n_active = 0
         """Calls being served now, from the moment on when their body is awaited."""
         self._uploads = Uploads(body_timeout_s)
+        self._departures = DepartureWatch()
         self._watch = watch
         self._recorder = recorder
         self._limiter = limiter
@@ -134,6 +135,7 @@ class Gateway:
     async def stop(self) -> None:
         """End background work, write what is queued, close all connections."""
         self._uploads.close()
+        self._departures.close()
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -215,7 +217,7 @@ class Gateway:
         self._metrics.observe(call)
 
     async def _admit_and_relay(self, call: Call, table: Table, receive: Receive, send: Send) -> None:
-        departure = Departure(receive, call)
+        departure = Departure(receive, call, self._departures)
         outbox = Outbox(send)
         try:
             assert call.key is not None

@@ -28,34 +28,75 @@ class Outbox:
 class Departure:
     """Cancels the call's task when the client leaves, unless the call is to be read to its end all the same."""
 
-    __slots__ = ("_call", "_receive", "_task", "_timer", "_watcher", "keeps_going")
+    __slots__ = ("_call", "_receive", "_task", "_watch", "_watcher", "keeps_going", "watched_from")
 
-    def __init__(self, receive: Receive, call: Call) -> None:
+    def __init__(self, receive: Receive, call: Call, watch: "DepartureWatch") -> None:
         self.keeps_going = False
         """Set where the route wants replies to be read to their end although nobody waits for them."""
         self._call = call
         self._receive = receive
         self._watcher: asyncio.Task[None] | None = None
         self._task = asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
+        self._watch = watch
+        self.watched_from = watch.add(self)
 
     def close(self) -> None:
         """Stop watching."""
-        self._timer.cancel()
         self._task = None
         if self._watcher is not None:
             self._watcher.cancel()
+        else:
+            self._watch.remove(self)
 
-    def _begin(self) -> None:
-        self._watcher = asyncio.create_task(self._watch(), name="client-watch")
+    def begin(self) -> None:
+        """Start to watch."""
+        self._watcher = asyncio.create_task(self._wait(), name="client-watch")
 
-    async def _watch(self) -> None:
+    async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         if self._task is not None:
             self._call.client_left = True
             if not self.keeps_going:
                 self._task.cancel()
+
+
+class DepartureWatch:
+    """Begins to watch the clients of calls that have lasted for a while. One timer serves all calls."""
+
+    def __init__(self, after_s: float = WATCH_AFTER_S) -> None:
+        self._after_s = after_s
+        self._young: dict[Departure, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, departure: Departure) -> float:
+        """Take a new call; return when its client begins to be watched."""
+        loop = asyncio.get_running_loop()
+        self._young[departure] = None
+        if self._timer is None:
+            self._timer = loop.call_later(self._after_s, self._sweep)
+        return loop.time() + self._after_s
+
+    def remove(self, departure: Departure) -> None:
+        """Forget a call that is over."""
+        self._young.pop(departure, None)
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        now = loop.time()
+        while self._young:
+            oldest = next(iter(self._young))
+            if oldest.watched_from > now + 0.001:
+                self._timer = loop.call_at(oldest.watched_from, self._sweep)
+                return
+            del self._young[oldest]
+            oldest.begin()
 
 
 class Uploads:
