@@ -242,3 +242,11 @@ def test_lengths_of_time_and_dates_are_read() -> None:
     for text in ("", "7", "d", "1.5h", "tomorrow"):
         with pytest.raises(InvalidInput):
             read_moment(text)
+
+
+def test_a_secret_for_a_cloud_is_for_the_host_that_its_variables_name(run: Runner) -> None:
+    refused = run("secret", "set", "aws", "--provider", "bedrock", code=2, stdin="x")
+    assert "needs the variable AWS_REGION" in refused.err
+    run("secret", "set", "aws", "--provider", "bedrock", stdin="id:secret", AWS_REGION="eu-central-1")
+    (row,) = run("secret", "list", "--json").json
+    assert row["for"] == "https://bedrock-runtime.eu-central-1.amazonaws.com"

@@ -350,3 +350,16 @@ def test_objects_and_history_work_the_same_on_both_databases(control_engine: Eng
     done = rooms.configuration.rollback(2, actor="ada")
     assert len(done.restored) == 2
     assert str(published(rooms).prices[0].usd_per_million["output_text"]) == "1.25"
+
+
+def test_a_warning_goes_once_somebody_else_has_mended_it(
+    rooms: Rooms, configuration: ConfigurationService
+) -> None:
+    put(configuration, "provider", "far", FAR)
+    rooms.home.settings.write_text('[providers.far]\nbase_url = "http://127.0.0.1:8/v1"\n')
+    rooms.take_up_settings()
+    assert "the file wins" in rooms.look_again()
+    other = Rooms(rooms.home, environ={})
+    other.configuration.delete("provider", "far", actor="bob")
+    other.close()
+    assert rooms.look_again() == ""

@@ -16,8 +16,9 @@ import typer
 from penstock.base.errors import InvalidInput
 from penstock.cli.options import open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
-from penstock.deploy.configuration import Draft, ObjectView
+from penstock.deploy.configuration import Draft
 from penstock.deploy.history import Change
+from penstock.deploy.object_views import ObjectView
 from penstock.deploy.objects import ObjectKind
 from penstock.main.rooms import Rooms
 

@@ -12,7 +12,9 @@ from penstock.cli.objects import command_line_actor, open_rooms
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app
 from penstock.cli.output import print_json, print_rows, time_text
 from penstock.deploy.rows import CATALOGUE
+from penstock.main.found_providers import fill_address, missing_variable
 from penstock.main.rooms import Rooms
+from penstock.main.serving_environment import serving_environment
 
 app = noun_app("Upstream keys, sealed: list, set, rotate, delete, rekey.")
 
@@ -123,7 +125,13 @@ def _address(rooms: Rooms, provider: str | None, url: str | None) -> str:
         if row.name == provider:
             return row.base_url
     if provider in CATALOGUE:
-        return CATALOGUE[provider].base_url
+        environ = serving_environment(rooms.home, rooms.environ)
+        if variable := missing_variable(CATALOGUE[provider], environ):
+            raise InvalidInput(
+                f"The address of {provider!r} needs the variable {variable}, which is not set.",
+                hint="Set it, or give the address with --url.",
+            )
+        return fill_address(CATALOGUE[provider], environ).base_url
     raise InvalidInput(
         f"There is no provider {provider!r}.", hint="Give the address with --url, then create it."
     )

@@ -8,7 +8,7 @@ once whoever comes last has seen the other.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 
@@ -17,14 +17,13 @@ from penstock.base.digest import digest_json
 from penstock.base.errors import InvalidInput, NotFound
 from penstock.deploy import queries
 from penstock.deploy.history import Change, ConfigVersion, Content, compare, describe_snapshot
+from penstock.deploy.object_views import ObjectView, Planner, refuse_other_owner, rows_of, view_object
 from penstock.deploy.objects import (
     KINDS,
     SECTIONS,
     ObjectChanged,
     ObjectExists,
     ObjectKind,
-    ObjectOwnedElsewhere,
-    Owner,
     StoredObject,
     UnknownObject,
     parse_object,
@@ -40,56 +39,6 @@ class UnknownVersion(NotFound):
     """No configuration was published under this number."""
 
     code = "PS-1687"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectView:
-    """An object as lists show it, whoever keeps it."""
-
-    kind: ObjectKind
-    name: str
-    owner: Owner
-    line: int | None
-    """Where it stands in the settings file, if that keeps it."""
-    row: Mapping[str, Any]
-    """What gateways know of it, defaults left out."""
-    content: Mapping[str, Any] | None
-    """What was written, if the control tables keep it."""
-    version: int | None
-    """To be shown again with a change, so that nobody's work is lost; None if the control tables do not keep it."""
-    actor: str | None
-    updated_ns: int | None
-
-
-class Planned(Protocol):
-    """A plan: what gateways would be given, and who keeps what."""
-
-    @property
-    def owners(self) -> Mapping[tuple[ObjectKind, str], Owner]:
-        """Kind and name to who keeps the row."""
-        ...
-
-    @property
-    def lines(self) -> Mapping[tuple[ObjectKind, str], int | None]:
-        """Where rows of the settings file stand in it."""
-        ...
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a person should look at."""
-        ...
-
-
-class Planner(Protocol):
-    """Brings settings file, objects, registry, keys and secrets together; the composition root has one."""
-
-    def draft(self, objects: Sequence[StoredObject]) -> tuple[Snapshot, Planned]:
-        """Return the snapshot with these objects. Raises `PenstockError` with everything that is wrong."""
-        ...
-
-    def publish(self, *, actor: str, note: str) -> Snapshot:
-        """Give gateways what stands now."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +75,8 @@ class ConfigurationService:
         stored = self._stored()
         snapshot, planned = self._planner.draft(stored)
         return tuple(
-            _view(kind, name, row, planned, stored) for name, row in sorted(_rows(snapshot, kind).items())
+            view_object(kind, name, row, planned, stored)
+            for name, row in sorted(rows_of(snapshot, kind).items())
         )
 
     def get(self, kind: ObjectKind, name: str) -> ObjectView:
@@ -217,7 +167,7 @@ class ConfigurationService:
             )
         after, planned = self._planner.draft(stored)
         if content is not None:
-            _refuse_owner(kind, name, planned)
+            refuse_other_owner(kind, name, planned)
         changes = compare(describe_snapshot(before, ()), describe_snapshot(after, ()))
         return Draft(changes=tuple(changes), warnings=planned.warnings)
 
@@ -308,7 +258,7 @@ class ConfigurationService:
 
     def _not_stored(self, kind: ObjectKind, name: str, stored: Sequence[StoredObject]) -> UnknownObject:
         _, planned = self._planner.draft(stored)
-        _refuse_owner(kind, name, planned)
+        refuse_other_owner(kind, name, planned)
         return UnknownObject(kind, name, [each for of, each in planned.owners if of == kind])
 
     def _stored(self) -> tuple[StoredObject, ...]:
@@ -322,7 +272,7 @@ class ConfigurationService:
     def _check(self, connection: Connection, kind: ObjectKind, name: str) -> None:
         """Raise whatever is wrong with the configuration as this transaction would leave it."""
         _, planned = self._planner.draft(queries.list_objects(connection))
-        _refuse_owner(kind, name, planned)
+        refuse_other_owner(kind, name, planned)
 
     def _restore(self, connection: Connection, wanted: Sequence[Mapping[str, Any]], actor: str) -> None:
         present = {(each.kind, each.name): each for each in queries.list_objects(connection)}
@@ -364,61 +314,6 @@ def _check_version(
             name=name,
             version=present,
         )
-
-
-def _refuse_owner(kind: ObjectKind, name: str, planned: Planned) -> None:
-    """Raise `ObjectOwnedElsewhere` for what the control tables do not keep."""
-    owner = planned.owners.get((kind, name))
-    if owner in {None, "database"}:
-        return
-    if owner == "settings":
-        line = planned.lines.get((kind, name))
-        raise ObjectOwnedElsewhere(
-            f"The {kind} {name!r} stands in penstock.toml{f' on line {line}' if line else ''}, so it is changed there.",
-            hint="Or take it out of the file first.",
-            kind=kind,
-            name=name,
-            line=line,
-        )
-    where = {"environment": "comes from the environment", "registry": "follows the registry"}
-    raise ObjectOwnedElsewhere(
-        f"The {kind} {name!r} {where.get(str(owner), 'is built in')}, so there is nothing to change or delete.",
-        hint=f"Create one of that name to use instead: penstock {kind} create" if kind != "limit" else None,
-        kind=kind,
-        name=name,
-    )
-
-
-def _rows(snapshot: Snapshot, kind: ObjectKind) -> Mapping[str, Any]:
-    content = describe_snapshot(snapshot, ())
-    section: Mapping[str, Any] = content[f"{kind}s"]
-    if kind != "provider":
-        return section
-    addresses = {row.name: row.base_url for row in snapshot.providers}
-    return {name: {**row, "base_url": addresses[name]} for name, row in section.items()}
-
-
-def _view(
-    kind: ObjectKind,
-    name: str,
-    row: Mapping[str, Any],
-    planned: Planned,
-    stored: Sequence[StoredObject],
-) -> ObjectView:
-    owner = planned.owners[kind, name]
-    kept = next((each for each in stored if (each.kind, each.name) == (kind, name)), None)
-    kept = kept if owner == "database" else None
-    return ObjectView(
-        kind=kind,
-        name=name,
-        owner=owner,
-        line=planned.lines.get((kind, name)),
-        row=row,
-        content=None if kept is None else kept.content,
-        version=None if kept is None else kept.version,
-        actor=None if kept is None else kept.actor,
-        updated_ns=None if kept is None else kept.updated_ns,
-    )
 
 
 def _version(row: Any) -> ConfigVersion:

@@ -16,6 +16,7 @@ from penstock.console.app import mount_console
 from penstock.control.app import create_control
 from penstock.control.services import ControlServices
 from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMissing
+from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.deploy.snapshots import read_snapshot
 from penstock.jobs.worker import Worker
 from penstock.main.cost_access import create_costs
@@ -89,7 +90,7 @@ def build_services(
         return {part: text for part, text in problems.items() if text is not None}
 
     def find_warnings() -> Mapping[str, str]:
-        told = {"settings": watch.problem, "configuration": installation.warnings or None}
+        told = {"settings": watch.problem, "configuration": installation.look_again() or None}
         return {part: text for part, text in told.items() if text is not None}
 
     return ControlServices(
@@ -104,6 +105,7 @@ def build_services(
         publish_snapshot=publish,
         configuration=installation.configuration,
         secrets=installation.secrets,
+        cache=ResponseCacheService(home.cache, lambda: read_last_snapshot(home), os.environ),
         users_of_secret=installation.users_of_secret,
         take_up_alias=installation.take_up_alias,
         decode_otlp=decode_otlp_batch,

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from penstock.access.keys import KeyService
 from penstock.access.secrets import SecretService
-from penstock.base.errors import InvalidInput, NotFound
+from penstock.base.errors import InvalidInput, NotFound, PenstockError
 from penstock.base.files import write_atomic
 from penstock.deploy.configuration import ConfigurationService
 from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMissing
@@ -174,6 +174,15 @@ class Rooms:
             objects=objects,
             secrets=self.secrets.sealed(),
         )
+
+    def look_again(self) -> str:
+        """Return `warnings` as they are now: others may have mended what was told about."""
+        if self.warnings:
+            try:
+                self.warnings = "; ".join(self.plan().warnings)
+            except PenstockError:
+                _log.debug("the configuration cannot be planned, its warnings stay")
+        return self.warnings
 
     def users_of_secret(self, name: str) -> list[str]:
         """Return the providers that are sent this secret."""
