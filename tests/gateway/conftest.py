@@ -143,6 +143,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         open_replies=partial(ResponseStore, tmp_path / "cache"),
         poll_interval_s=0.01,
     )
+    made.gateway._attempts._asking.sleep = lambda _: asyncio.sleep(
+        0
+    )  # waits between attempts are tested elsewhere
     async with serve(made.gateway) as port:
         made.url = f"http://127.0.0.1:{port}"
         async with aiohttp.ClientSession() as client:
