@@ -37,6 +37,7 @@ COMMANDS: dict[str, _Entry] = {
     "secret": _Entry("secret", "Upstream keys, sealed: list, set, rotate, delete, rekey."),
     "route": _Entry("route", "Names that clients put into `model`: list, show, create, edit, delete."),
     "limit": _Entry("limit", "Limits and budgets: list, show, create, edit, delete."),
+    "cache": _Entry("cache", "Replies that are given again: stats, purge."),
     "price": _Entry("price", "Prices that you set: list, show, create, edit, delete."),
     "model": _Entry("model", "Embedded models: list, pull."),
     "asset": _Entry(

@@ -19,6 +19,7 @@ from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.errors import BugError, CallerError, InvalidInput, NotFound, PenstockError
 from penstock.control.api import (
+    cache,
     configuration,
     costs,
     health,
@@ -37,7 +38,20 @@ from penstock.control.replies import error_reply, json_reply
 from penstock.control.services import ControlServices
 
 _log = logging.getLogger("penstock.control")
-_ROUTERS = (traces, costs, registry, jobs, keys, secrets, configuration, knowledge, routes, otlp, health)
+_ROUTERS = (
+    traces,
+    costs,
+    registry,
+    jobs,
+    keys,
+    secrets,
+    configuration,
+    cache,
+    knowledge,
+    routes,
+    otlp,
+    health,
+)
 Mount = Callable[[FastAPI], None]
 
 

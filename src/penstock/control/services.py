@@ -7,6 +7,7 @@ from penstock.access.keys import KeyService
 from penstock.access.secrets import SecretService
 from penstock.access.sessions import SessionSigner
 from penstock.deploy.configuration import ConfigurationService
+from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.jobs.service import JobService
 from penstock.knowledge.service import KnowledgeService
 from penstock.registry.service import Registry
@@ -39,6 +40,8 @@ class ControlServices:
     by itself."""
     secrets: SecretService
     """Upstream keys, sealed."""
+    cache: ResponseCacheService
+    """Replies that are given again: how they are used, and forgetting them."""
     users_of_secret: Callable[[str], Sequence[str]]
     """Names the providers that are sent a secret."""
     take_up_alias: Callable[[AliasMove], None]
