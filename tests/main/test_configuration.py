@@ -293,6 +293,7 @@ def test_no_secret_stands_in_history_snapshot_or_diff(
 ) -> None:
     rooms.secrets.create("mine", "sk-upstream-secret", url=FAR["base_url"], actor="ada")
     made = rooms.keys.create("client")
+    rooms.keys.rotate(made.id, overlap_s=60)
     put(configuration, "provider", "far", {**FAR, "secret": "mine"})
     rooms.secrets.rotate("mine", "sk-second-secret", actor="ada")
     rooms.publish_snapshot()
@@ -303,7 +304,9 @@ def test_no_secret_stands_in_history_snapshot_or_diff(
     assert "sk-" not in told
     assert made.key not in told
     (row,) = [key for key in rooms.keys.rows() if key.id == made.id]
+    assert row.previous_sha256 is not None
     assert row.secret_sha256 not in kept
+    assert row.previous_sha256 not in kept
     assert rooms.secrets.sealed()["mine"] not in kept
     (change,) = configuration.diff(number - 1, number)
     assert (change.kind, change.name, change.action) == ("secret", "mine", "changed")

@@ -37,6 +37,11 @@ def test_what_is_sealed_opens_again_and_never_reads_the_same_twice(text: str) ->
     assert (sealed_origin(first), sealing_key_id(first)) == (HOST, "mk1")
 
 
+def test_what_an_earlier_version_sealed_still_opens() -> None:
+    sealed = "psk1.mk1.aHR0cHM6Ly9hcGkuZXhhbXBsZS5jb20.AMkeN8mPGakq4jDp7hHUNU-RleoMQubZbH_YfoeEL2az3pPzJVG4"
+    assert KEYS.open(sealed, name="openai", origin=HOST) == "sk-upstream"
+
+
 def test_the_sealed_text_holds_nothing_of_the_secret() -> None:
     assert "sk-upstream" not in seal()
 
