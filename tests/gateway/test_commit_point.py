@@ -11,7 +11,7 @@ from penstock.gateway import exchange as exchange_module
 from penstock.spec.routes import Fallback, Provider, RetryPolicy, Route, Target
 from tests.fixtures.upstreams.clients import ask, path_of, read_events, read_stream
 from tests.fixtures.upstreams.replies import TEXT
-from tests.fixtures.upstreams.server import PREFIXES, STREAMS, speak
+from tests.fixtures.upstreams.server import PREFIXES, STREAMS, late_error, speak
 from tests.gateway.conftest import KEY, Bench, until_ready
 from tests.gateway.upstream import DONE, STREAM, Exchange, FakeUpstream, Handler, chunk
 
@@ -104,13 +104,18 @@ async def test_before_the_first_content_byte_another_target_serves(
     assert len(good.seen) == 1
 
 
-async def test_before_the_first_content_of_another_dialect_too(bench: Bench, good: FakeUpstream) -> None:
+@pytest.mark.parametrize("then", ["close", "end", "hang", "error"])
+async def test_before_the_first_content_of_another_dialect_too(
+    bench: Bench, good: FakeUpstream, then: str
+) -> None:
     await two_targets(bench, good, dialect="anthropic")
     start = STREAMS["anthropic"](tools=False)[:2]
-    bench.upstream.handler = streams(*start, then="close")
+    last = [late_error("anthropic")] if then == "error" else []
+    bench.upstream.handler = streams(*start, *last, then=then)
     response = await bench.post(ASK)
     assert read_stream("openai", await response.read()) == ("".join(TEXT), [])
     assert response.headers["x-penstock-provider"] == "good"
+    assert len(bench.upstream.seen) == 1
 
 
 @pytest.mark.parametrize("then", ["close", "end", "hang"])

@@ -6,7 +6,7 @@ import msgspec
 
 from penstock.dialects.openai.errors import read_stream_error
 from penstock.dialects.openai.sse import StreamTail, iter_data
-from penstock.dialects.openai.usage import disjoint_usage
+from penstock.dialects.openai.usage import UsageObject, disjoint_usage
 from penstock.spec.hub import HubError
 from penstock.spec.usage import Usage
 
@@ -25,10 +25,12 @@ class ChatScanner:
         self._tail = StreamTail()
         self._before = b""
         self._has_content = False
+        self._found: tuple[UsageObject | None, str | None] | None = None
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
         self._tail.feed(data)
+        self._found = None
         if not self._has_content:
             seen = self._before + data
             self._has_content = _CONTENT.search(seen) is not None
@@ -41,12 +43,17 @@ class ChatScanner:
 
     def usage(self) -> Usage | None:
         """Return the usage told last."""
-        wire, _ = self._tail.find_usage()
+        wire, _ = self._find()
         return None if wire is None else disjoint_usage(wire)
 
     def model(self) -> str | None:
         """Return the model that answers."""
-        return self._tail.find_usage()[1]
+        return self._find()[1]
+
+    def _find(self) -> tuple[UsageObject | None, str | None]:
+        if self._found is None:
+            self._found = self._tail.find_usage()
+        return self._found
 
     def is_finished(self) -> bool:
         """Return whether a finish reason or `[DONE]` has come."""
