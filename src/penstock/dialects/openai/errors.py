@@ -183,14 +183,22 @@ def _as_text(value: Any) -> str:
 
 
 def hub_error_detail(error: HubError) -> ErrorDetail:
-    """Return `error` in OpenAI's words. A code of ours that gives way to one clients look for ends the message."""
+    """Return `error` in OpenAI's words. A code of ours that gives way to one clients look for ends the message.
+
+    So do codes of other dialects (`INVALID_ARGUMENT`) where OpenAI has one for the same kind of failure.
+    """
     code, message = error.code, error.message
-    if code is None or code.startswith("PS-"):
+    if not _is_own_code(error):
         wanted = _CODES.get(error.kind) or code
-        if code is not None and wanted != code and code not in message:
+        if code is not None and code.startswith("PS-") and wanted != code and code not in message:
             message = f"{message}  [{code}]"
         code = wanted
     return ErrorDetail(message=redact(message), type=_TYPES[error.kind], param=error.param, code=code)
+
+
+def _is_own_code(error: HubError) -> bool:
+    code = (error.code or "").lower()
+    return _KINDS.get(code) == error.kind and not code.endswith("_error")
 
 
 def hub_error_body(error: HubError) -> bytes:
