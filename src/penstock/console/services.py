@@ -7,11 +7,13 @@ from penstock.access.keys import KeyService
 from penstock.access.secrets import SecretService
 from penstock.access.sessions import SessionSigner
 from penstock.deploy.configuration import ConfigurationService
+from penstock.deploy.live import LiveState
 from penstock.jobs.service import JobService
 from penstock.knowledge.service import KnowledgeService
 from penstock.registry.service import Registry
 from penstock.registry.types import AliasMove
 from penstock.spec.snapshot import Snapshot
+from penstock.traces.costs.service import CostService
 from penstock.traces.service import TraceService
 
 
@@ -21,6 +23,14 @@ class ConsoleServices(Protocol):
     @property
     def traces(self) -> TraceService:
         """Lists, shows and counts traces."""
+
+    @property
+    def costs(self) -> CostService:
+        """Sums, explanations and advice on money."""
+
+    @property
+    def live(self) -> LiveState:
+        """What running gateways share."""
 
     @property
     def keys(self) -> KeyService:

@@ -1,12 +1,13 @@
 """What the control plane's handlers and pages work on; built in one place, handed to all of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from penstock.access.keys import KeyService
 from penstock.access.secrets import SecretService
 from penstock.access.sessions import SessionSigner
 from penstock.deploy.configuration import ConfigurationService
+from penstock.deploy.live import LiveState, NothingLive
 from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.jobs.service import JobService
 from penstock.knowledge.service import KnowledgeService
@@ -58,6 +59,8 @@ class ControlServices:
     """The key that this installation's own processes use among themselves."""
     find_warnings: Callable[[], Mapping[str, str]] = dict
     """What a person should look at though this process is ready, such as settings that were not taken up."""
+    live: LiveState = field(default_factory=NothingLive)
+    """What running gateways share: health of targets, use of limits, presence of keys."""
     home_option: str = ""
     """What a command needs to name this home, such as ` --home /srv/ai`; empty for the default one."""
     version: str = "0.1.0"

@@ -18,11 +18,12 @@ from penstock.gateway.routing.breaker import (
     TALLY_CELLS,
     Circuit,
     CircuitState,
+    Floats,
     Tally,
     should_open,
 )
 from penstock.gateway.shared_memory import SharedMemory
-from penstock.spec.routes import BreakerPolicy, FaultKind
+from penstock.spec.routes import BreakerPolicy, FaultKind, Provider
 
 N_SLOTS = 256
 """Targets that are shared; more than these are known to each worker alone."""
@@ -41,6 +42,31 @@ _IN_FLIGHT, _LATENCY, _LATENCY_AT, _TALLY = 0, 1, 2, 3
 _OWN_CELLS = 3 + TALLY_CELLS
 _SECTION_HEAD = 1  # the worker's last sign of life
 _LOCK_TRIES = 100
+N_COMMON_WORDS = N_SLOTS * _COMMON_CELLS + AFFINITY_WORDS
+N_OWN_WORDS = _SECTION_HEAD + N_SLOTS * _OWN_CELLS
+"""How many words the shared file has for all, and for each worker."""
+
+
+def name_target(provider: Provider, model: str) -> str:
+    """Return under which name a target's health is kept; `*` is the model of routes that are open to all of them."""
+    return f"{provider.name} {provider.base_url} {model}"
+
+
+def name_slot(health_id: str, policy: BreakerPolicy | None) -> float:
+    """Return what stands in a target's slot: 48 bits of a digest, so that a float holds them exactly; never 0."""
+    digest = blake2b(repr((health_id, policy)).encode(), digest_size=6).digest()
+    return float(int.from_bytes(digest, "big") or 1)
+
+
+def find_slot(floats: Floats, name: float) -> int | None:
+    """Return the slot of this name, or None."""
+    for slot in range(N_SLOTS):
+        there = floats[slot * _COMMON_CELLS + _ID]
+        if there == name:
+            return slot
+        if there == 0.0:
+            return None
+    return None
 
 
 class Lease:
@@ -135,6 +161,11 @@ class TargetHealth:
         """Return in how many seconds the breaker may let a call through, 0 if it may now."""
         now = self._now()
         return max(0.0, self.circuit.free_at(now) - now)
+
+    def recent(self, policy: BreakerPolicy) -> tuple[float, float]:
+        """Return (good, bad) outcomes within the breaker's window, over all workers."""
+        counts = list(self._counts(self._now(), self.circuit.generation, policy))
+        return sum(good for good, _ in counts), sum(bad for _, bad in counts)
 
     # -- what happens
 
@@ -239,11 +270,8 @@ class HealthBoard:
     ) -> None:
         """Share through `folder` with the other workers of this machine; without one, know only what happens here."""
         self.monotonic = monotonic
-        n_common = N_SLOTS * _COMMON_CELLS
-        self.memory = SharedMemory(
-            folder, n_common=n_common + AFFINITY_WORDS, n_own=_SECTION_HEAD + N_SLOTS * _OWN_CELLS
-        )
-        self.affinity = Affinity(self.memory.words[n_common : n_common + AFFINITY_WORDS])
+        self.memory = SharedMemory(folder, n_common=N_COMMON_WORDS, n_own=N_OWN_WORDS)
+        self.affinity = Affinity(self.memory.words[N_COMMON_WORDS - AFFINITY_WORDS : N_COMMON_WORDS])
         self._targets: dict[tuple[str, BreakerPolicy | None], TargetHealth] = {}
         self.beat()
 
@@ -275,9 +303,8 @@ class HealthBoard:
         self.memory.close()
 
     def _slot(self, key: tuple[str, BreakerPolicy | None]) -> int | None:
-        digest = blake2b(repr(key).encode(), digest_size=6).digest()
-        name = float(int.from_bytes(digest, "big") or 1)  # 48 bits, so a float holds it exactly
-        found = self._find_slot(name)
+        name = name_slot(*key)
+        found = find_slot(self.memory.floats, name)
         if found is not None:
             return found
         for _ in range(_LOCK_TRIES):
@@ -286,18 +313,8 @@ class HealthBoard:
                     return self._take_slot(name)
         return None
 
-    def _find_slot(self, name: float) -> int | None:
-        floats = self.memory.floats
-        for slot in range(N_SLOTS):
-            there = floats[slot * _COMMON_CELLS + _ID]
-            if there == name:
-                return slot
-            if there == 0.0:
-                return None
-        return None
-
     def _take_slot(self, name: float) -> int | None:
-        found = self._find_slot(name)
+        found = find_slot(self.memory.floats, name)
         if found is not None:
             return found
         floats = self.memory.floats

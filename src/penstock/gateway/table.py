@@ -17,6 +17,7 @@ import msgspec
 from penstock import __version__
 from penstock.base.errors import InvalidInput, suggest
 from penstock.gateway.endpoints import CALLS
+from penstock.gateway.health import name_target
 from penstock.gateway.routing.errors import WrongFallbacks
 from penstock.gateway.routing.fallbacks import order_by_fallbacks
 from penstock.gateway.routing.versions import split_pin
@@ -368,7 +369,7 @@ def _ready_target(
         missing_env=missing,
         reply_headers=_reply_headers(route, target),
         timeout_s=target.timeout_s,
-        health_id=f"{provider.name} {provider.base_url} {'*' if is_open else target.model}",
+        health_id=name_target(provider, "*" if is_open else target.model),
         is_open=is_open,
     )
     heads = {

@@ -23,6 +23,7 @@ from penstock.main.cost_access import create_costs
 from penstock.main.instance import find_addresses
 from penstock.main.job_handlers import create_handlers
 from penstock.main.journal_watch import JournalWatch
+from penstock.main.live_state import LiveReader
 from penstock.main.serving import serve
 from penstock.main.settings_watch import SettingsWatch
 from penstock.main.stopping import CONTROL_DRAIN_S, CONTROL_THREADS, THREAD_STOP_S
@@ -79,6 +80,8 @@ def build_services(
     """Return what the control application works on."""
     home = installation.home
 
+    live = LiveReader(home, os.environ, lambda: read_last_snapshot(home))
+
     def store_spans(spans: Sequence[Span]) -> None:
         spool.append_durable([encode_span(span) for span in spans])
 
@@ -113,6 +116,7 @@ def build_services(
         find_problems=find_problems,
         find_warnings=find_warnings,
         gateway_url=find_addresses(home).gateway_url,
+        live=live,
         home_option=home.option,
         internal_key=installation.internal_key,
         version=__version__,

@@ -7,6 +7,7 @@ import msgspec
 from penstock.base.errors import InvalidInput, NotFound
 from penstock.spec.spans import Span
 from penstock.store.spans.port import SpanStore
+from penstock.store.spans.traffic_queries import TrafficBy, TrafficRow
 from penstock.store.spans.types import Overview, Payload, TracePage, TraceQuery, TraceRow
 from penstock.traces.waterfall import Waterfall, layout_waterfall
 
@@ -78,3 +79,7 @@ class TraceService:
         if since_ns > until_ns:
             raise InvalidInput("The time window ends before it begins.", hint="Swap `since` and `until`.")
         return self._store.overview(since_ns, until_ns)
+
+    def list_route_traffic(self, by: TrafficBy, since_ns: int, until_ns: int) -> list[TrafficRow]:
+        """Return the calls of each route, or the requests to each provider, the busiest first."""
+        return self._store.list_route_traffic(by, since_ns, until_ns)

@@ -17,7 +17,7 @@ import msgspec
 
 from penstock.base.errors import InvalidInput
 from penstock.spec.spans import Span
-from penstock.store.spans import ledger_queries, queries
+from penstock.store.spans import ledger_queries, queries, traffic_queries
 from penstock.store.spans.errors import SpanStoreFailed, SpanStoreInUse, SpanStoreUnreadable, UnknownSpan
 from penstock.store.spans.ledger_queries import CostDimension, CostQuery, CostRow, LedgerRow, Traffic
 from penstock.store.spans.ledger_rows import update_ledger
@@ -132,6 +132,13 @@ class DuckDBSpanStore:
         """Return counts, money and latency of the traces that started in `[since_ns, until_ns)`."""
         with self._cursor() as cursor:
             return queries.overview(cursor, since_ns, until_ns)
+
+    def list_route_traffic(
+        self, by: traffic_queries.TrafficBy, since_ns: int, until_ns: int
+    ) -> list[traffic_queries.TrafficRow]:
+        """Return the calls of each route, or the requests to each provider, in `[since_ns, until_ns)`."""
+        with self._cursor() as cursor:
+            return traffic_queries.list_route_traffic(cursor, by, since_ns, until_ns)
 
     def sum_costs(self, query: CostQuery, by: Sequence[CostDimension]) -> list[CostRow]:
         """Return the ledger's sums by group, the dearest first."""

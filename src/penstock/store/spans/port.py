@@ -5,6 +5,7 @@ from typing import Protocol
 
 from penstock.spec.spans import Span
 from penstock.store.spans.ledger_queries import CostDimension, CostQuery, CostRow, LedgerRow, Traffic
+from penstock.store.spans.traffic_queries import TrafficBy, TrafficRow
 from penstock.store.spans.types import Overview, Payload, TracePage, TraceQuery, TraceRow
 
 
@@ -41,6 +42,10 @@ class SpanStore(SpanSink, Protocol):
 
     def overview(self, since_ns: int, until_ns: int) -> Overview:
         """Return counts, money and latency of the traces that started in `[since_ns, until_ns)`."""
+        ...
+
+    def list_route_traffic(self, by: TrafficBy, since_ns: int, until_ns: int) -> list[TrafficRow]:
+        """Return the calls of each route, or the requests to each provider, in `[since_ns, until_ns)`."""
         ...
 
 
