@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from unittest import mock
@@ -19,7 +20,8 @@ URL = "http://127.0.0.1:9/v1"
 
 
 @pytest.fixture
-def run(home: Home) -> "Runner":
+def run(home: Home, migrated_sqlite: Path) -> "Runner":
+    shutil.copy(migrated_sqlite, home.control_db)
     return Runner(home)
 
 
