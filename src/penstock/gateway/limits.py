@@ -10,17 +10,18 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from decimal import Decimal
+
+import msgspec
 
 from penstock.base.errors import PenstockError
 from penstock.gateway.limiting.local import Counters, LocalCounters
 from penstock.gateway.limiting.notices import Header, refuse, standing_headers, warn
 from penstock.gateway.limiting.rules import Charge, LimitFacts, RuleBook, count_units
 from penstock.gateway.limiting.shared import SharedCounters
-from penstock.spec.limits import LimitRule
+from penstock.spec.limits import LimitRule, LimitWindow
 from penstock.spec.routes import KeyRow
-from penstock.spec.windows import find_window
+from penstock.spec.windows import Window, find_window
 from penstock.store.counters import Adjustment, Ask, Taken
 from penstock.store.redis_client import RedisAddress, RedisClient
 
@@ -77,6 +78,7 @@ class Limiter:
         self._now_s = now_s
         self._local = LocalCounters(counters, now_s=self._moment)
         self._book = RuleBook()
+        self._windows: dict[LimitWindow, Window] = {}
         self._redis_timeout_s = redis_timeout_s
         self._redis_url: str | None = None
         self._shared: SharedCounters | None = None
@@ -162,7 +164,7 @@ class Limiter:
         if not charges:
             return None
         now_s = self._now_s()
-        asks = [_ask(charge, now_s) for charge in charges]
+        asks = [self._ask(charge, now_s) for charge in charges]
         if self._shared is not None:
             taken, in_redis = await self._shared.reserve(asks)
         else:
@@ -211,6 +213,15 @@ class Limiter:
         else:
             self._local.adjust(adjustments)
 
+    def _ask(self, charge: Charge, now_s: float) -> Ask:
+        meter = charge.meter
+        window = self._windows.get(meter.window)
+        if window is None or not window.start_s <= now_s < window.end_s:
+            window = self._windows[meter.window] = find_window(meter.window, now_s)
+        start_s, end_s = window
+        limit = meter.limit if meter.refuses else None
+        return Ask(charge.counter, charge.amount, charge.least, limit, end_s, end_s - start_s)
+
     def _moment(self) -> float:
         return self._now_s()
 
@@ -227,17 +238,10 @@ class Limiter:
         now_s = self._now_s()
         return [
             Adjustment(charge.counter, used, find_window(charge.meter.window, now_s).end_s)
-            for charge in self._book.list_charges(replace(facts, model=model))
+            for charge in self._book.list_charges(msgspec.structs.replace(facts, model=model))
             if charge.meter.scope == "model"
             if (used := _used(charge, charge.least, tokens, usd, counts_request=counts_request))
         ]
-
-
-def _ask(charge: Charge, now_s: float) -> Ask:
-    meter = charge.meter
-    start_s, end_s = find_window(meter.window, now_s)
-    limit = meter.limit if meter.refuses else None
-    return Ask(charge.counter, charge.amount, charge.least, limit, end_s, end_s - start_s)
 
 
 def _used(

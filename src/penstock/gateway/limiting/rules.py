@@ -4,8 +4,10 @@ Money is counted in whole nano-dollars, rounded up, so that sums are exact.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
+
+import msgspec
 
 from penstock.spec.limits import LimitRule, LimitScope, LimitUnit, LimitWindow
 from penstock.spec.routes import KeyRow
@@ -17,8 +19,7 @@ UNBOUNDED_TOKENS = 1024
 """Tokens reserved for a reply whose length the caller does not bound; fewer where less is left."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LimitFacts:
+class LimitFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a call is, as far as limits ask."""
 
     key: KeyRow
@@ -41,8 +42,7 @@ class LimitFacts:
         return self.key.project
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Meter:
+class Meter(msgspec.Struct, frozen=True, kw_only=True):
     """One rule, ready to count."""
 
     rule: str | None
@@ -56,8 +56,7 @@ class Meter:
     refuses: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True, kw_only=True):
     """What one call asks of one meter."""
 
     meter: Meter
@@ -122,11 +121,12 @@ def count_units(unit: LimitUnit, amount: Decimal) -> int:
     return min(int(whole), MAX_VALUE)
 
 
-def counter_of(meter: Meter, subject: str) -> str:
-    """Return the name of the counter that a meter uses for one subject."""
-    return name_counter(meter.rule or "", meter.unit, meter.window, subject)
+@lru_cache(maxsize=8192)
+def _counter(rule: str, unit: LimitUnit, window: LimitWindow, subject: str) -> str:
+    return name_counter(rule, unit, window, subject)
 
 
+@lru_cache(maxsize=1024)
 def _key_meter(unit: LimitUnit, limit: int) -> Meter:
     return Meter(
         rule=None, scope="key", unit=unit, window="minute", amount=Decimal(limit), limit=limit, refuses=True
@@ -165,5 +165,11 @@ def _add_charge(charges: list[Charge], meter: Meter, subject: str, facts: LimitF
         # without a price nothing can be reserved, but a budget that is used up still refuses
         least = amount if facts.completion_tokens is not None else 1
     charges.append(
-        Charge(meter=meter, subject=subject, counter=counter_of(meter, subject), amount=amount, least=least)
+        Charge(
+            meter=meter,
+            subject=subject,
+            counter=_counter(meter.rule or "", meter.unit, meter.window, subject),
+            amount=amount,
+            least=least,
+        )
     )
