@@ -183,6 +183,8 @@ async def test_a_rate_limit_is_waited_out_as_the_provider_asks(bench: Bench, oth
 
     bench.upstream.handler = first_busy
     await serve_routes(bench, other, route(targets=(Target(provider="one", model="m"),)))
+    assert bench.gateway is not None
+    bench.gateway._attempts._asking.sleep = asyncio.sleep
     response = await bench.post(CHAT)
     assert response.status == 200
     assert response.headers["x-penstock-attempts"] == "2"

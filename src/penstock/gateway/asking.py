@@ -24,6 +24,7 @@ from penstock.spec.usage import Usage
 MIN_RETRIES = 10
 """Retries of a route that are allowed in ten seconds however few calls it has, over all workers."""
 _MAX_BUDGETS = 1024
+_MAX_PLAIN = 1024
 _BYTES_PER_TOKEN = 4
 _USUAL_OUTPUT_TOKENS = 500
 
@@ -34,6 +35,21 @@ class Attempter(Protocol):
     async def attempt(self, call: Call, target: ReadyTarget, deadline: float) -> Answer:
         """Return a committed answer before `deadline`, or raise `AttemptFailed`."""
         ...
+
+
+class PlainRoute:
+    """A route with one target, which needs no choice: all that a call on it needs, looked up once."""
+
+    __slots__ = ("bound_s", "budget", "health", "policy", "ready", "target", "whole_s")
+
+    def __init__(self, ready: ReadyRoute, health: TargetHealth, budget: Budget) -> None:
+        self.ready = ready
+        self.target = target = ready.targets[0]
+        self.health = health
+        self.policy = ready.route.breaker
+        self.budget = budget
+        self.whole_s = ready.route.deadline_s or ready.longest_s
+        self.bound_s = min(self.whole_s, target.timeout_s or target.provider.timeout_s)
 
 
 class Asking:
@@ -60,6 +76,20 @@ class Asking:
         self._price = price
         self._retries: dict[tuple[str, float], Budget] = {}
         self._hedges: dict[tuple[str, float], Budget] = {}
+        self._plain: dict[int, PlainRoute] = {}
+
+    def plain_of(self, ready: ReadyRoute) -> PlainRoute | None:
+        """Return what is known of a route with one target; None for others."""
+        found = self._plain.get(id(ready))
+        if found is not None and found.ready is ready:
+            return found
+        if len(ready.targets) != 1:
+            return None
+        if len(self._plain) >= _MAX_PLAIN:
+            self._plain.clear()
+        made = PlainRoute(ready, self.health_of(ready, ready.targets[0]), self.retry_budget(ready))
+        self._plain[id(ready)] = made
+        return made
 
     def order(self, call: Call, ready: ReadyRoute) -> list[ReadyTarget]:
         """Return all targets in the order to ask them: by tier, within one by stickiness or balance.
@@ -98,6 +128,12 @@ class Asking:
         """Make one attempt, within the target's own bound, and tell the lease how it went."""
         now = self.monotonic()
         bound = min(deadline, now + (target.timeout_s or target.provider.timeout_s))
+        return await self.ask_until(call, target, lease, now, bound)
+
+    async def ask_until(
+        self, call: Call, target: ReadyTarget, lease: Lease, now: float, bound: float
+    ) -> Answer:
+        """Make one attempt that ends before `bound`, and tell the lease how it went."""
         try:
             answer = await self._exchange.attempt(call, target, bound)
         except AttemptFailed as failed:
@@ -107,7 +143,9 @@ class Asking:
         except BaseException:
             lease.end()
             raise
-        lease.succeed(_first_content_s(answer, self.monotonic() - now))
+        record = answer.record
+        first_s = record.first_content_s if record is not None else None
+        lease.succeed(self.monotonic() - now if first_s is None else first_s)
         answer.lease = lease
         return answer
 
@@ -184,11 +222,6 @@ def _vote(lease: Lease, target: ReadyTarget, failed: AttemptFailed, took_s: floa
         pass  # callers choose the model of an open route, and must not close it for others by a forbidden one
     elif failed.was_sent or failed.fault in ("connect", "timeout"):
         lease.fail(failed.fault, took_s=took_s)
-
-
-def _first_content_s(answer: Answer, took_s: float) -> float:
-    record = answer.record
-    return record.first_content_s if record is not None and record.first_content_s is not None else took_s
 
 
 def _budget(budgets: dict[tuple[str, float], Budget], row: str, ratio: float) -> Budget:

@@ -46,20 +46,39 @@ class Attempts:
         """
         ready = call.route
         assert ready is not None
-        deadline = self._asking.monotonic() + (ready.route.deadline_s or ready.longest_s)
-        answer = await self._serve(call, ready, deadline, {ready.route.name})
+        asking = self._asking
+        now = asking.monotonic()
+        plain = asking.plain_of(ready)
+        if plain is not None and (lease := plain.health.enter(plain.policy)) is not None:
+            # most calls: one target that is well, so nothing is to be decided
+            plain.budget.note_call(now)
+            try:
+                answer = await asking.ask_until(call, plain.target, lease, now, now + plain.bound_s)
+            except AttemptFailed as failed:
+                answer = await self._serve(call, ready, now + plain.whole_s, {ready.route.name}, failed)
+        else:
+            asking.retry_budget(ready).note_call(now)
+            deadline = now + (ready.route.deadline_s or ready.longest_s)
+            answer = await self._serve(call, ready, deadline, {ready.route.name})
         call.target = answer.target
         if answer.target.provider.dialect == "responses" or call.dialect == "responses":
-            self._asking.remember(answer)
+            asking.remember(answer)
         return answer
 
-    async def _serve(self, call: Call, ready: ReadyRoute, deadline: float, seen: set[str]) -> Answer:
+    async def _serve(
+        self,
+        call: Call,
+        ready: ReadyRoute,
+        deadline: float,
+        seen: set[str],
+        failed: AttemptFailed | None = None,
+    ) -> Answer:
+        """Ask the targets of a route, then its fallbacks. `failed` is how the only target has failed already."""
         call.route = ready
-        self._asking.retry_budget(ready).note_call(self._asking.monotonic())
         try:
-            return await RouteRun(self._asking, call, ready, deadline).serve()
-        except AttemptFailed as failed:
-            first = failed
+            return await RouteRun(self._asking, call, ready, deadline, failed).serve()
+        except AttemptFailed as error:
+            first = error
         best = first
         for fallback, other in ready.fallbacks:
             if (
@@ -69,10 +88,11 @@ class Attempts:
             ):
                 continue
             seen.add(other.route.name)
+            self._asking.retry_budget(other).note_call(self._asking.monotonic())
             try:
                 return await self._serve(call, other, deadline, seen)
-            except AttemptFailed as failed:
-                best = pick_better(best, failed)
+            except AttemptFailed as error:
+                best = pick_better(best, error)
         call.route = ready
         raise best
 

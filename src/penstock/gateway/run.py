@@ -34,23 +34,36 @@ class RouteRun:
         "_ready",
     )
 
-    def __init__(self, asking: Asking, call: Call, ready: ReadyRoute, deadline: float) -> None:
+    def __init__(
+        self,
+        asking: Asking,
+        call: Call,
+        ready: ReadyRoute,
+        deadline: float,
+        failed: AttemptFailed | None = None,
+    ) -> None:
+        """`failed` is how the route's only target has failed already."""
         self._asking = asking
         self._call = call
         self._ready = ready
         self._deadline = deadline
-        self._fresh = asking.order(call, ready)
+        self._fresh = asking.order(call, ready) if failed is None else []
         self._again: list[tuple[float, ReadyTarget]] = []
         self._open: list[ReadyTarget] = []
         self._best: AttemptFailed | None = None
         self._is_final = False
         self._n_asked = 0
         self._n_waits = 0
+        if failed is not None:
+            self._n_asked = 1
+            self._note(ready.targets[0], failed)
 
     async def serve(self) -> Answer:
         """Return the first committed answer; raise the `AttemptFailed` that tells most when there is none."""
         hedge = self._ready.route.hedge
-        while (chosen := self._next_fresh() or await self._wait_for_next()) is not None:
+        while (
+            not self._is_final and (chosen := self._next_fresh() or await self._wait_for_next()) is not None
+        ):
             target, lease = chosen
             self._n_asked += 1
             try:
@@ -58,8 +71,7 @@ class RouteRun:
                     return await self._race(target, lease, hedge)
                 return await self._ask(target, lease)
             except AttemptFailed:
-                if self._is_final:
-                    break
+                continue  # `_note` has seen it, and knows whether anything is left to be done
         raise self._best or self._nobody()
 
     async def _ask(self, target: ReadyTarget, lease: Lease) -> Answer:

@@ -106,6 +106,7 @@ class ReadyRoute:
 
 
 MAX_MODEL_CHARS = 256
+_MAX_NARROWED = 512
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -150,6 +151,8 @@ class Table:
         self.routes: dict[str, ReadyRoute] = {}
         self.open_routes: dict[str, ReadyRoute] = {}
         """By provider: rows named `PROVIDER/*`, which answer under every model name of that provider."""
+        self._narrowed: dict[str, ReadyRoute] = {}
+        """Open routes as the routes to the models that were asked for lately."""
         self._pins: dict[str, tuple[str, ReadyRoute]] = {}
         """`ROUTE@PIN` → the route's name and the pinned version as a route."""
         names: set[str] = set()
@@ -193,6 +196,7 @@ class Table:
             return replace(ready, fallbacks=linked, watched_faults=ready.watched_faults | watched)
 
         prefix = name.removesuffix("/*")
+        self._narrowed.clear()
         if name.endswith("/*"):
             self.open_routes[prefix] = link(self.open_routes[prefix])
         else:
@@ -232,7 +236,12 @@ class Table:
         opened = self.open_routes.get(prefix) if slash else None
         if opened is None or not 1 <= len(rest) <= MAX_MODEL_CHARS or not rest.isprintable():
             return None
-        return opened.route.name, _narrow(opened, model, rest)
+        narrowed = self._narrowed.get(model)
+        if narrowed is None:
+            if len(self._narrowed) >= _MAX_NARROWED:
+                self._narrowed.clear()
+            narrowed = self._narrowed[model] = _narrow(opened, model, rest)
+        return opened.route.name, narrowed
 
     def priced_models(self) -> list[tuple[str, str]]:
         """Return the (price id, model) pairs that calls will need prices for."""
