@@ -1,6 +1,7 @@
 """Token counts where a provider told none: a quarter of the bytes of the text, never presented as more than that."""
 
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 
 import msgspec
 
@@ -16,6 +17,8 @@ STREAM_BYTES_PER_TOKEN = 200
 WRITING = frozenset({"chat", "text_completion"})
 COUNTED = WRITING | {"embeddings"}
 """Operations whose use can be told from the length of texts."""
+_inputs = attrgetter(*INPUT_CLASSES)
+_outputs = attrgetter(*OUTPUT_CLASSES)
 MAX_PARSED_BYTES = 512 * 1024
 
 
@@ -69,9 +72,9 @@ def is_complete(usage: Usage | None, operation: str) -> bool:
     """Return whether a provider told all that a bill needs."""
     if usage is None:
         return operation not in COUNTED
-    if operation in WRITING and not any(getattr(usage, name) is not None for name in OUTPUT_CLASSES):
+    if operation in WRITING and _outputs(usage).count(None) == len(OUTPUT_CLASSES):
         return False
-    return any(getattr(usage, name) is not None for name in INPUT_CLASSES)
+    return _inputs(usage).count(None) < len(INPUT_CLASSES)
 
 
 def output_estimate(call: Call) -> int:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -32,6 +33,7 @@ _log = logging.getLogger("penstock.gateway")
 _QUEUE_CALLS = 4096
 _RATE_HOLDS_S = 60.0
 _ONE_TOKEN = Usage(input_uncached=1)
+_all_counts = attrgetter(*TOKEN_CLASSES)
 UNCOVERED = -2
 """Slot of a request that was begun without a journal."""
 _KINDS: dict[str, SpanKind] = {
@@ -405,7 +407,7 @@ def _plain(usage: Usage | None) -> Usage | None:
 
 
 def _counts(usage: Usage | None) -> tuple[int | None, ...] | None:
-    return tuple([getattr(usage, name) for name in TOKEN_CLASSES]) if usage is not None else None
+    return _all_counts(usage) if usage is not None else None
 
 
 def _add_rates(attributes: dict[str, Any], bill: Bill) -> None:

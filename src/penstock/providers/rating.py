@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from datetime import time as clock_time
 from decimal import Decimal
+from operator import attrgetter
 
 from penstock.providers.rates import Rate, RateCard, RateSet
 from penstock.spec.routes import PriceRow
@@ -14,6 +15,8 @@ from penstock.spec.usage import TOKEN_CLASSES, Cost, Usage
 
 SETTINGS = "settings"
 _MILLION = Decimal(1_000_000)
+_ZERO = Decimal(0)
+_counts = attrgetter(*TOKEN_CLASSES)
 
 
 def apply_card(card: RateCard, usage: Usage, when_ns: int) -> Cost:
@@ -23,23 +26,24 @@ def apply_card(card: RateCard, usage: Usage, when_ns: int) -> Cost:
     rates = pick_rates(card.sets, when_ns)
     if rates is None:
         return Cost(usd=None, source=f"{card.source} lists the model without a price")
-    input_tokens = usage.input_tokens or 0
-    total = rates.usd_per_request or Decimal(0)
+    total = _ZERO
     used: dict[str, Decimal] = {}
     tier_over: int | None = None
-    for name in TOKEN_CLASSES:
-        count = getattr(usage, name)
+    for name, count in zip(TOKEN_CLASSES, _counts(usage), strict=True):
         if not count:
             continue
         rate = rates.rates.get(name)
         if rate is None:
             return Cost(usd=None, source=f"{card.source} has no price for {name} tokens of this model")
-        usd, over = _usd_per_million(rate, input_tokens)
-        tier_over = over if tier_over is None else tier_over
+        usd = rate.usd
+        if rate.tiers:
+            usd, over = _usd_per_million(rate, usage.input_tokens or 0)
+            tier_over = over if tier_over is None else tier_over
         used[name] = usd
-        total += usd * count / _MILLION
+        total += usd * count
+    total = total.scaleb(-6)
     return Cost(
-        usd=total,
+        usd=total if rates.usd_per_request is None else total + rates.usd_per_request,
         source=card.source,
         rates=used,
         usd_per_request=rates.usd_per_request,
