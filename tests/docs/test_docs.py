@@ -124,7 +124,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["commands.md", "settings.md", "errors.md", "rest.md"])
+@pytest.mark.parametrize("name", ["commands.md", "settings.md", "errors.md", "rest.md", "providers.md"])
 def test_reference_pages_say_what_the_code_says(generator: ModuleType, name: str) -> None:
     assert (ROOT / "docs" / "reference" / name).read_text() == generator.PAGES[name](), "run `make docs`"
 

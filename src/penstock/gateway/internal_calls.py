@@ -24,7 +24,7 @@ Record = Callable[[Call, Limits], None]
 class NoSuchRoute(NotFound):
     """A route that another one needs is not there."""
 
-    code = "PS-1651"
+    code = "PS-1656"
 
 
 class UnusableReply(UpstreamError):
