@@ -10,7 +10,7 @@ import pytest
 from penstock.gateway import exchange as exchange_module
 from penstock.spec.routes import Fallback, Provider, RetryPolicy, Route, Target
 from tests.fixtures.upstreams.clients import ask, path_of, read_events, read_stream
-from tests.fixtures.upstreams.replies import TEXT
+from tests.fixtures.upstreams.replies import TEXT, openai_reply
 from tests.fixtures.upstreams.server import PREFIXES, STREAMS, late_error, speak
 from tests.gateway.conftest import KEY, Bench, until_ready
 from tests.gateway.upstream import DONE, STREAM, Exchange, FakeUpstream, Handler, chunk
@@ -300,3 +300,37 @@ async def test_a_stream_cut_by_a_shutdown_says_so(
     assert "PS-4623" in json.dumps(events[-1])
     (span,) = await bench.sink.wait()
     assert span.error_code == "shutdown"
+
+
+async def test_a_provider_that_answers_whole_to_a_client_that_streams_is_streamed(ready: Bench) -> None:
+    async def whole(exchange: Exchange) -> None:
+        await exchange.reply(openai_reply(tools=False))
+
+    ready.upstream.handler = whole
+    response = await ready.post({**ASK, "model": "triage"})
+    assert response.headers["content-type"] == "text/event-stream"
+    assert read_stream("openai", await response.read()) == ("".join(TEXT), [])
+
+
+async def test_a_provider_that_streams_to_a_client_that_waits_for_the_whole_is_gathered(
+    bench: Bench, good: FakeUpstream
+) -> None:
+    await two_targets(bench, good, dialect="anthropic")
+    bench.upstream.handler = streams(*STREAMS["anthropic"](tools=False))
+    response = await bench.post({**ASK, "stream": False})
+    assert response.headers["content-type"] == "application/json"
+    assert (await response.json())["choices"][0]["message"]["content"] == "".join(TEXT)
+    (span,) = await bench.sink.wait()
+    assert span.usage is not None
+    assert span.usage.output_tokens == 8
+
+
+async def test_errors_name_the_target_that_was_asked_last(ready: Bench) -> None:
+    ready.upstream.handler = says({})
+    response = await ready.post({**ASK, "model": "triage"})
+    assert response.status == 502
+    assert (response.headers["x-penstock-route"], response.headers["x-penstock-provider"]) == (
+        "triage",
+        "fake",
+    )
+    assert int(response.headers["x-penstock-attempts"]) > 1

@@ -403,6 +403,7 @@ def _note_cancelled(call: Call) -> None:
 def _trace_headers(call: Call) -> list[Header]:
     return [
         (b"x-penstock-trace-id", call.trace_id.encode()),
+        *(call.target.reply_headers if call.target is not None else ()),
         (b"x-penstock-attempts", b"%d" % call.attempts),
         *call.extra_headers,
         *((b"x-penstock-warning", header_text(text)) for text in call.warnings),

@@ -73,7 +73,7 @@ def _last_border(data: bytes, start: int) -> int:
 
 
 def _strip(complete: bytes) -> bytes:
-    if not complete or _EMPTY_CHOICES.search(complete) is None:
+    if b'"usage"' not in complete or _EMPTY_CHOICES.search(complete) is None:
         return complete
     kept: list[bytes] = []
     start = 0
