@@ -16,6 +16,7 @@ import uvicorn
 
 from penstock.deploy.snapshots import build_snapshot, write_snapshot
 from penstock.gateway.app import Gateway, create_gateway
+from penstock.gateway.protocol import Guard
 from penstock.gateway.serve import open_socket
 from penstock.providers.prices import PriceBook
 from penstock.providers.rates import Rate, RateCard, RateSet
@@ -158,8 +159,8 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 class serve:  # noqa: N801  # reads as a verb at the place of use
     """Run an ASGI app on uvicorn in this event loop; gives the port."""
 
-    def __init__(self, app: Any) -> None:
-        config = uvicorn.Config(app, loop="none", http="httptools", ws="none", lifespan="on", log_config=None,
+    def __init__(self, app: Any, guard: Guard | None = None) -> None:
+        config = uvicorn.Config(app, loop="none", http=(guard or Guard()).protocol(), ws="none", lifespan="on", log_config=None,
                                 access_log=False, server_header=False, timeout_graceful_shutdown=1)  # fmt: skip
         self._server = uvicorn.Server(config)
         self._socket = open_socket("127.0.0.1", 0)
@@ -173,6 +174,11 @@ class serve:  # noqa: N801  # reads as a verb at the place of use
             await asyncio.sleep(0.002)
         port: int = self._socket.getsockname()[1]
         return port
+
+    @property
+    def n_connections(self) -> int:
+        """Clients' connections that are open."""
+        return len(self._server.server_state.connections)
 
     async def __aexit__(self, *_: object) -> None:
         self._server.should_exit = True

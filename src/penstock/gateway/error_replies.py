@@ -10,7 +10,7 @@ from penstock.dialects.error_kinds import kind_of_status
 from penstock.dialects.openai.errors import error_body, error_event
 from penstock.dialects.port import Dialect
 from penstock.dialects.registry import DIALECTS
-from penstock.gateway.errors import BodyTooLarge, BodyTooSlow
+from penstock.gateway.errors import BodyTooSlow
 from penstock.gateway.http import JSON, Header, Send, send_reply
 from penstock.gateway.limiting.notices import refusal_headers
 from penstock.spec.hub import ErrorKind, HubError, HubRequest
@@ -59,8 +59,8 @@ def error_headers(dialect: DialectName, error: PenstockError) -> list[Header]:
         headers.append((b"www-authenticate", b"Bearer"))
     if "allow" in error.fields:
         headers.append((b"allow", str(error.fields["allow"]).encode("ascii")))
-    if isinstance(error, BodyTooLarge | BodyTooSlow):
-        headers.append((b"connection", b"close"))  # the rest of the body is not read
+    if isinstance(error, BodyTooSlow):
+        headers.append((b"connection", b"close"))
     return headers
 
 

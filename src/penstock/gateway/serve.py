@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import resource
 import socket
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,11 @@ from penstock.base.errors import ConflictError, PenstockError
 from penstock.gateway.app import create_gateway
 from penstock.gateway.health import HealthBoard
 from penstock.gateway.journal import open_journal, recover_journals
+from penstock.gateway.metering.families import ERRORS
 from penstock.gateway.metrics import Metrics
 from penstock.gateway.metrics_page import is_loopback
 from penstock.gateway.opened_secrets import SecretOpener
+from penstock.gateway.protocol import Guard, ListenerLimits
 from penstock.providers.prices import PriceBook
 from penstock.spec.home import Home
 from penstock.spec.spans import Span
@@ -29,6 +32,9 @@ from penstock.telemetry.recorder import SpanRecorder
 from penstock.telemetry.spool import SpoolWriter, open_writer
 
 _RECOVERY_EVERY_S = 5.0
+_MOST_FILES = 65_536
+_FILES_FOR_OTHERS = 4096
+"""Kept for connections to providers and for files."""
 _log = logging.getLogger("penstock.gateway")
 
 
@@ -57,6 +63,20 @@ def open_socket(host: str, port: int) -> socket.socket:
         ) from None
     listener.listen(2048)
     return listener
+
+
+def raise_file_limit() -> int:
+    """Let this process open as many files as it may; return how many client connections that leaves room for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or hard > _MOST_FILES:
+        hard = max(soft, _MOST_FILES)
+    if soft < hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            soft = hard
+        except (OSError, ValueError):
+            _log.info("the limit of open files cannot be raised", extra={"limit": soft})
+    return soft - min(soft // 2, _FILES_FOR_OTHERS)
 
 
 def _count_lost(spool: SpoolWriter) -> dict[str, int]:
@@ -140,10 +160,12 @@ def serve_gateway(
         metrics=metrics,
         metrics_open=is_loopback(host),
     )
+    limits = ListenerLimits(connections=raise_file_limit())
+    guard = Guard(limits, note=partial(metrics.count, ERRORS))
     config = uvicorn.Config(
         gateway,
         loop="uvloop",
-        http="httptools",
+        http=guard.protocol(),
         ws="none",
         lifespan="on",
         log_config=None,
