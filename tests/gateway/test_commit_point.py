@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from penstock.gateway import exchange as exchange_module
+from penstock.gateway import commit
 from penstock.spec.routes import Fallback, Provider, RetryPolicy, Route, Target
 from tests.fixtures.upstreams.clients import ask, path_of, read_events, read_stream
 from tests.fixtures.upstreams.replies import TEXT, openai_reply
@@ -141,7 +141,7 @@ async def test_after_it_the_stream_ends_with_an_error_and_nobody_else_is_asked(
 async def test_a_stream_without_content_is_not_read_for_ever(
     bench: Bench, good: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange_module, "MAX_UNCOMMITTED_BYTES", 10_000)
+    monkeypatch.setattr(commit, "MAX_UNCOMMITTED_BYTES", 10_000)
     await two_targets(bench, good)
     bench.upstream.handler = streams(*[b": nothing yet\n\n" * 100] * 20, then="hang")
     response = await bench.post(ASK)

@@ -15,13 +15,13 @@ from pathlib import Path
 import msgspec
 
 from penstock.base.errors import BugError, PenstockError
-from penstock.dialects.registry import DIALECTS
 from penstock.gateway.admission import authenticate, resolve_route
 from penstock.gateway.answers import AttemptFailed
+from penstock.gateway.arrivals import find_secret, note_headers, peek_call
 from penstock.gateway.asking import Asking, estimate_price
 from penstock.gateway.attempts import Attempts
-from penstock.gateway.cache import ResponseCache, read_wish
-from penstock.gateway.calls import Call, label, parse_traceparent
+from penstock.gateway.cache import ResponseCache
+from penstock.gateway.calls import Call, parse_traceparent
 from penstock.gateway.clients import Departure, DepartureWatch, Outbox, Uploads
 from penstock.gateway.endpoints import CALLS, SUPPORTED, Endpoint, find_endpoint, split_query
 from penstock.gateway.error_replies import send_error
@@ -46,8 +46,6 @@ from penstock.gateway.limits import Counters, Hold, Limiter, estimate_prompt_tok
 from penstock.gateway.metrics import Metrics
 from penstock.gateway.metrics_page import serve_metrics
 from penstock.gateway.models import describe_models, models_dialect
-from penstock.gateway.multipart import peek_form
-from penstock.gateway.outgoing import PASSED_HEADERS
 from penstock.gateway.recorder import CallRecorder, SpanSink
 from penstock.gateway.relay import relay_answer, relay_failure
 from penstock.gateway.snapshots import SnapshotWatch
@@ -170,12 +168,12 @@ class Gateway:
             query_key = None
             if scope["query_string"]:
                 query_key, call.query = split_query(scope["query_string"])
-            call.key = authenticate(table, _find_secret(headers, query_key))
+            call.key = authenticate(table, find_secret(headers, query_key))
         except PenstockError as error:
             # Strangers leave no spans, so there is no trace that the reply could name.
             await send_error(send, error, [_overhead_header(call)], endpoint.dialect)
             return
-        _note_headers(call, headers)
+        note_headers(call, headers)
         self.n_active += 1
         try:
             await self._take_body(call, table.limits, receive, headers.get(b"content-length"))
@@ -222,9 +220,9 @@ class Gateway:
         try:
             assert call.key is not None
             if len(call.body) > LONG_BODY_BYTES:
-                await asyncio.to_thread(_peek, call, table.limits.max_json_depth)
+                await asyncio.to_thread(peek_call, call, table.limits.max_json_depth)
             else:
-                _peek(call, table.limits.max_json_depth)
+                peek_call(call, table.limits.max_json_depth)
             envelope = call.envelope
             assert envelope is not None
             call.route = resolve_route(table, call.key, envelope.model, call.endpoint.kind)
@@ -328,13 +326,13 @@ class Gateway:
                 await send_reply(send, 200, [JSON], msgspec.json.encode(ready))
             elif path == "/metrics":
                 _need_get(method)
-                secret = _find_secret(headers, split_query(scope["query_string"])[0])
+                secret = find_secret(headers, split_query(scope["query_string"])[0])
                 await serve_metrics(self._metrics, table, headers, secret, send, is_open=self._metrics_open)
             elif dialect is not None:
                 _need_get(method)
                 if table is None:
                     raise NotReady
-                key = authenticate(table, _find_secret(headers, split_query(scope["query_string"])[0]))
+                key = authenticate(table, find_secret(headers, split_query(scope["query_string"])[0]))
                 described = describe_models(table, key, path, dialect)
                 call = Call(CALLS["/v1/chat/completions"], None)
                 await send_reply(send, 200, [JSON, *_trace_headers(call)], msgspec.json.encode(described))
@@ -348,41 +346,6 @@ class Gateway:
                 )
         except PenstockError as error:
             await send_error(send, error, dialect=dialect or "openai")
-
-
-def _find_secret(headers: Mapping[bytes, bytes], query_key: bytes | None) -> bytes | None:
-    """Return the key a client sent in whichever place its library puts it, None if there is none."""
-    authorization = headers.get(b"authorization")
-    if authorization is not None:
-        scheme, _, secret = authorization.partition(b" ")
-        if scheme.lower() == b"bearer" and secret.strip():
-            return secret
-    return headers.get(b"x-api-key") or headers.get(b"api-key") or headers.get(b"x-goog-api-key") or query_key
-
-
-def _note_headers(call: Call, headers: Mapping[bytes, bytes]) -> None:
-    session, user = headers.get(b"x-penstock-session"), headers.get(b"x-penstock-user")
-    if session is not None:
-        call.session = label(session)
-    if user is not None:
-        call.user = label(user)
-    if b"cache-control" in headers or b"x-penstock-cache" in headers:
-        call.cache_wish = read_wish(headers)
-    call.content_type = headers.get(b"content-type")
-    for name in PASSED_HEADERS[call.dialect]:
-        value = headers.get(name)
-        if value is not None:
-            call.passed_headers += ((name, value),)
-
-
-def _peek(call: Call, max_depth: int) -> None:
-    endpoint = call.endpoint
-    if endpoint.is_form:
-        call.envelope = peek_form(call.body, call.content_type or b"")
-    else:
-        call.envelope = DIALECTS[endpoint.dialect].peek(
-            call.body, model=endpoint.model, stream=endpoint.stream, max_depth=max_depth
-        )
 
 
 async def _answer_error(call: Call, error: PenstockError, outbox: Outbox) -> None:
