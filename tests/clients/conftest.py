@@ -32,6 +32,7 @@ MODELS = (
     "long",
     "slow",
     "broken",
+    "late-error",
     "broken-server",
     "any",
 )

@@ -13,19 +13,24 @@ _PREFIXES = ("/v1/models", "/v1beta/models")
 
 
 def models_dialect(path: str, headers: Mapping[bytes, bytes]) -> DialectName | None:
-    """Return the dialect in which `path` lists models, or None if it does not."""
+    """Return the dialect in which `path` lists models, or None if it does not.
+
+    Three libraries ask at `/v1/models`; Anthropic's and Google's tell themselves by a header.
+    """
     for prefix in _PREFIXES:
         if path == prefix or path.startswith(prefix + "/"):
             if prefix == "/v1beta/models":
                 return "gemini"
-            return "anthropic" if b"anthropic-version" in headers else "openai"
+            if b"anthropic-version" in headers:
+                return "anthropic"
+            return "gemini" if b"x-goog-api-client" in headers or b"x-goog-api-key" in headers else "openai"
     return None
 
 
 def describe_models(table: Table, key: KeyRow, path: str, dialect: DialectName) -> dict[str, Any]:
     """Return what GET `path` answers; raise `UnknownModel` for a route that is not there for `key`."""
     visible = [ready for name, ready in table.routes.items() if may_call(key, name)]
-    name = path.removeprefix("/v1beta/models" if dialect == "gemini" else "/v1/models").removeprefix("/")
+    name = path.removeprefix("/v1beta/models").removeprefix("/v1/models").removeprefix("/")
     if not name:
         return _list(table, visible, dialect)
     for ready in visible:
