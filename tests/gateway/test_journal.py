@@ -16,7 +16,7 @@ from penstock.gateway.journal import (
     RECOVERED,
     SLOT_BYTES,
     Journal,
-    Opened,
+    OpenedFor,
     Settled,
     open_journal,
     recover_journals,
@@ -30,28 +30,38 @@ CARD = RateCard(source="table", sets=[RateSet(rates={name: Rate(usd=Decimal(2)) 
 BOOK = PriceBook(lambda wanted: [CARD for _ in wanted])
 
 
-def opened(number: int = 1, **fields: Any) -> Opened:
-    entry = Opened(
-        f"{number:032x}",
-        f"{number:016x}",
-        None,
-        "llm",
+def begin(
+    journal: Journal,
+    number: int = 1,
+    *,
+    is_first: bool = True,
+    user: str = "ann",
+    parent: int | None = None,
+    **common: Any,
+) -> int:
+    shared = OpenedFor(
         "chat",
         "default",
         "key_a",
-        "ann",
-        "s1",
         "fast",
         "openai",
         "openai",
         "gpt",
-        1_790_000_000_000_000_000,
-        500,
         Decimal(3),
         "settings",
         {"prompt:triage": "3"},
     )
-    return msgspec.structs.replace(entry, **fields)
+    return journal.begin(
+        f"{number:032x}",
+        f"{number:016x}",
+        None if parent is None else f"{parent:016x}",
+        is_first=is_first,
+        start_ns=1_790_000_000_000_000_000,
+        input_tokens=500,
+        user_id=user,
+        session_id="s1",
+        common=msgspec.structs.replace(shared, **common).packed(),
+    )
 
 
 def settled(number: int = 1, **fields: Any) -> Settled:
@@ -93,7 +103,7 @@ def abandon(journal: Journal) -> None:
 
 def test_open_slots_come_back_estimated_and_settled_ones_exact_with_the_ids_they_had(tmp_path: Path) -> None:
     journal = Journal(tmp_path, n_slots=8)
-    slots = [journal.begin(opened(number)) for number in (1, 2, 3, 4)]
+    slots = [begin(journal, number) for number in (1, 2, 3, 4)]
     journal.settle(slots[1], settled(2))
     journal.settle(
         slots[2], settled(9, kind="attempt", parent_id=f"{3:016x}", cost_usd=None, cost_source=None)
@@ -128,7 +138,7 @@ def test_open_slots_come_back_estimated_and_settled_ones_exact_with_the_ids_they
 
 def test_the_journal_of_a_living_worker_is_left_alone(tmp_path: Path) -> None:
     journal = Journal(tmp_path, n_slots=2)
-    journal.begin(opened())
+    begin(journal)
     assert recover_journals(tmp_path, Kept().store, BOOK) == 0
     journal.close()
     kept = Kept()
@@ -139,7 +149,7 @@ def test_the_journal_of_a_living_worker_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_journal_that_owes_nothing_goes_away_when_its_worker_ends(tmp_path: Path) -> None:
     journal = Journal(tmp_path, n_slots=2)
-    journal.free(journal.begin(opened()))
+    journal.free(begin(journal))
     journal.close()
     journal.close()
     assert list(tmp_path.iterdir()) == []
@@ -147,7 +157,7 @@ def test_a_journal_that_owes_nothing_goes_away_when_its_worker_ends(tmp_path: Pa
 
 def test_what_could_not_be_stored_stays_for_the_next_time(tmp_path: Path) -> None:
     journal = Journal(tmp_path, n_slots=2)
-    journal.begin(opened())
+    begin(journal)
     abandon(journal)
 
     def refuse(_spans: Sequence[Span]) -> None:
@@ -160,18 +170,18 @@ def test_what_could_not_be_stored_stays_for_the_next_time(tmp_path: Path) -> Non
 
 def test_more_calls_than_slots_and_texts_of_any_length_are_served_all_the_same(tmp_path: Path) -> None:
     journal = Journal(tmp_path, n_slots=2)
-    wide = opened(1, versions={f"asset:{number}": "x" * 64 for number in range(100)}, user_id="é" * 200)
-    assert journal.begin(wide) >= 0
-    assert journal.begin(opened(2, model="x" * SLOT_BYTES)) == -1
-    slot = journal.begin(opened(3))
+    wide = {f"asset:{number}": "x" * 64 for number in range(100)}
+    assert begin(journal, 1, versions=wide, user="é" * 200) >= 0
+    assert begin(journal, 2, model="x" * SLOT_BYTES) == -1
+    slot = begin(journal, 3, is_first=False, parent=1)
     journal.settle(slot, settled(3, model="m" * SLOT_BYTES, error_message="e" * 200))
-    assert journal.begin(opened(4)) == -1
+    assert begin(journal, 4) == -1
     assert (journal.n_uncovered, journal.n_open) == (2, 2)
     abandon(journal)
     kept = Kept()
     recover_journals(tmp_path, kept.store, BOOK)
     assert [(span.span_id, span.user_id) for span in kept.spans if span.span_id == f"{1:016x}"] == [
-        (f"{1:016x}", "é" * 64)
+        (f"{1:016x}", "é" * 100)
     ]
     assert {span.cost_usd for span in kept.spans} == {Decimal("0.0015"), Decimal("0.000028")}
 
@@ -180,7 +190,7 @@ def test_more_calls_than_slots_and_texts_of_any_length_are_served_all_the_same(t
 def test_a_damaged_file_gives_what_can_be_read_and_goes_away(tmp_path: Path, size: int) -> None:
     journal = Journal(tmp_path, n_slots=2)
     for number in (1, 2):
-        journal.begin(opened(number))
+        begin(journal, number)
     abandon(journal)
     (path,) = tmp_path.iterdir()
     data = bytearray(path.read_bytes()[:size])
@@ -209,9 +219,9 @@ def test_slots_outlive_a_process_that_is_killed(tmp_path: Path) -> None:
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from penstock.gateway.journal import Journal\n"
-        "from tests.gateway.test_journal import opened\n"
+        "from tests.gateway.test_journal import begin\n"
         "journal = Journal(Path(sys.argv[1]))\n"
-        "for number in range(1, 51): journal.begin(opened(number))\n"
+        "for number in range(1, 51): begin(journal, number)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     root = Path(__file__).resolve().parents[2]
@@ -220,3 +230,16 @@ def test_slots_outlive_a_process_that_is_killed(tmp_path: Path) -> None:
     kept = Kept()
     assert recover_journals(tmp_path, kept.store, BOOK) == 50
     assert len({span.span_id for span in kept.spans}) == 50
+
+
+def test_a_further_attempt_of_a_call_comes_back_below_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, n_slots=2)
+    begin(journal, 1, operation="embeddings")
+    begin(journal, 2, is_first=False, parent=1)
+    abandon(journal)
+    kept = Kept()
+    recover_journals(tmp_path, kept.store, BOOK)
+    assert {(span.kind, span.parent_id, span.name) for span in kept.spans} == {
+        ("embedding", None, "embeddings fast"),
+        ("attempt", f"{1:016x}", "attempt openai"),
+    }

@@ -99,14 +99,22 @@ def _is_error_reply(call: Call, record: AttemptRecord) -> bool:
 
 
 def _quick_price(bill: Bill, when_ns: int, prices: PriceBook) -> Cost | None:
-    target = bill.target
+    """Return the cost as `_price` does, None where a price would have to be loaded."""
+    target, usage = bill.target, bill.usage
     assert target is not None
     provider = target.provider
-    if bill.usage is not None and not provider.local:
-        for model in {bill.model or target.model, target.model}:
-            if not prices.is_ready(provider.price_id, model, provider=provider.name):
-                return None
-    return _price(target, bill.model, bill.usage, when_ns, prices)
+    price_id = "local" if provider.local else provider.price_id
+    if (
+        usage is not None
+        and usage.reported_usd is not None
+        and not prices.has_own(provider.name, target.model)
+    ):
+        return Cost(usd=usage.reported_usd, source="provider")
+    model = bill.model or target.model
+    cost = prices.price_now(price_id, model, usage, when_ns, provider=provider.name)
+    if cost is not None and cost.usd is None and model != target.model:
+        return prices.price_now(price_id, target.model, usage, when_ns, provider=provider.name)
+    return cost
 
 
 def _price(

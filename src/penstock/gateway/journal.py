@@ -14,6 +14,7 @@ import fcntl
 import logging
 import mmap
 import os
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
@@ -34,6 +35,15 @@ _MAGIC = b"PSJRNL01"
 _HEADER_BYTES = 64
 _SETTLED_AT = 1200
 _FREE, _OPEN, _SETTLED = 0, 1, 2
+_HEAD = struct.Struct("<H32s16s16sBqqHH")
+"""Size of what follows the size, ids, whether it is the first, time, tokens, and the sizes of user and session."""
+MAX_LABEL_BYTES = 200
+KINDS: dict[str, SpanKind] = {
+    "embeddings": "embedding",
+    "count_tokens": "internal",
+    "moderations": "internal",
+}
+"""Operation → kind of its span, `llm` for all others."""
 _log = logging.getLogger("penstock.journal")
 
 
@@ -43,29 +53,44 @@ class WorkerLost(BugError):
     code = "PS-9661"
 
 
-class Opened(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
+class OpenedFor(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
+    """What all requests of one key to one target have in common."""
+
+    operation: str
+    project: str
+    key_id: str | None
+    route: str | None
+    provider: str
+    price_id: str | None
+    model: str
+    usd_per_million: Decimal | None
+    """Price of input tokens when it was sent, None where it was not known."""
+    price_source: str | None
+    versions: dict[str, str] = {}
+
+    def packed(self) -> bytes:
+        """Return it as it stands in a slot, without what may be long if it would not fit."""
+        data = _encode(self)
+        if len(data) <= _SETTLED_AT - 4 - _HEAD.size - 2 * MAX_LABEL_BYTES:
+            return data
+        route = self.route[:64] if self.route else None
+        return _encode(msgspec.structs.replace(self, versions={}, route=route))
+
+
+class Opened(msgspec.Struct, frozen=True, gc=False):
     """What is known of a request when it is sent."""
 
     trace_id: str
     span_id: str
     parent_id: str | None
-    kind: SpanKind
-    operation: str
-    project: str
-    key_id: str | None
-    user_id: str | None
-    session_id: str | None
-    route: str | None
-    provider: str
-    price_id: str | None
-    model: str
+    is_first: bool
+    """Not a further attempt of the same call."""
     start_ns: int
     input_tokens: int
     """Estimated from the body."""
-    usd_per_million: Decimal | None
-    """Price of input tokens when it was sent, None where it was not known."""
-    price_source: str | None
-    versions: dict[str, str] = {}
+    user_id: str | None
+    session_id: str | None
+    common: OpenedFor
 
 
 class Settled(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
@@ -92,7 +117,7 @@ class Settled(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, 
 
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
-_opened = msgspec.msgpack.Decoder(Opened)
+_common = msgspec.msgpack.Decoder(OpenedFor)
 _settled = msgspec.msgpack.Decoder(Settled)
 
 
@@ -124,18 +149,40 @@ class Journal:
         self._free = list(range(n_slots - 1, -1, -1))
         self._n_slots = n_slots
 
-    def begin(self, entry: Opened) -> int:
-        """Open a slot and return its number, -1 if there is none."""
-        data = _encode(entry)
-        if len(data) > _SETTLED_AT - 4:
-            data = _encode(_shortened(entry))
-        if not self._free or len(data) > _SETTLED_AT - 4:
+    def begin(
+        self,
+        trace_id: str,
+        span_id: str,
+        parent_id: str | None,
+        *,
+        is_first: bool,
+        start_ns: int,
+        input_tokens: int,
+        user_id: str | None,
+        session_id: str | None,
+        common: bytes,
+    ) -> int:
+        """Open a slot and return its number, -1 if there is none. `common` is an `OpenedFor`, packed."""
+        user = b"" if user_id is None else user_id.encode("utf-8", "replace")[:MAX_LABEL_BYTES]
+        session = b"" if session_id is None else session_id.encode("utf-8", "replace")[:MAX_LABEL_BYTES]
+        size = _HEAD.size + len(user) + len(session) + len(common)
+        if not self._free or size > _SETTLED_AT - 2:
             self.n_uncovered += 1
             return -1
         slot = self._free.pop()
         at = _HEADER_BYTES + slot * SLOT_BYTES
-        size = len(data)
-        self._map[at + 2 : at + 4 + size] = size.to_bytes(2, "little") + data
+        head = _HEAD.pack(
+            size,
+            trace_id.encode(),
+            span_id.encode(),
+            b"" if parent_id is None else parent_id.encode(),
+            is_first,
+            start_ns,
+            input_tokens,
+            len(user),
+            len(session),
+        )
+        self._map[at + 2 : at + 2 + size] = b"".join((head, user, session, common))
         self._map[at] = _OPEN
         return slot
 
@@ -220,12 +267,30 @@ def _read_slots(data: bytes) -> Iterator[tuple[Opened, Settled | None]]:
         if state not in (_OPEN, _SETTLED):
             continue
         try:
-            opened = _opened.decode(_sized(data, at + 2))
+            opened = _read_opened(data, at + 2)
             settled = _settled.decode(_sized(data, at + _SETTLED_AT)) if state == _SETTLED else None
         except (msgspec.MsgspecError, UnicodeError):
             _log.error("a slot of a lost worker cannot be read", extra={"at": at})
             continue
         yield opened, settled
+
+
+def _read_opened(data: bytes, at: int) -> Opened:
+    size, trace, span, parent, is_first, start_ns, tokens, n_user, n_session = _HEAD.unpack_from(data, at)
+    user_at = at + _HEAD.size
+    session_at = user_at + n_user
+    common_at = session_at + n_session
+    return Opened(
+        trace.decode("ascii"),
+        span.decode("ascii"),
+        parent.decode("ascii").strip("\0") or None,
+        bool(is_first),
+        start_ns,
+        tokens,
+        data[user_at:session_at].decode("utf-8", "ignore") or None,
+        data[session_at:common_at].decode("utf-8", "ignore") or None,
+        _common.decode(data[common_at : at + size]),
+    )
 
 
 def _sized(data: bytes, at: int) -> bytes:
@@ -235,21 +300,21 @@ def _sized(data: bytes, at: int) -> bytes:
 
 def _span_of(opened: Opened, settled: Settled | None, prices: PriceBook) -> Span:
     """Return the span of a slot; what was never settled is estimated from what was sent."""
-    attributes: dict[str, object] = {"gen_ai.operation.name": opened.operation, RECOVERED: True}
+    common = opened.common
+    kind = KINDS.get(common.operation, "llm") if opened.is_first else "attempt"
+    attributes: dict[str, object] = {"gen_ai.operation.name": common.operation, RECOVERED: True}
     same = {
         "trace_id": opened.trace_id,
-        "name": f"{opened.operation} {opened.route}"
-        if opened.kind != "attempt"
-        else f"attempt {opened.provider}",
+        "name": f"{common.operation} {common.route}" if kind != "attempt" else f"attempt {common.provider}",
         "start_ns": opened.start_ns,
-        "project": opened.project,
+        "project": common.project,
         "service": "gateway",
-        "key_id": opened.key_id,
+        "key_id": common.key_id,
         "user_id": opened.user_id,
         "session_id": opened.session_id,
-        "route": opened.route,
-        "provider": opened.provider,
-        "versions": opened.versions,
+        "route": common.route,
+        "provider": common.provider,
+        "versions": common.versions,
         "attributes": attributes,
         "payload_dropped": True,
     }
@@ -260,8 +325,8 @@ def _span_of(opened: Opened, settled: Settled | None, prices: PriceBook) -> Span
         return Span(
             span_id=opened.span_id,
             parent_id=opened.parent_id,
-            kind=opened.kind,
-            model=opened.model,
+            kind=kind,
+            model=common.model,
             status="error",
             status_message="The worker that served this call died; what it used is estimated.",
             error_code=WorkerLost.code,
@@ -274,7 +339,7 @@ def _span_of(opened: Opened, settled: Settled | None, prices: PriceBook) -> Span
     if settled.usage is not None:
         counts = dict(zip(TOKEN_CLASSES, settled.usage, strict=True))
         usage = Usage(estimated=settled.estimated, **counts)  # type: ignore[arg-type]  # all of them are counts
-    cost = _price(opened, settled.model or opened.model, usage, prices)
+    cost = _price(opened, settled.model or common.model, usage, prices)
     if settled.cost_source is not None:
         # what was computed at the time of the call stands; the rates are only told where they lead to it
         rates = cost.rates if cost.usd == settled.cost_usd else {}
@@ -288,7 +353,7 @@ def _span_of(opened: Opened, settled: Settled | None, prices: PriceBook) -> Span
         status=settled.status,
         status_message=settled.error_message,
         error_code=settled.error_code,
-        model=settled.model or opened.model,
+        model=settled.model or common.model,
         http_status=settled.http_status,
         streamed=settled.streamed,
         attempts=settled.attempts,
@@ -301,30 +366,21 @@ def _span_of(opened: Opened, settled: Settled | None, prices: PriceBook) -> Span
 
 
 def _estimate(opened: Opened, prices: PriceBook) -> Cost:
-    rate = opened.usd_per_million
-    if rate is None or opened.price_source is None:
-        return _price(opened, opened.model, Usage(input_uncached=opened.input_tokens), prices)
+    common = opened.common
+    rate = common.usd_per_million
+    if rate is None or common.price_source is None:
+        return _price(opened, common.model, Usage(input_uncached=opened.input_tokens), prices)
     rates = {"input_uncached": rate} if rate else {}
-    return Cost(usd=rate * opened.input_tokens / 1_000_000, source=opened.price_source, rates=rates)
+    return Cost(usd=rate * opened.input_tokens / 1_000_000, source=common.price_source, rates=rates)
 
 
 def _price(opened: Opened, model: str, usage: Usage | None, prices: PriceBook) -> Cost:
-    cost = prices.price(opened.price_id, model, usage, opened.start_ns, provider=opened.provider)
-    if cost.usd is None and model != opened.model:
-        return prices.price(opened.price_id, opened.model, usage, opened.start_ns, provider=opened.provider)
+    common = opened.common
+    cost = prices.price(common.price_id, model, usage, opened.start_ns, provider=common.provider)
+    if cost.usd is None and model != common.model:
+        return prices.price(common.price_id, common.model, usage, opened.start_ns, provider=common.provider)
     return cost
 
 
 def _rates(rates: object) -> dict[str, object]:
     return {RATES: rates} if rates else {}
-
-
-def _shortened(entry: Opened) -> Opened:
-    """Return the entry without what may be long; the ids and what money needs stay."""
-    return msgspec.structs.replace(
-        entry,
-        versions={},
-        session_id=None,
-        user_id=entry.user_id[:64] if entry.user_id else None,
-        route=entry.route[:64] if entry.route else None,
-    )

@@ -22,25 +22,22 @@ from penstock.base.ids import new_span_id
 from penstock.gateway.bills import NOT_BEGUN, Bill, bill_call, load_price
 from penstock.gateway.calls import AttemptRecord, Call
 from penstock.gateway.estimates import input_estimate
-from penstock.gateway.journal import RATES, Journal, Opened, Settled
+from penstock.gateway.journal import KINDS, RATES, Journal, OpenedFor, Settled
 from penstock.gateway.outputs import fold_output
 from penstock.gateway.table import ReadyTarget, Table
 from penstock.providers.prices import PriceBook
-from penstock.spec.spans import Span, SpanEvent, SpanKind
+from penstock.spec.spans import Span, SpanEvent
 from penstock.spec.usage import TOKEN_CLASSES, Usage
 
 _log = logging.getLogger("penstock.gateway")
 _QUEUE_CALLS = 4096
 _RATE_HOLDS_S = 60.0
+"""How long the price in a journal's entry may be old. It is used only where a worker was lost."""
+_MAX_PACKED = 4096
 _ONE_TOKEN = Usage(input_uncached=1)
 _all_counts = attrgetter(*TOKEN_CLASSES)
 UNCOVERED = -2
 """Slot of a request that was begun without a journal."""
-_KINDS: dict[str, SpanKind] = {
-    "embeddings": "embedding",
-    "count_tokens": "internal",
-    "moderations": "internal",
-}
 
 
 class SpanSink(Protocol):
@@ -74,8 +71,8 @@ class CallRecorder:
         self._journal = journal
         self._queue: queue.Queue[_Item | list[tuple[str, str]] | None] = queue.Queue(_QUEUE_CALLS)
         self._thread: threading.Thread | None = None
-        self._rates: dict[tuple[str, str], tuple[float, Decimal | None, str | None]] = {}
-        """(provider, model) → until when it holds, and the price of a million input tokens."""
+        self._packed: dict[tuple[int, str | None, str | None, str], tuple[float, bytes, ReadyTarget]] = {}
+        """By target, key, model and operation: until when it holds, and what the journal keeps of it."""
 
     def start(self) -> None:
         """Start the background thread."""
@@ -92,7 +89,7 @@ class CallRecorder:
     def take_table(self, table: Table) -> None:
         """Go by the prices of a new table, and have those that it will need loaded in the background."""
         self._prices.set_own_prices(table.prices)
-        self._rates.clear()
+        self._packed.clear()
         self.preload_prices(table.priced_models())
 
     def preload_prices(self, models: list[tuple[str, str]]) -> None:
@@ -110,49 +107,59 @@ class CallRecorder:
         record.slot = UNCOVERED
         if self._journal is None:
             return
-        is_first = all(other.slot == NOT_BEGUN for other in call.attempt_log if other is not record)
-        target, key, envelope = record.target, call.key, call.envelope
-        provider = target.provider
+        log = call.attempt_log
+        is_first = len(log) == 1 or all(other.slot == NOT_BEGUN for other in log if other is not record)
         slot = self._journal.begin(
-            Opened(
-                call.trace_id,
-                call.span_id if is_first else new_span_id(),
-                call.parent_id if is_first else call.span_id,
-                _KINDS.get(call.operation, "llm") if is_first else "attempt",
-                call.operation,
-                key.project if key is not None else "default",
-                key.id if key is not None else None,
-                _user(call),
-                call.session,
-                envelope.model[:200] if envelope is not None else None,
-                provider.name,
-                "local" if provider.local else provider.price_id,
-                target.model,
-                time.time_ns(),
-                input_estimate(call),
-                *self._input_rate(record.target),
-                call.route.route.versions if call.route is not None else {},
-            )
+            call.trace_id,
+            call.span_id if is_first else new_span_id(),
+            call.parent_id if is_first else call.span_id,
+            is_first=is_first,
+            start_ns=time.time_ns(),
+            input_tokens=input_estimate(call),
+            user_id=_user(call),
+            session_id=call.session,
+            common=self._common(call, record.target),
         )
         if slot >= 0:
             record.slot = slot
 
-    def _input_rate(self, target: ReadyTarget) -> tuple[Decimal | None, str | None]:
-        """Return what a million input tokens cost about now and who says so; looked up once a minute."""
-        provider = target.provider
-        found = self._rates.get((provider.name, target.model))
+    def _common(self, call: Call, target: ReadyTarget) -> bytes:
+        """Return what all calls of this key to this target have in common, as the journal keeps it."""
+        key, envelope = call.key, call.envelope
+        model = envelope.model if envelope is not None else None
+        place = (id(target), key.id if key is not None else None, model, call.operation)
+        found = self._packed.get(place)
         now = time.monotonic()
-        if found is None or found[0] < now:
-            price_id = "local" if provider.local else provider.price_id
-            usd = source = None
-            if self._prices.is_ready(price_id, target.model, provider=provider.name):
-                cost = self._prices.price(
-                    price_id, target.model, _ONE_TOKEN, time.time_ns(), provider=provider.name
-                )
-                usd = cost.usd * 1_000_000 if cost.usd is not None else None
-                source = cost.source
-            found = self._rates[provider.name, target.model] = (now + _RATE_HOLDS_S, usd, source)
-        return found[1], found[2]
+        if found is not None and found[0] > now:
+            return found[1]
+        if len(self._packed) >= _MAX_PACKED:
+            self._packed.clear()
+        provider = target.provider
+        packed = OpenedFor(
+            call.operation,
+            key.project if key is not None else "default",
+            key.id if key is not None else None,
+            model[:200] if model is not None else None,
+            provider.name,
+            "local" if provider.local else provider.price_id,
+            target.model,
+            *self._input_rate(target),
+            call.route.route.versions if call.route is not None else {},
+        ).packed()
+        # the target is kept too, so that its id is nobody else's meanwhile
+        self._packed[place] = (now + _RATE_HOLDS_S, packed, target)
+        return packed
+
+    def _input_rate(self, target: ReadyTarget) -> tuple[Decimal | None, str | None]:
+        """Return what a million input tokens cost about now and who says so."""
+        provider = target.provider
+        price_id = "local" if provider.local else provider.price_id
+        cost = self._prices.price_now(
+            price_id, target.model, _ONE_TOKEN, time.time_ns(), provider=provider.name
+        )
+        if cost is None:
+            return None, None
+        return (cost.usd * 1_000_000 if cost.usd is not None else None), cost.source
 
     def record(self, call: Call, *, capture: bool, max_payload_bytes: int) -> None:
         """Record a finished call: bill what it owes, settle its slots, hand its spans on."""
@@ -229,7 +236,7 @@ class CallRecorder:
             span_id=call.span_id,
             parent_id=call.parent_id,
             name=_name(call),
-            kind=_KINDS.get(call.operation, "llm"),
+            kind=KINDS.get(call.operation, "llm"),
             start_ns=call.start_ns,
             end_ns=item.end_ns,
             status="ok" if call.error_code is None else "error",
@@ -306,7 +313,7 @@ def _settled_call(call: Call, bill: Bill, end_ns: int) -> Settled:
     return Settled(
         call.span_id,
         call.parent_id,
-        _KINDS.get(call.operation, "llm"),
+        KINDS.get(call.operation, "llm"),
         end_ns,
         "ok" if call.error_code is None else "error",
         call.error_code,

@@ -92,6 +92,23 @@ class PriceBook:
             return Cost(usd=None, source="the price table could not be read")
         return apply_card(card, usage, when_ns)
 
+    def price_now(
+        self, price_id: str | None, model: str, usage: Usage | None, when_ns: int, *, provider: str
+    ) -> Cost | None:
+        """Return what `price` would, or None where it would have to load the price first. Never blocks."""
+        card = self._own.find(provider, model)
+        if card is None:
+            if price_id == "local":
+                return _FREE
+            if price_id is None:
+                return _NO_ID
+            if usage is None:
+                return _NO_USAGE
+            card = self._cards.get((price_id, model))
+            if card is None:
+                return None
+        return _NO_USAGE if usage is None else apply_card(card, usage, when_ns)
+
     def estimate(
         self,
         price_id: str | None,
