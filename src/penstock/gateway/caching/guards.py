@@ -24,9 +24,9 @@ _NEGATIONS = _words(
     "pas jamais sans non nunca sin ni senza não nem sem"
 )
 _QUESTIONS = _words(
-    "who whom whose what when where why how much many often long old far wer was wann wo warum wie qui quoi quand où "
-    "pourquoi comment quién qué cuándo dónde cómo"
+    "who whom whose when where why much many often long old far wer wann wo warum qui quand où pourquoi quién cuándo dónde"
 )
+"""Not `what`, `which` and `how`, which are said for each other."""
 _DIRECTIONS = _words(
     "before after above below over under more less most least fewer greater smaller larger higher lower increase decrease "
     "increased decreased increasing decreasing raise reduce rise fall gain lose add remove delete create insert drop enable "
@@ -48,7 +48,7 @@ _DATES = _words(
 _PLAIN_STARTS = _words(
     "a an the is are am was were be do does did can could should would will shall may might must have has had i you he she it "
     "we they my your his her its our their this that these those there here please tell give show explain describe list "
-    "write find help let and but or so if as at by of in on to for "
+    "write find help let and but or so if as at by of in on to for what which how wie was que qu "
     "from with into any all some each every"
 )
 
@@ -60,22 +60,22 @@ def guard_of(text: str) -> bytes:
 
 
 def _signs(text: str) -> list[str]:
-    """Return the telling words in their order, which tells `from Paris to London` from the way back."""
-    signs = [f"quoted:{first or second}" for first, second in _QUOTED.findall(text)]
+    """Return the telling words. Names and numbers in their order, which tells `from Paris to London` from the way back;
+    of the others it is enough that they are there, however often."""
+    named = [f"quoted:{first or second}" for first, second in _QUOTED.findall(text)]
+    others: set[str] = set()
     for found in _WORD.finditer(text):
         word = found.group()
         lower = _ENDING.sub("", word.lower().replace("’", "'"))
         if lower.endswith("n't") or lower in _NEGATIONS:
-            signs.append("not")
+            others.add("not")
         elif lower in _NUMBERS or lower in _DATES or any(char.isdigit() for char in word):
-            signs.append(f"number:{lower}")
-        elif lower == "which":
-            signs.append("what")
+            named.append(f"number:{lower}")
         elif lower in _DIRECTIONS or lower in _QUESTIONS:
-            signs.append(lower)
+            others.add(lower)
         elif _is_name(word, lower):
-            signs.append(f"name:{lower}")
-    return signs
+            named.append(f"name:{lower}")
+    return [*named, *sorted(others)]
 
 
 def _is_name(word: str, lower: str) -> bool:
