@@ -92,7 +92,8 @@ async def test_a_hit_costs_nothing_and_tells_what_it_saved(bench: Bench) -> None
     bench.gateway._prices.preload([("openai", "gpt-4o-mini")])
     await ask(bench)
     await ask(bench)
-    paid, free = await bench.sink.wait(2)
+    spans = {span.attributes["penstock.cache"]: span for span in await bench.sink.wait(2)}
+    paid, free = spans["miss"], spans["hit"]
     assert paid.cost_usd
     assert (free.cost_usd, free.cost_source) == (0, "cache")
     assert free.attributes["penstock.cache"] == "hit"
@@ -210,8 +211,7 @@ async def test_a_stream_is_replayed_as_the_same_stream(bench: Bench) -> None:
     assert first[1].endswith(DONE)
     with_usage = {**body, "stream_options": {"include_usage": True}}
     assert (await ask(bench, with_usage))[0] == "miss", "its bytes are others"
-    *_, span = await bench.sink.wait(3)
-    assert span.streamed
+    assert all(span.streamed for span in await bench.sink.wait(3))
 
 
 async def test_failures_and_broken_streams_are_never_kept(bench: Bench) -> None:
@@ -236,6 +236,20 @@ async def test_failures_and_broken_streams_are_never_kept(bench: Bench) -> None:
 async def test_a_reply_that_is_too_long_is_not_kept(bench: Bench) -> None:
     await begin(bench, max_entry_bytes=50)
     assert [(await ask(bench))[0] for _ in range(2)] == ["miss", "miss"]
+
+
+async def test_a_long_reply_is_kept_whole(bench: Bench) -> None:
+    await begin(bench)
+    text = "word " * 40_000
+
+    async def at_length(exchange: Exchange) -> None:
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        await exchange.reply({**REPLY, "choices": [choice]})
+
+    bench.upstream.handler = at_length
+    first, second = await ask(bench), await ask(bench)
+    assert (first[0], second[0], len(bench.upstream.seen)) == ("miss", "hit", 1)
+    assert json.loads(second[1])["choices"][0]["message"]["content"] == text
 
 
 async def test_a_purge_forgets_what_was_kept_before_it(bench: Bench) -> None:

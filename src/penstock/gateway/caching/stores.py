@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -19,6 +20,8 @@ class LocalReplies:
     def __init__(self, open_store: Callable[[], ResponseStore]) -> None:
         self._open = open_store
         self._store: ResponseStore | None = None
+        self._writing = threading.Lock()
+        """Held while a thread writes, so that the file is not closed under it when its caller has been cancelled."""
 
     @property
     def store(self) -> ResponseStore:
@@ -34,7 +37,7 @@ class LocalReplies:
     async def put(self, key: bytes, reply: KeptReply) -> None:
         """Keep a reply; a large one is written in a thread, so that other calls go on meanwhile."""
         if len(reply.body) > _LARGE_BYTES:
-            await asyncio.to_thread(self.store.put, key, reply)
+            await asyncio.to_thread(self._put_large, self.store, key, reply)
         else:
             self.store.put(key, reply)
 
@@ -56,9 +59,15 @@ class LocalReplies:
 
     async def close(self) -> None:
         """Let go of the file."""
-        if self._store is not None:
-            self._store.close()
-            self._store = None
+        with self._writing:
+            store, self._store = self._store, None
+            if store is not None:
+                store.close()
+
+    def _put_large(self, store: ResponseStore, key: bytes, reply: KeptReply) -> None:
+        with self._writing:
+            if self._store is store:
+                store.put(key, reply)
 
 
 class SharedReplies(LocalReplies):
