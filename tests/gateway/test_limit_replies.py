@@ -147,3 +147,24 @@ async def test_redis_gone_is_told_on_readyz(
             break
     assert told["status"] == "ready"
     assert "Redis is gone" in told["warnings"][0]
+
+
+async def test_redis_gone_is_told_in_the_metrics(
+    bench: Bench, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bench.gateway is not None
+    monkeypatch.setitem(bench.gateway._watch._environ, "SHARED", redis_server.url)
+
+    async def told(name: str) -> float:
+        assert bench.gateway is not None
+        page = (await bench.gateway._metrics.write_page(None, b"text/plain")).decode()
+        return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(name))
+
+    await begin(bench, rule("all", "requests", 10), redis_url_env="SHARED")
+    assert bench.gateway._limiter is not None
+    await bench.gateway._limiter.settled()
+    assert (await told("penstock_limits_alone"), await told("penstock_redis_lost_total")) == (0, 0)
+    redis_server.kill()
+    while await told("penstock_limits_alone") == 0:
+        await bench.post(ASK, key=KEY)
+    assert await told("penstock_redis_lost_total") == 1

@@ -91,6 +91,8 @@ class Gateway:
         health = health or HealthBoard()
         self._metrics = metrics or Metrics(health=health)
         self._metrics.n_active = lambda: self.n_active
+        if limiter is not None:
+            self._metrics.limits = lambda: (bool(limiter.problems), limiter.n_outages)
         self._metrics_open = metrics_open
         self._attempts = Attempts(
             Asking(

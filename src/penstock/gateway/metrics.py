@@ -106,6 +106,8 @@ class Metrics:
         self._health = health
         self.n_active: Callable[[], int] = lambda: 0
         """Gives the calls being served."""
+        self.limits: Callable[[], tuple[bool, int]] = lambda: (False, 0)
+        """Gives whether limits are held without the others, and how often Redis was lost."""
         self._spans_lost = spans_lost
         self._cells = self._open()
         self._floats = self._cells.floats
@@ -233,6 +235,10 @@ class Metrics:
         floats[self._one(named.RESIDENT, worker)] = float(resident_bytes())
         for what, lost in self._spans_lost().items():
             floats[self._one(named.SPANS_LOST, what)] = float(lost)
+        is_alone, n_lost = self.limits()
+        floats[self._one(named.LIMITS_ALONE, worker)] = float(is_alone)
+        if n_lost:
+            floats[self._one(named.REDIS_LOST)] = float(n_lost)
 
     # -- the page
 

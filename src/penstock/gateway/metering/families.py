@@ -120,6 +120,17 @@ SPANS_LOST = Family(
     text="Spans of which the payload or all was dropped: the disk was full or the recorder behind.",
     labels=("what",),
 )
+LIMITS_ALONE = Family(
+    name="penstock_limits_alone",
+    kind="gauge",
+    text="1 while limits are not exact over all machines or workers: Redis is gone, or the counters cannot be written.",
+    labels=("worker",),
+)
+REDIS_LOST = Family(
+    name="penstock_redis_lost_total",
+    kind="counter",
+    text="Times that a worker lost the Redis in which machines share limits.",
+)
 BREAKER = Family(
     name="penstock_breaker_state",
     kind="gauge",
@@ -138,6 +149,6 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         REQUESTS, RETRIES, ATTEMPTS, ERRORS, LIMITED, CACHE, COST, OVERHEAD, DURATION, TOKENS, FIRST_TOKEN, IN_FLIGHT,
-        LOOP_LAG, RESIDENT, SPANS_LOST, BREAKER, TARGET_LOAD, WORKERS,
+        LOOP_LAG, RESIDENT, SPANS_LOST, LIMITS_ALONE, REDIS_LOST, BREAKER, TARGET_LOAD, WORKERS,
     )
 }  # fmt: skip
