@@ -131,8 +131,9 @@ def _price_problems(price: PriceRow) -> Iterator[Found]:
 
 
 def _limit_problems(limits: Limits) -> Iterator[Found]:
-    for field in ("max_body_bytes", "max_json_depth", "max_concurrent_calls"):
+    for field in ("max_body_bytes", "max_file_bytes", "max_json_depth", "max_concurrent_calls"):
         if (value := getattr(limits, field)) < 1:
             yield field, f"{field} must be at least 1, not {value}"
-    if limits.max_payload_bytes < 0:
-        yield "max_payload_bytes", "max_payload_bytes must not be negative"
+    for field in ("max_payload_bytes", "max_project_file_bytes"):
+        if getattr(limits, field) < 0:
+            yield field, f"{field} must not be negative"

@@ -27,6 +27,7 @@ from penstock.gateway.endpoints import CALLS, SUPPORTED, Endpoint, find_endpoint
 from penstock.gateway.error_replies import send_error
 from penstock.gateway.errors import BodyTooSlow, NotReady, TooBusy, UnknownPath, WrongMethod
 from penstock.gateway.exchange import Exchange
+from penstock.gateway.files import Files, serves_path
 from penstock.gateway.health import HealthBoard
 from penstock.gateway.http import (
     JSON,
@@ -55,6 +56,7 @@ from penstock.providers.auth.token_http import make_token_fetch
 from penstock.providers.prices import PriceBook
 from penstock.providers.transport import Upstreams
 from penstock.spec.snapshot import Limits, Snapshot
+from penstock.store.files import FileStore
 from penstock.store.response_cache import ResponseStore
 
 _log = logging.getLogger("penstock.gateway")
@@ -75,6 +77,7 @@ class Gateway:
         metrics: Metrics | None = None,
         metrics_open: bool = False,
         cache: ResponseCache | None = None,
+        files: Files | None = None,
         rng: random.Random | None = None,
         body_timeout_s: float = 60.0,
     ) -> None:
@@ -87,6 +90,7 @@ class Gateway:
         self._limiter = limiter
         self._upstreams = upstreams
         self._cache = cache
+        self._files = files
         self._prices = prices
         health = health or HealthBoard()
         self._metrics = metrics or Metrics(health=health)
@@ -115,7 +119,11 @@ class Gateway:
                 if endpoint is not None:
                     await self._serve_call(endpoint, scope, receive, send)
                     return
-            await self._serve_other(scope, send)
+            if self._files is not None and serves_path(scope["path"]):
+                secret = find_secret(dict(scope["headers"]), None)
+                await self._files.answer(scope, self._watch.table, secret, receive, send)
+            else:
+                await self._serve_other(scope, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
 
@@ -400,6 +408,7 @@ def create_gateway(
     metrics: Metrics | None = None,
     metrics_open: bool = False,
     open_replies: Callable[[], ResponseStore] | None = None,
+    files: FileStore | None = None,
     poll_interval_s: float = 0.5,
 ) -> Gateway:
     """Return a gateway over the snapshot file, with spans to `sink`.
@@ -407,7 +416,7 @@ def create_gateway(
     `environ` is where providers' keys are looked up; `internal_key` is both accepted from callers and sent to
     local providers. Without `counters` no per-minute limits are enforced, and without `journal` a call whose worker is
     killed is not billed. Without `health` and `metrics` this gateway knows only of itself; with `metrics_open` anybody
-    may read `/metrics`.
+    may read `/metrics`. Without `files` there are no `/v1/files` and `/v1/batches`.
     """
     prices = prices or PriceBook()
     recorder = CallRecorder(sink, prices, journal)
@@ -430,6 +439,7 @@ def create_gateway(
         upstreams=upstreams,
         prices=prices,
         cache=cache,
+        files=Files(files) if files is not None else None,
         health=health,
         metrics=metrics,
         metrics_open=metrics_open,

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from penstock.base.errors import (
     CallerError,
+    ConflictError,
     Forbidden,
     InvalidInput,
     NotFound,
@@ -204,6 +205,47 @@ class WrongForm(InvalidInput):
     """A multipart body that cannot be taken apart, or that says `model` not once."""
 
     code = "PS-1623"
+
+
+class UnknownFile(NotFound):
+    """The project of this key has no such file, or no longer."""
+
+    code = "PS-1624"
+    kind = "invalid_request_error"
+
+
+class UnknownBatch(NotFound):
+    """The project of this key has no such batch."""
+
+    code = "PS-1625"
+    kind = "invalid_request_error"
+
+
+class FileTooLarge(BodyTooLarge):
+    """The file is over `max_file_bytes`."""
+
+    code = "PS-1626"
+
+
+class FilesFull(PolicyError):
+    """The files of the project take as much as `max_project_file_bytes` allows."""
+
+    code = "PS-2603"
+    status = 413
+    kind = "invalid_request_error"
+
+
+class BatchOver(ConflictError):
+    """The batch has ended, so it cannot be cancelled."""
+
+    code = "PS-3602"
+    kind = "invalid_request_error"
+
+
+class DiskRefused(UpstreamUnavailable):
+    """The disk took the file or the batch not: it is full, or not writable."""
+
+    code = "PS-4626"
 
 
 class EmptyReply(UpstreamError):

@@ -59,7 +59,7 @@ def replace_form_model(body: bytes, content_type: bytes, model: str) -> bytes:
 
 
 def _fields(body: bytes, content_type: bytes) -> list[_Field]:
-    boundary = _boundary(content_type)
+    boundary = find_boundary(content_type)
     fields: list[_Field] = []
     at = 0 if body.startswith(boundary) else body.find(b"\r\n" + boundary) + 2
     if at == 1:
@@ -87,7 +87,8 @@ def _fields(body: bytes, content_type: bytes) -> list[_Field]:
         )
 
 
-def _boundary(content_type: bytes) -> bytes:
+def find_boundary(content_type: bytes) -> bytes:
+    """Return the boundary that a form's content type names, with its dashes; raise `WrongForm`."""
     message = Message()
     message["content-type"] = content_type.decode("latin-1")
     boundary = message.get_boundary()

@@ -25,6 +25,7 @@ from penstock.providers.prices import PriceBook
 from penstock.spec.home import Home
 from penstock.spec.spans import Span
 from penstock.store.counters import CounterStore
+from penstock.store.files import FileStore
 from penstock.store.response_cache import ResponseStore
 from penstock.store.sealing import master_key_path
 from penstock.telemetry.encode import encode_span
@@ -156,6 +157,7 @@ def serve_gateway(
         prices=prices,
         journal=journal,
         open_replies=partial(ResponseStore, home.cache),
+        files=FileStore(home.files),
         health=health,
         metrics=metrics,
         metrics_open=is_loopback(host),

@@ -163,6 +163,8 @@ def _limits(file: SettingsFile) -> Limits:
     limits, traces = file.settings.limits, file.settings.traces
     return Limits(
         max_body_bytes=limits.max_body_bytes,
+        max_file_bytes=limits.max_file_bytes,
+        max_project_file_bytes=limits.max_project_file_bytes,
         max_json_depth=limits.max_json_depth,
         max_concurrent_calls=limits.max_concurrent_calls,
         capture_payloads=traces.capture_payloads,

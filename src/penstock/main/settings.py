@@ -29,6 +29,10 @@ class LimitSettings(Section):
 
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 25 * 1024 * 1024
     """Larger request bodies are refused with 413."""
+    max_file_bytes: Annotated[int, Field(ge=1024, le=1 << 40)] = 512 * 1024 * 1024
+    """Larger files at `/v1/files` are refused with 413."""
+    max_project_file_bytes: Annotated[int, Field(ge=0, le=1 << 50)] = 10 * 1024 * 1024 * 1024
+    """All files of a project together; 0 takes none."""
     max_json_depth: Annotated[int, Field(ge=4, le=512)] = 64
     """Request bodies nested deeper are refused."""
     max_concurrent_calls: Annotated[int, Field(ge=1, le=1_000_000)] = 2000

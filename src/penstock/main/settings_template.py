@@ -34,6 +34,8 @@ TEMPLATE = """\
 
 [limits]
 # max_body_bytes = 26214400                # 25 MiB
+# max_file_bytes = 536870912               # 512 MiB: one file at /v1/files
+# max_project_file_bytes = 10737418240     # 10 GiB: all files of a project
 # max_json_depth = 64
 # max_concurrent_calls = 2000              # per gateway worker
 # redis_url_env = "PENSTOCK_REDIS_URL"     # counters of several machines

@@ -89,6 +89,11 @@ class Home:
         return self.root / "blobs"
 
     @property
+    def files(self) -> Path:
+        """Files and batches that clients left at the gateway, one folder a project."""
+        return self.root / "files"
+
+    @property
     def counters(self) -> Path:
         """LMDB environment of the shared counters."""
         return self.root / "counters"

@@ -10,6 +10,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Bounds that hold for every call."""
 
     max_body_bytes: int = 25 * 1024 * 1024
+    max_file_bytes: int = 512 * 1024 * 1024
+    """Of one file that a client leaves at `/v1/files`."""
+    max_project_file_bytes: int = 10 * 1024 * 1024 * 1024
+    """Of all files of one project."""
     max_json_depth: int = 64
     max_concurrent_calls: int = 2000
     capture_payloads: bool = True
