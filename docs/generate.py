@@ -13,6 +13,7 @@ import itertools
 import pkgutil
 import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
@@ -33,6 +34,7 @@ from penstock.providers.data.local import LOCAL
 from penstock.spec.routes import Provider
 
 REFERENCE = Path(__file__).parent / "reference"
+FAULTS = Path(__file__).parents[1] / "tests" / "gateway" / "faults.toml"
 NOTE = "<!-- Written by docs/generate.py; change the code, then run `make docs`. -->\n"
 
 
@@ -303,12 +305,36 @@ def _provider_line(row: Provider) -> str:
     return f"| `{row.name}` | {dialects} | {key} | `{row.base_url}` | {price} |"
 
 
+def write_faults() -> str:
+    """Return the page of what comes of each fault of a provider, from the rows that the tests hold."""
+    parts = [
+        NOTE,
+        "# Faults\n",
+        (
+            "What comes of everything a provider can do wrong, on a route with two attempts and one provider: what the client\n"
+            "sees, what is billed, and what the span of the call records. `tests/gateway/test_fault_table.py` produces each row\n"
+            "over real sockets, to a client of the provider's dialect and to one of another; where the two differ, the second\n"
+            "stands behind the arrow. [How to read it](../internals/reliability.md).\n"
+        ),
+        "| The provider … | reply | client sees | billed | recorded |",
+        "|---|---|---|---|---|",
+    ]
+    for row in tomllib.loads(FAULTS.read_text())["fault"]:
+        for name in ("plain", "stream"):
+            if name in row:
+                same, other = row[name], row.get(f"{name}_translated", row[name])
+                cells = [a if a == b else f"{a} → {b}" for a, b in zip(same, other, strict=True)]
+                parts.append(f"| {row['does']} | {name} | {' | '.join(map(_cell, cells))} |")
+    return "\n".join([*parts, ""])
+
+
 PAGES = {
     "commands.md": write_commands,
     "settings.md": write_settings,
     "errors.md": write_errors,
     "rest.md": write_rest,
     "providers.md": write_providers,
+    "faults.md": write_faults,
 }
 
 

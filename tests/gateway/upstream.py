@@ -119,6 +119,12 @@ async def answer(exchange: Exchange) -> None:
     await exchange.end_stream()
 
 
+def _look_away(task: "asyncio.Future[bytes]") -> None:
+    """Whether the client's end was a reset or not is the same here."""
+    if not task.cancelled():
+        task.exception()
+
+
 class FakeUpstream:
     """A server whose `handler` decides what happens. `seen` holds every request, `n_lost` the clients that left."""
 
@@ -135,8 +141,13 @@ class FakeUpstream:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
-    async def start(self) -> "FakeUpstream":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 26)
+    @property
+    def n_open(self) -> int:
+        """Connections that are open now."""
+        return len(self._tasks)
+
+    async def start(self, port: int = 0) -> "FakeUpstream":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=1 << 26)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -160,6 +171,7 @@ class FakeUpstream:
                 self.seen.append(exchange)
                 handling = asyncio.ensure_future(self.handler(exchange))
                 watching = asyncio.ensure_future(reader.read(1))
+                watching.add_done_callback(_look_away)
                 await asyncio.wait({handling, watching}, return_when=asyncio.FIRST_COMPLETED)
                 if not handling.done():
                     self.client_left.set()

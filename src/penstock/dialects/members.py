@@ -111,7 +111,7 @@ def decode_object(body: bytes) -> Members:
     """Return the members of a request body; raises `InvalidInput` if it is not one JSON object."""
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InvalidInput(
             f"The request body is not valid JSON: {error}.",
             hint="Send one JSON object with Content-Type: application/json.",

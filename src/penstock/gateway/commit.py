@@ -4,6 +4,8 @@ A whole body is committed when it has been understood, a stream at its first con
 to be (an error with status 200, a web page, silence, nothing) raises, and another attempt may serve the call.
 """
 
+import re
+
 from penstock.dialects.assembly import assemble, disassemble
 from penstock.dialects.registry import DIALECTS
 from penstock.gateway.answers import Answer, AttemptFailed
@@ -34,6 +36,8 @@ from penstock.spec.hub import (
 )
 
 MAX_REPLY_BYTES = 128 * 1024 * 1024
+_SHORT_BYTES = 4096
+_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 MAX_UNCOMMITTED_BYTES = 16 * 1024 * 1024
 """Most that is read of a stream before its first content byte."""
 
@@ -51,6 +55,8 @@ async def take_body(call: Call, answer: Answer, request: Outgoing) -> None:
     dialect = DIALECTS[call.dialect if request.reading == "same" else target.provider.dialect]
     is_chat = call.operation == "chat"
     try:
+        if not body.isascii():
+            body.decode("utf-8")  # a client would fail at it, and could not ask anybody else
         usage, model = dialect.read_usage(body)
         if b'"error"' in body[:512] or usage is None:
             told = dialect.read_error(answer.status, body)
@@ -58,14 +64,12 @@ async def take_body(call: Call, answer: Answer, request: Outgoing) -> None:
                 raise judge_error(target, told)
         reply: HubReply | None = None
         wants_hub = request.reading == "hub" or (is_chat and envelope.stream)
-        if wants_hub or (is_chat and usage is None):
+        if wants_hub or (is_chat and (usage is None or _looks_empty(body))):
             reply = dialect.read_reply(body)
     except ValueError:
         raise garbled_reply(target, answer.status, content_type, len(body)) from None
     if reply is not None and not any(choice.parts or choice.finish != "unknown" for choice in reply.choices):
-        raise EmptyReply(
-            f"The provider {target.provider.name!r} answered without a choice.", hint="Send it again."
-        )
+        raise _empty(target)
     answer.usage, answer.reply_model = usage, model
     answer.body = body
     if wants_hub:
@@ -74,6 +78,16 @@ async def take_body(call: Call, answer: Answer, request: Outgoing) -> None:
         if envelope.stream:
             answer.is_stream = True
             answer.events = list(disassemble(reply))
+
+
+def _looks_empty(body: bytes) -> bool:
+    return len(body) < _SHORT_BYTES and _NO_CHOICES.search(body) is not None
+
+
+def _empty(target: ReadyTarget) -> EmptyReply:
+    return EmptyReply(
+        f"The provider {target.provider.name!r} answered without a choice.", hint="Send it again."
+    )
 
 
 def _take_vectors(call: Call, answer: Answer, body: bytes) -> None:
@@ -154,8 +168,12 @@ async def begin_same(call: Call, answer: Answer) -> None:
         body = body + piece if body else piece
         if len(body) > MAX_UNCOMMITTED_BYTES:
             raise _overlong(answer.target)
-    if not scanner.has_content and (told := scanner.error()) is not None:
-        raise judge_error(answer.target, told)
+    if not scanner.has_content:
+        told = scanner.error()
+        if told is not None:
+            raise judge_error(answer.target, told)
+        if call.operation == "chat":
+            _need_words(answer.target, DIALECTS[call.dialect].stream_reader().feed(body))
     answer.body = body
 
 
@@ -183,11 +201,22 @@ async def begin_hub(call: Call, answer: Answer) -> None:
         n_bytes += len(piece)
         if n_bytes > (MAX_REPLY_BYTES if wants_all else MAX_UNCOMMITTED_BYTES):
             raise _overlong(target)
+    _need_words(target, events)
     if wants_all:
         answer.is_stream = False
         answer.reply = assemble(events, source=target.provider.dialect)
         answer.content_type = JSON[1]
         answer.usage, answer.reply_model = answer.reply.usage, answer.reply.model
+
+
+def _need_words(target: ReadyTarget, events: list[Event]) -> None:
+    """Raise `EmptyReply` for a stream that ends and neither says anything nor why not."""
+    if any(is_content(event) and not isinstance(event, End) for event in events):
+        return
+    for event in events:
+        if isinstance(event, Failed):
+            raise judge_error(target, event.error)
+    raise _empty(target)
 
 
 async def refuse_filtered(call: Call, answer: Answer) -> None:

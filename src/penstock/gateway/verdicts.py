@@ -165,7 +165,7 @@ def _detail(body: bytes) -> str | None:
     """Return the text in which servers that keep to no dialect's shape say what is wrong."""
     try:
         found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     if not isinstance(found, dict):
         return None

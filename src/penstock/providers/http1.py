@@ -14,6 +14,8 @@ import httptools
 from penstock.base.errors import PenstockError
 from penstock.providers.errors import BrokenReply, CallTimeout, ConnectionLost, FirstByteTimeout, IdleTimeout
 
+MAX_HEAD_BYTES = 512 * 1024
+"""Of a reply, with the interim ones before it."""
 _PAUSE_BYTES = 1024 * 1024
 """Reading stops while more than this waits for the client to take it."""
 
@@ -33,6 +35,7 @@ class Connection(asyncio.Protocol):
         "_is_nudged",
         "_keep_alive",
         "_loop",
+        "_n_head",
         "_nudge_s",
         "_nudged_at",
         "_on_idle_loss",
@@ -75,6 +78,7 @@ class Connection(asyncio.Protocol):
         self.got_bytes = False
         self.body_framed = False
         self._is_informational = False
+        self._n_head = 0
         self._keep_alive = False
         self._chunks: list[bytes] = []
         self._size = 0
@@ -249,6 +253,12 @@ class Connection(asyncio.Protocol):
             self.abort()  # bytes nobody asked for: this connection cannot be trusted again
             return
         self.got_bytes = True
+        if not self.has_head:
+            if self._n_head > MAX_HEAD_BYTES:
+                self._fail(BrokenReply(f"The head of the reply of {self.host} does not end."))
+                self.abort()
+                return
+            self._n_head += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -277,7 +287,9 @@ class Connection(asyncio.Protocol):
     # -- the parser's side
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one header."""
+        """Take one header; those behind the body would come too late for anybody."""
+        if self.has_head:
+            return
         name = name.lower()
         self.headers.append((name, value))
         if name in (b"content-length", b"transfer-encoding"):

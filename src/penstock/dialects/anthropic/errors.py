@@ -71,7 +71,7 @@ def read_error(status: int | None, body: bytes) -> HubError | None:
     """
     try:
         found = _body.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     detail = found.error
     kind = _KINDS.get(detail.type)

@@ -153,7 +153,7 @@ def read_count(body: bytes) -> int | None:
     """Return the count of a `count_tokens` reply, or None if it is not one."""
     try:
         return _count_head.decode(body).input_tokens
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
 
 

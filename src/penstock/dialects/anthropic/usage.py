@@ -90,7 +90,7 @@ def _written(wire: UsageObject) -> tuple[int | None, int | None]:
 
 
 def _count(value: int | None) -> int | None:
-    return None if value is None else max(value, 0)
+    return None if value is None or value < 0 else value
 
 
 def wire_usage(usage: Usage | None) -> dict[str, Any]:

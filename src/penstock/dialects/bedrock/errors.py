@@ -56,7 +56,7 @@ def read_error(status: int, body: bytes) -> HubError | None:
     """Return the error in `body`, or None if it is in another shape. The header's class is not needed for that."""
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     if not isinstance(value, dict):
         return None

@@ -106,6 +106,6 @@ def _format(members: Members, request: HubRequest) -> None:
 def _schema(text: Any) -> dict[str, Any] | None:
     try:
         value = msgspec.json.decode(text) if isinstance(text, str) else None
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -60,4 +60,4 @@ def _written_for_an_hour(details: Any) -> int | None:
 
 
 def _count(value: Any) -> int | None:
-    return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

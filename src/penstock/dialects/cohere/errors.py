@@ -24,7 +24,7 @@ def read_error(status: int, body: bytes) -> HubError | None:
     """Return the error that `body` tells, or None if it is not in this shape."""
     try:
         found = _body.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     kind: ErrorKind = "content_filter" if status == _BLOCKED else kind_of_status(status)
     return HubError(

@@ -50,7 +50,7 @@ def read_usage_object(value: Any) -> Usage | None:
 
 
 def _whole(value: float | None) -> int | None:
-    return None if value is None else max(int(value), 0)
+    return None if value is None or value < 0 else int(value)
 
 
 def wire_usage(usage: Usage) -> dict[str, Any]:

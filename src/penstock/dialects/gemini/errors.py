@@ -48,7 +48,7 @@ def read_error(status: int, body: bytes) -> HubError | None:
     """Return the error in `body`, or None if it is in another shape. Streams wrap it into an array."""
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     if isinstance(value, list) and value:
         value = value[0]

@@ -164,7 +164,7 @@ def write_response(text: str, *, is_error: bool, names: frozenset[str]) -> dict[
         return {"error": text}
     try:
         value = msgspec.json.decode(text) if text.lstrip().startswith("{") else None
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         value = None
     if isinstance(value, dict) and all(reference in names for reference in _references(value)):
         return value

@@ -88,7 +88,7 @@ def _modalities(value: dict[str, Any], name: str) -> dict[str, int]:
 def _count(value: Any) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
         return int(value)  # protobuf writes 64-bit numbers as text
-    return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _less(count: int | None, part: int | None) -> int | None:

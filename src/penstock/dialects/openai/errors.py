@@ -62,7 +62,7 @@ def has_error_shape(body: bytes) -> bool:
     """Return whether `body` is JSON with an `error` object, so that an OpenAI client understands it."""
     try:
         found = msgspec.json.decode(body, type=_AnyError).error
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return False
     return isinstance(found, dict)
 
@@ -130,7 +130,7 @@ def read_error(status: int, body: bytes) -> HubError | None:
     """
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     if isinstance(value, list) and value:
         value = value[0]

@@ -32,11 +32,11 @@ def read_reply(body: bytes) -> ReplyHead | None:
         return _head.decode(body)
     except msgspec.ValidationError:
         pass
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     try:
         model = _loose.decode(body).model
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     return ReplyHead(model=model if isinstance(model, str) else None)
 
@@ -52,7 +52,7 @@ def fold_stream(stream: bytes) -> dict[str, Any]:
     for data in iter_data(stream):
         try:
             chunk = msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             continue
         if not isinstance(chunk, dict):
             continue

@@ -68,7 +68,7 @@ class ChatScanner:
             if b'"error"' in data:
                 try:
                     chunk = msgspec.json.decode(data)
-                except (msgspec.DecodeError, RecursionError):
+                except (msgspec.DecodeError, UnicodeError, RecursionError):
                     continue
                 if isinstance(chunk, dict) and (error := read_stream_error(chunk)):
                     return error

@@ -111,7 +111,7 @@ def is_usage_event(event: bytes) -> bool:
     data = b"\n".join(iter_data(event))
     try:
         chunk = _usage_chunk.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return False
     return not chunk.choices and isinstance(chunk.usage, dict)
 
@@ -188,7 +188,7 @@ def find_usage(tail: bytes) -> tuple[UsageObject | None, str | None]:
     for data in reversed(list(iter_data(tail))):
         try:
             head = _chunk_head.decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             continue
         model = model or head.model
         usage = head.usage or (head.x_groq.usage if head.x_groq is not None else None)

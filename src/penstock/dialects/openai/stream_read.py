@@ -83,7 +83,7 @@ class ChatStreamReader:
             return [*closed, End(complete=True)]
         try:
             chunk = msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             return [] if is_last else self._fail("The stream holds an event that is not JSON.")
         if not isinstance(chunk, dict):
             return []

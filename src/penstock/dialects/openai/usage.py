@@ -53,12 +53,16 @@ def disjoint_usage(wire: UsageObject) -> Usage | None:
     The known input classes sum to `prompt_tokens` and the known output classes to `completion_tokens` (with the
     reasoning tokens added where `total_tokens` shows that they are not in it).
     """
-    if wire.prompt_tokens is None and wire.completion_tokens is None:
+    prompt, completion = (
+        None if count is None or count < 0 else count
+        for count in (wire.prompt_tokens, wire.completion_tokens)
+    )  # nobody has used less than nothing: such a count says as much as none
+    if prompt is None and completion is None:
         return None
     details = wire.prompt_tokens_details or PromptDetails()
     cached = _first(details.cached_tokens, wire.prompt_cache_hit_tokens, wire.cached_tokens)
     uncached, (read, written, audio_in, image_in) = split_total(
-        wire.prompt_tokens,
+        prompt,
         cached,
         _first(details.cache_write_tokens, details.cache_creation_input_tokens),
         details.audio_tokens,
@@ -126,16 +130,16 @@ def write_usage(usage: Usage) -> dict[str, Any]:
 
 
 def split_total(total: int | None, *parts: int | None) -> tuple[int | None, list[int | None]]:
-    """Return what remains of `total` beside the parts, and the parts, none negative, none beyond the total."""
-    if total is None:
+    """Return what remains of `total` beside the parts, and the parts: none beyond the total, None for negative ones."""
+    if total is None or total < 0:
         return None, [None] * len(parts)
-    left = max(total, 0)
+    left = total
     kept: list[int | None] = []
     for part in parts:
-        if part is None:
+        if part is None or part < 0:
             kept.append(None)
             continue
-        part_kept = min(max(part, 0), left)
+        part_kept = min(part, left)
         left -= part_kept
         kept.append(part_kept)
     return left, kept

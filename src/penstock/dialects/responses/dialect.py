@@ -99,7 +99,7 @@ class ResponsesDialect:
         """Return usage and model of a response."""
         try:
             head = _reply_head.decode(body)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             raise ValueError("the body is not a JSON object") from None
         return read_usage(head.usage), head.model if isinstance(head.model, str) else None
 

@@ -59,7 +59,7 @@ class ResponsesScanner:
         elif kind == "error" or kind in _LAST or (self._model is None and kind.startswith("response.")):
             try:
                 value = msgspec.json.decode(event.data)
-            except (msgspec.DecodeError, RecursionError):
+            except (msgspec.DecodeError, UnicodeError, RecursionError):
                 return
             if isinstance(value, dict):
                 self._look_at(kind, value)

@@ -89,7 +89,7 @@ class ResponsesStreamReader:
             return []
         try:
             value = msgspec.json.decode(event.data)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             return [] if is_last else self._fail("The stream holds an event that is not JSON.")
         if not isinstance(value, dict):
             return []

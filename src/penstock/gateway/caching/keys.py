@@ -76,7 +76,7 @@ def read_body(body: bytes) -> dict[str, Any] | None:
     """Return a JSON body that may be cached, or None: not an object, or its reply depends on more than itself."""
     try:
         found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     if not isinstance(found, dict) or any(found.get(name) for name in _STATEFUL):
         return None

@@ -229,7 +229,7 @@ def _is_ids(value: Any) -> bool:
 def _decode(body: bytes, kind: type[Wire]) -> Wire:
     try:
         raw = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InvalidInput(f"The body is not JSON: {error}.") from error
     if not isinstance(raw, dict):
         raise InvalidInput("The body must be a JSON object.")
