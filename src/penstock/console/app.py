@@ -10,13 +10,21 @@ from penstock.access.declarations import open_to_all
 from penstock.base.errors import NotFound, PenstockError
 from penstock.console.pages import (
     assets,
+    configuration,
+    costs,
+    editing,
     jobs,
     keys,
     knowledge,
+    limits,
     overview,
     patterns,
     playground,
+    prices,
     problem,
+    providers,
+    routes,
+    secrets,
     signin,
     trace,
     traces,
@@ -24,7 +32,26 @@ from penstock.console.pages import (
 from penstock.console.rendering import Renderer, asset_url, load_static
 from penstock.console.services import ConsoleServices
 
-_PAGES = (overview, traces, trace, playground, knowledge, assets, jobs, keys, signin, patterns)
+_PAGES = (
+    overview,
+    traces,
+    trace,
+    playground,
+    prices,
+    knowledge,
+    assets,
+    routes,
+    jobs,
+    costs,
+    keys,
+    limits,
+    providers,
+    secrets,
+    configuration,
+    editing,
+    signin,
+    patterns,
+)
 _CACHED = "private, max-age=31536000, immutable"
 
 

@@ -1,6 +1,7 @@
 """How values read on a page: one function a kind of value, alike everywhere. Unknown is a dash, never a zero."""
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -105,3 +106,26 @@ def short_id(text: str | None) -> str:
     if not text:
         return DASH
     return text.removeprefix("sha256:")[:12] if text.startswith("sha256:") else text[:8]
+
+
+def format_until(stamp_ns: int | None, now_ns: int) -> str:
+    """Return in 42 s, in 5 min, in 3 h, in 2 d; a date when it is over two months; `over` when it is past."""
+    if stamp_ns is None:
+        return DASH
+    seconds = (stamp_ns - now_ns) / 1e9
+    if seconds <= 0:
+        return "over"
+    size = 1
+    for limit, unit in _STEPS:
+        if seconds < limit:
+            return f"in {math.ceil(seconds / size)} {unit}"
+        size = limit if unit != "h" else 86_400
+    return f"{datetime.fromtimestamp(stamp_ns / 1e9, tz=UTC):%Y-%m-%d}"
+
+
+def format_amount(value: Decimal | int, unit: str) -> str:
+    """Return an amount of a limit with what it counts: $12.50, 1,200 tokens."""
+    if unit == "usd":
+        return format_money(Decimal(value))
+    whole = f"{int(value):,}"
+    return f"{whole} {unit.removesuffix('s')}" if whole == "1" else f"{whole} {unit}"

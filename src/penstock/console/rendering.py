@@ -20,6 +20,7 @@ from penstock.base.clock import iso_from_ns
 from penstock.base.clock import now_ns as wall_clock
 from penstock.base.digest import short_digest
 from penstock.console import formats
+from penstock.console.cards import parse_inline
 
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "penstock_theme"
@@ -38,8 +39,16 @@ NAVIGATION: tuple[tuple[str, tuple[NavItem, ...]], ...] = (
     ("Improve", (NavItem(label="Playground", href="/playground"),)),
     ("Ground", (NavItem(label="Knowledge", href="/knowledge"),)),
     ("Adapt", (NavItem(label="Models & assets", href="/assets"),)),
-    ("Ship", (NavItem(label="Jobs", href="/jobs"),)),
-    ("Govern", (NavItem(label="Keys & access", href="/keys"),)),
+    ("Ship", (NavItem(label="Routes", href="/routes"), NavItem(label="Jobs", href="/jobs"))),
+    (
+        "Govern",
+        (
+            NavItem(label="Cost", href="/cost"),
+            NavItem(label="Keys & access", href="/keys"),
+            NavItem(label="Limits", href="/limits"),
+            NavItem(label="Settings", href="/providers"),
+        ),
+    ),
 )
 
 
@@ -99,10 +108,12 @@ class Renderer:
             money=formats.format_money,
             size=formats.format_bytes,
             exact=formats.format_exact,
+            inline=parse_inline,
             pretty=formats.format_json,
             short=formats.short_id,
             doing=lambda job: formats.name_job(job.kind, job.spec),
             ago=self._time_element,
+            until=self._until_element,
         )
         self._environment.globals["asset_url"] = asset_url
 
@@ -130,6 +141,15 @@ class Renderer:
     def render(self, page: Page) -> str:
         """Return the page's HTML text."""
         return self._environment.get_template(page.template).render(page=page)
+
+    def _until_element(self, stamp_ns: int | None) -> Markup:
+        if stamp_ns is None:
+            return escape(formats.DASH)
+        return Markup('<time datetime="{}" title="{}">{}</time>').format(
+            iso_from_ns(stamp_ns),
+            formats.format_exact(stamp_ns),
+            formats.format_until(stamp_ns, self._clock()),
+        )
 
     def _time_element(self, stamp_ns: int | None) -> Markup:
         if stamp_ns is None:

@@ -68,7 +68,7 @@ async def read_form(request: Request) -> dict[str, str]:
     if request.method in _READING or content_type(request.headers) != FORM_TYPE:
         return {}
     try:
-        pairs = parse_qsl((await request.body()).decode(), keep_blank_values=True, max_num_fields=200)
+        pairs = parse_qsl((await request.body()).decode(), keep_blank_values=True, max_num_fields=2000)
     except ValueError as error:
         raise InvalidInput("The form could not be read.") from error
     return dict(pairs)

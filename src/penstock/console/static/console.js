@@ -150,6 +150,7 @@ for (const form of document.querySelectorAll('form.filters[method="get"]')) {
 for (const region of document.querySelectorAll("[data-live]")) {
   const isFinal = () => region.querySelector("[data-final]")?.dataset.final === "yes";
   const wasFinal = isFinal();
+  let last = "";
   const refresh = async () => {
     if (isFinal()) {
       if (!wasFinal) location.reload(); // the actions of the page change with the state
@@ -158,7 +159,8 @@ for (const region of document.querySelectorAll("[data-live]")) {
     if (!document.hidden) {
       try {
         const reply = await fetch(region.dataset.live, { headers: { accept: "text/html" } });
-        if (reply.ok) region.innerHTML = await reply.text();
+        const text = reply.ok ? await reply.text() : last;
+        if (text !== last) region.innerHTML = last = text; // what stays the same keeps its selection
       } catch {
         // the control process may be restarting; the next round asks again
       }

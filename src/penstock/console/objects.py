@@ -1,0 +1,135 @@
+"""Configuration objects as pages show them: rows back as what gateways read, and who keeps them in words."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+import msgspec
+
+from penstock.console.services import ConsoleServices
+from penstock.deploy.live import TargetState
+from penstock.deploy.object_views import ObjectView
+from penstock.spec.limits import LimitRule
+from penstock.spec.routes import PriceRow, Provider, Route, Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owned:
+    """Who keeps an object, and whether it is changed here."""
+
+    owner: str
+    """As a line says it: `penstock.toml, line 12`."""
+    can_edit: bool
+    advice: str
+    """What to do instead where it cannot be edited."""
+
+
+def tell_owner(view: ObjectView) -> Owned:
+    """Return who keeps the object."""
+    if view.owner == "database":
+        return Owned(owner="kept here", can_edit=True, advice="")
+    if view.owner == "settings":
+        line = f", line {view.line}" if view.line else ""
+        return Owned(
+            owner=f"penstock.toml{line}",
+            can_edit=False,
+            advice=f"It stands in penstock.toml{line}: change it there, and it is taken up within a second. "
+            "Or take it out of the file and make it here.",
+        )
+    if view.owner == "environment":
+        return Owned(
+            owner="environment",
+            can_edit=False,
+            advice="It is there because its key is in the environment. Make one of that name to use instead.",
+        )
+    if view.owner == "registry":
+        return Owned(
+            owner="registry",
+            can_edit=False,
+            advice="It follows the alias prod of the registry: move the alias to change it.",
+        )
+    return Owned(
+        owner="built in", can_edit=False, advice="It is built in. Make one of that name to use instead."
+    )
+
+
+def read_provider(view: ObjectView) -> Provider:
+    """Return a provider as gateways read it."""
+    return msgspec.convert({"name": view.name, **view.row}, Provider, strict=False)
+
+
+def read_route(view: ObjectView) -> Route:
+    """Return a route as gateways read it."""
+    return msgspec.convert({"name": view.name, **view.row}, Route, strict=False)
+
+
+def read_rule(view: ObjectView) -> LimitRule:
+    """Return a limit rule as gateways read it."""
+    return msgspec.convert({"name": view.name, **view.row}, LimitRule, strict=False)
+
+
+def read_price(view: ObjectView) -> PriceRow:
+    """Return a price as gateways read it."""
+    return msgspec.convert(dict(view.row), PriceRow, strict=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetLine:
+    """One target of a route with what is known of it right now."""
+
+    target: Target
+    share: Decimal | None
+    """Of its tier, in percent; None where weights do not decide."""
+    is_known_provider: bool
+    state: TargetState | None
+
+    @property
+    def word(self) -> str:
+        """How it is, in one word."""
+        return health_word(self.state)
+
+
+def health_word(state: TargetState | None) -> str:
+    """Return how a target is, in one word: unasked, healthy, resting, open, probing."""
+    if state is None:
+        return "unasked"
+    if state.circuit == "open":
+        return "open"
+    if state.circuit == "half-open":
+        return "probing"
+    return "resting" if state.is_resting else "healthy"
+
+
+def list_targets(
+    services: ConsoleServices, route: Route, targets: Iterable[Target], providers: dict[str, Provider]
+) -> tuple[TargetLine, ...]:
+    """Return the targets by tier, with their state."""
+    wanted = sorted(targets, key=lambda each: each.tier)
+    weights: dict[int, float] = {}
+    for each in wanted:
+        weights[each.tier] = weights.get(each.tier, 0.0) + each.weight
+    lines = []
+    for each in wanted:
+        provider = providers.get(each.provider)
+        share = None
+        if route.balance == "weighted":
+            share = Decimal(str(round(100 * each.weight / weights[each.tier], 1))).normalize()
+        lines.append(
+            TargetLine(
+                target=each,
+                share=share,
+                is_known_provider=provider is not None,
+                state=services.live.target(route, each, provider) if provider is not None else None,
+            )
+        )
+    return tuple(lines)
+
+
+def sum_health(words: Iterable[str]) -> str:
+    """Return the word for several targets: `degraded` where some of them are not healthy, `open` where none is asked."""
+    asked = [word for word in words if word != "unasked"]
+    if not asked:
+        return "unasked"
+    if all(word == "open" for word in asked):
+        return "open"
+    return "healthy" if all(word == "healthy" for word in asked) else "degraded"
