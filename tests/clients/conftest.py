@@ -36,6 +36,15 @@ MODELS = (
     "broken-server",
     "any",
 )
+KNOWN_NAMES = {
+    "gpt-4o-mini": ("openai", "text"),
+    "gpt-4o": ("anthropic", "text"),
+    "gpt-4.1": ("openai", "tools"),
+    "gpt-4.1-mini": ("anthropic", "tools"),
+    "gpt-4.1-nano": ("gemini", "json"),
+    "text-embedding-3-small": ("openai", "any"),
+}
+"""Routes for clients that only take names they know."""
 PROGRAM = """
 import signal
 import sys
@@ -91,16 +100,15 @@ def _write_snapshot(home: Home, origin: str) -> None:
         Provider(name=dialect, dialect=dialect, base_url=origin + PREFIXES[dialect], auth="none")
         for dialect in DIALECTS
     ]
+    named = {f"{dialect}-{model}": (dialect, model) for dialect in DIALECTS for model in MODELS}
     routes = [
         Route(
-            name=f"{dialect}-{model}",
-            kind="any",
+            name=name,
             targets=(Target(provider=dialect, model=model),),
             retry=RetryPolicy(max_attempts=1),
             breaker=None,
         )
-        for dialect in DIALECTS
-        for model in MODELS
+        for name, (dialect, model) in {**named, **KNOWN_NAMES}.items()
     ]
     keys = [key_row(KEY, "test"), key_row(OTHER_KEY, "other", project="elsewhere")]
     snapshot = build_snapshot(providers=providers, routes=routes, keys=keys, limits=Limits())
