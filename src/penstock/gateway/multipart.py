@@ -14,6 +14,7 @@ _NAME = re.compile(
     rb'^content-disposition:[^\r\n]*?;[ \t]*name="?([^";\r\n]*)"?', re.IGNORECASE | re.MULTILINE
 )
 _FILE = re.compile(rb"^content-disposition:[^\r\n]*?;[ \t]*filename\*?=", re.IGNORECASE | re.MULTILINE)
+_NAMES = re.compile(rb"^content-disposition[ \t]*:|;[ \t]*name\*?[ \t]*=", re.IGNORECASE | re.MULTILINE)
 _MAX_HEAD_BYTES = 8192
 _MAX_PARTS = 256
 _MAX_VALUE_BYTES = 1024
@@ -77,6 +78,8 @@ def _fields(body: bytes, content_type: bytes) -> list[_Field]:
             )
         head = body[head_start + 2 : head_end]
         name = _NAME.search(head)
+        if len(_NAMES.findall(head)) > 2:
+            raise _broken("a part has two names")  # of which its reader might take the other one
         fields.append(
             _Field(
                 name.group(1) if name else b"",
