@@ -69,7 +69,7 @@ class Place:
         return self.upstream.seen[-1]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     thread = UpstreamThread()
     origin = thread.start()

@@ -202,6 +202,22 @@ def test_sound_is_made_and_heard(client: openai.OpenAI, place: Place) -> None:
     assert SOUND in place.asked().body
 
 
+def test_completions_of_the_old_kind(client: openai.OpenAI, place: Place) -> None:
+    reply = client.completions.create(model="openai-any", prompt="What now?")
+    assert reply.choices[0].text == TEXT
+    stream = client.completions.create(model="openai-any", prompt="What now?", stream=True)
+    assert "".join(chunk.choices[0].text for chunk in stream if chunk.choices) == TEXT
+
+
+@pytest.mark.filterwarnings("ignore:deprecated")  # by OpenAI, for models of today
+def test_variations_and_translations(client: openai.OpenAI, place: Place) -> None:
+    varied = client.images.create_variation(model="openai-any", image=("a.png", b"png", "image/png"))
+    assert varied.data is not None
+    assert varied.data[0].b64_json == PICTURE
+    told = client.audio.translations.create(model="openai-any", file=("a.mp3", SOUND, "audio/mpeg"))
+    assert told.text == TEXT
+
+
 def test_models(client: openai.OpenAI, place: Place) -> None:
     names = [model.id for model in client.models.list()]
     assert {"openai-text", "bedrock-tools"} <= set(names)

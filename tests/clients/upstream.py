@@ -131,7 +131,27 @@ async def _rank(exchange: Exchange) -> None:
                           "meta": {"billed_units": {"search_units": 1}}})  # fmt: skip
 
 
+async def _complete(exchange: Exchange) -> None:
+    usage = {"prompt_tokens": 20, "completion_tokens": 8, "total_tokens": 28}
+    base = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "up-1"}
+    if not exchange.json.get("stream"):
+        choice = {"index": 0, "text": "".join(replies.TEXT), "finish_reason": "stop", "logprobs": None}
+        await exchange.reply({**base, "choices": [choice], "usage": usage})
+        return
+    await exchange.begin_stream()
+    for piece in replies.sse(
+        *({**base, "choices": [{"index": 0, "text": text, "finish_reason": None}]} for text in replies.TEXT),
+        {**base, "choices": [{"index": 0, "text": "", "finish_reason": "stop"}]},
+        done=True,
+    ):
+        await exchange.piece(piece)
+    await exchange.end_stream()
+
+
 _SPECIAL = {
+    "/v1/completions": _complete,
+    "/v1/images/variations": _draw,
+    "/v1/audio/translations": _hear,
     "/v1/embeddings": _embed,
     "/v2/embed": _embed_cohere,
     "/v2/rerank": _rank,

@@ -79,6 +79,19 @@ async def test_a_project_has_only_so_much_room(place: Bench) -> None:
     assert len(left(place)) == 4
 
 
+async def test_files_that_come_at_once_do_not_share_the_same_room(place: Bench) -> None:
+    replies = await asyncio.gather(*(leave(place, b"x" * 900) for _ in range(6)))
+    kept = [status for status, _ in replies if status == 200]
+    assert len(kept) <= 2
+    assert len(left(place)) == 2 * len(kept)
+
+
+async def test_a_project_has_only_so_many_files(place: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.gateway.files.MAX_RECORDS", 2)
+    statuses = [(await leave(place, b"x"))[0] for _ in range(3)]
+    assert statuses == [200, 200, 413]
+
+
 async def test_a_disk_that_is_full_is_told_and_nothing_is_left(
     place: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

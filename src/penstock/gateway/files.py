@@ -50,6 +50,9 @@ BATCH_ENDPOINTS = (
     "/v1/responses",
 )
 MAX_UPLOADS = 32
+"""Arriving at once at one worker."""
+MAX_RECORDS = 20_000
+"""Files and batches of one project; lists read them all."""
 _MAX_FORM_BYTES = 64 * 1024
 """What a form may be larger than its file."""
 _SLOWEST_BYTES_PER_S = 64 * 1024
@@ -172,14 +175,15 @@ class Files:
         self._n_uploads += 1
         limit_s = self._wait_s + size / _SLOWEST_BYTES_PER_S
         try:
-            used = await asyncio.to_thread(self._store.used_bytes, key.project)
-            room = limits.max_project_file_bytes - used
+            room = await asyncio.to_thread(self._find_room, key.project, limits)
             if declared and size - _MAX_FORM_BYTES > room:
                 raise _full(limits)
             upload = await asyncio.to_thread(self._store.begin, key.project)
             try:
                 async with asyncio.timeout(limit_s):
                     await self._fill(upload, form, asked, room)
+                # Others may have come at the same time; what is arriving counts too.
+                await asyncio.to_thread(self._find_room, key.project, limits)
                 return await asyncio.to_thread(_keep, upload, form, key)
             except TimeoutError:
                 raise BodyTooSlow(limit_s) from None
@@ -187,6 +191,18 @@ class Files:
                 upload.discard()
         finally:
             self._n_uploads -= 1
+
+    def _find_room(self, project: str, limits: Limits) -> int:
+        """Return how many bytes the project may still leave; raise `FilesFull` if there are none."""
+        count, used = self._store.measure(project)
+        if used > limits.max_project_file_bytes or count >= MAX_RECORDS:
+            self._store.delete_expired(project)
+            count, used = self._store.measure(project)
+        if used > limits.max_project_file_bytes:
+            raise _full(limits)
+        if count >= MAX_RECORDS:
+            raise FilesFull(f"This project has {count} files and batches.", hint="Delete some files.")
+        return limits.max_project_file_bytes - used
 
     async def _fill(self, upload: Upload, form: FormReader, asked: _Asked, room: int) -> None:
         limits = asked.limits
@@ -282,6 +298,8 @@ class Files:
                 hint="Upload it with purpose `batch`.",
                 param="input_file_id",
             )
+        if self._store.measure(key.project)[0] >= MAX_RECORDS:
+            raise FilesFull("This project has too many files and batches.", hint="Delete some files.")
         return self._store.add_batch(
             project=key.project,
             key_id=key.id,

@@ -68,10 +68,12 @@ class Upload:
         self._part = folder / f".{self.id}.part"
         self._digest = hashlib.sha256()
         self._file: IO[bytes] = self._part.open("xb")
+        self._part.chmod(0o600)
 
     def write(self, data: bytes) -> None:
         """Add bytes; raise `OSError` if the disk takes no more."""
         self._file.write(data)
+        self._file.flush()  # so that it counts for whoever measures the folder
         self._digest.update(data)
         self.size_bytes += len(data)
 
@@ -87,7 +89,6 @@ class Upload:
     ) -> StoredFile:
         """Make it a file, durably; raise `OSError`."""
         try:
-            self._file.flush()
             os.fsync(self._file.fileno())
         finally:
             self._file.close()
@@ -171,15 +172,21 @@ class FileStore:
             if found is not None:
                 yield found
 
-    def used_bytes(self, project: str) -> int:
-        """Return how much the files of a project take, also those that are arriving."""
+    def measure(self, project: str) -> tuple[int, int]:
+        """Return how many records a project has, and the bytes it takes with what is arriving."""
         folder = self._folder(project)
-        size = 0
+        count = size = 0
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     size += entry.stat().st_size
-        return size
+                    count += entry.name.endswith(".json")
+        return count, size
+
+    def delete_expired(self, project: str) -> None:
+        """Remove the files of a project whose time is over."""
+        for _ in self.list_files(project):
+            pass
 
     def add_batch(
         self,
