@@ -130,6 +130,7 @@ class Limiter:
         shared, self._shared, self._redis_url = self._shared, None, None
         if shared is not None:
             await shared.close()
+        self._local.settle()
 
     @property
     def problems(self) -> list[str]:

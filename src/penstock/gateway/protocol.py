@@ -26,6 +26,7 @@ from uvicorn.server import ServerState
 
 from penstock.base.errors import CallerError, PenstockError, PolicyError
 from penstock.dialects.openai.errors import error_body
+from penstock.gateway.reply_cycle import ReplyCycle
 
 LINGER_S: Final = 1.0
 _OVERHEAD_FACTOR = 8
@@ -292,6 +293,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._is_timed = False
             self._guard.forget(self)
         super().on_headers_complete()
+        self.cycle.__class__ = ReplyCycle  # uvicorn names its class in the middle of the method
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""

@@ -82,14 +82,16 @@ class CounterStore:
                 hint="They hold only the current windows: remove the folder to begin anew.",
             ) from error
 
-    def reserve(self, asks: Sequence[Ask]) -> list[Taken]:
+    def reserve(self, asks: Sequence[Ask], before: Sequence[Adjustment] = ()) -> list[Taken]:
         """Count all asks (of distinct keys) in one atomic step, or none of them if one does not fit its limit.
 
-        Raises `CountersUnreadable` when the file cannot be written.
+        `before` that, and whatever comes of it, the adjustments are made. Raises `CountersUnreadable` when the file cannot be written.
         """
         names = [_key_bytes(ask.key) for ask in asks]
         try:
             with self._env.begin(write=True) as transaction:
+                if before:
+                    _adjust(transaction, before)
                 found = [_weigh(ask, transaction.get(name)) for ask, name in zip(asks, names, strict=True)]
                 if not all(one.allowed for one in found):
                     return [one._replace(value=one.value - one.taken, taken=0) for one in found]
@@ -106,13 +108,7 @@ class CounterStore:
         """
         try:
             with self._env.begin(write=True) as transaction:
-                for one in adjustments:
-                    name = _key_bytes(one.key)
-                    value, end_s = _read(transaction.get(name))
-                    if end_s > one.window_end_s:
-                        continue
-                    value = (value if end_s == one.window_end_s else 0) + one.amount
-                    transaction.put(name, _ENTRY.pack(min(max(0, value), MAX_VALUE), one.window_end_s))
+                _adjust(transaction, adjustments)
         except lmdb.Error as error:
             raise _unwritable(error) from error
 
@@ -147,6 +143,16 @@ class CounterStore:
     def close(self) -> None:
         """Let go of the file."""
         self._env.close()
+
+
+def _adjust(transaction: Any, adjustments: Sequence[Adjustment]) -> None:
+    for one in adjustments:
+        name = _key_bytes(one.key)
+        value, end_s = _read(transaction.get(name))
+        if end_s > one.window_end_s:
+            continue
+        value = (value if end_s == one.window_end_s else 0) + one.amount
+        transaction.put(name, _ENTRY.pack(min(max(0, value), MAX_VALUE), one.window_end_s))
 
 
 def _weigh(ask: Ask, entry: bytes | None) -> Taken:

@@ -15,6 +15,9 @@ class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
 
 
+_NO_TOOLS = msgspec.Raw(b"null")
+
+
 class Envelope(msgspec.Struct, frozen=True):
     """What is read of a request body; it has the attributes of `dialects.port.Envelope`."""
 
@@ -25,7 +28,7 @@ class Envelope(msgspec.Struct, frozen=True):
     n: int | None = None
     old_max_tokens: int | None = msgspec.field(name="max_tokens", default=None)
     any_user: Any = msgspec.field(name="user", default=None)
-    any_tools: msgspec.Raw = msgspec.field(name="tools", default=msgspec.Raw(b"null"))
+    any_tools: msgspec.Raw = msgspec.field(name="tools", default=_NO_TOOLS)
     any_cache_key: Any = msgspec.field(name="prompt_cache_key", default=None)
 
     @property
@@ -61,7 +64,10 @@ class Envelope(msgspec.Struct, frozen=True):
     @property
     def has_tools(self) -> bool:
         """Whether tools are offered to the model."""
-        return bytes(memoryview(self.any_tools)[:8]).strip().replace(b" ", b"") not in (b"null", b"[]")
+        tools = self.any_tools
+        if tools is _NO_TOOLS:
+            return False
+        return bytes(memoryview(tools)[:8]).strip().replace(b" ", b"") not in (b"null", b"[]")
 
 
 _decoder = msgspec.json.Decoder(Envelope)

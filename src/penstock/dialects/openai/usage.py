@@ -53,12 +53,21 @@ def disjoint_usage(wire: UsageObject) -> Usage | None:
     The known input classes sum to `prompt_tokens` and the known output classes to `completion_tokens` (with the
     reasoning tokens added where `total_tokens` shows that they are not in it).
     """
-    prompt, completion = (
-        None if count is None or count < 0 else count
-        for count in (wire.prompt_tokens, wire.completion_tokens)
-    )  # nobody has used less than nothing: such a count says as much as none
+    prompt, completion = wire.prompt_tokens, wire.completion_tokens
+    if prompt is not None and prompt < 0:
+        prompt = None  # nobody has used less than nothing: such a count says as much as none
+    if completion is not None and completion < 0:
+        completion = None
     if prompt is None and completion is None:
         return None
+    if (
+        wire.prompt_tokens_details is None
+        and wire.completion_tokens_details is None
+        and wire.cost is None
+        and wire.prompt_cache_hit_tokens is None
+        and wire.cached_tokens is None
+    ):
+        return Usage(input_uncached=prompt, output_text=completion)
     details = wire.prompt_tokens_details or PromptDetails()
     cached = _first(details.cached_tokens, wire.prompt_cache_hit_tokens, wire.cached_tokens)
     uncached, (read, written, audio_in, image_in) = split_total(
@@ -138,10 +147,12 @@ def split_total(total: int | None, *parts: int | None) -> tuple[int | None, list
     for part in parts:
         if part is None or part < 0:
             kept.append(None)
-            continue
-        part_kept = min(part, left)
-        left -= part_kept
-        kept.append(part_kept)
+        elif part > left:
+            kept.append(left)
+            left = 0
+        else:
+            left -= part
+            kept.append(part)
     return left, kept
 
 
@@ -153,7 +164,10 @@ def _completion_total(wire: UsageObject, reasoning: int | None) -> int | None:
 
 
 def _first(*counts: int | None) -> int | None:
-    return next((count for count in counts if count is not None), None)
+    for count in counts:
+        if count is not None:
+            return count
+    return None
 
 
 def _sum(*counts: int | None) -> int | None:

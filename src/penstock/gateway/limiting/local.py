@@ -1,5 +1,6 @@
 """Counters of this machine that always answer: its file, or the worker's memory while the file cannot be written."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -10,13 +11,14 @@ from penstock.store.errors import CountersUnreadable
 
 _log = logging.getLogger("penstock.gateway")
 _PURGE_EVERY_S = 600.0
+SETTLE_WITHIN_S = 0.02
 
 
 class Counters(Protocol):
     """What the limiter needs of the counters of a machine; `store.counters.CounterStore` is one."""
 
-    def reserve(self, asks: Sequence[Ask]) -> list[Taken]:
-        """Count all asks in one atomic step, or none."""
+    def reserve(self, asks: Sequence[Ask], before: Sequence[Adjustment] = ()) -> list[Taken]:
+        """Count all asks in one atomic step, or none; adjust `before` that."""
         ...
 
     def adjust(self, adjustments: Sequence[Adjustment]) -> None:
@@ -42,14 +44,18 @@ class LocalCounters:
         self._memory = MemoryCounters()
         self._now_s = now_s
         self._purge_at = 0.0
+        self._owed: dict[tuple[str, int], int] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     def reserve(self, asks: Sequence[Ask]) -> list[Taken]:
         """Count all asks (of distinct keys) in one atomic step, or none of them if one does not fit its limit."""
+        owed = self._take_owed() if self._owed else ()
         try:
             self._purge()
-            taken = self._file.reserve(asks)
+            taken = self._file.reserve(asks, owed)
         except CountersUnreadable as error:
             self._note(error)
+            self._memory.adjust(owed)
             return self._memory.reserve(asks)
         if self.problem is not None:
             self.problem = None
@@ -57,15 +63,45 @@ class LocalCounters:
         return taken
 
     def adjust(self, adjustments: Sequence[Adjustment]) -> None:
-        """Add each amount to its window, where that is not over."""
+        """Add each amount to its window, where that is not over.
+
+        What is given back is written with the next `reserve`, or after `SETTLE_WITHIN_S`: a step of its own for each
+        call would cost as much as reserving did. What was used beyond a reservation is written at once, so that a
+        worker that is killed never leaves less counted than was used.
+        """
+        owed = self._owed
+        for one in adjustments:
+            place = (one.key, one.window_end_s)
+            owed[place] = owed.get(place, 0) + one.amount
+        if any(one.amount > 0 for one in adjustments):
+            self.settle()
+        elif self._timer is None:
+            try:
+                self._timer = asyncio.get_running_loop().call_later(SETTLE_WITHIN_S, self.settle)
+            except RuntimeError:  # nobody would wake us
+                self.settle()
+
+    def settle(self) -> None:
+        """Write what is owed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._owed:
+            return
+        adjustments = self._take_owed()
         try:
             self._file.adjust(adjustments)
         except CountersUnreadable as error:
             self._note(error)
             self._memory.adjust(adjustments)
 
+    def _take_owed(self) -> list[Adjustment]:
+        owed, self._owed = self._owed, {}
+        return [Adjustment(key, amount, end_s) for (key, end_s), amount in owed.items() if amount]
+
     def list_counters(self, prefix: str) -> list[Counter]:
         """Return the counters whose key begins with `prefix`."""
+        self.settle()
         try:
             return self._file.list_counters(prefix)
         except CountersUnreadable as error:

@@ -9,6 +9,15 @@ from penstock.gateway.limiting.rules import NANO, Charge
 from penstock.store.counters import Taken
 
 Header = tuple[bytes, bytes]
+_STANDING = (
+    (
+        "requests",
+        b"x-ratelimit-limit-requests",
+        b"x-ratelimit-remaining-requests",
+        b"x-ratelimit-reset-requests",
+    ),
+    ("tokens", b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens"),
+)
 _LONG_WAIT_S = 60
 """Official clients wait at most this long by themselves."""
 
@@ -76,22 +85,21 @@ def refusal_headers(fields: Mapping[str, object]) -> list[Header]:
 def standing_headers(lines: list[tuple[Charge, Taken]], now_s: float) -> list[Header]:
     """Return `x-ratelimit-*` of a call that was let in: for requests and tokens each, of the rule with least left."""
     headers: list[Header] = []
-    for unit in ("requests", "tokens"):
-        best: tuple[int, Charge, Taken] | None = None
+    for unit, limit_name, left_name, reset_name in _STANDING:
+        least: int | None = None
+        limit = end_s = 0
         for charge, taken in lines:
-            if charge.meter.unit == unit and charge.meter.refuses:
-                left = max(0, charge.meter.limit - taken.value)
-                if best is None or left < best[0]:
-                    best = left, charge, taken
-        if best is not None:
-            left, charge, taken = best
-            name = unit.encode()
-            reset_s = max(1, round(taken.window_end_s - now_s))
-            headers += [
-                (b"x-ratelimit-limit-" + name, b"%d" % charge.meter.limit),
-                (b"x-ratelimit-remaining-" + name, b"%d" % left),
-                (b"x-ratelimit-reset-" + name, b"%ds" % reset_s),
-            ]
+            meter = charge.meter
+            if meter.unit == unit and meter.refuses:
+                left = meter.limit - taken.value
+                if least is None or left < least:
+                    least, limit, end_s = left, meter.limit, taken.window_end_s
+        if least is not None:
+            headers += (
+                (limit_name, b"%d" % limit),
+                (left_name, b"%d" % max(0, least)),
+                (reset_name, b"%ds" % max(1, round(end_s - now_s))),
+            )
     return headers
 
 
