@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -31,6 +32,7 @@ from tests.gateway.upstream import FakeUpstream
 
 TABLE = tomllib.loads(Path(__file__).with_name("faults.toml").read_text())["fault"]
 DEAD = "http://127.0.0.1:9/v1"
+SECRET = "sk-chaos-0123456789abcdef0123456789"
 CLIENTS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
 QUICK = {"hang", "hang-midway", "hang-in-head", "hang-behind-the-end", "half-close", "bad-chunk"}
 BOUNDED = {"drip", "only-comments"}
@@ -81,7 +83,7 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chaos
         "usual": {},
     }
     providers = [
-        Provider(name=name, base_url=upstream.url, auth="none", price_id="openai", **more)
+        Provider(name=name, base_url=upstream.url, api_key_env="CHAOS_KEY", price_id="openai", **more)
         for name, more in bounds.items()
     ]
     providers.append(Provider(name="dead", base_url=DEAD, auth="none", price_id="openai"))
@@ -102,7 +104,7 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chaos
         sink=sink,
         counters=None,
         internal_key=None,
-        environ={},
+        environ={"CHAOS_KEY": SECRET},
         prices=PriceBook(fake_cards_for_all),
     )
     async with serve(gateway) as port, aiohttp.ClientSession() as session:
@@ -158,6 +160,7 @@ def billed(span: Span, lost: list[Span]) -> str:
 
 
 async def outcome(bench: Chaos, client: str, fault: str, *, stream: bool) -> list[str]:
+    """Ask, and return what came of it once nothing is left over of it."""
     bench.sink.spans.clear()
     bench.sink.attempts.clear()
     status, body = await bench.ask(client, fault, stream=stream)
@@ -165,6 +168,10 @@ async def outcome(bench: Chaos, client: str, fault: str, *, stream: bool) -> lis
     recorded = f"{span.error_code or span.status}, {span.attempts} asked"
     while bench.left_over():
         await asyncio.sleep(0.002)
+    assert fault == "refuse" or SECRET.encode() in bench.upstream.seen[-1].head
+    written = body + msgspec.json.encode([span, *bench.sink.attempts])
+    assert SECRET.encode() not in written
+    assert KEY.encode() not in written
     return [seen(client, status, body, stream=stream), billed(span, bench.sink.attempts), recorded]
 
 
@@ -179,11 +186,14 @@ CASES = [
 
 @pytest.mark.parametrize(("row", "client", "stream"), CASES)
 async def test_a_fault_has_the_outcome_of_its_row(
-    bench: Chaos, row: dict[str, Any], client: str, stream: bool
+    bench: Chaos, caplog: pytest.LogCaptureFixture, row: dict[str, Any], client: str, stream: bool
 ) -> None:
     name = "stream" if stream else "plain"
     expected = row[name] if client == "openai" else row.get(f"{name}_translated", row[name])
+    caplog.set_level("DEBUG")
     assert await outcome(bench, client, row["name"], stream=stream) == expected
+    assert SECRET not in caplog.text
+    assert KEY not in caplog.text
 
 
 async def test_every_fault_has_a_row() -> None:

@@ -109,14 +109,13 @@ AMBIGUOUS = {
 }
 
 
-@pytest.mark.parametrize("request_bytes", AMBIGUOUS.values(), ids=AMBIGUOUS)
-async def test_what_can_be_read_in_two_ways_is_refused_and_the_connection_closed(
-    ready: Bench, request_bytes: bytes
-) -> None:
-    reply = await say(ready, request_bytes + GOOD)  # what follows may not be served either
-    assert reply.startswith(b"HTTP/1.1 400 ")
-    assert len(re.findall(rb"HTTP/1.1 \d", reply)) == 1
-    assert "[PS-1675]" in error_in(reply)["message"]
+async def test_what_can_be_read_in_two_ways_is_refused_and_the_connection_closed(ready: Bench) -> None:
+    async def is_refused(request_bytes: bytes) -> bool:
+        reply = await say(ready, request_bytes + GOOD)  # what follows may not be served either
+        is_one = len(re.findall(rb"HTTP/1.1 \d", reply)) == 1
+        return is_one and reply.startswith(b"HTTP/1.1 400 ") and "[PS-1675]" in error_in(reply)["message"]
+
+    assert [name for name, request_bytes in AMBIGUOUS.items() if not await is_refused(request_bytes)] == []
     assert ready.upstream.seen == []
     assert ready.gateway is not None and ready.gateway.n_active == 0
 

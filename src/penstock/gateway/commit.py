@@ -47,7 +47,7 @@ async def take_body(call: Call, answer: Answer, request: Outgoing) -> None:
     target, connection, envelope = answer.target, answer.connection, call.envelope
     assert connection is not None
     assert envelope is not None
-    body = await read_all(call, connection, answer.inflater, MAX_REPLY_BYTES)
+    body = target.mask(await read_all(call, connection, answer.inflater, MAX_REPLY_BYTES))
     content_type, answer.content_type = answer.content_type, JSON[1]
     if request.reading == "vectors":
         _take_vectors(call, answer, body)
@@ -124,9 +124,9 @@ async def _next_piece(call: Call, answer: Answer) -> bytes | None:
         piece = await connection.next_chunk()
     finally:
         call.end_wait()
-    if piece and answer.inflater is not None:
-        return answer.inflater.feed(piece)
-    return piece
+    if not piece:
+        return piece
+    return answer.target.mask(piece if answer.inflater is None else answer.inflater.feed(piece))
 
 
 async def begin_through(call: Call, answer: Answer) -> None:
@@ -135,7 +135,7 @@ async def begin_through(call: Call, answer: Answer) -> None:
     assert connection is not None
     if answer.content_type.startswith((b"application/json", b"text/html")) or not call.endpoint.may_be_binary:
         content_type = answer.content_type
-        answer.body = await read_all(call, connection, answer.inflater, MAX_REPLY_BYTES)
+        answer.body = answer.target.mask(await read_all(call, connection, answer.inflater, MAX_REPLY_BYTES))
         answer.content_type = JSON[1]
         try:
             answer.usage, answer.reply_model = DIALECTS["openai"].read_usage(answer.body)

@@ -164,7 +164,7 @@ class Exchange:
         if not connection.is_complete:
             connection.watch_silence(target.provider.idle_timeout_s, self._keep_alive_s)
         if not 200 <= status < 300:
-            body = await read_all(call, connection, inflater, MAX_ERROR_BYTES)
+            body = target.mask(await read_all(call, connection, inflater, MAX_ERROR_BYTES))
             if status < 400:
                 raise garbled_reply(target, status, content_type, len(body))
             call.n_refused += 1

@@ -191,6 +191,7 @@ class _Streaming:
     async def _pass_pieces(self, stripper: UsageStripper | None) -> None:
         answer, send = self._answer, self._send
         connection, inflater, scanner = answer.connection, answer.inflater, answer.scanner
+        mask = answer.target.mask
         piece: bytes | None = answer.body  # the scanner has seen this one
         while piece is not None:
             if piece:
@@ -204,8 +205,7 @@ class _Streaming:
                 await self._say_nothing()
             piece = await connection.next_chunk() if connection is not None else None
             if piece:
-                if inflater is not None:
-                    piece = inflater.feed(piece)
+                piece = mask(piece if inflater is None else inflater.feed(piece))
                 if scanner is not None:
                     scanner.feed(piece)
 
@@ -305,7 +305,9 @@ class _Streaming:
         if not piece:
             await self._say_nothing()
             return []
-        return reader.feed(piece if answer.inflater is None else answer.inflater.feed(piece))
+        return reader.feed(
+            answer.target.mask(piece if answer.inflater is None else answer.inflater.feed(piece))
+        )
 
     def _note(self, event: Start | UsageSeen) -> None:
         if isinstance(event, UsageSeen):

@@ -69,6 +69,13 @@ class ReadyTarget:
 
     is_open: bool = False
     """Whether it stands in an open route, where callers choose the model."""
+    secret: bytes | None = None
+    """The key it is sent, where that is always the same."""
+
+    def mask(self, data: bytes) -> bytes:
+        """Return what the provider sent; stars for the key that it was sent, should it have put that in (an error may)."""
+        secret = self.secret
+        return data if secret is None or secret not in data else data.replace(secret, b"*" * len(secret))
 
     def request_target(self, path: str) -> bytes:
         """Return what stands in the request line for `path` below the base URL, the provider's own query added."""
@@ -107,6 +114,7 @@ class ReadyRoute:
 
 MAX_MODEL_CHARS = 256
 _MAX_NARROWED = 512
+_MIN_SECRET_BYTES = 12
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -380,6 +388,7 @@ def _ready_target(
         timeout_s=target.timeout_s,
         health_id=name_target(provider, "*" if is_open else target.model),
         is_open=is_open,
+        secret=_secret_in(fixed),
     )
     heads = {
         endpoint.path: ready.head(endpoint.path)
@@ -387,6 +396,12 @@ def _ready_target(
         if endpoint.dialect in ready.speaks
     }
     return replace(ready, heads=heads)
+
+
+def _secret_in(line: bytes) -> bytes | None:
+    """Return the key in a header line; None for what stands for one where none is needed (`ollama`, `EMPTY`)."""
+    key = line.strip().partition(b": ")[2].removeprefix(b"Bearer ")
+    return key if len(key) >= _MIN_SECRET_BYTES else None
 
 
 def _reply_headers(route: Route, target: Target) -> tuple[Header, ...]:
