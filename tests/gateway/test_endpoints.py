@@ -9,7 +9,7 @@ import pytest
 from penstock.spec.routes import Provider, Route, Target
 from tests.fixtures.upstreams.clients import ask, path_of, read_error, read_reply
 from tests.fixtures.upstreams.server import PREFIXES, speak
-from tests.gateway.conftest import KEY, Bench, until_ready
+from tests.gateway.conftest import KEY, LIMITED_KEY, Bench, key_row, until_ready
 from tests.gateway.upstream import Exchange
 
 FORM = (
@@ -384,3 +384,19 @@ async def test_documents_are_ranked_by_providers_of_each_shape(bench: Bench, pat
     assert [row["index"] for row in (await response.json())["results"]] == [1, 0]
     assert bench.upstream.seen[0].json["documents"] == ["a", "b"]
     assert bench.upstream.seen[0].json["model"] == "text"
+
+
+async def test_two_callers_with_the_same_idempotency_key_are_two_to_the_provider(bench: Bench) -> None:
+    bench.write(keys=[key_row(KEY, "test"), key_row(LIMITED_KEY, "other")])
+    await until_ready(bench)
+    for key, given in ((KEY, "1"), (KEY, "1"), (LIMITED_KEY, "1"), (KEY, "x" * 250), (KEY, "x" * 251)):
+        response = await bench.post(ask("openai", "triage"), key=key, idempotency_key=given)
+        assert response.status == 200, await response.text()
+    first, again, other, long, longer = (
+        exchange.header("idempotency-key") for exchange in bench.upstream.seen
+    )
+    assert first is not None
+    assert first == again
+    assert first.endswith("-1")
+    assert len({first, other, long, longer}) == 4
+    assert max(len(long or ""), len(longer or "")) <= 255, "OpenAI takes no more"

@@ -168,6 +168,39 @@ async def test_users_have_replies_of_their_own_in_the_scope_user(bench: Bench) -
     assert states == ["miss", "hit", "miss", "miss"]
 
 
+async def test_a_user_named_in_the_body_is_one_too(bench: Bench) -> None:
+    await begin(bench, scope="user")
+    states = [(await ask(bench, {**ASK, "user": user}))[0] for user in ("alice", "bob", "alice")]
+    assert states == ["miss", "miss", "hit"]
+    assert (await ask(bench, x_penstock_user="bob"))[0] == "hit", "however a client names its user"
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        {"metadata": {"ticket": "B-1"}},
+        {"user": "bob"},
+        {"safety_identifier": "bob"},
+        {"prompt_cache_key": "bob"},
+    ],
+)
+async def test_a_reply_that_repeats_who_asked_goes_to_nobody_else(bench: Bench, who: dict[str, Any]) -> None:
+    await begin(bench)
+    asked = {"model": "m", "input": "Hi", "metadata": {"ticket": "A-SECRET"}, "user": "anna"}
+    path = "/v1/responses"
+    first = await bench.post(asked, path, key=KEYS["anna"])
+    other = await bench.post({**asked, **who}, path, key=KEYS["bob"])
+    same = await bench.post(asked, path, key=KEYS["anna"])
+    assert [reply.headers["x-penstock-cache"] for reply in (first, other, same)] == ["miss", "miss", "hit"]
+    assert (await first.json())["metadata"] == {"ticket": "A-SECRET"}
+    assert (await other.json())["metadata"] == {**asked, **who}["metadata"]
+
+
+async def test_an_idempotency_key_does_not_make_a_request_another_one(bench: Bench) -> None:
+    await begin(bench)
+    assert [(await ask(bench, idempotency_key=str(number)))[0] for number in range(2)] == ["miss", "hit"]
+
+
 async def test_a_reply_is_kept_for_its_time_only(bench: Bench) -> None:
     await begin(bench, ttl_s=60)
     assert bench.gateway is not None

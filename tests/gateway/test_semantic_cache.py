@@ -150,6 +150,22 @@ async def test_what_differs_in_more_than_words_is_asked(bench: Bench, body: dict
     assert await state(bench, body) == "miss"
 
 
+async def test_a_reply_that_repeats_who_asked_is_no_answer_to_anybody_else(bench: Bench) -> None:
+    await begin(bench)
+    path = "/v1/responses"
+    asked = {"model": "m", "input": ASKED, "metadata": {"ticket": "A"}, "user": "anna"}
+    assert await state(bench, asked, path=path) == "miss"
+    assert await state(bench, {**asked, "input": REPHRASED, "metadata": {"ticket": "B"}}, path=path) == "miss"
+    assert await state(bench, {**asked, "input": REPHRASED, "user": "bob"}, path=path) == "miss"
+    assert await state(bench, {**asked, "input": REPHRASED}, path=path) == "semantic"
+
+
+async def test_users_of_the_body_are_apart_in_the_scope_user(bench: Bench) -> None:
+    await begin(bench, scope="user")
+    assert await state(bench, request(ASKED, user="alice")) == "miss"
+    assert await state(bench, request(REPHRASED, user="bob")) == "miss"
+
+
 async def test_a_long_conversation_and_tools_are_not_even_embedded(bench: Bench) -> None:
     upstream = await begin(bench, max_messages=1)
     turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]

@@ -6,7 +6,7 @@ from penstock.dialects.registry import DIALECTS
 from penstock.gateway.cache import read_wish
 from penstock.gateway.calls import Call, label
 from penstock.gateway.multipart import peek_form
-from penstock.gateway.outgoing import PASSED_HEADERS
+from penstock.gateway.outgoing import IDEMPOTENCY_KEY, PASSED_HEADERS, own_idempotency_key
 
 
 def find_secret(headers: Mapping[bytes, bytes], query_key: bytes | None) -> bytes | None:
@@ -32,6 +32,8 @@ def note_headers(call: Call, headers: Mapping[bytes, bytes]) -> None:
     for name in PASSED_HEADERS[call.dialect]:
         value = headers.get(name)
         if value is not None:
+            if name == IDEMPOTENCY_KEY and call.key is not None:
+                value = own_idempotency_key(call.key.id, value)
             call.passed_headers += ((name, value),)
 
 

@@ -6,6 +6,7 @@ or refused, as the route chooses.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Literal
 
 from penstock.dialects.anthropic.foreign import has_foreign_marks
@@ -27,11 +28,14 @@ Reading = Literal["same", "through", "hub", "vectors"]
 """How the reply is read: bytes that a scanner understands, bytes that nobody looks into, or by a decoder."""
 
 _JSON_LINE = b"content-type: application/json\r\n"
+IDEMPOTENCY_KEY = b"idempotency-key"
+_MAX_IDEMPOTENCY_KEY_BYTES = 255
+"""What OpenAI takes."""
 _STATEFUL = ("previous_response_id", "conversation")
 PASSED_HEADERS: Mapping[DialectName, tuple[bytes, ...]] = {
-    "openai": (b"openai-beta", b"idempotency-key"),
-    "responses": (b"openai-beta", b"idempotency-key"),
-    "anthropic": (b"anthropic-version", b"anthropic-beta", b"idempotency-key"),
+    "openai": (b"openai-beta", IDEMPOTENCY_KEY),
+    "responses": (b"openai-beta", IDEMPOTENCY_KEY),
+    "anthropic": (b"anthropic-version", b"anthropic-beta", IDEMPOTENCY_KEY),
     "gemini": (),
     "bedrock": (),
     "cohere": (),
@@ -76,6 +80,14 @@ def write_outgoing(call: Call, target: ReadyTarget) -> Outgoing:
         hint=f"Point the route to a provider that speaks {endpoint.dialect!r}.",
         param="model",
     )
+
+
+def own_idempotency_key(key_id: str, value: bytes) -> bytes:
+    """Return a client's idempotency key as providers get it: callers share the account there, so each has its own space."""
+    prefix = blake2b(key_id.encode(), digest_size=8).hexdigest().encode()
+    if len(prefix) + 1 + len(value) > _MAX_IDEMPOTENCY_KEY_BYTES:
+        value = blake2b(value, digest_size=32).hexdigest().encode()
+    return b"%b-%b" % (prefix, value)
 
 
 def client_dialect(call: Call) -> Dialect:

@@ -12,13 +12,15 @@ from typing import Any
 import msgspec
 
 from penstock.gateway.calls import Call
+from penstock.gateway.outgoing import IDEMPOTENCY_KEY
 from penstock.spec.routes import CacheScope, KeyRow, Route
 
 CACHED_OPERATIONS = frozenset({"chat", "text_completion", "embeddings", "rerank", "moderations"})
-_WITHOUT_EFFECT = frozenset(
-    {"model", "stream", "stream_options", "user", "metadata", "safety_identifier", "prompt_cache_key"}
-)
-"""`model` stands in the digest as the route; the others say who asks, or how the reply is sent."""
+_SAID_ELSEWHERE = frozenset({"model", "stream", "stream_options"})
+"""`model` stands in the digest as the route, the others as the form that the reply is sent in."""
+_WHO_ASKS = frozenset({"user", "metadata", "safety_identifier", "prompt_cache_key"})
+ECHOING_DIALECTS = frozenset({"responses"})
+"""Dialects whose replies repeat what the request says of who asks: nobody else may get these."""
 _STATEFUL = ("previous_response_id", "conversation", "background", "cachedContent", "container")
 """Members that make a reply depend on more than the request, or leave something behind at the provider."""
 _BETWEEN = b"\x1f"
@@ -49,7 +51,7 @@ def describe(call: Call) -> Asked:
     assert call.envelope is not None
     return Asked(
         key=call.key,
-        user=call.user,
+        user=call.user or call.envelope.user,
         route=call.route.route,
         dialect=call.dialect,
         operation=call.operation,
@@ -85,7 +87,8 @@ def read_body(body: bytes) -> dict[str, Any] | None:
 
 def digest_request(asked: Asked, members: Mapping[str, Any]) -> bytes:
     """Return the 32 bytes that equal requests of the same scope have in common."""
-    said = {name: value for name, value in members.items() if name not in _WITHOUT_EFFECT}
+    left_out = _SAID_ELSEWHERE if asked.dialect in ECHOING_DIALECTS else _SAID_ELSEWHERE | _WHO_ASKS
+    said = {name: value for name, value in members.items() if name not in left_out}
     return sha256(
         _BETWEEN.join((write_frame(asked), msgspec.json.encode(said, order="deterministic")))
     ).digest()
@@ -115,5 +118,7 @@ def write_frame(asked: Asked) -> bytes:
         "usage" if asked.wants_usage else "",
     )
     texts = [part.replace("\x1f", " ").encode("utf-8", "replace") for part in parts]
-    headers = b"".join(b"%b:%b;" % header for header in sorted(asked.passed_headers))
+    headers = b"".join(
+        b"%b:%b;" % header for header in sorted(asked.passed_headers) if header[0] != IDEMPOTENCY_KEY
+    )
     return _BETWEEN.join((*texts, headers, asked.query))

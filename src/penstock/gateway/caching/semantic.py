@@ -14,6 +14,7 @@ from operator import mul
 import msgspec
 
 from penstock.gateway.caching.guards import GUARD_BYTES, guard_of
+from penstock.gateway.caching.keys import ECHOING_DIALECTS
 from penstock.spec.hub import HubRequest, Message, Text
 from penstock.spec.routes import CachePolicy
 
@@ -62,13 +63,14 @@ def find_question(request: HubRequest, policy: CachePolicy, frame: bytes) -> Que
 
 
 def _partition(request: HubRequest, frame: bytes) -> bytes:
+    is_echoed = request.source in ECHOING_DIALECTS
     asked = msgspec.structs.replace(
         request,
         model="",
         stream=False,
         stream_usage=False,
-        user=None,
-        metadata={},
+        user=request.user if is_echoed else None,
+        metadata=request.metadata if is_echoed else {},
         messages=[*request.messages[:-1], Message(role="user")],
     )
     said = msgspec.json.encode(asked, order="deterministic")
