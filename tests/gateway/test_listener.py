@@ -170,8 +170,11 @@ async def test_who_only_holds_a_connection_loses_it_without_a_word(ready: Bench,
                 writer.write(b"\r\n")
 
         dripping = asyncio.create_task(drip())
-        assert b"HTTP/1.1" not in await reader.read()
+        said = b""
+        with contextlib.suppress(ConnectionError):  # for what it sent after the end
+            said = await reader.read()
         dripping.cancel()
+        assert b"HTTP/1.1" not in said
         writer.close()
 
 
