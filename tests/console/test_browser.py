@@ -166,6 +166,50 @@ def test_choosing_a_span_swaps_the_panel_and_keeps_the_url(page: Page) -> None:
     expect(page.locator("[data-panel] h2").first).to_have_text("retrieve")
 
 
+def test_a_route_is_edited_reviewed_applied_and_rolled_back(page: Page, house: Furnished) -> None:
+    configuration = house.services.configuration
+    configuration.put("provider", "cloud", {"base_url": "http://127.0.0.1:9/v1"}, actor="ada")
+    configuration.put(
+        "route", "team/chat", {"targets": [{"provider": "cloud", "model": "small"}]}, actor="ada"
+    )
+    good = configuration.history(limit=1)[0].number
+    page.goto("/routes")
+    page.click("text=team/chat")
+    page.click("main >> text=Edit")
+    page.fill('input[name="deadline_s"]', "soon")
+    page.press('input[name="deadline_s"]', "Enter")  # the first button of the form is the review
+    expect(page.locator(".wrong")).to_contain_text("valid number")
+    page.fill('input[name="deadline_s"]', "30")
+    page.fill('input[name="targets.1.provider"]', "cloud")
+    page.fill('input[name="targets.1.model"]', "big")
+    page.click("text=Review changes")
+    expect(page.locator(".diff")).to_contain_text("deadline_s")
+    page.fill('input[name="_note"]', "Try the big one")
+    page.click("button >> text=Apply")
+    expect(page.locator(".notice")).to_contain_text("The route team/chat is changed.")
+    expect(page.locator("[data-live]")).to_contain_text("cloud/big")
+    assert len(configuration.get_stored("route", "team/chat").content["targets"]) == 2
+    page.goto("/configuration")
+    page.locator("tr", has=page.locator(f'a[href="/configuration/{good}"]')).get_by_text("Roll back").click()
+    expect(page.locator(".diff")).to_contain_text("deadline_s")
+    page.click("button.stop")
+    expect(page.locator(".notice")).to_contain_text(f"Rolled back to configuration {good}")
+    assert len(configuration.get_stored("route", "team/chat").content["targets"]) == 1
+
+
+def test_deleting_asks_first(page: Page, house: Furnished) -> None:
+    configuration = house.services.configuration
+    configuration.put(
+        "limit", "hourly", {"scope": "all", "unit": "tokens", "amount": 9, "window": "hour"}, actor="ada"
+    )
+    page.goto("/limits")
+    page.locator(".rule", has_text="hourly").get_by_text("Delete").click()
+    expect(page.locator(".change")).to_contain_text("limit hourly")
+    assert configuration.get("limit", "hourly")
+    page.click("button.stop")
+    expect(page.locator(".notice[role=status]")).to_contain_text("The limit hourly is deleted.")
+
+
 def ground(page: Page) -> str:
     return str(page.evaluate("getComputedStyle(document.documentElement).backgroundColor"))
 
@@ -208,6 +252,15 @@ _CONTRAST = """() => {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_stands_out_from_its_ground(page: Page, scheme: Any) -> None:
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    for path in ("/-/patterns", "/", f"/traces/{TRACE_ID}", "/assets/model/pocket", "/keys"):
+    for path in (
+        "/-/patterns",
+        "/",
+        f"/traces/{TRACE_ID}",
+        "/assets/model/pocket",
+        "/keys",
+        "/edit/route",
+        "/cost",
+        "/routes",
+    ):
         page.goto(path)
         assert page.evaluate(_CONTRAST) == [], path

@@ -25,7 +25,18 @@ PAGES = [
     "/assets/model/pocket",
     "/assets/model/pocket/1",
     "/jobs",
+    "/routes",
+    "/cost",
+    "/cost/advice",
     "/keys",
+    "/limits",
+    "/providers",
+    "/secrets",
+    "/prices",
+    "/configuration",
+    "/edit/route",
+    "/edit/provider",
+    "/edit/limit",
     "/-/patterns",
 ]
 TEMPLATES = sorted((Path(__file__).parents[2] / "src/penstock/console/templates").glob("*.html"))

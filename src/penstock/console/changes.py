@@ -53,7 +53,9 @@ def _write(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         text = ", ".join(value)
-    elif isinstance(value, str | int | float):
+    elif isinstance(value, float):
+        text = f"{value:g}" if abs(value) < 1e6 else str(value)
+    elif isinstance(value, str | int):
         text = str(value)
     else:
         text = json.dumps(value, ensure_ascii=False)

@@ -52,8 +52,9 @@ def tell_rule(rule: LimitRule, label: str | None = None) -> str:
     }[rule.scope]
     if rule.match is not None:
         whom = f"the {rule.scope} {label or rule.match}"
+    article = "an" if rule.window == "hour" else "a"
     verb = "At most" if rule.action == "refuse" else "Warn over"
-    return f"{verb} {format_amount(rule.amount, rule.unit)} a {rule.window} for {whom}"
+    return f"{verb} {format_amount(rule.amount, rule.unit)} {article} {rule.window} for {whom}"
 
 
 def list_use(

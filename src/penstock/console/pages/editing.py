@@ -36,6 +36,7 @@ from penstock.deploy.objects import (
 )
 from penstock.dialects.quirks import QUIRKS
 
+ACTIVE = {"provider": "/providers", "route": "/routes", "limit": "/limits", "price": "/providers"}
 LISTS = {"provider": "/providers", "route": "/routes", "limit": "/limits", "price": "/prices"}
 N_MORE = 4
 _ADVICE = {
@@ -103,7 +104,7 @@ class Wish:
     def content(self) -> dict[str, Any] | None:
         """What a review carries; None for a deletion."""
         try:
-            found = json.loads(self.fields.get("content", "null"))
+            found = json.loads(self.fields.get("_content", "null"))
         except ValueError as error:
             raise InvalidInput("The form could not be read.") from error
         return found if isinstance(found, dict) else None
@@ -121,7 +122,7 @@ def edit_href(kind: ObjectKind, name: str | None = None) -> str:
 
 
 class Editor:
-    """The steps of a change."""
+    """The steps of a change. Fields of the steps begin with an underscore, so that no key of an object is one of them."""
 
     def __init__(self, services: ConsoleServices, renderer: Renderer) -> None:
         self._services = services
@@ -153,16 +154,16 @@ class Editor:
     def take(self, request: Request, kind: ObjectKind) -> Response:
         """Do the step that a posted form asks for."""
         fields = request.state.caller.form
-        version = fields.get("version", "0")
+        version = fields.get("_version", "0")
         wish = Wish(
             kind=kind,
-            name=fields.get("object_name", "").strip(),
-            is_new=fields.get("is_new") == "yes",
+            name=fields.get("_object_name", "").strip(),
+            is_new=fields.get("_is_new") == "yes",
             version=int(version) if version.isascii() and version.isdigit() else 0,
-            base=fields.get("base", "{}"),
+            base=fields.get("_base", "{}"),
             fields=fields,
         )
-        step = fields.get("step", "review")
+        step = fields.get("_step", "review")
         if step == "apply":
             return self._apply(request, wish)
         if step == "back":
@@ -229,7 +230,7 @@ class Editor:
             base = json.dumps(dict(present.content or {})) if present is not None else "{}"
         verb = "Delete" if content is None else "Create" if wish.is_new else "Change"
         page = ReviewPage(
-            frame=self._renderer.frame(request, f"{verb} {wish.kind} {wish.name}", LISTS[wish.kind]),
+            frame=self._renderer.frame(request, f"{verb} {wish.kind} {wish.name}", ACTIVE[wish.kind]),
             kind=wish.kind,
             name=wish.name,
             is_new=wish.is_new and present is None,
@@ -237,7 +238,7 @@ class Editor:
             version=version,
             base=base,
             content=json.dumps(content),
-            note=wish.fields.get("note", ""),
+            note=wish.fields.get("_note", ""),
             changes=show_changes(draft.changes),
             warnings=draft.warnings,
             conflict=conflict,
@@ -248,7 +249,7 @@ class Editor:
 
     def _apply(self, request: Request, wish: Wish) -> Response:
         content, actor = wish.content, actor_of(request.state.caller)
-        note = wish.fields.get("note", "").strip()[:2000]
+        note = wish.fields.get("_note", "").strip()[:2000]
         try:
             if content is None:
                 self._configuration.delete(
@@ -293,7 +294,7 @@ class Editor:
     ) -> Response:
         title = f"New {wish.kind}" if wish.is_new else f"Edit {wish.kind} {wish.name}"
         page = EditPage(
-            frame=self._renderer.frame(request, title, LISTS[wish.kind]),
+            frame=self._renderer.frame(request, title, ACTIVE[wish.kind]),
             kind=wish.kind,
             name=wish.name,
             is_new=wish.is_new,

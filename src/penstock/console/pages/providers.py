@@ -99,6 +99,17 @@ def list_facts(provider: Provider) -> tuple[tuple[str, str], ...]:
     return tuple((label, value) for label, value in facts if value)
 
 
+def _sum_bad(uses: list[RouteUse], provider: str) -> int:
+    """Return what failed lately; a target that several routes share with one policy is one target."""
+    found = {
+        (one.target.model, use.route.breaker): one.state.n_bad
+        for use in uses
+        for one in use.targets
+        if one.target.provider == provider and one.state is not None
+    }
+    return sum(found.values())
+
+
 def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     """Return `/providers` and below."""
     router = APIRouter(include_in_schema=False)
@@ -123,7 +134,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
                 owned=tell_owner(view),
                 key=services.live.provider_key(providers[view.name]),
                 health=sum_health(one.word for one in mine),
-                n_bad=sum(one.state.n_bad for one in mine if one.state is not None),
+                n_bad=_sum_bad(uses, view.name),
                 traffic=traffic.get(view.name),
             )
             lines[view.name] = (view, line)
