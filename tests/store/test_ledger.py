@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.base.digest import digest_request
-from penstock.spec.spans import Span
+from penstock.spec.spans import FOREIGN_MARK, Span
 from penstock.spec.usage import TOKEN_CLASSES, Usage
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.errors import SpanStoreUnreadable
@@ -102,6 +102,39 @@ def test_what_was_recovered_gives_way_to_the_worker_s_own_record(
     recovered = call(cost_usd=Decimal(9), attributes={RECOVERED: True})
     for number in order:
         store.append([(own, recovered)[number]])
+    assert total(store) == (1, Decimal("0.001"))
+
+
+def test_what_somebody_sent_is_never_billed_whatever_it_calls_itself(store: DuckDBSpanStore) -> None:
+    store.append([call(), call(2, cost_usd=Decimal(5), attributes={FOREIGN_MARK: 1})])
+    assert total(store) == (1, Decimal("0.001"))
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_what_somebody_sent_never_takes_the_place_of_a_call(
+    store: DuckDBSpanStore, order: tuple[int, int]
+) -> None:
+    own = call(end_ns=None, status="unset", payload_dropped=True)
+    sent = make_span(
+        1,
+        service="shop",
+        key_id="key_2",
+        input="q",
+        output="a",
+        cost_usd=Decimal(0),
+        attributes={FOREIGN_MARK: 1},
+    )
+    for number in order:
+        store.append([(own, sent)[number]])
+    store.append([sent, own])
+    assert total(store) == (1, Decimal("0.001"))
+    assert [span.service for span in store.get_trace(own.trace_id)] == ["gateway"]
+
+
+def test_a_call_stored_before_spans_were_marked_is_not_replaced_either(store: DuckDBSpanStore) -> None:
+    store.append([call(payload_dropped=True)])
+    store._connection.execute("UPDATE spans SET completeness = 14").fetchall()  # as earlier versions wrote it
+    store.append([call(service="shop", input="q", output="a", attributes={FOREIGN_MARK: 1})])
     assert total(store) == (1, Decimal("0.001"))
 
 

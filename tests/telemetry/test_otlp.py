@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from penstock.spec.spans import Span
 from penstock.spec.usage import Usage
 from penstock.store.spans.excerpts import excerpt_of, preview_of
+from penstock.store.spans.ledger import is_billed
 from penstock.telemetry.encode import decode_span, encode_span
 from penstock.telemetry.errors import MalformedTelemetry
 from penstock.telemetry.otlp import JSON, PROTOBUF, decode_otlp_batch, decode_otlp_traces, encode_otlp_reply
@@ -146,6 +147,7 @@ def test_a_current_genai_span_is_mapped() -> None:
     assert span.attributes["resource"] == {"host.name": "a"}
     assert span.attributes["otel.scope"] == "lib 2"
     assert span.attributes["penstock.mapping"] == 1
+    assert span.is_foreign
 
 
 def test_deprecated_names_are_understood() -> None:
@@ -378,3 +380,21 @@ def test_hostile_attributes_cost_their_meaning_not_the_span(attributes: dict[str
     [span] = decode_otlp_traces(json.dumps(request_of(attributes)).encode(), JSON)
     assert span.span_id == SPAN
     decode_span(encode_span(span))
+
+
+def test_a_sender_cannot_pass_for_the_gateway() -> None:
+    request = request_of(
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.usage.cost": 5.0,
+            "penstock.mapping": "",
+            "penstock.foreign": False,
+        }
+    )
+    request["resourceSpans"][0]["resource"]["attributes"] = pairs({"service.name": "gateway"})
+    (span,) = decode_otlp_batch(json.dumps(request).encode(), "application/json").spans
+    assert span.service == "gateway"
+    assert span.cost_usd == 5
+    assert span.is_foreign
+    assert not is_billed(span)
+    assert decode_span(encode_span(span)).is_foreign, "in the spool too"

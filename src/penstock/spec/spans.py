@@ -26,6 +26,8 @@ SpanKind = Literal[
 ]
 """`attempt` is a request to a provider that did not serve its call and may be charged for all the same."""
 SpanStatus = Literal["ok", "error", "unset"]
+FOREIGN_MARK = "penstock.mapping"
+"""Attribute of every span that was sent to us, whatever its sender wrote there; our own processes' spans have none."""
 
 
 class SpanEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -78,6 +80,11 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output: Any = None
     payload_dropped: bool = False
     """True when the payloads were dropped (full disk, retention, policy)."""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether somebody sent it: what it says of itself, its service too, is then no more than a claim."""
+        return FOREIGN_MARK in self.attributes
 
     @property
     def duration_ms(self) -> float | None:

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from penstock.spec.spans import Span, SpanEvent, SpanStatus
+from penstock.spec.spans import FOREIGN_MARK, Span, SpanEvent, SpanStatus
 from penstock.telemetry import mapping
 from penstock.telemetry.errors import MalformedTelemetry
 
@@ -162,7 +162,7 @@ def _span_of(item: _WireSpan) -> Span:
 
 def _provenance(item: _WireSpan) -> dict[str, Any]:
     """What we add to a foreign span's attributes: where it came from and which table mapped it."""
-    found: dict[str, Any] = {"penstock.mapping": mapping.MAPPING_VERSION}
+    found: dict[str, Any] = {FOREIGN_MARK: mapping.MAPPING_VERSION}
     if item.scope:
         found["otel.scope"] = item.scope
     rest = {name: value for name, value in item.resource.items() if name != "service.name"}

@@ -35,6 +35,7 @@ from penstock.store.spans.rows import (
 )
 from penstock.store.spans.schema import (
     FACT_COLUMNS,
+    RANK_SQL,
     SCHEMA_VERSION,
     TRACE_COLUMNS,
     create_statements,
@@ -275,7 +276,7 @@ class _Append:
         if not ranges[2]:
             return {}
         rows = self._cursor.execute(
-            f"SELECT {FACT_COLUMNS}, completeness FROM spans SEMI JOIN batch USING (trace_id)"  # noqa: S608 - names of ours
+            f"SELECT {FACT_COLUMNS}, {RANK_SQL} FROM spans SEMI JOIN batch USING (trace_id)"  # noqa: S608 - names of ours
             " WHERE start_ns BETWEEN ? AND ?",
             ranges[:2],
         ).fetchall()

@@ -1,7 +1,7 @@
 """The ledger: one row for each billed call to a model, written with its span and kept when traces are deleted.
 
 A row stands for one request that the gateway sent to a provider (or answered from its cache). Spans of apps and
-clients make no rows, nor do the gateway's own spans around an app: the calls that the app makes have rows of their own,
+clients make no rows, whatever they call themselves, nor do the gateway's own spans around an app: the calls that the app makes have rows of their own,
 so nothing is counted twice. Money is what was computed at the time of the call.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from penstock.base.digest import digest_request
-from penstock.spec.spans import Span
+from penstock.spec.spans import FOREIGN_MARK, Span
 from penstock.spec.usage import TOKEN_CLASSES
 
 BILLED_KINDS = frozenset({"llm", "embedding", "attempt"})
@@ -91,6 +91,7 @@ def is_billed(span: Span) -> bool:
     """Return whether `span` is one that the ledger keeps."""
     return (
         span.service == "gateway"
+        and not span.is_foreign
         and span.kind in BILLED_KINDS
         and span.cost_source is not None
         and span.cost_source not in NOT_BILLED
@@ -161,6 +162,7 @@ SELECT s.trace_id, s.span_id, s.parent_id, s.start_ns, s.kind, s.project, s.key_
 FROM spans s LEFT JOIN spans p ON p.trace_id = s.trace_id AND p.span_id = s.parent_id
 WHERE s.service = 'gateway' AND s.kind IN ('llm', 'embedding') AND s.cost_source <> '{NOT_SENT}'
   AND NOT contains(coalesce(s.versions, ''), '"app:')
+  AND NOT contains(coalesce(s.attributes, ''), '"{FOREIGN_MARK}"')
 """  # noqa: S608 - names of ours
 """Brings a store that had no ledger up to date."""
 

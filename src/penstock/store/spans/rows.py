@@ -23,6 +23,8 @@ _USAGE_FIELDS = TOKEN_CLASSES
 _usage_cells = attrgetter(*TOKEN_CLASSES, "estimated")
 RECOVERED = "penstock.recovered"
 """Attribute of spans that were put together from the journal of a worker that died."""
+OWN = 16
+"""What a span of our own processes has ahead of any that was sent to us."""
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 _events = msgspec.json.Decoder(list[SpanEvent])
 
@@ -109,12 +111,15 @@ def is_hex(text: str, size: int) -> bool:
 def completeness_of(span: Span) -> int:
     """Return how much is known of a span; of two records of one span the higher one is kept.
 
-    What was put together from a dead worker's journal is worth less than any record of its own.
+    What was put together from a dead worker's journal is worth less than any record of its own, and what somebody
+    sent under the ids of a span of ours is worth less than that.
     """
+    own = 0 if span.is_foreign else OWN
     if RECOVERED in span.attributes:
-        return 0
+        return own
     return (
-        8 * (span.end_ns is not None)
+        own
+        + 8 * (span.end_ns is not None)
         + 4 * (span.status != "unset")
         + 2 * (span.usage is not None)
         + 1 * (span.input is not None or span.output is not None)

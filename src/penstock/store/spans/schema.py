@@ -3,7 +3,7 @@ keep a lookup by trace to a few row groups once the trace's time range is known 
 
 from penstock.spec.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES
 from penstock.store.spans.ledger import FILL_FROM_SPANS, create_ledger_statement
-from penstock.store.spans.rows import PAYLOAD_COLUMNS, SPAN_COLUMNS, Column
+from penstock.store.spans.rows import OWN, PAYLOAD_COLUMNS, SPAN_COLUMNS, Column
 from penstock.store.spans.summaries import SpanFacts, TraceSummary
 
 SCHEMA_VERSION = 2
@@ -42,6 +42,9 @@ _FACT_SQL = {
 }
 FACT_COLUMNS = ", ".join(_FACT_SQL.get(name, name) for name in SpanFacts.__struct_fields__)
 """Selects the fields of `SpanFacts` from the span table."""
+
+RANK_SQL = f"completeness + CASE WHEN service = 'gateway' AND completeness < {OWN} THEN {OWN} ELSE 0 END"
+"""The completeness of a stored span; files of earlier versions do not say there that a span is our own."""
 
 
 def create_statements() -> list[str]:
