@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from penstock.gateway.health import BEAT_WITHIN_S, N_SLOTS, HealthBoard, Lease
+from penstock.gateway.health import BEAT_WITHIN_S, N_CHOSEN_MODELS, N_SLOTS, HealthBoard, Lease
 from penstock.gateway.shared_memory import N_SECTIONS, SharedMemory
-from penstock.spec.routes import BreakerPolicy
+from penstock.spec.routes import BreakerPolicy, FaultKind
 
 POLICY = BreakerPolicy(failure_ratio=0.5, min_calls=4, window_s=30.0, open_s=10.0)
 
@@ -252,3 +252,75 @@ def test_a_rest_is_shared_and_bounded(board_of: Makes, clock: Hands) -> None:
     assert two.target("m", None).is_resting
     clock.now += 60.0
     assert not two.target("m", None).is_resting
+
+
+# -- models that callers choose
+
+
+def fail_chosen(board: HealthBoard, model: str, fault: FaultKind) -> None:
+    for _ in range(4):
+        lease = board.chosen("far *", model, POLICY).enter(POLICY)
+        assert lease is not None
+        lease.fail(fault, took_s=0.1)
+        lease.end()
+
+
+def may_enter(board: HealthBoard, model: str) -> bool:
+    lease = board.chosen("far *", model, POLICY).enter(POLICY)
+    if lease is not None:
+        lease.end()
+    return lease is not None
+
+
+@pytest.mark.parametrize("fault", ["server-error", "timeout"])
+def test_a_model_that_fails_is_left_alone_and_the_others_of_its_provider_are_not(
+    clock: Hands, fault: FaultKind
+) -> None:
+    board = HealthBoard(monotonic=clock)
+    fail_chosen(board, "bad", fault)
+    board.chosen("far *", "bad", POLICY).rest(30.0)
+    assert not may_enter(board, "bad")
+    assert board.chosen("far *", "bad", POLICY).last_fault == fault
+    assert may_enter(board, "good")
+    assert not board.chosen("far *", "good", POLICY).is_resting
+    assert board.target("far *", POLICY).state == "closed"
+
+
+def test_a_place_that_cannot_be_connected_to_is_left_alone_whatever_the_model(clock: Hands) -> None:
+    board = HealthBoard(monotonic=clock)
+    fail_chosen(board, "one", "connect")
+    assert not may_enter(board, "two")
+    two = board.chosen("far *", "two", POLICY)
+    assert (two.last_fault, two.free_in_s()) == ("connect", pytest.approx(10.0))
+    assert two.in_flight == 0
+    clock.now += 10.0
+    lease = two.enter(POLICY)
+    assert lease is not None
+    assert not may_enter(board, "three"), "one probe for the place, not one for each model"
+    lease.fail("server-error")
+    lease.end()
+    assert may_enter(board, "three"), "a place that answers badly is there"
+
+
+def test_replies_under_way_count_for_the_place(clock: Hands) -> None:
+    board = HealthBoard(monotonic=clock)
+    leases = [board.chosen("far *", model, POLICY).enter(POLICY) for model in ("a", "b")]
+    assert board.target("far *", POLICY).in_flight == 2
+    for lease in leases:
+        assert lease is not None
+        lease.end()
+        lease.end()
+    assert board.target("far *", POLICY).in_flight == 0
+
+
+def test_names_that_callers_make_up_take_no_memory_without_end(clock: Hands) -> None:
+    board = HealthBoard(monotonic=clock)
+    fail_chosen(board, "bad", "server-error")
+    for number in range(N_CHOSEN_MODELS - 1):
+        board.chosen("far *", f"m{number}", POLICY)
+    assert not may_enter(board, "bad")
+    for number in range(3 * N_CHOSEN_MODELS):
+        board.chosen("far *", f"n{number}", POLICY)
+    assert may_enter(board, "bad"), "forgotten"
+    assert len(board._chosen) == N_CHOSEN_MODELS
+    assert len(board._targets) == 1

@@ -260,3 +260,25 @@ async def test_a_call_that_waits_for_its_reply_counts_as_load(bench: Bench, othe
     go_on.set()
     assert (await call).status == 200
     assert all(target.in_flight == 0 for target in health._targets.values())
+
+
+async def test_one_bad_model_of_an_open_route_shuts_off_no_other_model(
+    bench: Bench, other: FakeUpstream
+) -> None:
+    async def by_model(exchange: Exchange) -> None:
+        handle = failing(500, "server_error") if b'"bad"' in exchange.body else answer
+        await handle(exchange)
+
+    bench.upstream.handler = by_model
+    everything = route(
+        name="one/*",
+        targets=(Target(provider="one", model="*"),),
+        retry=RetryPolicy(max_attempts=1),
+        breaker=BreakerPolicy(min_calls=2, open_s=30.0),
+    )
+    await serve_routes(bench, other, everything)
+    for _ in range(3):
+        refused = await bench.post({**CHAT, "model": "one/bad"})
+    assert refused.status == 503
+    assert "one (bad)" in (await refused.json())["error"]["message"]
+    assert (await bench.post({**CHAT, "model": "one/good"})).status == 200

@@ -122,6 +122,8 @@ class Asking:
 
     def health_of(self, ready: ReadyRoute, target: ReadyTarget) -> TargetHealth:
         """Return the health of a target as its route judges it."""
+        if target.is_open:
+            return self.health.chosen(target.health_id, target.model, ready.route.breaker)
         return self.health.target(target.health_id, ready.route.breaker)
 
     async def ask(self, call: Call, target: ReadyTarget, lease: Lease, deadline: float) -> Answer:

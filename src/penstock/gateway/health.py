@@ -4,10 +4,14 @@
 the attempt went and ends with its reply. Targets that are the same place with the same breaker policy are one, whatever
 route they stand in. A worker's own counts die with it: sections whose owner has not shown itself for some seconds are
 left out of sums.
+
+Callers of an open route choose the model, so what one model does says nothing of the others: each has a health of its
+own, behind the one of the place (the *door*), which only failed connections close.
 """
 
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -27,6 +31,8 @@ from penstock.spec.routes import BreakerPolicy, FaultKind, Provider
 
 N_SLOTS = 256
 """Targets that are shared; more than these are known to each worker alone."""
+N_CHOSEN_MODELS = 256
+"""Models of open routes whose health a worker remembers; the one asked for longest ago is forgotten first."""
 BEAT_WITHIN_S = 5.0
 MAX_REST_S = 60.0
 _TAU_S = 10.0
@@ -72,10 +78,19 @@ def find_slot(floats: Floats, name: float) -> int | None:
 class Lease:
     """One attempt at one target. `end` it exactly when its reply is over; everything else is optional."""
 
-    __slots__ = ("_health", "_is_over", "_is_probe", "_policy", "_voted_good")
+    __slots__ = ("_door", "_health", "_is_over", "_is_probe", "_policy", "_voted_good")
 
-    def __init__(self, health: "TargetHealth", policy: BreakerPolicy | None, *, is_probe: bool) -> None:
+    def __init__(
+        self,
+        health: "TargetHealth",
+        policy: BreakerPolicy | None,
+        *,
+        is_probe: bool,
+        door: "Lease | None" = None,
+    ) -> None:
+        """`door` is the lease of the place that the target is one model of."""
         self._health = health
+        self._door = door
         self._policy = policy
         self._is_probe = is_probe
         self._is_over = False
@@ -83,12 +98,20 @@ class Lease:
 
     def succeed(self, first_content_s: float | None) -> None:
         """Say that the target has begun to answer well (also: that it rightly refused a wrong request)."""
+        if self._door is not None:
+            self._door.succeed(first_content_s)
         self._voted_good = True
         self._health.note_good(first_content_s, self._policy, is_probe=self._is_probe)
         self._is_probe = False
 
     def fail(self, fault: FaultKind | None = None, *, took_s: float = 0.0) -> None:
         """Say that the target failed, before its answer or in the middle of it. A rate limit is no failure."""
+        if self._door is not None:
+            if fault == "connect":
+                self._door.fail(fault, took_s=took_s)
+                return
+            if fault != "timeout" and not self._voted_good:
+                self._door.succeed(None)  # somebody was there to fail
         self._health.note_bad(
             fault, took_s, self._policy, is_probe=self._is_probe, takes_back=self._voted_good
         )
@@ -99,6 +122,8 @@ class Lease:
         if self._is_over:
             return
         self._is_over = True
+        if self._door is not None:
+            self._door.end()
         self._health.leave()
         if self._is_probe:
             self._health.circuit.give_probe_back()
@@ -107,11 +132,19 @@ class Lease:
 class TargetHealth:
     """One target as this worker writes it, and as all workers together know it."""
 
-    __slots__ = ("_common", "_floats", "_memory", "_now", "_own", "_slot", "circuit", "tally")
+    __slots__ = ("_common", "_door", "_floats", "_memory", "_now", "_own", "_slot", "circuit", "tally")
 
     def __init__(
-        self, memory: SharedMemory, slot: int, window_s: float, monotonic: Callable[[], float]
+        self,
+        memory: SharedMemory,
+        slot: int,
+        window_s: float,
+        monotonic: Callable[[], float],
+        *,
+        door: "TargetHealth | None" = None,
     ) -> None:
+        """`door` is the health of the place that this is one model of."""
+        self._door = door
         self._memory = memory
         self._floats = memory.floats
         self._now = monotonic
@@ -125,7 +158,9 @@ class TargetHealth:
 
     @property
     def in_flight(self) -> float:
-        """Attempts and replies under way, over all workers."""
+        """Attempts and replies under way, over all workers; of the whole place where this is one model of it."""
+        if self._door is not None:
+            return self._door.in_flight
         floats = self._floats
         return sum(floats[start + _IN_FLIGHT] for start in self._living())
 
@@ -154,13 +189,16 @@ class TargetHealth:
     @property
     def last_fault(self) -> FaultKind | None:
         """Of the last failure that counted."""
+        if self._door is not None and self._door.circuit.open_until != 0.0:
+            return self._door.last_fault
         number = int(self._floats[self._common + _LAST_FAULT])
         return _FAULTS[number - 1] if 0 < number <= len(_FAULTS) else None
 
     def free_in_s(self) -> float:
         """Return in how many seconds the breaker may let a call through, 0 if it may now."""
         now = self._now()
-        return max(0.0, self.circuit.free_at(now) - now)
+        own = max(0.0, self.circuit.free_at(now) - now)
+        return own if self._door is None else max(own, self._door.free_in_s())
 
     def recent(self, policy: BreakerPolicy) -> tuple[float, float]:
         """Return (good, bad) outcomes within the breaker's window, over all workers."""
@@ -180,8 +218,13 @@ class TargetHealth:
                 if not has_lock or not self.circuit.take_probe(now, policy.open_s):
                     return None
             is_probe = True
+        door = None
+        if self._door is not None and (door := self._door.enter(policy)) is None:
+            if is_probe:
+                self.circuit.give_probe_back()
+            return None
         self._floats[self._own + _IN_FLIGHT] += 1.0
-        return Lease(self, policy, is_probe=is_probe)
+        return Lease(self, policy, is_probe=is_probe, door=door)
 
     def leave(self) -> None:
         """Count one attempt less."""
@@ -273,6 +316,7 @@ class HealthBoard:
         self.memory = SharedMemory(folder, n_common=N_COMMON_WORDS, n_own=N_OWN_WORDS)
         self.affinity = Affinity(self.memory.words[N_COMMON_WORDS - AFFINITY_WORDS : N_COMMON_WORDS])
         self._targets: dict[tuple[str, BreakerPolicy | None], TargetHealth] = {}
+        self._chosen: OrderedDict[tuple[str, str, BreakerPolicy | None], TargetHealth] = OrderedDict()
         self.beat()
 
     def target(self, health_id: str, policy: BreakerPolicy | None) -> TargetHealth:
@@ -282,10 +326,23 @@ class HealthBoard:
         if found is None:
             slot = self._slot(key)
             memory = self.memory if slot is not None else _private_slot()
-            window_s = policy.window_s if policy is not None else BreakerPolicy().window_s
-            found = TargetHealth(memory, slot or 0, window_s, self.monotonic)
+            found = TargetHealth(memory, slot or 0, _window_s(policy), self.monotonic)
             self._targets[key] = found
         return found
+
+    def chosen(self, health_id: str, model: str, policy: BreakerPolicy | None) -> TargetHealth:
+        """Return the health of a model that a caller chose at the place `health_id`. Known to this worker alone."""
+        key = (health_id, model, policy)
+        found = self._chosen.get(key)
+        if found is not None:
+            self._chosen.move_to_end(key)
+            return found
+        door = self.target(health_id, policy)
+        made = TargetHealth(_private_slot(), 0, _window_s(policy), self.monotonic, door=door)
+        self._chosen[key] = made
+        if len(self._chosen) > N_CHOSEN_MODELS:
+            self._chosen.popitem(last=False)
+        return made
 
     def beat(self) -> None:
         """Show that this worker lives. To be called about once a second."""
@@ -300,6 +357,7 @@ class HealthBoard:
     def close(self) -> None:
         """Let go of the memory. Nothing that came from here may be used any more."""
         self._targets.clear()
+        self._chosen.clear()
         self.memory.close()
 
     def _slot(self, key: tuple[str, BreakerPolicy | None]) -> int | None:
@@ -323,6 +381,10 @@ class HealthBoard:
                 floats[slot * _COMMON_CELLS + _ID] = name
                 return slot
         return None
+
+
+def _window_s(policy: BreakerPolicy | None) -> float:
+    return (policy or BreakerPolicy()).window_s
 
 
 def _private_slot() -> SharedMemory:
