@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.dialects import schemas
 from penstock.dialects.schemas import lower_schema, raise_schema, resolve_references
 
 EXACT: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -130,6 +131,60 @@ def test_references_that_multiply_are_cut() -> None:
     }
     grown = resolve_references({"$ref": "#/$defs/L0", "$defs": levels})
     assert len(msgspec.json.encode(grown)) < 4_000_000
+
+
+def test_text_that_references_repeat_is_bounded() -> None:
+    long = {"type": "string", "description": "x" * 100_000, "enum": ["y" * 100_000]}
+    schema = {
+        "properties": {f"p{number}": {"$ref": "#/$defs/Long"} for number in range(1000)},
+        "$defs": {"Long": long},
+    }
+    assert len(msgspec.json.encode(resolve_references(schema))) < 6_000_000
+    assert not lower_schema(schema).is_exact
+
+
+def chain(length: int) -> dict[str, Any]:
+    links: dict[str, Any] = {
+        f"L{n}": {"type": "object", "properties": {"next": {"$ref": f"#/$defs/L{n + 1}"}}}
+        for n in range(length)
+    }
+    return {"$ref": "#/$defs/L0", "$defs": {**links, f"L{length}": {"type": "string"}}}
+
+
+def test_a_chain_of_references_is_followed_to_its_end_or_cut_with_notice() -> None:
+    assert lower_schema(chain(20)).is_exact
+    assert b'"STRING"' in msgspec.json.encode(lower_schema(chain(20)).schema)
+    for length in (100, 600, 5000):
+        assert not lower_schema(chain(length)).is_exact
+        assert b'"string"' not in msgspec.json.encode(resolve_references(chain(length)))
+
+
+@pytest.mark.parametrize("name", ["items", "properties", "anyOf", "allOf", "not"])
+def test_the_deepest_schema_that_settings_allow_is_answered(name: str) -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(250):
+        inner: Any = {"p": schema} if name == "properties" else [schema] if name.endswith("Of") else schema
+        schema = {name: inner}
+    assert not lower_schema(schema).is_exact
+    assert isinstance(resolve_references({**schema, "$defs": {}}), dict)
+
+
+def test_large_schemas_are_not_kept_and_the_sum_of_small_ones_is_bounded() -> None:
+    large = {"type": "string", "description": "x" * 40_000}
+    assert lower_schema(large).schema == lower_schema(large).schema
+    assert lower_schema(large) is not lower_schema(large)
+    for number in range(200):
+        text = f"{number} " + "x" * 10_000
+        small = {"$ref": "#/$defs/A", "$defs": {"A": {"type": "string", "description": text}}}
+        assert lower_schema(small) is lower_schema(small)
+    swollen = {  # small itself, large when resolved
+        "properties": {f"p{number}": {"$ref": "#/$defs/A"} for number in range(500)},
+        "$defs": {"A": {"type": "string", "description": "x" * 1000}},
+    }
+    assert lower_schema(swollen) is not lower_schema(swollen)
+    for kept in (schemas._lowered, schemas._resolved):
+        assert 500_000 < kept.n_bytes <= 1024 * 1024
+        assert kept.n_bytes == sum(size for _, size in kept._kept.values())
 
 
 def test_googles_schema_becomes_json_schema() -> None:

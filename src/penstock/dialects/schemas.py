@@ -2,7 +2,10 @@
 
 Google's `Schema` is a subset of OpenAPI 3.0: one type a schema, `nullable`, `anyOf`, string enums, no references. Where
 a schema says more than it can hold, `lower_schema` says so (`is_exact`), and the writer sends the resolved JSON Schema
-in the member that takes one. Results are kept by digest, because a client sends the same tools with every call.
+in the member that takes one. Results are kept by digest, because a client sends the same tools with every call; large
+ones are worked out each time, because clients choose how large they are.
+
+References are followed only so deep and so far: a few kilobytes of them can name a tree without end.
 """
 
 from collections import OrderedDict
@@ -15,9 +18,19 @@ import msgspec
 
 Schema = dict[str, Any]
 
-_CACHE_SIZE = 512
+_MAX_KEPT = 512
+_MAX_KEPT_BYTES = 32 * 1024
+"""A schema is kept if it and what it becomes are no longer than this as JSON."""
+_MAX_ALL_KEPT_BYTES = 1024 * 1024
+"""The sum of what is kept of one kind, as JSON; as objects it is about ten times as much."""
 _MAX_NODES = 20_000
 """A schema that resolves to more than this is left with its references cut: they can grow without bound."""
+_MAX_COPIED_BYTES = 4 * 1024 * 1024
+"""The same for the text that references repeat."""
+_MAX_REFERENCE_DEPTH = 100
+"""A reference that lies deeper than this, other references counted in, is cut."""
+_MAX_DEPTH = 200
+"""What lies deeper than this allows anything."""
 _KEPT = frozenset(
     {
         "title",
@@ -66,40 +79,44 @@ class Lowered:
 
 
 class _Cache:
-    """The last results of one lowering, by the digest of what was lowered."""
+    """The last small results of one lowering, by the digest of what was lowered; bounded in number and in bytes."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[bytes, Any] = OrderedDict()
+        self._kept: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
+        self.n_bytes = 0
 
     def get(self, key: bytes) -> Any:
         found = self._kept.get(key)
-        if found is not None:
-            self._kept.move_to_end(key)
-        return found
+        if found is None:
+            return None
+        self._kept.move_to_end(key)
+        return found[0]
 
-    def put(self, key: bytes, value: Any) -> None:
-        self._kept[key] = value
-        if len(self._kept) > _CACHE_SIZE:
-            self._kept.popitem(last=False)
+    def put(self, key: bytes, value: Any, size: int) -> None:
+        if size > _MAX_KEPT_BYTES or key in self._kept:
+            return
+        self._kept[key] = value, size
+        self.n_bytes += size
+        while len(self._kept) > _MAX_KEPT or self.n_bytes > _MAX_ALL_KEPT_BYTES:
+            _, (_, oldest) = self._kept.popitem(last=False)
+            self.n_bytes -= oldest
 
 
 _lowered = _Cache()
 _resolved = _Cache()
 
 
-def _key(schema: Schema) -> bytes:
-    return sha256(msgspec.json.encode(schema)).digest()
-
-
 def lower_schema(schema: Schema) -> Lowered:
     """Return `schema` as Google's `Schema` object, types in upper case."""
-    key = _key(schema)
+    written = msgspec.json.encode(schema)
+    key = sha256(written).digest()
     found: Lowered | None = _lowered.get(key)
     if found is None:
+        resolved, is_whole = _resolve(schema, written, key)
         lowering = _Lowering()
-        found = Lowered(schema=lowering.lower(resolve_references(schema)), is_exact=False)
-        found = Lowered(schema=found.schema, is_exact=not lowering.lost)
-        _lowered.put(key, found)
+        lowered = lowering.lower(resolved)
+        found = Lowered(schema=lowered, is_exact=is_whole and not lowering.lost)
+        _keep(_lowered, key, found, written, lowered)
     return found
 
 
@@ -107,58 +124,86 @@ def resolve_references(schema: Schema) -> Schema:
     """Return `schema` with every local `$ref` replaced by what it names, definitions left out.
 
     A reference inside what it names (a recursive schema) becomes `{}` at the second level, which allows anything; so
-    does one that leads nowhere.
+    does one that leads nowhere, or too far.
     """
-    if not any(name in schema for name in ("$defs", "definitions")) and b'"$ref"' not in msgspec.json.encode(
-        schema
-    ):
-        return schema
-    key = _key(schema)
-    found: Schema | None = _resolved.get(key)
+    written = msgspec.json.encode(schema)
+    return _resolve(schema, written, sha256(written).digest())[0]
+
+
+def _resolve(schema: Schema, written: bytes, key: bytes) -> tuple[Schema, bool]:
+    """Return the schema without references, and whether all of them could be followed as far as they go."""
+    if not any(name in schema for name in ("$defs", "definitions")) and b'"$ref"' not in written:
+        return schema, True
+    found: tuple[Schema, bool] | None = _resolved.get(key)
     if found is None:
-        found = _Resolver(schema).resolve()
-        _resolved.put(key, found)
+        resolver = _Resolver(schema)
+        found = resolver.resolve(), not resolver.is_cut
+        _keep(_resolved, key, found, written, found[0])
     return found
+
+
+def _keep(cache: _Cache, key: bytes, value: Any, written: bytes, becomes: Schema) -> None:
+    if len(written) <= _MAX_KEPT_BYTES:
+        cache.put(key, value, max(len(written), len(msgspec.json.encode(becomes))))
 
 
 class _Resolver:
     def __init__(self, root: Schema) -> None:
         self._root = root
         self._n_nodes = 0
+        self._n_copied = 0
+        self.is_cut = False
+        """Whether a reference was left out because it leads too far."""
 
     def resolve(self) -> Schema:
-        resolved = self._walk(self._root, ())
+        resolved = self._walk(self._root, (), 0)
         return resolved if isinstance(resolved, dict) else {}
 
-    def _walk(self, node: Any, open_refs: tuple[str, ...], *, is_schema: bool = True) -> Any:
+    def _walk(self, node: Any, open_refs: tuple[str, ...], depth: int, *, is_schema: bool = True) -> Any:
         self._n_nodes += 1
+        if depth > _MAX_DEPTH and isinstance(node, list | dict):
+            self.is_cut = True
+            return type(node)()
         if isinstance(node, list):
-            return [self._walk(item, open_refs) for item in node]
+            return [self._walk(item, open_refs, depth + 1) for item in node]
         if not isinstance(node, dict):
+            if open_refs and isinstance(node, str):
+                self._n_copied += len(node)
             return node
         reference = node.get("$ref") if is_schema else None
-        if isinstance(reference, str):
-            beside = {name: item for name, item in node.items() if name != "$ref"}
-            target = self._find(reference)
-            if target is None or open_refs.count(reference) >= 1 or self._n_nodes > _MAX_NODES:
-                return self._members(beside, open_refs)
-            named = self._walk(target, (*open_refs, reference))
-            around = self._members(beside, open_refs)
-            return {**named, **around} if isinstance(named, dict) else around
-        return self._members(node, open_refs, is_schema=is_schema)
+        if not isinstance(reference, str):
+            return self._members(node, open_refs, depth, is_schema=is_schema)
+        beside = {name: item for name, item in node.items() if name != "$ref"}
+        target = self._find(reference)
+        around = self._members(beside, open_refs, depth)
+        if target is None or reference in open_refs or self._is_too_far(depth):
+            return around
+        named = self._walk(target, (*open_refs, reference), depth + 1)
+        return {**named, **around} if isinstance(named, dict) else around
 
-    def _members(self, node: Schema, open_refs: tuple[str, ...], *, is_schema: bool = True) -> Schema:
+    def _members(
+        self, node: Schema, open_refs: tuple[str, ...], depth: int, *, is_schema: bool = True
+    ) -> Schema:
         out: Schema = {}
         for name, item in node.items():
             if is_schema and name in ("$defs", "definitions"):
                 continue
             if is_schema and name in ("enum", "const", "default", "examples", "example", "required"):
                 out[name] = item
+                if open_refs:
+                    self._n_copied += len(msgspec.json.encode(item))
             else:
                 # below `properties` a name is a property's, not a keyword
                 inner_is_schema = not (is_schema and name in ("properties", "patternProperties"))
-                out[name] = self._walk(item, open_refs, is_schema=inner_is_schema)
+                out[name] = self._walk(item, open_refs, depth + 1, is_schema=inner_is_schema)
         return out
+
+    def _is_too_far(self, depth: int) -> bool:
+        is_too_far = (
+            depth >= _MAX_REFERENCE_DEPTH or self._n_nodes > _MAX_NODES or self._n_copied > _MAX_COPIED_BYTES
+        )
+        self.is_cut = self.is_cut or is_too_far
+        return is_too_far
 
     def _find(self, reference: str) -> Any:
         if not reference.startswith("#"):
@@ -180,11 +225,21 @@ class _Lowering:
 
     def __init__(self) -> None:
         self.lost = False
+        self._depth = 0
 
     def lower(self, node: Any) -> Schema:
         if not isinstance(node, dict):
             self.lost = self.lost or node is False
             return {}
+        if self._depth >= _MAX_DEPTH // 2:  # a schema in `properties` lies two levels below the one around it
+            self.lost = True
+            return {}
+        self._depth += 1
+        out = self._lower(node)
+        self._depth -= 1
+        return out
+
+    def _lower(self, node: Schema) -> Schema:
         out: Schema = {}
         self._types(node, out)
         self._choices(node, out)
