@@ -13,7 +13,7 @@ from penstock.gateway.health import Lease
 from penstock.gateway.table import ReadyTarget
 from penstock.providers.http1 import Connection, Header, Inflater
 from penstock.providers.transport import Upstreams
-from penstock.spec.hub import Event, HubReply
+from penstock.spec.hub import Event, HubReply, Start, UsageSeen
 from penstock.spec.routes import FaultKind
 from penstock.spec.usage import Usage
 
@@ -88,6 +88,18 @@ class Answer:
         self.lease: Lease | None = None
         """Of the target, which counts the answer as being in flight; to be told if a stream breaks."""
         self._upstreams = upstreams
+
+    def told_usage(self) -> Usage | None:
+        """Return what the provider has told so far of what the answer used."""
+        if self.usage is not None or not self.is_stream:
+            return self.usage
+        if self.scanner is not None:
+            return self.scanner.usage()
+        told: Usage | None = None
+        for event in self.events:
+            if isinstance(event, UsageSeen | Start):
+                told = event.usage or told
+        return told
 
     def release(self) -> None:
         """Let go of the connection and the lease. May be called twice."""

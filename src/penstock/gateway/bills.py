@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from penstock.gateway.calls import AttemptRecord, Call
-from penstock.gateway.estimates import complete_usage, is_complete, lost_usage
+from penstock.gateway.estimates import complete_usage, is_complete, is_cut, lost_usage
 from penstock.gateway.table import ReadyTarget
 from penstock.providers.prices import PriceBook
 from penstock.spec.usage import Cost, Usage
@@ -81,7 +81,7 @@ def _main_bill(call: Call, record: AttemptRecord | None, prices: PriceBook) -> B
     elif _is_error_reply(call, record):
         bill.cost = REFUSED
     else:
-        if not is_complete(call.usage, call.operation) or (call.streamed and call.error_code is not None):
+        if not is_complete(call.usage, call.operation) or is_cut(call):
             bill.usage = complete_usage(call)
         bill.cost = _quick_price(bill, call.start_ns, prices)
     return bill

@@ -103,6 +103,7 @@ class Call:
         "hold",
         "http_status",
         "hub",
+        "is_whole",
         "key",
         "n_refused",
         "n_sent",
@@ -192,6 +193,8 @@ class Call:
         self.output_size = 0
         """Bytes of the reply as received, also when not all are kept."""
         self.client_left = False
+        self.is_whole = False
+        """Whether the stream was read to its clean end, so that what was told is all; also when its client had left."""
         self.error_code: str | None = None
         self.error_message: str | None = None
 

@@ -57,7 +57,8 @@ async def take_body(call: Call, answer: Answer, request: Outgoing) -> None:
     try:
         if not body.isascii():
             body.decode("utf-8")  # a client would fail at it, and could not ask anybody else
-        usage, model = dialect.read_usage(body)
+        answer.usage, answer.reply_model = dialect.read_usage(body)
+        usage = answer.usage
         if b'"error"' in body[:512] or usage is None:
             told = dialect.read_error(answer.status, body)
             if told is not None:
@@ -70,7 +71,6 @@ async def take_body(call: Call, answer: Answer, request: Outgoing) -> None:
         raise garbled_reply(target, answer.status, content_type, len(body)) from None
     if reply is not None and not any(choice.parts or choice.finish != "unknown" for choice in reply.choices):
         raise _empty(target)
-    answer.usage, answer.reply_model = usage, model
     answer.body = body
     if wants_hub:
         assert reply is not None

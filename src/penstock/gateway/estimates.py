@@ -45,11 +45,10 @@ def complete_usage(call: Call) -> Usage | None:
     if told.input_tokens is None:
         changes["input_uncached"] = input_estimate(call)
     if call.operation in WRITING:
-        is_cut = call.error_code is not None and call.streamed
         known = told.output_tokens
         if known is None:
             changes["output_text"] = output_estimate(call)
-        elif is_cut and (seen := output_estimate(call)) > known:
+        elif is_cut(call) and (seen := output_estimate(call)) > known:
             changes["output_text"] = (told.output_text or 0) + seen - known
     if not changes:
         return told
@@ -61,11 +60,17 @@ def lost_usage(call: Call, record: AttemptRecord) -> Usage | None:
 
     What it may have written is unknown, and nothing is made up for it.
     """
-    if record.usage is not None:
-        return record.usage
-    if call.operation not in COUNTED:
-        return None
-    return Usage(input_uncached=input_estimate(call), estimated=True)
+    told = record.usage
+    if call.operation not in COUNTED or (told is not None and told.input_tokens is not None):
+        return told
+    return msgspec.structs.replace(
+        told or Usage(), input_uncached=input_estimate(call), estimated=True, reported_usd=None
+    )
+
+
+def is_cut(call: Call) -> bool:
+    """Return whether the answer is a stream of which an end is missing, and with it perhaps the true count."""
+    return call.streamed and call.error_code is not None and not call.is_whole
 
 
 def is_complete(usage: Usage | None, operation: str) -> bool:

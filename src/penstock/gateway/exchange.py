@@ -70,6 +70,8 @@ class Exchange:
         except AttemptFailed as failed:
             _note_failure(record, failed.error, "refused" if (record.status or 0) >= 400 else "failed")
             record.fault = failed.fault
+            if failed.answer is not None:
+                failed.answer.record = record
             raise
         except PenstockError as error:
             _note_failure(record, error, "failed")
@@ -87,12 +89,9 @@ class Exchange:
 
     async def _ask(self, call: Call, target: ReadyTarget, deadline: float, record: AttemptRecord) -> Answer:
         provider = target.provider
-        if target.missing_env is not None:
+        if target.missing is not None:
             missing = ProviderKeyMissing(
-                f"The key of provider {provider.name!r} is not set.",
-                hint=f"Set the environment variable {target.missing_env} for the gateway, then restart it."
-                if provider.secret is None
-                else f"The secret {provider.secret!r} could not be opened; the gateway's log says why.",
+                f"The key of provider {provider.name!r} is not set.", hint=target.missing.hint
             )
             raise AttemptFailed(missing, fault="server-error", retry_after_s=NEVER_S)
         left_s = deadline - time.monotonic()
@@ -120,7 +119,7 @@ class Exchange:
             call.end_wait()
         record.status = connection.status
         try:
-            return await self._read(call, target, connection, request)
+            return await self._read(call, target, connection, request, record)
         except BaseException:
             self._upstreams.release(target.origin, connection)
             raise
@@ -151,7 +150,12 @@ class Exchange:
         return request.head + b"".join(b"%b: %b\r\n" % header for header in headers)
 
     async def _read(
-        self, call: Call, target: ReadyTarget, connection: Connection, request: Outgoing
+        self,
+        call: Call,
+        target: ReadyTarget,
+        connection: Connection,
+        request: Outgoing,
+        record: AttemptRecord,
     ) -> Answer:
         status = connection.status
         content_type, encoding = b"", b""
@@ -180,25 +184,25 @@ class Exchange:
         )
         answer.dropped = request.dropped
         reading = request.reading
-        if reading == "through":
-            await begin_through(call, answer)
-        elif content_type.startswith(_EVENT_STREAMS) or (
-            reading == "same" and client_dialect(call) is GEMINI_ARRAY
-        ):
-            answer.is_stream = True
-            if reading == "same":
-                await begin_same(call, answer)
+        try:
+            if reading == "through":
+                await begin_through(call, answer)
+            elif content_type.startswith(_EVENT_STREAMS) or (
+                reading == "same" and client_dialect(call) is GEMINI_ARRAY
+            ):
+                answer.is_stream = True
+                if reading == "same":
+                    await begin_same(call, answer)
+                else:
+                    await begin_hub(call, answer)
             else:
-                await begin_hub(call, answer)
-        else:
-            await take_body(call, answer, request)
-        route = call.route
-        if (
-            route is not None
-            and "content-filter" in route.watched_faults
-            and request.reading in ("same", "hub")
-        ):
-            await refuse_filtered(call, answer)
+                await take_body(call, answer, request)
+            route = call.route
+            if route is not None and "content-filter" in route.watched_faults and reading in ("same", "hub"):
+                await refuse_filtered(call, answer)
+        except BaseException:
+            record.usage = answer.told_usage()  # it is to be paid for, whoever answers now
+            raise
         return answer
 
 

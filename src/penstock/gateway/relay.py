@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from penstock.base.errors import PenstockError, UpstreamError
+from penstock.base.logs import redact
 from penstock.dialects.openai.sse import UsageStripper
 from penstock.dialects.port import StreamWriter
 from penstock.dialects.registry import DIALECTS
@@ -52,8 +53,6 @@ async def relay_answer(call: Call, answer: Answer, send: Send, limits: Limits) -
             await _Streaming(call, answer, send, limits).translate()
         else:
             await _Streaming(call, answer, send, limits).pass_on()
-        if call.error_code is not None and answer.lease is not None:
-            answer.lease.fail("server-error")  # the stream broke: its target began well and did not go on
     finally:
         answer.release()
 
@@ -62,6 +61,8 @@ async def relay_failure(call: Call, failed: AttemptFailed, send: Send, limits: L
     """Tell the client what the last provider said; raise the attempt's error if there is nothing of it to show."""
     answer = failed.answer
     if answer is not None and answer.status < 400:  # a reply without a word is better than none
+        if answer.record is not None:
+            answer.record.outcome = "served"
         await relay_answer(call, answer, send, limits)
         return
     if answer is None:
@@ -170,15 +171,17 @@ class _Streaming:
         finally:
             if scanner is not None:
                 call.usage, call.reply_model = scanner.usage(), scanner.model()
+                call.is_whole = scanner.is_finished()
         rest = stripper.finish() if stripper is not None else b""
         if scanner is None:
             if failure is not None:
-                _note_error(call, failure)
+                self._note_break(failure.code, failure.message)
                 raise failure  # bytes without a language for errors: only a broken connection says it
+            call.is_whole = True
         elif (told := scanner.error()) is not None:
             # the provider has told the client itself; a second event would say less
-            call.error_code, call.error_message = "upstream_error_event", told.message[:500]
-        elif not scanner.is_finished():
+            self._note_break("upstream_error_event", redact(told.message[:500]))
+        elif not call.is_whole:
             rest += self._end_broken(failure)
         await self._send({"type": "http.response.body", "body": rest})
 
@@ -215,8 +218,16 @@ class _Streaming:
             hint="Send the request again.",
             reason=failure.message if failure is not None else None,
         )
-        _note_error(self._call, failure or broken)
+        self._note_break((failure or broken).code, (failure or broken).message)
         return self._error_end(broken)
+
+    def _note_break(self, code: str, message: str) -> None:
+        """Note that the stream broke: its target began well and did not go on. Whether a client left is another matter."""
+        call, lease = self._call, self._answer.lease
+        call.is_whole = False
+        call.error_code, call.error_message = code, message
+        if lease is not None:
+            lease.fail("server-error")
 
     def _error_end(self, error: PenstockError) -> bytes:
         end = write_error_end(client_dialect(self._call), error, self._model)
@@ -254,6 +265,7 @@ class _Streaming:
                         told = event
                     elif isinstance(event, End):
                         ended = event
+                        call.is_whole = event.complete
                 # how it ends is said below, where also a lost connection is known
                 await self._write(writer, [event for event in events if not isinstance(event, Failed | End)])
                 events = await self._next_events() if ended is None and told is None else None
@@ -264,7 +276,7 @@ class _Streaming:
                 await self._fail(writer, ShutDown())
             raise
         if told is not None:
-            call.error_code, call.error_message = "upstream_error_event", told.error.message[:500]
+            self._note_break("upstream_error_event", redact(told.error.message[:500]))
             await send({"type": "http.response.body", "body": writer.fail(told.error)})
         elif failure is not None or ended is None or not ended.complete:
             broken = BrokenStream(
@@ -272,7 +284,7 @@ class _Streaming:
                 hint="Send the request again.",
                 reason=failure.message if failure is not None else None,
             )
-            _note_error(call, failure or broken)
+            self._note_break((failure or broken).code, (failure or broken).message)
             await self._fail(writer, broken)
         else:
             rest = writer.write([ended])
@@ -315,7 +327,3 @@ class _Streaming:
         else:
             self._call.reply_model = event.model
             self._call.usage = event.usage or self._call.usage
-
-
-def _note_error(call: Call, error: PenstockError) -> None:
-    call.error_code, call.error_message = error.code, error.message

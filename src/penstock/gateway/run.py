@@ -227,6 +227,7 @@ def discard(answer: Answer) -> None:
     """Let go of an answer that nobody gets; the provider may charge for it."""
     if answer.record is not None:
         answer.record.outcome = "abandoned"
+        answer.record.usage = answer.told_usage()
     answer.release()
 
 
