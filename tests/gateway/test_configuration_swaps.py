@@ -18,6 +18,7 @@ import pytest
 from penstock.deploy.snapshots import build_snapshot, write_snapshot
 from penstock.gateway.app import Gateway, create_gateway
 from penstock.gateway.opened_secrets import SecretOpener
+from penstock.gateway.table import Table
 from penstock.providers.prices import PriceBook
 from penstock.spec.routes import KeyRow, Provider, Route, Target
 from penstock.store.counters import CounterStore
@@ -217,6 +218,71 @@ async def test_without_the_master_key_file_calls_are_refused(
     await publish_sealed(stage, seal(stage, "sk-sealed", keys=MasterKeys((("mk9", b"x" * 32),))))
     assert (await stage.ask())[0] >= 500
     assert "no upstream key can be opened" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["file that is not there", "file of another kind", "secret of another kind"])
+async def test_credentials_of_no_use_refuse_their_calls_and_no_others(
+    stage: Stage, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    google = "https://aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google"
+    text = '{"type": "authorized_user", "client_id": "not-shown"}'
+    path, sealed = stage.folder / "google.json", {}
+    assert stage.gateway is not None
+    if kind == "secret of another kind":
+        keys = make_master_keys(stage.folder / "master.key")
+        sealed = {"google": keys.seal(text, name="google", origin=origin_of(google))}
+    else:
+        stage.gateway._watch._environ = {"GOOGLE_APPLICATION_CREDENTIALS": str(path)}
+    if kind == "file of another kind":
+        path.write_text(text)
+    vertex = Provider(
+        name="vertex", base_url=google, auth="gcp", dialect="gemini", secret="google" if sealed else None
+    )
+    both = [Target(provider="vertex", model=name) for name in ("m1", "m2")]
+    snapshot = build_snapshot(
+        providers=[Provider(name="p0", base_url=stage.providers[0].url, auth="none"), vertex],
+        routes=[
+            Route(name="m", targets=(Target(provider="p0", model="m"),)),
+            Route(name="v", targets=(*both,)),
+        ],
+        keys=[key_row(KEY, "test")],
+        secrets=sealed,
+    )
+    write_snapshot(stage.folder / "current.json", snapshot)
+    while stage.gateway._watch.table is None:
+        assert stage.gateway._watch.n_rejected == 0, "one provider's credentials must not stop all the others"
+        await asyncio.sleep(0.002)
+    assert (await stage.ask())[0] == 200
+    assert stage.client is not None
+    refused = await stage.client.post(
+        f"{stage.url}/v1/chat/completions",
+        json={**ASK, "model": "v"},
+        headers={"authorization": f"Bearer {KEY}"},
+    )
+    said = (await refused.json())["error"]["message"]
+    assert refused.status >= 500
+    assert ("cannot be read" if kind == "file that is not there" else "not the key file") in said
+    assert "not-shown" not in said + caplog.text
+    assert str(path) not in said
+    assert caplog.text.count("credentials cannot be used") == 1, "once, not for each target"
+
+
+def test_a_secret_is_opened_for_the_provider_it_is_for_and_for_no_other_that_names_it(tmp_path: Path) -> None:
+    good = Provider(name="good", base_url="https://api.openai.com/v1", secret="mine")
+    evil = Provider(name="evil", base_url="https://evil.example/v1", secret="mine")
+    routes = [Route(name=row.name, targets=(Target(provider=row.name, model="m"),)) for row in (good, evil)]
+    sealed = make_master_keys(tmp_path / "master.key").seal(
+        "sk-real", name="mine", origin="https://api.openai.com"
+    )
+    snapshot = build_snapshot(providers=[good], routes=routes[:1], keys=[], secrets={"mine": sealed})
+    snapshot = msgspec.structs.replace(snapshot, providers=(good, evil), routes=tuple(routes))
+    opened = SecretOpener(tmp_path / "master.key")(snapshot)
+    table = Table(snapshot, environ={}, internal_key=None, secrets=opened)
+    assert b"authorization: Bearer sk-real\r\n" in table.routes["good"].targets[0].head_rest
+    (target,) = table.routes["evil"].targets
+    assert b"sk-real" not in target.head_rest
+    assert target.missing is not None
+    assert "could not be opened" in target.missing.hint
 
 
 def digest(secret: str) -> str:

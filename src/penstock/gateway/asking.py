@@ -115,9 +115,7 @@ class Asking:
                 latency_s=lambda target: self.health_of(ready, target).latency_s,
                 price=lambda target: self._price(call, target),
             )
-        order.sort(
-            key=lambda target: target.missing_env is not None or self.health_of(ready, target).is_resting
-        )
+        order.sort(key=lambda target: target.missing is not None or self.health_of(ready, target).is_resting)
         return order
 
     def health_of(self, ready: ReadyRoute, target: ReadyTarget) -> TargetHealth:

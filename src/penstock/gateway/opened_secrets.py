@@ -18,16 +18,16 @@ class SecretOpener:
         self._key_path = key_path
 
     def __call__(self, snapshot: Snapshot) -> Mapping[str, str]:
-        """Return the secrets that providers name, by name.
+        """Return the secrets that providers name, by the name of the provider.
 
         A secret opens only for the host of the provider that names it. One that does not open is logged and left out:
         calls to its provider are refused with the reason, and all others go on.
         """
-        wanted = {
-            (provider.secret, origin_of(provider.base_url))
+        wanted = [
+            (provider, provider.secret)
             for provider in snapshot.providers
             if provider.secret is not None and provider.secret in snapshot.secrets
-        }
+        ]
         if not wanted:
             return {}
         opened: dict[str, str] = {}
@@ -36,9 +36,13 @@ class SecretOpener:
         except PenstockError as error:
             _log.error("no upstream key can be opened", extra={"reason": str(error)})
             return {}
-        for name, origin in sorted(wanted):
+        for provider, name in wanted:
+            origin = origin_of(provider.base_url)
             try:
-                opened[name] = keys.open(snapshot.secrets[name], name=name, origin=origin)
+                opened[provider.name] = keys.open(snapshot.secrets[name], name=name, origin=origin)
             except PenstockError as error:
-                _log.error("an upstream key stays closed", extra={"secret": name, "reason": str(error)})
+                _log.error(
+                    "an upstream key stays closed",
+                    extra={"secret": name, "provider": provider.name, "reason": str(error)},
+                )
         return opened

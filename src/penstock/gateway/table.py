@@ -16,13 +16,13 @@ import msgspec
 
 from penstock import __version__
 from penstock.base.errors import InvalidInput, suggest
+from penstock.gateway.credentials import Credentials, NoSigner
 from penstock.gateway.endpoints import CALLS
 from penstock.gateway.health import name_target
 from penstock.gateway.routing.errors import WrongFallbacks
 from penstock.gateway.routing.fallbacks import order_by_fallbacks
 from penstock.gateway.routing.versions import split_pin
-from penstock.providers.auth.port import MissingKey, Signer, TokenFetch
-from penstock.providers.auth.signers import make_signer
+from penstock.providers.auth.port import Signer, TokenFetch
 from penstock.providers.transport import Origin, parse_base_url
 from penstock.spec.routes import (
     Deprecation,
@@ -59,8 +59,8 @@ class ReadyTarget:
     """Those headers alone, for paths that vary."""
     signer: Signer | None
     """Set where each request needs headers of its own to prove who calls."""
-    missing_env: str | None
-    """The variable that should hold the provider's key and does not."""
+    missing: NoSigner | None
+    """Set where the provider cannot be called, its key not being there."""
     reply_headers: tuple[Header, ...]
     timeout_s: float | None = None
     """Bound of one attempt, less than the provider's own."""
@@ -135,7 +135,7 @@ class Table:
     ) -> None:
         """Build from a snapshot; raise `InvalidInput` that names the row that is wrong.
 
-        `secrets` are the snapshot's own, opened. `fetch` gets tokens for providers that want these.
+        `secrets` are the snapshot's own, opened, by the provider that may be sent them. `fetch` gets tokens for providers that want these.
         """
         self.digest = snapshot.digest
         self.created_s = snapshot.written_ns // 1_000_000_000
@@ -164,9 +164,8 @@ class Table:
         self._pins: dict[str, tuple[str, ReadyRoute]] = {}
         """`ROUTE@PIN` → the route's name and the pinned version as a route."""
         names: set[str] = set()
-        make = partial(
-            _ready_target, providers, environ, internal_key=internal_key, secrets=secrets, fetch=fetch
-        )
+        credentials = Credentials(environ, secrets, fetch)
+        make = partial(_ready_target, providers, credentials, internal_key=internal_key)
         for route in snapshot.routes:
             if route.name in names:
                 raise InvalidInput(f"The snapshot names the route {route.name!r} twice.")
@@ -337,13 +336,11 @@ def header_text(text: str) -> bytes:
 
 def _ready_target(
     providers: Mapping[str, Provider],
-    environ: Mapping[str, str],
+    credentials: Credentials,
     route: Route,
     target: Target,
     *,
     internal_key: str | None,
-    secrets: Mapping[str, str],
-    fetch: TokenFetch | None,
 ) -> ReadyTarget:
     provider = providers.get(target.provider)
     if provider is None:
@@ -353,13 +350,14 @@ def _ready_target(
         )
     origin = parse_base_url(provider.base_url)
     signer: Signer | None = None
-    fixed, missing = b"", None
+    fixed = b""
+    missing: NoSigner | None = None
     if provider.local:
         fixed = b"authorization: Bearer %b\r\n" % internal_key.encode() if internal_key else b""
     else:
-        made = make_signer(provider, environ, secrets, fetch=fetch)
-        if isinstance(made, MissingKey):
-            missing = made.variable
+        made = credentials.find(provider)
+        if isinstance(made, NoSigner):
+            missing = made
         else:
             lines = made.static_headers()
             signer = made if lines is None else None
@@ -383,7 +381,7 @@ def _ready_target(
         heads={},
         head_rest=head_rest,
         signer=signer,
-        missing_env=missing,
+        missing=missing,
         reply_headers=_reply_headers(route, target),
         timeout_s=target.timeout_s,
         health_id=name_target(provider, "*" if is_open else target.model),
