@@ -300,7 +300,7 @@ async def test_a_reader_that_stands_still_holds_the_provider_back_and_is_left_in
 
 
 async def test_a_slow_reader_gets_all_of_it(ready: Bench) -> None:
-    text = "x" * 3_000_000
+    text = "x" * 1_500_000
 
     async def large(exchange: Exchange) -> None:
         reply = {**REPLY, "choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]}
