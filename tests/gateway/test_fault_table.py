@@ -34,8 +34,13 @@ TABLE = tomllib.loads(Path(__file__).with_name("faults.toml").read_text())["faul
 DEAD = "http://127.0.0.1:9/v1"
 SECRET = "sk-chaos-0123456789abcdef0123456789"
 CLIENTS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
-QUICK = {"hang", "hang-midway", "hang-in-head", "hang-behind-the-end", "half-close", "bad-chunk"}
-BOUNDED = {"drip", "only-comments"}
+PROVIDERS: dict[str, tuple[dict[str, float], set[str]]] = {
+    "mute": ({"first_byte_timeout_s": 0.05}, {"hang", "hang-in-head"}),
+    "halting": ({"idle_timeout_s": 0.2}, {"hang-midway", "hang-behind-the-end"}),
+    "slow": ({"timeout_s": 0.3}, {"drip", "only-comments"}),
+    "usual": ({}, set()),
+}
+"""Each bounds only what its faults wait for, so that a slow machine changes no outcome."""
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -77,14 +82,9 @@ class Chaos:
 async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chaos]:
     folder = tmp_path_factory.mktemp("chaos")
     upstream = await FakeUpstream(chaos).start()
-    bounds: dict[str, dict[str, float]] = {
-        "quick": {"first_byte_timeout_s": 0.1, "idle_timeout_s": 0.1},
-        "bounded": {"timeout_s": 0.2},
-        "usual": {},
-    }
     providers = [
         Provider(name=name, base_url=upstream.url, api_key_env="CHAOS_KEY", price_id="openai", **more)
-        for name, more in bounds.items()
+        for name, (more, _) in PROVIDERS.items()
     ]
     providers.append(Provider(name="dead", base_url=DEAD, auth="none", price_id="openai"))
     routes = [
@@ -115,7 +115,7 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chaos
 def provider_of(fault: str) -> str:
     if fault == "refuse":
         return "dead"
-    return "quick" if fault in QUICK else "bounded" if fault in BOUNDED else "usual"
+    return next((name for name, (_, faults) in PROVIDERS.items() if fault in faults), "usual")
 
 
 def fake_cards_for_all(wanted: Any) -> Any:
