@@ -1,12 +1,15 @@
 """The official `openai` client, unchanged but for its base URL, against targets of all six dialects."""
 
 import json
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pydantic
 import pytest
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response
 
 from tests.clients.conftest import Place
 from tests.clients.upstream import LOGPROBS, SOUND, THOUGHT, VECTORS
@@ -28,6 +31,14 @@ class Weather(pydantic.BaseModel):
     city: str
 
 
+def fits(type_: type[pydantic.BaseModel], reply: pydantic.BaseModel) -> None:
+    """Fail unless a reply has all that its type promises: the client itself takes anything."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pydantic, of what the client took unchecked
+        said = reply.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        type_.model_validate(said)
+
+
 @pytest.fixture(scope="module")
 def client(running: Place) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=running.url + "/v1", api_key=running.key, max_retries=0) as made:
@@ -43,6 +54,7 @@ def test_chat(client: openai.OpenAI, place: Place, server: str) -> None:
         model=f"{server}-text", messages=ASK, max_tokens=50
     )
     reply = raw.parse()
+    fits(ChatCompletion, reply)
     assert reply.choices[0].message.content == TEXT
     assert reply.choices[0].finish_reason == "stop"
     assert reply.usage is not None
@@ -58,6 +70,8 @@ def test_chat_streamed(client: openai.OpenAI, place: Place, server: str) -> None
         model=f"{server}-text", messages=ASK, stream=True, stream_options={"include_usage": True}
     )
     chunks = list(stream)
+    for chunk in chunks:
+        fits(ChatCompletionChunk, chunk)
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == TEXT
     assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
     assert chunks[-1].usage is not None
@@ -136,13 +150,22 @@ def test_responses(client: openai.OpenAI, place: Place, server: str) -> None:
     assert (reply.status, reply.output_text) == ("completed", TEXT)
     assert reply.usage is not None
     assert (reply.usage.input_tokens, reply.usage.output_tokens) == (20, 8)
+    assert reply.usage.input_tokens_details.cached_tokens == 5
+    assert reply.usage.output_tokens_details.reasoning_tokens == 0
+    if server != "responses":  # whose bytes are the provider's
+        fits(Response, reply)
 
 
 @every_server
 def test_responses_streamed(client: openai.OpenAI, place: Place, server: str) -> None:
     with client.responses.stream(model=f"{server}-text", input="What now?") as stream:
-        text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
-        assert stream.get_final_response().output_text == text == TEXT
+        events = list(stream)
+        final = stream.get_final_response()
+    text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert final.output_text == text == TEXT
+    completed = next(event for event in events if event.type == "response.completed")
+    if server != "responses":
+        fits(Response, completed.response)
 
 
 @every_server

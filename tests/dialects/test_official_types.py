@@ -5,6 +5,7 @@ import warnings
 from functools import cache
 from typing import Any
 
+import msgspec
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.create_embedding_response import CreateEmbeddingResponse
@@ -32,7 +33,9 @@ def reply(finish: Any, *, logprobs: Any = None) -> HubReply:
         ToolCall(id="c1", name="f"),
         ToolCall(id="c2", name="g", arguments='{"a": 1}'),
     ]
-    usage = Usage(input_uncached=3, input_cache_read=1, input_cache_write=0, output_text=2, output_reasoning=1)
+    usage = Usage(
+        input_uncached=3, input_cache_read=1, input_cache_write=0, output_text=2, output_reasoning=1
+    )
     choice = Choice(parts=parts, finish=finish, logprobs=logprobs)
     return HubReply(source="anthropic", id="x1", choices=[choice], usage=usage)
 
@@ -92,6 +95,28 @@ def test_responses_and_their_events_fit(finish: Any) -> None:
     assert len(events) > 20
     for event in events:
         check(ResponseStreamEvent, event)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(input_uncached=3, output_text=2),
+        Usage(input_uncached=3),
+        Usage(output_text=2),
+        Usage(input_uncached=3, input_cache_write_1h=4, output_text=2, output_audio=1),
+    ],
+)
+def test_usage_of_responses_has_every_member_that_clients_read(usage: Usage) -> None:
+    found = msgspec.structs.replace(reply("stop"), usage=usage)
+    body = json.loads(RESPONSES.write_reply(found, model="m", request=ASKED))
+    check(Response, body)
+    writer = RESPONSES.stream_writer(model="m", request=ASKED)
+    last = data_of(writer.write(disassemble(found)))[-1]
+    check(ResponseStreamEvent, last)
+    assert last["response"]["usage"] == body["usage"]
+    assert body["usage"]["input_tokens"] == (usage.input_tokens or 0)
+    assert body["usage"]["input_tokens_details"]["cache_write_tokens"] == (usage.input_cache_write_1h or 0)
+    assert body["usage"]["output_tokens_details"] == {"reasoning_tokens": 0}
 
 
 def test_events_of_a_failure_fit() -> None:

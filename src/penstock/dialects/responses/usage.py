@@ -52,20 +52,20 @@ def read_usage(value: object) -> Usage | None:
 
 
 def write_usage(usage: Usage) -> dict[str, Any] | None:
-    """Return the wire object of `usage`, None if nothing is known; counts that are not known are left out."""
+    """Return the wire object of `usage`, None if nothing is known.
+
+    Clients take the counts and their details for given, as they are documented, so what is not known is 0 here.
+    """
     had, made = usage.input_tokens, usage.output_tokens
     if had is None and made is None:
         return None
-    wire: dict[str, Any] = {}
-    if had is not None:
-        wire["input_tokens"] = had
-    if usage.input_cache_read is not None:
-        wire["input_tokens_details"] = {"cached_tokens": usage.input_cache_read}
-    writes = [count for count in (usage.input_cache_write, usage.input_cache_write_1h) if count is not None]
-    if writes:
-        wire.setdefault("input_tokens_details", {})["cache_write_tokens"] = sum(writes)
-    if made is not None:
-        wire["output_tokens"] = made
-    if usage.output_reasoning is not None:
-        wire["output_tokens_details"] = {"reasoning_tokens": usage.output_reasoning}
-    return {**wire, "total_tokens": (had or 0) + (made or 0)}
+    return {
+        "input_tokens": had or 0,
+        "input_tokens_details": {
+            "cached_tokens": usage.input_cache_read or 0,
+            "cache_write_tokens": (usage.input_cache_write or 0) + (usage.input_cache_write_1h or 0),
+        },
+        "output_tokens": made or 0,
+        "output_tokens_details": {"reasoning_tokens": usage.output_reasoning or 0},
+        "total_tokens": (had or 0) + (made or 0),
+    }
