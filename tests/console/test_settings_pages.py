@@ -146,6 +146,27 @@ def test_a_form_sent_back_as_it_came_changes_nothing(client: AsgiClient) -> None
     assert "Nothing would change" in review.text
 
 
+def test_a_name_with_signs_that_mean_something_in_urls_has_its_page(
+    client: AsgiClient, home: Furnished
+) -> None:
+    target = {"provider": "cloud", "model": "small"}
+    home.services.configuration.put("route", "50% off? #1 & <b>", {"targets": [target]}, actor="ada")
+    listed = client.get("/routes").text
+    assert "<b>" not in listed.partition("<main")[2].partition("</main")[0]
+    (href,) = re.findall(r'href="(/routes/50[^"]*)"', listed)
+    assert href == "/routes/50%25%20off%3F%20%231%20%26%20%3Cb%3E"
+    form = filled(client.get("/edit/route?name=" + href.removeprefix("/routes/")))
+    assert form["_object_name"] == "50% off? #1 & <b>"
+    done = apply(client, post(client, "/edit/route", **{**form, "deadline_s": "9"}))
+    assert done.headers["location"].startswith(f"{href}?notice=")
+
+
+def test_a_routes_own_version_is_not_that_of_the_form(client: AsgiClient, home: Furnished) -> None:
+    form = filled(client.get("/edit/route?name=team/chat"))
+    assert apply(client, post(client, "/edit/route", **{**form, "version": "prompt:a@7"})).status == 303
+    assert home.services.configuration.get_stored("route", "team/chat").content["version"] == "prompt:a@7"
+
+
 def test_mistakes_stand_in_place_and_nothing_written_is_lost(client: AsgiClient) -> None:
     form = filled(client.get("/edit/route?name=team/chat"))
     reply = post(client, "/edit/route", **{**form, "deadline_s": "soon", "targets.1.model": ""})
@@ -234,7 +255,7 @@ def test_routes_and_providers_show_how_their_targets_are(client: AsgiClient) -> 
     live = client.get("/route-targets/team/chat").text
     assert 'data-final="no"' in live and "<h1>" not in live
     provider = client.get("/providers/cloud").text
-    assert "15 failed lately" in client.get("/providers").text
+    assert "15 failed" in client.get("/providers").text
     assert "$1.5" in provider and ADDRESS in provider
 
 

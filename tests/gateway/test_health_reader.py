@@ -32,7 +32,9 @@ def test_a_reader_sees_what_workers_wrote_and_takes_no_section(tmp_path: Path) -
     assert seen.recent(POLICY) == (0.0, 2.0)
     assert board.n_workers() == 1
     board.close()
-    fresh = HealthBoard(tmp_path, monotonic=lambda: now[0])  # the first worker of all: the reader held no section
+    fresh = HealthBoard(
+        tmp_path, monotonic=lambda: now[0]
+    )  # the first worker of all: the reader held no section
     assert fresh.target(HEALTH_ID, POLICY).state == "closed"
     fresh.close()
 
