@@ -219,6 +219,63 @@ def test_a_partition_keeps_its_newest_questions(make_store: Callable[..., Respon
     assert store.list_vectors(other) == [(key(50), b"else")]
 
 
+def test_questions_without_end_take_no_room_from_the_replies_to_come(
+    make_store: Callable[..., ResponseStore],
+) -> None:
+    store = make_store(max_bytes=300_000)
+    for number in range(8_000):
+        store.add_vector(number.to_bytes(16, "big"), key(number), b"x" * 6_000, keep=500)
+    assert store.size_bytes() <= 300_000
+    for number in range(5):
+        assert store.put(key(number), reply(b"x" * 20_000))
+    assert [number for number in range(5) if store.get(key(number), now_ns=NOW)] == [0, 1, 2, 3, 4]
+    assert store.list_vectors((7_999).to_bytes(16, "big")), "the youngest are kept"
+    assert store.list_vectors((0).to_bytes(16, "big")) == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["put", "add", "drop"]), st.integers(0, 3), st.integers(0, 9_000)),
+        max_size=40,
+    )
+)
+def test_sizes_of_replies_and_questions_add_up_together(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]]
+) -> None:
+    store = ResponseStore(tmp_path_factory.mktemp("cache"), max_bytes=60_000)
+    for what, number, size in steps:
+        partition = bytes([number % 2]) * 16
+        if what == "put":
+            store.put(key(number), reply(b"x" * size))
+        elif what == "add":
+            store.add_vector(partition, key(number), b"y" * size, keep=3)
+        else:
+            store.drop_vectors(partition, [key(number)])
+        assert 0 <= store.size_bytes() <= 60_000
+        assert max(len(store.list_vectors(bytes([n]) * 16)) for n in range(2)) <= 3
+    for number in range(4):
+        store.drop_vectors(bytes([number % 2]) * 16, [key(number)])
+    assert not any(store.list_vectors(bytes([n]) * 16) for n in range(2))
+    assert (store.size_bytes() > 0) == (store.n_entries() > 0), (
+        "nothing is left in the count of what has gone"
+    )
+    store.close()
+
+
+def test_questions_of_a_file_that_did_not_count_them_are_forgotten(tmp_path: Path) -> None:
+    store = ResponseStore(tmp_path / "c")
+    store.put(key(1), reply())
+    store.add_vector(b"1" * 16, key(1), b"record", keep=3)
+    with store._env.begin(write=True) as transaction:
+        transaction.delete(b"layout", db=store._counts)  # as earlier versions wrote it
+    store.close()
+    store = ResponseStore(tmp_path / "c")
+    assert store.list_vectors(b"1" * 16) == []
+    assert store.get(key(1), now_ns=NOW)
+    store.close()
+
+
 def test_a_file_that_is_damaged_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "data.mdb").write_bytes(b"garbage" * 5000)

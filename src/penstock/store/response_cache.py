@@ -1,12 +1,14 @@
 """Kept replies on this machine: an LMDB file shared by gateway workers, bounded in bytes, the oldest thrown out first.
 
+Records of the semantic cache count as replies do, and go when it is their turn: `order` holds both, by age.
+
 A cache may be lost at any time, so nothing waits for the disk. Purging writes a mark instead of looking at every entry:
 an entry is valid if it was stored after the marks of all, its route and its project. What is thrown out or expires is
 removed when room is needed or when it is found.
 """
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ _COUNT = struct.Struct("<q")
 _SIZE_KEY = b"size"
 _OVERHEAD_BYTES = 256
 _ROUNDS = 8
+_KEY_BYTES = 32
+_LAYOUT_KEY = b"layout"
+_LAYOUT = 2
+"""2: records of the semantic cache stand in `order` and count."""
 
 
 class KeptReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -89,7 +95,7 @@ class ResponseStore:
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._env: Any = lmdb.open(
-                str(path), map_size=max_bytes * 2 + 16 * 1024 * 1024, sync=False, metasync=False,
+                str(path), map_size=max_bytes * 2 + 32 * 1024 * 1024, sync=False, metasync=False,
                 max_readers=1024, max_dbs=8,
             )  # fmt: skip
             self._entries = self._env.open_db(b"entries")
@@ -97,6 +103,7 @@ class ResponseStore:
             self._marks = self._env.open_db(b"marks")
             self._counts = self._env.open_db(b"counts")
             self._vectors = self._env.open_db(b"vectors")
+            self._begin_layout()
         except (lmdb.Error, OSError) as error:
             raise CacheUnusable(
                 f"The cache in {path} cannot be opened: {error}",
@@ -122,30 +129,16 @@ class ResponseStore:
     def put(self, key: bytes, reply: KeptReply) -> bool:
         """Store a reply in place of any other under `key`; returns False if it is too large for the whole cache.
 
-        The oldest replies are removed as far as its room is needed. Raises `CacheUnusable`.
+        The oldest are removed as far as its room is needed. Raises `CacheUnusable`.
         """
         data = encode_reply(reply)
-        size = len(data) + _OVERHEAD_BYTES
-        if size > self.max_bytes // 4:
-            return False
-        room = self.max_bytes
-        for _ in range(_ROUNDS):
-            try:
-                with self._env.begin(write=True) as transaction:
-                    self._remove(transaction, key)
-                    self._make_room(transaction, room - size)
-                    sequence = self._next_sequence(transaction)
-                    transaction.put(key, sequence + data, db=self._entries)
-                    transaction.put(sequence, key, db=self._order)
-                    self._add_size(transaction, size)
-                return True
-            except lmdb.MapFullError:
-                room = room * 3 // 4  # free pages are there but not side by side: throw out more
-                with self._env.begin(write=True) as transaction:
-                    self._make_room(transaction, room - size)
-            except lmdb.Error as error:
-                raise _unusable(error) from error
-        return False
+
+        def write(transaction: Any) -> None:
+            sequence = self._next_sequence(transaction)
+            transaction.put(key, sequence + data, db=self._entries)
+            transaction.put(sequence, key, db=self._order)
+
+        return self._write(len(data) + _OVERHEAD_BYTES, write, before=lambda it: self._remove(it, key))
 
     def purge(self, mark: Mark, *, now_ns: int) -> None:
         """Make everything that `mark` names and that was stored until now invalid. Raises `CacheUnusable`."""
@@ -156,7 +149,7 @@ class ResponseStore:
             raise _unusable(error) from error
 
     def size_bytes(self) -> int:
-        """Return how many bytes the replies take, those that have expired and not been removed yet included."""
+        """Return how many bytes replies and records take, those that have expired and not been removed yet included."""
         with self._env.begin() as transaction:
             return _read_count(transaction.get(_SIZE_KEY, db=self._counts))
 
@@ -188,22 +181,31 @@ class ResponseStore:
     # -- for the semantic cache: entries of a partition, newest last
 
     def add_vector(self, partition: bytes, key: bytes, record: bytes, *, keep: int) -> None:
-        """Append a record to a partition (16 bytes), for the reply under `key`; only the newest `keep` stay."""
-        try:
-            with self._env.begin(write=True) as transaction:
-                sequence = self._next_sequence(transaction)
-                transaction.put(partition + sequence, key + record, db=self._vectors)
-                names = [name for name, _ in self._scan(transaction, partition)]
-                for name in names[:-keep]:
-                    transaction.delete(name, db=self._vectors)
-        except lmdb.Error as error:
-            raise _unusable(error) from error
+        """Append a record to a partition (16 bytes), for the reply under `key`; only the newest `keep` stay.
+
+        The oldest replies and records are removed as far as its room is needed. Raises `CacheUnusable`.
+        """
+        assert len(partition) != _KEY_BYTES, "the length tells records from replies"
+
+        def forget_oldest(transaction: Any) -> None:
+            for name in self._names(transaction, partition)[: 1 - keep or None]:
+                self._remove_vector(transaction, name)
+
+        def write(transaction: Any) -> None:
+            sequence = self._next_sequence(transaction)
+            transaction.put(partition + sequence, key + record, db=self._vectors)
+            transaction.put(sequence, partition, db=self._order)
+
+        self._write(len(key) + len(record) + _OVERHEAD_BYTES, write, before=forget_oldest)
 
     def list_vectors(self, partition: bytes) -> list[tuple[bytes, bytes]]:
         """Return (key of the reply, record) of a partition."""
         try:
             with self._env.begin() as transaction:
-                return [(value[:32], value[32:]) for _, value in self._scan(transaction, partition)]
+                return [
+                    (value[:_KEY_BYTES], value[_KEY_BYTES:])
+                    for _, value in self._scan(transaction, partition)
+                ]
         except lmdb.Error as error:
             raise _unusable(error) from error
 
@@ -213,14 +215,55 @@ class ResponseStore:
         try:
             with self._env.begin(write=True) as transaction:
                 for name, value in self._scan(transaction, partition):
-                    if value[:32] in gone:
-                        transaction.delete(name, db=self._vectors)
+                    if value[:_KEY_BYTES] in gone:
+                        self._remove_vector(transaction, name)
         except lmdb.Error as error:
             raise _unusable(error) from error
 
     def close(self) -> None:
         """Let go of the file."""
         self._env.close()
+
+    def _begin_layout(self) -> None:
+        with self._env.begin() as transaction:
+            layout = _read_count(transaction.get(_LAYOUT_KEY, db=self._counts))
+        if layout < _LAYOUT:
+            with self._env.begin(write=True) as transaction:
+                if _read_count(transaction.get(_LAYOUT_KEY, db=self._counts)) < _LAYOUT:
+                    transaction.drop(self._vectors, delete=False)
+                    transaction.put(_LAYOUT_KEY, _COUNT.pack(_LAYOUT), db=self._counts)
+
+    def _write(self, size: int, write: Callable[[Any], None], *, before: Callable[[Any], None]) -> bool:
+        """Make room for `size` bytes and write; False if they are too many for the whole cache."""
+        if size > self.max_bytes // 4:
+            return False
+        room = self.max_bytes
+        try:
+            for _ in range(_ROUNDS):
+                try:
+                    with self._env.begin(write=True) as transaction:
+                        before(transaction)
+                        self._make_room(transaction, room - size)
+                        write(transaction)
+                        self._add_size(transaction, size)
+                    return True
+                except lmdb.MapFullError:
+                    room = room * 3 // 4  # free pages are there but not side by side: throw out more
+                    with self._env.begin(write=True) as transaction:
+                        self._make_room(transaction, room - size)
+        except lmdb.Error as error:
+            raise _unusable(error) from error
+        raise _unusable(lmdb.MapFullError("no room could be made"))
+
+    def _names(self, transaction: Any, partition: bytes) -> list[bytes]:
+        found: list[bytes] = []
+        with transaction.cursor(db=self._vectors) as cursor:
+            if cursor.set_range(partition):
+                for name in cursor.iternext(keys=True, values=False):
+                    if bytes(name[: len(partition)]) != partition:
+                        break
+                    found.append(bytes(name))
+        return found
 
     def _scan(self, transaction: Any, partition: bytes) -> list[tuple[bytes, bytes]]:
         found: list[tuple[bytes, bytes]] = []
@@ -239,16 +282,29 @@ class ResponseStore:
             transaction.delete(key, db=self._entries)
             self._add_size(transaction, _SEQUENCE.size - len(found) - _OVERHEAD_BYTES)
 
+    def _remove_vector(self, transaction: Any, name: bytes) -> None:
+        found = transaction.get(name, db=self._vectors)
+        if found is not None:
+            size = len(found)
+            transaction.delete(name[-_SEQUENCE.size :], db=self._order)
+            transaction.delete(name, db=self._vectors)
+            self._add_size(transaction, -size - _OVERHEAD_BYTES)
+
     def _make_room(self, transaction: Any, most: int) -> None:
         size = _read_count(transaction.get(_SIZE_KEY, db=self._counts))
         with transaction.cursor(db=self._order) as cursor:
             while size > most and cursor.first():
-                key = bytes(cursor.value())
-                found = transaction.get(key, db=self._entries)
-                size += _SEQUENCE.size - len(found) - _OVERHEAD_BYTES
-                transaction.delete(key, db=self._entries)
+                sequence, key = bytes(cursor.key()), bytes(cursor.value())
+                if len(key) == _KEY_BYTES:
+                    found = transaction.get(key, db=self._entries)
+                    size += _SEQUENCE.size - len(found) - _OVERHEAD_BYTES
+                    transaction.delete(key, db=self._entries)
+                    self.n_evicted += 1
+                else:
+                    found = transaction.get(key + sequence, db=self._vectors)
+                    size -= len(found) + _OVERHEAD_BYTES
+                    transaction.delete(key + sequence, db=self._vectors)
                 cursor.delete()
-                self.n_evicted += 1
         transaction.put(_SIZE_KEY, _COUNT.pack(size), db=self._counts)
 
     def _add_size(self, transaction: Any, amount: int) -> None:
