@@ -27,8 +27,8 @@ FLAGS = [
     "--no-first-run",
 ]
 WIDE, NARROW = 1440, 390
-DARK = ("overview", "trace", "playground")
-SMALL = ("overview", "traces", "trace", "playground", "asset")
+DARK = ("overview", "trace", "playground", "route")
+SMALL = ("overview", "traces", "trace", "playground", "asset", "cost")
 
 
 @contextmanager
@@ -77,7 +77,14 @@ def find_pages(page: Page, url: str, question: str) -> dict[str, str | None]:
         "asset": first_link(page, url, "/assets", r"^/assets/model/pocket")
         or first_link(page, url, "/assets", r"^/assets/"),
         "jobs": "/jobs",
+        "routes": "/routes",
+        "route": first_link(page, url, "/routes", r"^/routes/"),
+        "providers": "/providers",
+        "edit": "/edit/route",
+        "configuration": "/configuration",
+        "cost": "/cost?range=30d",
         "keys": "/keys",
+        "limits": "/limits",
         "patterns": "/-/patterns",
     }
 
