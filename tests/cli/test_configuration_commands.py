@@ -80,7 +80,19 @@ def test_limits_and_prices_have_options_of_their_own(run: Runner) -> None:
     run("limit", "edit", "team", "--amount", "80.25", "--match", "search")
     (row,) = run("limit", "list", "--json").json
     assert (row["for"], row["amount"], row["version"]) == ("project search", "80.25 usd a month", 2)
-    run("price", "create", "far/m*", "--input", "0.20", "--output", "0.6", "--set", "input_cache_read=0.02")
+    price = (
+        "price",
+        "create",
+        "far/m*",
+        "--input",
+        "0.20",
+        "--output",
+        "0.6",
+        "--set",
+        "input_cache_read=0.02",
+    )
+    for told in (run(*price, "--check").out, run(*price).out):
+        assert "note: input_cache_write, " in told
     (row,) = run("price", "list", "--json").json
     assert row["row"]["usd_per_million"] == {
         "input_uncached": "0.20",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from penstock.providers.catalogue import PROVIDERS, find_provider, providers_with_keys
 from penstock.providers.prices import PriceBook
 from penstock.providers.rates import Rate, RateCard, RateSet, look_up
-from penstock.providers.rating import apply_card, cost_parts
+from penstock.providers.rating import apply_card, cost_parts, note_gaps
 from penstock.spec.routes import PriceRow
 from penstock.spec.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES, Usage
 
@@ -190,6 +190,32 @@ def test_an_operator_s_price_wins_over_the_table_and_needs_no_table() -> None:
     assert unknown.usd is None
     assert "settings has no price for output_text" in unknown.source
     assert book.estimate("openai", "gpt-4o-mini", million, provider="lab") is None
+
+
+def test_classes_that_an_operator_s_price_leaves_out_count_at_the_rate_of_their_family() -> None:
+    book = PriceBook(lambda wanted: pytest.fail("the table is not asked"))
+    rates = {"input_uncached": Decimal("1.5"), "output_text": Decimal(6)}
+    book.set_own_prices([PriceRow(provider="lab", model="m", usd_per_million=rates)])
+    usage = Usage(input_uncached=1000, input_cache_read=2000, output_text=10, output_reasoning=90)
+    cost = book.price("openai", "m", usage, 0, provider="lab")
+    assert cost.usd == (Decimal("1.5") * 3000 + 6 * 100) / 1_000_000
+    assert cost.source == "settings (input_cache_read at the input rate, output_reasoning at the output rate)"
+    assert cost.rates["input_cache_read"] == Decimal("1.5")
+    assert book.price_now("openai", "m", usage, 0, provider="lab") == cost
+    plain = book.price("openai", "m", Usage(input_uncached=1, input_cache_read=0), 0, provider="lab")
+    assert plain.source == "settings"
+    rates["input_cache_read"] = Decimal(0)
+    book.set_own_prices([PriceRow(provider="lab", model="m", usd_per_million=rates)])
+    assert "cache_read" not in book.price("openai", "m", usage, 0, provider="lab").source
+
+
+def test_an_operator_is_told_what_a_price_leaves_out() -> None:
+    assert note_gaps(TOKEN_CLASSES) == ()
+    cached, thoughts = note_gaps(["input_uncached", "output_text", "input_audio"])
+    assert cached.startswith("input_cache_read, input_cache_write")
+    assert "input_audio" not in cached
+    assert thoughts.startswith("output_reasoning")
+    assert [note.split()[0] for note in note_gaps([])] == ["input", "output"]
 
 
 SMALL = st.none() | st.integers(0, 10_000_000)

@@ -106,6 +106,14 @@ def test_the_parts_of_a_cost_add_up_to_it(store: DuckDBSpanStore, costs: CostSer
     [
         ({}, "Priced by table, at the time of the call"),
         ({"cost_source": "settings"}, "Priced by your own"),
+        (
+            {"cost_source": "settings (input_cache_read at the input rate)"},
+            "input_cache_read at the input rate. If the provider charges otherwise, add theirs: penstock price edit lab/big",
+        ),
+        (
+            {"cost_source": "settings has no price for output_text tokens", "cost_usd": None},
+            "Add it: penstock price edit lab/big",
+        ),
         ({"cost_source": "provider"}, "The provider itself told this sum"),
         ({"cost_source": "local", "cost_usd": Decimal(0)}, "runs here: no charge"),
         ({"cost_source": "no price for it", "cost_usd": None}, "The cost is unknown: no price for it"),

@@ -21,6 +21,7 @@ from penstock.deploy.history import Change
 from penstock.deploy.object_views import ObjectView
 from penstock.deploy.objects import ObjectKind
 from penstock.main.rooms import Rooms
+from penstock.providers.rating import note_gaps
 
 SetOption = Annotated[
     list[str] | None,
@@ -236,6 +237,8 @@ def _print_done(what: str, view: ObjectView, *, as_json: bool) -> None:
         print_json(view_record(view))
     else:
         print(f"{what} {view.kind} {view.name} (version {view.version}); gateways know it within a second")
+        for note in note_gaps(view.row["usd_per_million"]) if view.kind == "price" else ():
+            print(f"note: {note}")
 
 
 def _read_document(source: str) -> dict[str, Any]:

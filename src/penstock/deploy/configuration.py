@@ -29,6 +29,7 @@ from penstock.deploy.objects import (
     parse_object,
     plain_content,
 )
+from penstock.providers.rating import note_gaps
 from penstock.spec.snapshot import Snapshot
 
 MAX_VERSIONS = 2000
@@ -169,7 +170,10 @@ class ConfigurationService:
         if content is not None:
             refuse_other_owner(kind, name, planned)
         changes = compare(describe_snapshot(before, ()), describe_snapshot(after, ()))
-        return Draft(changes=tuple(changes), warnings=planned.warnings)
+        gaps: tuple[str, ...] = ()
+        if kind == "price" and content is not None:
+            gaps = note_gaps(rows_of(after, kind)[name]["usd_per_million"])
+        return Draft(changes=tuple(changes), warnings=(*planned.warnings, *gaps))
 
     # --- History -----------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 The surprise: a tier holds for the whole call, not for the tokens beyond its border, as providers bill it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
 from datetime import time as clock_time
 from decimal import Decimal
@@ -11,16 +11,25 @@ from operator import attrgetter
 
 from penstock.providers.rates import Rate, RateCard, RateSet
 from penstock.spec.routes import PriceRow
-from penstock.spec.usage import TOKEN_CLASSES, Cost, Usage
+from penstock.spec.usage import INPUT_CLASSES, TOKEN_CLASSES, Cost, Usage
 
 SETTINGS = "settings"
+_FAMILIES = {
+    name: ("input_uncached", "input") if name in INPUT_CLASSES else ("output_text", "output")
+    for name in TOKEN_CLASSES
+}
+"""Token class → the class whose price an operator's row lends it, and what that price is called."""
 _MILLION = Decimal(1_000_000)
 _ZERO = Decimal(0)
 _counts = attrgetter(*TOKEN_CLASSES)
 
 
 def apply_card(card: RateCard, usage: Usage, when_ns: int) -> Cost:
-    """Return what `usage` costs at `when_ns`; `usd` is None, with the reason, where a class has no rate."""
+    """Return what `usage` costs at `when_ns`; `usd` is None, with the reason, where a class has no rate.
+
+    In the operator's own prices a class without a rate counts at that of its family, and the source says so: cached
+    input as input, thoughts as output.
+    """
     if card.reason is not None:
         return Cost(usd=None, source=card.reason)
     rates = pick_rates(card.sets, when_ns)
@@ -28,11 +37,16 @@ def apply_card(card: RateCard, usage: Usage, when_ns: int) -> Cost:
         return Cost(usd=None, source=f"{card.source} lists the model without a price")
     total = _ZERO
     used: dict[str, Decimal] = {}
+    lent: list[str] = []
     tier_over: int | None = None
     for name, count in zip(TOKEN_CLASSES, _counts(usage), strict=True):
         if not count:
             continue
         rate = rates.rates.get(name)
+        if rate is None and card.source == SETTINGS:
+            lender, called = _FAMILIES[name]
+            rate = rates.rates.get(lender)
+            lent.append(f"{name} at the {called} rate")
         if rate is None:
             return Cost(usd=None, source=f"{card.source} has no price for {name} tokens of this model")
         usd = rate.usd
@@ -44,7 +58,7 @@ def apply_card(card: RateCard, usage: Usage, when_ns: int) -> Cost:
     total = total.scaleb(-6)
     return Cost(
         usd=total if rates.usd_per_request is None else total + rates.usd_per_request,
-        source=card.source,
+        source=f"{card.source} ({', '.join(lent)})" if lent else card.source,
         rates=used,
         usd_per_request=rates.usd_per_request,
         tier_over=tier_over,
@@ -60,6 +74,26 @@ def cost_parts(
         for name in TOKEN_CLASSES
         if (count := counts.get(name)) and name in rates
     ]
+
+
+def note_gaps(priced: Collection[str]) -> tuple[str, ...]:
+    """Return what an operator should know of the classes that a price leaves out, given those that it names."""
+    notes: list[str] = []
+    for lender, called in dict.fromkeys(_FAMILIES.values()):
+        without = [
+            name
+            for name, (of, _) in _FAMILIES.items()
+            if of == lender and name != lender and name not in priced
+        ]
+        if lender not in priced:
+            notes.append(
+                f"{called} tokens have no price, so calls that use them have none: set {lender}, to 0 if they are free"
+            )
+        elif without:
+            notes.append(
+                f"{', '.join(without)} count at the {called} rate: set those for which the provider charges otherwise"
+            )
+    return tuple(notes)
 
 
 def card_of_row(row: PriceRow) -> RateCard:

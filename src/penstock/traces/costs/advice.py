@@ -200,8 +200,8 @@ def _prefix_saving(calls: Sequence[Traffic], price: CandidatePricer) -> Decimal 
     for call in calls:
         full = call.rates.get("input_uncached")
         cached = _cached_rate(call, price)
-        if full is None or cached is None:
-            return None
+        if full is None or cached is None or cached >= Decimal(full):
+            return None  # the same price for both is a price that nobody set for cached tokens
         missed = max(0, (call.prefix_tokens or 0) - call.classes.get("input_cache_read", 0))
         missed = min(missed, call.classes.get("input_uncached", 0))
         total += (Decimal(full) - cached) * missed / _MILLION

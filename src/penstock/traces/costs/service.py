@@ -9,7 +9,7 @@ import msgspec
 
 from penstock.base.errors import InvalidInput
 from penstock.providers.prices import PriceBook
-from penstock.providers.rating import cost_parts
+from penstock.providers.rating import SETTINGS, cost_parts
 from penstock.spec.usage import Cost, Usage
 from penstock.store.spans.ledger_queries import CostDimension, CostQuery, CostRow, LedgerRow
 from penstock.store.spans.port import Ledger
@@ -153,6 +153,8 @@ def _sentences(call: LedgerRow, other: Decimal | None, has_parts: bool) -> list[
     why: list[str] = []
     if call.cost_usd is None:
         why.append(f"The cost is unknown: {source}.")
+        if source.startswith(SETTINGS):
+            why.append(f"Add it: penstock price edit {call.provider}/{call.model} --set CLASS=USD.")
     elif call.cached:
         saved = f" It saved {call.saved_usd} USD." if call.saved_usd is not None else ""
         why.append(f"Answered from Penstock's cache, so no provider charged for it.{saved}")
@@ -160,8 +162,13 @@ def _sentences(call: LedgerRow, other: Decimal | None, has_parts: bool) -> list[
         why.append("The model runs here: no charge.")
     elif source == "provider":
         why.append("The provider itself told this sum.")
-    elif source == "settings":
+    elif source.startswith(SETTINGS):
         why.append("Priced by your own [[prices]].")
+        if "(" in source:
+            why.append(
+                f"No price of their own there: {source.partition('(')[2].rstrip(')')}. If the provider charges otherwise, "
+                f"add theirs: penstock price edit {call.provider}/{call.model} --set CLASS=USD."
+            )
     else:
         why.append(f"Priced by {source}, at the time of the call; later prices do not change it.")
     if has_parts and other:
