@@ -219,6 +219,18 @@ def test_a_rule_that_warns_serves_and_says_so(limits: Limits) -> None:
     assert second.headers == [], "a limit that refuses nobody is none that clients should slow down for"
 
 
+def test_a_rule_that_warns_counts_on_whatever_a_caller_asks_for(limits: Limits) -> None:
+    limits.limiter.use_rules([rule("all", "tokens", amount=50, action="warn")])
+    for asked in (10, 10**17, 10**30, 10):
+        hold = limits.admit(facts(prompt_tokens=1, completion_tokens=asked))
+        other = limits.admit(facts(prompt_tokens=1, completion_tokens=1))
+        assert hold is not None
+        assert other is not None
+        for each in (other, hold):
+            limits.limiter.settle(each, tokens=28, usd=None, counts_request=True)
+    assert list(limits.used().values()) == [8 * 28]
+
+
 def test_a_refusal_says_rule_limit_use_and_reset(limits: Limits) -> None:
     limits.limiter.use_rules([rule("user", "tokens", 100, name="per-user", window="hour")])
     limits.admit(facts(user="anna", prompt_tokens=60))

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.base.errors import InvalidInput
+from penstock.gateway.limiting.memory import MemoryCounters
 from penstock.store.counters import MAX_VALUE, Adjustment, Ask, CounterStore, Taken
 from penstock.store.counters_redis import RedisCounters
 from penstock.store.errors import CountersUnreadable
@@ -80,7 +81,17 @@ class Redis:
         self.runner.close()
 
 
-@pytest.fixture(params=["lmdb", "redis"])
+class Memory(MemoryCounters):
+    """Counters of one worker, for when the file cannot be written."""
+
+    def get(self, key: str) -> int:
+        return self._stored.get(key, (0, 0))[0]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(params=["lmdb", "redis", "memory"])
 def make(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[], Counting]]:
@@ -90,6 +101,8 @@ def make(
     def make_one() -> Counting:
         if request.param == "lmdb":
             made.append(CounterStore(tmp_path_factory.mktemp("counters")))
+        elif request.param == "memory":
+            made.append(Memory())
         else:
             server: RedisServer = request.getfixturevalue("shared_redis")
             made.append(Redis(server.url))
@@ -161,6 +174,17 @@ def test_great_values_stay_exact(make: Callable[[], Counting]) -> None:
     assert counters.reserve([ask("k", 2, MAX_VALUE)])[0].value == MAX_VALUE
     assert not counters.reserve([ask("k", 1, MAX_VALUE)])[0].allowed
     assert counters.get("k") == MAX_VALUE
+
+
+def test_what_did_not_fit_into_a_counter_is_not_given_back_from_it(make: Callable[[], Counting]) -> None:
+    counters = make()
+    counters.reserve([ask("k", 84, None)])
+    (huge,) = counters.reserve([ask("k", 10**17, None)])
+    assert (huge.value, huge.taken, huge.allowed) == (MAX_VALUE, MAX_VALUE - 84, True)
+    refused = counters.reserve([ask("k", 10**17, None), ask("full", 1, 0)])
+    assert refused[0] == Taken(MAX_VALUE, 60, 0, True)
+    counters.adjust([Adjustment("k", 28 - huge.taken, 60)])
+    assert counters.get("k") == 84 + 28
 
 
 _KEYS = st.sampled_from(["a", "b", "c"])

@@ -47,6 +47,7 @@ class Taken(NamedTuple):
     window_end_s: int
     """End of the window that was looked at: what an `Adjustment` must name."""
     taken: int
+    """What was added, so that giving it back leaves what was there: less than asked at `MAX_VALUE` too."""
     allowed: bool
     """False: this ask is one that did not fit."""
 
@@ -162,7 +163,8 @@ def _weigh(ask: Ask, entry: bytes | None) -> Taken:
     taken = ask.amount if ask.limit is None else min(ask.amount, ask.limit - value)
     if taken < ask.least:
         return Taken(value, end_s, 0, False)
-    return Taken(min(value + taken, MAX_VALUE), end_s, taken, True)
+    after = min(value + taken, MAX_VALUE)
+    return Taken(after, end_s, after - value, True)
 
 
 def _read(entry: bytes | None) -> tuple[int, int]:

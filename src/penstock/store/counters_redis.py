@@ -49,7 +49,7 @@ if fits then
     local value = math.min(reply[at] + reply[at + 2], most)
     redis.call('HSET', key, 'v', string.format('%.0f', value), 'e', string.format('%.0f', reply[at + 1]))
     redis.call('EXPIREAT', key, reply[at + 1] + linger)
-    reply[at] = value
+    reply[at], reply[at + 2] = value, value - reply[at]
   end
 else
   for i = 3, #reply, 4 do reply[i] = 0 end

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from penstock.store.counters import Adjustment, Ask, Taken
+from penstock.store.counters import MAX_VALUE, Adjustment, Ask, Taken
 
 _MAX_COUNTERS = 100_000
 
@@ -28,7 +28,7 @@ class MemoryCounters:
             value, end_s = self._stored.get(one.key, (0, 0))
             if end_s <= one.window_end_s:
                 value = (value if end_s == one.window_end_s else 0) + one.amount
-                self._put(one.key, max(0, value), one.window_end_s)
+                self._put(one.key, min(max(0, value), MAX_VALUE), one.window_end_s)
 
     def _weigh(self, ask: Ask) -> Taken:
         value, end_s = self._stored.get(ask.key, (0, 0))
@@ -37,7 +37,8 @@ class MemoryCounters:
         taken = ask.amount if ask.limit is None else min(ask.amount, ask.limit - value)
         if taken < ask.least:
             return Taken(value, end_s, 0, False)
-        return Taken(value + taken, end_s, taken, True)
+        after = min(value + taken, MAX_VALUE)
+        return Taken(after, end_s, after - value, True)
 
     def _put(self, key: str, value: int, end_s: int) -> None:
         self._stored[key] = (value, end_s)

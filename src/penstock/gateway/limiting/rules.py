@@ -15,6 +15,8 @@ from penstock.spec.windows import name_counter
 from penstock.store.counters import MAX_VALUE
 
 NANO = 1_000_000_000
+MOST_RESERVED = 2**40
+"""Reserved by one call where nothing is refused: many of them must fit into a counter, whatever their callers ask for."""
 UNBOUNDED_TOKENS = 1024
 """Tokens reserved for a reply whose length the caller does not bound; fewer where less is left."""
 
@@ -164,6 +166,8 @@ def _add_charge(charges: list[Charge], meter: Meter, subject: str, facts: LimitF
             amount = count_units("usd", facts.usd)
         # without a price nothing can be reserved, but a budget that is used up still refuses
         least = amount if facts.completion_tokens is not None else 1
+    if not meter.refuses and amount > MOST_RESERVED:
+        amount, least = MOST_RESERVED, min(least, MOST_RESERVED)
     charges.append(
         Charge(
             meter=meter,
