@@ -3,6 +3,8 @@
 import asyncio
 import gzip
 import json
+import time
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +12,10 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from penstock.gateway.answers import AttemptFailed
+from penstock.gateway.arrivals import peek_call
+from penstock.gateway.calls import Call
+from penstock.gateway.endpoints import CALLS
 from penstock.spec.routes import Provider, Route, Target
 from tests.gateway.conftest import KEY, Bench, until_ready
 from tests.gateway.upstream import DONE, REPLY, STREAM, Exchange, FakeUpstream, Handler, answer
@@ -100,6 +106,62 @@ async def test_garbage_is_a_502_that_names_the_upstream_status(
     assert f"HTTP {status}" in await message_of(response)
     (span,) = await ready.sink.wait()
     assert span.error_code == "PS-4604"
+
+
+async def test_waiting_for_a_token_ends_with_the_deadline_and_is_not_the_gateway_s_time(
+    ready: Bench,
+) -> None:
+    class Silent:
+        """A signer whose token service does not answer."""
+
+        waits = True
+
+        def static_headers(self) -> bytes | None:
+            return None
+
+        async def headers(self, *_: object) -> list[tuple[bytes, bytes]]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    gateway = ready.gateway
+    assert gateway is not None
+    table = gateway._watch.table
+    assert table is not None
+    route = table.routes["gpt-4o-mini"]
+    target = replace(route.targets[0], signer=Silent())
+    call = Call(CALLS["/v1/chat/completions"], None)
+    call.body, call.route = json.dumps(ASK).encode(), route
+    peek_call(call, 64)
+    exchange: Any = gateway._attempts._asking._exchange
+    with pytest.raises(AttemptFailed) as failed:
+        await exchange.attempt(call, target, time.monotonic() + 0.05)
+    assert (failed.value.fault, failed.value.was_sent) == ("timeout", False)
+    assert failed.value.error.code == "PS-4213"
+    assert call.upstream_s > 0.02
+    assert ready.upstream.seen == []
+
+
+async def test_a_call_has_one_deadline_for_all_that_a_provider_does(
+    ready: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = ready.gateway
+    assert gateway is not None
+    told: list[dict[str, Any]] = []
+    send = gateway._upstreams.send
+
+    async def note(*what: Any, **bounds: Any) -> Any:
+        told.append(bounds)
+        return await send(*what, **bounds)
+
+    monkeypatch.setattr(gateway._upstreams, "send", note)
+    ready.write(
+        routes=[Route(name="d", targets=(Target(provider="fake", model="gpt-4o-mini"),), deadline_s=100)]
+    )
+    await until_ready(ready)
+    before = time.monotonic()
+    assert (await ready.post({**ASK, "model": "d"})).status == 200
+    (bounds,) = told
+    assert before + 100 <= bounds["deadline"] <= time.monotonic() + 100
 
 
 async def test_what_is_not_http_is_a_502(ready: Bench) -> None:

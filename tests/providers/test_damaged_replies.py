@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,7 +31,9 @@ async def read(pieces: list[bytes]) -> None:
     connection = Connection(asyncio.get_running_loop(), "h", lambda _: None)
     wire = Wire()
     connection.connection_made(wire)  # type: ignore[arg-type]
-    sending = asyncio.ensure_future(connection.send(HEAD, b"{}", first_byte_s=9, whole_s=9))
+    sending = asyncio.ensure_future(
+        connection.send(HEAD, b"{}", first_byte_s=9, deadline=time.monotonic() + 9)
+    )
     await asyncio.sleep(0)
     for piece in pieces:
         if not wire.closed:
@@ -63,7 +66,9 @@ async def test_a_head_without_end_is_not_kept() -> None:
     connection = Connection(asyncio.get_running_loop(), "h", lambda _: None)
     wire = Wire()
     connection.connection_made(wire)  # type: ignore[arg-type]
-    sending = asyncio.ensure_future(connection.send(HEAD, b"{}", first_byte_s=9, whole_s=9))
+    sending = asyncio.ensure_future(
+        connection.send(HEAD, b"{}", first_byte_s=9, deadline=time.monotonic() + 9)
+    )
     await asyncio.sleep(0)
     connection.data_received(b"HTTP/1.1 200 OK\r\na: ")
     fed = 0

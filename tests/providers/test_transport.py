@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.base.errors import InvalidInput
+from penstock.providers import http1
 from penstock.providers.errors import (
     BrokenReply,
     CallTimeout,
@@ -53,7 +55,9 @@ async def exchange(pieces: list[bytes], *, then_close: bool = False) -> tuple[Co
     connection = Connection(asyncio.get_running_loop(), "h", lambda _: None)
     wire = Wire()
     connection.connection_made(wire)  # type: ignore[arg-type]
-    sending = asyncio.ensure_future(connection.send(HEAD, b"{}", first_byte_s=9, whole_s=9))
+    sending = asyncio.ensure_future(
+        connection.send(HEAD, b"{}", first_byte_s=9, deadline=time.monotonic() + 9)
+    )
     await asyncio.sleep(0)
     for piece in pieces:
         connection.data_received(piece)
@@ -145,11 +149,37 @@ async def test_bytes_nobody_asked_for_close_an_idle_connection() -> None:
     assert wire.closed
 
 
+GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b"H",
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-swallow: ",
+        b"HTTP/1.1 500 Oh\r\ncontent-length: 3\r\n\r\nbad",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n",
+        b"not HTTP at all",
+    ],
+)
+@pytest.mark.parametrize("apart", [False, True])
+async def test_a_connection_with_bytes_behind_its_reply_is_not_kept(behind: bytes, apart: bool) -> None:
+    """They would be read as the beginning of the next caller's reply."""
+    connection, wire, body = await exchange([GOOD, behind] if apart else [GOOD + behind])
+    assert (connection.status, body) == (200, b"ok")
+    assert connection.headers == [(b"content-length", b"2")]
+    assert not connection.release()
+    assert wire.closed
+
+
 async def test_a_fast_provider_is_held_back_by_a_slow_client() -> None:
     connection = Connection(asyncio.get_running_loop(), "h", lambda _: None)
     wire = Wire()
     connection.connection_made(wire)  # type: ignore[arg-type]
-    sending = asyncio.ensure_future(connection.send(HEAD, b"{}", first_byte_s=9, whole_s=9))
+    sending = asyncio.ensure_future(
+        connection.send(HEAD, b"{}", first_byte_s=9, deadline=time.monotonic() + 9)
+    )
     await asyncio.sleep(0)
     connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n")
     await sending
@@ -180,15 +210,55 @@ async def test_deadlines_hold_before_and_after_the_first_byte() -> None:
     upstreams = Upstreams()
     server, origin = await serve(silent)
     with pytest.raises(FirstByteTimeout):
-        await upstreams.send(origin, HEAD, b"{}", connect_s=5, first_byte_s=0.05, whole_s=5)
+        await upstreams.send(
+            origin, HEAD, b"{}", connect_s=5, first_byte_s=0.05, deadline=time.monotonic() + 5
+        )
     server.close()
     server, origin = await serve(slow)
-    connection = await upstreams.send(origin, HEAD, b"{}", connect_s=5, first_byte_s=5, whole_s=0.05)
+    connection = await upstreams.send(
+        origin, HEAD, b"{}", connect_s=5, first_byte_s=5, deadline=time.monotonic() + 0.05
+    )
     with pytest.raises(CallTimeout):
         await connection.read_all(100)
     upstreams.release(origin, connection)
     server.close()
     await upstreams.close()
+
+
+async def test_head_and_body_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(http1.time, "monotonic", lambda: now[0])
+    loop = asyncio.get_running_loop()
+    delays: list[float] = []
+    call_later = loop.call_later
+    monkeypatch.setattr(loop, "call_later", lambda s, *what: delays.append(s) or call_later(s, *what))
+    connection = Connection(loop, "h", lambda _: None)
+    connection.connection_made(Wire())  # type: ignore[arg-type]
+    sending = asyncio.ensure_future(connection.send(HEAD, b"{}", first_byte_s=90, deadline=1010.0))
+    await asyncio.sleep(0)
+    now[0] += 7
+    connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx")
+    await sending
+    assert delays == [10.0, 3.0], "what the head has used is not there for the body"
+    connection.abort()
+
+
+async def test_connecting_takes_from_the_same_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds: list[float] = []
+
+    async def connect(_: object, key: object, timeout_s: float) -> Connection:
+        bounds.append(timeout_s)
+        raise ConnectFailed("no")
+
+    monkeypatch.setattr(Upstreams, "_connect", connect)
+    origin = parse_base_url("http://127.0.0.1:9/v1")
+    for connect_s in (5, 500):
+        with pytest.raises(ConnectFailed):
+            await Upstreams().send(
+                origin, HEAD, b"{}", connect_s=connect_s, first_byte_s=5, deadline=time.monotonic() + 100
+            )
+    assert bounds[0] == 5
+    assert 5 < bounds[1] <= 100
 
 
 async def test_a_cancelled_call_closes_its_connection() -> None:
@@ -203,7 +273,7 @@ async def test_a_cancelled_call_closes_its_connection() -> None:
     server, origin = await serve(waiting)
     upstreams = Upstreams()
     calling = asyncio.ensure_future(
-        upstreams.send(origin, HEAD, b"{}", connect_s=5, first_byte_s=5, whole_s=5)
+        upstreams.send(origin, HEAD, b"{}", connect_s=5, first_byte_s=5, deadline=time.monotonic() + 5)
     )
     while not upstreams.n_connects:
         await asyncio.sleep(0.005)
@@ -241,7 +311,7 @@ async def send_twice(upstreams: Upstreams, *, hold_s: float) -> tuple[int, int]:
     try:
         for _ in range(2):
             connection = await upstreams.send(
-                origin, HEAD, b"{}", connect_s=5, first_byte_s=5, whole_s=5, on_write=note
+                origin, HEAD, b"{}", connect_s=5, first_byte_s=5, deadline=time.monotonic() + 5, on_write=note
             )
             await connection.read_all(100)
             upstreams.release(origin, connection)
@@ -274,7 +344,7 @@ async def test_tls_that_fails_is_a_connect_error_and_certificates_are_checked() 
     upstreams = Upstreams()
     assert upstreams._tls().verify_mode == ssl.CERT_REQUIRED
     with pytest.raises(ConnectFailed):
-        await upstreams.send(secure, HEAD, b"{}", connect_s=5, first_byte_s=5, whole_s=5)
+        await upstreams.send(secure, HEAD, b"{}", connect_s=5, first_byte_s=5, deadline=time.monotonic() + 5)
     server.close()
 
 

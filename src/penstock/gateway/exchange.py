@@ -94,8 +94,7 @@ class Exchange:
                 f"The key of provider {provider.name!r} is not set.", hint=target.missing.hint
             )
             raise AttemptFailed(missing, fault="server-error", retry_after_s=NEVER_S)
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
+        if time.monotonic() >= deadline:
             raise CallTimeout(f"No target answered within {provider.timeout_s:g} s.")
         if len(call.body) > LONG_BODY_BYTES:
             request = await asyncio.to_thread(write_outgoing, call, target)
@@ -103,16 +102,16 @@ class Exchange:
             request = write_outgoing(call, target)
         head = request.head
         if target.signer is not None:
-            head = await self._sign(target, request)
+            head = await self._sign(call, target, request, deadline)
         call.begin_wait()
         try:
             connection = await self._upstreams.send(
                 target.origin,
                 head + b"\r\n",
                 request.body,
-                connect_s=min(provider.connect_timeout_s, left_s),
-                first_byte_s=min(provider.first_byte_timeout_s, left_s),
-                whole_s=left_s,
+                connect_s=provider.connect_timeout_s,
+                first_byte_s=provider.first_byte_timeout_s,
+                deadline=deadline,
                 on_write=self._write_noter(call, record),
             )
         finally:
@@ -138,15 +137,29 @@ class Exchange:
 
         return note_write
 
-    async def _sign(self, target: ReadyTarget, request: Outgoing) -> bytes:
-        assert target.signer is not None
-        headers = await target.signer.headers(
+    async def _sign(self, call: Call, target: ReadyTarget, request: Outgoing, deadline: float) -> bytes:
+        signer = target.signer
+        assert signer is not None
+        signing = signer.headers(
             b"POST",
             target.origin.authority.encode("ascii"),
             target.request_target(request.path),
             request.body,
             self._now_s(),
         )
+        if not signer.waits:
+            headers = await signing
+        else:
+            call.begin_wait()
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    headers = await signing
+            except TimeoutError:
+                raise CallTimeout(
+                    f"There was no token for the provider {target.provider.name!r} before the deadline."
+                ) from None
+            finally:
+                call.end_wait()
         return request.head + b"".join(b"%b: %b\r\n" % header for header in headers)
 
     async def _read(

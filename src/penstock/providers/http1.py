@@ -5,6 +5,7 @@ surprise: head and body of a small reply usually arrive in one read, so `read_al
 """
 
 import asyncio
+import time
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -98,11 +99,12 @@ class Connection(asyncio.Protocol):
         """Whether a request can still be written."""
         return self.transport is not None and not self.transport.is_closing()
 
-    async def send(self, head: bytes, body: bytes, *, first_byte_s: float, whole_s: float) -> None:
+    async def send(self, head: bytes, body: bytes, *, first_byte_s: float, deadline: float) -> None:
         """Write a request and return when the reply's head has arrived.
 
         Raises `FirstByteTimeout`, `ConnectionLost` or `BrokenReply`; `got_bytes` tells afterwards whether the
-        provider had begun to answer. `whole_s` counts from the head on, `first_byte_s` from now.
+        provider had begun to answer. `first_byte_s` counts from now; nothing of the call, its body neither, passes
+        `deadline` (`time.monotonic`).
         """
         self._reset()
         self.in_use = True
@@ -111,7 +113,9 @@ class Connection(asyncio.Protocol):
         transport.write(head + body if len(body) < 65536 else head)
         if len(body) >= 65536:
             transport.write(body)
-        self._timer = self._loop.call_later(first_byte_s, self._expire_first)
+        self._timer = self._loop.call_later(
+            min(first_byte_s, deadline - time.monotonic()), self._expire_first
+        )
         self._head_waiter = self._loop.create_future()
         try:
             await self._head_waiter
@@ -119,7 +123,7 @@ class Connection(asyncio.Protocol):
             self._head_waiter = None
             self._stop_timer()
         if not self.is_complete:
-            self._timer = self._loop.call_later(whole_s, self._expire_whole)
+            self._timer = self._loop.call_later(deadline - time.monotonic(), self._expire_whole)
 
     def watch_silence(self, idle_s: float, nudge_s: float = 0.0) -> None:
         """From now on let `next_chunk` raise `IdleTimeout` when no body byte comes for `idle_s` while it waits.
@@ -252,6 +256,9 @@ class Connection(asyncio.Protocol):
         if not self.in_use:
             self.abort()  # bytes nobody asked for: this connection cannot be trusted again
             return
+        if self.is_complete:
+            self._keep_alive = False  # the same, while the reply is being given on
+            return
         self.got_bytes = True
         if not self.has_head:
             if self._n_head > MAX_HEAD_BYTES:
@@ -286,6 +293,11 @@ class Connection(asyncio.Protocol):
 
     # -- the parser's side
 
+    def on_message_begin(self) -> None:
+        """Distrust the connection if a reply comes behind the reply: it would be taken for the next call's."""
+        if self.is_complete:
+            self._keep_alive = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header; those behind the body would come too late for anybody."""
         if self.has_head:
@@ -297,6 +309,8 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Wake the caller, unless this is an interim reply (1xx)."""
+        if self.is_complete:
+            return
         self.status = self._parser.get_status_code()
         if self.status < 200:
             self._is_informational = True
@@ -318,6 +332,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Mark the end of the reply."""
+        if self.is_complete:
+            return
         if self._is_informational:
             self._is_informational = False
             return

@@ -7,6 +7,7 @@ at once, the request goes out once more on a fresh connection. One that the prov
 
 import asyncio
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,13 +86,14 @@ class Upstreams:
         *,
         connect_s: float,
         first_byte_s: float,
-        whole_s: float,
+        deadline: float,
         on_write: Callable[[], None] = lambda: None,
     ) -> Connection:
         """Send one request; return its connection once the reply's head is there. Give it to `release`.
 
         `on_write` is called each time the request goes out: once, or twice if a kept connection was just being
-        closed (lost without an answer within `resend_within_s`).
+        closed (lost without an answer within `resend_within_s`). Connecting, the head and the body of the reply are all
+        there before `deadline` (`time.monotonic`), or they fail.
 
         Raises `ConnectFailed` and `ConnectTimeout` (nothing was sent), `FirstByteTimeout`, `ConnectionLost`,
         `BrokenReply`. Cancelling closes the connection, so that the provider stops working.
@@ -103,7 +105,7 @@ class Upstreams:
             written_at = loop.time()
             on_write()
             try:
-                await connection.send(head, body, first_byte_s=first_byte_s, whole_s=whole_s)
+                await connection.send(head, body, first_byte_s=first_byte_s, deadline=deadline)
             except ConnectionLost:
                 self._drop(connection)
                 if connection.got_bytes or loop.time() - written_at >= self._resend_within_s:
@@ -113,10 +115,10 @@ class Upstreams:
                 raise
             else:
                 return connection
-        connection = await self._connect(key, connect_s)
+        connection = await self._connect(key, min(connect_s, deadline - time.monotonic()))
         on_write()
         try:
-            await connection.send(head, body, first_byte_s=first_byte_s, whole_s=whole_s)
+            await connection.send(head, body, first_byte_s=first_byte_s, deadline=deadline)
         except BaseException:
             self._drop(connection)
             raise

@@ -104,6 +104,8 @@ def _base64url(data: bytes) -> bytes:
 class GcpSigner:
     """Sends a service account's access token. Use from one event loop only."""
 
+    waits = True
+
     def __init__(
         self,
         account: ServiceAccount,

@@ -25,6 +25,11 @@ class MissingKey:
 class Signer(Protocol):
     """Proves to one provider who calls. Never logs or returns a key anywhere but in the headers."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether `headers` may wait for somebody, such as a token service."""
+        ...
+
     def static_headers(self) -> bytes | None:
         """Return the header lines, each with its CRLF (b"" if none are needed); None if every request needs its own.
 

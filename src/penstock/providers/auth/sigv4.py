@@ -84,6 +84,8 @@ def _canonical_query(query: str) -> str:
 class SigV4Signer:
     """Signs each request with AWS keys."""
 
+    waits = False
+
     def __init__(self, keys: AwsKeys, *, region: str, service: str) -> None:
         self._keys = keys
         self._region = region

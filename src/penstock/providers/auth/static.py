@@ -8,6 +8,8 @@ from penstock.providers.auth.port import Header
 class StaticSigner:
     """Sends the same header with every request, or none."""
 
+    waits = False
+
     def __init__(self, name: bytes | None = None, value: bytes = b"") -> None:
         self._pairs: list[Header] = [] if name is None else [(name, value)]
         self._lines = b"".join(key + b": " + text + b"\r\n" for key, text in self._pairs)

@@ -1,5 +1,7 @@
 """Fetches tokens over the connections that calls use too."""
 
+import time
+
 from penstock import __version__
 from penstock.providers.auth.port import TokenFetch
 from penstock.providers.transport import Upstreams, parse_base_url
@@ -19,7 +21,7 @@ def make_token_fetch(upstreams: Upstreams) -> TokenFetch:
             f"content-type: application/x-www-form-urlencoded\r\ncontent-length: {len(form)}\r\n\r\n"
         ).encode("ascii")
         connection = await upstreams.send(
-            origin, head, form, connect_s=5.0, first_byte_s=_WHOLE_S, whole_s=_WHOLE_S
+            origin, head, form, connect_s=5.0, first_byte_s=_WHOLE_S, deadline=time.monotonic() + _WHOLE_S
         )
         try:
             return connection.status, await connection.read_all(_MAX_REPLY_BYTES)
