@@ -202,6 +202,15 @@ def test_a_price_survives_being_stored(rate: Decimal) -> None:
         ("limit", "a b", {"scope": "all", "unit": "usd", "amount": 1, "window": "day"}, "limit's name"),
         ("limit", "a", {"scope": "all", "unit": "usd", "amount": True, "window": "day"}, "must be a number"),
         ("limit", "a", {"scope": "all", "unit": "usd", "amount": "NaN", "window": "day"}, "finite"),
+        *(
+            (kind, name, {**content, field: number}, "at most 30 digits")
+            for kind, name, content, field in (
+                ("limit", "a", {"scope": "all", "unit": "usd", "window": "day"}, "amount"),
+                ("price", "far/m", {}, "input_uncached"),
+                ("price", "far/m", {}, "usd_per_request"),
+            )
+            for number in ("1e-99999999", "1e99999999", "0e-99999999", "0e99999999", "1." + "1" * 40)
+        ),
         ("price", "far", {"input_uncached": 1}, "PROVIDER/MODEL"),
         ("price", "far/m", [], "table"),
     ],

@@ -208,6 +208,8 @@ def test_many_crossing_fallbacks_are_checked_in_no_time() -> None:
         ({"amount": Decimal("Infinity")}, "amount must be over 0"),
         ({"amount": Decimal("1E16")}, "at most"),
         ({"amount": Decimal("1E-13")}, "decimals"),
+        ({"amount": Decimal("1E-99999999")}, "decimals"),
+        ({"amount": Decimal("1.0000000000001")}, "decimals"),
         ({"unit": "tokens", "amount": Decimal("1.5")}, "whole number of tokens"),
     ],
 )
@@ -224,6 +226,9 @@ def test_what_is_wrong_with_a_limit_is_said(changes: dict[str, Any], words: str)
         ({"usd_per_million": {}}, "it says no price"),
         ({"usd_per_million": {"input": Decimal(1)}}, "no usage class is called input"),
         ({"usd_per_request": Decimal(-1)}, "must not be negative"),
+        ({"usd_per_request": Decimal("1E-9999999")}, "at least 10^-12"),
+        ({"usd_per_million": {"output_text": Decimal("0E-9999999")}}, "at least 10^-12"),
+        ({"usd_per_million": {"output_text": Decimal("1." + "3" * 40)}}, "at most 30 digits"),
         ({"usd_per_million": {"output_text": Decimal("NaN")}}, "must not be negative"),
     ],
 )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 RowKind = Literal["provider", "route", "key", "limit", "price", "secret", "limits"]
@@ -24,6 +25,22 @@ class RowProblem:
 
 Found = tuple[str | None, str]
 """Field and message of a problem, before it is known whose it is."""
+
+
+_MAX_DIGITS = 30
+_LEAST_PLACE, _GREATEST_PLACE = -12, 15
+
+
+def is_writable(number: Decimal) -> bool:
+    """Return whether a finite number can be written out: 30 digits at most, the first between 10^15 and 10^-12.
+
+    An exponent is a few characters that stand for any number of digits; numbers are stored, shown and compared with
+    their digits written out.
+    """
+    _, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int) or len(digits) > _MAX_DIGITS:
+        return False
+    return exponent <= _GREATEST_PLACE and _LEAST_PLACE <= number.adjusted() <= _GREATEST_PLACE
 
 
 def is_header_text(text: str, *, longest: int) -> bool:

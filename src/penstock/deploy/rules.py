@@ -3,10 +3,11 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 
 from penstock.deploy.provider_rules import VARIABLE, provider_problems
 from penstock.deploy.route_rules import RouteNames, route_problems
-from penstock.deploy.row_problems import Found, RowKind, RowProblem
+from penstock.deploy.row_problems import Found, RowKind, RowProblem, is_writable
 from penstock.spec.limits import LimitRule
 from penstock.spec.routes import KeyRow, PriceRow
 from penstock.spec.snapshot import Limits, Snapshot
@@ -15,6 +16,7 @@ from penstock.spec.usage import TOKEN_CLASSES
 KNOWN_SCOPES = frozenset({"call", "owner", "metrics", "internal"})
 MAX_AMOUNT = 10**15
 MAX_DECIMALS = 12
+_SMALLEST = Decimal(1).scaleb(-MAX_DECIMALS)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -108,9 +110,12 @@ def _rule_problems(rule: LimitRule) -> Iterator[Found]:
     if not amount.is_finite() or not 0 < amount <= MAX_AMOUNT:
         yield "amount", f"amount must be over 0 and at most {MAX_AMOUNT}, not {amount}"
         return
+    if not is_writable(amount):
+        yield "amount", f"amount has more than {MAX_DECIMALS} decimals or 30 digits"
+        return
     if rule.unit != "usd" and amount != amount.to_integral_value():
         yield "amount", f"amount must be a whole number of {rule.unit}, not {amount}"
-    if amount * 10**MAX_DECIMALS % 1:
+    if amount % _SMALLEST:
         yield "amount", f"amount has more than {MAX_DECIMALS} decimals"
 
 
@@ -126,8 +131,12 @@ def _price_problems(price: PriceRow) -> Iterator[Found]:
     if unknown := sorted(set(price.usd_per_million) - set(TOKEN_CLASSES)):
         yield None, f"no usage class is called {', '.join(unknown)}; known: {', '.join(TOKEN_CLASSES)}"
     for name, rate in {**price.usd_per_million, "usd_per_request": price.usd_per_request}.items():
-        if rate is not None and not (rate.is_finite() and 0 <= rate <= MAX_AMOUNT):
+        if rate is None:
+            continue
+        if not (rate.is_finite() and 0 <= rate <= MAX_AMOUNT):
             yield name, f"{name} must not be negative"
+        elif not is_writable(rate):
+            yield name, f"{name} must have at most 30 digits, and be 0 or at least 10^-12"
 
 
 def _limit_problems(limits: Limits) -> Iterator[Found]:

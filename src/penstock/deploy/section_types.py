@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from penstock.deploy.row_problems import is_writable
+
 PROVIDER_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 VARIABLE_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 SECRET_NAME = r"^[a-z0-9][a-z0-9._-]{0,79}$"  # noqa: S105 - the shape of a name
@@ -29,6 +31,8 @@ def _to_decimal(value: Any) -> Any:
             raise ValueError("must be a number") from error
     if isinstance(value, Decimal) and not value.is_finite():
         raise ValueError("must be a finite number")
+    if isinstance(value, Decimal) and not is_writable(value):
+        raise ValueError("must have at most 30 digits, and be 0 or between 10^-12 and 10^16")
     return value
 
 
