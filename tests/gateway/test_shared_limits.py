@@ -1,7 +1,8 @@
 """Limits shared by machines through a real Redis: exact together, bounded and local when it is gone, joined again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,15 @@ from typing import Any
 import pytest
 
 from penstock.gateway.errors import LimitReached
+from penstock.gateway.limiting.local import LocalCounters
+from penstock.gateway.limiting.shared import SharedCounters
 from penstock.gateway.limits import Hold, Limiter, LimitFacts
 from penstock.spec.limits import LimitRule
 from penstock.spec.routes import KeyRow
-from penstock.store.counters import CounterStore
+from penstock.spec.windows import find_window
+from penstock.store.counters import Adjustment, CounterStore
 from penstock.store.counters_redis import RedisCounters
+from penstock.store.errors import RedisGone
 from penstock.store.redis_client import RedisAddress, RedisClient
 from tests.fixtures.redis import RedisServer, redis_server
 
@@ -69,6 +74,14 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
         machine.store.close()
 
 
+END_S = int(find_window("month", time.time()).end_s)
+
+
+def counter_of(rule: str) -> str:
+    unit = "requests" if rule == "calls" else "tokens"
+    return f"{rule}\x1f{unit}\x1fmonth\x1f"
+
+
 class Looker:
     """Reads the shared counters."""
 
@@ -78,8 +91,7 @@ class Looker:
     async def value(self, rule: str) -> int:
         if not self._client.is_connected:
             await self._client.connect()
-        unit = "requests" if rule == "calls" else "tokens"
-        value = await RedisCounters(self._client).get(f"{rule}\x1f{unit}\x1fmonth\x1f")
+        value = await RedisCounters(self._client).get(counter_of(rule))
         self._client.close()
         return value
 
@@ -205,6 +217,103 @@ async def test_machines_that_lost_redis_add_up_on_its_return(make: Make, redis_s
         return await look.value("calls") == 22
 
     await until(is_joined)
+
+
+class Wire:
+    """Loses the replies of Redis to adjustments, which are made all the same."""
+
+    def __init__(self, machine: Machine, replies_lost: int) -> None:
+        assert machine.limiter._shared is not None
+        self.left = replies_lost
+        self._adjust = machine.limiter._shared._redis.adjust
+        self._shared = machine.limiter._shared
+        self._shared._redis.adjust = self  # type: ignore[assignment]
+
+    async def __call__(self, adjustments: Sequence[Adjustment], *, number: int | None = None) -> None:
+        await self._adjust(adjustments, number=number)
+        if self.left:
+            self.left -= 1
+            self._shared._client.close()
+            raise RedisGone("the reply was lost")
+
+
+@pytest.mark.parametrize("replies_lost", [1, 3])
+async def test_what_was_counted_here_is_brought_home_once_though_replies_are_lost(
+    make: Make, redis_server: RedisServer, replies_lost: int
+) -> None:
+    machine, look = make(), Looker(redis_server)
+    machine.store.adjust([Adjustment("away\x1f" + counter_of(rule), amount, END_S)
+                          for rule, amount in (("calls", 100), ("tokens", 1000))])  # fmt: skip
+    await machine.use(redis_server, 500)
+    shared = machine.limiter._shared
+    assert shared is not None
+    await until(lambda: not any(one.value for one in machine.store.list_counters("away")))
+    assert await look.value("calls") == 100
+    machine.store.adjust([Adjustment("away\x1f" + counter_of("calls"), 7, END_S)])
+    held = await machine.admit(1)
+    wire = Wire(machine, replies_lost)
+    machine.limiter.settle(
+        held[0], tokens=4, usd=None, counts_request=True
+    )  # of which the reply may be lost too
+    await until(lambda: not wire.left)
+
+    async def is_joined() -> bool:
+        return (await look.value("calls"), await look.value("tokens")) == (100 + 7 + 1, 1000 + 4)
+
+    await until(is_joined)
+    await until(lambda: not shared._owed and shared._unsure is None)
+    assert await is_joined(), "and stays so"
+
+
+async def test_while_one_worker_does_not_know_whether_it_came_through_no_other_brings_it(
+    make: Make, redis_server: RedisServer
+) -> None:
+    machine, look, now = make(), Looker(redis_server), [time.time()]
+    machine.store.adjust([Adjustment("away\x1f" + counter_of("calls"), 100, END_S)])
+    local = LocalCounters(machine.store, now_s=time.time)
+    workers = []
+    for _ in range(2):
+        client = RedisClient(RedisAddress(redis_server.url), timeout_s=5.0)
+        await client.connect()
+        workers.append(SharedCounters(client, local, now_s=lambda: now[0]))
+    unsure, other = workers
+    really = unsure._redis.adjust
+
+    async def lose_reply(adjustments: Sequence[Adjustment], *, number: int | None = None) -> None:
+        await really(adjustments, number=number)
+        raise RedisGone("the reply was lost")
+
+    unsure._redis.adjust = lose_reply  # type: ignore[method-assign]
+    with pytest.raises(RedisGone):
+        await unsure._push()
+    now[0] += 5
+    await other._push()
+    unsure._redis.adjust = really  # type: ignore[method-assign]
+    await unsure._push()
+    local.settle()
+    assert await look.value("calls") == 100
+    assert machine.store.get("away\x1f" + counter_of("calls")) == 0
+    machine.store.adjust([Adjustment("away\x1f" + counter_of("calls"), 3, END_S)])
+    await other._push()
+    assert await look.value("calls") == 103, "a turn that is over is free for others"
+    for worker in workers:
+        await worker.close()
+
+
+async def test_the_turn_of_a_worker_that_died_ends_by_itself(make: Make, redis_server: RedisServer) -> None:
+    machine, look, now = make(), Looker(redis_server), [time.time()]
+    machine.store.adjust([Adjustment("away\x1f" + counter_of("calls"), 100, END_S)])
+    local = LocalCounters(machine.store, now_s=time.time)
+    client = RedisClient(RedisAddress(redis_server.url), timeout_s=5.0)
+    await client.connect()
+    dead, alive = (SharedCounters(client, local, now_s=lambda: now[0]) for _ in range(2))
+    assert dead._take_turn()
+    await alive._push()
+    assert await look.value("calls") == 0
+    now[0] += 16
+    await alive._push()
+    assert await look.value("calls") == 100
+    await alive.close()
 
 
 async def test_a_url_that_cannot_be_used_is_a_problem_that_hides_it(make: Make) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from penstock.base.errors import PenstockError
 from penstock.gateway.limiting.local import LocalCounters
-from penstock.store.counters import Adjustment, Ask, Counter, Taken
+from penstock.store.counters import MAX_VALUE, Adjustment, Ask, Counter, Taken
 from penstock.store.counters_redis import RedisCounters
 from penstock.store.errors import RedisGone, RedisRefused
 from penstock.store.redis_client import RedisClient
@@ -24,6 +24,8 @@ _AWAY = "away\x1f"
 """Before the names of counters that hold what was counted here while Redis was gone."""
 _TURN = "turn\x1faway"
 """Whether a worker of this machine is bringing those to Redis."""
+_TURN_S = 15
+"""A turn that its worker did not end ends by itself then. Longer than the waits between its tries."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _CALM_S = 0.05, 5.0, 10.0
 _LOOK_EVERY_S = 1.0
 _BATCH = 200
@@ -54,8 +56,10 @@ class SharedCounters:
         self._monotonic = monotonic
         self._seen: dict[str, tuple[int, int]] = {}
         self._owed: dict[tuple[str, int], int] = {}
-        self._unsure: tuple[int, list[Adjustment]] | None = None
-        """What was sent last, with its number, until it is known that it came through."""
+        self._unsure: tuple[int, list[Adjustment], Sequence[Counter]] | None = None
+        """What was sent last, with its number, until it is known that it came through, and what then has been moved
+        from here. Nothing else is sent before: Redis knows a repetition by the last number only."""
+        self._turn_until_s = 0
         self._wake = asyncio.Event()
         self._tending: asyncio.Task[None] | None = None
         self._leftovers: set[asyncio.Task[list[Taken]]] = set()
@@ -168,6 +172,8 @@ class SharedCounters:
             except (RedisGone, RedisRefused) as error:
                 if isinstance(error, RedisRefused) or not self._client.is_connected:
                     self._note_gone(error)
+                if self._unsure is not None and self._unsure[2]:
+                    self._take_turn()  # what may have come through is for nobody else to bring
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
             except Exception:  # the edge of this task: ended, Redis would never be used again
@@ -182,49 +188,86 @@ class SharedCounters:
 
     async def _push(self) -> None:
         """Bring to Redis what was counted here while it was gone, and what calls have used since."""
+        await self._repeat()
         await self._bring_home()
-        while self._unsure is not None or self._owed:
-            if self._unsure is None:
-                places = list(self._owed.items())[:_BATCH]
-                for place, _ in places:
-                    del self._owed[place]
-                # of two windows of one counter the earlier must come first
-                batch = sorted(
-                    (Adjustment(key, amount, end_s) for (key, end_s), amount in places), key=_end_of
-                )
-                batch = [one for one in batch if one.amount and one.window_end_s > self._now_s()]
-                if not batch:
-                    continue
-                self._unsure = self._redis.next_number(), batch
-            number, batch = self._unsure
-            await self._redis.adjust(batch, number=number)
-            self._unsure = None
+        while self._owed:
+            places = list(self._owed.items())[:_BATCH]
+            for place, _ in places:
+                del self._owed[place]
+            # of two windows of one counter the earlier must come first
+            batch = sorted((Adjustment(key, amount, end_s) for (key, end_s), amount in places), key=_end_of)
+            batch = [one for one in batch if one.amount and one.window_end_s > self._now_s()]
+            if batch:
+                await self._send(batch)
+
+    async def _send(self, batch: list[Adjustment], away: Sequence[Counter] = ()) -> None:
+        self._unsure = self._redis.next_number(), batch, away
+        await self._repeat()
+
+    async def _repeat(self) -> None:
+        """Send what is not known to have come through; Redis counts it once, however often it comes."""
+        if self._unsure is None:
+            return
+        number, batch, away = self._unsure
+        if away and not self._take_turn():
+            self._unsure = None  # this worker was away for so long that another one brings it
+            return
+        await self._redis.adjust(batch, number=number)
+        self._unsure = None
+        if away:
+            self._take_off(away)
+            self._end_turn()
 
     async def _bring_home(self) -> None:
         """Add what this machine counted by itself. It stays counted here until that is done, and one worker does it."""
         away = [one for one in self._local.list_counters(_AWAY) if one.value]
         if not away:
             return
-        # a turn that its worker did not end ends by itself within two seconds
-        turn = self._local.reserve([Ask(_TURN, 1, 1, 1, int(self._now_s()) + 1, 1)])[0]
-        if not turn.allowed:
-            return
-        try:
-            for start in range(0, len(away), _BATCH):
-                await self._bring(away[start : start + _BATCH])
-        finally:
-            self._local.adjust([Adjustment(_TURN, -1, turn.window_end_s)])
+        for start in range(0, len(away), _BATCH):
+            if not self._take_turn():
+                return
+            await self._bring(away[start : start + _BATCH])
 
     async def _bring(self, away: Sequence[Counter]) -> None:
-        current = [one for one in away if one.window_end_s > self._now_s()]
-        moved = [Adjustment(one.key.removeprefix(_AWAY), one.value, one.window_end_s) for one in current]
+        now_s = self._now_s()
+        moved = [_without_mark(one) for one in away if one.window_end_s > now_s]
         if moved:
-            await self._redis.adjust(moved)
+            await self._send(moved, away)
+        else:
+            self._take_off(away)
+            self._end_turn()
+
+    def _take_off(self, away: Sequence[Counter]) -> None:
+        """Count no longer here what is counted in Redis, or is over."""
         self._local.adjust([Adjustment(one.key, -one.value, one.window_end_s) for one in away])
-        for one in moved:
-            value, end_s = self._seen.get(one.key, (0, 0))
-            known = value if end_s == one.window_end_s else 0
-            self._seen[one.key] = known + one.amount, one.window_end_s
+        now_s = self._now_s()
+        for one in map(_without_mark, away):
+            if one.window_end_s > now_s:
+                value, end_s = self._seen.get(one.key, (0, 0))
+                known = value if end_s == one.window_end_s else 0
+                self._seen[one.key] = known + one.amount, one.window_end_s
+
+    def _take_turn(self) -> bool:
+        """Keep the other workers of this machine from bringing the same, for `_TURN_S`; False if one of them is at it."""
+        now_s = int(self._now_s())
+        if self._turn_until_s <= now_s:
+            asked = Ask(
+                _TURN, 1, 1, 1, now_s + 1, 2 * _TURN_S
+            )  # a window that ends later is a turn that goes on
+            if not self._local.reserve([asked])[0].allowed:
+                return False
+        if self._turn_until_s != now_s + _TURN_S:
+            self._turn_until_s = now_s + _TURN_S
+            self._local.adjust([Adjustment(_TURN, 1, self._turn_until_s)])
+        return True
+
+    def _end_turn(self) -> None:
+        until_s, self._turn_until_s = self._turn_until_s, 0
+        self._local.adjust([Adjustment(_TURN, -MAX_VALUE, until_s)])
+
+
+def _without_mark(away: Counter) -> Adjustment:
+    return Adjustment(away.key.removeprefix(_AWAY), away.value, away.window_end_s)
 
 
 def _end_of(one: Adjustment) -> int:
