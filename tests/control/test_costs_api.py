@@ -1,5 +1,7 @@
 """Money over REST: the same numbers as the ledger, exact, and only for those who may see them."""
 
+import asyncio
+import threading
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -81,6 +83,43 @@ def test_an_export_is_compared_in_the_body_of_a_post(
     found = owner.send("POST", path, body=text, headers={"content-type": "text/csv"}).json()
     assert found["is_within"] is is_within
     assert found["n_compared"] == 1
+
+
+def test_a_long_export_is_compared_beside_the_event_loop_and_told_in_bounds(
+    owner: AsgiClient, billed: Furnished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    compare = billed.services.costs.reconcile
+
+    def noting(*arguments: Any, **options: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return compare(*arguments, **options)
+        raise AssertionError("on the event loop")
+
+    monkeypatch.setattr(billed.services.costs, "reconcile", noting)
+    rows = "".join(f"{DAY},m{number},5,{'x' * 1100}\n" for number in range(3000))
+    text = "day,model,input,note\n" + rows
+    curl = {"content-type": "application/x-www-form-urlencoded"}
+    assert len(text) > 3 * 1024 * 1024
+    found = owner.send("POST", "/api/v1/costs/reconcile", body=text.encode(), headers=curl).json()
+    assert len(threads) == 1
+    assert (len(found["lines"]), found["n_differ"], found["n_compared"]) == (1000, 3001, 3001)
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [("column=nonsense", "maps no column"), ("column=day=", "maps no column"), ("provider=nope", "openai")],
+)
+def test_what_a_comparison_cannot_do_is_refused(
+    owner: AsgiClient, billed: Furnished, query: str, told: str
+) -> None:
+    body = f"day,model,input\n{DAY},m,5\n".encode()
+    refused = owner.send("POST", f"/api/v1/costs/reconcile?{query}", body=body)
+    assert refused.status == 400
+    assert told in refused.json()["error"]["message"] + refused.json()["error"]["hint"]
 
 
 def test_the_command_line_compares_through_rest_what_it_has_read_itself(

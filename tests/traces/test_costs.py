@@ -18,6 +18,7 @@ from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.ledger_queries import CostQuery, Traffic
 from penstock.traces.costs.advice import find_repeats
 from penstock.traces.costs.errors import UnknownCall, UnknownDimension
+from penstock.traces.costs.exports import read_export
 from penstock.traces.costs.service import CostService, day_start_ns
 from tests.fixtures.spans import T0, make_span
 
@@ -236,3 +237,18 @@ def test_beginnings_that_providers_had_just_seen_and_that_were_paid_in_full_are_
 
 def test_days_begin_at_midnight_utc() -> None:
     assert day_start_ns("2026-09-21") == 1_789_948_800 * S
+
+
+def test_calls_that_the_cache_answered_are_no_difference_to_a_bill(
+    store: DuckDBSpanStore, costs: CostService
+) -> None:
+    kept = {"penstock.cache": "hit", "penstock.saved_usd": "0.003"}
+    hit = call(2, provider=None, cost_usd=Decimal(0), cost_source="cache", attributes=kept)
+    store.append([call(1), hit])
+    day = costs.sum_costs(CostQuery(), ["day"]).rows[0].group["day"]
+    export = read_export(f"day,model,requests,input,output\n{day},big,1,1000,100\n".encode())
+    found = costs.reconcile(export, provider=None, tolerance=Decimal(0))
+    assert (found.is_within, found.n_compared) == (True, 3)
+    with pytest.raises(InvalidInput, match="nope") as refused:
+        costs.reconcile(export, provider="nope", tolerance=Decimal(0))
+    assert "lab" in (refused.value.hint or "")

@@ -21,10 +21,13 @@ MAX_BODY_BYTES = 3 * 1024 * 1024
 """Holds the largest request there is: a version whose content and list of artefacts have 1 MiB each."""
 MAX_EXPORT_BYTES = 64 * 1024 * 1024
 """Of `EXPORT_PATH`, as it comes over the wire; what it inflates to has a bound of its own."""
+MAX_BILL_BYTES = 16 * 1024 * 1024
+"""Of `BILL_PATH`: a year of a provider's usage by day, model, key and project is a tenth of it."""
 MAX_FORM_BYTES = 256 * 1024
 MAX_STRANGER_BYTES = 16 * 1024
 """Of callers who show neither key nor session, where they are let in at all."""
 EXPORT_PATH = "/v1/traces"
+BILL_PATH = "/api/v1/costs/reconcile"
 FORM_TYPE = "application/x-www-form-urlencoded"
 _FIXED = {
     "content-security-policy": CONTENT_POLICY,
@@ -68,6 +71,8 @@ def body_limit(path: str, headers: Headers) -> int:
     """Return how many bytes of body this request may send, whoever sends it."""
     if path == EXPORT_PATH:
         return MAX_EXPORT_BYTES
+    if path == BILL_PATH:
+        return MAX_BILL_BYTES  # whatever its type: curl calls every file a form
     return MAX_FORM_BYTES if content_type(headers) == FORM_TYPE else MAX_BODY_BYTES
 
 

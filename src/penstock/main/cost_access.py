@@ -17,12 +17,12 @@ from penstock.providers.prices import PriceBook
 from penstock.spec.home import Home
 from penstock.spec.snapshot import Snapshot
 from penstock.store.spans.duckdb import DuckDBSpanStore
-from penstock.store.spans.ledger_queries import CostQuery, CostRow
+from penstock.store.spans.ledger_queries import CostQuery
 from penstock.store.spans.port import Ledger
 from penstock.traces.costs.advice import Advice
 from penstock.traces.costs.exports import Export
-from penstock.traces.costs.reconcile import Reconciliation, reconcile
-from penstock.traces.costs.service import CostExplanation, CostReport, CostService, window_of
+from penstock.traces.costs.reconcile import Reconciliation
+from penstock.traces.costs.service import CostExplanation, CostReport, CostService, reconcile_with
 
 
 class CostAccess(Protocol):
@@ -42,8 +42,7 @@ def reconcile_through(
     costs: CostAccess, export: Export, *, provider: str | None, tolerance: Decimal
 ) -> Reconciliation:
     """Compare an export with the ledger that `costs` reaches."""
-    rows: list[CostRow] = costs.sum_costs(window_of(export, provider), ["day", "model"]).rows
-    return reconcile(export, rows, tolerance=tolerance)
+    return reconcile_with(costs.sum_costs, export, provider=provider, tolerance=tolerance)
 
 
 @contextmanager
@@ -65,22 +64,36 @@ def open_costs(home: Home) -> Iterator[CostAccess]:
 
 
 def create_costs(ledger: Ledger, find_snapshot: Callable[[], Snapshot | None]) -> CostService:
-    """Return the service over a ledger, with the operator's prices and providers of the last snapshot."""
-    snapshot = find_snapshot()
-    book = PriceBook()
-    if snapshot is not None:
-        book.set_own_prices(snapshot.prices)
+    """Return the service over a ledger, with the operator's prices and providers of the snapshot of the moment."""
+    prices = _Prices(find_snapshot)
+    return CostService(ledger, prices.book, find_price_id=prices.find_price_id, follow=prices.follow)
 
-    def find_price_id(name: str) -> str | None:
-        for provider in snapshot.providers if snapshot is not None else ():
+
+class _Prices:
+    """Prices and providers as they were published last. Safe for threads."""
+
+    def __init__(self, find_snapshot: Callable[[], Snapshot | None]) -> None:
+        self.book = PriceBook()
+        self._find_snapshot = find_snapshot
+        self._snapshot: Snapshot | None = None
+
+    def follow(self) -> None:
+        """Take up what was published since; what cannot be read leaves things as they were."""
+        found, known = self._find_snapshot(), self._snapshot
+        if found is None or (known is not None and found.digest == known.digest):
+            return
+        self.book.set_own_prices(found.prices)
+        self._snapshot = found
+
+    def find_price_id(self, name: str) -> str | None:
+        """Return under which name the price table knows a provider."""
+        for provider in self._snapshot.providers if self._snapshot is not None else ():
             if provider.name == name:
                 return "local" if provider.local else provider.price_id
         try:
             return find_provider(name).price_id
         except NotFound:
             return None
-
-    return CostService(ledger, book, find_price_id=find_price_id)
 
 
 def _read_snapshot(home: Home) -> Snapshot | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
@@ -152,7 +152,9 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         now = now_ns()
         by = by if by in DIMENSIONS else "model"
         window = read_window(range if range in RANGES else "7d", None, None, now_ns=now)
-        asked = {name: value for name in _FILTERS if (value := request.query_params.get(name))}
+        asked: dict[str, Any] = {
+            name: value for name in _FILTERS if (value := request.query_params.get(name))
+        }
         query = CostQuery(since_ns=window.since_ns or 0, until_ns=window.until_ns or now, **asked)
         report = costs.sum_costs(query, [by])
         names = {key.id: key.name for key in services.keys.list()}

@@ -1,23 +1,26 @@
 """Money over REST: sums, why a call cost what it did, advice, and the comparison with a provider's export."""
 
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Query
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
-from penstock.base.errors import TooLarge
+from penstock.base.errors import InvalidInput
 from penstock.control.api.parameters import StoredNumber
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
 from penstock.store.spans.ledger_queries import CostQuery
 from penstock.traces.costs.exports import read_export
-from penstock.traces.costs.service import DEFAULT_TTL_S
+from penstock.traces.costs.service import DEFAULT_TTL_S, CostService
 
-MAX_EXPORT_BYTES = 64 * 1024 * 1024
+MAX_LINES = 1000
 
 
 def create_router(services: ControlServices) -> APIRouter:
@@ -37,9 +40,11 @@ def create_router(services: ControlServices) -> APIRouter:
         route: str | None = None,
         provider: str | None = None,
         model: str | None = None,
+        only_sent: bool = False,
     ) -> Response:
         """Sums of billed calls, of all and by `by` (day, model, provider, key, user, project, route, prompt, step,
-        session, source; several make groups of each combination)."""
+        session, source; several make groups of each combination); with `only_sent` without those that the cache
+        answered."""
         query = _query(
             since_ns,
             until_ns,
@@ -49,6 +54,7 @@ def create_router(services: ControlServices) -> APIRouter:
             route=route,
             provider=provider,
             model=model,
+            only_sent=only_sent,
         )
         return json_reply(services.costs.sum_costs(query, by or []))
 
@@ -76,17 +82,14 @@ def create_router(services: ControlServices) -> APIRouter:
         tolerance: Annotated[Decimal, Query(ge=0, le=1)] = Decimal("0.01"),
         column: Annotated[list[str] | None, Query()] = None,
     ) -> Response:
-        """Compare the export in the body (JSON or CSV) with the ledger; `column=OURS=THEIRS` maps columns."""
-        body = bytearray()
-        async for piece in request.stream():
-            body += piece
-            if len(body) > MAX_EXPORT_BYTES:
-                raise TooLarge(
-                    f"The export is longer than {MAX_EXPORT_BYTES} bytes.", hint="Split it by month."
-                )
-        columns = dict(item.split("=", 1) for item in column or [] if "=" in item)
-        export = read_export(bytes(body), columns=columns)
-        return json_reply(services.costs.reconcile(export, provider=provider, tolerance=tolerance))
+        """Compare the export in the body (JSON or CSV, 16 MiB at most) with the ledger; `column=OURS=THEIRS` maps
+        columns. Of the numbers that differ, the first thousand are told."""
+        columns = _columns(column or [])
+        body = await request.body()
+        # minutes of reading and comparing must not keep the process from everything else
+        return await run_in_threadpool(
+            _reconcile, services.costs, body, columns, provider=provider, tolerance=tolerance
+        )
 
     @router.get("/calls/{identity}")
     @needs(Permission.COST_READ)
@@ -97,6 +100,32 @@ def create_router(services: ControlServices) -> APIRouter:
     return router
 
 
-def _query(since_ns: int | None, until_ns: int | None, **filters: str | None) -> CostQuery:
+def _columns(items: Sequence[str]) -> dict[str, str]:
+    pairs = [item.partition("=") for item in items]
+    for ours, sign, theirs in pairs:
+        if not (ours and sign and theirs):
+            raise InvalidInput(
+                f"{(ours + sign + theirs)[:80]!r} maps no column.", hint="Write column=OURS=THEIRS."
+            )
+    return {ours: theirs for ours, _, theirs in pairs}
+
+
+def _reconcile(
+    costs: CostService,
+    body: bytes,
+    columns: Mapping[str, str],
+    *,
+    provider: str | None,
+    tolerance: Decimal,
+) -> Response:
+    found = costs.reconcile(read_export(body, columns=columns), provider=provider, tolerance=tolerance)
+    n_differ = len(found.lines)
+    told = msgspec.structs.replace(found, lines=found.lines[:MAX_LINES])
+    return json_reply({**msgspec.structs.asdict(told), "n_differ": n_differ})
+
+
+def _query(
+    since_ns: int | None, until_ns: int | None, *, only_sent: bool = False, **filters: str | None
+) -> CostQuery:
     until = 2**63 - 1 if until_ns is None else until_ns
-    return CostQuery(since_ns=since_ns or 0, until_ns=until, **filters)
+    return CostQuery(since_ns=since_ns or 0, until_ns=until, only_sent=only_sent, **filters)

@@ -40,6 +40,8 @@ class CostQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     route: str | None = None
     provider: str | None = None
     model: str | None = None
+    only_sent: bool = False
+    """Whether calls that Penstock's cache answered are left out: no provider knows of them."""
 
 
 class CostRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,4 +204,6 @@ def _conditions(query: CostQuery) -> tuple[str, list[Any]]:
         if value is not None:
             conditions.append(f"{_DIMENSION_SQL[name]} = ?")
             wanted.append(value)
+    if query.only_sent:
+        conditions.append("NOT cached")
     return " AND ".join(conditions), wanted

@@ -62,11 +62,16 @@ class CostService:
         prices: PriceBook | None = None,
         *,
         find_price_id: Callable[[str], str | None] = lambda provider: provider,
+        follow: Callable[[], None] = lambda: None,
     ) -> None:
-        """`find_price_id` tells under which name the price table knows a provider."""
+        """`find_price_id` tells under which name the price table knows a provider.
+
+        `follow` brings `prices` and names up to date; it is called before each question that needs them.
+        """
         self._ledger = ledger
         self._prices = prices or PriceBook()
         self._find_price_id = find_price_id
+        self._follow = follow
 
     def sum_costs(self, query: CostQuery, by: Sequence[str]) -> CostReport:
         """Return the sums of a window by any of `DIMENSIONS`; raise `UnknownDimension`."""
@@ -88,17 +93,18 @@ class CostService:
         return [explain_call(call) for call in found]
 
     def reconcile(self, export: Export, *, provider: str | None, tolerance: Decimal) -> Reconciliation:
-        """Compare an export with the calls to `provider` (default: the one whose format it is, if any)."""
-        if not export.rows:
-            raise InvalidInput("The export has no rows.")
-        rows = self._ledger.sum_costs(window_of(export, provider), ["day", "model"])
-        return reconcile(export, rows, tolerance=tolerance)
+        """Compare an export with the calls to `provider` (default: the one whose format it is, if any).
+
+        Raises `InvalidInput` for one without rows, and for a provider that was never called.
+        """
+        return reconcile_with(self.sum_costs, export, provider=provider, tolerance=tolerance)
 
     def advise(
         self, query: CostQuery, *, ttl_s: int = DEFAULT_TTL_S, candidates: Sequence[str] = ()
     ) -> Advice:
         """Return what could have been saved. `candidates` (`PROVIDER/MODEL`) are added to the models in use."""
         _check_window(query)
+        self._follow()
         traffic = self._ledger.list_traffic(query, limit=MAX_TRAFFIC + 1)
         is_cut = len(traffic) > MAX_TRAFFIC
         traffic = traffic[-MAX_TRAFFIC:]
@@ -120,13 +126,34 @@ def check_dimensions(by: Sequence[str]) -> list[CostDimension]:
     return [cast("CostDimension", name) for name in by]
 
 
+def reconcile_with(
+    sum_costs: Callable[[CostQuery, Sequence[str]], CostReport],
+    export: Export,
+    *,
+    provider: str | None,
+    tolerance: Decimal,
+) -> Reconciliation:
+    """Compare an export with the ledger that `sum_costs` reads; see `CostService.reconcile`."""
+    if not export.rows:
+        raise InvalidInput("The export has no rows.")
+    if provider is not None and not sum_costs(CostQuery(provider=provider), []).total.n_calls:
+        called = [row.group["provider"] for row in sum_costs(CostQuery(), ["provider"]).rows]
+        raise InvalidInput(
+            f"No call to a provider {provider!r} was ever billed.",
+            hint=f"Providers in the ledger: {', '.join(sorted(name for name in called if name)) or 'none'}.",
+        )
+    rows = sum_costs(window_of(export, provider), ["day", "model"]).rows
+    return reconcile(export, rows, tolerance=tolerance)
+
+
 def window_of(export: Export, provider: str | None) -> CostQuery:
-    """Return which calls an export is about: all days from its first to its last, of one provider."""
+    """Return which calls an export is about: all days from its first to its last that one provider was sent."""
     days = sorted(row.day for row in export.rows)
     return CostQuery(
         since_ns=day_start_ns(days[0]),
         until_ns=day_start_ns(days[-1]) + _DAY_NS,
         provider=provider or export.provider,
+        only_sent=True,
     )
 
 
