@@ -188,7 +188,6 @@ class SharedCounters:
 
     async def _push(self) -> None:
         """Bring to Redis what was counted here while it was gone, and what calls have used since."""
-        await self._repeat()
         await self._bring_home()
         while self._owed:
             places = list(self._owed.items())[:_BATCH]
@@ -220,6 +219,7 @@ class SharedCounters:
 
     async def _bring_home(self) -> None:
         """Add what this machine counted by itself. It stays counted here until that is done, and one worker does it."""
+        await self._repeat()
         away = [one for one in self._local.list_counters(_AWAY) if one.value]
         if not away:
             return
