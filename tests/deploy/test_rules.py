@@ -107,6 +107,23 @@ def test_a_fallback_may_be_a_pin_or_a_model_of_an_open_route() -> None:
         ({"headers": {"content-length": "0"}}, "written by Penstock itself"),
         ({"query": {"api-version": "1\n"}}, "printable ASCII"),
         ({"query": {"key": "AIza"}}, "carries keys"),
+        *(
+            ({place: {name: "sk-live-1"}}, "carries keys")
+            for place in ("headers", "query")
+            for name in (
+                "x-auth-token",
+                "Ocp-Apim-Subscription-Key",
+                "subscription-key",
+                "sig",
+                "X-Amz-Signature",
+                "apiKey",
+                "client_secret",
+                "Set-Cookie",
+                "user-password",
+                "x-goog-credential",
+                "x-portkey-api-key",
+            )
+        ),
         ({"base_url": "https://{REGION}.example/v1"}, "needs the variable REGION"),
         ({"secret": "mine"}, "names both api_key_env and secret"),
         ({"secret": "none", "api_key_env": None}, "there is no secret 'none'; known: mine"),
@@ -235,6 +252,22 @@ def test_what_is_wrong_with_a_limit_is_said(changes: dict[str, Any], words: str)
 def test_what_is_wrong_with_a_price_is_said(changes: dict[str, Any], words: str) -> None:
     found = price(**changes)
     assert any(words in text for text in found), found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "anthropic-version",
+        "anthropic-beta",
+        "api-version",
+        "x-team",
+        "x-design",
+        "x-portkey-provider",
+        "encode",
+    ],
+)
+def test_names_that_carry_no_key_may_be_said(name: str) -> None:
+    assert provider(headers={name: "1"}, query={name: "1"}) == []
 
 
 def test_names_and_key_texts_are_there_once() -> None:

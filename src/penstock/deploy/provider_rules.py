@@ -31,10 +31,11 @@ _OWN_HEADERS = frozenset(
     }
 )
 """Headers that the transport writes."""
-_KEY_HEADERS = frozenset(
-    {"api-key", "authorization", "cookie", "proxy-authorization", "x-api-key", "x-goog-api-key"}
+_KEY_NAME = re.compile(
+    r"(?<!port)key|token|secret|auth|passw|pwd|cookie|signature|credential|bearer|jwt|(?<![a-z])sig(?![a-z])|^code$",
+    re.IGNORECASE,
 )
-_KEY_QUERIES = frozenset({"access_token", "api_key", "apikey", "key", "token"})
+"""Names of headers and queries that carry keys: rows are shown, compared and remembered in clear, so these hold none."""
 _FITTING: Mapping[AuthKind, tuple[DialectName, ...]] = {
     "sigv4": ("bedrock",),
     "x-goog-api-key": ("gemini",),
@@ -70,16 +71,16 @@ def _constant_problems(provider: Provider) -> Iterator[Found]:
     for name, value in provider.headers.items():
         if not _TOKEN.fullmatch(name):
             yield "headers", f"{name[:40]!r} is no name of a header"
-        elif name.lower() in _KEY_HEADERS:
-            yield "headers", f"the header {name!r} carries keys; name the key in api_key_env or secret"
         elif name.lower() in _OWN_HEADERS or name.lower().startswith("x-penstock-"):
             yield "headers", f"the header {name!r} is written by Penstock itself"
+        elif _KEY_NAME.search(name):
+            yield "headers", f"the header {name!r} carries keys; name the key in api_key_env or secret"
         if value and not is_header_text(value, longest=4096):
             yield "headers", f"the value of the header {name[:40]!r} must be printable ASCII"
     for name, value in provider.query.items():
         if not is_header_text(name, longest=128) or (value and not is_header_text(value, longest=1024)):
             yield "query", f"the query {name[:40]!r} must be printable ASCII"
-        elif name.lower() in _KEY_QUERIES:
+        elif _KEY_NAME.search(name):
             yield "query", f"the query {name!r} carries keys; name the key in api_key_env or secret"
 
 
