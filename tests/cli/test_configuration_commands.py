@@ -63,6 +63,13 @@ def test_an_object_is_created_edited_shown_and_deleted(run: Runner) -> None:
     assert "There is no provider 'far'" in run("provider", "show", "far", code=2).err
 
 
+def test_how_a_key_is_sent_is_always_shown(run: Runner) -> None:
+    for name, dialect, auth in (("one", "anthropic", "x-api-key"), ("two", "openai", "bearer")):
+        run("provider", "create", name, "--base-url", URL, "--dialect", dialect, "--api-key-env", "FAR_KEY")
+        assert f"auth\t{auth}\n" in run("provider", "show", name).out
+        assert run("provider", "show", name, "--json").json["row"]["auth"] == auth
+
+
 def test_limits_and_prices_have_options_of_their_own(run: Runner) -> None:
     run(
         "limit",

@@ -166,6 +166,33 @@ def test_own_headers_are_added_to_those_of_the_catalogue() -> None:
 
 
 @pytest.mark.parametrize(
+    ("dialect", "auth"),
+    [
+        ("anthropic", "x-api-key"),
+        ("gemini", "x-goog-api-key"),
+        ("bedrock", "bearer"),
+        ("cohere", "bearer"),
+        ("responses", "bearer"),
+        (None, "bearer"),
+    ],
+)
+def test_a_key_is_sent_as_servers_of_the_dialect_expect_it(dialect: Any, auth: str) -> None:
+    far = ProviderSettings(dialect=dialect, base_url="https://far.example/v1", api_key_env="FAR_KEY")
+    made = provider_row("far", far)
+    assert made is not None
+    assert made.auth == auth
+    local = provider_row("ollama", ProviderSettings(dialect=dialect, api_key_env="OLLAMA_KEY"))
+    assert local is not None
+    assert local.auth == auth
+    bare = provider_row("far", ProviderSettings(dialect=dialect, base_url="https://far.example/v1"))
+    assert bare is not None
+    assert bare.auth == "none"
+    said = provider_row("far", far.model_copy(update={"auth": "bearer"}))
+    assert said is not None
+    assert said.auth == "bearer"
+
+
+@pytest.mark.parametrize(
     ("written", "amount"),
     [(12.5, "12.5"), (7, "7"), ("0.10", "0.10"), (0.1, "0.1"), (1e-05, "0.00001")],
 )

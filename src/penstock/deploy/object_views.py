@@ -83,13 +83,13 @@ def refuse_other_owner(kind: ObjectKind, name: str, planned: Planned) -> None:
 
 
 def rows_of(snapshot: Snapshot, kind: ObjectKind) -> Mapping[str, Any]:
-    """Return the rows of one kind by name, as gateways know them, defaults left out."""
+    """Return the rows of one kind by name, as gateways know them, defaults left out but for how a key is sent."""
     content = describe_snapshot(snapshot, ())
     section: Mapping[str, Any] = content[f"{kind}s"]
     if kind != "provider":
         return section
-    addresses = {row.name: row.base_url for row in snapshot.providers}
-    return {name: {**row, "base_url": addresses[name]} for name, row in section.items()}
+    shown = {row.name: {"base_url": row.base_url, "auth": row.auth} for row in snapshot.providers}
+    return {name: {**row, **shown[name]} for name, row in section.items()}
 
 
 def view_object(

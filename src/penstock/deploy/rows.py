@@ -1,5 +1,6 @@
 """From what people wrote to the rows of a snapshot. Pure."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -18,9 +19,11 @@ from penstock.deploy.sections import (
 from penstock.providers.catalogue import PROVIDERS
 from penstock.spec.limits import LimitRule
 from penstock.spec.routes import (
+    AuthKind,
     BreakerPolicy,
     CachePolicy,
     Deprecation,
+    DialectName,
     Fallback,
     HedgePolicy,
     PinnedVersion,
@@ -33,6 +36,8 @@ from penstock.spec.routes import (
 from penstock.spec.usage import TOKEN_CLASSES
 
 CATALOGUE = {provider.name: provider for provider in PROVIDERS}
+_USUAL_AUTH: Mapping[DialectName, AuthKind] = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}
+"""How keys are sent to servers of a dialect; to all others as a bearer token."""
 
 
 def provider_row(name: str, section: ProviderSettings) -> Provider | None:
@@ -58,7 +63,9 @@ def provider_row(name: str, section: ProviderSettings) -> Provider | None:
             changes[name_values] = {**getattr(row, name_values), **changes[name_values]}
     row = msgspec.structs.replace(row, **changes)
     if section.auth is None:
-        usual = known.auth if known is not None and known.auth != "none" else "bearer"
+        usual = known.auth if known is not None else "none"
+        if usual == "none":
+            usual = _USUAL_AUTH.get(row.dialect, "bearer")
         row = msgspec.structs.replace(row, auth=usual if _has_key(row) else "none")
     return row
 

@@ -48,7 +48,7 @@ class ProviderSettings(Section):
     secret: SecretName | None = None
     """Name of a sealed secret (`penstock secret set`) that holds the key, instead of `api_key_env`."""
     auth: AuthKind | None = None
-    """How the key is sent. Unset: the catalogue's, else as a bearer token when there is a key."""
+    """How the key is sent. Unset: the catalogue's, else as servers of the dialect expect it, when there is a key."""
     price_id: str | None = None
     """Provider id in genai-prices. Unset: the catalogue's; unknown providers have no price."""
     timeout_s: Seconds = 600.0
