@@ -199,6 +199,31 @@ async def test_unknown_paths_and_methods_say_what_there_is(ready: Bench) -> None
     assert (response.status, response.headers["allow"]) == (405, "GET")
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/metrics"])
+async def test_a_query_without_end_is_refused_in_words(
+    ready: Bench, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ready.client is not None
+    method = "POST" if path.startswith("/v1/chat") else "GET"
+    response = await ready.client.request(method, f"{ready.url}{path}?{'&'.join(['a=1'] * 65)}", json={})
+    assert response.status == 400
+    assert (await error_of(response))["code"] == "PS-1001"
+    assert caplog.records == []
+
+
+async def test_what_fails_on_a_page_that_is_no_call_is_told_in_json(
+    ready: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("boom")
+
+    monkeypatch.setattr("penstock.gateway.app.describe_models", fail)
+    assert ready.client is not None
+    response = await ready.client.get(ready.url + "/v1/models", headers={"authorization": f"Bearer {KEY}"})
+    assert response.status == 500
+    assert (await error_of(response))["code"] == "PS-9000"
+
+
 async def test_nothing_a_client_sends_becomes_a_header(bench: Bench) -> None:
     evil = "x\r\nx-injected: 1"
     bench.write(

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from penstock.base.errors import BugError, PenstockError
+from penstock.base.logs import redact
 from penstock.gateway.admission import authenticate, resolve_route
 from penstock.gateway.answers import AttemptFailed
 from penstock.gateway.arrivals import find_secret, note_headers, peek_call
@@ -356,10 +357,13 @@ class Gateway:
                 )
         except PenstockError as error:
             await send_error(send, error, dialect=dialect or "openai")
+        except Exception:  # the edge of a request that is no call
+            _log.exception("request failed", extra={"path": path[:200]})
+            await send_error(send, BugError("The gateway failed."), dialect=dialect or "openai")
 
 
 async def _answer_error(call: Call, error: PenstockError, outbox: Outbox) -> None:
-    call.error_code, call.error_message = error.code, error.message
+    call.error_code, call.error_message = error.code, redact(error.message)
     if outbox.has_begun:
         return
     call.http_status = error.status

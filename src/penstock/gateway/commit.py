@@ -228,8 +228,13 @@ async def refuse_filtered(call: Call, answer: Answer) -> None:
         events = [] if answer.scanner.has_content else dialect.stream_reader().feed(answer.body)
     elif answer.reader is not None:
         events = answer.events
+    elif call.operation != "chat":
+        return
     else:
-        events = list(disassemble(dialect.read_reply(answer.body))) if call.operation == "chat" else []
+        try:
+            events = list(disassemble(dialect.read_reply(answer.body)))
+        except ValueError:
+            raise garbled_reply(answer.target, answer.status, answer.content_type, len(answer.body)) from None
     finishes = [event.finish for event in events if isinstance(event, FinishSeen)]
     said = [event for event in events if not isinstance(event, FinishSeen | End) and is_content(event)]
     if said or not finishes or any(finish != "content_filter" for finish in finishes):

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
 
+from penstock.base.errors import InvalidInput
 from penstock.spec.routes import DialectName, RouteKind
 
 Operation = Literal[
@@ -145,14 +146,22 @@ def find_endpoint(path: str) -> Endpoint | None:
     return None
 
 
+_MAX_PARAMETERS = 64
+
+
 def split_query(query: bytes) -> tuple[bytes | None, bytes]:
     """Return the key that a query holds (`?key=`, as Google's clients may send it), and what a provider may see of it.
 
-    That is `alt` alone, which says in which form Gemini streams: all else is said by the provider's row.
+    That is `alt` alone, which says in which form Gemini streams: all else is said by the provider's row. Raises
+    `InvalidInput` for more parameters than any client has.
     """
     key: bytes | None = None
     kept = b""
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=64):
+    try:
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
+    except ValueError:
+        raise InvalidInput(f"The address has over {_MAX_PARAMETERS} query parameters.") from None
+    for name, value in pairs:
         if name == "key":
             key = value.encode()
         elif name == "alt":

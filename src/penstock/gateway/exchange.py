@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from penstock.base.errors import PenstockError
+from penstock.base.logs import redact
 from penstock.dialects.gemini.dialect import GEMINI_ARRAY
 from penstock.gateway.answers import Answer, AttemptFailed
 from penstock.gateway.calls import AttemptRecord, Call
@@ -28,7 +29,7 @@ from penstock.gateway.errors import (
 from penstock.gateway.http import LONG_BODY_BYTES
 from penstock.gateway.outgoing import Outgoing, client_dialect, write_outgoing
 from penstock.gateway.table import ReadyTarget, header_text
-from penstock.gateway.verdicts import NEVER_S, fault_of, garbled_reply, judge_status
+from penstock.gateway.verdicts import NEVER_S, fault_of, garbled_reply, judge_status, mask_signature
 from penstock.providers.errors import CallTimeout
 from penstock.providers.http1 import Connection, Inflater
 from penstock.providers.transport import Upstreams
@@ -119,8 +120,10 @@ class Exchange:
         record.status = connection.status
         try:
             return await self._read(call, target, connection, request, record)
-        except BaseException:
+        except BaseException as error:
             self._upstreams.release(target.origin, connection)
+            if target.signer is not None and isinstance(error, AttemptFailed):
+                mask_signature(error, head[len(request.head) :])
             raise
 
     def _write_noter(self, call: Call, record: AttemptRecord) -> Callable[[], None]:
@@ -221,7 +224,7 @@ class Exchange:
 
 def _note_failure(record: AttemptRecord, error: PenstockError, outcome: str) -> None:
     record.outcome = "refused" if outcome == "refused" else "failed"
-    record.error_code, record.message = error.code, error.message
+    record.error_code, record.message = error.code, redact(error.message)
 
 
 def _inflater(target: ReadyTarget, encoding: bytes) -> Inflater | None:

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 import msgspec
 
 from penstock.base.errors import PenstockError, UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from penstock.base.logs import redact
 from penstock.dialects.bedrock.dialect import BEDROCK
 from penstock.dialects.error_kinds import kind_of_status
 from penstock.dialects.openai.errors import has_error_shape
@@ -40,6 +41,10 @@ _FAULTS: dict[ErrorKind, FaultKind] = {
 _OPENAI_SHAPED = ("openai", "responses")
 """Servers that speak these often tell errors in shapes of their own."""
 _HOPELESS: frozenset[ErrorKind] = frozenset({"authentication", "permission", "quota"})
+
+_LONGEST_S = 86400.0 * 31
+_MAX_DIGITS = 15
+_MIN_TOKEN_BYTES = 12
 
 
 class StatusError(UpstreamUnavailable):
@@ -74,14 +79,8 @@ def judge_status(
         if text is not None:
             text = f"The provider {provider.name!r} answered HTTP {status}: {text}"
             told = HubError(kind=kind_of_status(status), message=text, status=status)
-    if status == 401:
-        variable = provider.api_key_env
-        refused = ProviderRefusedKey(
-            f"The provider {provider.name!r} does not accept the key it was sent (HTTP 401).",
-            hint=f"Check the environment variable {variable}." if variable else None,
-            upstream_status=status,
-        )
-        return AttemptFailed(refused, fault="server-error", retry_after_s=NEVER_S, was_sent=True)
+    if status == 401 or (told is not None and told.kind == "authentication"):
+        return _refused_key(target, status)
     if told is None:
         garbled = garbled_reply(target, status, _content_type(headers), len(body))
         kind = kind_of_status(status)
@@ -91,7 +90,7 @@ def judge_status(
             retry_after_s=read_retry_after(headers, now_s),
             was_sent=True,
         )
-    error = StatusError(told.message[:500], status=status)
+    error = StatusError(redact(told.message[:500]), status=status)
     answer: Answer | None = None
     if found is not None:
         is_same = dialect == call.dialect and (dialect not in _OPENAI_SHAPED or has_error_shape(body))
@@ -107,6 +106,34 @@ def judge_status(
     return AttemptFailed(
         error, fault=_FAULTS.get(told.kind), retry_after_s=wait_s, answer=answer, was_sent=True
     )
+
+
+def _refused_key(target: ReadyTarget, status: int) -> AttemptFailed:
+    """Return the failure of a key that is ours, not the client's, whatever status the provider says it with."""
+    provider = target.provider
+    hint: str | None = None
+    if provider.secret is not None:
+        hint = f"Check the secret {provider.secret!r}."
+    elif provider.api_key_env is not None:
+        hint = f"Check the environment variable {provider.api_key_env}."
+    refused = ProviderRefusedKey(
+        f"The provider {provider.name!r} does not accept the key it was sent (HTTP {status}).",
+        hint=hint,
+        upstream_status=status,
+    )
+    return AttemptFailed(refused, fault="server-error", retry_after_s=NEVER_S, was_sent=True)
+
+
+def mask_signature(failed: AttemptFailed, lines: bytes) -> None:
+    """Put stars for tokens and signatures of one request, which are in `lines` of its head, wherever it quotes them."""
+    for line in lines.split(b"\r\n"):
+        value = line.partition(b": ")[2].removeprefix(b"Bearer ")
+        if len(value) < _MIN_TOKEN_BYTES:
+            continue
+        if failed.answer is not None:
+            failed.answer.body = failed.answer.body.replace(value, b"*" * len(value))
+        text = value.decode("latin-1")
+        failed.error.message = failed.error.message.replace(text, "*" * len(text))
 
 
 def judge_error(target: ReadyTarget, told: HubError) -> AttemptFailed:
@@ -139,8 +166,8 @@ def read_retry_after(headers: Sequence[Header], now_s: float, in_body_s: float |
     asked: float | None = None
     for name, value in headers:
         text = value.decode("latin-1").strip()
-        if name == b"retry-after-ms" and text.isdigit():
-            return int(text) / 1000
+        if name == b"retry-after-ms" and text.isascii() and text.isdigit():
+            return min(int(text[:_MAX_DIGITS]) / 1000, _LONGEST_S)
         if name == b"retry-after":
             asked = _seconds_until(text, now_s)
     return asked if asked is not None else in_body_s
@@ -148,11 +175,11 @@ def read_retry_after(headers: Sequence[Header], now_s: float, in_body_s: float |
 
 def _seconds_until(text: str, now_s: float) -> float | None:
     try:
-        return min(max(0.0, float(text)), 86400.0 * 31)
+        return min(max(0.0, float(text)), _LONGEST_S)
     except ValueError:
         pass
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now_s)
+        return min(max(0.0, parsedate_to_datetime(text).timestamp() - now_s), _LONGEST_S)
     except (ValueError, TypeError, OverflowError):
         return None
 
