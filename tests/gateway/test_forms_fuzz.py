@@ -68,3 +68,24 @@ def test_a_part_with_two_names_is_refused(head: str) -> None:
     """The provider might read the other one, and serve a model that was never asked for here."""
     with pytest.raises(WrongForm):
         peek_form(form([('name="model"', b"cheap"), (head, b"dear")]), TYPE)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(
+    ("head", "value"),
+    [
+        ('name="model"', b"dear"),
+        ('name="model"; filename="x"', b"dear"),
+        ('name="model"', b"dear" + b" " * 1100),
+        ("name=model ", b"dear"),
+        ("name='model'", b"dear"),
+        ('name="mod\\el"', b"dear"),
+        ('\r\n name="model"', b"dear"),
+        ("name*=utf-8''model", b"dear"),
+    ],
+)
+def test_a_second_model_is_refused_in_whatever_shape(head: str, value: bytes, is_first: bool) -> None:
+    """All parts are sent on, and the provider might take this one."""
+    parts = [('name="model"', b"cheap"), (head, value)]
+    with pytest.raises(WrongForm):
+        peek_form(form(parts[::-1] if is_first else parts), TYPE)

@@ -33,14 +33,18 @@ def peek_form(body: bytes, content_type: bytes) -> Envelope:
     stream = False
     n: int | None = None
     for field in _fields(body, content_type):
-        if field.is_file or field.end - field.start > _MAX_VALUE_BYTES:
-            continue
-        value = body[field.start : field.end]
-        if field.name == b"model":
+        is_long = field.end - field.start > _MAX_VALUE_BYTES
+        if _is_model(field.name):
+            # all parts are sent on, so there must be no other that the provider might take for the model
             if model is not None:
                 raise WrongForm("`model` is given twice.", param="model")
-            model = value.decode("utf-8", "replace").strip()
-        elif field.name == b"stream":
+            if field.is_file or is_long or field.name != b"model":
+                raise WrongForm("`model` is no plain, short field.", param="model")
+            model = body[field.start : field.end].decode("utf-8", "replace").strip()
+        if field.is_file or is_long:
+            continue
+        value = body[field.start : field.end]
+        if field.name == b"stream":
             stream = value.strip().lower() in (b"true", b"1")
         elif field.name == b"n" and value.isdigit():
             n = int(value)
@@ -57,6 +61,11 @@ def replace_form_model(body: bytes, content_type: bytes, model: str) -> bytes:
         if field.name == b"model" and not field.is_file:
             return b"".join((body[: field.start], model.encode(), body[field.end :]))
     return body
+
+
+def _is_model(name: bytes) -> bool:
+    """Return whether some reader of forms takes `name` for `model`: blanks and escapes are not read alike by all."""
+    return name.replace(b"\\", b"").strip(b" \t'") == b"model"
 
 
 def _fields(body: bytes, content_type: bytes) -> list[_Field]:
@@ -80,9 +89,11 @@ def _fields(body: bytes, content_type: bytes) -> list[_Field]:
         name = _NAME.search(head)
         if len(_NAMES.findall(head)) > 2:
             raise _broken("a part has two names")  # of which its reader might take the other one
+        if name is None:
+            raise _broken("a part has no name")  # or one written so that only some readers find it
         fields.append(
             _Field(
-                name.group(1) if name else b"",
+                name.group(1),
                 head_end + 4,
                 max(at - 2, head_end + 4),
                 bool(_FILE.search(head)),
