@@ -253,6 +253,36 @@ async def test_labels_of_callers_cannot_fill_the_memory() -> None:
     assert value(page, "penstock_requests_total", route="early") == 2
 
 
+async def test_model_names_that_callers_make_up_take_no_room() -> None:
+    metrics = Metrics()
+    for number in range(50):
+        scene = Scene(Route(name="fake/*", targets=targets("fake")))
+        for call in (scene.call(f"fake/made-up-{number}"), scene.call("fake/known")):
+            assert call.route is not None
+            call.target = call.route.targets[0]
+            call.attempt_log.append(AttemptRecord(call.target))
+            call.attempts, call.http_status = 1, 200
+            call.attempt_log[0].outcome = "served"
+            if "made-up" in call.target.model:
+                call.attempt_log[0].outcome, call.http_status, call.error_code = "refused", 404, "PS-4604"
+            metrics.observe(call)
+    page = await page_of(metrics)
+    assert b"made-up" not in page
+    assert value(page, "penstock_requests_total", route="fake/*", model="*", status="404") == 50
+    assert value(page, "penstock_attempts_total", model="*", outcome="refused") == 50
+    assert value(page, "penstock_requests_total", route="fake/known", model="known", status="200") == 50
+
+
+def test_what_has_no_place_of_its_own_takes_no_memory_either() -> None:
+    metrics = Metrics()
+    for number in range(20_000):
+        metrics.count(named.ATTEMPTS, "p", f"model-{number}", "failed")
+    n_places = len(metrics._single)
+    for number in range(1000):
+        metrics.count(named.ATTEMPTS, "p", f"late-{number}", "failed")
+    assert len(metrics._single) == n_places < 20_000
+
+
 def test_a_full_file_counts_new_series_with_others() -> None:
     cells = Cells(None, size=256)
     assert cells.place(named.RETRIES, ("first",)) is not None

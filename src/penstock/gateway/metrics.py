@@ -29,6 +29,8 @@ PULSE_S = 1.0
 _LAG_SAMPLES = 15
 _OTHER = "other"
 _NONE = ""
+_ANY = "*"
+"""The model in calls to open routes that failed: whoever asks there chooses the name."""
 _MAX_LABEL_CHARS = 200
 _STATES = {"closed": 0.0, "half-open": 1.0, "open": 2.0}
 _DURATION_BOUNDS, _DURATION_SUM = named.DURATION.bounds, named.DURATION.n_values - 1
@@ -123,10 +125,15 @@ class Metrics:
     def observe(self, call: Call) -> None:
         """Count a finished call."""
         ready, target = call.route, call.target
+        error = call.error_code
+        route = ready.route.name if ready is not None else _NONE
+        model = target.model if target is not None else _NONE
+        if error is not None and ready is not None and ready.row.endswith("/*"):
+            route, model = ready.row, _ANY if target is not None else _NONE  # names that callers made up
         key = (
-            ready.route.name if ready is not None else _NONE,
+            route,
             target.provider.name if target is not None else _NONE,
-            target.model if target is not None else _NONE,
+            model,
             call.dialect,
             call.operation,
         )
@@ -134,7 +141,7 @@ class Metrics:
         if series is None:
             series = self._make_series(key)
         floats = self._floats
-        status, error = call.http_status, call.error_code
+        status = call.http_status
         at = series.statuses.get(status)
         floats[series.add_status(status) if at is None else at] += 1.0
         at = series.durations.get(error)
@@ -184,7 +191,10 @@ class Metrics:
 
     def _observe_rare(self, call: Call, route: str) -> None:
         for record in call.attempt_log:
-            self.count(named.ATTEMPTS, record.target.provider.name, record.target.model, record.outcome)
+            target = record.target
+            is_made_up = target.is_open and record.outcome != "served"
+            model = _ANY if is_made_up else target.model[:_MAX_LABEL_CHARS]
+            self.count(named.ATTEMPTS, target.provider.name, model, record.outcome)
         if call.attempts > 1:
             self.count(named.RETRIES, route, amount=call.attempts - 1)
         if call.cache_state is not None:
@@ -198,7 +208,10 @@ class Metrics:
         key = (family.name, labels)
         at = self._single.get(key)
         if at is None:
-            at = self._single[key] = self.place(family, labels)
+            at = self._cells.place(family, labels)
+            if at is None:
+                return self._spill(family)
+            self._single[key] = at
         return at
 
     def _spill(self, family: Family) -> int:
