@@ -115,6 +115,7 @@ def test_a_fallback_may_be_a_pin_or_a_model_of_an_open_route() -> None:
                 "Ocp-Apim-Subscription-Key",
                 "subscription-key",
                 "sig",
+                "code",
                 "X-Amz-Signature",
                 "apiKey",
                 "client_secret",
@@ -255,12 +256,36 @@ def test_what_is_wrong_with_a_price_is_said(changes: dict[str, Any], words: str)
 
 
 @pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254",
+        "2852039166",
+        "metadata.google.internal",
+        "Metadata.Google.Internal.",
+        "[fd00:ec2::254]",
+        "100.100.100.200",
+        "[64:ff9b::a9fe:a9fe]",
+        "[::ffff:169.254.169.254]",
+        "0.0.0.0",
+    ],
+)
+def test_where_clouds_hand_out_credentials_no_call_is_sent(host: str) -> None:
+    found = provider(base_url=f"http://{host}/v1")
+    assert any("never sent to" in text for text in found), found
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.7", "localhost", "[::1]", "[fd12::7]", "llm.example"])
+def test_private_addresses_may_be_named(host: str) -> None:
+    assert provider(base_url=f"http://{host}:9100/v1") == []
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "anthropic-version",
         "anthropic-beta",
         "api-version",
-        "x-team",
+        "x-country-code",
         "x-design",
         "x-portkey-provider",
         "encode",

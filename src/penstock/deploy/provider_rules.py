@@ -1,13 +1,12 @@
 """What a provider row must fulfil. Pure: looks up no name and opens no connection."""
 
-import ipaddress
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from penstock.deploy.row_problems import Found, is_header_text, not_over_zero
 from penstock.dialects.quirks import find_unknown
+from penstock.providers.addresses import is_forbidden_name, literal_address
 from penstock.spec.routes import AuthKind, DialectName, Provider
 from penstock.store.sealing import origin_of, sealed_origin
 
@@ -109,7 +108,8 @@ def _url_problems(provider: Provider) -> Iterator[Found]:
     """Yield what is wrong with the address.
 
     Providers are rows that somebody wrote, so private addresses are meant; see each exception here. Link-local
-    addresses are refused always: cloud machines serve their credentials there. A `local` row is sent this
+    addresses and metadata services are refused always: cloud machines serve their credentials there. What a name leads
+    to is seen when a connection is made (`providers.transport`). A `local` row is sent this
     installation's internal key, so it may name this machine only.
     """
     url = provider.base_url
@@ -137,21 +137,8 @@ def _url_problems(provider: Provider) -> Iterator[Found]:
         )
     if parts.query or parts.fragment:
         yield "base_url", "base_url has a ? or # part"
-    address = _literal_address(host)
+    address = literal_address(host)
     if provider.local and host != "localhost" and not (address and address.is_loopback):
         yield "base_url", f"it is local but {host!r} is not a loopback address"
-    elif address and (address.is_link_local or address.is_multicast or address.is_unspecified):
+    elif is_forbidden_name(host):
         yield "base_url", f"base_url names {host}, an address that calls are never sent to"
-
-
-def _literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        try:  # the old forms that resolvers still take: 2852039166, 0xa9fea9fe, 169.254.43518
-            address = ipaddress.IPv4Address(socket.inet_aton(host))
-        except OSError:
-            return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address

@@ -9,6 +9,12 @@ class ConnectFailed(UpstreamUnavailable):
     code = "PS-4210"
 
 
+class AddressForbidden(ConnectFailed):
+    """The provider's name leads to an address that calls are never sent to: link-local, or a cloud's metadata."""
+
+    code = "PS-4217"
+
+
 class ConnectTimeout(UpstreamTimeout):
     """No connection within the connect timeout. Nothing was sent."""
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from penstock.base.errors import InvalidInput
-from penstock.providers.errors import ConnectFailed, ConnectionLost, ConnectTimeout
+from penstock.providers.addresses import is_forbidden_peer
+from penstock.providers.errors import AddressForbidden, ConnectFailed, ConnectionLost, ConnectTimeout
 from penstock.providers.http1 import Connection
 
 
@@ -95,8 +96,8 @@ class Upstreams:
         closed (lost without an answer within `resend_within_s`). Connecting, the head and the body of the reply are all
         there before `deadline` (`time.monotonic`), or they fail.
 
-        Raises `ConnectFailed` and `ConnectTimeout` (nothing was sent), `FirstByteTimeout`, `ConnectionLost`,
-        `BrokenReply`. Cancelling closes the connection, so that the provider stops working.
+        Raises `ConnectFailed`, `AddressForbidden` and `ConnectTimeout` (nothing was sent), `FirstByteTimeout`,
+        `ConnectionLost`, `BrokenReply`. Cancelling closes the connection, so that the provider stops working.
         """
         key = (origin.scheme, origin.host, origin.port)
         connection = self._take_idle(key)
@@ -160,7 +161,7 @@ class Upstreams:
         self.n_connects += 1
         try:
             async with asyncio.timeout(timeout_s):
-                _, connection = await loop.create_connection(
+                link, connection = await loop.create_connection(
                     lambda: Connection(loop, host, self._forget),
                     host,
                     port,
@@ -181,6 +182,12 @@ class Upstreams:
                 f"Cannot connect to {host}:{port}: {error.strerror or error}.",
                 hint="Is the server running there?",
             ) from None
+        if is_forbidden_peer(link.get_extra_info("peername")):
+            link.abort()
+            raise AddressForbidden(
+                f"{host} leads to an address that calls are never sent to.",
+                hint="Link-local addresses hold the credentials of cloud machines; is the name right?",
+            )
         self._all.add(connection)
         return connection
 
