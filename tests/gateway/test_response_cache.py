@@ -10,7 +10,7 @@ import pytest
 
 from penstock.deploy.snapshots import build_snapshot, write_snapshot
 from penstock.spec.limits import LimitRule
-from penstock.spec.routes import CachePolicy, Provider, Route, Target
+from penstock.spec.routes import CachePolicy, Fallback, Provider, RetryPolicy, Route, Target
 from penstock.store.response_cache import Mark
 from tests.fixtures.redis import RedisServer, redis_server
 from tests.gateway.conftest import Bench, key_row, until_ready
@@ -300,6 +300,42 @@ async def test_a_purge_forgets_what_was_kept_before_it(bench: Bench) -> None:
     cache._store.store.purge(Mark("project", "default"), now_ns=cache._now_ns())
     assert ((await ask(bench))[0], (await ask(bench, other))[0]) == ("miss", "miss")
     assert (await ask(bench))[0] == "hit"
+
+
+async def test_what_a_fallback_gave_is_not_kept(bench: Bench) -> None:
+    is_ill = True
+
+    async def reply(exchange: Exchange) -> None:
+        if is_ill and exchange.json["model"] == "first":
+            await exchange.reply({"error": {"message": "x", "type": "server_error"}}, status=500)
+        else:
+            await exchange.reply(REPLY)
+
+    bench.upstream.handler = reply
+    bench.write(
+        routes=[
+            Route(
+                name="m",
+                targets=(Target(provider="fake", model="first"),),
+                cache=CachePolicy(mode="exact"),
+                retry=RetryPolicy(max_attempts=1),
+                fallbacks=(Fallback(route="stand-in", on=("server-error",)),),
+            ),
+            Route(name="stand-in", targets=(Target(provider="fake", model="second"),)),
+        ],
+        keys=[key_row(KEYS["anna"], "anna")],
+    )
+    await until_ready(bench)
+    told = []
+    for is_ill in (True, True, False, True):
+        response = await bench.post(ASK, key=KEYS["anna"])
+        assert response.status == 200
+        told.append((response.headers["x-penstock-cache"], response.headers["x-penstock-model"]))
+    assert told == [("miss", "second"), ("miss", "second"), ("miss", "first"), ("hit", "first")]
+    assert bench.gateway is not None
+    assert bench.gateway._cache is not None
+    bench.gateway._cache._store.store.purge(Mark("route", "m"), now_ns=bench.gateway._cache._now_ns())
+    assert (await ask(bench))[0] == "miss"
 
 
 async def test_a_cache_that_fails_is_a_cache_that_misses(

@@ -218,18 +218,21 @@ class ResponseCache:
     async def _produce(
         self, call: Call, key: bytes, probe: Probe | None, send: Send, produce: Produce
     ) -> None:
-        assert call.route is not None
-        policy = call.route.route.cache
+        asked = call.route
+        assert asked is not None
+        policy = asked.route.cache
         began_ns = self._now_ns()  # a purge in the meantime is for this reply too
         recording = Recording(send, max_bytes=policy.max_entry_bytes)
         await produce(recording)
         if recording.status != 200 or not recording.is_whole or call.error_code not in (None, "client_gone"):
             return
+        if call.route is not asked:
+            return  # a fallback's: what stood in for seconds must not be given for hours
         assert call.key is not None
         provider = call.target.provider if call.target is not None else None
         reply = KeptReply(
             project=call.key.project,
-            route=call.route.route.name,
+            route=asked.route.name,
             stored_ns=began_ns,
             expires_ns=began_ns + policy.ttl_s * _NS,
             content_type=recording.content_type,
