@@ -160,6 +160,8 @@ def test_history_diff_and_rollback_work_while_nothing_runs(run: Runner) -> None:
     versions = run("config", "history", "--json").json
     assert [(row["version"], row["note"]) for row in versions] == [(2, "edit provider far"), (1, "first try")]
     assert "timeout_s: unset → 5.0" in run("config", "diff", "1", "2").out
+    assert "~ provider far" in run("config", "rollback", "1", "--check").out
+    assert len(run("config", "history", "--json").json) == 2
     done = run("config", "rollback", "1", "--json").json
     assert (done["version"], done["remaining"]) == (3, [])
     assert "no difference" in run("config", "diff", "1", "3").out
@@ -171,6 +173,9 @@ def test_history_diff_and_rollback_work_while_nothing_runs(run: Runner) -> None:
     other.write_text("[limits]\nmax_json_depth = 16\n")
     assert "max_json_depth: unset → 16" in run("config", "plan", "--file", str(other)).out
     assert len(run("config", "history", "--json").json) == 3
+    run.home.settings.write_text('[routes.r]\ntargets = [{provider = "nobody", model = "m"}]\n')
+    for command in (("config", "plan"), ("config", "diff", "--pending")):
+        assert "nobody" in run(*command, code=2).err
 
 
 def test_check_tells_of_names_that_are_in_both_places(run: Runner) -> None:

@@ -73,6 +73,8 @@ def test_a_dry_run_history_diff_and_rollback(far: AsgiClient) -> None:
     assert [(each["kind"], each["name"], each["action"]) for each in changes] == [("route", "fast", "added")]
     assert far.get("/api/v1/config/pending").json() == {"changes": [], "warnings": []}
     assert "providers" in far.get(f"/api/v1/config/versions/{number}").json()["content"]
+    tried = far.get(f"/api/v1/config/rollback/{number}").json()["changes"]
+    assert [(each["name"], each["action"]) for each in tried] == [("fast", "removed")]
     done = send(far, "POST", f"/api/v1/config/rollback/{number}", {}).json()
     assert [(each["name"], each["action"]) for each in done["restored"]] == [("fast", "removed")]
     assert far.get("/api/v1/config/versions/99").status == 404
@@ -129,6 +131,7 @@ def test_a_call_key_sees_and_changes_no_configuration(app: Any, furnished: Furni
         ("GET", f"{OBJECTS}/provider", "config.read"),
         ("PUT", f"{OBJECTS}/provider/far", "config.write"),
         ("POST", "/api/v1/config/rollback/1", "config.write"),
+        ("GET", "/api/v1/config/rollback/1", "config.read"),
         ("GET", "/api/v1/secrets", "secrets.read"),
         ("PUT", "/api/v1/secrets/mine", "secrets.write"),
         ("POST", "/api/v1/keys/x/rotate", "keys.write"),

@@ -246,6 +246,56 @@ def test_a_pending_change_of_the_file_is_seen_before_it_is_published(
     assert configuration.pending().changes == ()
 
 
+@pytest.mark.parametrize(
+    "damage", ["[routes\n", '[routes.r]\ntargets = [{provider = "nobody", model = "m"}]\n']
+)
+def test_a_file_that_would_be_refused_is_no_pending_change(
+    rooms: Rooms, configuration: ConfigurationService, damage: str
+) -> None:
+    rooms.publish_snapshot()
+    rooms.home.settings.write_text(damage)
+    with pytest.raises(SettingsInvalid):
+        configuration.pending()
+    assert configuration.pending(by_last_good=True).changes == ()
+
+
+def test_what_does_not_fit_the_file_is_told_of_the_file_that_people_know(
+    rooms: Rooms, configuration: ConfigurationService
+) -> None:
+    rooms.publish_snapshot()
+    empty = configuration.history()[0].number
+    put(configuration, "provider", "far", FAR)
+    rooms.home.settings.write_text('[routes.r]\ntargets = [{provider = "far", model = "m"}]\n')
+    rooms.take_up_settings()
+    for change in (
+        lambda: configuration.rollback(empty, actor="ada"),
+        lambda: configuration.check_rollback(empty),
+        lambda: configuration.delete("provider", "far", actor="ada"),
+    ):
+        with pytest.raises(SettingsInvalid) as refused:
+            change()
+        assert str(rooms.home.settings) in refused.value.message
+        assert "good.toml" not in refused.value.message
+
+
+def test_going_back_can_be_tried(rooms: Rooms, configuration: ConfigurationService) -> None:
+    put(configuration, "provider", "far", FAR)
+    wanted = configuration.history()[0].number
+    put(configuration, "route", "fast", ROUTE)
+    put(configuration, "limit", "team", RULE)
+    before, n_published = rooms.home.snapshot.read_bytes(), len(configuration.history())
+    draft = configuration.check_rollback(wanted)
+    assert {(change.kind, change.name, change.action) for change in draft.changes} == {
+        ("route", "fast", "removed"),
+        ("limit", "team", "removed"),
+    }
+    assert (rooms.home.snapshot.read_bytes(), len(configuration.history())) == (before, n_published)
+    assert configuration.get("route", "fast").content == ROUTE
+    assert configuration.rollback(wanted, actor="ada").restored == draft.changes
+    with pytest.raises(UnknownVersion):
+        configuration.check_rollback(99)
+
+
 def test_going_back_restores_objects_and_names_what_else_differs(
     rooms: Rooms, configuration: ConfigurationService
 ) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from penstock.base.errors import InvalidInput
 from penstock.cli.objects import (
+    CheckOption,
     NoteOption,
     change_record,
     command_line_actor,
@@ -129,14 +130,18 @@ def diff(
 @app.command(epilog="Example: penstock config rollback 3")
 def rollback(
     number: VersionArgument,
+    *,
     note: NoteOption = "",
+    check: CheckOption = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Put the objects of the control tables back to those of a version; what the file keeps is named, not changed."""
-    done = open_rooms(home, as_json=as_json).configuration.rollback(
-        number, actor=command_line_actor(), note=note
-    )
+    configuration = open_rooms(home, as_json=as_json).configuration
+    if check:
+        print_draft(configuration.check_rollback(number), as_json=as_json)
+        return
+    done = configuration.rollback(number, actor=command_line_actor(), note=note)
     if as_json:
         print_json(
             {

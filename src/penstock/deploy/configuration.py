@@ -202,10 +202,13 @@ class ConfigurationService:
         new = self._now() if after is None else self.version(after)[1]
         return tuple(compare(old, new))
 
-    def pending(self) -> Draft:
-        """Return what publishing now would change."""
+    def pending(self, *, by_last_good: bool = False) -> Draft:
+        """Return what publishing now would change. Raises what publishing would, such as `SettingsInvalid`.
+
+        With `by_last_good`, a settings file that is damaged counts as it was before.
+        """
         stored = self._stored()
-        snapshot, planned = self._planner.draft(stored)
+        snapshot, planned = self._planner.draft(stored, by_last_good=by_last_good)
         changes = compare(self.published(), describe_snapshot(snapshot, stored))
         return Draft(changes=tuple(changes), warnings=planned.warnings)
 
@@ -215,6 +218,25 @@ class ConfigurationService:
             newest = queries.newest_version(connection)
         content: Content = {} if newest is None else json.loads(newest.content)
         return content
+
+    def check_rollback(self, number: int) -> Draft:
+        """Return what `rollback` would change, without doing it. Raises as it would."""
+        _, wanted = self.version(number)
+        objects = [
+            StoredObject(
+                kind=each["kind"],
+                name=each["name"],
+                content=each["content"],
+                version=0,
+                actor="",
+                updated_ns=0,
+            )
+            for each in wanted["objects"]
+        ]
+        before, _ = self._planner.draft(self._stored())
+        after, planned = self._planner.draft(objects)
+        changes = compare(describe_snapshot(before, ()), describe_snapshot(after, ()))
+        return Draft(changes=tuple(changes), warnings=planned.warnings)
 
     def rollback(self, number: int, *, actor: str, note: str = "") -> Rollback:
         """Put the objects of the control tables back to those of a published configuration, and publish.

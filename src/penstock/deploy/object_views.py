@@ -50,8 +50,13 @@ class Planned(Protocol):
 class Planner(Protocol):
     """Brings settings file, objects, registry, keys and secrets together; the composition root has one."""
 
-    def draft(self, objects: Sequence[StoredObject]) -> tuple[Snapshot, Planned]:
-        """Return the snapshot with these objects. Raises `PenstockError` with everything that is wrong."""
+    def draft(
+        self, objects: Sequence[StoredObject], *, by_last_good: bool = True
+    ) -> tuple[Snapshot, Planned]:
+        """Return the snapshot with these objects. Raises `PenstockError` with everything that is wrong.
+
+        With `by_last_good`, a settings file that is damaged counts as it was before.
+        """
         ...
 
     def publish(self, *, actor: str, note: str) -> Snapshot:

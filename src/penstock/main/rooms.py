@@ -141,18 +141,18 @@ class Rooms:
         """Return the rows as settings file, control tables and registry say now. Raises `SettingsInvalid`."""
         return self._plan_by(self.home.settings, self._objects())
 
-    def draft(self, objects: Sequence[StoredObject]) -> tuple[Snapshot, Plan]:
+    def draft(self, objects: Sequence[StoredObject], *, by_last_good: bool = True) -> tuple[Snapshot, Plan]:
         """Return the snapshot that would be published with these objects, and how it came about.
 
-        While the settings are damaged, rooms that keep running go by the last good ones. Raises `SettingsInvalid`,
-        `SnapshotInvalid`.
+        While the settings are damaged, rooms that keep running go by the last good ones, unless `by_last_good` is
+        false. Raises `SettingsInvalid`, `SnapshotInvalid`.
         """
         try:
             planned = self._plan_by(self.home.settings, objects)
         except SettingsInvalid as error:
-            if not self._keeps_running or not self._last_good.exists() or not is_of_file(error):
+            if not by_last_good or not is_of_file(error):
                 raise
-            planned = self._plan_by(self._last_good, objects)
+            planned = self._plan_by_last_good(objects, error)
         return self._build(planned), planned
 
     def plan_file(self, settings: Path) -> tuple[Snapshot, Plan]:
@@ -174,6 +174,19 @@ class Rooms:
             objects=objects,
             secrets=self.secrets.sealed(),
         )
+
+    def _plan_by_last_good(self, objects: Sequence[StoredObject], error: SettingsInvalid) -> Plan:
+        """Plan by the settings that were good; raise `error`, what is wrong with the present ones, if that fails too.
+
+        The copy is nothing that people know: what does not fit it does not fit the file either, or will once it is
+        mended.
+        """
+        if not self._keeps_running or not self._last_good.exists():
+            raise error
+        try:
+            return self._plan_by(self._last_good, objects)
+        except SettingsInvalid:
+            raise error from None
 
     def look_again(self) -> str:
         """Return `warnings` as they are now: others may have mended what was told about."""
@@ -204,12 +217,11 @@ class Rooms:
             try:
                 return self._take_up_settings(actor, note)
             except SettingsInvalid as error:
-                if not self._keeps_running or not self._last_good.exists():
-                    raise
+                planned = self._plan_by_last_good(self._objects(), error)
                 _log.error(
                     "settings are damaged, going by the last good ones", extra={"reason": error.message}
                 )
-                return self._publish(self._plan_by(self._last_good, self._objects()), actor, note)
+                return self._publish(planned, actor, note)
 
     def take_up_settings(self) -> Snapshot:
         """Publish by the settings as they are now; raise `SettingsInvalid` rather than go by older ones."""

@@ -8,6 +8,8 @@ from penstock.base.errors import PenstockError
 from penstock.spec.home import Home
 
 INTERVAL_S = 1.0
+RETRY_LOOKS = 5
+"""A file that did not fit is tried again after so many looks: what it lacked may have been made elsewhere."""
 _log = logging.getLogger("penstock.settings")
 _Stamp = tuple[int, int, int] | None
 
@@ -20,6 +22,7 @@ class SettingsWatch:
         self._path = home.settings
         self._publish = publish
         self._seen: _Stamp = (0, 0, 0)  # of no file: the first look sees whatever is there
+        self._n_idle = 0
 
     def run(self, stop: threading.Event) -> None:
         """Look every second until `stop` is set."""
@@ -30,14 +33,17 @@ class SettingsWatch:
     def look(self) -> bool:
         """Look once; return whether a change was taken up. What was published before stays until one is good."""
         stamp = self._stamp()
-        if stamp == self._seen:
+        is_new = stamp != self._seen
+        self._n_idle = 0 if is_new else self._n_idle + 1
+        if not is_new and (self.problem is None or self._n_idle % RETRY_LOOKS):
             return False
         self._seen = stamp
         try:
             self._publish()
         except PenstockError as error:
+            if is_new or self.problem != error.message:
+                _log.error("settings not taken up, the last good ones stay", extra={"reason": str(error)})
             self.problem = error.message
-            _log.error("settings not taken up, the last good ones stay", extra={"reason": str(error)})
             return False
         except Exception as error:  # the edge of a thread: the database may be away for a moment
             self._seen = (0, 0, 0)

@@ -55,7 +55,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     @needs(Permission.CONFIG_READ)
     def list_versions(request: Request, before: int | None = None, notice: str | None = None) -> Response:
         versions = configuration.history(limit=N_VERSIONS + 1, before=before)
-        pending = configuration.pending() if configuration.published() else None
+        pending = configuration.pending(by_last_good=True) if configuration.published() else None
         page = HistoryPage(
             frame=renderer.frame(request, "Configuration", ACTIVE, notice=notice),
             versions=versions[:N_VERSIONS],

@@ -125,6 +125,12 @@ def create_router(services: ControlServices) -> APIRouter:
         actor = actor_of(request.state.caller)
         return json_reply(configuration.rollback(number, actor=actor, note=body.note))
 
+    @router.get("/rollback/{number}")
+    @needs(Permission.CONFIG_READ)
+    def check_rollback(number: Number) -> Response:
+        """What going back to a published configuration would change; nothing is kept."""
+        return _draft(configuration.check_rollback(number))
+
     return router
 
 
