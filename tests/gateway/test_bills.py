@@ -1,16 +1,22 @@
 """Who pays for what: usage that was not told, requests that were lost, sums that a provider tells itself."""
 
 import asyncio
+import threading
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from penstock.deploy.snapshots import build_snapshot, write_snapshot
+from penstock.gateway import journal, recorder
 from penstock.gateway.answers import Answer
-from penstock.gateway.calls import AttemptRecord
+from penstock.gateway.calls import AttemptRecord, Call
+from penstock.gateway.endpoints import CALLS
+from penstock.gateway.journal import Journal
 from penstock.gateway.run import discard
-from penstock.gateway.table import Table
+from penstock.gateway.table import ReadyTarget, Table
+from penstock.providers.prices import PriceBook
 from penstock.spec.hub import Start, UsageSeen
 from penstock.spec.routes import (
     CachePolicy,
@@ -26,7 +32,7 @@ from penstock.spec.spans import Span
 from penstock.spec.usage import Usage
 from tests.fixtures.upstreams.clients import ask as write_ask
 from tests.fixtures.upstreams.clients import path_of
-from tests.gateway.conftest import KEY, Bench, key_row, until_ready
+from tests.gateway.conftest import KEY, Bench, SpanList, fake_cards, key_row, until_ready
 from tests.gateway.upstream import DONE, REPLY, STREAM, USAGE, USAGE_EVENT, Exchange, answer, chunk
 
 TEXT = "Tell me of water. " * 20
@@ -203,6 +209,87 @@ async def test_what_a_provider_refuses_costs_nothing(bench: Bench) -> None:
     assert (second.cost_usd, second.cost_source, second.usage) == (0, "refused", None)
 
 
+async def test_a_request_that_was_refused_is_owed_by_nobody_from_then_on(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """A worker that dies while the next target works must not leave a bill for it."""
+    go_on = asyncio.Event()
+    asked_again = asyncio.Event()
+
+    async def busy_then_slow(exchange: Exchange) -> None:
+        if len(bench.upstream.seen) == 1:
+            await exchange.reply({"error": {"message": "slow down"}}, status=429)
+            return
+        asked_again.set()
+        await go_on.wait()
+        await answer(exchange)
+
+    bench.upstream.handler = busy_then_slow
+    write(bench, retry=RetryPolicy(base_s=0.001, max_s=0.002))
+    await until_ready(bench)
+    gateway = bench.gateway
+    assert gateway is not None
+    kept = Journal(tmp_path / "journal")
+    gateway._recorder._journal = kept
+    asking = asyncio.create_task(bench.post(ASK))
+    await asked_again.wait()
+    (path,) = (tmp_path / "journal").glob("*.bin")
+    ((opened, settled),) = journal._read_slots(path.read_bytes())
+    go_on.set()
+    assert (await asking).status == 200
+    (span,) = await bench.sink.wait()
+    assert (opened.span_id, opened.is_first, settled) == (span.span_id, True, None)
+    assert kept.n_open == 0
+    assert span.attempts == 2
+
+
+def test_when_the_recorder_is_behind_the_event_loop_waits_for_no_price(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recorder, "_QUEUE_CALLS", 2)
+    let_go, loaded = threading.Event(), []
+
+    def slow(wanted: Any) -> Any:
+        let_go.wait(2)
+        loaded.append(wanted)
+        return fake_cards(wanted)
+
+    sink = SpanList()
+    keeper = recorder.CallRecorder(sink, PriceBook(slow))
+    keeper.start()
+    target = some_target()
+    for _ in range(6):
+        call = Call(CALLS["/v1/chat/completions"], None)
+        call.target, call.n_sent, call.http_status = target, 1, 200
+        call.usage = Usage(input_uncached=1, output_text=1)
+        record = AttemptRecord(target)
+        record.outcome, record.status = "served", 200
+        call.attempt_log.append(record)
+        keeper.record(call, capture=True, max_payload_bytes=1000)
+    assert loaded == [], "nobody waited"
+    let_go.set()
+    keeper.close()
+    assert len(sink.spans) == 6
+    known = [span for span in sink.spans if span.cost_usd is not None]
+    late = [span for span in sink.spans if span.cost_usd is None]
+    assert known
+    assert keeper.dropped_payloads == len(late) > 0
+    assert {span.cost_source for span in late} == {"the price was not loaded when the call was recorded"}
+
+
+def some_target() -> ReadyTarget:
+    table = Table(
+        build_snapshot(
+            providers=[Provider(name="p", base_url="http://127.0.0.1:1", auth="none", price_id="openai")],
+            routes=[Route(name="r", targets=(Target(provider="p", model="gpt-4o-mini"),))],
+            keys=[],
+        ),
+        environ={},
+        internal_key=None,
+    )
+    return table.routes["r"].targets[0]
+
+
 LONG_WORDS = "internationalisation responsibilities " * 20
 """Over four bytes a token, so that an estimate says more than the provider does."""
 
@@ -350,15 +437,7 @@ async def test_what_was_told_of_a_filtered_reply_is_billed_whoever_answers_then(
 
 async def test_a_whole_answer_that_comes_second_is_billed_as_told(bench: Bench) -> None:
     """Both answers of a race are there in the same turn of the loop."""
-    target = Table(
-        build_snapshot(
-            providers=[Provider(name="p", base_url="http://127.0.0.1:1", auth="none")],
-            routes=[Route(name="r", targets=(Target(provider="p", model="m"),))],
-            keys=[],
-        ),
-        environ={},
-        internal_key=None,
-    ).routes["r"].targets[0]  # fmt: skip
+    target = some_target()
     late = Answer(target, status=200, record=AttemptRecord(target))
     late.usage = Usage(input_uncached=5000, output_text=300)
     discard(late)

@@ -101,7 +101,7 @@ class Gateway:
         self._metrics_open = metrics_open
         self._attempts = Attempts(
             Asking(
-                Exchange(upstreams, begin=recorder.begin),
+                Exchange(upstreams, begin=recorder.begin, refuse=recorder.refuse),
                 health,
                 rng=rng,
                 price=partial(estimate_price, prices),

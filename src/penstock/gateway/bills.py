@@ -18,6 +18,7 @@ NOT_SENT = Cost(usd=Decimal(0), source="not sent")
 REFUSED = Cost(usd=Decimal(0), source="refused")
 FREE = Cost(usd=Decimal(0), source="free of charge")
 FROM_CACHE = Cost(usd=Decimal(0), source="cache")
+NOT_LOADED = Cost(usd=None, source="the price was not loaded when the call was recorded")
 NOT_BEGUN = -1
 """Slot of an attempt whose request was never begun: no target to ask, no connection."""
 _FREE_OPERATIONS = frozenset({"count_tokens", "moderations"})

@@ -49,8 +49,13 @@ class Exchange:
         now_s: Callable[[], float] = time.time,
         keep_alive_s: float = KEEP_ALIVE_S,
         begin: Callable[[Call, AttemptRecord], None] = lambda _call, _record: None,
+        refuse: Callable[[AttemptRecord], None] = lambda _record: None,
     ) -> None:
-        """`begin` is called each time before a request is written, so that what may cost money is on record."""
+        """`begin` is called each time before a request is written, so that what may cost money is on record.
+
+        `refuse` is called when the provider has answered it with an error status, and it costs nothing.
+        """
+        self._refuse = refuse
         self._begin = begin
         self._upstreams = upstreams
         self._now_s = now_s
@@ -184,6 +189,7 @@ class Exchange:
         if not connection.is_complete:
             connection.watch_silence(target.provider.idle_timeout_s, self._keep_alive_s)
         if not 200 <= status < 300:
+            self._refuse(record)
             body = target.mask(await read_all(call, connection, inflater, MAX_ERROR_BYTES))
             if status < 400:
                 raise garbled_reply(target, status, content_type, len(body))

@@ -1,7 +1,8 @@
 """Turns a finished call into spans: usage, money, timings, payloads; one span, and one more for each lost request.
 
 Bodies go into the span as the JSON bytes they are. What needs real work (folding a stream, a price seen for
-the first time) is done by one background thread with a bounded queue; when it is full, payloads are left out first.
+the first time) is done by one background thread with a bounded queue; when it is full, payloads and such prices are left
+out.
 Before that the journal has what is owed, so that it outlives this process.
 """
 
@@ -19,7 +20,7 @@ import msgspec
 
 from penstock.base.digest import digest_request
 from penstock.base.ids import new_span_id
-from penstock.gateway.bills import NOT_BEGUN, Bill, bill_call, load_price
+from penstock.gateway.bills import NOT_BEGUN, NOT_LOADED, Bill, bill_call, load_price
 from penstock.gateway.calls import AttemptRecord, Call
 from penstock.gateway.estimates import input_estimate
 from penstock.gateway.journal import KINDS, RATES, Journal, OpenedFor, Settled
@@ -123,6 +124,12 @@ class CallRecorder:
         if slot >= 0:
             record.slot = slot
 
+    def refuse(self, record: AttemptRecord) -> None:
+        """Take back what `begin` noted: the provider has answered with an error, so nothing is owed."""
+        slot, record.slot = record.slot, NOT_BEGUN
+        if slot >= 0 and self._journal is not None:
+            self._journal.free(slot)
+
     def _common(self, call: Call, target: ReadyTarget) -> bytes:
         """Return what all calls of this key to this target have in common, as the journal keeps it."""
         key, envelope = call.key, call.envelope
@@ -178,6 +185,8 @@ class CallRecorder:
             self._queue.put_nowait(item)
         except queue.Full:
             self.dropped_payloads += 1
+            for bill in (main, *bills):
+                bill.cost = bill.cost or NOT_LOADED  # the event loop must not wait for a price
             self._store(item._replace(capture=False))
 
     def _run(self) -> None:
