@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from penstock.cli import objects
-from penstock.cli.objects import CheckOption, FromOption, NameArgument, NoteOption, SetOption, UnsetOption
+from penstock.cli.object_commands import ObjectCommands
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app
 
 app = noun_app("Limits and budgets: list, show, create, edit, delete.")
@@ -35,80 +35,30 @@ def list_limits(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) ->
     objects.list_objects(views, rows, ("limit", "origin", "for", "amount", "action"), as_json=as_json)
 
 
-@app.command(epilog="Example: penstock limit show team")
-def show(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show one limit rule, with its owner."""
-    objects.show_object(objects.open_rooms(home, as_json=as_json), "limit", name, as_json=as_json)
+def _read_options(
+    *,
+    scope: ScopeOption = None,
+    match: MatchOption = None,
+    unit: UnitOption = None,
+    amount: AmountOption = None,
+    window: WindowOption = None,
+    action: ActionOption = None,
+) -> dict[str, Any]:
+    what = {"scope": scope, "match": match, "unit": unit}
+    return {**what, "amount": amount, "window": window, "action": action}
 
 
-@app.command(
-    epilog="Example: penstock limit create team --scope project --unit usd --amount 50 --window month"
+_commands = ObjectCommands(kind="limit", read_options=_read_options)
+_commands.add_show(app, "Show one limit rule, with its owner.", example="team")
+_commands.add_create(
+    app,
+    "Create a limit rule in the control tables.",
+    example="team --scope project --unit usd --amount 50 --window month",
 )
-def create(
-    name: NameArgument,
-    *,
-    scope: ScopeOption = None,
-    match: MatchOption = None,
-    unit: UnitOption = None,
-    amount: AmountOption = None,
-    window: WindowOption = None,
-    action: ActionOption = None,
-    sets: SetOption = None,
-    source: FromOption = None,
-    note: NoteOption = "",
-    check: CheckOption = False,
-    home: HomeOption = DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """Create a limit rule in the control tables."""
-    content = objects.read_content(
-        sets,
-        source,
-        {"scope": scope, "match": match, "unit": unit, "amount": amount, "window": window, "action": action},
-    )
-    rooms = objects.open_rooms(home, as_json=as_json)
-    objects.create_object(rooms, "limit", name, content, note=note, check=check, as_json=as_json)
-
-
-@app.command(epilog="Example: penstock limit edit team --amount 80")
-def edit(
-    name: NameArgument,
-    *,
-    scope: ScopeOption = None,
-    match: MatchOption = None,
-    unit: UnitOption = None,
-    amount: AmountOption = None,
-    window: WindowOption = None,
-    action: ActionOption = None,
-    sets: SetOption = None,
-    unset: UnsetOption = None,
-    source: FromOption = None,
-    note: NoteOption = "",
-    check: CheckOption = False,
-    home: HomeOption = DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """Change a limit rule of the control tables; what is not named stays."""
-    changes = objects.read_content(
-        sets,
-        source,
-        {"scope": scope, "match": match, "unit": unit, "amount": amount, "window": window, "action": action},
-    )
-    rooms = objects.open_rooms(home, as_json=as_json)
-    objects.edit_object(rooms, "limit", name, changes, unset=unset, note=note, check=check, as_json=as_json)
-
-
-@app.command(epilog="Example: penstock limit delete team")
-def delete(
-    name: NameArgument,
-    note: NoteOption = "",
-    home: HomeOption = DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """Delete a limit rule of the control tables."""
-    objects.delete_object(
-        objects.open_rooms(home, as_json=as_json), "limit", name, note=note, as_json=as_json
-    )
+_commands.add_edit(
+    app, "Change a limit rule of the control tables; what is not named stays.", example="team --amount 80"
+)
+_commands.add_delete(app, "Delete a limit rule of the control tables.", example="team")
 
 
 def _subject(row: Any) -> str:

@@ -15,13 +15,11 @@ import typer
 
 from penstock.base.errors import InvalidInput
 from penstock.cli.options import open_home
-from penstock.cli.output import print_json, print_record, print_rows, time_text
+from penstock.cli.output import print_json, print_rows, time_text
 from penstock.deploy.configuration import Draft
 from penstock.deploy.history import Change
 from penstock.deploy.object_views import ObjectView
-from penstock.deploy.objects import ObjectKind
 from penstock.main.rooms import Rooms
-from penstock.providers.rating import note_gaps
 
 SetOption = Annotated[
     list[str] | None,
@@ -100,69 +98,6 @@ def remove(content: dict[str, Any], paths: Sequence[str] | None) -> None:
         del table[last]
 
 
-def create_object(
-    rooms: Rooms,
-    kind: ObjectKind,
-    name: str,
-    content: Mapping[str, Any],
-    *,
-    note: str,
-    check: bool,
-    as_json: bool,
-) -> None:
-    """Create an object, or say what that would change."""
-    if check:
-        print_draft(rooms.configuration.validate(kind, name, content), as_json=as_json)
-        return
-    view = rooms.configuration.put(
-        kind, name, content, actor=command_line_actor(), note=note, is_new=True, expected_version=0
-    )
-    _print_done("created", view, as_json=as_json)
-
-
-def edit_object(
-    rooms: Rooms,
-    kind: ObjectKind,
-    name: str,
-    changes: Mapping[str, Any],
-    *,
-    unset: Sequence[str] | None,
-    note: str,
-    check: bool,
-    as_json: bool,
-) -> None:
-    """Change an object of the control tables; what is not named stays."""
-    found = rooms.configuration.get_stored(kind, name)
-    content = json.loads(json.dumps(found.content))
-    remove(content, unset)
-    merge(content, changes)
-    if check:
-        print_draft(rooms.configuration.validate(kind, name, content), as_json=as_json)
-        return
-    view = rooms.configuration.put(
-        kind, name, content, actor=command_line_actor(), note=note, expected_version=found.version
-    )
-    _print_done("changed", view, as_json=as_json)
-
-
-def delete_object(rooms: Rooms, kind: ObjectKind, name: str, *, note: str, as_json: bool) -> None:
-    """Delete an object of the control tables."""
-    rooms.configuration.delete(kind, name, actor=command_line_actor(), note=note)
-    if as_json:
-        print_json({"kind": kind, "name": name, "deleted": True})
-    else:
-        print(f"deleted {kind} {name}")
-
-
-def show_object(rooms: Rooms, kind: ObjectKind, name: str, *, as_json: bool) -> None:
-    """Print one object whole."""
-    view = rooms.configuration.get(kind, name)
-    if as_json:
-        print_json(view_record(view))
-        return
-    print_record({"owner": owner_text(view), "version": view.version, **view.row}, as_json=False)
-
-
 def list_objects(
     views: Sequence[ObjectView], rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool
 ) -> None:
@@ -230,15 +165,6 @@ def print_changes(changes: Sequence[Change], *, nothing: str = "nothing changes"
 
 def _shown(value: Any) -> str:
     return "unset" if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def _print_done(what: str, view: ObjectView, *, as_json: bool) -> None:
-    if as_json:
-        print_json(view_record(view))
-    else:
-        print(f"{what} {view.kind} {view.name} (version {view.version}); gateways know it within a second")
-        for note in note_gaps(view.row["usd_per_million"]) if view.kind == "price" else ():
-            print(f"note: {note}")
 
 
 def _read_document(source: str) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from penstock.cli import objects
-from penstock.cli.objects import CheckOption, FromOption, NameArgument, NoteOption, SetOption, UnsetOption
+from penstock.cli.object_commands import ObjectCommands
+from penstock.cli.objects import NameArgument
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record
 from penstock.main.provider_check import check_provider
@@ -47,70 +48,31 @@ def list_providers(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False)
     objects.list_objects(views, rows, columns, as_json=as_json)
 
 
-@app.command(epilog="Example: penstock provider show openai")
-def show(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show one provider as gateways know it, with its owner."""
-    objects.show_object(objects.open_rooms(home, as_json=as_json), "provider", name, as_json=as_json)
-
-
-@app.command(epilog="Example: penstock provider create local --base-url http://127.0.0.1:9100/v1")
-def create(
-    name: NameArgument,
+def _read_options(
     *,
     base_url: BaseUrlOption = None,
     dialect: DialectOption = None,
     secret: SecretOption = None,
     api_key_env: VariableOption = None,
-    sets: SetOption = None,
-    source: FromOption = None,
-    note: NoteOption = "",
-    check: CheckOption = False,
-    home: HomeOption = DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """Create a provider in the control tables; one of the catalogue needs no address."""
-    shortcuts = {"base_url": base_url, "dialect": dialect, "secret": secret, "api_key_env": api_key_env}
-    content = objects.read_content(sets, source, shortcuts)
-    rooms = objects.open_rooms(home, as_json=as_json)
-    objects.create_object(rooms, "provider", name, content, note=note, check=check, as_json=as_json)
+) -> dict[str, Any]:
+    return {"base_url": base_url, "dialect": dialect, "secret": secret, "api_key_env": api_key_env}
 
 
-@app.command(epilog="Example: penstock provider edit local --set timeout_s=30")
-def edit(
-    name: NameArgument,
-    *,
-    base_url: BaseUrlOption = None,
-    dialect: DialectOption = None,
-    secret: SecretOption = None,
-    api_key_env: VariableOption = None,
-    sets: SetOption = None,
-    unset: UnsetOption = None,
-    source: FromOption = None,
-    note: NoteOption = "",
-    check: CheckOption = False,
-    home: HomeOption = DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """Change a provider of the control tables; what is not named stays."""
-    shortcuts = {"base_url": base_url, "dialect": dialect, "secret": secret, "api_key_env": api_key_env}
-    changes = objects.read_content(sets, source, shortcuts)
-    rooms = objects.open_rooms(home, as_json=as_json)
-    objects.edit_object(
-        rooms, "provider", name, changes, unset=unset, note=note, check=check, as_json=as_json
-    )
-
-
-@app.command(epilog="Example: penstock provider delete local")
-def delete(
-    name: NameArgument,
-    note: NoteOption = "",
-    home: HomeOption = DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """Delete a provider of the control tables; refused while routes point to it."""
-    objects.delete_object(
-        objects.open_rooms(home, as_json=as_json), "provider", name, note=note, as_json=as_json
-    )
+_commands = ObjectCommands(kind="provider", read_options=_read_options)
+_commands.add_show(app, "Show one provider as gateways know it, with its owner.", example="openai")
+_commands.add_create(
+    app,
+    "Create a provider in the control tables; one of the catalogue needs no address.",
+    example="local --base-url http://127.0.0.1:9100/v1",
+)
+_commands.add_edit(
+    app,
+    "Change a provider of the control tables; what is not named stays.",
+    example="local --set timeout_s=30",
+)
+_commands.add_delete(
+    app, "Delete a provider of the control tables; refused while routes point to it.", example="local"
+)
 
 
 @app.command("test", epilog="Example: penstock provider test openai --model gpt-4o-mini")

@@ -1,13 +1,12 @@
 """`penstock route`: list, show, create, edit, delete. Works whether Penstock runs or not."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from penstock.base.errors import InvalidInput
 from penstock.cli import objects
-from penstock.cli.objects import CheckOption, FromOption, NameArgument, NoteOption, SetOption, UnsetOption
+from penstock.cli.object_commands import ObjectCommands
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app
 
 app = noun_app("Names that clients put into `model`: list, show, create, edit, delete.")
@@ -38,71 +37,28 @@ def list_routes(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) ->
     objects.list_objects(views, rows, ("route", "origin", "kind", "targets", "version"), as_json=as_json)
 
 
-@app.command(epilog="Example: penstock route show lexical")
-def show(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show one route as gateways know it, with its owner."""
-    objects.show_object(objects.open_rooms(home, as_json=as_json), "route", name, as_json=as_json)
-
-
-@app.command(
-    epilog="Example: penstock route create fast --target openai/gpt-4o-mini --target groq/llama,tier=1"
-)
-def create(
-    name: NameArgument,
-    *,
-    target: TargetOption = None,
-    fallback: FallbackOption = None,
-    sets: SetOption = None,
-    source: FromOption = None,
-    note: NoteOption = "",
-    check: CheckOption = False,
-    home: HomeOption = DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """Create a route in the control tables."""
-    content = objects.read_content(sets, source, _shortcuts(target, fallback))
-    rooms = objects.open_rooms(home, as_json=as_json)
-    objects.create_object(rooms, "route", name, content, note=note, check=check, as_json=as_json)
-
-
-@app.command(epilog="Example: penstock route edit fast --set retry.max_attempts=5 --unset deadline_s")
-def edit(
-    name: NameArgument,
-    *,
-    target: TargetOption = None,
-    fallback: FallbackOption = None,
-    sets: SetOption = None,
-    unset: UnsetOption = None,
-    source: FromOption = None,
-    note: NoteOption = "",
-    check: CheckOption = False,
-    home: HomeOption = DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """Change a route of the control tables; what is not named stays, and targets are replaced as a whole."""
-    changes = objects.read_content(sets, source, _shortcuts(target, fallback))
-    rooms = objects.open_rooms(home, as_json=as_json)
-    objects.edit_object(rooms, "route", name, changes, unset=unset, note=note, check=check, as_json=as_json)
-
-
-@app.command(epilog="Example: penstock route delete fast")
-def delete(
-    name: NameArgument,
-    note: NoteOption = "",
-    home: HomeOption = DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """Delete a route of the control tables; refused while others fall back to it."""
-    objects.delete_object(
-        objects.open_rooms(home, as_json=as_json), "route", name, note=note, as_json=as_json
-    )
-
-
-def _shortcuts(targets: Sequence[str] | None, fallbacks: Sequence[str] | None) -> dict[str, Any]:
+def _read_options(*, target: TargetOption = None, fallback: FallbackOption = None) -> dict[str, Any]:
     return {
-        "targets": [_read_target(text) for text in targets] if targets else None,
-        "fallbacks": [{"route": name} for name in fallbacks] if fallbacks else None,
+        "targets": [_read_target(text) for text in target] if target else None,
+        "fallbacks": [{"route": name} for name in fallback] if fallback else None,
     }
+
+
+_commands = ObjectCommands(kind="route", read_options=_read_options)
+_commands.add_show(app, "Show one route as gateways know it, with its owner.", example="lexical")
+_commands.add_create(
+    app,
+    "Create a route in the control tables.",
+    example="fast --target openai/gpt-4o-mini --target groq/llama,tier=1",
+)
+_commands.add_edit(
+    app,
+    "Change a route of the control tables; what is not named stays, and targets are replaced as a whole.",
+    example="fast --set retry.max_attempts=5 --unset deadline_s",
+)
+_commands.add_delete(
+    app, "Delete a route of the control tables; refused while others fall back to it.", example="fast"
+)
 
 
 def _read_target(text: str) -> dict[str, Any]:
