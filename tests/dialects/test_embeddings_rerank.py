@@ -121,6 +121,28 @@ def test_what_cannot_be_said_to_another_provider_is_refused(
         read_embedding_request(dialect, json.dumps(value).encode(), model="m")
 
 
+@pytest.mark.parametrize(
+    ("dialect", "body", "kind"),
+    [
+        ("openai", {"input": "x", "input_type": "search_query"}, "query"),
+        ("openai", {"input": "x", "input_type": "clustering"}, "clustering"),
+        ("openai", {"input": "x", "input_type": "odd"}, None),
+        ("cohere", {"texts": ["x"], "input_type": "image"}, None),
+        ("gemini", {"content": {"parts": [{"text": "x"}]}, "taskType": "FACT_VERIFICATION"}, "query"),
+        ("gemini", {"content": {"parts": [{"text": "x"}]}, "taskType": "ODD"}, None),
+        ("gemini", {"requests": [{"content": {"parts": [{"text": "x"}]}, "taskType": "ODD"}]}, None),
+    ],
+)
+def test_a_word_for_what_texts_are_embedded_for_is_known_or_named(
+    dialect: Any, body: dict[str, Any], kind: Any
+) -> None:
+    request = read_embedding_request(dialect, json.dumps(body).encode(), model="m")
+    assert request.input_type == kind
+    other = "cohere" if dialect != "cohere" else "gemini"
+    name = "taskType" if dialect == "gemini" else "input_type"
+    assert (name in write_embedding_request(other, request, model="m").dropped) == (kind is None)
+
+
 BAD = [
     b"<html>",
     b"[]",

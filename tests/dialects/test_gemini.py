@@ -396,6 +396,16 @@ def test_broken_arguments_end_an_answer_as_malformed() -> None:
         assert 'f({"a)' in candidate["finishMessage"]
 
 
+@pytest.mark.parametrize("parts", [7, True, "x", 0.5])
+@pytest.mark.parametrize("place", ["systemInstruction", "contents"])
+def test_parts_that_are_no_list_are_refused_by_name(place: str, parts: Any) -> None:
+    message = {"role": "user", "parts": parts}
+    body = {"contents": [{"role": "user", "parts": [{"text": "x"}]}], "systemInstruction": {"parts": []}}
+    body[place] = [message] if place == "contents" else message
+    with pytest.raises(InvalidInput, match=rf"{place}.*parts"):
+        GEMINI.read_request(msgspec.json.encode(body), model="m", stream=False)
+
+
 COUNTS = st.none() | st.integers(-5, 1000)
 
 
@@ -416,11 +426,15 @@ def test_usage_classes_are_disjoint_and_sum_to_what_was_told(
         "promptTokensDetails": [{"modality": kind, "tokenCount": count} for kind, count in kinds.items()],
     }
     usage = read_usage(told)
+    # a count below zero is none
+    prompt, made, thoughts = (
+        None if count is not None and count < 0 else count for count in (prompt, made, thoughts)
+    )
     if usage is None:
         assert prompt is None and made is None and thoughts is None
         return
-    assert usage.input_tokens == (None if prompt is None else max(prompt, 0))
-    parts = [None if count is None else max(count, 0) for count in (made, thoughts)]
+    assert usage.input_tokens == prompt
+    parts = [made, thoughts]
     assert usage.output_tokens == (None if parts == [None, None] else sum(part or 0 for part in parts))
     assert all(count >= 0 for count in msgspec.structs.asdict(usage).values() if count is not None)
     again = read_usage(write_usage(usage))

@@ -372,6 +372,49 @@ async def test_texts_are_embedded_by_providers_of_each_shape(
         assert span.usage.input_tokens == 3
 
 
+@pytest.mark.parametrize("texts", [["a"], ["a", "b", "c"]])
+async def test_vectors_that_are_not_as_many_as_the_texts_are_no_reply(bench: Bench, texts: list[str]) -> None:
+    await speaking(bench, "cohere")
+    bench.upstream.handler = _reply({"id": "e", "embeddings": {"float": [[0.5], [1.0]]}})
+    response = await send(bench, "/v1/embeddings", {"model": "cohere", "input": texts}, x_api_key=KEY)
+    assert response.status == 502, await response.text()
+
+
+async def test_words_for_what_texts_are_embedded_for_arrive_or_are_named_as_dropped(bench: Bench) -> None:
+    await speaking(bench, "cohere")
+    bench.upstream.handler = _reply(EMBEDDED["cohere"])
+    body = {"model": "cohere", "input": "Hi", "input_type": "search_query"}
+    response = await send(bench, "/v1/embeddings", body, x_api_key=KEY)
+    assert bench.upstream.seen[0].json["input_type"] == "search_query"
+    assert "x-penstock-dropped" not in response.headers
+    response = await send(bench, "/v1/embeddings", {**body, "input_type": "odd"}, x_api_key=KEY)
+    assert response.headers["x-penstock-dropped"] == "input_type"
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ({"previous_response_id": "resp_1", "input": "And?"}, "previous_response_id"),
+        ({"conversation": "conv_1", "input": "And?"}, "conversation"),
+        (
+            {"input": [{"type": "item_reference", "id": "msg_1"}, {"role": "user", "content": "And?"}]},
+            "item_reference",
+        ),
+    ],
+)
+async def test_what_only_its_provider_keeps_is_asked_of_no_other(
+    bench: Bench, body: dict[str, Any], name: str
+) -> None:
+    await speaking(bench, "anthropic", "responses")
+    refused = await send(bench, "/v1/responses", {"model": "anthropic", **body}, x_api_key=KEY)
+    assert refused.status == 400
+    assert f"`{name}`" in await refused.text()
+    assert bench.upstream.seen == []
+    served = await send(bench, "/v1/responses", {"model": "responses", **body}, x_api_key=KEY)
+    assert served.status == 200
+    assert name.encode() in bench.upstream.seen[0].body
+
+
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])
 @pytest.mark.parametrize("server", ["openai", "cohere"])
 async def test_documents_are_ranked_by_providers_of_each_shape(bench: Bench, path: str, server: str) -> None:

@@ -27,14 +27,15 @@ V = TypeVar("V")
 InputType = Literal["query", "document", "classification", "clustering", "similarity"]
 EMBEDDING_DIALECTS: frozenset[DialectName] = frozenset({"openai", "cohere", "gemini"})
 
-_OPENAI: dict[str, InputType] = {"query": "query", "passage": "document", "document": "document"}
-"""An extension of servers that copy OpenAI; OpenAI itself has no such member."""
 _COHERE: dict[str, InputType] = {
     "search_query": "query",
     "search_document": "document",
     "classification": "classification",
     "clustering": "clustering",
 }
+_OPENAI: dict[str, InputType] = {**_COHERE, "query": "query", "passage": "document", "document": "document"}
+"""An extension of servers that copy OpenAI, and Cohere's words, which clients of both use; OpenAI itself has no such
+member."""
 _GEMINI: dict[str, InputType] = {
     "RETRIEVAL_QUERY": "query",
     "RETRIEVAL_DOCUMENT": "document",
@@ -43,6 +44,7 @@ _GEMINI: dict[str, InputType] = {
     "SEMANTIC_SIMILARITY": "similarity",
     "QUESTION_ANSWERING": "query",
     "CODE_RETRIEVAL_QUERY": "query",
+    "FACT_VERIFICATION": "query",
 }
 _TO_COHERE: dict[InputType, str] = {
     **{kind: word for word, kind in _COHERE.items()},
@@ -129,6 +131,15 @@ def _pick(table: dict[DialectName, V], dialect: DialectName) -> V:
     return found
 
 
+def _read_type(members: Members, name: str, words: dict[str, InputType]) -> InputType | None:
+    """Return what texts are embedded for; a word that is not known stays with the members that nobody took."""
+    said = members.text(name)
+    kind = words.get(said or "")
+    if said and kind is None:
+        members.put(name, said)
+    return kind
+
+
 # -- OpenAI
 
 
@@ -143,14 +154,13 @@ def _read_openai(members: Members) -> EmbeddingRequest:
     encoding = members.text("encoding_format") or "float"
     if encoding not in ("float", "base64"):
         raise InvalidInput("`encoding_format` must be float or base64.", param="encoding_format")
-    kind = members.text("input_type")
     return EmbeddingRequest(
         source="openai",
         model="",
         inputs=one_or_more(inputs, "input"),
         dimensions=members.integer("dimensions"),
         encoding="base64" if encoding == "base64" else "float",
-        input_type=_OPENAI.get(kind or ""),
+        input_type=_read_type(members, "input_type", _OPENAI),
         user=members.text("user"),
     )
 
@@ -226,7 +236,7 @@ def _read_cohere(members: Members) -> EmbeddingRequest:
         model="",
         inputs=one_or_more(members.take("texts"), "texts"),
         dimensions=members.integer("output_dimension"),
-        input_type=_COHERE.get(members.text("input_type") or ""),
+        input_type=_read_type(members, "input_type", _COHERE),
     )
 
 
@@ -280,6 +290,8 @@ def _read_gemini(members: Members) -> EmbeddingRequest:
         )
     first.inputs = [text for one in found for text in one.inputs]
     first.is_single = is_single
+    if not is_single and (unknown := requests[0].peek("taskType")) is not None:
+        members.put("taskType", unknown)
     return first
 
 
@@ -294,7 +306,7 @@ def _read_gemini_one(one: Members) -> EmbeddingRequest:
         model="",
         inputs=[text],
         dimensions=one.integer("outputDimensionality"),
-        input_type=_GEMINI.get(one.text("taskType") or ""),
+        input_type=_read_type(one, "taskType", _GEMINI),
     )
 
 

@@ -21,7 +21,7 @@ from penstock.gateway.http import Header
 from penstock.gateway.multipart import replace_form_model
 from penstock.gateway.table import ReadyTarget, header_text
 from penstock.gateway.vectors import is_other_shape, write_vectors
-from penstock.spec.hub import HubRequest
+from penstock.spec.hub import HubRequest, Opaque
 from penstock.spec.routes import DialectName
 
 Reading = Literal["same", "through", "hub", "vectors"]
@@ -32,6 +32,7 @@ IDEMPOTENCY_KEY = b"idempotency-key"
 _MAX_IDEMPOTENCY_KEY_BYTES = 255
 """What OpenAI takes."""
 _STATEFUL = ("previous_response_id", "conversation")
+_REFERENCE = "item_reference"
 PASSED_HEADERS: Mapping[DialectName, tuple[bytes, ...]] = {
     "openai": (b"openai-beta", IDEMPOTENCY_KEY),
     "responses": (b"openai-beta", IDEMPOTENCY_KEY),
@@ -134,19 +135,33 @@ def _same(call: Call, target: ReadyTarget) -> Outgoing:
 
 def _translated(call: Call, target: ReadyTarget) -> Outgoing:
     request = read_hub_request(call)
-    for name in _STATEFUL:
-        if request.source == "responses" and request.extra.get(name) is not None:
-            raise StateElsewhere(
-                f"`{name}` names a reply that only a provider of the Responses API keeps, and "
-                f"{target.provider.name!r} speaks {target.provider.dialect!r}.",
-                hint="Send the whole conversation in `input`.",
-                param=name,
-            )
+    name = _kept_elsewhere(request)
+    if name is not None:
+        raise StateElsewhere(
+            f"`{name}` names something that only a provider of the Responses API keeps, and "
+            f"{target.provider.name!r} speaks {target.provider.dialect!r}.",
+            hint="Send the whole conversation in `input`.",
+            param=name,
+        )
     dialect = DIALECTS[call.dialect if call.dialect in target.speaks else target.provider.dialect]
     written = dialect.write_request(request, model=target.model, quirks=target.quirks)
     return _outgoing(
         call, target, written.path, written.body, "hub", passed=written.headers, dropped=written.dropped
     )
+
+
+def _kept_elsewhere(request: HubRequest) -> str | None:
+    """Return the member that refers to a part of the conversation that the request does not hold; None without one."""
+    if request.source != "responses":
+        return None
+    for name in _STATEFUL:
+        if request.extra.get(name) is not None:
+            return name
+    for message in request.messages:
+        for part in message.parts:
+            if isinstance(part, Opaque) and isinstance(part.raw, dict) and part.raw.get("type") == _REFERENCE:
+                return _REFERENCE
+    return None
 
 
 def _outgoing(

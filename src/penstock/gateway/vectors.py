@@ -53,6 +53,8 @@ def translate_vectors(call: Call, target: ReadyTarget, body: bytes) -> tuple[byt
     if endpoint.operation == "embeddings":
         reply = read_embedding_reply(target.provider.dialect, body)
         request = read_embedding_request(endpoint.dialect, call.body, model=endpoint.model)
+        if len(reply.vectors) != len(request.inputs):
+            raise ValueError(f"{len(request.inputs)} texts were asked for, {len(reply.vectors)} vectors came")
         written = write_embedding_reply(endpoint.dialect, reply, model=name, request=request)
         return written, reply.usage, reply.model
     shape = shape_of(endpoint.dialect)

@@ -70,8 +70,8 @@ def _message(value: Any, path: str, ids: CallIds) -> Message:
     if role is None and path != "systemInstruction":
         raise InvalidInput(f"`{members.at('role')}` must be `user` or `model`.", param=members.at("role"))
     parts: list[Part] = []
-    raw = members.take("parts")
-    for index, item in enumerate([raw] if isinstance(raw, dict) else raw or []):
+    raw = members.take("parts") if isinstance(members.peek("parts"), dict) else members.listed("parts")
+    for index, item in enumerate([raw] if isinstance(raw, dict) else raw):
         place = f"{members.at('parts')}[{index}]"
         if isinstance(item, str):
             parts.append(Text(text=item))
