@@ -8,7 +8,7 @@ import pytest
 
 from penstock.deploy.snapshots import build_snapshot, write_snapshot
 from penstock.spec.limits import LimitRule
-from penstock.spec.routes import Provider, Route, Target
+from penstock.spec.routes import Provider, RetryPolicy, Route, Target
 from penstock.spec.snapshot import Snapshot
 from tests.fixtures.redis import RedisServer, redis_server
 from tests.gateway.conftest import Bench, key_row, until_ready
@@ -28,12 +28,13 @@ def rule(scope: Any, unit: Any, amount: Any, **fields: Any) -> LimitRule:
 async def begin(bench: Bench, *rules: LimitRule, **snapshot: Any) -> None:
 
     row = Provider(name="fake", base_url=bench.upstream.url, auth="none", price_id="openai")
+    routes = snapshot.pop("routes", None) or [
+        Route(name="m", targets=(Target(provider="fake", model="gpt-4o-mini"),)),
+        Route(name="claude", targets=(Target(provider="fake", model="gpt-4o-mini"),)),
+    ]
     built: Snapshot = build_snapshot(
         providers=[row],
-        routes=[
-            Route(name="m", targets=(Target(provider="fake", model="gpt-4o-mini"),)),
-            Route(name="claude", targets=(Target(provider="fake", model="gpt-4o-mini"),)),
-        ],
+        routes=routes,
         keys=[key_row(KEY, "rules")],
         limit_rules=list(rules),
         **snapshot,
@@ -86,6 +87,51 @@ async def test_money_is_reserved_at_its_price_and_settled_by_what_was_used(bench
     )
     assert refused.headers["x-should-retry"] == "false"
     assert (await bench.post(ASK, key=KEY)).status == 200, "a smaller one still fits"
+
+
+async def used(bench: Bench, count: int) -> list[int]:
+    """Return the values of all counters, when `count` calls have been recorded."""
+    await bench.sink.wait(count)
+    assert bench.gateway is not None
+    assert bench.gateway._limiter is not None
+    return [one.value for one in bench.gateway._limiter._local.list_counters("")]
+
+
+@pytest.mark.parametrize("has_answer", [True, False])
+async def test_requests_that_were_lost_are_billed_and_count(bench: Bench, has_answer: bool) -> None:
+    routes = [
+        Route(
+            name="m",
+            targets=tuple(Target(provider="fake", model=name) for name in ("gpt-4o-mini", "gpt-4o-mini-2")),
+            retry=RetryPolicy(max_attempts=2),
+        )
+    ]
+    await begin(bench, rule("key", "tokens", 1_000_000), rule("key", "usd", 50), routes=routes)
+    assert bench.gateway is not None
+    bench.gateway._prices.preload([("openai", name) for name in ("gpt-4o-mini", "gpt-4o-mini-2")])
+
+    async def is_lost_at_first(exchange: Exchange) -> None:
+        if len(bench.upstream.seen) == 1 or not has_answer:
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{"
+            await exchange.send(head)
+            exchange.writer.close()
+        else:
+            await exchange.reply(REPLY)
+
+    bench.upstream.handler = is_lost_at_first
+    asked = {"model": "m", "messages": [{"role": "user", "content": "word " * 2000}]}
+    response = await bench.post(asked, key=KEY)
+    assert response.status == (200 if has_answer else 502)
+    tokens, nanos = await used(bench, 1)
+    spans = [*bench.sink.spans, *bench.sink.attempts]
+    assert len(spans) == 2
+    billed = sum(span.cost_usd or 0 for span in spans)
+    n_billed = sum(
+        (span.usage.input_tokens or 0) + (span.usage.output_tokens or 0) for span in spans if span.usage
+    )
+    assert billed > Decimal("0.002") * (1 if has_answer else 2)
+    assert tokens >= n_billed
+    assert nanos >= billed * 10**9
 
 
 async def test_a_rule_that_warns_serves_with_a_header(bench: Bench) -> None:

@@ -303,10 +303,11 @@ async def test_a_purge_forgets_what_was_kept_before_it(bench: Bench) -> None:
 
 
 async def test_what_a_fallback_gave_is_not_kept(bench: Bench) -> None:
-    is_ill = True
+    told: list[tuple[str, str]] = []
+    ill = [True, True, False, True]
 
     async def reply(exchange: Exchange) -> None:
-        if is_ill and exchange.json["model"] == "first":
+        if ill[len(told)] and exchange.json["model"] == "first":
             await exchange.reply({"error": {"message": "x", "type": "server_error"}}, status=500)
         else:
             await exchange.reply(REPLY)
@@ -326,8 +327,7 @@ async def test_what_a_fallback_gave_is_not_kept(bench: Bench) -> None:
         keys=[key_row(KEYS["anna"], "anna")],
     )
     await until_ready(bench)
-    told = []
-    for is_ill in (True, True, False, True):
+    for _ in ill:
         response = await bench.post(ASK, key=KEYS["anna"])
         assert response.status == 200
         told.append((response.headers["x-penstock-cache"], response.headers["x-penstock-model"]))

@@ -4,6 +4,8 @@ import asyncio
 import json
 import math
 import zlib
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,7 +16,9 @@ from penstock.deploy.snapshots import build_snapshot, write_snapshot
 from penstock.gateway.caching.guards import guard_of
 from penstock.gateway.caching.meaning import EMBED_WITHIN_S
 from penstock.gateway.caching.semantic import cosine, normalise
+from penstock.spec.limits import LimitRule
 from penstock.spec.routes import CachePolicy, Provider, Route, Target
+from penstock.spec.windows import read_counter_name
 from penstock.store.response_cache import EVERYTHING
 from tests.gateway.conftest import KEY, Bench, key_row, until_ready
 from tests.gateway.upstream import REPLY, Exchange, answer
@@ -67,7 +71,7 @@ class Upstream:
             await exchange.reply({**REPLY, "choices": [choice]})
 
 
-async def begin(bench: Bench, **policy: Any) -> Upstream:
+async def begin(bench: Bench, rules: Sequence[LimitRule] = (), **policy: Any) -> Upstream:
     settings = CachePolicy(**{"mode": "semantic", "threshold": 0.85, "check_ratio": 0.0, **policy})
     write_snapshot(
         bench.folder / "current.json",
@@ -78,6 +82,7 @@ async def begin(bench: Bench, **policy: Any) -> Upstream:
                 Route(name="minilm", kind="embedding", targets=(Target(provider="fake", model="minilm"),)),
             ],
             keys=[key_row(KEY, "test"), key_row(OTHER_KEY, "other", project="elsewhere")],
+            limit_rules=list(rules),
         ),
     )
     await until_ready(bench)
@@ -237,6 +242,40 @@ async def test_a_sample_of_hits_is_asked_too_and_compared(
     told = {name.partition("\x1f")[2]: count for name, count in cache._counts.items()}
     assert {name: told[name] for name in ("checked", "differed") if told.get(name)} == counts
     assert upstream.n_chats == 2
+
+
+async def test_what_the_cache_asks_for_a_caller_counts_for_the_callers_limits(bench: Bench) -> None:
+    kinds: list[tuple[Any, Any]] = [("key", "tokens"), ("user", "tokens"), ("key", "requests")]
+    rules = [
+        LimitRule(name=f"{scope}-{unit}", scope=scope, unit=unit, window="month", amount=Decimal(10**6))
+        for scope, unit in kinds
+    ]
+    upstream = await begin(bench, rules=rules, check_ratio=1.0)
+    assert await state(bench, request(ASKED, user="alice")) == "miss"
+    for number in range(3):
+        assert await state(bench, request(REPHRASED + " " * number, user="alice")) == "semantic"
+        while upstream.n_chats < number + 2:
+            await asyncio.sleep(0.002)
+    spans = await bench.sink.wait(14)
+    assert (upstream.n_chats, upstream.n_embeddings) == (4, 7)
+    billed = sum(
+        (span.usage.input_tokens or 0) + (span.usage.output_tokens or 0)
+        for span in spans
+        if span.usage is not None and span.cost_source != "cache"
+    )
+    assert billed > 4 * 28
+    assert bench.gateway is not None
+    assert bench.gateway._limiter is not None
+    counted = {
+        (name.rule, name.subject): one.value
+        for one in bench.gateway._limiter._local.list_counters("")
+        if (name := read_counter_name(one.key)) is not None
+    }
+    assert counted == {
+        ("key-tokens", "key_test"): billed,
+        ("user-tokens", "alice"): billed,
+        ("key-requests", "key_test"): 4,
+    }
 
 
 async def test_it_works_for_other_clients_too(bench: Bench) -> None:

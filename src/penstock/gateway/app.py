@@ -9,6 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from penstock.gateway.answers import AttemptFailed
 from penstock.gateway.arrivals import find_secret, note_headers, peek_call
 from penstock.gateway.asking import Asking, estimate_price
 from penstock.gateway.attempts import Attempts
+from penstock.gateway.bills import bill_call
 from penstock.gateway.cache import ResponseCache
 from penstock.gateway.calls import Call, parse_traceparent
 from penstock.gateway.clients import Departure, DepartureWatch, Outbox, Uploads
@@ -43,8 +45,8 @@ from penstock.gateway.http import (
 )
 from penstock.gateway.internal_calls import InternalCalls
 from penstock.gateway.journal import Journal
-from penstock.gateway.limiting.accounts import gather_facts, sum_up
-from penstock.gateway.limits import Counters, Hold, Limiter, estimate_prompt_tokens
+from penstock.gateway.limiting.accounts import add_lost, gather_facts, sum_up
+from penstock.gateway.limits import Counters, Hold, Limiter, LimitFacts, estimate_prompt_tokens
 from penstock.gateway.metrics import Metrics
 from penstock.gateway.metrics_page import serve_metrics
 from penstock.gateway.models import describe_models, models_dialect
@@ -109,7 +111,7 @@ class Gateway:
         )
         self._background: list[asyncio.Task[None]] = []
         if cache is not None:
-            cache.use_calls(InternalCalls(self._answer, self._record, lambda: watch.table))
+            cache.use_calls(InternalCalls(self._answer, self._record, self._charge, lambda: watch.table))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""
@@ -277,27 +279,29 @@ class Gateway:
             self._settle(call, call.hold, self._limiter)
         self._record(call, limits)
 
-    async def _reserve(self, call: Call, limiter: Limiter) -> None:
+    def _facts(self, call: Call, limiter: Limiter, user: str | None) -> LimitFacts:
         key, route, envelope = call.key, call.route, call.envelope
         assert key is not None
         assert route is not None
         assert envelope is not None
-        facts = gather_facts(
+        return gather_facts(
             key=key,
             route=route,
             envelope=envelope,
             operation=call.operation,
             prompt_tokens=estimate_prompt_tokens(call.body),
-            user=call.user,
+            user=user,
             prices=self._prices if limiter.counts_money else None,
         )
-        hold = call.hold = await limiter.admit(facts)
+
+    async def _reserve(self, call: Call, limiter: Limiter) -> None:
+        hold = call.hold = await limiter.admit(self._facts(call, limiter, call.user))
         if hold is not None:
             call.extra_headers += hold.headers
             call.extra_headers += [(b"x-penstock-limit-warning", header_text(text)) for text in hold.warnings]
 
     def _settle(self, call: Call, hold: Hold, limiter: Limiter) -> None:
-        tokens, usd = sum_up(hold.facts, call, call.target, self._prices if limiter.counts_money else None)
+        tokens, usd = self._sum_up(hold.facts, call, limiter)
         limiter.settle(
             hold,
             tokens=tokens,
@@ -305,6 +309,22 @@ class Gateway:
             counts_request=call.n_sent > 0 or call.usage is not None or call.cache_state == "shared",
             model=call.target.model if call.target is not None else None,
         )
+
+    def _charge(self, call: Call, user: str | None) -> None:
+        """Count a call that the gateway made for the sake of another one."""
+        limiter = self._limiter
+        if limiter is not None and call.key is not None and limiter.has_rule_for(call.key):
+            facts = self._facts(call, limiter, user)
+            if call.target is not None:
+                facts = msgspec.structs.replace(facts, model=call.target.model)
+            tokens, usd = self._sum_up(facts, call, limiter)
+            limiter.charge(facts, tokens=tokens, usd=usd)
+
+    def _sum_up(self, facts: LimitFacts, call: Call, limiter: Limiter) -> tuple[int, Decimal | None]:
+        tokens, usd = sum_up(facts, call, call.target, self._prices if limiter.counts_money else None)
+        if len(call.attempt_log) > 1:
+            tokens, usd = add_lost(tokens, usd, bill_call(call, self._prices)[1])
+        return tokens, usd
 
     async def _answer(self, call: Call, outbox: Send, limits: Limits) -> None:
         try:

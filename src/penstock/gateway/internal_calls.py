@@ -1,7 +1,7 @@
 """Calls that the gateway makes for its own sake, such as embedding a question: through its own routes, recorded as children.
 
 They take the way of every call (balance, retries, breaker, spans, money) and are billed to the key of the call they are made
-for. Limits are not asked again: the caller's call has been admitted.
+for. Limits are not asked again, since the caller's call has been admitted; but what is used counts for them.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,6 +19,8 @@ from penstock.spec.snapshot import Limits
 
 Answer = Callable[[Call, Send, Limits], Awaitable[None]]
 Record = Callable[[Call, Limits], None]
+Charge = Callable[[Call, str | None], None]
+"""Counts a finished call for the limits of its key, and of the user that is named."""
 
 
 class NoSuchRoute(NotFound):
@@ -62,8 +64,11 @@ class _Collected:
 class InternalCalls:
     """Makes calls on behalf of others."""
 
-    def __init__(self, answer: Answer, record: Record, table: Callable[[], Table | None]) -> None:
+    def __init__(
+        self, answer: Answer, record: Record, charge: Charge, table: Callable[[], Table | None]
+    ) -> None:
         self._answer = answer
+        self._charge = charge
         self._record = record
         self._table = table
 
@@ -91,6 +96,7 @@ class InternalCalls:
             raise
         finally:
             self._record(call, limits)
+            self._charge(call, parent.user or (parent.envelope.user if parent.envelope is not None else None))
         if collected.status != 200:
             raise UnusableReply(f"The route {call.envelope.model!r} answered HTTP {collected.status}.")
         return collected.body

@@ -207,10 +207,23 @@ class Limiter:
                 adjustments.append(Adjustment(charge.counter, used - taken.taken, taken.window_end_s))
         if is_moved:
             adjustments += self._count_for(model, hold.facts, tokens, usd, counts_request=counts_request)
-        if not adjustments:
-            return
+        if adjustments:
+            self._adjust(adjustments, in_redis=hold.in_redis)
+
+    def charge(self, facts: LimitFacts, *, tokens: int, usd: Decimal | None) -> None:
+        """Count what has been used beside an admitted call, for its sake: it is not asked whether it fits, and is no request."""
+        now_s = self._now_s()
+        adjustments = [
+            Adjustment(charge.counter, used, find_window(charge.meter.window, now_s).end_s)
+            for charge in self._book.list_charges(facts)
+            if (used := _used(charge, charge.amount, tokens, usd, counts_request=False))
+        ]
+        if adjustments:
+            self._adjust(adjustments, in_redis=False)
+
+    def _adjust(self, adjustments: list[Adjustment], *, in_redis: bool) -> None:
         if self._shared is not None:
-            self._shared.adjust(adjustments, in_redis=hold.in_redis)
+            self._shared.adjust(adjustments, in_redis=in_redis)
         else:
             self._local.adjust(adjustments)
 

@@ -1,11 +1,13 @@
 """What a call is going to need, and what it used, in the limiter's terms: estimates where nobody has told."""
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Protocol
 
 import msgspec
 
 from penstock.dialects.port import Envelope
+from penstock.gateway.bills import Bill
 from penstock.gateway.limiting.rules import UNBOUNDED_TOKENS, LimitFacts
 from penstock.gateway.table import ReadyRoute, ReadyTarget
 from penstock.spec.routes import KeyRow
@@ -117,6 +119,16 @@ def sum_up(
         used = msgspec.structs.replace(used, output_text=completion)
     usd = _price(target, used, prices) if target is not None else None
     return max(0, prompt) + max(0, completion), usd
+
+
+def add_lost(tokens: int, usd: Decimal | None, lost: Iterable[Bill]) -> tuple[int, Decimal | None]:
+    """Return the same with what requests used that were sent and did not serve the call: they are billed too."""
+    for bill in lost:
+        if bill.usage is not None:
+            tokens += (bill.usage.input_tokens or 0) + (bill.usage.output_tokens or 0)
+        if usd is not None and bill.cost is not None and bill.cost.usd is not None:
+            usd += bill.cost.usd
+    return tokens, usd
 
 
 def _written(facts: LimitFacts, call: Served) -> int:
