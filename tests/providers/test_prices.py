@@ -209,6 +209,14 @@ def test_classes_that_an_operator_s_price_leaves_out_count_at_the_rate_of_their_
     assert "cache_read" not in book.price("openai", "m", usage, 0, provider="lab").source
 
 
+def test_sound_that_the_table_prices_as_text_says_so() -> None:
+    told = BOOK.price("openai", "gpt-4o-mini", Usage(input_uncached=10, input_audio=5, output_audio=5), 0)
+    assert told.usd is not None
+    assert told.source.endswith(" (input_audio at the input rate, output_audio at the output rate)")
+    plain = BOOK.price("openai", "gpt-4o-mini", Usage(input_uncached=10, input_cache_read=5), 0)
+    assert "(" not in plain.source
+
+
 def test_an_operator_is_told_what_a_price_leaves_out() -> None:
     assert note_gaps(TOKEN_CLASSES) == ()
     cached, thoughts = note_gaps(["input_uncached", "output_text", "input_audio"])

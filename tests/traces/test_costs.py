@@ -106,6 +106,7 @@ def test_the_parts_of_a_cost_add_up_to_it(store: DuckDBSpanStore, costs: CostSer
     ("fields", "told"),
     [
         ({}, "Priced by table, at the time of the call"),
+        ({"cost_source": "table (input_audio at the input rate)"}, "no price of its own for these tokens"),
         ({"cost_source": "settings"}, "Priced by your own"),
         (
             {"cost_source": "settings (input_cache_read at the input rate)"},

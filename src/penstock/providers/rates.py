@@ -17,6 +17,8 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     usd: Decimal
     tiers: list[tuple[int, Decimal]] = []
+    lent_by: str | None = None
+    """Of a class that providers price apart and the table does not: whose rate this is, `input` or `output`."""
 
 
 class RateSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -51,6 +53,8 @@ _CLASSES: dict[str, tuple[str, ...]] = {
     "output_image": ("output_image_mtok", "output_mtok"),
 }
 """Token class → the prices that may hold for it, the most exact first."""
+_PRICED_APART = frozenset({"input_audio", "input_image", "output_audio", "output_image"})
+"""Cached input without a price of its own costs what input does, and thoughts what the answer does: so providers say."""
 
 
 def look_up(price_id: str, model: str) -> RateCard:
@@ -79,10 +83,14 @@ def _rate_set(constraint: Any, prices: Any) -> RateSet:
     rates: dict[str, Rate] = {}
     for name, keys in _CLASSES.items():
         value = next((found for key in keys if (found := getattr(prices, key, None)) is not None), None)
+        lent_by = None
+        if name in _PRICED_APART and getattr(prices, keys[0], None) is None:
+            lent_by = name.partition("_")[0]
         if value is not None and hasattr(value, "tiers"):
-            rates[name] = Rate(usd=value.base, tiers=[(tier.start, tier.price) for tier in value.tiers])
+            tiers = [(tier.start, tier.price) for tier in value.tiers]
+            rates[name] = Rate(usd=value.base, tiers=tiers, lent_by=lent_by)
         elif value is not None:
-            rates[name] = Rate(usd=value)
+            rates[name] = Rate(usd=value, lent_by=lent_by)
     per_thousand = getattr(prices, "requests_kcount", None)
     per_request = per_thousand / 1000 if per_thousand is not None else None
     return RateSet(starts_on=starts_on, hours=hours, rates=rates, usd_per_request=per_request)

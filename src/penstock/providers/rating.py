@@ -49,6 +49,8 @@ def apply_card(card: RateCard, usage: Usage, when_ns: int) -> Cost:
             lent.append(f"{name} at the {called} rate")
         if rate is None:
             return Cost(usd=None, source=f"{card.source} has no price for {name} tokens of this model")
+        if rate.lent_by is not None:
+            lent.append(f"{name} at the {rate.lent_by} rate")
         usd = rate.usd
         if rate.tiers:
             usd, over = _usd_per_million(rate, usage.input_tokens or 0)

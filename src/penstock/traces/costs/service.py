@@ -198,6 +198,10 @@ def _sentences(call: LedgerRow, other: Decimal | None, has_parts: bool) -> list[
             )
     else:
         why.append(f"Priced by {source}, at the time of the call; later prices do not change it.")
+        if "(" in source:
+            why.append(
+                "The table has no price of its own for these tokens, which mostly cost more: set one under [[prices]]."
+            )
     if has_parts and other:
         why.append(f"{other} USD of it are charged for the request, not for tokens.")
     if call.estimated:
