@@ -1,9 +1,11 @@
 """Providers and routes from settings, environment and registry."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from penstock.deploy.objects import StoredObject
 from penstock.deploy.snapshots import build_snapshot
 from penstock.main.errors import SettingsInvalid
 from penstock.main.found_providers import local_url
@@ -14,7 +16,7 @@ from penstock.registry.types import Version
 from penstock.spec.routes import Provider, Route
 
 
-def planned(text: str = "", environ: dict[str, str] | None = None, **rows: list[Version]) -> Plan:
+def planned(text: str = "", environ: dict[str, str] | None = None, **rows: Any) -> Plan:
     file = parse_settings(text.encode(), path=Path("penstock.toml"))
     made = plan(file, environ or {}, Addresses(engine_port=1234), **rows)
     build_snapshot(providers=made.providers, routes=made.routes, keys=())  # every plan must be publishable
@@ -139,6 +141,47 @@ def test_a_key_for_a_well_known_provider_is_not_sent_to_another_address() -> Non
     assert provider(made, "openai").api_key_env is None
     made = planned("[providers.openai]\ntimeout_s = 5.0", {"OPENAI_API_KEY": "x"})
     assert provider(made, "openai").api_key_env == "OPENAI_API_KEY"
+
+
+def stored(name: str, **content: object) -> StoredObject:
+    return StoredObject(kind="provider", name=name, content=content, version=1, actor="ada", updated_ns=1)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"api_key_env": "PATH"}, "PATH does not look like a provider's key"),
+        ({"api_key_env": "OPENAI_API_KEY"}, "is the key for https://api.openai.com"),
+        ({"api_key_env": "LAB_LOGIN"}, "is the key for https://lab.example"),
+        ({"api_key_env": "TABLES_TOKEN"}, "does not look like a provider's key"),
+        ({"base_url": "http://mine.example/{OPENAI_API_KEY}"}, "may not be filled from the variable"),
+    ],
+)
+def test_who_edits_objects_reads_no_variable_of_the_process(content: dict[str, object], words: str) -> None:
+    text = """
+[storage]
+control_url_env = "TABLES_TOKEN"
+[providers.lab]
+base_url = "https://lab.example/v1"
+api_key_env = "LAB_LOGIN"
+"""
+    environ = {"OPENAI_API_KEY": "sk-x", "TABLES_TOKEN": "postgresql://u:p@h/d"}
+    evil = stored("evil", **{"base_url": "http://mine.example", **content})
+    with pytest.raises(SettingsInvalid, match="provider 'evil'") as caught:
+        planned(text, environ, objects=[evil])
+    assert words in caught.value.message
+    fine = [
+        stored("openai", timeout_s=5),
+        stored("own", base_url="http://127.0.0.1:9/v1", api_key_env="OWN_KEY"),
+    ]
+    made = planned(text, environ, objects=fine)
+    assert provider(made, "own").api_key_env == "OWN_KEY"
+    assert provider(made, "openai").api_key_env == "OPENAI_API_KEY"
+
+
+def test_the_settings_file_may_name_any_variable() -> None:
+    made = planned('[providers.lab]\nbase_url = "http://lab.example"\napi_key_env = "PATH"', {"PATH": "/bin"})
+    assert provider(made, "lab").api_key_env == "PATH"
 
 
 @pytest.mark.parametrize(

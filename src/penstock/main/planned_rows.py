@@ -10,6 +10,7 @@ from penstock.deploy.row_problems import RowProblem
 from penstock.deploy.rows import CATALOGUE, limit_row, price_name, price_row, provider_row, route_row
 from penstock.deploy.section_problems import KeyPath
 from penstock.deploy.sections import ProviderSettings, RouteSettings
+from penstock.deploy.variable_rules import VariablePlaces
 from penstock.main.found_providers import fill_address, find_providers, missing_variable
 from penstock.main.settings import SettingsFile
 from penstock.main.settings_problems import Problem, invalid_settings
@@ -31,6 +32,7 @@ class PlannedRows:
         self.warnings: list[str] = []
         self._file = file
         self._environ = environ
+        self._key_places: VariablePlaces | None = None
         self._rows: dict[tuple[ObjectKind, str], Any] = {}
         settings = file.settings
         self._places: dict[tuple[ObjectKind, str], KeyPath] = {
@@ -151,7 +153,21 @@ class PlannedRows:
                 near or "Only well-known providers have one.",
             )
             return
-        self.put("provider", name, fill_address(row, self._environ), owner)
+        filled = fill_address(row, self._environ)
+        if owner == "database":
+            self._refuse_variables(name, row, filled)
+        self.put("provider", name, filled, owner)
+
+    def _refuse_variables(self, name: str, row: Provider, filled: Provider) -> None:
+        settings = self._file.settings
+        if self._key_places is None:
+            written = (provider_row(each, section) for each, section in settings.providers.items())
+            known = (*CATALOGUE.values(), *find_providers(self._environ), *filter(None, written))
+            self._key_places = VariablePlaces(known, self._environ)
+        own = (settings.storage.control_url_env, settings.limits.redis_url_env)
+        for _, message in self._key_places.problems(row, filled, own=own):
+            where = f"provider {name!r} (database)"
+            self.problems.append(Problem(line=None, where=where, message=message))
 
     def _complain(self, kind: ObjectKind, name: str, message: str, hint: str) -> None:
         place = self._places.get((kind, name))
