@@ -116,7 +116,10 @@ def test_keys_are_made_listed_and_revoked_without_a_running_instance(home: Home)
     assert call("key", "revoke", made.json["id"], home=home.root).code == 0
     assert made.json["id"] not in home.snapshot.read_text()
     table = call("key", "list", home=home.root).out.splitlines()
-    assert [len(line.split("\t")) for line in table] == [9, 9]
+    assert {len(line.split("\t")) for line in table} == {12}
+    assert {"project", "user", "routes"} <= set(table[0].split("\t"))
+    refused = call("key", "create", "--name", "x", "--expires", "yesterday", home=home.root)
+    assert (refused.code, "2027-01-31" in refused.err) == (2, True)
 
 
 def test_a_key_for_a_route_that_is_not_there_is_refused_with_a_suggestion(home: Home) -> None:

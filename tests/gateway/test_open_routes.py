@@ -55,3 +55,10 @@ def test_a_key_for_one_model_may_not_call_another(table: Table) -> None:
     row = KeyRow(id="k", name="k", secret_sha256="0" * 64, routes=("far/x",))
     with pytest.raises(UnknownModel):
         resolve_route(table, row, "far/y", "chat")
+
+
+def test_a_key_whose_routes_are_gone_is_not_told_that_there_are_none(table: Table) -> None:
+    row = KeyRow(id="k", name="k", secret_sha256="0" * 64, routes=("gone",))
+    with pytest.raises(UnknownModel) as refused:
+        resolve_route(table, row, "far/x", "chat")
+    assert refused.value.hint == "This key may call none of the routes."

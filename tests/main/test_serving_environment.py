@@ -104,8 +104,13 @@ def test_a_provider_is_asked_for_one_token(ready_home: Home, gateway: type[Gatew
     with pytest.raises(InvalidInput, match="--model"):
         check_provider(rooms, "openai")
     content = {"targets": [{"provider": "openai", "model": "gpt-4o-mini"}]}
+    vectors = {"kind": "embedding", "targets": [{"provider": "openai", "model": "small"}]}
+    rooms.configuration.put("route", "early", vectors, actor="ada")
+    with pytest.raises(InvalidInput, match="--model"):
+        check_provider(rooms, "openai")
     rooms.configuration.put("route", "fast", content, actor="ada")
     report = check_provider(rooms, "openai")
+    assert report["route"] == "fast"
     assert (report["ok"], report["model"], report["trace"]) == (True, "openai/gpt-4o-mini", "ab" * 16)
     check_provider(rooms, "openai", model="small", is_embedding=True)
     (first, second) = gateway.asked

@@ -273,7 +273,9 @@ def check_values(values: Mapping[str, Any], *, now_ns: int) -> dict[str, Any]:
         checked["routes"] = list(dict.fromkeys(routes))
     expires_ns = values.get("expires_ns")
     if expires_ns is not None and not now_ns < expires_ns < 2**63:
-        raise InvalidInput("A key must expire in the future.", hint="Revoke it to end it now.")
+        raise InvalidInput(
+            "A key must expire in the future.", hint="A key that is there is ended now by revoking it."
+        )
     return checked
 
 

@@ -85,7 +85,10 @@ def list_keys(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> N
         "name",
         "hint",
         "state",
+        "project",
+        "user",
         "scopes",
+        "routes",
         "requests_per_minute",
         "tokens_per_minute",
         "created",
@@ -184,7 +187,12 @@ def read_moment(text: str, *, clock: Callable[[], int] = now_ns) -> int:
     try:
         day = dt.datetime.fromisoformat(text.strip())
     except ValueError:
-        return clock() + round(read_duration(text) * 1e9)
+        try:
+            return clock() + round(read_duration(text) * 1e9)
+        except InvalidInput:
+            raise InvalidInput(
+                f"{text[:40]!r} is no length of time and no date.", hint="Write 90d, 12h or 2027-01-31."
+            ) from None
     day = day if day.tzinfo is not None else day.replace(tzinfo=dt.UTC)
     return round(day.timestamp()) * 1_000_000_000
 

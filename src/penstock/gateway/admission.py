@@ -48,7 +48,8 @@ def resolve_route(table: Table, row: KeyRow, model: str, kind: str) -> ReadyRout
     found = table.find_route(model)
     if found is None or not (may_call(row, model) or may_call(row, found[0])):
         opened = [ready.route.name for ready in table.open_routes.values()]
-        raise UnknownModel(model, [name for name in (*table.routes, *opened) if may_call(row, name)])
+        names = [name for name in (*table.routes, *opened) if may_call(row, name)]
+        raise UnknownModel(model, names, are_hidden=bool(table.routes or opened))
     ready = found[1]
     served = ready.route.kind
     if served not in ("any", kind):

@@ -66,14 +66,16 @@ class UnknownModel(NotFound):
     code = "PS-1604"
     kind = "invalid_request_error"
 
-    def __init__(self, model: str, known: Iterable[str]) -> None:
+    def __init__(self, model: str, known: Iterable[str], *, are_hidden: bool = False) -> None:
+        """`known` are the models that the caller may see; `are_hidden` says that there are others."""
         names = list(known)
+        nothing = "This key may call none of the routes." if are_hidden else "No routes are configured yet."
         near = suggest(model, names)
         first = [name for name in names if near and repr(name) in near]
         listed = (first + [name for name in names if name not in first])[:20]
         more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
         hint = f"{near} " if near else ""
-        hint += f"Known models: {', '.join(listed)}{more}." if names else "No routes are configured yet."
+        hint += f"Known models: {', '.join(listed)}{more}." if names else nothing
         super().__init__(
             f"The model {model[:200]!r} does not exist.",
             hint=hint,

@@ -26,10 +26,13 @@ def check_provider(
     is_embedding: bool = False,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> dict[str, Any]:
-    """Return how one call of one token went. Raises `UnknownObject`, `NotRunning`, `InvalidInput`."""
+    """Return how one call of one token went; `route` is the one that the model was taken from. Raises `UnknownObject`, `NotRunning`, `InvalidInput`."""
     rooms.configuration.get("provider", name)
     url = urlsplit(require_instance(rooms.home).addresses.gateway_url)
-    asked = f"{name}/{model or _usual_model(rooms.publish_snapshot(), name)}"
+    route = None
+    if model is None:
+        route, model = _usual_model(rooms.publish_snapshot(), name, is_embedding=is_embedding)
+    asked = f"{name}/{model}"
     said: dict[str, Any]
     if is_embedding:
         path, said = "/v1/embeddings", {"input": "ping"}
@@ -57,6 +60,7 @@ def check_provider(
         "provider": name,
         "ok": is_ok,
         "model": asked,
+        "route": route,
         "status": reply.status,
         "ms": round((monotonic() - began) * 1000),
         "trace": reply.getheader("x-penstock-trace-id"),
@@ -64,14 +68,21 @@ def check_provider(
     }
 
 
-def _usual_model(snapshot: Snapshot, name: str) -> str:
-    for route in snapshot.routes:
-        for target in route.targets:
-            if target.provider == name and target.model != "*":
-                return target.model
-    raise InvalidInput(
-        f"No route points to {name!r}, so the model to ask is not known.", hint="Name it with --model."
-    )
+def _usual_model(snapshot: Snapshot, name: str, *, is_embedding: bool) -> tuple[str, str]:
+    """Return a route that asks the provider for what is to be tried, and the model it asks for."""
+    fitting = ("embedding", "any") if is_embedding else ("chat", "any")
+    found = [
+        (fitting.index(route.kind), route.name, target.model)
+        for route in snapshot.routes
+        if route.kind in fitting
+        for target in route.targets
+        if target.provider == name and target.model != "*"
+    ]
+    if not found:
+        raise InvalidInput(
+            f"No route points to {name!r}, so the model to ask is not known.", hint="Name it with --model."
+        )
+    return min(found, key=lambda one: one[0])[1:]
 
 
 def _error_text(text: str) -> str:

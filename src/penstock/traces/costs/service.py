@@ -120,7 +120,9 @@ def check_dimensions(by: Sequence[str]) -> list[CostDimension]:
     """Return `by` as dimensions; raise `UnknownDimension`."""
     for name in by:
         if name not in DIMENSIONS:
-            raise UnknownDimension(f"Costs have no {name!r}.", hint=f"Use: {', '.join(DIMENSIONS)}.")
+            raise UnknownDimension(
+                f"Costs cannot be grouped by {name!r}.", hint=f"Use: {', '.join(DIMENSIONS)}."
+            )
     if len(set(by)) < len(by):
         raise UnknownDimension("A dimension is named twice.")
     return [cast("CostDimension", name) for name in by]
