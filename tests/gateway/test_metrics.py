@@ -99,6 +99,22 @@ async def test_a_call_is_counted_in_every_way() -> None:
     assert value(page, "gen_ai_client_token_usage_bucket", gen_ai_token_type="output", le="64.0") == 1
 
 
+async def test_calls_of_unknown_cost_are_counted_and_are_no_zero_dollars() -> None:
+    metrics = Metrics()
+    unknown = Cost(usd=None, source="no price")
+    for model in ("odd", "odd", "known"):
+        metrics.observe(finished_call(model, cost=unknown))
+    for usd in ("0", "0.5", "0.25"):
+        metrics.observe(finished_call("known", cost=Cost(usd=Decimal(usd), source="s")))
+    metrics.observe(finished_call("unserved", target=None, cost=Cost(usd=Decimal(0), source="not sent")))
+    page = await page_of(metrics)
+    assert value(page, "penstock_unpriced_total", route="odd") == 2
+    assert value(page, "penstock_unpriced_total", route="known") == 1
+    assert value(page, "penstock_cost_usd_total", route="known") == 0.75
+    told = [line for line in page.decode().splitlines() if line.startswith("penstock_cost_usd_total{")]
+    assert len(told) == 1, told
+
+
 async def test_failures_retries_and_limits_are_counted() -> None:
     metrics = Metrics()
     lost = finished_call(http_status=502, error_code="PS-4214", attempts=3)

@@ -12,6 +12,7 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 from penstock.gateway.calls import Call
@@ -47,6 +48,7 @@ class _Series:
         "_gen_ai",
         "_labels",
         "_metrics",
+        "_place",
         "cost",
         "durations",
         "first_token",
@@ -66,12 +68,22 @@ class _Series:
         self._metrics = metrics
         self.statuses: dict[int | None, int] = {}
         self.durations: dict[str | None, int] = {}
-        self.cost = metrics.place(named.COST, (route, provider, model))
+        self.cost: int | None = None
+        """Of a series whose cost was known at least once: 0 must not stand for what nobody knows."""
+        self._place = (route, provider, model)
         self.overhead = metrics.place(named.OVERHEAD, (dialect,))
         self.served = metrics.place(named.ATTEMPTS, (provider, model, "served"))
         self.first_token = metrics.place(named.FIRST_TOKEN, self._gen_ai)
         self.input = metrics.place(named.TOKENS, (*self._gen_ai, "input"))
         self.output = metrics.place(named.TOKENS, (*self._gen_ai, "output"))
+
+    def add_cost(self, usd: Decimal | None) -> None:
+        if usd is None:
+            self._metrics.count(named.UNPRICED, *self._place)
+            return
+        if self.cost is None:
+            self.cost = self._metrics.place(named.COST, self._place)
+        self._metrics.add(self.cost, float(usd))
 
     def add_status(self, status: int | None) -> int:
         route, provider, model, dialect = self._labels
@@ -165,8 +177,11 @@ class Metrics:
                     floats[at + bisect_left(_TOKEN_BOUNDS, tokens)] += 1.0
                     floats[at + _TOKEN_SUM] += tokens
         cost = call.cost
-        if cost is not None and cost.usd:
-            floats[series.cost] += float(cost.usd)
+        if cost is not None and target is not None:
+            if cost.usd is None or series.cost is None:
+                series.add_cost(cost.usd)
+            else:
+                floats[series.cost] += float(cost.usd)
         log = call.attempt_log
         if error is not None or len(log) != 1 or call.cache_state is not None or log[0].outcome != "served":
             self._observe_rare(call, series.route)
@@ -176,6 +191,10 @@ class Metrics:
     def count(self, family: Family, *labels: str, amount: float = 1.0) -> None:
         """Add to a counter."""
         self._floats[self._one(family, *labels)] += amount
+
+    def add(self, at: int, amount: float) -> None:
+        """Add to the counter at a place."""
+        self._floats[at] += amount
 
     def place(self, family: Family, labels: tuple[str, ...]) -> int:
         """Return where the numbers of a series begin: its own place, or that of `other` where there is no more room."""

@@ -26,7 +26,10 @@ def check_provider(
     is_embedding: bool = False,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> dict[str, Any]:
-    """Return how one call of one token went; `route` is the one that the model was taken from. Raises `UnknownObject`, `NotRunning`, `InvalidInput`."""
+    """Return how one call of one token went; `route` is the one that the model was taken from, if it was not given.
+
+    Raises `UnknownObject`, `NotRunning`, `InvalidInput`.
+    """
     rooms.configuration.get("provider", name)
     url = urlsplit(require_instance(rooms.home).addresses.gateway_url)
     route = None

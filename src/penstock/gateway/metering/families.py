@@ -74,6 +74,12 @@ COST = Family(
     text="US dollars that calls cost, as far as their price was known at their end.",
     labels=_PLACE,
 )
+UNPRICED = Family(
+    name="penstock_unpriced_total",
+    kind="counter",
+    text="Calls whose cost is not known: what they cost is missing from penstock_cost_usd_total.",
+    labels=_PLACE,
+)
 OVERHEAD = Family(
     name="penstock_overhead_seconds",
     kind="histogram",
@@ -148,7 +154,7 @@ WORKERS = Family(name="penstock_workers", kind="gauge", text="Gateway workers th
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        REQUESTS, RETRIES, ATTEMPTS, ERRORS, LIMITED, CACHE, COST, OVERHEAD, DURATION, TOKENS, FIRST_TOKEN, IN_FLIGHT,
+        REQUESTS, RETRIES, ATTEMPTS, ERRORS, LIMITED, CACHE, COST, UNPRICED, OVERHEAD, DURATION, TOKENS, FIRST_TOKEN, IN_FLIGHT,
         LOOP_LAG, RESIDENT, SPANS_LOST, LIMITS_ALONE, REDIS_LOST, BREAKER, TARGET_LOAD, WORKERS,
     )
 }  # fmt: skip
