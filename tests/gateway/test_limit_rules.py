@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from penstock.gateway.errors import BudgetReached, LimitReached
 from penstock.gateway.limiting.notices import refusal_headers
 from penstock.gateway.limiting.rules import UNBOUNDED_TOKENS
-from penstock.gateway.limits import BLOB_TOKENS, Hold, Limiter, LimitFacts, estimate_prompt_tokens
+from penstock.gateway.limits import Hold, Limiter, LimitFacts
+from penstock.gateway.text_sizes import BLOB_TOKENS, estimate_prompt_tokens
 from penstock.spec.limits import LimitRule
 from penstock.spec.routes import KeyRow
 from penstock.spec.windows import read_counter_name

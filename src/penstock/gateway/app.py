@@ -46,7 +46,7 @@ from penstock.gateway.http import (
 from penstock.gateway.internal_calls import InternalCalls
 from penstock.gateway.journal import Journal
 from penstock.gateway.limiting.accounts import add_lost, gather_facts, sum_up
-from penstock.gateway.limits import Counters, Hold, Limiter, LimitFacts, estimate_prompt_tokens
+from penstock.gateway.limits import Counters, Hold, Limiter, LimitFacts
 from penstock.gateway.metrics import Metrics
 from penstock.gateway.metrics_page import serve_metrics
 from penstock.gateway.models import describe_models, models_dialect
@@ -54,6 +54,7 @@ from penstock.gateway.recorder import CallRecorder, SpanSink
 from penstock.gateway.relay import relay_answer, relay_failure
 from penstock.gateway.snapshots import SnapshotWatch
 from penstock.gateway.table import Table, header_text
+from penstock.gateway.text_sizes import estimate_prompt_tokens
 from penstock.gateway.token_counts import counts_here, estimate_reply
 from penstock.providers.auth.token_http import make_token_fetch
 from penstock.providers.prices import PriceBook

@@ -18,6 +18,7 @@ from penstock.gateway.routing.budget import Budget
 from penstock.gateway.routing.order import order_targets
 from penstock.gateway.routing.sticky import rank
 from penstock.gateway.table import ReadyRoute, ReadyTarget
+from penstock.gateway.text_sizes import BYTES_PER_TOKEN
 from penstock.providers.prices import PriceBook
 from penstock.spec.usage import Usage
 
@@ -25,7 +26,6 @@ MIN_RETRIES = 10
 """Retries of a route that are allowed in ten seconds however few calls it has, over all workers."""
 _MAX_BUDGETS = 1024
 _MAX_PLAIN = 1024
-_BYTES_PER_TOKEN = 4
 _USUAL_OUTPUT_TOKENS = 500
 
 
@@ -203,7 +203,7 @@ def estimate_price(book: PriceBook, call: Call, target: ReadyTarget) -> Decimal 
         return Decimal(0)
     envelope = call.envelope
     written = envelope.max_tokens if envelope is not None and envelope.max_tokens else _USUAL_OUTPUT_TOKENS
-    usage = Usage(input_uncached=len(call.body) // _BYTES_PER_TOKEN, output_text=written)
+    usage = Usage(input_uncached=len(call.body) // BYTES_PER_TOKEN, output_text=written)
     provider = target.provider
     return book.estimate(provider.price_id, target.model, usage, provider=provider.name)
 

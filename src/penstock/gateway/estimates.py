@@ -7,13 +7,10 @@ import msgspec
 
 from penstock.dialects.registry import DIALECTS
 from penstock.gateway.calls import AttemptRecord, Call
-from penstock.gateway.limits import estimate_prompt_tokens
+from penstock.gateway.text_sizes import BYTES_PER_TOKEN, estimate_prompt_tokens, estimate_reply_tokens
 from penstock.spec.hub import Event, PartDelta, PartStart, Refusal, Text, Thinking, ToolCall
 from penstock.spec.usage import INPUT_CLASSES, OUTPUT_CLASSES, Usage
 
-BYTES_PER_TOKEN = 4
-STREAM_BYTES_PER_TOKEN = 200
-"""Of a stream that was not kept: a token comes in a JSON event of its own, of about this size."""
 WRITING = frozenset({"chat", "text_completion"})
 COUNTED = WRITING | {"embeddings"}
 """Operations whose use can be told from the length of texts."""
@@ -89,7 +86,7 @@ def output_estimate(call: Call) -> int:
         return _text_tokens(kept, call, is_stream=False)
     if kept:
         return _text_tokens(b"".join(kept), call, is_stream=True)
-    return call.output_size // (STREAM_BYTES_PER_TOKEN if call.streamed else BYTES_PER_TOKEN)
+    return estimate_reply_tokens(call.output_size, streamed=call.streamed)
 
 
 def _text_tokens(body: bytes, call: Call, *, is_stream: bool) -> int:
@@ -107,7 +104,7 @@ def _text_tokens(body: bytes, call: Call, *, is_stream: bool) -> int:
             if reply is not None:
                 n_text = sum(_part_size(part) for choice in reply.choices for part in choice.parts)
     if n_text is None:
-        return size // (STREAM_BYTES_PER_TOKEN if is_stream else BYTES_PER_TOKEN)
+        return estimate_reply_tokens(size, streamed=is_stream)
     # what was too long to be kept is taken to be of the same kind
     return -(-n_text * size // (max(1, len(body)) * BYTES_PER_TOKEN))
 

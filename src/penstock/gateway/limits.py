@@ -7,7 +7,6 @@ reserved: unknown is not 0, or a limit could be passed by leaving before the rep
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -25,23 +24,8 @@ from penstock.spec.windows import Window, find_window
 from penstock.store.counters import Adjustment, Ask, Taken
 from penstock.store.redis_client import RedisAddress, RedisClient
 
-__all__ = ["Counters", "Hold", "LimitFacts", "Limiter", "estimate_prompt_tokens"]
+__all__ = ["Counters", "Hold", "LimitFacts", "Limiter"]
 _log = logging.getLogger("penstock.gateway")
-BYTES_PER_TOKEN = 4
-"""An estimate for text."""
-BLOB_TOKENS = 1000
-"""What an image or a document inside a request is taken for."""
-_LONG_BODY_BYTES = 8192
-_BLOB = re.compile(rb"[A-Za-z0-9+/_-]{4096,}={0,2}")
-
-
-def estimate_prompt_tokens(body: bytes) -> int:
-    """Return about how many tokens a request's text has; images and files inside count as `BLOB_TOKENS` each."""
-    size = len(body)
-    if size <= _LONG_BODY_BYTES:
-        return max(1, size // BYTES_PER_TOKEN)
-    blobs = [found.end() - found.start() for found in _BLOB.finditer(body)]
-    return max(1, (size - sum(blobs)) // BYTES_PER_TOKEN + BLOB_TOKENS * len(blobs))
 
 
 class Hold:

@@ -3,8 +3,7 @@
 import msgspec
 
 from penstock.gateway.calls import Call
-
-_BYTES_PER_TOKEN = 4
+from penstock.gateway.text_sizes import estimate_prompt_tokens
 
 
 def counts_here(call: Call) -> bool:
@@ -16,9 +15,9 @@ def counts_here(call: Call) -> bool:
 
 
 def estimate_reply(call: Call) -> bytes:
-    """Return the reply, in the client's dialect, with a quarter of the request's bytes as its count."""
+    """Return the reply, in the client's dialect, with the estimate that bills and limits go by as its count."""
     call.warnings.append("the count of tokens is an estimate")
-    n_tokens = max(1, len(call.body) // _BYTES_PER_TOKEN)
+    n_tokens = estimate_prompt_tokens(call.body)
     return msgspec.json.encode(
         {"input_tokens": n_tokens} if call.dialect == "anthropic" else {"totalTokens": n_tokens}
     )

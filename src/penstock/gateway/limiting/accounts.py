@@ -8,16 +8,14 @@ import msgspec
 
 from penstock.dialects.port import Envelope
 from penstock.gateway.bills import Bill
+from penstock.gateway.calls import Call
+from penstock.gateway.estimates import WRITING, is_cut, output_estimate
 from penstock.gateway.limiting.rules import UNBOUNDED_TOKENS, LimitFacts
 from penstock.gateway.table import ReadyRoute, ReadyTarget
 from penstock.spec.routes import KeyRow
 from penstock.spec.usage import Usage
 
-_WRITING = frozenset({"chat", "text_completion"})
 _FREE_OF_TOKENS = frozenset({"count_tokens"})
-BYTES_PER_TOKEN = 4
-"""An estimate for text. A token of a stream comes in a JSON event of its own, of about 200 bytes."""
-STREAM_BYTES_PER_TOKEN = 200
 
 
 class Prices(Protocol):
@@ -27,40 +25,6 @@ class Prices(Protocol):
         self, price_id: str | None, model: str, usage: Usage, *, provider: str | None = None
     ) -> Decimal | None:
         """Return what `usage` would cost, None where that is not known at once; never blocks."""
-        ...
-
-
-class Served(Protocol):
-    """What is needed of a call (`gateway.calls.Call`) when it is over."""
-
-    @property
-    def operation(self) -> str:
-        """What was asked for."""
-        ...
-
-    @property
-    def n_sent(self) -> int:
-        """Times it was written to a provider."""
-        ...
-
-    @property
-    def n_refused(self) -> int:
-        """Times a provider answered with an error status."""
-        ...
-
-    @property
-    def output_size(self) -> int:
-        """Bytes of the reply."""
-        ...
-
-    @property
-    def streamed(self) -> bool:
-        """Whether the reply came in pieces."""
-        ...
-
-    @property
-    def usage(self) -> Usage | None:
-        """What the provider told."""
         ...
 
 
@@ -76,7 +40,7 @@ def gather_facts(
 ) -> LimitFacts:
     """Return what limits ask of a call. Money is the most that any of the route's targets may cost."""
     completion: int | None = 0
-    if operation in _WRITING:
+    if operation in WRITING:
         most = max(0, envelope.max_tokens or 0) * max(1, envelope.n or 1)
         completion = most or None
     if operation in _FREE_OF_TOKENS:
@@ -98,12 +62,12 @@ def gather_facts(
 
 
 def sum_up(
-    facts: LimitFacts, call: Served, target: ReadyTarget | None, prices: Prices | None
+    facts: LimitFacts, call: Call, target: ReadyTarget | None, prices: Prices | None
 ) -> tuple[int, Decimal | None]:
     """Return the tokens and the dollars that a finished call counts; None dollars where no price is known.
 
     A call that no provider took counts nothing. What the provider did not report counts as reserved, and a reply that
-    nothing bounds by its length: unknown is not 0.
+    nothing bounds by its length: unknown is not 0. Of a stream that was cut off, what has come counts as it is billed.
     """
     told = call.usage
     if call.n_sent == call.n_refused:
@@ -117,6 +81,9 @@ def sum_up(
     if completion is None:
         completion = _written(facts, call)
         used = msgspec.structs.replace(used, output_text=completion)
+    elif is_cut(call) and (seen := output_estimate(call)) > completion:
+        used = msgspec.structs.replace(used, output_text=(used.output_text or 0) + seen - completion)
+        completion = seen
     usd = _price(target, used, prices) if target is not None else None
     return max(0, prompt) + max(0, completion), usd
 
@@ -131,12 +98,10 @@ def add_lost(tokens: int, usd: Decimal | None, lost: Iterable[Bill]) -> tuple[in
     return tokens, usd
 
 
-def _written(facts: LimitFacts, call: Served) -> int:
-    if call.operation not in _WRITING:
+def _written(facts: LimitFacts, call: Call) -> int:
+    if call.operation not in WRITING:
         return 0
-    if facts.completion_tokens is not None:
-        return facts.completion_tokens
-    return call.output_size // (STREAM_BYTES_PER_TOKEN if call.streamed else BYTES_PER_TOKEN)
+    return facts.completion_tokens if facts.completion_tokens is not None else output_estimate(call)
 
 
 def _price(target: ReadyTarget, usage: Usage, prices: Prices | None) -> Decimal | None:
