@@ -178,6 +178,16 @@ def test_history_diff_and_rollback_work_while_nothing_runs(run: Runner) -> None:
         assert "nobody" in run(*command, code=2).err
 
 
+def test_a_diff_repeats_no_names_and_writes_moments(run: Runner) -> None:
+    run("provider", "create", "far", "--base-url", URL)
+    run("price", "create", "far/m*", "--input", "0.20")
+    run("key", "create", "--name", "ci", "--expires", "2101-01-31")
+    told = run("config", "diff", "1").out
+    assert "+ price far/m*\n    usd_per_million" in told
+    assert "expires_ns: unset → 2101-01-31" in told
+    assert "    name: " not in told
+
+
 def test_check_tells_of_names_that_are_in_both_places(run: Runner) -> None:
     run("provider", "create", "far", "--base-url", URL)
     run.home.settings.write_text(f'[providers.far]\nbase_url = "{URL}"\n')

@@ -125,6 +125,8 @@ def test_a_tower_over_the_limit_is_left_at_once() -> None:
     [
         (b"", "not valid JSON"),
         (b"{", "not valid JSON"),
+        (rb'{"model": "m", "messages": "\ud83d"', "truncated"),
+        (rb'{"model": "m", "messages": [], "x": "\ud83d"}', "half of a surrogate pair"),
         (b"[1]", "Expected `object`"),
         (b'{"messages": []}', "names no `model`"),
         (b'{"model": ""}', "`model` is empty"),

@@ -71,6 +71,22 @@ def test_keys_are_made_and_revoked_for_gateways_while_the_settings_are_damaged(
     assert "far" not in {provider.name for provider in rooms.take_up_settings().providers}
 
 
+def test_damaged_settings_are_told_once_until_they_are_right(
+    rooms: Rooms, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> int:
+        return sum("settings are damaged" in one.message for one in caplog.records)
+
+    rooms.publish_snapshot()
+    for count in (1, 2):
+        rooms.home.settings.write_text("[up\n")
+        rooms.publish_snapshot()
+        rooms.publish_snapshot()
+        assert told() == count
+        rooms.home.settings.write_text("")
+        rooms.publish_snapshot()
+
+
 def test_a_command_that_does_not_keep_running_refuses_damaged_settings(rooms: Rooms) -> None:
     rooms.publish_snapshot()
     rooms.home.settings.write_text(NO_SUCH_PROVIDER)

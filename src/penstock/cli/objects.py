@@ -158,12 +158,21 @@ def print_changes(changes: Sequence[Change], *, nothing: str = "nothing changes"
     for change in changes:
         print(f"{marks[change.action]} {change.kind} {change.name}")
         for field in change.fields:
-            print(f"    {field.path}: {_shown(field.before)} → {_shown(field.after)}")
+            if change.action == "changed" or field.path not in _IN_THE_NAME:
+                print(
+                    f"    {field.path}: {_shown(field.path, field.before)} → {_shown(field.path, field.after)}"
+                )
     if not changes:
         print(nothing)
 
 
-def _shown(value: Any) -> str:
+_IN_THE_NAME = frozenset({"id", "name", "provider", "model"})
+"""Members of a row that its name tells already."""
+
+
+def _shown(path: str, value: Any) -> str:
+    if path.endswith("_ns") and isinstance(value, int):
+        return time_text(value) or ""
     return "unset" if value is None else json.dumps(value, ensure_ascii=False)
 
 

@@ -10,6 +10,7 @@ from penstock.base.errors import InvalidInput
 from penstock.dialects.openai.json_scan import is_nested_deeper, scan_members
 
 T = TypeVar("T")
+_HALF = re.compile(rb'\\u[dD][89abAB][0-9a-fA-F]{2}"')
 _WHERE = re.compile(r" - at `\$\.?([^`]*)`$")
 
 
@@ -33,13 +34,23 @@ def decode_head(
     except msgspec.ValidationError as error:
         raise _wrong_member(str(error)) from None
     except msgspec.DecodeError as error:
-        raise InvalidInput(
-            f"The request body is not valid JSON: {error}.",
-            hint="Send one JSON object with Content-Type: application/json.",
-        ) from None
+        raise _no_json(body, error) from None
     if _may_repeat(body, deciding):
         _refuse_repeats(body, deciding)
     return head
+
+
+def _no_json(body: bytes, error: msgspec.DecodeError) -> InvalidInput:
+    if "truncated" in str(error) and body.rstrip().endswith(b"}") and _HALF.search(body):
+        # what the decoder says where a string ends after the first half of a pair
+        return InvalidInput(
+            r"The request body is not valid JSON: it has half of a surrogate pair (\ud8…) without the other.",
+            hint="A text was cut within a character, mostly an emoji.",
+        )
+    return InvalidInput(
+        f"The request body is not valid JSON: {error}.",
+        hint="Send one JSON object with Content-Type: application/json.",
+    )
 
 
 def need_model(model: str | None) -> str:

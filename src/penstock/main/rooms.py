@@ -55,6 +55,7 @@ class Rooms:
         self.home = home
         self.environ = os.environ if environ is None else environ
         self._keeps_running = keeps_running
+        self._told: str | None = None
         self.warnings = ""
         """What a person should look at in the configuration that was published last; empty when nothing."""
 
@@ -66,8 +67,14 @@ class Rooms:
         except SettingsInvalid as error:
             if not self._keeps_running or not self._last_good.exists():
                 raise
-            _log.error("settings are damaged, going by the last good ones", extra={"reason": error.message})
+            self._tell_damage(error)
             return load_settings(self._last_good)
+
+    def _tell_damage(self, error: SettingsInvalid) -> None:
+        """Log what is wrong with the settings, once until they are right or wrong in another way."""
+        if error.message != self._told:
+            self._told = error.message
+            _log.error("settings are damaged, going by the last good ones", extra={"reason": error.message})
 
     @property
     def _last_good(self) -> Path:
@@ -218,9 +225,7 @@ class Rooms:
                 return self._take_up_settings(actor, note)
             except SettingsInvalid as error:
                 planned = self._plan_by_last_good(self._objects(), error)
-                _log.error(
-                    "settings are damaged, going by the last good ones", extra={"reason": error.message}
-                )
+                self._tell_damage(error)
                 return self._publish(planned, actor, note)
 
     def take_up_settings(self) -> Snapshot:
@@ -271,6 +276,7 @@ class Rooms:
 
     def _keep_settings(self) -> None:
         """Keep what was just found good, for a process that starts while the file is damaged."""
+        self._told = None
         try:
             data = self.home.settings.read_bytes()
         except FileNotFoundError:
