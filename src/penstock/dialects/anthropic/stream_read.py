@@ -13,12 +13,11 @@ from penstock.dialects.anthropic.blocks import read_block
 from penstock.dialects.anthropic.errors import read_error
 from penstock.dialects.anthropic.finish import read_finish
 from penstock.dialects.anthropic.usage import UsageObject, disjoint_usage, read_usage_object
-from penstock.dialects.part_line import PartLine
+from penstock.dialects.event_reader import EventReader, decode_event, text_or_none
 from penstock.dialects.sse_events import SseEvent, SseSplitter
 from penstock.spec.hub import (
     End,
     Event,
-    Failed,
     FinishSeen,
     HubError,
     Opaque,
@@ -31,57 +30,18 @@ from penstock.spec.hub import (
 from penstock.spec.usage import Usage
 
 
-class StreamReader:
+class StreamReader(EventReader):
     """See `dialects.port.StreamReader`."""
 
     def __init__(self) -> None:
-        self._splitter = SseSplitter()
+        super().__init__()
         self._usage = UsageObject()
-        self._has_begun = False
-        self._has_ended = False
         self._has_finished = False
-        self._line = PartLine()
         self._held: dict[str, Any] | None = None
         """A block of unknown kind, growing; its part begins and ends when it is complete."""
         self._held_input: list[str] = []
 
-    def feed(self, data: bytes) -> list[Event]:
-        """Take the next bytes; return the events that are complete."""
-        events: list[Event] = []
-        for event in self._splitter.feed(data):
-            self._take(event, events)
-        if self._splitter.is_broken:
-            self._fail(events, "An event of the stream is too large.")
-        return events
-
-    def finish(self) -> list[Event]:
-        """Say that the connection has ended."""
-        events: list[Event] = []
-        if self._has_ended:
-            return events
-        for event in self._splitter.finish():
-            if _decode(event.data) is not None:  # else it was cut in the middle
-                self._take(event, events)
-        if not self._has_ended:
-            self._has_ended = True
-            events.append(End(complete=False))
-        return events
-
-    def _fail(self, events: list[Event], message: str) -> None:
-        if not self._has_ended:
-            self._fail_with(HubError(kind="server_error", message=message, status=502), events)
-
-    def _fail_with(self, error: HubError, events: list[Event]) -> None:
-        self._has_ended = True
-        events += [Failed(error=error), End(complete=False)]
-
-    def _take(self, event: SseEvent, events: list[Event]) -> None:
-        if self._has_ended or event.data.strip() == b"[DONE]":  # some copies of the protocol end so
-            return
-        value = _decode(event.data)
-        if value is None:
-            self._fail(events, "An event of the stream is not a JSON object.")
-            return
+    def _read(self, event: SseEvent, value: dict[str, Any], events: list[Event]) -> None:
         kind = value.get("type", event.event)
         if kind == "error":
             self._fail_with(read_error(None, event.data) or _untold(value), events)
@@ -107,7 +67,7 @@ class StreamReader:
         self._has_begun = True
         start = Start()
         if isinstance(message, dict):
-            start.id, start.model = _text(message.get("id")), _text(message.get("model"))
+            start.id, start.model = text_or_none(message.get("id")), text_or_none(message.get("model"))
             start.usage = self._count(message.get("usage"))
         events.append(start)
 
@@ -135,7 +95,7 @@ class StreamReader:
     def _block_stop(self, events: list[Event]) -> None:
         if self._held is not None:
             raw, self._held = self._held, None
-            if self._held_input and (given := _decode("".join(self._held_input).encode())) is not None:
+            if self._held_input and (given := decode_event("".join(self._held_input).encode())) is not None:
                 raw["input"] = given
             events += self._line.start(Opaque(dialect="anthropic", raw=raw))
         events += self._line.end()
@@ -151,13 +111,13 @@ class StreamReader:
             # Some servers never announce the block.
             events += line.start(Text(text="") if kind == "text_delta" else Thinking(origin="anthropic"))
         if kind == "text_delta" and isinstance(line.open, Text):
-            events += line.delta(_text(delta.get("text")) or "")
+            events += line.delta(text_or_none(delta.get("text")) or "")
         elif kind == "thinking_delta" and isinstance(line.open, Thinking):
-            events += line.delta(_text(delta.get("thinking")) or "")
+            events += line.delta(text_or_none(delta.get("thinking")) or "")
         elif kind == "signature_delta" and isinstance(line.open, Thinking):
-            events += line.delta(signature=_text(delta.get("signature")))
+            events += line.delta(signature=text_or_none(delta.get("signature")))
         elif kind == "input_json_delta" and isinstance(line.open, ToolCall):
-            events += line.delta(_text(delta.get("partial_json")) or "")
+            events += line.delta(text_or_none(delta.get("partial_json")) or "")
         elif kind == "citations_delta" and isinstance(line.open, Text):
             events += line.delta(extra={"citations": [delta.get("citation")]})
 
@@ -165,7 +125,7 @@ class StreamReader:
         """Add to a block of unknown kind: texts are joined, anything else is replaced."""
         assert self._held is not None
         if delta.get("type") == "input_json_delta":
-            self._held_input.append(_text(delta.get("partial_json")) or "")
+            self._held_input.append(text_or_none(delta.get("partial_json")) or "")
             return
         for name, value in delta.items():
             if name != "type":
@@ -175,12 +135,12 @@ class StreamReader:
 
     def _message_delta(self, value: dict[str, Any], events: list[Event]) -> None:
         delta = value.get("delta")
-        reason = _text(delta.get("stop_reason")) if isinstance(delta, dict) else None
+        reason = text_or_none(delta.get("stop_reason")) if isinstance(delta, dict) else None
         if reason is not None and not self._has_finished:
             assert isinstance(delta, dict)
             self._block_stop(events)
             self._has_finished = True
-            stop_sequence = _text(delta.get("stop_sequence"))
+            stop_sequence = text_or_none(delta.get("stop_sequence"))
             events.append(
                 FinishSeen(finish=read_finish(reason), finish_raw=reason, stop_sequence=stop_sequence)
             )
@@ -216,16 +176,16 @@ class Scanner:
             kind = event.event or _read_kind(event.data)
             if kind == "content_block_delta":
                 if not self._has_content:
-                    self._look_at_delta(_decode(event.data))
+                    self._look_at_delta(decode_event(event.data))
             elif kind == "content_block_start":
                 if not self._has_content:
-                    self._look_at_block(_decode(event.data))
+                    self._look_at_block(decode_event(event.data))
             elif kind in ("message_start", "message_delta"):
-                self._look_at_message(_decode(event.data))
+                self._look_at_message(decode_event(event.data))
             elif kind == "message_stop":
                 self._is_finished = True
             elif kind == "error":
-                self._error = read_error(None, event.data) or _untold(_decode(event.data))
+                self._error = read_error(None, event.data) or _untold(decode_event(event.data))
 
     def _look_at_delta(self, value: dict[str, Any] | None) -> None:
         delta = value.get("delta") if value else None
@@ -243,7 +203,7 @@ class Scanner:
             return
         message = value.get("message")
         if isinstance(message, dict):
-            self._model = _text(message.get("model"))
+            self._model = text_or_none(message.get("model"))
             value = message
         delta = value.get("delta")
         if isinstance(delta, dict) and delta.get("stop_reason") is not None:
@@ -279,15 +239,3 @@ def _read_kind(data: bytes) -> str:
         return _kind.decode(data).type
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return ""
-
-
-def _decode(data: bytes) -> dict[str, Any] | None:
-    try:
-        value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None

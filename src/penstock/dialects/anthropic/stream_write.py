@@ -4,7 +4,6 @@ The hub tells usage after the finish and this dialect tells both in one `message
 end. The first `message_start` must hold counts: what is not known yet is 0 there and right in `message_delta`.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,78 +14,37 @@ from penstock.dialects.anthropic.finish import write_finish
 from penstock.dialects.anthropic.foreign import mark_call, mark_thinking
 from penstock.dialects.anthropic.reply import is_citation, own_members
 from penstock.dialects.anthropic.usage import wire_usage
+from penstock.dialects.event_writer import EventWriter, write_typed
 from penstock.dialects.sse_events import write_event
 from penstock.spec.hub import (
-    End,
-    Event,
-    Failed,
     FinishSeen,
     HubError,
     Opaque,
     Part,
     PartDelta,
-    PartEnd,
-    PartStart,
     Refusal,
     Start,
     Text,
     Thinking,
     ToolCall,
-    UsageSeen,
 )
 from penstock.spec.usage import Usage
 
 
-class StreamWriter:
+class StreamWriter(EventWriter):
     """See `dialects.port.StreamWriter`. Of several choices the first is told."""
 
     def __init__(self, *, model: str) -> None:
+        super().__init__()
         self._model = model
-        self._usage: Usage | None = None
-        self._finish: FinishSeen | None = None
-        self._open: Part | None = None
         self._n_blocks = 0
         self._signature = ""
         self._sealed: str | None = None
-        self._has_begun = False
-        self._has_ended = False
 
-    def write(self, events: Sequence[Event]) -> bytes:
-        """Return the bytes for `events`."""
-        return b"".join([piece for event in events for piece in self._write(event)])
-
-    def fail(self, error: HubError) -> bytes:
-        """Return the `error` event that ends the stream."""
-        if self._has_ended:
-            return b""
-        self._has_ended = True
+    def _write_error(self, error: HubError) -> bytes:
         return write_event(write_error(error), "error")
 
-    def _write(self, event: Event) -> list[bytes]:
-        if self._has_ended or getattr(event, "choice", 0) != 0:
-            return []
-        match event:
-            case Start():
-                return [self._begin(event)]
-            case PartStart():
-                return self._part_start(event.part)
-            case PartDelta():
-                return self._part_delta(event)
-            case PartEnd():
-                return self._part_end()
-            case FinishSeen():
-                self._finish = event
-            case UsageSeen():
-                self._usage = event.usage
-            case Failed():
-                return [self.fail(event.error)]
-            case End():
-                return self._end(event.complete)
-        return []
-
-    def _begin(self, start: Start) -> bytes:
-        self._has_begun = True
-        self._usage = start.usage
+    def _write_start(self, start: Start) -> bytes:
         message: dict[str, Any] = {
             "id": start.id or "msg",
             "type": "message",
@@ -97,19 +55,15 @@ class StreamWriter:
             "stop_sequence": None,
             "usage": wire_usage(start.usage),
         }
-        return _event("message_start", message=message)
+        return write_typed("message_start", message=message)
 
-    def _end(self, is_complete: bool) -> list[bytes]:
-        """A stream that broke off before its finish is left open: only `fail` may close it."""
-        if not is_complete and self._finish is None:
-            return []
-        self._has_ended = True
-        pieces = [] if self._has_begun else [self._begin(Start())]
-        finish = self._finish or FinishSeen(finish="unknown")
+    def _write_end(self, finish: FinishSeen, usage: Usage | None) -> list[bytes]:
         reason = write_finish(finish.finish, finish.finish_raw, finish.stop_sequence)
         delta = {"stop_reason": reason, "stop_sequence": finish.stop_sequence}
-        pieces.append(_event("message_delta", delta=delta, usage=wire_usage(self._usage)))
-        return [*pieces, _event("message_stop")]
+        return [
+            write_typed("message_delta", delta=delta, usage=wire_usage(usage)),
+            write_typed("message_stop"),
+        ]
 
     # -- blocks
 
@@ -191,8 +145,4 @@ class StreamWriter:
         return [*pieces, self._block_event("content_block_stop")]
 
     def _block_event(self, kind: str, **members: Any) -> bytes:
-        return _event(kind, index=self._n_blocks - 1, **members)
-
-
-def _event(kind: str, **members: Any) -> bytes:
-    return write_event(msgspec.json.encode({"type": kind, **members}), kind)
+        return write_typed(kind, index=self._n_blocks - 1, **members)

@@ -5,18 +5,15 @@ Its one surprise: citations come after `content-end` as well, so a text stays op
 
 from typing import Any
 
-import msgspec
-
 from penstock.dialects.cohere.content import PLAN
 from penstock.dialects.cohere.finish import read_finish
 from penstock.dialects.cohere.logprobs import read_logprobs
 from penstock.dialects.cohere.usage import read_usage_object
-from penstock.dialects.part_line import PartLine
+from penstock.dialects.event_reader import EventReader, decode_event, text_or_none
 from penstock.dialects.sse_events import SseEvent, SseSplitter
 from penstock.spec.hub import (
     End,
     Event,
-    Failed,
     FinishSeen,
     HubError,
     Part,
@@ -29,50 +26,10 @@ from penstock.spec.hub import (
 from penstock.spec.usage import Usage
 
 
-class StreamReader:
+class StreamReader(EventReader):
     """See `dialects.port.StreamReader`."""
 
-    def __init__(self) -> None:
-        self._splitter = SseSplitter()
-        self._line = PartLine()
-        self._has_begun = False
-        self._has_ended = False
-
-    def feed(self, data: bytes) -> list[Event]:
-        """Take the next bytes; return the events that are complete."""
-        events: list[Event] = []
-        for event in self._splitter.feed(data):
-            self._take(event, events)
-        if self._splitter.is_broken:
-            self._fail(events, "An event of the stream is too large.")
-        return events
-
-    def finish(self) -> list[Event]:
-        """Say that the connection has ended."""
-        events: list[Event] = []
-        if self._has_ended:
-            return events
-        for event in self._splitter.finish():
-            if _decode(event.data) is not None:  # else it was cut in the middle
-                self._take(event, events)
-        if not self._has_ended:
-            self._has_ended = True
-            events.append(End(complete=False))
-        return events
-
-    def _fail(self, events: list[Event], message: str, raw: Any = None) -> None:
-        if not self._has_ended:
-            self._has_ended = True
-            error = HubError(kind="server_error", message=message, status=502, raw=raw)
-            events += [Failed(error=error), End(complete=False)]
-
-    def _take(self, event: SseEvent, events: list[Event]) -> None:
-        if self._has_ended or event.data.strip() == b"[DONE]":
-            return
-        value = _decode(event.data)
-        if value is None:
-            self._fail(events, "An event of the stream is not a JSON object.")
-            return
+    def _read(self, event: SseEvent, value: dict[str, Any], events: list[Event]) -> None:
         kind = value.get("type", event.event)
         if kind is None and isinstance(value.get("message"), str):
             self._fail(events, value["message"], value)
@@ -81,7 +38,7 @@ class StreamReader:
             return
         if not self._has_begun:
             self._has_begun = True
-            events.append(Start(id=_text(value.get("id"))))
+            events.append(Start(id=text_or_none(value.get("id"))))
         delta = value.get("delta")
         delta = delta if isinstance(delta, dict) else {}
         if kind == "message-end":
@@ -103,9 +60,9 @@ class StreamReader:
     def _content(self, kind: str, content: Any, logprobs: Any, events: list[Event]) -> None:
         if not isinstance(content, dict):
             return
-        thought, text = content.get("thinking"), _text(content.get("text"))
+        thought, text = content.get("thinking"), text_or_none(content.get("text"))
         is_thought = content.get("type") == "thinking" or (text is None and isinstance(thought, str))
-        said = _text(thought) if is_thought else text
+        said = text_or_none(thought) if is_thought else text
         part: Part = Thinking(origin="cohere") if is_thought else Text(text="")
         if kind == "content-start":
             events += self._line.start(part)
@@ -130,18 +87,18 @@ class StreamReader:
         function = call.get("function")
         function = function if isinstance(function, dict) else {}
         if kind == "tool-call-start":
-            name = _text(function.get("name")) or ""
-            events += self._line.start(ToolCall(id=_text(call.get("id")) or "", name=name))
-        arguments = _text(function.get("arguments"))
+            name = text_or_none(function.get("name")) or ""
+            events += self._line.start(ToolCall(id=text_or_none(call.get("id")) or "", name=name))
+        arguments = text_or_none(function.get("arguments"))
         if arguments and isinstance(self._line.open, ToolCall):
             events += self._line.delta(arguments)
 
     def _message_end(self, delta: dict[str, Any], events: list[Event]) -> None:
-        if error := _text(delta.get("error")):
+        if error := text_or_none(delta.get("error")):
             self._fail(events, error, delta)
             return
         events += self._line.end()
-        reason = _text(delta.get("finish_reason"))
+        reason = text_or_none(delta.get("finish_reason"))
         if reason is not None:
             events.append(FinishSeen(finish=read_finish(reason), finish_raw=reason))
         usage = read_usage_object(delta.get("usage"))
@@ -166,7 +123,7 @@ class Scanner:
         for event in self._splitter.feed(data):
             if self._has_content and b"message-end" not in event.data:
                 continue
-            value = _decode(event.data)
+            value = decode_event(event.data)
             if value is not None:
                 self._look(value.get("type", event.event), value)
 
@@ -176,7 +133,7 @@ class Scanner:
         if kind == "message-end":
             self._usage = read_usage_object(delta.get("usage"))
             self._is_finished = True
-            if error := _text(delta.get("error")):
+            if error := text_or_none(delta.get("error")):
                 self._error = HubError(kind="server_error", message=error, status=502, raw=delta)
         elif kind == "tool-call-start":
             self._has_content = True
@@ -208,15 +165,3 @@ class Scanner:
     def error(self) -> HubError | None:
         """Return the error that an event of the stream reported."""
         return self._error
-
-
-def _decode(data: bytes) -> dict[str, Any] | None:
-    try:
-        value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
