@@ -1,5 +1,6 @@
 """What every dialect's stream reader and writer must hold to, as checks that their tests call."""
 
+import itertools
 from collections.abc import Iterable
 
 import msgspec
@@ -22,6 +23,22 @@ def read_stream(dialect: Dialect, stream: bytes, cuts: Iterable[int] = ()) -> li
     events += reader.finish()
     assert_valid_events(events)
     return events
+
+
+def feed(dialect: Dialect, pieces: Iterable[bytes]) -> list[Event]:
+    """Return the events of a stream that comes in `pieces`; they are valid and end once, or this fails."""
+    reader = dialect.stream_reader()
+    events = [event for piece in pieces for event in reader.feed(piece)]
+    events += reader.finish()
+    assert reader.finish() == []
+    assert_valid_events(events)
+    return events
+
+
+def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
+    """Return `data` in pieces."""
+    edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
 
 
 def joined(events: Iterable[Event]) -> list[Event]:

@@ -46,6 +46,7 @@ from penstock.spec.hub import (
     UsageSeen,
 )
 from penstock.spec.usage import Usage
+from tests.dialects.hub_requests import foreign
 from tests.dialects.stream_checks import CUTS, read_stream, write_stream
 
 GOLDEN = Path(__file__).parent / "golden" / "anthropic"
@@ -54,12 +55,6 @@ REPLY = (GOLDEN / "reply.json").read_bytes()
 STREAM = (GOLDEN / "stream.sse").read_bytes()
 PLAIN = frozenset[str]()
 ASKED = HubRequest(source="anthropic", model="asked", messages=[])
-
-
-def foreign(*messages: Message, **members: Any) -> HubRequest:
-    """A request that a client of another dialect sent."""
-    listed = list(messages) or [Message(role="user", parts=[Text(text="hi")])]
-    return HubRequest(source="openai", model="asked", messages=listed, **members)
 
 
 def written(

@@ -1,7 +1,6 @@
 """Bedrock Converse against golden files in the documented formats, and AWS's frames against documented vectors."""
 
 import contextlib
-import itertools
 import struct
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from penstock.dialects.bedrock.usage import read_usage, write_usage
 from penstock.spec.hub import (
     Choice,
     End,
-    Event,
     Failed,
     Finish,
     FinishSeen,
@@ -41,7 +39,8 @@ from penstock.spec.hub import (
     UsageSeen,
 )
 from penstock.spec.usage import Usage
-from tests.dialects.event_rules import assert_valid_events
+from tests.dialects.hub_requests import asked
+from tests.dialects.stream_checks import cut, feed
 
 GOLDEN = Path(__file__).parent / "golden" / "bedrock"
 REQUEST = (GOLDEN / "request.json").read_bytes()
@@ -84,11 +83,6 @@ def read(body: bytes = REQUEST) -> HubRequest:
 def written(request: HubRequest, model: str = CLAUDE) -> tuple[dict[str, Any], tuple[str, ...]]:
     got = BEDROCK.write_request(request, model=model, quirks=frozenset())
     return msgspec.json.decode(got.body), got.dropped
-
-
-def asked(**members: Any) -> HubRequest:
-    messages = members.pop("messages", [Message(role="user", parts=[Text(text="hi")])])
-    return HubRequest(source=members.pop("source", "openai"), model="m", messages=messages, **members)
 
 
 # -- frames
@@ -403,7 +397,7 @@ def test_broken_arguments_end_an_answer_as_malformed() -> None:
         msgspec.json.decode(BEDROCK.write_reply(reply, model="m", request=asked()))["stopReason"]
         == "malformed_tool_use"
     )
-    events = feed([BEDROCK.stream_writer(model="m", request=asked()).write(disassemble(reply))])
+    events = feed(BEDROCK, [BEDROCK.stream_writer(model="m", request=asked()).write(disassemble(reply))])
     assert FinishSeen(finish="error", finish_raw="malformed_tool_use") in events
 
 
@@ -415,7 +409,7 @@ def test_foreign_signatures_do_not_reach_a_client_that_would_send_them_back_as_b
     ]["content"]
     assert content == [{"reasoningContent": {"reasoningText": {"text": "t"}}}]
     stream = BEDROCK.stream_writer(model="m", request=asked()).write(disassemble(reply))
-    assert assemble(feed([stream]), source="bedrock").choices[0].parts == [
+    assert assemble(feed(BEDROCK, [stream]), source="bedrock").choices[0].parts == [
         Thinking(text="t", origin="bedrock")
     ]
 
@@ -455,24 +449,10 @@ def test_usage_classes_are_disjoint_and_sum_to_what_was_told(
 # -- streams
 
 
-def feed(pieces: list[bytes]) -> list[Event]:
-    reader = BEDROCK.stream_reader()
-    events = [found for piece in pieces for found in reader.feed(piece)]
-    events += reader.finish()
-    assert reader.finish() == []
-    assert_valid_events(events)
-    return events
-
-
-def cut(data: bytes, places: list[int]) -> list[bytes]:
-    edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
-    return [data[start:end] for start, end in itertools.pairwise(edges)]
-
-
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.integers(0, 9000), max_size=12))
 def test_any_split_of_a_stream_reads_the_same(places: list[int]) -> None:
-    assert feed(cut(STREAM, places)) == feed([STREAM])
+    assert feed(BEDROCK, cut(STREAM, places)) == feed(BEDROCK, [STREAM])
     scanner = BEDROCK.scanner()
     for piece in cut(STREAM, places):
         scanner.feed(piece)
@@ -483,7 +463,7 @@ def test_any_split_of_a_stream_reads_the_same(places: list[int]) -> None:
 
 
 def test_a_stream_adds_up() -> None:
-    events = feed([STREAM])
+    events = feed(BEDROCK, [STREAM])
     reply = assemble(events, source="bedrock")
     assert reply.choices == [
         Choice(
@@ -507,8 +487,8 @@ def test_a_stream_that_breaks_off_is_not_complete(n_frames: int) -> None:
         event(name, value) for name, value in msgspec.json.decode((GOLDEN / "stream.json").read_bytes())
     ]
     whole = b"".join(frames[:n_frames])
-    assert feed([whole])[-1] == End(complete=n_frames >= 19)
-    assert feed([whole + frames[n_frames][:-1]])[-1] == End(complete=False)
+    assert feed(BEDROCK, [whole])[-1] == End(complete=n_frames >= 19)
+    assert feed(BEDROCK, [whole + frames[n_frames][:-1]])[-1] == End(complete=False)
 
 
 def test_content_begins_with_the_first_word_not_with_the_role() -> None:
@@ -522,7 +502,7 @@ def test_content_begins_with_the_first_word_not_with_the_role() -> None:
 
 def test_an_exception_inside_a_stream_is_told_and_nothing_follows() -> None:
     stream = event("messageStart", {"role": "assistant"}) + EXCEPTION + STREAM
-    events = feed([stream])
+    events = feed(BEDROCK, [stream])
     failed = events[1]
     assert isinstance(failed, Failed) and events[2:] == [End(complete=False)]
     assert (failed.error.kind, failed.error.message, failed.error.status) == (
@@ -536,7 +516,7 @@ def test_an_exception_inside_a_stream_is_told_and_nothing_follows() -> None:
     other = frame_by_hand(
         [(":message-type", "error"), (":error-code", "InternalServer"), (":error-message", "oh")], b""
     )
-    (first, _) = feed([other])
+    (first, _) = feed(BEDROCK, [other])
     assert isinstance(first, Failed) and first.error.message == "oh" and first.error.kind == "server_error"
 
 
@@ -547,7 +527,7 @@ def test_an_exception_inside_a_stream_is_told_and_nothing_follows() -> None:
     )
 )
 def test_garbage_never_raises(pieces: list[bytes]) -> None:
-    feed(pieces)
+    feed(BEDROCK, pieces)
     scanner = BEDROCK.scanner()
     for piece in pieces:
         scanner.feed(piece)
@@ -584,7 +564,7 @@ NAMES = st.sampled_from(
 @given(st.lists(st.tuples(NAMES, JSON), max_size=6), JSON)
 def test_json_of_any_shape_never_raises(frames: list[tuple[str, Any]], value: Any) -> None:
     stream = b"".join(event(name, inner) for name, inner in frames)
-    feed([stream])
+    feed(BEDROCK, [stream])
     BEDROCK.scanner().feed(stream)
     body = msgspec.json.encode(value)
     BEDROCK.read_error(500, body)
@@ -623,7 +603,7 @@ def replies(draw: st.DrawFn) -> HubReply:
 @given(replies(), st.lists(st.integers(0, 3000), max_size=6))
 def test_a_streamed_reply_adds_up_to_the_unstreamed_one(reply: HubReply, places: list[int]) -> None:
     stream = BEDROCK.stream_writer(model="m", request=asked()).write(disassemble(reply))
-    assert assemble(feed(cut(stream, places)), source="bedrock") == reply
+    assert assemble(feed(BEDROCK, cut(stream, places)), source="bedrock") == reply
     assert BEDROCK.read_reply(BEDROCK.write_reply(reply, model="m", request=asked())) == reply
 
 
@@ -631,7 +611,7 @@ def test_a_failed_stream_ends_with_an_exception() -> None:
     writer = BEDROCK.stream_writer(model="m", request=asked())
     begun = writer.write(disassemble(BEDROCK.read_reply(REPLY))[:4])
     error = HubError(kind="overloaded", message="busy", status=503, code="PS-4503")
-    events = feed([begun + writer.fail(error)])
+    events = feed(BEDROCK, [begun + writer.fail(error)])
     (failed,) = [found for found in events if isinstance(found, Failed)]
     assert (failed.error.kind, failed.error.message) == ("overloaded", "busy [PS-4503]")
     assert writer.fail(error) == b"" and writer.write([End(complete=False)]) == b""

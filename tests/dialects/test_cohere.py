@@ -34,6 +34,7 @@ from penstock.spec.hub import (
     ToolResult,
 )
 from penstock.spec.usage import Usage
+from tests.dialects.hub_requests import foreign
 from tests.dialects.stream_checks import CUTS, read_stream, write_stream
 
 GOLDEN = Path(__file__).parent / "golden" / "cohere"
@@ -42,12 +43,6 @@ REPLY = (GOLDEN / "reply.json").read_bytes()
 STREAM = (GOLDEN / "stream.sse").read_bytes()
 PLAIN = frozenset[str]()
 ASKED = HubRequest(source="cohere", model="asked", messages=[], logprobs=True)
-
-
-def foreign(*messages: Message, **members: Any) -> HubRequest:
-    """A request that a client of another dialect sent."""
-    listed = list(messages) or [Message(role="user", parts=[Text(text="hi")])]
-    return HubRequest(source="openai", model="asked", messages=listed, **members)
 
 
 def written(request: HubRequest, quirks: frozenset[str] = PLAIN) -> tuple[dict[str, Any], tuple[str, ...]]:

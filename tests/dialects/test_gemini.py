@@ -1,7 +1,6 @@
 """Gemini against golden files in the documented formats: requests, replies, streams in any split, errors, usage."""
 
 import contextlib
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from penstock.dialects.gemini.usage import read_usage, write_usage
 from penstock.spec.hub import (
     Choice,
     End,
-    Event,
     Failed,
     FinishSeen,
     HubError,
@@ -38,7 +36,8 @@ from penstock.spec.hub import (
     UsageSeen,
 )
 from penstock.spec.usage import Usage
-from tests.dialects.event_rules import assert_valid_events
+from tests.dialects.hub_requests import asked
+from tests.dialects.stream_checks import cut, feed
 
 GOLDEN = Path(__file__).parent / "golden" / "gemini"
 REQUEST = (GOLDEN / "request.json").read_bytes()
@@ -54,11 +53,6 @@ def read(body: bytes = REQUEST, *, stream: bool = False) -> HubRequest:
 def written(request: HubRequest, model: str = "gemini-2.5-pro") -> tuple[dict[str, Any], tuple[str, ...]]:
     got = GEMINI.write_request(request, model=model, quirks=NO_QUIRKS)
     return msgspec.json.decode(got.body), got.dropped
-
-
-def asked(**members: Any) -> HubRequest:
-    messages = members.pop("messages", [Message(role="user", parts=[Text(text="hi")])])
-    return HubRequest(source=members.pop("source", "openai"), model="m", messages=messages, **members)
 
 
 # -- requests
@@ -371,7 +365,7 @@ def test_a_blocked_prompt_is_a_content_filter() -> None:
     reply = GEMINI.read_reply(body)
     assert reply.choices == [Choice(finish="content_filter", finish_raw="PROHIBITED_CONTENT")]
     assert reply.usage == Usage(input_uncached=4)
-    events = feed([b"data: " + body + b"\n\n"])
+    events = feed(GEMINI, [b"data: " + body + b"\n\n"])
     assert FinishSeen(finish="content_filter", finish_raw="PROHIBITED_CONTENT") in events
     assert events[-1] == End(complete=True)
 
@@ -445,20 +439,6 @@ def test_usage_classes_are_disjoint_and_sum_to_what_was_told(
 # -- streams
 
 
-def feed(pieces: list[bytes]) -> list[Event]:
-    reader = GEMINI.stream_reader()
-    events = [event for piece in pieces for event in reader.feed(piece)]
-    events += reader.finish()
-    assert reader.finish() == []
-    assert_valid_events(events)
-    return events
-
-
-def cut(data: bytes, places: list[int]) -> list[bytes]:
-    edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
-    return [data[start:end] for start, end in itertools.pairwise(edges)]
-
-
 ARRAY = (
     b"["
     + b",\r\n".join(line.removeprefix(b"data: ") for line in STREAM.split(b"\r\n\r\n") if line)
@@ -470,8 +450,8 @@ ARRAY = (
 @settings(max_examples=60, deadline=None)
 @given(places=st.lists(st.integers(0, 5000), max_size=12))
 def test_any_split_of_a_stream_reads_the_same(stream: bytes, places: list[int]) -> None:
-    events = feed(cut(stream, places))
-    assert events == feed([STREAM])
+    events = feed(GEMINI, cut(stream, places))
+    assert events == feed(GEMINI, [STREAM])
     scanner = GEMINI.scanner()
     for piece in cut(stream, places):
         scanner.feed(piece)
@@ -482,7 +462,7 @@ def test_any_split_of_a_stream_reads_the_same(stream: bytes, places: list[int]) 
 
 
 def test_a_stream_tells_parts_in_order_and_finish_and_usage_once_at_the_end() -> None:
-    events = feed([STREAM])
+    events = feed(GEMINI, [STREAM])
     reply = assemble(events, source="gemini")
     thought, text, koeln, bonn = reply.choices[0].parts
     assert thought == Thinking(text="Hm, weather.", origin="gemini")
@@ -496,11 +476,11 @@ def test_a_stream_tells_parts_in_order_and_finish_and_usage_once_at_the_end() ->
 
 def test_a_stream_without_a_finish_reason_is_not_complete() -> None:
     whole = STREAM.split(b"\r\n\r\n")[0] + b"\r\n\r\n"
-    events = feed([whole])
+    events = feed(GEMINI, [whole])
     assert events[-1] == End(complete=False)
     assert not any(isinstance(event, FinishSeen) for event in events)
-    assert feed([])[-1] == End(complete=False)
-    cut_event = feed([whole, b'data: {"candidates":[{"cont'])
+    assert feed(GEMINI, [])[-1] == End(complete=False)
+    cut_event = feed(GEMINI, [whole, b'data: {"candidates":[{"cont'])
     assert cut_event[-1] == End(complete=False) and not any(isinstance(event, Failed) for event in cut_event)
 
 
@@ -508,7 +488,7 @@ def test_an_error_inside_a_stream_is_told_and_nothing_follows() -> None:
     error = (GOLDEN / "error.json").read_bytes().replace(b"\n", b" ")
     first = STREAM.split(b"\r\n\r\n")[0] + b"\r\n\r\n"
     for stream in (first + b"data: " + error + b"\r\n\r\n" + STREAM, b"[" + error + b"]"):
-        events = feed([stream])
+        events = feed(GEMINI, [stream])
         (failed,) = [event for event in events if isinstance(event, Failed)]
         assert failed.error.kind == "rate_limit" and failed.error.status == 429
         assert events[-1] == End(complete=False)
@@ -525,7 +505,7 @@ def test_an_error_inside_a_stream_is_told_and_nothing_follows() -> None:
     )
 )
 def test_garbage_never_raises(pieces: list[bytes]) -> None:
-    feed(pieces)
+    feed(GEMINI, pieces)
     scanner = GEMINI.scanner()
     for piece in pieces:
         scanner.feed(piece)
@@ -571,7 +551,7 @@ def test_garbage_never_raises(pieces: list[bytes]) -> None:
 )
 def test_json_of_any_shape_never_raises(value: Any) -> None:
     body = msgspec.json.encode(value)
-    feed([b"data: " + body + b"\n\n"])
+    feed(GEMINI, [b"data: " + body + b"\n\n"])
     GEMINI.scanner().feed(b"data: " + body + b"\n\n")
     GEMINI.read_error(500, body)
     for call in (GEMINI.read_reply, GEMINI.read_usage):
@@ -617,7 +597,7 @@ def test_a_streamed_reply_adds_up_to_the_unstreamed_one(
     stream = dialect.stream_writer(model="m", request=asked()).write(disassemble(reply))
     if as_array:
         msgspec.json.decode(stream)
-    got = assemble(feed(cut(stream, places)), source="gemini")
+    got = assemble(feed(GEMINI, cut(stream, places)), source="gemini")
     assert got == reply
     assert GEMINI.read_reply(GEMINI.write_reply(reply, model="m", request=asked())) == reply
 
