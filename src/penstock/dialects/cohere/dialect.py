@@ -27,10 +27,8 @@ from penstock.dialects.cohere.request_write import write_request
 from penstock.dialects.cohere.stream_read import Scanner, StreamReader
 from penstock.dialects.cohere.stream_write import StreamWriter
 from penstock.dialects.openai.splice import replace_model
-from penstock.dialects.port import Envelope, WrittenRequest
-from penstock.spec.hub import HubError, HubReply, HubRequest
+from penstock.spec.hub import HubReply, HubRequest
 from penstock.spec.routes import DialectName
-from penstock.spec.usage import Usage
 
 
 class CohereDialect:
@@ -39,55 +37,26 @@ class CohereDialect:
     name: DialectName = "cohere"
     stream_content_type = b"text/event-stream; charset=utf-8"
 
-    def peek(self, body: bytes, *, model: str | None, stream: bool | None, max_depth: int) -> Envelope:
-        """Read what decides about a request."""
-        return peek(body, model=model, stream=stream, max_depth=max_depth)
-
-    def replace_model(self, body: bytes, model: str) -> bytes:
-        """Return the body with its `model` replaced."""
-        return replace_model(body, model)
-
-    def read_request(self, body: bytes, *, model: str | None, stream: bool | None) -> HubRequest:
-        """Decode a client's request."""
-        return read_request(body, model=model, stream=stream)
-
-    def write_request(self, request: HubRequest, *, model: str, quirks: frozenset[str]) -> WrittenRequest:
-        """Encode for a target that calls its model `model`."""
-        return write_request(request, model=model, quirks=quirks)
-
-    def read_reply(self, body: bytes) -> HubReply:
-        """Decode a successful reply."""
-        return read_reply(body)
+    peek = staticmethod(peek)
+    replace_model = staticmethod(replace_model)
+    read_request = staticmethod(read_request)
+    write_request = staticmethod(write_request)
+    read_reply = staticmethod(read_reply)
+    read_usage = staticmethod(read_usage)
+    read_error = staticmethod(read_error)
+    write_error = staticmethod(write_error)
+    stream_reader = StreamReader
+    scanner = Scanner
 
     def write_reply(self, reply: HubReply, *, model: str, request: HubRequest) -> bytes:
         """Encode a reply for the client."""
         del model
         return write_reply(reply, request=request)
 
-    def read_usage(self, body: bytes) -> tuple[Usage | None, str | None]:
-        """Return the usage of a successful reply."""
-        return read_usage(body)
-
-    def stream_reader(self) -> StreamReader:
-        """Return a reader for one stream."""
-        return StreamReader()
-
     def stream_writer(self, *, model: str, request: HubRequest) -> StreamWriter:
         """Return a writer for one stream."""
         del model
         return StreamWriter(wants_logprobs=bool(request.logprobs))
-
-    def scanner(self) -> Scanner:
-        """Return a scanner for one stream."""
-        return Scanner()
-
-    def read_error(self, status: int, body: bytes) -> HubError | None:
-        """Decode an error reply."""
-        return read_error(status, body)
-
-    def write_error(self, error: HubError) -> bytes:
-        """Encode an error body."""
-        return write_error(error)
 
 
 COHERE = CohereDialect()
