@@ -25,8 +25,8 @@ install: $(STAMP) ## make the environment in .venv
 demo: $(STAMP) ## turn the whole wheel once on the handbook corpus, in under a minute after the install
 	$(BIN)/penstock demo --home $(HOME_DIR)
 
-up: $(STAMP) ## open the same home: gateway on :4600, console on :4601
-	$(BIN)/penstock up --home $(HOME_DIR)
+up: $(STAMP) ## open the same home: gateway on :4600, console on :4601 (ARGS='--port 4700 --console-port 4701' for others)
+	$(BIN)/penstock up --home $(HOME_DIR) $(ARGS)
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest
