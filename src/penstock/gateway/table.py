@@ -65,7 +65,8 @@ class ReadyTarget:
     timeout_s: float | None = None
     """Bound of one attempt, less than the provider's own."""
     health_id: str = ""
-    """The place that it is, by which its health is known: the same in all routes, and for all models of an open one."""
+    """The place that it is, by which its health is known: the same in all routes, and for all models of an open one,
+    which have a health of their own besides."""
 
     is_open: bool = False
     """Whether it stands in an open route, where callers choose the model."""
