@@ -35,7 +35,7 @@ class KeyInfo:
     """None: not known to have been used."""
     revoked_ns: int | None
     user: str | None = None
-    """Whose key it is; calls that name no user count under this one."""
+    """Whose key it is; its calls count under this user, whomever they name."""
     expires_ns: int | None = None
     """From then on it is refused."""
     rotated_ns: int | None = None

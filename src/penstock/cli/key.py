@@ -36,7 +36,7 @@ RouteOption = Annotated[
     list[str] | None, typer.Option(help="A route it may call; may be repeated.  [default: all]")
 ]
 UserOption = Annotated[
-    str | None, typer.Option(help="Whose it is: calls that name no user count under this one.")
+    str | None, typer.Option(help="Whose it is: its calls count under this user, whomever they name.")
 ]
 ProjectOption = Annotated[str | None, typer.Option(help="Project its calls count under.  [default: default]")]
 ExpiresOption = Annotated[

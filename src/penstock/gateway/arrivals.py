@@ -20,11 +20,17 @@ def find_secret(headers: Mapping[bytes, bytes], query_key: bytes | None) -> byte
 
 
 def note_headers(call: Call, headers: Mapping[bytes, bytes]) -> None:
-    """Take what headers say of a call: session, user, wishes, and what a provider of its dialect may see."""
+    """Take what headers say of a call: session, user, wishes, and what a provider of its dialect may see.
+
+    A key that is somebody's counts as that user whatever the client says: naming another would step out of one's own
+    budget, or use up a colleague's.
+    """
     session, user = headers.get(b"x-penstock-session"), headers.get(b"x-penstock-user")
     if session is not None:
         call.session = label(session)
-    if user is not None:
+    if call.key is not None and call.key.user:
+        call.user = call.key.user
+    elif user is not None:
         call.user = label(user)
     if b"cache-control" in headers or b"x-penstock-cache" in headers:
         call.cache_wish = read_wish(headers)

@@ -180,8 +180,8 @@ class Asking:
 def sticky_key(call: Call, ready: ReadyRoute) -> str | None:
     """Return whom the call belongs to, if the route keeps people or sessions with their target and the call says it.
 
-    A session is the header's, else the cache key of the request; a user the header's, else the request's, else the
-    one the key belongs to. A route by session takes the user where no session is said.
+    A session is the header's, else the cache key of the request; a user the one the key belongs to, else the header's,
+    else the request's. A route by session takes the user where no session is said.
     """
     sticky = ready.route.sticky
     if sticky == "none":
@@ -192,8 +192,6 @@ def sticky_key(call: Call, ready: ReadyRoute) -> str | None:
         if session:
             return f"session {session}"
     user = call.user or (envelope.user if envelope is not None else None)
-    if not user and call.key is not None:
-        user = call.key.user
     return f"user {user}" if user else None
 
 

@@ -143,6 +143,7 @@ class Call:
         self.key: KeyRow | None = None
         self.session: str | None = None
         self.user: str | None = None
+        """Whose key it is; with a key of nobody's, whom the header names."""
         self.body = b""
         self.content_type: bytes | None = None
         """Of the request."""

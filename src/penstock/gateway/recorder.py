@@ -412,7 +412,7 @@ def _user(call: Call) -> str | None:
         return call.user
     if call.envelope is not None and call.envelope.user is not None:
         return call.envelope.user[:200]
-    return call.key.user if call.key is not None else None
+    return None
 
 
 def _plain(usage: Usage | None) -> Usage | None:

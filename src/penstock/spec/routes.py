@@ -202,7 +202,7 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     routes: tuple[str, ...] | None = None
     """Routes this key may call; None means all."""
     user: str | None = None
-    """Whose key it is: what calls without `x-penstock-user` count under."""
+    """Whose key it is: what its calls count under, whomever they name."""
     expires_ns: int | None = None
     previous_sha256: str | None = None
     """Digest of the text before the last rotation, valid until `previous_until_ns`."""

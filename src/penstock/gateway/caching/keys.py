@@ -99,7 +99,7 @@ def scope_of(scope: CacheScope, key: KeyRow, user: str | None) -> str:
     if scope == "key":
         return f"key {key.id}"
     if scope == "user":
-        return f"user {key.project} {user or key.user or f'key {key.id}'}"
+        return f"user {key.project} {key.user or user or f'key {key.id}'}"
     return f"project {key.project}"
 
 

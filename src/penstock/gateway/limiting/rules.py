@@ -136,12 +136,12 @@ def _key_meter(unit: LimitUnit, limit: int) -> Meter:
 
 
 def _subject(scope: LimitScope, facts: LimitFacts) -> str | None:
-    """Return whom a scope counts this call for. One that names no user counts as its key's, or as the key itself:
-    limits for users cannot be passed by leaving the name out."""
+    """Return whom a scope counts this call for. A key of a user's counts as that user; only with a key of nobody's the
+    call may name one, else it counts as the key itself: limits cannot be passed by leaving a name out."""
     if scope == "key":
         return facts.key.id
     if scope == "user":
-        return facts.user or facts.key.user or f"key {facts.key.id}"
+        return facts.key.user or facts.user or f"key {facts.key.id}"
     if scope == "project":
         return facts.project
     if scope == "route":
