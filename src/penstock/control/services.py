@@ -7,8 +7,8 @@ from penstock.access.keys import KeyService
 from penstock.access.secrets import SecretService
 from penstock.access.sessions import SessionSigner
 from penstock.deploy.configuration import ConfigurationService
-from penstock.deploy.live import LiveState, NothingLive
 from penstock.deploy.kept_replies import ResponseCacheService
+from penstock.deploy.live import LiveState, NothingLive
 from penstock.jobs.service import JobService
 from penstock.knowledge.service import KnowledgeService
 from penstock.registry.service import Registry

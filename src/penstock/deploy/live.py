@@ -54,7 +54,12 @@ class LiveState(Protocol):
 class NothingLive:
     """Of an installation that nobody runs: nothing is known."""
 
-    def target(self, route: Route, target: Target, provider: Provider) -> TargetState | None:
+    def target(
+        self,
+        route: Route,  # noqa: ARG002  # the port's names
+        target: Target,  # noqa: ARG002  # see above
+        provider: Provider,  # noqa: ARG002  # see above
+    ) -> TargetState | None:
         """Return None."""
         return None
 
