@@ -12,13 +12,15 @@ import pytest
 
 from penstock.base.clock import now_ns
 from penstock.console.limit_use import list_use, tell_rule
-from penstock.console.objects import sum_health
+from penstock.console.objects import NEVER, NO_KEY, QUIET, health_word, sum_health, tell_traffic
 from penstock.console.policies import tell_deprecation, tell_policies
+from penstock.console.ranges import HOUR_NS
 from penstock.deploy.live import NothingLive, TargetState
 from penstock.spec.limits import LimitRule
 from penstock.spec.routes import Deprecation, Fallback, Provider, Route, Target
 from penstock.spec.windows import find_window, name_counter
 from penstock.store.counters import Counter
+from penstock.store.spans.traffic_queries import TrafficRow
 from tests.console.conftest import make_app, sign_in
 from tests.fixtures.asgi import AsgiClient, Reply
 from tests.fixtures.furnished import TRACE_ID, Furnished
@@ -351,10 +353,59 @@ def test_policies_read_as_sentences() -> None:
 
 
 def test_a_route_is_degraded_when_some_of_its_targets_are_not_well() -> None:
-    assert sum_health(["unasked", "unasked"]) == "unasked"
-    assert sum_health(["healthy", "unasked"]) == "healthy"
+    assert sum_health([NEVER, NEVER]) == NEVER
+    assert sum_health([NEVER, QUIET]) == QUIET
+    assert sum_health(["healthy", NEVER]) == "healthy"
     assert sum_health(["healthy", "open"]) == "degraded"
+    assert sum_health(["healthy", NO_KEY]) == "degraded"
     assert sum_health(["open", "open"]) == "open"
+    assert sum_health([NO_KEY, NO_KEY], "failing") == NO_KEY
+    assert sum_health([NO_KEY, "failing"]) == "failing"
+    assert sum_health([NO_KEY, QUIET], "healthy") == "degraded"
+    assert sum_health([QUIET], "failing") == "failing"
+    assert sum_health([], "healthy") == "healthy"
+    assert sum_health([]) == NEVER
+
+
+def test_only_answers_of_late_make_a_target_healthy() -> None:
+    def word(n_good: int, n_bad: int) -> str:
+        return health_word(
+            TargetState(
+                circuit="closed",
+                free_in_s=0.0,
+                in_flight=0,
+                latency_s=None,
+                is_resting=False,
+                last_fault=None,
+                n_good=n_good,
+                n_bad=n_bad,
+            )
+        )
+
+    assert health_word(None) == NEVER
+    assert word(0, 0) == QUIET
+    assert word(0, 3) == "failing"
+    assert word(3, 1) == "healthy"
+
+
+def test_traffic_tells_of_the_newest_slice_within_the_hour() -> None:
+    def told(calls: list[int], errors: list[int], hours: int) -> str | None:
+        row = TrafficRow(
+            name="a",
+            n_calls=1,
+            n_errors=0,
+            p50_ms=None,
+            p95_ms=None,
+            ttft_ms=None,
+            calls=calls,
+            errors=errors,
+        )
+        return tell_traffic(row, hours * HOUR_NS)
+
+    assert told([5, 2, 0], [0, 2, 0], 1) == "failing"
+    assert told([5, 2, 3], [5, 2, 1], 1) == "healthy"
+    assert told([5, 2, 0], [5, 2, 0], 3) is None
+    assert tell_traffic(None, HOUR_NS) is None
 
 
 def test_use_counts_only_the_window_that_is_under_way() -> None:

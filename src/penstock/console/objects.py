@@ -6,11 +6,13 @@ from decimal import Decimal
 
 import msgspec
 
+from penstock.console.ranges import HOUR_NS
 from penstock.console.services import ConsoleServices
 from penstock.deploy.live import TargetState
 from penstock.deploy.object_views import ObjectView
 from penstock.spec.limits import LimitRule
 from penstock.spec.routes import PriceRow, Provider, Route, Target
+from penstock.store.spans.traffic_queries import TrafficRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,21 +85,50 @@ class TargetLine:
     is_known_provider: bool
     state: TargetState | None
 
+    has_key: bool = True
+    """False where its provider wants a key that is not there."""
+
     @property
     def word(self) -> str:
-        """How it is, in one word."""
-        return health_word(self.state)
+        """How it is, in a word or three."""
+        return health_word(self.state) if self.has_key else NO_KEY
+
+
+NO_KEY = "no key"
+NEVER = "not asked yet"
+QUIET = "not asked lately"
 
 
 def health_word(state: TargetState | None) -> str:
-    """Return how a target is, in one word: unasked, healthy, resting, open, probing."""
+    """Return how a target is: open, probing, resting, failing, healthy, or that nothing is known of it.
+
+    A closed circuit alone says nothing: it may not have seen enough calls to open. Only answers make it healthy.
+    """
     if state is None:
-        return "unasked"
+        return NEVER
     if state.circuit == "open":
         return "open"
     if state.circuit == "half-open":
         return "probing"
-    return "resting" if state.is_resting else "healthy"
+    if state.is_resting:
+        return "resting"
+    if state.n_good == state.n_bad == 0:
+        return QUIET
+    return "healthy" if state.n_good >= state.n_bad else "failing"
+
+
+def tell_traffic(row: TrafficRow | None, window_ns: int) -> str | None:
+    """Return how the newest calls of the last hour went, healthy or failing; None when there were none.
+
+    `window_ns` is what the slices of the row cover together.
+    """
+    if row is None:
+        return None
+    n_recent = -(-len(row.calls) * HOUR_NS // window_ns)
+    for n_calls, n_bad in list(zip(row.calls, row.errors, strict=True))[: -n_recent - 1 : -1]:
+        if n_calls:
+            return "healthy" if n_bad < n_calls else "failing"
+    return None
 
 
 def list_targets(
@@ -109,6 +140,11 @@ def list_targets(
     for each in wanted:
         weights[each.tier] = weights.get(each.tier, 0.0) + each.weight
     lines = []
+    keyless = {
+        name
+        for name in {each.provider for each in wanted} & providers.keys()
+        if services.live.provider_key(providers[name]).state == "missing"
+    }
     for each in wanted:
         provider = providers.get(each.provider)
         share = None
@@ -120,16 +156,28 @@ def list_targets(
                 share=share,
                 is_known_provider=provider is not None,
                 state=services.live.target(route, each, provider) if provider is not None else None,
+                has_key=each.provider not in keyless,
             )
         )
     return tuple(lines)
 
 
-def sum_health(words: Iterable[str]) -> str:
-    """Return the word for several targets: `degraded` where some of them are not healthy, `open` where none is asked."""
-    asked = [word for word in words if word != "unasked"]
-    if not asked:
-        return "unasked"
-    if all(word == "open" for word in asked):
-        return "open"
-    return "healthy" if all(word == "healthy" for word in asked) else "degraded"
+def sum_health(words: Iterable[str], traffic: str | None = None) -> str:
+    """Return the word for several targets: `degraded` where some of them can answer and some cannot.
+
+    `traffic` says how their newest calls went, for when the targets themselves were quiet in the last seconds.
+    """
+    found = list(words)
+    told = [word for word in found if word not in {NEVER, QUIET}]
+    if found and all(word == NO_KEY for word in found):
+        return NO_KEY
+    if traffic is not None and all(word == NO_KEY for word in told):
+        told.append(traffic)
+    if not told:
+        return QUIET if QUIET in found else NEVER
+    kinds = set(told)
+    if len(kinds) == 1 and NO_KEY not in kinds:
+        return told[0]
+    if kinds <= {NO_KEY, "failing", "open"}:
+        return "failing" if kinds - {NO_KEY} else "degraded"
+    return "degraded"

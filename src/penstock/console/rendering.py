@@ -39,14 +39,21 @@ NAVIGATION: tuple[tuple[str, tuple[NavItem, ...]], ...] = (
     ("Improve", (NavItem(label="Playground", href="/playground"),)),
     ("Ground", (NavItem(label="Knowledge", href="/knowledge"),)),
     ("Adapt", (NavItem(label="Models & assets", href="/assets"),)),
-    ("Ship", (NavItem(label="Routes", href="/routes"), NavItem(label="Jobs", href="/jobs"))),
+    (
+        "Ship",
+        (
+            NavItem(label="Routes", href="/routes"),
+            NavItem(label="Providers", href="/providers"),
+            NavItem(label="Jobs", href="/jobs"),
+        ),
+    ),
     (
         "Govern",
         (
             NavItem(label="Cost", href="/cost"),
             NavItem(label="Keys & access", href="/keys"),
             NavItem(label="Limits", href="/limits"),
-            NavItem(label="Settings", href="/providers"),
+            NavItem(label="Settings", href="/configuration"),
         ),
     ),
 )

@@ -16,7 +16,7 @@ from penstock.console.services import ConsoleServices
 from penstock.deploy.history import ConfigVersion
 
 N_VERSIONS = 50
-ACTIVE = "/providers"
+ACTIVE = "/configuration"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ from penstock.deploy.objects import (
 )
 from penstock.dialects.quirks import QUIRKS
 
-ACTIVE = {"provider": "/providers", "route": "/routes", "limit": "/limits", "price": "/providers"}
+ACTIVE = {"provider": "/providers", "route": "/routes", "limit": "/limits", "price": "/configuration"}
 LISTS = {"provider": "/providers", "route": "/routes", "limit": "/limits", "price": "/prices"}
 N_MORE = 4
 _ADVICE = {

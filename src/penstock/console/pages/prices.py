@@ -31,7 +31,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     @needs(Permission.CONFIG_READ)
     def list_prices(request: Request, notice: str | None = None) -> Response:
         page = PricesPage(
-            frame=renderer.frame(request, "Prices", "/providers", notice=notice),
+            frame=renderer.frame(request, "Prices", "/configuration", notice=notice),
             lines=tuple(
                 (view.name, read_price(view), tell_owner(view), view.version)
                 for view in services.configuration.list("price")

@@ -12,6 +12,7 @@ from penstock.access.permissions import Permission
 from penstock.base.clock import now_ns
 from penstock.base.errors import NotFound, suggest
 from penstock.console.objects import (
+    NO_KEY,
     Owned,
     TargetLine,
     list_targets,
@@ -20,6 +21,7 @@ from penstock.console.objects import (
     read_route,
     sum_health,
     tell_owner,
+    tell_traffic,
 )
 from penstock.console.policies import seconds
 from penstock.console.ranges import HOUR_NS
@@ -129,11 +131,13 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         lines = {}
         for view in views:
             mine = [one for use in uses for one in use.targets if one.target.provider == view.name]
+            key = services.live.provider_key(providers[view.name])
+            words = [NO_KEY] if key.state == "missing" else [one.word for one in mine]
             line = ProviderLine(
                 provider=providers[view.name],
                 owned=tell_owner(view),
-                key=services.live.provider_key(providers[view.name]),
-                health=sum_health(one.word for one in mine),
+                key=key,
+                health=sum_health(words, tell_traffic(traffic.get(view.name), HOUR_NS)),
                 n_bad=_sum_bad(uses, view.name),
                 traffic=traffic.get(view.name),
             )

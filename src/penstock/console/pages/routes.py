@@ -21,6 +21,7 @@ from penstock.console.objects import (
     read_route,
     sum_health,
     tell_owner,
+    tell_traffic,
 )
 from penstock.console.policies import Policy, tell_deprecation, tell_policies
 from penstock.console.ranges import HOUR_NS
@@ -110,7 +111,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             route=route,
             owned=tell_owner(view),
             targets=targets,
-            health=sum_health(each.word for each in targets),
+            health=sum_health((each.word for each in targets), tell_traffic(traffic, _DAY_NS)),
             traffic=traffic,
             spark=sparkline(traffic.calls, top=top) if traffic else "",
             bad_spark=sparkline(traffic.errors, top=top) if traffic and traffic.n_errors else "",

@@ -49,7 +49,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         fields = request.state.caller.form if error else {}
         providers = [read_provider(view) for view in services.configuration.list("provider")]
         page = SecretsPage(
-            frame=renderer.frame(request, "Secrets", "/providers", notice=notice),
+            frame=renderer.frame(request, "Secrets", "/configuration", notice=notice),
             lines=tuple(
                 SecretLine(info=info, used_by=services.users_of_secret(info.name)) for info in secrets.list()
             ),
