@@ -237,6 +237,10 @@ def test_a_key_expires_changes_and_rotates(run: Runner) -> None:
     assert (changed["requests_per_minute"], changed["expires"], changed["user"]) == (9, None, None)
     fresh = run("key", "rotate", made["id"], "--overlap", "24h", "--json").json
     assert fresh["id"] == made["id"]
+    number = run("config", "history", "--json").json[1]["version"]
+    difference = run("config", "diff", str(number)).out
+    assert "    text: changed\n" in difference
+    assert "sha256" not in difference
     rooms = Rooms(run.home, environ={})
     assert rooms.keys.verify(made["key"]) == rooms.keys.verify(fresh["key"]) is not None
     rooms.close()

@@ -363,6 +363,28 @@ def test_no_secret_stands_in_history_snapshot_or_diff(
     assert rooms.users_of_secret("mine") == ["far"]
 
 
+def test_that_a_text_was_replaced_is_told_and_nothing_of_it(
+    rooms: Rooms, configuration: ConfigurationService
+) -> None:
+    rooms.publish_snapshot()
+    made = rooms.keys.create("client")
+    rooms.secrets.create("mine", "sk-upstream-secret", url=FAR["base_url"], actor="ada")
+    rooms.publish_snapshot()
+    number = configuration.history()[0].number
+    rooms.keys.rotate(made.id, overlap_s=0)
+    rooms.secrets.rotate("mine", "sk-second-secret", actor="ada")
+    replaced = configuration.diff(number)
+    assert [(change.kind, change.name) for change in replaced] == [("key", made.id), ("secret", "mine")]
+    assert all(field.is_hidden for change in replaced for field in change.fields)
+    assert [field.path for change in replaced for field in change.fields] == ["text", "seal"]
+    rooms.publish_snapshot()
+    rolled = configuration.rollback(number, actor="ada")
+    assert rolled.remaining == replaced
+    shown = [configuration.diff(number - 1), replaced, configuration.version(number)[1]["keys"],
+             configuration.version(number)[1]["secrets"]]  # fmt: skip
+    assert "sha256" not in str(shown)
+
+
 def test_a_provider_that_moves_does_not_take_its_secret_along(
     rooms: Rooms, configuration: ConfigurationService
 ) -> None:

@@ -158,7 +158,9 @@ def print_changes(changes: Sequence[Change], *, nothing: str = "nothing changes"
     for change in changes:
         print(f"{marks[change.action]} {change.kind} {change.name}")
         for field in change.fields:
-            if change.action == "changed" or field.path not in _IN_THE_NAME:
+            if field.is_hidden:
+                print(f"    {field.path}: changed")
+            elif change.action == "changed" or field.path not in _IN_THE_NAME:
                 print(
                     f"    {field.path}: {_shown(field.path, field.before)} → {_shown(field.path, field.after)}"
                 )

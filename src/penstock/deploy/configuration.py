@@ -16,7 +16,7 @@ from penstock.base.clock import now_ns as wall_clock
 from penstock.base.digest import digest_json
 from penstock.base.errors import InvalidInput, NotFound
 from penstock.deploy import queries
-from penstock.deploy.history import Change, ConfigVersion, Content, compare, describe_snapshot
+from penstock.deploy.history import Change, ConfigVersion, Content, compare, describe_snapshot, show_content
 from penstock.deploy.object_views import ObjectView, Planner, refuse_other_owner, rows_of, view_object
 from penstock.deploy.objects import (
     KINDS,
@@ -185,6 +185,10 @@ class ConfigurationService:
 
     def version(self, number: int) -> tuple[ConfigVersion, Content]:
         """Return a published configuration with its content. Raises `UnknownVersion`."""
+        version, content = self._kept(number)
+        return version, show_content(content)
+
+    def _kept(self, number: int) -> tuple[ConfigVersion, Content]:
         with self._engine.connect() as connection:
             row = queries.get_version(connection, number)
         if row is None:
@@ -198,8 +202,8 @@ class ConfigurationService:
 
     def diff(self, before: int, after: int | None = None) -> tuple[Change, ...]:
         """Return how two published configurations differ; `after` None stands for what would be published now."""
-        _, old = self.version(before)
-        new = self._now() if after is None else self.version(after)[1]
+        _, old = self._kept(before)
+        new = self._now() if after is None else self._kept(after)[1]
         return tuple(compare(old, new))
 
     def pending(self, *, by_last_good: bool = False) -> Draft:
@@ -221,7 +225,7 @@ class ConfigurationService:
 
     def check_rollback(self, number: int) -> Draft:
         """Return what `rollback` would change, without doing it. Raises as it would."""
-        _, wanted = self.version(number)
+        _, wanted = self._kept(number)
         objects = [
             StoredObject(
                 kind=each["kind"],
@@ -244,7 +248,7 @@ class ConfigurationService:
         The settings file, the environment, the registry, keys and secrets are left alone; `remaining` names what
         differs because of them. Raises `UnknownVersion`, and whatever is wrong with the result.
         """
-        _, wanted = self.version(number)
+        _, wanted = self._kept(number)
         before = self._now()
         with self._engine.begin() as connection:
             queries.lock_objects(connection)

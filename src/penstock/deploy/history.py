@@ -17,6 +17,8 @@ Content = dict[str, Any]
 """A configuration as JSON: `providers`, `routes`, `limits`, `prices`, `keys` and `secrets` by name, `settings`, and
 `objects`, those of the control tables as they were."""
 SECTIONS = ("providers", "routes", "limits", "prices", "keys", "secrets", "settings")
+_MARKS = {"keys": "text", "secrets": "seal"}
+"""What is kept of a text only to see that it was replaced. It leaves this room in no form."""
 _UNSET = object()
 _SINGULAR = {
     "providers": "provider",
@@ -36,6 +38,8 @@ class FieldChange:
     path: str
     before: Any
     after: Any
+    is_hidden: bool = False
+    """Whether nothing is told but that it changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,16 +97,40 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
     return [change for section in SECTIONS for change in _compare_section(section, before, after)]
 
 
+def show_content(content: Content) -> Content:
+    """Return a content as people may see it: without the marks by which replaced texts are noticed."""
+    hidden = {
+        section: {
+            name: {field: value for field, value in row.items() if field != mark}
+            for name, row in content[section].items()
+        }
+        for section, mark in _MARKS.items()
+        if section in content
+    }
+    return {**content, **hidden}
+
+
 def _compare_section(section: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
     old, new = before.get(section, {}), after.get(section, {})
-    kind = _SINGULAR[section]
+    kind, mark = _SINGULAR[section], _MARKS.get(section)
     for name in sorted({*old, *new}):
         if name not in old:
-            yield Change(kind=kind, name=name, action="added", fields=tuple(_fields({}, new[name])))
+            yield Change(
+                kind=kind, name=name, action="added", fields=tuple(_fields({}, _unmarked(new[name], mark)))
+            )
         elif name not in new:
-            yield Change(kind=kind, name=name, action="removed", fields=tuple(_fields(old[name], {})))
+            yield Change(
+                kind=kind, name=name, action="removed", fields=tuple(_fields(_unmarked(old[name], mark), {}))
+            )
         elif old[name] != new[name]:
-            yield Change(kind=kind, name=name, action="changed", fields=tuple(_fields(old[name], new[name])))
+            fields = [*_fields(_unmarked(old[name], mark), _unmarked(new[name], mark))]
+            if mark is not None and old[name].get(mark) != new[name].get(mark):
+                fields.append(FieldChange(path=mark, before="hidden", after="changed", is_hidden=True))
+            yield Change(kind=kind, name=name, action="changed", fields=tuple(fields))
+
+
+def _unmarked(row: Any, mark: str | None) -> Any:
+    return row if mark is None else {field: value for field, value in row.items() if field != mark}
 
 
 def _fields(before: Any, after: Any, path: str = "") -> Iterator[FieldChange]:
