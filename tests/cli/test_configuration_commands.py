@@ -247,6 +247,18 @@ def test_a_key_expires_changes_and_rotates(run: Runner) -> None:
     assert "cannot be cleared" in run("key", "edit", made["id"], "--clear", "name", code=2).err
 
 
+def test_a_key_goes_by_its_name_while_that_tells_which(run: Runner) -> None:
+    first = run("key", "create", "--name", "ci", "--json").json["id"]
+    assert run("key", "rotate", "ci", "--json").json["id"] == first
+    assert run("config", "history", "--json").json[0]["note"] == f"rotate key ci ({first})"
+    second = run("key", "create", "--name", "ci", "--json").json["id"]
+    refused = run("key", "revoke", "ci", code=2).err
+    assert first in refused and second in refused
+    run("key", "revoke", first)
+    assert run("key", "show", "ci", "--json").json["id"] == second, "the one that is not revoked"
+    assert "There is no key 'di'" in run("key", "show", "di", code=2).err
+
+
 def test_a_provider_is_tested_through_a_running_gateway_only(run: Runner) -> None:
     run("provider", "create", "far", "--base-url", URL)
     assert "No Penstock runs" in run("provider", "test", "far", code=2).err

@@ -164,6 +164,26 @@ class KeyService:
         with self._engine.connect() as connection:
             return self._get(connection, key_id)
 
+    def find_named(self, wanted: str) -> KeyInfo:
+        """Return the key with this id or name; of keys with one name the only one that is not revoked.
+
+        Raises `UnknownKey`, and `InvalidInput` where the name does not tell which.
+        """
+        found = [key for key in self.list() if wanted in (key.id, key.name)]
+        for fitting in (
+            [key for key in found if key.id == wanted],
+            [key for key in found if key.revoked_ns is None],
+            found,
+        ):
+            if len(fitting) == 1:
+                return fitting[0]
+        if not found:
+            raise UnknownKey(wanted)
+        raise InvalidInput(
+            f"{len(found)} keys have the name {wanted!r}.",
+            hint=f"Give the id of one: {', '.join(key.id for key in found[:5])}.",
+        )
+
     def revoke(self, key_id: str) -> KeyInfo:
         """End the key. Revoking twice changes nothing. Raises `UnknownKey`, `LastOwnerKey`."""
         with self._engine.begin() as connection:

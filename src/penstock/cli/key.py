@@ -26,7 +26,9 @@ CLEARED = {
 
 app = noun_app("Keys of the gateway and the API: create, list, show, edit, rotate, revoke.")
 
-KeyArgument = Annotated[str, typer.Argument(help="The key's id, from `penstock key list`.")]
+KeyArgument = Annotated[
+    str, typer.Argument(metavar="KEY", help="The key's name, or its id where several have one name.")
+]
 ScopeOption = Annotated[
     list[str] | None, typer.Option(help="call, metrics or owner; may be repeated.  [default: call]")
 ]
@@ -72,7 +74,7 @@ def create(
         project=project or "default",
         expires_ns=None if expires is None else read_moment(expires),
     )
-    rooms.publish_snapshot(actor=command_line_actor(), note=f"create key {key.id}")
+    rooms.publish_snapshot(actor=command_line_actor(), note=f"create key {name} ({key.id})")
     _print_text(key, as_json=as_json)
 
 
@@ -97,15 +99,15 @@ def list_keys(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> N
     print_rows(rows, columns, as_json=as_json, empty="No keys yet: penstock key create --name NAME")
 
 
-@app.command(epilog="Example: penstock key show key_01kc3…")
-def show(key_id: KeyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+@app.command(epilog="Example: penstock key show ci")
+def show(wanted: KeyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show one key, without its secret."""
-    print_record(_record(open_rooms(home, as_json=as_json).keys.get(key_id)), as_json=as_json)
+    print_record(_record(open_rooms(home, as_json=as_json).keys.find_named(wanted)), as_json=as_json)
 
 
-@app.command(epilog="Example: penstock key edit key_01kc3… --rpm 60 --clear tpm")
+@app.command(epilog="Example: penstock key edit ci --rpm 60 --clear tpm")
 def edit(
-    key_id: KeyArgument,
+    wanted: KeyArgument,
     *,
     name: Annotated[str | None, typer.Option(help="What the key is for.")] = None,
     scope: ScopeOption = None,
@@ -141,14 +143,14 @@ def edit(
         if what not in CLEARED:
             raise InvalidInput(f"{what!r} cannot be cleared.", hint=f"Give one of {', '.join(CLEARED)}.")
         changes[CLEARED[what]] = None
-    key = rooms.keys.edit(key_id, **changes)
-    rooms.publish_snapshot(actor=command_line_actor(), note=f"edit key {key_id}")
+    key = rooms.keys.edit(rooms.keys.find_named(wanted).id, **changes)
+    rooms.publish_snapshot(actor=command_line_actor(), note=f"edit key {key.name} ({key.id})")
     print_record(_record(key), as_json=as_json)
 
 
-@app.command(epilog="Example: penstock key rotate key_01kc3… --overlap 24h")
+@app.command(epilog="Example: penstock key rotate ci --overlap 24h")
 def rotate(
-    key_id: KeyArgument,
+    wanted: KeyArgument,
     overlap: Annotated[
         str, typer.Option(help="How long the text before goes on working: 24h, 7d, 0s.")
     ] = "24h",
@@ -156,18 +158,20 @@ def rotate(
     as_json: JsonOption = False,
 ) -> None:
     """Give a key a new text and print it, this once; id, limits, routes and usage stay."""
+    overlap_s = read_duration(overlap)
     rooms = open_rooms(home, as_json=as_json)
-    key = rooms.keys.rotate(key_id, overlap_s=read_duration(overlap))
-    rooms.publish_snapshot(actor=command_line_actor(), note=f"rotate key {key_id}")
+    info = rooms.keys.find_named(wanted)
+    key = rooms.keys.rotate(info.id, overlap_s=overlap_s)
+    rooms.publish_snapshot(actor=command_line_actor(), note=f"rotate key {info.name} ({info.id})")
     _print_text(key, as_json=as_json)
 
 
-@app.command(epilog="Example: penstock key revoke key_01kc3…")
-def revoke(key_id: KeyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+@app.command(epilog="Example: penstock key revoke ci")
+def revoke(wanted: KeyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """End a key; gateways refuse it within a second."""
     rooms = open_rooms(home, as_json=as_json)
-    key = rooms.keys.revoke(key_id)
-    rooms.publish_snapshot(actor=command_line_actor(), note=f"revoke key {key_id}")
+    key = rooms.keys.revoke(rooms.keys.find_named(wanted).id)
+    rooms.publish_snapshot(actor=command_line_actor(), note=f"revoke key {key.name} ({key.id})")
     if as_json:
         print_json({"id": key.id, "revoked": time_text(key.revoked_ns)})
     else:
