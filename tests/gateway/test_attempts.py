@@ -17,6 +17,7 @@ from penstock.spec.routes import (
     BreakerPolicy,
     Deprecation,
     Fallback,
+    FaultKind,
     HedgePolicy,
     PinnedVersion,
     RetryPolicy,
@@ -336,6 +337,118 @@ async def test_fallbacks_of_fallbacks_serve_and_no_route_is_tried_twice() -> Non
     assert set(scene.exchange.names) == {"a", "b", "c"}
     assert scene.exchange.names.index("b") < scene.exchange.names.index("c")
     assert scene.exchange.names.count("c") <= 3
+
+
+def with_spare(*names: str, **more: Any) -> tuple[Route, Route]:
+    """A route that falls back to another one, whose target is `z`."""
+    return route(*names, **{"fallbacks": (Fallback(route="spare"),), **more}), Route(
+        name="spare", targets=targets("z")
+    )
+
+
+@pytest.mark.parametrize(
+    "step", [fails("rate-limit", retry_after_s=8.0, status=429), fails("rate-limit"), fails("timeout")]
+)
+@pytest.mark.parametrize("names", ["a", "ab"])
+async def test_a_fallback_comes_before_waiting_for_a_busy_or_silent_target(step: Step, names: str) -> None:
+    scene = Scene(*with_spare(*names), scripts={name: [step] for name in names})
+    assert await scene.ask_and_release() == "z"
+    assert scene.exchange.names == [*names, "z"]
+    assert scene.clock.slept == []
+
+
+async def test_a_target_that_rests_is_not_asked_while_its_fallback_serves() -> None:
+    scene = Scene(*with_spare("a"), scripts={"a": [fails("rate-limit", retry_after_s=8.0), Step()]})
+    assert [await scene.ask_and_release() for _ in range(3)] == ["z"] * 3
+    assert scene.exchange.names == ["a", "z", "z", "z"]
+    scene.clock.now += 8.1
+    assert await scene.ask_and_release() == "a"
+
+
+async def test_a_target_that_rests_is_asked_when_the_fallback_fails() -> None:
+    scene = Scene(*with_spare("a"), scripts={"a": [fails("rate-limit", retry_after_s=8.0), Step()]})
+    await scene.ask_and_release()
+    scene.exchange.scripts["z"] = [fails("timeout")]
+    call = scene.call()
+    assert await scene.ask_and_release(call) == "a"
+    assert scene.exchange.names == ["a", "z", "z", "a"]
+    assert scene.clock.slept == []
+    assert call.route is call.asked
+
+
+async def test_a_rate_limit_is_waited_out_once_the_fallback_has_failed_too() -> None:
+    scene = Scene(
+        *with_spare("a"),
+        scripts={"a": [fails("rate-limit", retry_after_s=3.0), Step()], "z": [fails("rate-limit", retry_after_s=8.0)]},
+    )  # fmt: skip
+    assert await scene.ask_and_release() == "a", "who may be asked soonest"
+    assert scene.exchange.names == ["a", "z", "a"]
+    assert 3.0 <= scene.clock.slept[0] <= 3.2
+
+
+async def test_a_rate_limit_is_waited_out_where_the_fallback_is_for_something_else() -> None:
+    scene = Scene(
+        *with_spare("a", fallbacks=(Fallback(route="spare", on=("context-length",)),)),
+        scripts={"a": [fails("rate-limit", retry_after_s=3.0), fails("context-length", status=400)]},
+    )
+    assert await scene.ask_and_release() == "z", "the repeat failed by what the fallback is for"
+    assert scene.exchange.names == ["a", "a", "z"]
+
+
+@pytest.mark.parametrize("fault", ["connect", "server-error"])
+async def test_one_quick_repeat_comes_before_the_fallback(fault: FaultKind) -> None:
+    slow = RetryPolicy(max_attempts=5, base_s=60.0, max_s=60.0)
+    scene = Scene(*with_spare("a", retry=slow), scripts={"a": [fails(fault)]})
+    assert await scene.ask_and_release() == "z"
+    assert scene.exchange.names == ["a", "a", "z"]
+    assert sum(scene.clock.slept) <= 1.0
+
+
+async def test_all_fallbacks_are_asked_before_any_wait() -> None:
+    one, spare = with_spare("a", fallbacks=(Fallback(route="spare"), Fallback(route="last")))
+    busy = fails("rate-limit", retry_after_s=5.0)
+    scene = Scene(one, spare, Route(name="last", targets=targets("y")), scripts={"a": [busy], "z": [busy]})
+    assert [await scene.ask_and_release() for _ in range(2)] == ["y", "y"]
+    assert scene.exchange.names == ["a", "z", "y", "y"]
+    assert scene.clock.slept == []
+
+
+async def test_nobody_waits_for_others_when_the_fallback_finds_the_request_wrong() -> None:
+    scene = Scene(
+        *with_spare("a"), scripts={"a": [fails("rate-limit", retry_after_s=3.0)], "z": [fails(None, status=400)]}
+    )  # fmt: skip
+    with pytest.raises(AttemptFailed):
+        await scene.ask()
+    assert scene.exchange.names == ["a", "z"]
+
+
+async def test_the_error_names_every_target_with_its_reason_and_no_secret() -> None:
+    keyless = AttemptFailed(
+        ProviderKeyMissing("no key, not even sk-abcdefghijklmnopqrstuvwxyz012345"),
+        fault="server-error",
+        retry_after_s=math.inf,
+    )
+    scene = Scene(*with_spare("a", "b"), scripts={"a": [Step(error=keyless)], "b": [fails("connect")], "z": [fails("timeout")]})  # fmt: skip
+    with pytest.raises(AttemptFailed) as caught:
+        await scene.ask()
+    text = str(caught.value.error)
+    assert text.startswith("No target of 'r' could serve the call: a (m): no key")
+    assert "b (m): b failed: connect; fallback spare, z (m): z failed: timeout." in text
+    assert "abcdefghijklmnop" not in text
+    assert "traces show" in text
+
+
+async def test_when_all_are_open_in_all_routes_the_error_names_the_route_asked_for() -> None:
+    policy = BreakerPolicy(min_calls=1, open_s=60.0)
+    one, spare = with_spare("a", breaker=policy)
+    spare = Route(name="spare", targets=targets("z"), breaker=policy)
+    scene = Scene(one, spare, scripts={"a": [fails("timeout")], "z": [fails("timeout")]})
+    for _ in range(2):
+        with pytest.raises(AttemptFailed) as caught:
+            await scene.ask()
+    assert isinstance(caught.value.error, TargetsOpen)
+    assert caught.value.retry_after_s == 60
+    assert str(caught.value.error).startswith("No target of 'r' could serve the call: a (m): failed just now")
 
 
 def test_tables_refuse_fallbacks_that_go_round_or_nowhere() -> None:

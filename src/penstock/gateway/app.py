@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -401,12 +401,18 @@ def _note_cancelled(call: Call) -> None:
 def _trace_headers(call: Call) -> list[Header]:
     return [
         (b"x-penstock-trace-id", call.trace_id.encode()),
-        *(call.target.reply_headers if call.target is not None else ()),
+        *_route_headers(call),
         (b"x-penstock-attempts", b"%d" % call.attempts),
         *call.extra_headers,
         *((b"x-penstock-warning", header_text(text)) for text in call.warnings),
         _overhead_header(call),
     ]
+
+
+def _route_headers(call: Call) -> Sequence[Header]:
+    if call.target is not None:
+        return call.target.reply_headers
+    return ((b"x-penstock-route", header_text(call.route.route.name)),) if call.route is not None else ()
 
 
 def _overhead_header(call: Call) -> Header:

@@ -118,6 +118,10 @@ class Asking:
         order.sort(key=lambda target: target.missing is not None or self.health_of(ready, target).is_resting)
         return order
 
+    def is_bound(self, call: Call, ready: ReadyRoute) -> bool:
+        """Return whether only one target can serve the call, because it continues a response that this one made."""
+        return bool(self._home_of(call, ready))
+
     def health_of(self, ready: ReadyRoute, target: ReadyTarget) -> TargetHealth:
         """Return the health of a target as its route judges it."""
         if target.is_open:

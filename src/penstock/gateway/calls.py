@@ -84,6 +84,7 @@ class Call:
     __slots__ = (
         "_n_waits",
         "_wait_from",
+        "asked",
         "attempt_log",
         "attempts",
         "body",
@@ -155,6 +156,9 @@ class Call:
         self.hub: HubRequest | None = None
         """The request decoded, once an attempt needed it."""
         self.route: ReadyRoute | None = None
+        """The route asked for; once a fallback serves the call, that one."""
+        self.asked: ReadyRoute | None = None
+        """The route asked for, once targets are looked for."""
         self.target: ReadyTarget | None = None
         """The target that serves the call, or the one that was asked last."""
         self.attempts = 0

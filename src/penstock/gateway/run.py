@@ -11,27 +11,40 @@ from penstock.gateway.health import Lease
 from penstock.gateway.routing.backoff import wait_s
 from penstock.gateway.routing.errors import DeadlinePassed, TargetsOpen
 from penstock.gateway.table import ReadyRoute, ReadyTarget
-from penstock.spec.routes import HedgePolicy
+from penstock.spec.routes import FaultKind, HedgePolicy
 
 _REST_S = 1.0
 """How long a target that refused for its rate and did not say for how long is asked after the others."""
+_QUICK_FAULTS: tuple[FaultKind, ...] = ("connect", "server-error")
+"""What may be over a moment later, so that one quick repeat comes before another route is asked."""
+_QUICK_S = 1.0
+"""The longest wait before it."""
 
 
 class RouteRun:
-    """Asks the targets of one route until one answers. Serves one call and is thrown away."""
+    """Asks the targets of one route until one answers. Serves one call and is thrown away.
+
+    `serve` asks all that may answer now; `ask_again` is for afterwards, when no other route has helped: it asks those
+    that were held back because they asked for rest, and waits for those that have failed.
+    """
 
     __slots__ = (
         "_again",
         "_asking",
         "_best",
         "_call",
+        "_covered",
         "_deadline",
+        "_faults",
         "_fresh",
+        "_held",
         "_is_final",
+        "_is_over",
         "_n_asked",
         "_n_waits",
         "_open",
-        "_ready",
+        "ready",
+        "reasons",
     )
 
     def __init__(
@@ -40,29 +53,37 @@ class RouteRun:
         call: Call,
         ready: ReadyRoute,
         deadline: float,
+        *,
         failed: AttemptFailed | None = None,
+        covered: frozenset[FaultKind] = frozenset(),
     ) -> None:
-        """`failed` is how the route's only target has failed already."""
+        """`failed` is how the route's only target has failed already; `covered` are faults that other routes take over."""
         self._asking = asking
         self._call = call
-        self._ready = ready
+        self.ready = ready
         self._deadline = deadline
         self._fresh = asking.order(call, ready) if failed is None else []
-        self._again: list[tuple[float, ReadyTarget]] = []
+        self._again: list[tuple[float, ReadyTarget, FaultKind]] = []
         self._open: list[ReadyTarget] = []
+        self._held: list[ReadyTarget] = []
+        self._covered = covered
+        self._faults: set[FaultKind] = set()
         self._best: AttemptFailed | None = None
+        self.reasons: dict[tuple[str, str], str] = {}
+        """Why each target, by its provider and model, did not serve the call; the last reason of each."""
         self._is_final = False
+        self._is_over = False
         self._n_asked = 0
         self._n_waits = 0
         if failed is not None:
             self._n_asked = 1
             self._note(ready.targets[0], failed)
 
-    async def serve(self) -> Answer:
-        """Return the first committed answer; raise the `AttemptFailed` that tells most when there is none."""
-        hedge = self._ready.route.hedge
+    async def serve(self) -> Answer | None:
+        """Return the first committed answer of those that may be asked now; None when there is none."""
+        hedge = self.ready.route.hedge
         while (
-            not self._is_final and (chosen := self._next_fresh() or await self._wait_for_next()) is not None
+            not self._is_final and (chosen := self._next_fresh() or await self._repeat_quickly()) is not None
         ):
             target, lease = chosen
             self._n_asked += 1
@@ -72,7 +93,48 @@ class RouteRun:
                 return await self._ask(target, lease)
             except AttemptFailed:
                 continue  # `_note` has seen it, and knows whether anything is left to be done
-        raise self._best or self._nobody()
+        return None
+
+    async def ask_again(self) -> Answer | None:
+        """Ask one of those held back, or wait for the one that may be asked again soonest; None when that fails too."""
+        self._covered = frozenset()
+        self._fresh += self._held
+        self._held = []
+        chosen = self._next_fresh() or await self._wait_for_next()
+        if chosen is None:
+            self._is_over = True
+            return None
+        self._n_asked += 1
+        try:
+            return await self._ask(*chosen)
+        except AttemptFailed:
+            return None
+
+    # -- how it went
+
+    @property
+    def failure(self) -> AttemptFailed:
+        """What tells most of why nobody has answered."""
+        return self._best or self._nobody()
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the request itself is wrong, so that asking again cannot help."""
+        return self._is_final and self._best is not None and self._best.fault is None
+
+    def failed_by(self, faults: tuple[FaultKind, ...]) -> bool:
+        """Return whether one of `faults` is why the route did not serve the call."""
+        if self._is_final:
+            return self._best is not None and self._best.fault in faults
+        return not self._faults.isdisjoint(faults)
+
+    def next_at(self) -> float | None:
+        """Return from when on `ask_again` has somebody to ask; None when there is nobody."""
+        if self._is_final or self._is_over or not self._may_ask():
+            return None
+        if self._held or self._fresh:
+            return 0.0
+        return min((ready_at for ready_at, _, _ in self._again), default=None)
 
     async def _ask(self, target: ReadyTarget, lease: Lease) -> Answer:
         try:
@@ -83,27 +145,29 @@ class RouteRun:
 
     def _note(self, target: ReadyTarget, failed: AttemptFailed) -> None:
         """Decide what a failure leaves to be done."""
-        policy = self._ready.route.retry
+        policy = self.ready.route.retry
+        self.reasons[target.provider.name, target.model] = failed.error.message
         if failed.fault is None and not (status_of(failed) == 404 and self._fresh):
             self._best, self._is_final = failed, True
             return
         self._best = failed if self._best is None else pick_better(self._best, failed)
         if failed.fault is None:
             return  # this target has no such model, the next one may
+        self._faults.add(failed.fault)
         asked_s = failed.retry_after_s or 0.0
         if failed.fault == "rate-limit":
-            self._asking.health_of(self._ready, target).rest(asked_s or _REST_S)
+            self._asking.health_of(self.ready, target).rest(asked_s or _REST_S)
         if isinstance(failed.error, ProviderRefusedKey | ProviderKeyMissing):
             return  # another target has another key
         if failed.fault not in policy.on:
             self._is_final = True
         elif policy.same_target and asked_s <= policy.max_retry_after_s:
-            self._again.append((self._asking.monotonic() + asked_s, target))
+            self._again.append((self._asking.monotonic() + asked_s, target, failed.fault))
 
     # -- who is next
 
     def _may_ask(self) -> bool:
-        asking, policy = self._asking, self._ready.route.retry
+        asking, policy = self._asking, self.ready.route.retry
         return self._n_asked < max(1, policy.max_attempts) and asking.monotonic() < self._deadline
 
     def _next_fresh(self) -> tuple[ReadyTarget, Lease] | None:
@@ -112,43 +176,75 @@ class RouteRun:
             return None
         while self._fresh:
             target = self._fresh.pop(0)
-            lease = self._asking.health_of(self._ready, target).enter(self._ready.route.breaker)
+            health = self._asking.health_of(self.ready, target)
+            if "rate-limit" in self._covered and health.is_resting:
+                self._held.append(target)
+                self._pass_over(target, "rate-limit", "has asked to be left alone for now")
+                continue
+            lease = health.enter(self.ready.route.breaker)
             if lease is not None:
                 return target, lease
             self._open.append(target)
+            fault = health.last_fault or "server-error"
+            left_s = max(1, math.ceil(health.free_in_s()))
+            self._pass_over(target, fault, f"failed just now ({fault}) and is left alone for {left_s} s")
         return None
+
+    def _pass_over(self, target: ReadyTarget, fault: FaultKind, reason: str) -> None:
+        self._faults.add(fault)
+        self.reasons[target.provider.name, target.model] = reason
+
+    async def _repeat_quickly(self) -> tuple[ReadyTarget, Lease] | None:
+        """Wait a moment, once, for a target that may be well again at once, before another route takes over."""
+        if self._n_waits or self._faults.isdisjoint(self._covered):
+            return None  # where no other route takes over, `ask_again` sees to all repeats
+        now = self._asking.monotonic()
+        quick = [item for item in self._again if item[2] in _QUICK_FAULTS and item[0] <= now]
+        return await self._wait_for(quick[0], _QUICK_S) if quick and self._may_ask() else None
 
     async def _wait_for_next(self) -> tuple[ReadyTarget, Lease] | None:
         """Wait for the target that may be asked again soonest; None if there is none or no time or budget for it."""
-        asking, policy = self._asking, self._ready.route.retry
         while self._again and self._may_ask():
-            chosen = min(self._again, key=lambda item: item[0])
-            self._again.remove(chosen)
-            ready_at, target = chosen
-            now = asking.monotonic()
-            pause_s = wait_s(policy, self._n_waits, max(0.0, ready_at - now), asking.rng)
-            if now + pause_s >= self._deadline:
-                continue
-            if not asking.retry_budget(self._ready).take(now, floor=asking.least_retries()):
-                return None
-            self._n_waits += 1
-            self._call.begin_wait()
-            try:
-                await asking.sleep(pause_s)
-            finally:
-                self._call.end_wait()
-            lease = asking.health_of(self._ready, target).enter(self._ready.route.breaker)
-            if lease is not None:
-                return target, lease
+            chosen = await self._wait_for(min(self._again, key=lambda item: item[0]))
+            if chosen is not None:
+                return chosen
         return None
+
+    async def _wait_for(
+        self, item: tuple[float, ReadyTarget, FaultKind], longest_s: float = math.inf
+    ) -> tuple[ReadyTarget, Lease] | None:
+        """Wait until a target may be asked again; None if there is no time or budget for it, or its breaker is open."""
+        asking, policy = self._asking, self.ready.route.retry
+        self._again.remove(item)
+        ready_at, target, _ = item
+        now = asking.monotonic()
+        pause_s = min(wait_s(policy, self._n_waits, max(0.0, ready_at - now), asking.rng), longest_s)
+        if now + pause_s >= self._deadline:
+            return None
+        if not asking.retry_budget(self.ready).take(now, floor=asking.least_retries()):
+            self._again.clear()
+            return None
+        self._n_waits += 1
+        self._call.begin_wait()
+        try:
+            await asking.sleep(pause_s)
+        finally:
+            self._call.end_wait()
+        lease = asking.health_of(self.ready, target).enter(self.ready.route.breaker)
+        return None if lease is None else (target, lease)
 
     def _nobody(self) -> AttemptFailed:
         """Return the failure of a call that no target could be asked for."""
-        name = self._ready.route.name
+        name = self.ready.route.name
+        if self._held:
+            resting = DeadlinePassed(
+                f"The call to {name!r} took as long as it may, and its targets ask for rest."
+            )
+            return AttemptFailed(resting, fault="rate-limit")
         if not self._open:
             late = DeadlinePassed(f"The call to {name!r} took as long as it may.")
             return AttemptFailed(late, fault="timeout")
-        states = [self._asking.health_of(self._ready, target) for target in self._open]
+        states = [self._asking.health_of(self.ready, target) for target in self._open]
         wait = max(1, math.ceil(min(state.free_in_s() for state in states)))
         fault = states[0].last_fault or "server-error"
         listed = ", ".join(f"{target.provider.name} ({target.model})" for target in self._open)
@@ -164,7 +260,7 @@ class RouteRun:
     async def _race(self, target: ReadyTarget, lease: Lease, hedge: HedgePolicy) -> Answer:
         """Ask `target`, and a second one when it is silent for long; the first to answer wins, the other is left."""
         asking = self._asking
-        asking.hedge_budget(self._ready, hedge.max_ratio).note_call(asking.monotonic())
+        asking.hedge_budget(self.ready, hedge.max_ratio).note_call(asking.monotonic())
         racing = {asyncio.create_task(self._ask(target, lease))}
         timer = asyncio.ensure_future(asking.sleep(hedge.after_s))
         winner: Answer | None = None
@@ -191,7 +287,7 @@ class RouteRun:
 
     def _take_second(self, hedge: HedgePolicy) -> tuple[ReadyTarget, Lease] | None:
         asking = self._asking
-        if not self._may_ask() or not asking.hedge_budget(self._ready, hedge.max_ratio).take(
+        if not self._may_ask() or not asking.hedge_budget(self.ready, hedge.max_ratio).take(
             asking.monotonic()
         ):
             return None
