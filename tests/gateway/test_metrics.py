@@ -136,6 +136,33 @@ async def test_failures_retries_and_limits_are_counted() -> None:
     assert value(page, duration, error_type="PS-4214") == 1
 
 
+async def test_calls_that_a_fallback_served_count_for_the_route_asked_for() -> None:
+    metrics = Metrics()
+    fallen = finished_call("asked", cost=Cost(usd=Decimal("0.1"), source="s"), attempts=2)
+    fallen.asked = fallen.route
+    fallen.route = finished_call("spare").route
+    for _ in range(3):
+        metrics.observe(fallen)
+    metrics.observe(finished_call("asked"))
+    page = await page_of(metrics)
+    assert value(page, "penstock_requests_total", route="asked") == 4
+    assert value(page, "penstock_retries_total", route="asked") == 3
+    assert value(page, "penstock_fallbacks_total", route="asked", to="spare") == 3
+    assert b'penstock_cost_usd_total{route="asked",provider="fake",model="m"} 0.3\n' in page
+    assert b'route="spare"' not in page
+
+
+async def test_what_never_happened_has_no_series() -> None:
+    metrics = Metrics()
+    metrics.observe(
+        finished_call(http_status=503, error_code="PS-4602", target=None, attempt_log=[], overhead_ms=None)
+    )
+    page = (await page_of(metrics)).decode()
+    assert "penstock_requests_total{" in page
+    for name in ("penstock_attempts_total", "penstock_overhead_seconds", "gen_ai_client_token_usage"):
+        assert name not in page
+
+
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Callable[[], Metrics]]:
     """Makes workers that share a folder."""

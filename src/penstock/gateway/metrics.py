@@ -38,6 +38,10 @@ _DURATION_BOUNDS, _DURATION_SUM = named.DURATION.bounds, named.DURATION.n_values
 _OVERHEAD_BOUNDS, _OVERHEAD_SUM = named.OVERHEAD.bounds, named.OVERHEAD.n_values - 1
 _FIRST_BOUNDS, _FIRST_SUM = named.FIRST_TOKEN.bounds, named.FIRST_TOKEN.n_values - 1
 _TOKEN_BOUNDS, _TOKEN_SUM = named.TOKENS.bounds, named.TOKENS.n_values - 1
+_MADE_EARLY = frozenset(
+    family.name for family in (named.ATTEMPTS, named.OVERHEAD, named.FIRST_TOKEN, named.TOKENS)
+)
+"""Families whose places are taken with a call's series, before there is something to count."""
 _LIMITS = {"PS-2601": "rate", "PS-2641": "budget"}
 
 
@@ -136,7 +140,7 @@ class Metrics:
 
     def observe(self, call: Call) -> None:
         """Count a finished call."""
-        ready, target = call.route, call.target
+        ready, target = call.asked or call.route, call.target
         error = call.error_code
         route = ready.route.name if ready is not None else _NONE
         model = target.model if target is not None else _NONE
@@ -183,7 +187,13 @@ class Metrics:
             else:
                 floats[series.cost] += float(cost.usd)
         log = call.attempt_log
-        if error is not None or len(log) != 1 or call.cache_state is not None or log[0].outcome != "served":
+        if (
+            error is not None
+            or len(log) != 1
+            or call.cache_state is not None
+            or log[0].outcome != "served"
+            or call.route is not ready
+        ):
             self._observe_rare(call, series.route)
         else:
             floats[series.served] += 1.0
@@ -216,6 +226,8 @@ class Metrics:
             self.count(named.ATTEMPTS, target.provider.name, model, record.outcome)
         if call.attempts > 1:
             self.count(named.RETRIES, route, amount=call.attempts - 1)
+        if call.asked is not None and call.route is not None and call.route is not call.asked:
+            self.count(named.FALLBACKS, route, call.route.route.name[:_MAX_LABEL_CHARS])
         if call.cache_state is not None:
             self.count(named.CACHE, route, call.cache_state)
         if call.error_code is not None:
@@ -322,6 +334,7 @@ def resident_bytes() -> int:
 
 
 def _drop_empty(totals: Totals) -> None:
-    """Leave out the places for `other` series that nothing needed."""
-    for name in [name for name, values in totals.items() if _OTHER in name[1] and not any(values)]:
-        del totals[name]
+    """Leave out places that nothing has been counted in: those for `other`, and those that calls only might need."""
+    for name in [name for name, values in totals.items() if not any(values)]:
+        if name[0] in _MADE_EARLY or _OTHER in name[1]:
+            del totals[name]

@@ -44,6 +44,12 @@ RETRIES = Family(
     text="Requests sent to providers beyond the first of each call.",
     labels=("route",),
 )
+FALLBACKS = Family(
+    name="penstock_fallbacks_total",
+    kind="counter",
+    text="Calls to a route that another one served.",
+    labels=("route", "to"),
+)
 ATTEMPTS = Family(
     name="penstock_attempts_total",
     kind="counter",
@@ -154,7 +160,7 @@ WORKERS = Family(name="penstock_workers", kind="gauge", text="Gateway workers th
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        REQUESTS, RETRIES, ATTEMPTS, ERRORS, LIMITED, CACHE, COST, UNPRICED, OVERHEAD, DURATION, TOKENS, FIRST_TOKEN, IN_FLIGHT,
-        LOOP_LAG, RESIDENT, SPANS_LOST, LIMITS_ALONE, REDIS_LOST, BREAKER, TARGET_LOAD, WORKERS,
+        REQUESTS, RETRIES, FALLBACKS, ATTEMPTS, ERRORS, LIMITED, CACHE, COST, UNPRICED, OVERHEAD, DURATION, TOKENS, FIRST_TOKEN,
+        IN_FLIGHT, LOOP_LAG, RESIDENT, SPANS_LOST, LIMITS_ALONE, REDIS_LOST, BREAKER, TARGET_LOAD, WORKERS,
     )
 }  # fmt: skip

@@ -67,4 +67,4 @@ def _bound(value: float) -> str:
 
 
 def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value)
+    return str(int(value)) if value == int(value) and abs(value) < 2**53 else f"{value:.15g}"
