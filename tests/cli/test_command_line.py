@@ -14,7 +14,7 @@ from penstock.cli import app as cli_app
 from penstock.cli import faults, output
 from penstock.cli.progress import ProgressLine
 from penstock.spec.home import Home
-from penstock.spec.spans import Span
+from penstock.spec.spans import Span, SpanEvent
 from penstock.spec.usage import Usage
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from tests.cli.commands import call, penstock
@@ -180,6 +180,15 @@ def test_doctor_names_what_is_missing_and_changes_nothing(tmp_path: Path) -> Non
     assert not (tmp_path / "none").exists()
 
 
+def test_doctor_tells_of_damaged_settings_once(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    call("key", "create", "--name", "a", "--home", str(home))
+    (home / "penstock.toml").write_text("[routes\n")
+    outcome = call("doctor", "--json", "--home", str(home))
+    verdicts = [(each["what"], each["verdict"]) for each in outcome.json]
+    assert ("settings", "bad") in verdicts and ("tables", "bad") not in verdicts
+
+
 def test_a_bug_is_told_in_two_lines_and_kept_in_the_log(
     home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +276,45 @@ def test_a_trace_is_shown_as_a_tree_with_what_went_in_and_out(home: Home) -> Non
     assert call("traces", "show", "4bf92f36", home=home.root).code == 2
     listed = call("traces", "list", home=home.root).out.splitlines()
     assert listed[1].startswith(f"{common['trace_id']}\t2001-09-09T01:46:40Z\tchat\t")
+
+
+def test_a_failed_call_is_shown_with_its_code_its_text_and_why_each_attempt_failed(home: Home) -> None:
+    trace_id = "5bf92f3577b34da6a3ce929d0e0e4737"
+    refused = {
+        "provider": "east",
+        "model": "big",
+        "outcome": "refused",
+        "reason": "Slow down.",
+        "http_status": 429,
+        "fault": "rate-limit",
+    }
+    keyless = {"provider": "west", "model": "m", "outcome": "failed", "reason": "WEST_KEY is not set."}
+    home.span_db.parent.mkdir(parents=True, exist_ok=True)
+    store = DuckDBSpanStore(home.span_db)
+    store.append(
+        [
+            Span(
+                trace_id=trace_id,
+                span_id="a" * 16,
+                name="chat",
+                start_ns=10**18,
+                status="error",
+                status_message="No target\x1b could serve.",
+                error_code="PS-4602",
+                events=[
+                    SpanEvent(name="attempt failed", time_ns=10**18, attributes=attributes)
+                    for attributes in (refused, keyless)
+                ],
+            )
+        ]
+    )
+    store.close()
+    assert call("traces", "show", trace_id, home=home.root).out.splitlines()[-4:] == [
+        "chat",
+        "  error [PS-4602]: No target� could serve.",
+        "  east (big): refused, rate-limit, HTTP 429: Slow down.",
+        "  west (m): failed: WEST_KEY is not set.",
+    ]
 
 
 def test_plain_progress_is_a_few_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,8 @@ N_RECENT = 500
 """Among how many of the newest traces the beginning of an id is looked up."""
 TREE_STEP = "· "
 """Indents a span below its parent; visible, because cells lose leading blanks."""
+ATTEMPT_FAILED = "attempt failed"
+"""Name of the events that tell of attempts which did not serve their call."""
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -105,7 +107,7 @@ def show(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one trace: its spans in order, versions, tokens, money."""
+    """Show one trace: its spans in order, versions, tokens, money, and why calls or attempts failed."""
     with open_traces(open_home(home, as_json=as_json)) as traces:
         view = traces.show_trace(_whole_id(traces, trace_id))
         spans = [_span_row(row) for row in view["waterfall"]["rows"]]
@@ -124,6 +126,8 @@ def show(
     if sys.stdout.isatty():
         print()
     print_lines(rows, columns, give_up=("kind", "route", "cost_usd", "tokens", "model", "start", "status"))
+    for span in spans:
+        _print_failures(span)
     if content:
         for span in spans:
             _print_content(span)
@@ -153,6 +157,26 @@ def _tree_row(span: dict[str, Any], start_ns: int) -> dict[str, Any]:
         "ms": None if span.get("end_ns") is None else (span["end_ns"] - span["start_ns"]) / 1e6,
         "tokens": _tokens(usage.input_tokens, usage.output_tokens) if span.get("usage") else None,
     }
+
+
+def _print_failures(span: dict[str, Any]) -> None:
+    """Print the error of a span and its attempts that did not serve it, each with its reason."""
+    tried = [event["attributes"] for event in span.get("events") or [] if event["name"] == ATTEMPT_FAILED]
+    is_attempt = span.get("kind") == "attempt"  # stands among those of its call
+    is_failed = span.get("status") == "error" and not is_attempt
+    if not tried and not is_failed:
+        return
+    print(f"\n{printable(span['name'])}")
+    if is_failed:
+        code = f" [{printable(span['error_code'])}]" if span.get("error_code") else ""
+        print(f"  error{code}: {printable(span.get('status_message') or 'no text')}")
+    for each in tried:
+        facts = [each.get("fault"), f"HTTP {each['http_status']}" if each.get("http_status") else None]
+        shown = ", ".join(str(fact) for fact in (each.get("outcome"), *facts) if fact)
+        place = f"{each.get('provider')} ({each.get('model')})"
+        print(
+            f"  {printable(place)}: {printable(shown)}: {printable(str(each.get('reason') or 'no reason'))}"
+        )
 
 
 def _print_content(span: dict[str, Any]) -> None:
