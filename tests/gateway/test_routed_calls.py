@@ -282,3 +282,37 @@ async def test_one_bad_model_of_an_open_route_shuts_off_no_other_model(
     assert refused.status == 503
     assert "one (bad)" in (await refused.json())["error"]["message"]
     assert (await bench.post({**CHAT, "model": "one/good"})).status == 200
+
+
+async def test_the_client_hears_of_every_target_and_of_the_route_it_asked_for(
+    bench: Bench, other: FakeUpstream
+) -> None:
+    keyless = Provider(name="two", base_url=other.url, price_id="openai", api_key_env="NOT_THERE")
+    bench.write(
+        providers=[Provider(name="one", base_url="http://127.0.0.1:9/v1", auth="none"), keyless],
+        routes=[
+            route(retry=RetryPolicy(max_attempts=2), fallbacks=(Fallback(route="spare"),)),
+            Route(name="spare", targets=(Target(provider="two", model="m3"),)),
+        ],
+    )
+    await until_ready(bench)
+    response = await bench.post(CHAT)
+    assert response.status == 503
+    said = (await response.json())["error"]["message"]
+    assert said.startswith("No target of 'r' could serve the call: one (gpt-4o-mini): ")
+    assert "; two (m2): " in said
+    assert "; fallback spare, two (m3): " in said
+    assert "NOT_THERE" in said
+    (span, *_) = await bench.sink.wait()
+    assert span.status_message is not None
+    assert "two (m3)" in span.status_message
+    assert len(span.events) >= 3
+
+
+async def test_the_route_asked_for_stands_on_a_reply_of_nobody(bench: Bench, other: FakeUpstream) -> None:
+    bench.upstream.handler = failing(500, "server_error")
+    policy = BreakerPolicy(min_calls=1, open_s=30.0)
+    only = (Target(provider="one", model="m"),)
+    await serve_routes(bench, other, route(targets=only, retry=RetryPolicy(max_attempts=1), breaker=policy))
+    assert (await bench.post(CHAT)).status == 500
+    assert (await bench.post(CHAT)).headers["x-penstock-route"] == "r"

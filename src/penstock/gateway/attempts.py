@@ -156,10 +156,11 @@ class _Search:
         """Return the failure that tells most; one of our own also says why each target did not serve the call."""
         failures = [run.failure for run in self._runs]
         best = reduce(pick_better, failures)
+        hints = {hint for run in self._runs for _, hint in run.reasons.values()}
         reasons = [
-            _name(run, self._ready, *place) + ": " + redact(reason)[:_MAX_REASON_CHARS].rstrip(".")
+            f"{_name(run, self._ready, *place)}: {_shorten(reason, None if len(hints) == 1 else hint)}"
             for run in self._runs
-            for place, reason in run.reasons.items()
+            for place, (reason, hint) in run.reasons.items()
         ]
         is_told = len(self._runs) == 1 and isinstance(best.error, TargetsOpen)
         if best.answer is not None or best.fault is None or len(reasons) < 2 or is_told:
@@ -178,9 +179,14 @@ class _Search:
             )
             told.fields = {**told.fields, "retry_after_s": wait_s}
             told.hint = f"Try again in {wait_s:g} s."
-        else:
+        elif hints != {told.hint} or told.hint is None:
             told.hint = f"`penstock traces show {self._call.trace_id}` shows each attempt."
         return AttemptFailed(told, fault=best.fault, retry_after_s=wait_s, was_sent=best.was_sent)
+
+
+def _shorten(reason: str, hint: str | None) -> str:
+    text: str = redact(f"{reason} {hint}" if hint else reason)
+    return text[:_MAX_REASON_CHARS].rstrip(".")
 
 
 def _name(run: RouteRun, asked: ReadyRoute, provider: str, model: str) -> str:

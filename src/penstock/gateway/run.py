@@ -69,8 +69,8 @@ class RouteRun:
         self._covered = covered
         self._faults: set[FaultKind] = set()
         self._best: AttemptFailed | None = None
-        self.reasons: dict[tuple[str, str], str] = {}
-        """Why each target, by its provider and model, did not serve the call; the last reason of each."""
+        self.reasons: dict[tuple[str, str], tuple[str, str | None]] = {}
+        """Why each target, by its provider and model, did not serve the call, and what to do; the last of each."""
         self._is_final = False
         self._is_over = False
         self._n_asked = 0
@@ -146,7 +146,7 @@ class RouteRun:
     def _note(self, target: ReadyTarget, failed: AttemptFailed) -> None:
         """Decide what a failure leaves to be done."""
         policy = self.ready.route.retry
-        self.reasons[target.provider.name, target.model] = failed.error.message
+        self.reasons[target.provider.name, target.model] = failed.error.message, failed.error.hint
         if failed.fault is None and not (status_of(failed) == 404 and self._fresh):
             self._best, self._is_final = failed, True
             return
@@ -192,7 +192,7 @@ class RouteRun:
 
     def _pass_over(self, target: ReadyTarget, fault: FaultKind, reason: str) -> None:
         self._faults.add(fault)
-        self.reasons[target.provider.name, target.model] = reason
+        self.reasons[target.provider.name, target.model] = reason, None
 
     async def _repeat_quickly(self) -> tuple[ReadyTarget, Lease] | None:
         """Wait a moment, once, for a target that may be well again at once, before another route takes over."""
