@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from penstock.control.api.health import WITHHELD
 from tests.fixtures.asgi import AsgiClient
 from tests.fixtures.furnished import ANSWER, QUESTION, TRACE_ID, Furnished
 
@@ -142,7 +143,7 @@ def test_health_and_readiness_say_why_to_the_owner_only(
     assert client.get("/readyz").status == 503
     assert owner.get("/readyz").json()["problems"] == {"collector": "the disk is full"}
     for stranger in (client, AsgiClient(app, bearer=furnished.call_key)):
-        assert stranger.get("/readyz").json()["problems"] == {"collector": None}
+        assert stranger.get("/readyz").json()["problems"] == {"collector": WITHHELD}
 
 
 def test_errors_have_one_form_and_headers_are_safe(owner: AsgiClient) -> None:

@@ -9,6 +9,9 @@ from penstock.access.permissions import Permission, has_permission
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
 
+WITHHELD = "what is wrong stands in logs/control.log and in the console; ask with a key to read it here"
+"""For strangers: texts name files and hosts."""
+
 
 def create_router(services: ControlServices) -> APIRouter:
     """Return `/healthz` and `/readyz`."""
@@ -27,7 +30,7 @@ def create_router(services: ControlServices) -> APIRouter:
         key = request.state.caller.key
         may_see = key is not None and has_permission(key, Permission.ROUTES_READ)
         problems, warnings = (
-            {part: text if may_see else None for part, text in found.items()}
+            {part: text if may_see else WITHHELD for part, text in found.items()}
             for found in (services.find_problems(), services.find_warnings())
         )
         return json_reply(
