@@ -89,7 +89,7 @@ def test_the_overview_shows_calls_failures_money_and_latency(visitor: AsgiClient
     assert "<svg" in text
     assert "handbook" in text
     assert "knowledge.ingest" in text
-    assert "model calls without a known price are left out" in text[: text.index("Newest traces")]
+    assert "model calls have no known price" in text[: text.index("Newest traces")]
 
 
 def test_what_keeps_the_installation_from_being_well_stands_on_top(furnished: Furnished) -> None:

@@ -10,11 +10,13 @@ from penstock.console.cards import parse_card
 from penstock.console.charts import build_charts, nice_ceiling, sparkline
 from penstock.console.formats import format_ago, format_json, format_money, format_ms, format_share, short_id
 from penstock.console.messages import MAX_CHARS, read_citations, read_passages, read_turns, show_json
+from penstock.console.pages.overview import NO_SUCH_ROUTE, gather_unknown
 from penstock.console.pages.patterns import START_NS, make_series
 from penstock.console.pages.signin import safe_next
 from penstock.console.pages.trace import list_tokens
 from penstock.console.ranges import read_window
 from penstock.spec.usage import Usage
+from penstock.store.spans.types import RouteRow
 
 HOUR_NS = 3600 * 10**9
 JSON = st.recursive(
@@ -31,6 +33,7 @@ JSON = st.recursive(
         (Decimal(0), "$0"),
         (Decimal("0.000134"), "$0.00013"),
         (Decimal("0.0042"), "$0.0042"),
+        (Decimal("0.000000001"), "< $0.000001"),
         (Decimal("12.345"), "$12.35"),
         (Decimal("1234567.8"), "$1,234,567.80"),
     ],
@@ -168,3 +171,29 @@ def test_the_way_back_stays_in_the_console(text: str) -> None:
 
 def test_json_keeps_money_and_odd_values_readable() -> None:
     assert '"cost": "0.1"' in format_json({"cost": Decimal("0.1")})
+
+
+def test_made_up_names_share_one_line_of_the_overview() -> None:
+    def row(route: str | None, n_errors: int) -> RouteRow:
+        return RouteRow(
+            route=route,
+            n_calls=2,
+            n_errors=n_errors,
+            cost_usd=None,
+            n_unpriced=0,
+            input_tokens=None,
+            output_tokens=None,
+            n_without_usage=0,
+            p50_ms=None,
+            p95_ms=None,
+        )
+
+    rows = [row("chat", 2), row("chatt", 2), row("gone", 1), row("east/x", 2), row(None, 2), row("gpt", 2)]
+    found = gather_unknown(rows, {"chat", "east/*"})
+    assert [(each.route, each.n_calls) for each in found] == [
+        ("chat", 2),
+        ("gone", 2),
+        ("east/x", 2),
+        (None, 2),
+        (NO_SUCH_ROUTE, 4),
+    ]

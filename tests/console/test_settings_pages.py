@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from penstock.base.clock import now_ns
@@ -175,6 +176,9 @@ def test_mistakes_stand_in_place_and_nothing_written_is_lost(client: AsgiClient)
     assert reply.status == 400
     assert 'value="soon"' in reply.text and "Must be a valid number" in reply.text
     assert reply.text.count('aria-invalid="true"') == 2
+    assert "2 things to mend" in reply.text and reply.text.count('role="alert"') == 1
+    for name in ("deadline_s", "targets.1.model"):
+        assert f'href="#f-{name}"' in reply.text and f'id="f-{name}"' in reply.text
     unknown = post(client, "/edit/route", **{**form, "targets.0.provider": "nowhere"})
     assert unknown.status == 400 and "nowhere" in unknown.text and 'role="alert"' in unknown.text
     more = post(client, "/edit/route", **{**form, "_step": "more"})
@@ -406,6 +410,36 @@ def test_traffic_tells_of_the_newest_slice_within_the_hour() -> None:
     assert told([5, 2, 3], [5, 2, 1], 1) == "healthy"
     assert told([5, 2, 0], [5, 2, 0], 3) is None
     assert tell_traffic(None, HOUR_NS) is None
+
+
+def test_damaged_settings_are_told_where_settings_are_shown(home: Furnished) -> None:
+    damaged = replace(
+        home, services=replace(home.services, find_warnings=lambda: {"settings": "line 3: no such key"})
+    )
+    client = sign_in(AsgiClient(make_app(damaged)), home.owner_key)
+    for path in ("/configuration", "/limits"):
+        assert "line 3: no such key" in client.get(path).text, path
+
+
+def test_providers_have_a_place_of_their_own_in_the_menu(client: AsgiClient) -> None:
+    page = client.get("/providers").text
+    assert '<a href="/providers" aria-current="page">Providers</a>' in page
+    assert '<a href="/configuration" aria-current="page">Settings</a>' in client.get("/prices").text
+
+
+def test_use_over_its_limit_is_not_rounded_to_the_limit() -> None:
+    rule = LimitRule(name="day", scope="user", unit="usd", window="day", amount=Decimal("0.05"))
+    counter = Counter(key=name_counter("day", "usd", "day", "ada"), value=50_400_000, window_end_s=86_400)
+    (shown,) = list_use([rule], [counter], {}, now_s=100.0)
+    assert [(use.used, use.pct, use.share) for use in shown.uses] == [("$0.0504", 100.0, "100.8 %")]
+    ten = replace_amount(rule, "10")
+    least = Counter(key=counter.key, value=1, window_end_s=86_400)
+    assert list_use([ten], [least], {}, now_s=100.0)[0].uses[0].used == "< $0.01"
+
+
+def replace_amount(rule: LimitRule, amount: str) -> LimitRule:
+    """Return the rule with another amount."""
+    return msgspec.structs.replace(rule, amount=Decimal(amount))
 
 
 def test_use_counts_only_the_window_that_is_under_way() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 DASH = "–"
+_LEAST = Decimal("0.000001")
 _STEPS = ((60, "s"), (3600, "min"), (86_400, "h"), (86_400 * 60, "d"))
 
 
@@ -38,15 +39,17 @@ def format_ms(value: float | None) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
 
 
-def format_money(value: Decimal | None) -> str:
-    """Return US dollars with as many digits as matter: $12.34, $0.0042, $0, or a dash when unknown."""
+def format_money(value: Decimal | None, *, n_digits: int = 2) -> str:
+    """Return US dollars with as many digits as matter: $12.34, $0.0042, < $0.000001, $0, or a dash when unknown."""
     if value is None:
         return DASH
     if value == 0:
         return "$0"
     if abs(value) >= 1:
         return f"${value:,.2f}"
-    digits = max(2, 1 - value.adjusted())
+    if 0 < value < _LEAST:
+        return f"< ${_LEAST}"
+    digits = max(2, n_digits - 1 - value.adjusted())
     return f"${value:.{min(digits, 10)}f}"
 
 

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from penstock.console.formats import format_amount
+from penstock.console.formats import format_amount, format_money
 from penstock.spec.limits import LimitRule
 from penstock.spec.windows import find_window, read_counter_name
 from penstock.store.counters import Counter
 
 TOP = 8
+_CENT = Decimal("0.01")
 _NANO = 1_000_000_000
 
 
@@ -22,7 +23,9 @@ class Use:
     label: str
     used: str
     pct: float
-    """Of the amount, 100 at most."""
+    """Of the amount, 100 at most: the length of the bar."""
+    share: str
+    """Of the amount as it is, which can be over 100 %."""
     is_full: bool
     is_near: bool
     resets_ns: int
@@ -115,9 +118,17 @@ def _use(rule: LimitRule, subject: str, counter: Counter, key_names: Mapping[str
     return Use(
         subject=subject,
         label=label,
-        used=format_amount(value, rule.unit),
+        used=_tell_used(value, rule),
         pct=round(min(100.0, 100 * share), 1),
+        share=f"{100 * share:,.1f} %",
         is_full=share >= 1,
         is_near=0.8 <= share < 1,
         resets_ns=counter.window_end_s * _NANO,
     )
+
+
+def _tell_used(value: Decimal, rule: LimitRule) -> str:
+    """Return what was used, with a digit more than the amount needs, so that a little over it shows."""
+    if rule.unit != "usd":
+        return format_amount(value, rule.unit)
+    return "< $0.01" if value < _CENT and rule.amount >= 1 else format_money(value, n_digits=3)

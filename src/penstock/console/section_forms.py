@@ -46,6 +46,15 @@ class FormField:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wrong:
+    """One thing to mend in a form, with the name of its field or group."""
+
+    name: str
+    label: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class FormGroup:
     """Fields that belong together: a table of the section, or one row of a list of tables."""
 
@@ -60,6 +69,19 @@ class FormGroup:
     is_used: bool = False
     """Whether anything in it is filled in or wrong."""
     error: str | None = None
+
+    @property
+    def wrongs(self) -> tuple["Wrong", ...]:
+        """What is wrong in it and below, in the order of the page."""
+        own = (Wrong(name=self.name, label=self.label, text=self.error),) if self.error and self.name else ()
+        tables = [each for each in self.groups if each.name == "targets"]
+        rest = [each for each in self.groups if each.name != "targets"]
+        return (
+            *own,
+            *(wrong for each in tables for wrong in each.wrongs),
+            *(Wrong(name=each.name, label=each.label, text=each.error) for each in self.fields if each.error),
+            *(wrong for each in (*self.rows, *rest) for wrong in each.wrongs),
+        )
 
     @property
     def one(self) -> str:

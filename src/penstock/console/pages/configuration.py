@@ -29,6 +29,8 @@ class HistoryPage(Page):
     is_first_page: bool
     pending: tuple[ShownChange, ...]
     warnings: tuple[str, ...]
+    damage: str | None
+    """What is wrong with the settings file, while the last good one holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             is_first_page=before is None,
             pending=show_changes(pending.changes) if pending else (),
             warnings=pending.warnings if pending else (),
+            damage=services.find_warnings().get("settings"),
         )
         return renderer.show(page)
 

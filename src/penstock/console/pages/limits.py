@@ -36,6 +36,8 @@ class LimitsPage(Page):
     """Whether the counters could be read."""
     redis_url_env: str | None
     """Set where the counters are kept in Redis, which this page does not ask."""
+    damage: str | None
+    """What is wrong with the settings file, while the last good one holds."""
 
 
 def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
@@ -70,6 +72,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             ),
             is_legible=counters is not None,
             redis_url_env=snapshot.redis_url_env if snapshot else None,
+            damage=services.find_warnings().get("settings"),
         )
         return renderer.show(page)
 

@@ -1,6 +1,8 @@
 """Overview: what went through, what it cost, how quick it was, and what needs a person."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import ClassVar
 
 from fastapi import APIRouter
@@ -17,6 +19,8 @@ from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
 from penstock.jobs.types import Job
 from penstock.store.spans.types import Overview, RouteRow, TraceQuery, TraceRow
+
+NO_SUCH_ROUTE = "(no such route)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +85,44 @@ def build_figures(found: Overview, window: Window) -> tuple[Figure, ...]:
     )
 
 
+def gather_unknown(rows: Sequence[RouteRow], known: Collection[str]) -> tuple[RouteRow, ...]:
+    """Return the rows with one line for all names that nobody ever answered to and that are no route.
+
+    Anybody with a key can make up names; a route that was deleted since keeps its line, for it answered.
+    """
+    families = tuple(name.removesuffix("*") for name in known if name.endswith("/*"))
+    strange = [
+        row
+        for row in rows
+        if row.route is not None
+        and row.n_errors == row.n_calls
+        and row.route not in known
+        and row.route.partition("@")[0] not in known
+        and not row.route.startswith(families)
+    ]
+    if not strange:
+        return tuple(rows)
+    costs = [row.cost_usd for row in strange if row.cost_usd is not None]
+    together = RouteRow(
+        route=NO_SUCH_ROUTE,
+        n_calls=sum(row.n_calls for row in strange),
+        n_errors=sum(row.n_errors for row in strange),
+        cost_usd=sum(costs, Decimal(0)) if costs else None,
+        n_unpriced=sum(row.n_unpriced for row in strange),
+        input_tokens=None,
+        output_tokens=None,
+        n_without_usage=0,
+        p50_ms=None,
+        p95_ms=None,
+    )
+    return (*(row for row in rows if row not in strange), together)
+
+
+def _known_routes(services: ConsoleServices) -> frozenset[str]:
+    snapshot = services.read_snapshot()
+    return frozenset(each.name for each in snapshot.routes) if snapshot else frozenset()
+
+
 def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     """Return `/`."""
     router = APIRouter(include_in_schema=False)
@@ -99,7 +141,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             ranges=tuple((name, label) for name, (label, _) in RANGES.items()),
             figures=build_figures(found, window),
             charts=build_charts(found.series, until_ns),
-            routes=tuple(found.by_route),
+            routes=gather_unknown(found.by_route, _known_routes(services)),
             traces=tuple(recent),
             jobs=tuple(services.jobs.list(limit=5)),
             problems=tuple({**services.find_warnings(), **services.find_problems()}.items()),

@@ -133,6 +133,19 @@ document.querySelector("[data-theme-form]")?.addEventListener("submit", (event) 
   field.value = order[(order.indexOf(theme) + 1) % order.length];
 });
 
+// What is wrong with a form that came back is read first; its links go to the fields, out of closed groups too.
+const problems = document.querySelector("[data-problems]");
+problems?.focus();
+problems?.addEventListener("click", (event) => {
+  const link = event.target.closest('a[href^="#"]');
+  const field = link && document.getElementById(link.getAttribute("href").slice(1));
+  if (!field) return;
+  event.preventDefault();
+  for (let group = field.closest("details"); group; group = group.parentElement.closest("details")) group.open = true;
+  field.focus({ preventScroll: true });
+  field.scrollIntoView({ block: "center" });
+});
+
 for (const form of document.querySelectorAll("form[data-confirm]")) {
   form.addEventListener("submit", (event) => {
     if (!confirm(form.dataset.confirm)) event.preventDefault();
