@@ -69,6 +69,25 @@ def test_any_other_csv_is_read_by_the_names_of_its_columns() -> None:
 
 
 @pytest.mark.parametrize(
+    "header",
+    [
+        "date,model,input_tokens,output_tokens,cost",
+        "Date,Model,Prompt Tokens,Completion Tokens,Cost (USD)",
+        "usage_date,model_name,input,output,total_cost",
+    ],
+)
+def test_usual_names_of_columns_need_no_map(header: str) -> None:
+    export = read_export(f"{header}\n{DAY},gpt-4o,4100,210,0.0135\n".encode())
+    assert reconcile(export, [ours()], tolerance=Decimal(0)).is_within
+    assert list(export.rows[0].counts) == ["input", "output", "cost_usd"]
+
+
+def test_of_two_columns_for_one_thing_one_counts() -> None:
+    export = read_export(f"day,model,prompt_tokens,input_tokens,input\n{DAY},m,1,2,3\n".encode())
+    assert export.rows[0].counts == {"input": Decimal(3)}
+
+
+@pytest.mark.parametrize(
     ("data", "columns", "told"),
     [
         (b"", {}, "empty"),
@@ -181,14 +200,40 @@ def test_differences_are_ordered_by_weight_and_say_what_is_likely() -> None:
     assert compare("openai_usage.json", ours(classes=few), MINI, tolerance="0.2").is_within
 
 
-def test_when_tokens_agree_the_price_is_what_differs() -> None:
-    data = f"day,model,input,output,cost_usd\n{DAY},gpt-4o,4100,210,0.0067\n2026-09-22,gpt-4o,1,1,1".encode()
-    result = reconcile(read_export(data), [ours(n_unpriced=1)], tolerance=Decimal("0.01"))
+def only_line(data: str, *rows: CostRow) -> list[str]:
+    """Return the causes of the only difference on `DAY`."""
+    result = reconcile(read_export(data.encode()), rows, tolerance=Decimal("0.01"))
     (line,) = (line for line in result.lines if line.day == DAY)
-    assert line.measure == "cost_usd"
-    assert "1 of our calls have no known price" in line.causes[0]
-    assert "the price differs" in line.causes[1]
-    assert any("last day" in cause for one in result.lines if one.day != DAY for cause in one.causes)
+    return line.causes
+
+
+def test_when_tokens_agree_the_price_is_what_differs() -> None:
+    (cause, later) = only_line(
+        f"day,model,input,output,cost_usd\n{DAY},gpt-4o,4100,210,0.0067", ours(n_unpriced=1)
+    )
+    assert "the price differs" in cause
+    assert "last day" in later
+
+
+def test_a_cause_is_named_only_where_it_can_explain_the_size() -> None:
+    calls = {"n_calls": 22, "n_estimated": 3, "estimated_input_tokens": 300, "estimated_output_tokens": 20}
+    mine = ours(**calls, estimated_usd=Decimal("0.001"))
+    later = "\n2026-09-22,gpt-4o,0"
+    for theirs, told in [
+        (3900, "3 of our calls are estimates"),
+        (4300, "3 of our calls are estimates"),
+        (2600, "nothing we know of"),
+        (4450, "calls with this account that did not go"),
+    ]:
+        (cause,) = only_line(f"day,model,input\n{DAY},gpt-4o,{theirs}{later}", mine)
+        assert told in cause, theirs
+    (cause,) = only_line(f"day,model,requests\n{DAY},gpt-4o,21{later}", mine)
+    assert "around midnight" in cause, "an estimate is a request all the same"
+    for theirs, told in [("0.02", "1 of our calls have no known price"), ("0.0129", "around midnight")]:
+        (cause, *_) = only_line(f"day,model,cost_usd\n{DAY},gpt-4o,{theirs}{later}", ours(n_unpriced=1))
+        assert told in cause, theirs
+    (cause, *_) = only_line(f"day,model,input\n{DAY},gpt-4o,5000", ours())
+    assert "last day" not in cause, "what is missing there cannot be more than ours"
 
 
 def test_costs_without_models_are_compared_by_day() -> None:

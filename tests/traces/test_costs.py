@@ -236,6 +236,54 @@ def test_beginnings_that_providers_had_just_seen_and_that_were_paid_in_full_are_
     assert one.saved_usd == Decimal("1.5") * (2 * tokens - 1800) / 1_000_000
 
 
+def test_other_models_are_those_that_do_the_same_work(store: DuckDBSpanStore, costs: CostService) -> None:
+    vectors = Usage(input_uncached=10)
+    store.append(
+        [
+            call(1),
+            call(2, model="small"),
+            call(3, kind="embedding", provider="engine", model="minilm", usage=vectors),
+            call(4, provider="lab", model="rerank", usage=vectors),
+            call(5, kind="attempt", model="lost"),
+        ]
+    )
+    advice = costs.advise(CostQuery())
+    assert {(one.model, one.candidate) for one in advice.models} >= {("big", "lab/small")}
+    assert not {"engine/minilm", "lab/rerank", "lab/lost"} & {
+        one.candidate for one in advice.models if one.model == "big"
+    }
+    named = costs.advise(CostQuery(), candidates=["engine/minilm"])
+    assert ("big", "engine/minilm") in {(one.model, one.candidate) for one in named.models}, (
+        "asked for by name"
+    )
+
+
+def test_what_runs_here_is_no_difference_to_a_bill(store: DuckDBSpanStore, costs: CostService) -> None:
+    own = {"provider": "engine", "cost_usd": Decimal(0), "cost_source": "local"}
+    store.append([call(1), call(2, model="pocket", **own), call(3, kind="embedding", model="minilm", **own)])
+    day = costs.sum_costs(CostQuery(), ["day"]).rows[0].group["day"]
+    export = read_export(f"day,model,requests,input,output\n{day},big,1,1000,100\n".encode())
+    found = costs.reconcile(export, provider=None, tolerance=Decimal(0))
+    assert (found.is_within, found.n_compared) == (True, 3)
+    assert costs.sum_costs(CostQuery(), []).total.n_calls == 3
+
+
+def test_what_the_cache_answered_uses_no_tokens_and_estimates_are_counted_apart(
+    store: DuckDBSpanStore, costs: CostService
+) -> None:
+    kept = {"penstock.cache": "hit", "penstock.saved_usd": "0.003"}
+    hit = call(2, provider=None, cost_usd=Decimal(0), cost_source="cache", attributes=kept)
+    guessed = call(3, usage=Usage(input_uncached=7, output_text=5, estimated=True))
+    store.append([call(1), hit, guessed])
+    (by_provider, from_cache) = sorted(
+        costs.sum_costs(CostQuery(), ["provider"]).rows, key=lambda row: row.n_cached
+    )
+    assert (by_provider.n_calls, by_provider.input_tokens, by_provider.output_tokens) == (2, 1007, 105)
+    assert (by_provider.estimated_input_tokens, by_provider.estimated_output_tokens) == (7, 5)
+    assert (from_cache.n_calls, from_cache.input_tokens, from_cache.output_tokens) == (1, 0, 0)
+    assert (from_cache.classes, from_cache.saved_usd) == ({}, Decimal("0.003"))
+
+
 def test_days_begin_at_midnight_utc() -> None:
     assert day_start_ns("2026-09-21") == 1_789_948_800 * S
 

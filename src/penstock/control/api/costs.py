@@ -43,8 +43,8 @@ def create_router(services: ControlServices) -> APIRouter:
         only_sent: bool = False,
     ) -> Response:
         """Sums of billed calls, of all and by `by` (day, model, provider, key, user, project, route, prompt, step,
-        session, source; several make groups of each combination); with `only_sent` without those that the cache
-        answered."""
+        session, source; several make groups of each combination); with `only_sent` without what
+        the cache answered and, unless a provider is named, what runs here."""
         query = _query(
             since_ns,
             until_ns,

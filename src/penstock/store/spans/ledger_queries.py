@@ -41,7 +41,8 @@ class CostQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     provider: str | None = None
     model: str | None = None
     only_sent: bool = False
-    """Whether calls that Penstock's cache answered are left out: no provider knows of them."""
+    """Whether calls that no provider knows of are left out: those that Penstock's cache answered and, unless their
+    provider is asked for by name, those to engines and apps of this installation."""
 
 
 class CostRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,8 +63,11 @@ class CostRow(msgspec.Struct, frozen=True, kw_only=True):
     classes: dict[str, int]
     """Tokens by usage class, those that occurred."""
     n_cached: int
-    """Calls answered from Penstock's cache."""
+    """Calls answered from Penstock's cache: they use no tokens, so none of theirs are in the sums."""
     saved_usd: Decimal | None
+    estimated_input_tokens: int | None = None
+    estimated_output_tokens: int | None = None
+    """The parts of both sums that come from calls whose tokens were estimated."""
 
 
 class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,18 +111,21 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     request_digest: str | None
     prefix_digest: str | None
     prefix_tokens: int | None
+    kind: str = "llm"
 
 
 def sum_costs(cursor: Any, query: CostQuery, by: Sequence[CostDimension]) -> list[CostRow]:
     """Return the sums of each group, the dearest first; one row of everything where `by` is empty."""
     keys = [_DIMENSION_SQL[name] for name in by]
     where, values = _conditions(query)
+    given, written = f"CASE WHEN cached THEN 0 ELSE {_IN} END", f"CASE WHEN cached THEN 0 ELSE {_OUT} END"
     sums = (
         "count(*), sum(cost_usd), count(*) FILTER (WHERE cost_usd IS NULL), count(*) FILTER (WHERE estimated),"
-        f" sum(cost_usd) FILTER (WHERE estimated), sum({_IN})::BIGINT, sum({_OUT})::BIGINT,"
-        " count(*) FILTER (WHERE cached), sum(saved_usd)"
+        f" sum(cost_usd) FILTER (WHERE estimated), sum({given})::BIGINT, sum({written})::BIGINT,"
+        " count(*) FILTER (WHERE cached), sum(saved_usd),"
+        f" sum({given}) FILTER (WHERE estimated)::BIGINT, sum({written}) FILTER (WHERE estimated)::BIGINT"
     )
-    classes = ", ".join(f"sum({name})::BIGINT" for name in TOKEN_CLASSES)
+    classes = ", ".join(f"sum(CASE WHEN cached THEN 0 ELSE {name} END)::BIGINT" for name in TOKEN_CLASSES)
     columns = ", ".join([*keys, sums, classes])
     group = f" GROUP BY {', '.join(str(number + 1) for number in range(len(keys)))}" if keys else ""
     order = f" ORDER BY sum(cost_usd) DESC NULLS LAST, count(*) DESC{', 1' if keys else ''}"
@@ -175,6 +182,7 @@ def list_traffic(cursor: Any, query: CostQuery, *, limit: int) -> list[Traffic]:
 def _cost_row(by: Sequence[str], row: Sequence[Any]) -> CostRow:
     n = len(by)
     n_calls, cost, n_unpriced, n_estimated, estimated, given, answered, n_cached, saved = row[n : n + 9]
+    estimated_given, estimated_answered = row[n + 9 : n + 11]
     return CostRow(
         group=dict(zip(by, row[:n], strict=True)),
         n_calls=n_calls,
@@ -184,9 +192,11 @@ def _cost_row(by: Sequence[str], row: Sequence[Any]) -> CostRow:
         estimated_usd=plain_decimal(estimated),
         input_tokens=given,
         output_tokens=answered,
-        classes=_counts(row[n + 9 :]),
+        classes=_counts(row[n + 11 :]),
         n_cached=n_cached,
         saved_usd=plain_decimal(saved),
+        estimated_input_tokens=estimated_given,
+        estimated_output_tokens=estimated_answered,
     )
 
 
@@ -206,4 +216,6 @@ def _conditions(query: CostQuery) -> tuple[str, list[Any]]:
             wanted.append(value)
     if query.only_sent:
         conditions.append("NOT cached")
+        if query.provider is None:
+            conditions.append("cost_source IS DISTINCT FROM 'local'")
     return " AND ".join(conditions), wanted

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import msgspec
 
-from penstock.spec.usage import Cost, Usage
+from penstock.spec.usage import OUTPUT_CLASSES, Cost, Usage
 from penstock.store.spans.ledger_queries import Traffic
 
 PROVIDER_CACHE_S = 300
@@ -83,11 +83,12 @@ def advise(
     traffic: Sequence[Traffic],
     *,
     ttl_s: int,
-    candidates: Iterable[tuple[str, str]],
+    candidates: Iterable[tuple[str, str]] = (),
     price: CandidatePricer,
     is_cut: bool = False,
 ) -> Advice:
-    """Return what could be saved on `traffic` (oldest first). `candidates` are (provider, model)."""
+    """Return what could be saved on `traffic` (oldest first). `candidates` (provider, model) are added to the models
+    that the traffic itself went to."""
     return Advice(
         n_calls=len(traffic),
         since_ns=traffic[0].start_ns if traffic else None,
@@ -132,17 +133,23 @@ def find_repeats(traffic: Sequence[Traffic], *, ttl_s: int) -> list[CacheAdvice]
 def price_elsewhere(
     traffic: Sequence[Traffic], candidates: Iterable[tuple[str, str]], price: CandidatePricer
 ) -> list[ModelAdvice]:
-    """Return, for each route and model, the cheaper candidates; calls without a price or tokens are left out."""
+    """Return, for each route and model, what is cheaper of the candidates and of the models that were seen to do the
+    same work: none that embeds is named for chat. Calls without a price or tokens are left out."""
+    work = _work_by_model(traffic)
     groups: dict[tuple[str | None, str | None, str | None], list[Traffic]] = defaultdict(list)
     for call in traffic:
         if call.cost_usd and call.classes:
             groups[call.route, call.provider, call.model].append(call)
     found: list[ModelAdvice] = []
-    wanted = sorted(set(candidates))
+    named = set(candidates)
+    wanted = sorted(named | set(work))
     for (route, provider, model), calls in groups.items():
         paid = sum((call.cost_usd for call in calls if call.cost_usd is not None), _ZERO)
         for other_provider, other_model in wanted:
-            if (other_provider, other_model) == (provider, model):
+            other_key = (other_provider, other_model)
+            if other_key == (provider, model):
+                continue
+            if other_key not in named and not work[other_key] & _work_of(calls):
                 continue
             other = _price_all(calls, other_provider, other_model, price)
             if other is not None and other < paid:
@@ -159,6 +166,23 @@ def price_elsewhere(
                     )
                 )
     return sorted(found, key=lambda one: -one.saved_usd)
+
+
+def _work_by_model(traffic: Iterable[Traffic]) -> dict[tuple[str, str], set[tuple[str, bool]]]:
+    calls: dict[tuple[str, str], list[Traffic]] = defaultdict(list)
+    for call in traffic:
+        if call.provider and call.model:
+            calls[call.provider, call.model].append(call)
+    return {key: _work_of(each) for key, each in calls.items()}
+
+
+def _work_of(calls: Iterable[Traffic]) -> set[tuple[str, bool]]:
+    """Return the kinds of work among calls: what they were, and whether they wrote anything. Lost requests show none."""
+    return {
+        (call.kind, any(call.classes.get(name) for name in OUTPUT_CLASSES))
+        for call in calls
+        if call.kind != "attempt"
+    }
 
 
 def find_prefixes(traffic: Sequence[Traffic], price: CandidatePricer) -> list[PrefixAdvice]:

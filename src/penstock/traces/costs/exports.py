@@ -6,6 +6,7 @@ both consoles, and any other CSV whose columns are named as ours or mapped. Days
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
@@ -89,6 +90,17 @@ _ANTHROPIC_CSV = {
 _DAY_COLUMNS = ("day", "date", "usage_date_utc", "start_time_iso", "start_time", "starting_at")
 _MODEL_COLUMNS = ("model", "model_version", "model_id", "line_item", "snapshot_id")
 _OWN_COLUMNS = {name: name for name in (*MEASURES, UNCACHED)}
+_USUAL_NAMES = {
+    **{name: name for name in (*MEASURES, UNCACHED)},
+    **dict.fromkeys(("input_tokens", "prompt_tokens"), "input"),
+    **dict.fromkeys(("output_tokens", "completion_tokens"), "output"),
+    **dict.fromkeys(("cached_tokens", "cached_input_tokens", "cache_read_tokens"), "input_cache_read"),
+    **dict.fromkeys(("calls", "num_requests", "request_count"), "requests"),
+    **dict.fromkeys(("cost", "total_cost", "usd", "cost_in_usd", "amount_usd", "spend"), "cost_usd"),
+    **dict.fromkeys(("day", "date", "usage_date"), "day"),
+    **dict.fromkeys(("model", "model_name", "model_id"), "model"),
+}
+"""What columns of other files are usually called, in lower case."""
 _UNCACHED_PARTS = (UNCACHED, "input_cache_read", "input_cache_write", "input_cache_write_1h")
 
 
@@ -199,8 +211,13 @@ def _read_csv(text: str, columns: dict[str, str]) -> Export:
                 f"The export has no column {theirs!r} for {ours!r}.", hint=f"It has: {', '.join(names)}."
             )
     kind, provider, table = _recognise(names, columns)
-    day_column = columns.get("day") or next((name for name in _DAY_COLUMNS if name in names), None)
-    model_column = columns.get("model") or next((name for name in _MODEL_COLUMNS if name in names), None)
+    usual = _usual_columns(names)
+    day_column = columns.get("day") or next(
+        (name for name in _DAY_COLUMNS if name in names), usual.get("day")
+    )
+    model_column = columns.get("model") or next(
+        (name for name in _MODEL_COLUMNS if name in names), usual.get("model")
+    )
     measures = {theirs: ours for theirs, ours in table.items() if theirs in names}
     if day_column is None or not measures:
         raise UnreadableExport(
@@ -242,7 +259,22 @@ def _recognise(names: list[str], columns: dict[str, str]) -> tuple[str, str | No
         return "openai costs", "openai", {"amount_value": "cost_usd"}
     if any(name in names for name in ("num_model_requests", "n_context_tokens_total")):
         return "openai usage", "openai", _OPENAI_USAGE
-    return "csv", None, _OWN_COLUMNS
+    return (
+        "csv",
+        None,
+        {theirs: ours for ours, theirs in _usual_columns(names).items() if ours in _OWN_COLUMNS},
+    )
+
+
+def _usual_columns(names: list[str]) -> dict[str, str]:
+    """Return the columns that are named as ours or as is usual, by our name. Two for one thing would count it twice:
+    then ours is taken, else the first."""
+    found: dict[str, str] = {name: name for name in names if name in _OWN_COLUMNS}
+    for name in names:
+        plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+        if plain in _USUAL_NAMES:
+            found.setdefault(_USUAL_NAMES[plain], name)
+    return found
 
 
 # -- values

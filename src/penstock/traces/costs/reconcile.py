@@ -12,6 +12,8 @@ from penstock.traces.costs.exports import MEASURES, Export, ExportRow
 
 _DATED = re.compile(r"(-\d{4}-\d{2}-\d{2}|-\d{8}|@\d{8}|-latest)$")
 _ZERO = Decimal(0)
+_AT_MIDNIGHT = Decimal("0.1")
+"""Up to which part of a day's sum calls around midnight are a likely cause."""
 ALL_MODELS = "(all models)"
 
 
@@ -49,6 +51,8 @@ class _Ours(msgspec.Struct, kw_only=True):
     n_calls: int = 0
     n_estimated: int = 0
     n_unpriced: int = 0
+    estimated: dict[str, Decimal] = {}
+    """By `input`, `output` and `cost_usd`, how much of ours is estimated."""
 
 
 def reconcile(export: Export, rows: Sequence[CostRow], *, tolerance: Decimal) -> Reconciliation:
@@ -126,6 +130,8 @@ def _own_by_name(
         mine.n_calls += row.n_calls
         mine.n_estimated += row.n_estimated
         mine.n_unpriced += row.n_unpriced
+        for name, part in _estimated_parts(row).items():
+            mine.estimated[name] = mine.estimated.get(name, _ZERO) + part
         for name, count in _own_counts(row).items():
             mine.counts[name] = mine.counts.get(name, _ZERO) + count
     return found
@@ -140,6 +146,20 @@ def _own_counts(row: CostRow) -> dict[str, Decimal]:
     counts["output"] = Decimal(sum(row.classes.get(name, 0) for name in OUTPUT_CLASSES))
     counts["cost_usd"] = row.cost_usd or _ZERO
     return counts
+
+
+def _estimated_parts(row: CostRow) -> dict[str, Decimal]:
+    """Return how much of a row is estimated, where it does not say, by the number of such calls."""
+    if not row.n_estimated:
+        return {}
+    share = Decimal(row.n_estimated) / row.n_calls
+    counts = _own_counts(row)
+    told = {
+        "input": row.estimated_input_tokens,
+        "output": row.estimated_output_tokens,
+        "cost_usd": row.estimated_usd,
+    }
+    return {name: counts[name] * share if part is None else Decimal(part) for name, part in told.items()}
 
 
 def _line(key: tuple[str, str], measure: str, ours: Decimal, theirs: Decimal, tolerance: Decimal) -> Line:
@@ -164,33 +184,43 @@ def _explain(
     *,
     is_last: bool,
 ) -> list[str]:
-    """Return what may be behind a difference, the likeliest first."""
+    """Return what may be behind a difference, the likeliest first: only what can be as large as the difference."""
     causes: list[str] = []
+    is_more = line.difference > 0
     tokens_agree = not any(
         (line.day, line.model, measure) in unequal for measure in ("input", "output", "input_cache_read")
     )
     has_tokens = "input" in theirs.get((line.day, line.model), {})
-    if line.ours == 0 and line.theirs > 0:
+    if not mine.n_calls and line.ours == 0:
         causes.append("none of this went through the gateway: calls with this account from elsewhere")
     elif line.theirs == 0 and line.ours > 0:
         causes.append(
             "the export lacks this: another account, project or workspace, or another name of the model"
         )
     if line.measure == "cost_usd":
-        if mine.n_unpriced:
-            causes.append(f"{mine.n_unpriced} of our calls have no known price; set one under [[prices]]")
+        if mine.n_unpriced and not is_more:
+            causes.append(
+                f"{mine.n_unpriced} of our calls have no known price and stay so; one under [[prices]] is for later calls"
+            )
         if has_tokens and tokens_agree:
             causes.append(
                 "tokens agree, so the price differs: a discount, a batch or priority tier, tax, a fee"
             )
-    if mine.n_estimated:
+    if mine.n_estimated and abs(line.difference) <= mine.estimated.get(_total_of(line.measure), _ZERO):
         causes.append(f"{mine.n_estimated} of our calls are estimates, because the provider sent no usage")
-    if is_last:
+    if is_last and is_more:
         causes.append("the export's last day may not be complete yet: providers add to it for hours")
-    if not causes and line.difference < 0:
+    if not causes and not is_more:
         causes.append("calls with this account that did not go through the gateway")
     if not causes:
         causes.append(
             "calls around midnight UTC, which the provider counts when they end and we when they begin"
+            if line.share <= _AT_MIDNIGHT
+            else "nothing we know of: another account or project has a part of these calls, or the export was filtered"
         )
     return causes
+
+
+def _total_of(measure: str) -> str:
+    """Return the total that a measure is a part of."""
+    return measure if measure in {"cost_usd", "requests"} else measure.partition("_")[0]

@@ -109,7 +109,6 @@ class CostService:
         is_cut = len(traffic) > MAX_TRAFFIC
         traffic = traffic[-MAX_TRAFFIC:]
         wanted = [_candidate(text) for text in candidates]
-        wanted += [(call.provider, call.model) for call in traffic if call.provider and call.model]
         return advise(traffic, ttl_s=ttl_s, candidates=wanted, price=self._price, is_cut=is_cut)
 
     def _price(self, provider: str, model: str, usage: Usage, when_ns: int) -> Cost:
@@ -149,7 +148,8 @@ def reconcile_with(
 
 
 def window_of(export: Export, provider: str | None) -> CostQuery:
-    """Return which calls an export is about: all days from its first to its last that one provider was sent."""
+    """Return which calls an export is about: all days from its first to its last that one provider was sent; of all
+    providers, without the engines and apps of this installation, which nobody bills."""
     days = sorted(row.day for row in export.rows)
     return CostQuery(
         since_ns=day_start_ns(days[0]),
