@@ -241,7 +241,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     @needs(Permission.KEYS_WRITE)
     def revoke_key(request: Request, key_id: str) -> Response:
         info = services.keys.revoke(key_id)
-        services.publish_snapshot(actor_of(request.state.caller), f"revoke key {key_id}")
+        services.publish_snapshot(actor_of(request.state.caller), f"revoke key {info.name} ({key_id})")
         return _back("/keys", f"The key {info.name} is revoked.")
 
     _add_forms(router, services, pages)
@@ -265,7 +265,7 @@ def _add_forms(router: APIRouter, services: ConsoleServices, pages: KeyPages) ->
             made = services.keys.create(**values)
         except PenstockError as error:
             return pages.list(request, error=error)
-        publish(request, f"create key {made.id}")
+        publish(request, f"create key {values['name']} ({made.id})")
         # not a redirect: the text must not be in any URL or history
         return pages.list(request, new=(made.key, values["name"]))
 
@@ -281,7 +281,7 @@ def _add_forms(router: APIRouter, services: ConsoleServices, pages: KeyPages) ->
             return pages.one(request, key_id, error=error)
         if not changes:
             return _back(f"/keys/{key_id}", "Nothing was changed.")
-        publish(request, f"edit key {key_id}")
+        publish(request, f"edit key {services.keys.get(key_id).name} ({key_id})")
         changed = ", ".join(name.replace("_ns", "").replace("_", " ") for name in changes)
         return _back(f"/keys/{key_id}", f"Changed: {changed}. Gateways know it within a second.")
 
@@ -295,8 +295,8 @@ def _add_forms(router: APIRouter, services: ConsoleServices, pages: KeyPages) ->
             made = services.keys.rotate(key_id, overlap_s=float(overlap))
         except PenstockError as error:
             return pages.one(request, key_id, error=error)
-        publish(request, f"rotate key {key_id}")
         info = services.keys.get(key_id)
+        publish(request, f"rotate key {info.name} ({key_id})")
         return pages.list(request, new=(made.key, info.name), old_until_ns=info.previous_until_ns)
 
 

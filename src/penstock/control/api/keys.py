@@ -80,7 +80,7 @@ def create_router(services: ControlServices) -> APIRouter:
         """Make a key; gateways know it with the next snapshot, within a second."""
         check_names(body.routes)
         made = keys.create(**body.model_dump())
-        services.publish_snapshot(actor_of(request.state.caller), f"create key {made.id}")
+        services.publish_snapshot(actor_of(request.state.caller), f"create key {body.name} ({made.id})")
         return json_reply({"id": made.id, "key": made.key}, status=201)
 
     @router.patch("/{key_id}")
@@ -93,7 +93,7 @@ def create_router(services: ControlServices) -> APIRouter:
                 raise InvalidInput(f"A key's {name} cannot be taken away.", where=name)
         check_names(body.routes)
         info = keys.edit(key_id, **changes)
-        services.publish_snapshot(actor_of(request.state.caller), f"edit key {key_id}")
+        services.publish_snapshot(actor_of(request.state.caller), f"edit key {info.name} ({key_id})")
         return json_reply(info)
 
     @router.post("/{key_id}/rotate")
@@ -101,7 +101,9 @@ def create_router(services: ControlServices) -> APIRouter:
     def rotate_key(key_id: str, body: RotateKeyBody, request: Request) -> Response:
         """Give a key a new text; id, limits and usage stay, and the old text works for the overlap."""
         made = keys.rotate(key_id, overlap_s=body.overlap_s)
-        services.publish_snapshot(actor_of(request.state.caller), f"rotate key {key_id}")
+        services.publish_snapshot(
+            actor_of(request.state.caller), f"rotate key {keys.get(key_id).name} ({key_id})"
+        )
         return json_reply({"id": made.id, "key": made.key})
 
     @router.post("/{key_id}/revoke")
@@ -109,7 +111,7 @@ def create_router(services: ControlServices) -> APIRouter:
     def revoke_key(key_id: str, request: Request) -> Response:
         """End a key."""
         info = keys.revoke(key_id)
-        services.publish_snapshot(actor_of(request.state.caller), f"revoke key {key_id}")
+        services.publish_snapshot(actor_of(request.state.caller), f"revoke key {info.name} ({key_id})")
         return json_reply(info)
 
     return router
