@@ -60,13 +60,13 @@ class ControlClient:
                 f"The control process answered status {response.status} without JSON."
             ) from error
         if response.status >= http.client.BAD_REQUEST:
-            raise _error_of(value)
+            raise _error_of(value, response.status)
         return value
 
 
-def _error_of(value: Any) -> PenstockError:
+def _error_of(value: Any, status: int) -> PenstockError:
     told = value.get("error", {}) if isinstance(value, dict) else {}
     code = str(told.get("code", "PS-4000"))
     kind = _BY_FAULT.get(code[3:4], UpstreamError)
-    remote: type[PenstockError] = type(kind.__name__, (kind,), {"code": code})
+    remote: type[PenstockError] = type(kind.__name__, (kind,), {"code": code, "status": status})
     return remote(str(told.get("message", "The control process refused.")), hint=told.get("hint"))
