@@ -179,14 +179,15 @@ def compare_peers(folder: Path, peers: Path, names: Sequence[str]) -> dict[str, 
                 firsts[name] += uvloop.run(first_events(loads[name], 60))
         for name in relays:
             resident[name] = round(resident_mb(running[name].pid), 1)
-    quantiles = {name: statistics.quantiles(values, n=100) for name, values in firsts.items()}
+    quantiles = {
+        name: statistics.quantiles(values, n=100) if len(values) > 1 else None
+        for name, values in firsts.items()
+    }
     table = {
         name: {
             **{f"connections_{count}": median_of(figures[name][count]) for count in CONNECTIONS},
-            "first_event_added_ms": {
-                "p50": round(quantiles[name][49] - quantiles["upstream"][49], 3),
-                "p99": round(quantiles[name][98] - quantiles["upstream"][98], 3),
-            },
+            "first_event_added_ms": added_ms(quantiles[name], quantiles["upstream"]),
+            "n_streams_broken": 60 * ROUNDS - len(firsts[name]),
             "resident_mb": resident[name],
         }
         for name in relays
@@ -204,6 +205,13 @@ def compare_peers(folder: Path, peers: Path, names: Sequence[str]) -> dict[str, 
         if name != "penstock"
     }  # fmt: skip
     return {"relays": table, "penstock_times": ratios}
+
+
+def added_ms(own: list[float] | None, direct: list[float] | None) -> dict[str, float] | None:
+    """Return how much later the first event came than from the upstream itself; None where none came."""
+    if own is None or direct is None:
+        return None
+    return {"p50": round(own[49] - direct[49], 3), "p99": round(own[98] - direct[98], 3)}
 
 
 # -- dialects
