@@ -228,7 +228,7 @@ def write_routes(home_root: Path, upstream: str, dialect_models: dict[str, str])
     providers = [Provider(name="openai", base_url=upstream, auth="none", price_id="openai")]
     routes = [Route(name="gpt-4o-mini", targets=(Target(provider="openai", model="gpt-4o-mini"),))]
     base = upstream.removesuffix("/v1")
-    bases = {"gemini": f"{base}/v1beta", "bedrock": base, "cohere": base}
+    bases = {"gemini": f"{base}/v1beta", "bedrock": base, "cohere": f"{base}/v2"}
     for dialect, model in dialect_models.items():
         providers.append(
             Provider(
@@ -285,7 +285,13 @@ def dialect_loads(port: int, client: str, route: str) -> Load:
     request, _ = hub_pair()
     request = msgspec.structs.replace(request, model=route)
     written = KNOWN[client].write_request(request, model=route, quirks=frozenset())  # type: ignore[index]
-    prefix = {"openai": "/v1", "responses": "/v1", "anthropic": "/v1", "gemini": "/v1beta"}.get(client, "")
+    prefix = {
+        "openai": "/v1",
+        "responses": "/v1",
+        "anthropic": "/v1",
+        "gemini": "/v1beta",
+        "cohere": "/v2",
+    }.get(client, "")
     return Load(url=f"http://127.0.0.1:{port}{prefix}{written.path}", body=written.body)
 
 
