@@ -87,7 +87,7 @@ def test_a_record_that_comes_again_is_billed_once_also_after_its_trace_was_delet
     store.append([call()])
     assert total(store) == (1, Decimal("0.001"))
     for table in ("spans", "traces", "payloads"):
-        store._connection.execute(f"DELETE FROM {table}").fetchall()
+        store.file._connection.execute(f"DELETE FROM {table}").fetchall()
     assert store.list_traces(TraceQuery()).rows == []
     assert total(store) == (1, Decimal("0.001"))
     store.append([call()])
@@ -133,7 +133,7 @@ def test_what_somebody_sent_never_takes_the_place_of_a_call(
 
 def test_a_call_stored_before_spans_were_marked_is_not_replaced_either(store: DuckDBSpanStore) -> None:
     store.append([call(payload_dropped=True)])
-    store._connection.execute("UPDATE spans SET completeness = 14").fetchall()  # as earlier versions wrote it
+    store.file._connection.execute("UPDATE spans SET completeness = 14").fetchall()  # as earlier versions wrote it
     store.append([call(service="shop", input="q", output="a", attributes={FOREIGN_MARK: 1})])
     assert total(store) == (1, Decimal("0.001"))
 
@@ -194,7 +194,7 @@ def test_tokens_of_the_ledger_are_the_tokens_of_the_calls(
     store: DuckDBSpanStore, calls: list[tuple[int, dict[str, int]]]
 ) -> None:
     for table in ("spans", "traces", "payloads", "ledger"):
-        store._connection.execute(f"DELETE FROM {table}").fetchall()
+        store.file._connection.execute(f"DELETE FROM {table}").fetchall()
     spans = [
         call(number, trace=trace, usage=Usage(**counts))
         for number, (trace, counts) in enumerate(calls, start=1)

@@ -105,9 +105,9 @@ def test_payloads_are_compressed(tmp_path: Path) -> None:
 def test_the_store_can_reach_no_other_file(tmp_path: Path) -> None:
     store = DuckDBSpanStore(tmp_path / "s.duckdb")
     with pytest.raises(duckdb.Error):
-        store._connection.execute("SELECT * FROM read_text('/etc/passwd')")
+        store.file._connection.execute("SELECT * FROM read_text('/etc/passwd')")
     with pytest.raises(duckdb.Error):
-        store._connection.execute("SET enable_external_access = true")
+        store.file._connection.execute("SET enable_external_access = true")
     store.close()
 
 

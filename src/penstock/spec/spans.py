@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from penstock.spec.scores import SpanScore
 from penstock.spec.usage import Usage
 
 SpanKind = Literal[
@@ -17,8 +18,11 @@ SpanKind = Literal[
     "attempt",
     "app",
     "chain",
+    "agent",
     "retrieval",
+    "rerank",
     "tool",
+    "guard",
     "job",
     "evaluation",
     "http",
@@ -35,6 +39,14 @@ class SpanEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     name: str
     time_ns: int
+    attributes: dict[str, Any] = {}
+
+
+class SpanLink(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Another span that this one has to do with, other than as parent or child."""
+
+    trace_id: str
+    span_id: str
     attributes: dict[str, Any] = {}
 
 
@@ -55,6 +67,12 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     project: str = "default"
     service: str | None = None
     """The process or program that made it: `gateway`, `apps`, or the client's `service.name`."""
+    environment: str | None = None
+    """Where it ran, such as `production`: `deployment.environment.name`."""
+    release: str | None = None
+    """The version of the program: `service.version`."""
+    scope: str | None = None
+    """The instrumentation that made it, with its version."""
     key_id: str | None = None
     user_id: str | None = None
     session_id: str | None = None
@@ -63,6 +81,13 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     provider: str | None = None
     model: str | None = None
     """The model that answered, as the provider names it."""
+    agent: str | None = None
+    tool: str | None = None
+    """The tool that ran, of a `tool` span."""
+    prompt: str | None = None
+    """The prompt and its version, `triage@3`, as far as the sender said."""
+    cache: str | None = None
+    """What the gateway's cache did: `hit`, `semantic`, `shared`, `miss` or `bypass`; None where none was asked."""
     http_status: int | None = None
     streamed: bool | None = None
     attempts: int | None = None
@@ -71,10 +96,14 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_source: str | None = None
     ttft_ms: float | None = None
     overhead_ms: float | None = None
+    tags: list[str] = []
     versions: dict[str, str] = {}
     """What shaped the answer: `{"app:handbook": "1@sha256:…", "knowledge:handbook": "…"}`."""
     attributes: dict[str, Any] = {}
     events: list[SpanEvent] = []
+    links: list[SpanLink] = []
+    scores: list[SpanScore] = []
+    """Judgements that this span brings, usually of another span: a score is recorded as an `evaluation` span."""
     input: Any = None
     """The payload in: a JSON value (chat request, query, arguments). May be dropped under pressure."""
     output: Any = None

@@ -6,19 +6,17 @@ looked up in `traces` (a few bytes a trace), so only spans of known traces are c
 idempotence needs no index.
 """
 
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import msgspec
 
 from penstock.base.errors import InvalidInput
 from penstock.spec.spans import Span
 from penstock.store.spans import ledger_queries, queries, traffic_queries
-from penstock.store.spans.errors import SpanStoreFailed, SpanStoreInUse, SpanStoreUnreadable, UnknownSpan
+from penstock.store.spans.duckdb_file import DuckDBFile, run
+from penstock.store.spans.errors import UnknownSpan
 from penstock.store.spans.ledger_queries import CostDimension, CostQuery, CostRow, LedgerRow, Traffic
 from penstock.store.spans.ledger_rows import update_ledger
 from penstock.store.spans.rows import (
@@ -36,25 +34,10 @@ from penstock.store.spans.rows import (
 from penstock.store.spans.schema import (
     FACT_COLUMNS,
     RANK_SQL,
-    SCHEMA_VERSION,
     TRACE_COLUMNS,
-    create_statements,
-    migration_statements,
 )
 from penstock.store.spans.summaries import SpanFacts, TraceSummary, summarise_trace
 from penstock.store.spans.types import Overview, Payload, TracePage, TraceQuery, TraceRow
-
-_CONFIG = {
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "python_enable_replacements": "false",
-    "checkpoint_threshold": "64MB",  # a checkpoint stops appends for its length; 16 MB came every second
-}
-_SESSION = (
-    "SET pandas_analyze_sample = 0",  # text columns are text, whatever the first values look like
-    "SET enable_external_access = false",
-    "SET lock_configuration = true",
-)
 
 
 class DuckDBSpanStore:
@@ -67,16 +50,7 @@ class DuckDBSpanStore:
     def __init__(
         self, path: Path, *, read_only: bool = False, memory_limit: str = "1GB", threads: int | None = None
     ) -> None:
-        self._path = path
-        self._write = threading.Lock()
-        self._reopening = threading.Lock()
-        self._config: dict[str, Any] = {**_CONFIG, "memory_limit": memory_limit}
-        if threads is not None:
-            self._config["threads"] = threads
-        self._read_only = read_only
-        if not read_only:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = self._open()
+        self.file = DuckDBFile(path, read_only=read_only, memory_limit=memory_limit, threads=threads)
 
     def append(self, spans: Sequence[Span]) -> int:
         """Store spans in one transaction; raise `InvalidInput` (nothing stored) if one cannot be stored."""
@@ -93,37 +67,27 @@ class DuckDBSpanStore:
                 best[prepared.key] = prepared
         if not best:
             return 0
-        with self._write, self._cursor() as cursor:
-            _run(cursor, "BEGIN")
-            try:
-                n_new = _Append(cursor, list(best.values())).run()
-                _run(cursor, "COMMIT")
-            except BaseException as error:
-                with suppress(duckdb.Error):  # a failed statement may have ended the transaction
-                    _run(cursor, "ROLLBACK")
-                if isinstance(error, duckdb.DataError | UnicodeError):
-                    raise InvalidInput(f"The span store refuses the spans: {error}") from error
-                raise
-            return n_new
+        with self.file.transaction() as cursor:
+            return _Append(cursor, list(best.values())).run()
 
     def list_traces(self, query: TraceQuery) -> TracePage:
         """Return one page of traces, newest first; raise `InvalidCursor` for a foreign cursor."""
-        with self._cursor() as cursor:
+        with self.file.cursor() as cursor:
             return queries.list_traces(cursor, query)
 
     def get_trace(self, trace_id: str) -> list[Span]:
         """Return the trace's spans by start time, without payloads; empty when unknown."""
-        with self._cursor() as cursor:
+        with self.file.cursor() as cursor:
             return queries.get_trace(cursor, trace_id)
 
     def get_summary(self, trace_id: str) -> TraceRow | None:
         """Return the trace's row as lists show it, or None when unknown."""
-        with self._cursor() as cursor:
+        with self.file.cursor() as cursor:
             return queries.get_summary(cursor, trace_id)
 
     def get_payload(self, trace_id: str, span_id: str) -> Payload:
         """Return what went in and out of one span; raise `UnknownSpan`."""
-        with self._cursor() as cursor:
+        with self.file.cursor() as cursor:
             payload = queries.get_payload(cursor, trace_id, span_id)
         if payload is None:
             raise UnknownSpan(f"There is no span {span_id} in trace {trace_id}.")
@@ -131,116 +95,34 @@ class DuckDBSpanStore:
 
     def overview(self, since_ns: int, until_ns: int) -> Overview:
         """Return counts, money and latency of the traces that started in `[since_ns, until_ns)`."""
-        with self._cursor() as cursor:
+        with self.file.cursor() as cursor:
             return queries.overview(cursor, since_ns, until_ns)
 
     def list_route_traffic(
         self, by: traffic_queries.TrafficBy, since_ns: int, until_ns: int
     ) -> list[traffic_queries.TrafficRow]:
         """Return the calls of each route, or the requests to each provider, in `[since_ns, until_ns)`."""
-        with self._cursor() as cursor:
+        with self.file.cursor() as cursor:
             return traffic_queries.list_route_traffic(cursor, by, since_ns, until_ns)
 
     def sum_costs(self, query: CostQuery, by: Sequence[CostDimension]) -> list[CostRow]:
         """Return the ledger's sums by group, the dearest first."""
-        with self._cursor() as cursor:
+        with self.file.cursor() as cursor:
             return ledger_queries.sum_costs(cursor, query, by)
 
     def find_billed(self, identity: str) -> list[LedgerRow]:
         """Return the billed calls of a trace or span, by its id; empty when unknown."""
-        with self._cursor() as cursor:
+        with self.file.cursor() as cursor:
             return ledger_queries.find_billed(cursor, identity)
 
     def list_traffic(self, query: CostQuery, *, limit: int) -> list[Traffic]:
         """Return the newest `limit` calls that were sent to a provider, oldest first."""
-        with self._cursor() as cursor:
+        with self.file.cursor() as cursor:
             return ledger_queries.list_traffic(cursor, query, limit=limit)
 
     def close(self) -> None:
         """Write everything into the main file and let it go."""
-        with self._write:
-            self._connection.close()
-
-    def _open(self) -> Any:
-        connection = _connect(self._path, read_only=self._read_only, config=self._config)
-        try:
-            _prepare(connection, self._path, read_only=self._read_only)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    @contextmanager
-    def _cursor(self) -> Iterator[Any]:
-        connection = self._connection
-        cursor = connection.cursor()
-        try:
-            yield cursor
-        except duckdb.FatalException as error:
-            self._reopen(connection)
-            raise SpanStoreFailed(
-                f"The span store gave up: {error}", hint="It was reopened; see that its disk has room."
-            ) from error
-        finally:
-            with suppress(duckdb.Error):
-                cursor.close()
-
-    def _reopen(self, broken: Any) -> None:
-        """Open the file anew after DuckDB declared the connection dead; what was acknowledged is in it."""
-        with self._reopening:
-            if self._connection is broken:
-                with suppress(duckdb.Error):
-                    broken.close()
-                self._connection = self._open()
-
-
-def _prepare(connection: Any, path: Path, *, read_only: bool) -> None:
-    """Make the tables of a new file, check the version of an old one, and lock the session down."""
-    found = connection.execute(
-        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'store_meta'"
-    ).fetchall()
-    if not found[0][0]:
-        if read_only:
-            raise SpanStoreUnreadable(f"{path} holds no spans yet.")
-        for statement in ("BEGIN", *create_statements(), "COMMIT"):
-            _run(connection, statement)
-    version = connection.execute("SELECT max(schema_version) FROM store_meta").fetchall()[0][0]
-    if version != SCHEMA_VERSION and (steps := migration_statements(version)):
-        if read_only:
-            raise SpanStoreUnreadable(
-                f"{path} was written by an older Penstock.",
-                hint="Start it once: `penstock up` brings it up to date.",
-            )
-        for statement in ("BEGIN", *steps, "COMMIT"):
-            _run(connection, statement)
-        version = SCHEMA_VERSION
-    if version != SCHEMA_VERSION:
-        raise SpanStoreUnreadable(
-            f"{path} has span schema {version}, this program reads {SCHEMA_VERSION}.",
-            hint="Run the version of Penstock that wrote it.",
-        )
-    for statement in _SESSION:
-        _run(connection, statement)
-
-
-def _run(cursor: Any, statement: str) -> None:
-    """Execute and take the result: DuckDB 2 does no other work on a cursor while a result is unfinished."""
-    cursor.execute(statement).fetchall()
-
-
-def _connect(path: Path, *, read_only: bool, config: dict[str, Any]) -> Any:
-    try:
-        return duckdb.connect(str(path), read_only=read_only, config=config)
-    except duckdb.IOException as error:
-        if "lock" in str(error).lower():
-            raise SpanStoreInUse(
-                f"Another process has {path} open.", hint="Ask it over its REST API, or stop it first."
-            ) from error
-        raise SpanStoreUnreadable(f"{path} cannot be opened: {error}") from error
-    except duckdb.Error as error:
-        raise SpanStoreUnreadable(
-            f"{path} is damaged: {error}", hint="Restore a backup, or move the file away to begin a new one."
-        ) from error
+        self.file.close()
 
 
 class _Append:
@@ -285,7 +167,7 @@ class _Append:
 
     def _register_ids(self, name: str, trace_ids: Iterable[str]) -> None:
         self._cursor.register("raw_ids", {"trace_id": column_array("UUID", list(trace_ids))})
-        _run(
+        run(
             self._cursor,
             f"CREATE OR REPLACE TEMP TABLE {name} AS"  # noqa: S608 - a name of ours
             " SELECT trace_id::UUID AS trace_id FROM raw_ids",
@@ -296,7 +178,7 @@ class _Append:
         doomed = payload_arrays(rows)
         self._cursor.register("doomed", {name: doomed[name] for name in ("trace_id", "span_id")})
         for table in ("spans", "payloads", "ledger"):
-            _run(
+            run(
                 self._cursor,
                 f"DELETE FROM {table} USING doomed WHERE {table}.span_id = doomed.span_id"  # noqa: S608 - names of ours
                 f" AND {table}.trace_id = doomed.trace_id::UUID",
@@ -312,7 +194,7 @@ class _Append:
             if chosen:
                 self._cursor.register("incoming", arrays_of(chosen))
                 names = ", ".join(column.name for column in columns)
-                _run(
+                run(
                     self._cursor,
                     f"INSERT INTO {table} ({names}) SELECT {select_list(columns)} FROM incoming",  # noqa: S608 - names of ours
                 )
@@ -332,7 +214,7 @@ class _Append:
         known = {trace_id for trace_id, _ in stored} & touched
         if known:
             self._register_ids("outdated", known)
-            _run(self._cursor, "DELETE FROM traces WHERE trace_id IN (FROM outdated)")
+            run(self._cursor, "DELETE FROM traces WHERE trace_id IN (FROM outdated)")
         self._insert_summaries([summarise_trace(spans) for spans in by_trace.values()])
 
     def _insert_summaries(self, summaries: list[TraceSummary]) -> None:
@@ -345,7 +227,7 @@ class _Append:
             )
         self._cursor.register("incoming", arrays)
         casts = ", ".join(f"{name}::{sql_type}" for name, sql_type in TRACE_COLUMNS)
-        _run(self._cursor, f"INSERT INTO traces SELECT {casts} FROM incoming")  # noqa: S608 - names of ours
+        run(self._cursor, f"INSERT INTO traces SELECT {casts} FROM incoming")  # noqa: S608 - names of ours
         self._cursor.unregister("incoming")
 
 

@@ -1,0 +1,162 @@
+"""One DuckDB file that one process owns: opening, cursors, one writer at a time, and reopening after a failure.
+
+The adapters of the span store's ports (`DuckDBSpanStore` and its neighbours) share one `DuckDBFile`. Threads share the
+connection through cursors; every change goes through `transaction`, which is durable when it is left.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from penstock.base.errors import InvalidInput
+from penstock.store.spans.errors import SpanStoreFailed, SpanStoreInUse, SpanStoreUnreadable
+from penstock.store.spans.schema import SCHEMA_VERSION, create_statements, migration_statements
+
+_CONFIG = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+    "checkpoint_threshold": "64MB",  # a checkpoint stops appends for its length; 16 MB came every second
+}
+_SESSION = (
+    "SET pandas_analyze_sample = 0",  # text columns are text, whatever the first values look like
+    "SET enable_external_access = false",
+    "SET lock_configuration = true",
+)
+
+
+class DuckDBFile:
+    """The DuckDB file at `path`, made when missing, with the span store's tables of this version.
+
+    Raises `SpanStoreInUse` when another process has the file open and `SpanStoreUnreadable` when it is
+    damaged or of another version. With `read_only` nothing is written, not even a new file.
+    """
+
+    def __init__(
+        self, path: Path, *, read_only: bool = False, memory_limit: str = "1GB", threads: int | None = None
+    ) -> None:
+        self.path = path
+        self._write = threading.Lock()
+        self._reopening = threading.Lock()
+        self._config: dict[str, Any] = {**_CONFIG, "memory_limit": memory_limit}
+        if threads is not None:
+            self._config["threads"] = threads
+        self._read_only = read_only
+        if not read_only:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = self._open()
+
+    @contextmanager
+    def cursor(self) -> Iterator[Any]:
+        """Yield a cursor for reading; raise `SpanStoreFailed` when DuckDB gave up on the connection."""
+        connection = self._connection
+        cursor = connection.cursor()
+        try:
+            yield cursor
+        except duckdb.FatalException as error:
+            self._reopen(connection)
+            raise SpanStoreFailed(
+                f"The span store gave up: {error}", hint="It was reopened; see that its disk has room."
+            ) from error
+        finally:
+            with suppress(duckdb.Error):
+                cursor.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """Yield a cursor within the one transaction that writes now; it is durable once this is left without error.
+
+        Values that DuckDB refuses raise `InvalidInput`; nothing is stored then.
+        """
+        with self._write, self.cursor() as cursor:
+            run(cursor, "BEGIN")
+            try:
+                yield cursor
+                run(cursor, "COMMIT")
+            except BaseException as error:
+                with suppress(duckdb.Error):  # a failed statement may have ended the transaction
+                    run(cursor, "ROLLBACK")
+                if isinstance(error, duckdb.DataError | UnicodeError):
+                    raise InvalidInput(f"The span store refuses the spans: {error}") from error
+                raise
+
+    @contextmanager
+    def paused_writes(self) -> Iterator[Any]:
+        """Yield a cursor outside of any transaction while nobody writes: for checkpoints and copies of the file."""
+        with self._write, self.cursor() as cursor:
+            yield cursor
+
+    def close(self) -> None:
+        """Write everything into the main file and let it go."""
+        with self._write:
+            self._connection.close()
+
+    def _open(self) -> Any:
+        connection = _connect(self.path, read_only=self._read_only, config=self._config)
+        try:
+            _prepare(connection, self.path, read_only=self._read_only)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _reopen(self, broken: Any) -> None:
+        """Open the file anew after DuckDB declared the connection dead; what was acknowledged is in it."""
+        with self._reopening:
+            if self._connection is broken:
+                with suppress(duckdb.Error):
+                    broken.close()
+                self._connection = self._open()
+
+
+def _prepare(connection: Any, path: Path, *, read_only: bool) -> None:
+    """Make the tables of a new file, check the version of an old one, and lock the session down."""
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'store_meta'"
+    ).fetchall()
+    if not found[0][0]:
+        if read_only:
+            raise SpanStoreUnreadable(f"{path} holds no spans yet.")
+        for statement in ("BEGIN", *create_statements(), "COMMIT"):
+            run(connection, statement)
+    version = connection.execute("SELECT max(schema_version) FROM store_meta").fetchall()[0][0]
+    if version != SCHEMA_VERSION and (steps := migration_statements(version)):
+        if read_only:
+            raise SpanStoreUnreadable(
+                f"{path} was written by an older Penstock.",
+                hint="Start it once: `penstock up` brings it up to date.",
+            )
+        for statement in ("BEGIN", *steps, "COMMIT"):
+            run(connection, statement)
+        version = SCHEMA_VERSION
+    if version != SCHEMA_VERSION:
+        raise SpanStoreUnreadable(
+            f"{path} has span schema {version}, this program reads {SCHEMA_VERSION}.",
+            hint="Run the version of Penstock that wrote it.",
+        )
+    for statement in _SESSION:
+        run(connection, statement)
+
+
+def run(cursor: Any, statement: str) -> None:
+    """Execute and take the result: DuckDB 2 does no other work on a cursor while a result is unfinished."""
+    cursor.execute(statement).fetchall()
+
+
+def _connect(path: Path, *, read_only: bool, config: dict[str, Any]) -> Any:
+    try:
+        return duckdb.connect(str(path), read_only=read_only, config=config)
+    except duckdb.IOException as error:
+        if "lock" in str(error).lower():
+            raise SpanStoreInUse(
+                f"Another process has {path} open.", hint="Ask it over its REST API, or stop it first."
+            ) from error
+        raise SpanStoreUnreadable(f"{path} cannot be opened: {error}") from error
+    except duckdb.Error as error:
+        raise SpanStoreUnreadable(
+            f"{path} is damaged: {error}", hint="Restore a backup, or move the file away to begin a new one."
+        ) from error
