@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from penstock.spec.spans import Span
 from penstock.store.spans.duckdb import facts_of
 from penstock.store.spans.rows import prepare_span
-from penstock.store.spans.summaries import TraceSummary, leaf_model_calls, summarise_trace
+from penstock.store.spans.summaries import TraceSummary, is_model_call, leaf_model_calls, summarise_trace
 from tests.fixtures.spans import make_call_trace, make_span, spans
 
 
@@ -57,7 +57,7 @@ def test_the_order_of_arrival_does_not_matter(trace: list[Span], random: object)
 def test_every_trace_with_model_calls_has_a_leaf_and_none_lies_above_another(trace: list[Span]) -> None:
     facts = [facts_of(prepare_span(span)) for span in trace]
     leaves = leaf_model_calls(facts)
-    calls = [span for span in facts if span.kind in {"llm", "embedding"}]
+    calls = [span for span in facts if is_model_call(span)]
     assert bool(leaves) == bool(calls)
     by_id = {span.span_id: span for span in facts}
     leaf_ids = {leaf.span_id for leaf in leaves}

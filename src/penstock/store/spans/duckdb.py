@@ -17,12 +17,15 @@ from penstock.spec.spans import Span
 from penstock.store.spans import ledger_queries, queries, traffic_queries
 from penstock.store.spans.duckdb_file import DuckDBFile, run
 from penstock.store.spans.errors import UnknownSpan
+from penstock.store.spans.json_text import joined_lines
 from penstock.store.spans.ledger_queries import CostDimension, CostQuery, CostRow, LedgerRow, Traffic
 from penstock.store.spans.ledger_rows import update_ledger
 from penstock.store.spans.rows import (
+    OWN,
     PAYLOAD_COLUMNS,
     SPAN_COLUMNS,
     PreparedSpan,
+    cache_state_of,
     column_array,
     find_fault,
     money_text,
@@ -36,8 +39,11 @@ from penstock.store.spans.schema import (
     RANK_SQL,
     TRACE_COLUMNS,
 )
+from penstock.store.spans.score_rows import delete_scores_of, judged_traces, mark_judged, update_scores
 from penstock.store.spans.summaries import SpanFacts, TraceSummary, summarise_trace
 from penstock.store.spans.types import Overview, Payload, TracePage, TraceQuery, TraceRow
+
+_TRACE_NAMES = ", ".join(name for name, _ in TRACE_COLUMNS)
 
 
 class DuckDBSpanStore:
@@ -63,7 +69,7 @@ class DuckDBSpanStore:
                 )
             prepared = prepare_span(span)
             other = best.get(prepared.key)
-            if other is None or prepared.completeness > other.completeness:
+            if other is None or rank_of(prepared) > rank_of(other):
                 best[prepared.key] = prepared
         if not best:
             return 0
@@ -136,9 +142,7 @@ class _Append:
         """Insert what is new or more complete, bring the touched traces up to date, count the new."""
         stored = self._stored_facts()
         fresh = [row for row in self._rows if row.key not in stored]
-        better = [
-            row for row in self._rows if row.key in stored and row.completeness > stored[row.key].completeness
-        ]
+        better = [row for row in self._rows if row.key in stored and is_better(row, stored[row.key])]
         if not fresh and not better:
             return 0
         if better:
@@ -147,7 +151,10 @@ class _Append:
         known = {key: item.facts for key, item in stored.items()}
         known.update((row.key, facts_of(row)) for row in fresh + better)
         update_ledger(self._cursor, fresh + better, known)
+        judged = update_scores(self._cursor, fresh + better)
         self._replace_summaries(stored, known, fresh + better)
+        if judged:
+            mark_judged(self._cursor, judged)
         return len(fresh)
 
     def _stored_facts(self) -> "dict[tuple[str, str], _Stored]":
@@ -183,6 +190,8 @@ class _Append:
                 f"DELETE FROM {table} USING doomed WHERE {table}.span_id = doomed.span_id"  # noqa: S608 - names of ours
                 f" AND {table}.trace_id = doomed.trace_id::UUID",
             )
+        if any(row.span.scores for row in rows):
+            delete_scores_of(self._cursor, "doomed")
         self._cursor.unregister("doomed")
 
     def _insert_spans(self, rows: list[PreparedSpan]) -> None:
@@ -215,7 +224,10 @@ class _Append:
         if known:
             self._register_ids("outdated", known)
             run(self._cursor, "DELETE FROM traces WHERE trace_id IN (FROM outdated)")
-        self._insert_summaries([summarise_trace(spans) for spans in by_trace.values()])
+        judged = judged_traces(self._cursor, "batch")
+        self._insert_summaries(
+            [summarise_trace(spans, is_judged=trace_id in judged) for trace_id, spans in by_trace.items()]
+        )
 
     def _insert_summaries(self, summaries: list[TraceSummary]) -> None:
         columns = list(zip(*map(msgspec.structs.astuple, summaries), strict=True))
@@ -227,13 +239,26 @@ class _Append:
             )
         self._cursor.register("incoming", arrays)
         casts = ", ".join(f"{name}::{sql_type}" for name, sql_type in TRACE_COLUMNS)
-        run(self._cursor, f"INSERT INTO traces SELECT {casts} FROM incoming")  # noqa: S608 - names of ours
+        run(self._cursor, f"INSERT INTO traces ({_TRACE_NAMES}) SELECT {casts} FROM incoming")  # noqa: S608 - names of ours
         self._cursor.unregister("incoming")
 
 
 class _Stored(msgspec.Struct, frozen=True, gc=False):
     facts: SpanFacts
     completeness: int
+
+
+def rank_of(row: PreparedSpan) -> tuple[int, int, int]:
+    """Return what decides between two records of one span: the later judgement, else the more complete record."""
+    own = min(row.completeness, OWN)
+    return (own, row.span.end_ns or 0 if row.span.scores else 0, row.completeness)
+
+
+def is_better(row: PreparedSpan, stored: _Stored) -> bool:
+    """Return whether `row` replaces what is stored of its span."""
+    own = min(stored.completeness, OWN)
+    judged_ns = stored.facts.end_ns or 0 if stored.facts.has_scores else 0
+    return rank_of(row) > (own, judged_ns, stored.completeness)
 
 
 def facts_of(row: PreparedSpan) -> SpanFacts:
@@ -261,4 +286,10 @@ def facts_of(row: PreparedSpan) -> SpanFacts:
         output_tokens=span.usage.output_tokens if span.usage else None,
         cost_usd=row.cost_usd,
         preview=row.preview,
+        environment=span.environment,
+        release=span.release,
+        agent=span.agent,
+        cache=span.cache or cache_state_of(span),
+        tags=joined_lines(span.tags),
+        has_scores=bool(span.scores),
     )

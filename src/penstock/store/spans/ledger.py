@@ -148,7 +148,7 @@ def step_of(kind: str, name: str) -> str:
 
 def create_ledger_statement() -> str:
     """Return the statement that makes an empty ledger."""
-    return f"CREATE TABLE ledger ({', '.join(f'{name} {sql}' for name, sql in LEDGER_COLUMNS)})"
+    return f"CREATE TABLE IF NOT EXISTS ledger ({', '.join(f'{name} {sql}' for name, sql in LEDGER_COLUMNS)})"
 
 
 FILL_FROM_SPANS = f"""

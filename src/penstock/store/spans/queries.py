@@ -8,6 +8,7 @@ import msgspec
 
 from penstock.spec.spans import Span
 from penstock.store.spans.errors import InvalidCursor
+from penstock.store.spans.json_text import split_lines
 from penstock.store.spans.rows import READ_COLUMNS, is_hex, plain_decimal, span_of_row
 from penstock.store.spans.types import Bucket, Overview, Payload, RouteRow, TracePage, TraceQuery, TraceRow
 
@@ -215,6 +216,7 @@ def _reach(cursor: Any, trace_id: str) -> tuple[int, int] | None:
 def _trace_row(row: tuple[Any, ...]) -> TraceRow:
     fields = dict(zip(_ROW_FIELDS, row, strict=True))
     fields["cost_usd"] = plain_decimal(fields["cost_usd"])
+    fields["tags"] = split_lines(fields["tags"])
     return TraceRow(**fields)
 
 

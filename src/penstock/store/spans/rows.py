@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from penstock.spec.spans import Span, SpanEvent
+from penstock.spec.scores import SpanScore
+from penstock.spec.spans import Span, SpanEvent, SpanLink
 from penstock.spec.usage import TOKEN_CLASSES, Usage
 from penstock.store.spans.excerpts import excerpt_of, preview_of
-from penstock.store.spans.ledger import RequestMarks, is_billed, mark_request
+from penstock.store.spans.json_text import joined_lines, json_text, parse_payload, split_lines
+from penstock.store.spans.ledger import CACHE_STATE, RequestMarks, is_billed, mark_request
 
 _MAX_INT = 2**63 - 1
 _NO_USAGE = (None,) * (len(TOKEN_CLASSES) + 1)
@@ -23,10 +25,13 @@ _USAGE_FIELDS = TOKEN_CLASSES
 _usage_cells = attrgetter(*TOKEN_CLASSES, "estimated")
 RECOVERED = "penstock.recovered"
 """Attribute of spans that were put together from the journal of a worker that died."""
+SEARCH_PARTS = "\x1e"
+"""Stands between name, input and output in `search_text`, so that no phrase reaches across; older rows have newlines."""
 OWN = 16
 """What a span of our own processes has ahead of any that was sent to us."""
-_encode = msgspec.json.Encoder(decimal_format="string").encode
 _events = msgspec.json.Decoder(list[SpanEvent])
+_links = msgspec.json.Decoder(list[SpanLink])
+_scores = msgspec.json.Decoder(list[SpanScore])
 
 
 class PreparedSpan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -76,7 +81,11 @@ SPAN_COLUMNS: tuple[Column, ...] = (
     Column("payload_dropped", "BOOLEAN"),
     Column("completeness", "BIGINT"),
     *_columns("VARCHAR", "preview", "search_text"),
+    *_columns("VARCHAR", "environment", "release", "scope", "agent", "tool", "prompt", "cache"),
+    *_columns("VARCHAR", "tags", "links", "scores"),
+    Column("n_links", "BIGINT"),
 )
+"""Tables of older stores have the same columns in another order: always name them. `tags` is `joined_lines`."""
 
 PAYLOAD_COLUMNS: tuple[Column, ...] = (
     Column("trace_id", "UUID"),
@@ -128,9 +137,9 @@ def completeness_of(span: Span) -> int:
 
 def prepare_span(span: Span) -> PreparedSpan:
     """Work out what the tables hold of one span that has no fault."""
-    given, given_text = _parsed(span.input)
-    answer, answer_text = _parsed(span.output)
-    texts = [span.name, *(excerpt_of(side) for side in (given, answer) if side is not None)]
+    given, given_text = parse_payload(span.input)
+    answer, answer_text = parse_payload(span.output)
+    sides = ("" if side is None else excerpt_of(side) for side in (given, answer))
     cost = span.cost_usd
     return PreparedSpan(
         span=span,
@@ -140,7 +149,7 @@ def prepare_span(span: Span) -> PreparedSpan:
         completeness=completeness_of(span),
         cost_usd=cost if cost is not None and cost.is_finite() and abs(cost) < _MAX_MONEY else None,
         preview=None if given is None else preview_of(given),
-        search_text="\n".join(text for text in texts if text),
+        search_text=SEARCH_PARTS.join((span.name, *sides)),
         input=given_text,
         output=answer_text,
         marks=mark_request(given, span.attributes) if is_billed(span) else None,
@@ -157,9 +166,18 @@ def span_arrays(rows: Sequence[PreparedSpan]) -> dict[str, Any]:
     prepared = zip(*map(msgspec.structs.astuple, rows), strict=True)
     cells.update(zip(PreparedSpan.__struct_fields__, prepared, strict=True))
     cells["cost_usd"] = [money_text(cost) for cost in cells["cost_usd"]]
-    for name in ("versions", "attributes", "events"):
-        cells[name] = [_encode(content).decode() if content else None for content in cells[name]]
+    cells["cache"] = [span.cache or cache_state_of(span) for span in spans]
+    cells["n_links"] = [len(links) for links in cells["links"]]
+    cells["tags"] = [joined_lines(tags) for tags in cells["tags"]]
+    for name in ("versions", "attributes", "events", "links", "scores"):
+        cells[name] = [json_text(content) if content else None for content in cells[name]]
     return {name: column_array(sql_type, cells[name]) for name, sql_type in SPAN_COLUMNS}
+
+
+def cache_state_of(span: Span) -> str | None:
+    """Return what the gateway noted of its cache on a span of before spans had a field for it."""
+    state = span.attributes.get(CACHE_STATE)
+    return state if isinstance(state, str) else None
 
 
 def payload_arrays(rows: Sequence[PreparedSpan]) -> dict[str, Any]:
@@ -202,15 +220,14 @@ def select_list(columns: Iterable[Column]) -> str:
     )
 
 
+_NOT_READ = frozenset({"completeness", "preview", "search_text", "n_links"})
 READ_COLUMNS = ", ".join(
     "replace(trace_id::VARCHAR, '-', '') AS trace_id" if column.name == "trace_id" else column.name
     for column in SPAN_COLUMNS
-    if column.name not in {"completeness", "preview", "search_text"}
+    if column.name not in _NOT_READ
 )
 """What `span_of_row` expects, in order."""
-_READ_NAMES = tuple(
-    column.name for column in SPAN_COLUMNS if column.name not in {"completeness", "preview", "search_text"}
-)
+_READ_NAMES = tuple(column.name for column in SPAN_COLUMNS if column.name not in _NOT_READ)
 _SAME_NAMES = tuple(
     name for name in Span.__struct_fields__ if name in _READ_NAMES and name not in _USAGE_FIELDS
 )
@@ -226,6 +243,9 @@ def span_of_row(row: Sequence[Any]) -> Span:
     fields["versions"] = msgspec.json.decode(found["versions"]) if found["versions"] else {}
     fields["attributes"] = msgspec.json.decode(found["attributes"]) if found["attributes"] else {}
     fields["events"] = _events.decode(found["events"]) if found["events"] else []
+    fields["links"] = _links.decode(found["links"]) if found["links"] else []
+    fields["scores"] = _scores.decode(found["scores"]) if found["scores"] else []
+    fields["tags"] = split_lines(found["tags"])
     if found["usage_estimated"] is not None:
         counts = {name: found[name] for name in _USAGE_FIELDS}
         fields["usage"] = Usage(estimated=found["usage_estimated"], **counts)
@@ -237,25 +257,3 @@ def plain_decimal(value: Decimal | None) -> Decimal | None:
     if value is None:
         return None
     return Decimal(0) if not value else Decimal(f"{value.normalize():f}")
-
-
-def _parsed(payload: Any) -> tuple[Any, str | None]:
-    """Return a payload as a value and as JSON text; `msgspec.Raw` is parsed but not written again."""
-    if payload is None:
-        return None, None
-    try:
-        if isinstance(payload, msgspec.Raw):
-            return msgspec.json.decode(payload), bytes(payload).decode()
-        return payload, _encode(payload).decode()
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
-        text = _as_text(payload)
-        return text, _encode(text).decode()
-
-
-def _as_text(payload: Any) -> str:
-    """Return what can be read of a payload that is not JSON, or nested too deep for it."""
-    try:
-        raw = bytes(payload) if isinstance(payload, msgspec.Raw) else str(payload).encode("utf-8", "replace")
-    except RecursionError:
-        return "(nested too deep to be stored)"
-    return raw.decode("utf-8", "replace")

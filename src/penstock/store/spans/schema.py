@@ -2,12 +2,13 @@
 keep a lookup by trace to a few row groups once the trace's time range is known from `traces`."""
 
 from penstock.spec.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES
-from penstock.store.spans.ledger import FILL_FROM_SPANS, create_ledger_statement
+from penstock.store.spans.ledger import CACHE_STATE, FILL_FROM_SPANS, create_ledger_statement
 from penstock.store.spans.rows import OWN, PAYLOAD_COLUMNS, SPAN_COLUMNS, Column
+from penstock.store.spans.score_rows import create_scores_statement
 from penstock.store.spans.summaries import SpanFacts, TraceSummary
 
-SCHEMA_VERSION = 2
-"""2: classes for images and hour-long cache writes, and the ledger."""
+SCHEMA_VERSION = 3
+"""2: classes for images and hour-long cache writes, and the ledger. 3: scores, and what newer fields of spans hold."""
 
 _SUMMARY_TYPES = {
     "trace_id": "UUID",
@@ -25,9 +26,11 @@ _SUMMARY_TYPES = {
             "n_unpriced",
             "input_tokens",
             "output_tokens",
+            "n_errors",
         ),
         "BIGINT",
     ),
+    "has_scores": "BOOLEAN",
 }
 TRACE_COLUMNS: tuple[tuple[str, str], ...] = tuple(
     (name, _SUMMARY_TYPES.get(name, "VARCHAR")) for name in TraceSummary.__struct_fields__
@@ -39,12 +42,29 @@ _FACT_SQL = {
     "trace_id": "replace(trace_id::VARCHAR, '-', '')",
     "input_tokens": f"list_sum([{_SUM_IN}])::BIGINT",
     "output_tokens": f"list_sum([{_SUM_OUT}])::BIGINT",
+    "has_scores": "scores IS NOT NULL",
 }
 FACT_COLUMNS = ", ".join(_FACT_SQL.get(name, name) for name in SpanFacts.__struct_fields__)
 """Selects the fields of `SpanFacts` from the span table."""
 
 RANK_SQL = f"completeness + CASE WHEN service = 'gateway' AND completeness < {OWN} THEN {OWN} ELSE 0 END"
 """The completeness of a stored span; files of earlier versions do not say there that a span is our own."""
+
+
+_NEW_TEXTS = ("environment", "release", "scope", "agent", "tool", "prompt", "cache", "links", "scores")
+_NEW_TRACE_TEXTS = ("environment", "release", "agent", "cache")
+_FILL_CACHE = f"""
+UPDATE spans SET cache = json_extract_string(attributes, '$."{CACHE_STATE}"') WHERE contains(attributes, '"{CACHE_STATE}"')
+"""  # noqa: S608 - a name of ours
+_FILL_CACHE_OF_TRACES = """
+UPDATE traces SET cache = s.cache FROM spans s
+WHERE s.cache IS NOT NULL AND s.trace_id = traces.trace_id AND s.span_id = traces.root_id
+"""
+_COUNT_ERRORS = """
+UPDATE traces SET n_errors = s.n
+FROM (SELECT trace_id, count(*) FILTER (WHERE status = 'error') AS n FROM spans GROUP BY trace_id) s
+WHERE s.trace_id = traces.trace_id
+"""
 
 
 def create_statements() -> list[str]:
@@ -57,18 +77,40 @@ def create_statements() -> list[str]:
         f"CREATE TABLE payloads ({_definitions(PAYLOAD_COLUMNS, compressed=('input', 'output'))})",
         f"CREATE TABLE traces ({traces})",
         create_ledger_statement(),
+        create_scores_statement(),
     ]
 
 
 def migration_statements(version: int) -> list[str]:
     """Return the statements that bring a store of an older version up to this one; empty if there is no way."""
-    if version != 1:
+    steps = {1: _from_1, 2: _from_2}
+    if version not in steps:
         return []
+    statements = [statement for number in range(version, SCHEMA_VERSION) for statement in steps[number]()]
+    return [*statements, f"UPDATE store_meta SET schema_version = {SCHEMA_VERSION}"]  # noqa: S608 - our own number
+
+
+def _from_1() -> list[str]:
     return [
         *(f"ALTER TABLE spans ADD COLUMN IF NOT EXISTS {name} BIGINT" for name in TOKEN_CLASSES),
         create_ledger_statement(),
         FILL_FROM_SPANS,
-        f"UPDATE store_meta SET schema_version = {SCHEMA_VERSION}",  # noqa: S608 - our own number
+    ]
+
+
+def _from_2() -> list[str]:
+    return [
+        *(f"ALTER TABLE spans ADD COLUMN IF NOT EXISTS {name} VARCHAR" for name in _NEW_TEXTS),
+        "ALTER TABLE spans ADD COLUMN IF NOT EXISTS tags VARCHAR DEFAULT ''",
+        "ALTER TABLE spans ADD COLUMN IF NOT EXISTS n_links BIGINT DEFAULT 0",
+        _FILL_CACHE,
+        *(f"ALTER TABLE traces ADD COLUMN IF NOT EXISTS {name} VARCHAR" for name in _NEW_TRACE_TEXTS),
+        "ALTER TABLE traces ADD COLUMN IF NOT EXISTS tags VARCHAR DEFAULT ''",
+        "ALTER TABLE traces ADD COLUMN IF NOT EXISTS n_errors BIGINT",
+        "ALTER TABLE traces ADD COLUMN IF NOT EXISTS has_scores BOOLEAN DEFAULT false",
+        _COUNT_ERRORS,
+        _FILL_CACHE_OF_TRACES,
+        create_scores_statement(),
     ]
 
 

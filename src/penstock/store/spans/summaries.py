@@ -2,8 +2,11 @@
 
 The root is the span without parent; in a trace whose root is missing (or which is a cycle) the earliest
 span with a missing parent, else the earliest span, stands for it. Money and tokens are summed over leaf
-model calls: `llm` and `embedding` spans with no other such span below them, so a gateway span around an app
+model calls: `llm` and `embedding` spans (and `rerank` ones that used a model) with no other such span below them, so a gateway span around an app
 around a model call counts once. Lost attempts below a call are counted beside it.
+
+Spans that only bring scores are judgements of a trace and no part of what happened in it: they count in `n_spans` and
+in the range of starts, where their rows are found, and in nothing else, unless a trace has nothing but them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,8 +14,16 @@ from decimal import Decimal
 
 import msgspec
 
+from penstock.store.spans.json_text import joined_lines, split_lines
+
 MODEL_KINDS = frozenset({"llm", "embedding"})
+RERANK = "rerank"
+"""A model call when it tells tokens or money: many rerankers are plain functions."""
 ATTEMPT = "attempt"
+EVALUATION = "evaluation"
+
+
+_INHERITED = ("user_id", "session_id", "environment", "release", "agent")
 
 
 class SpanFacts(msgspec.Struct, frozen=True, gc=False):
@@ -39,6 +50,18 @@ class SpanFacts(msgspec.Struct, frozen=True, gc=False):
     output_tokens: int | None
     cost_usd: Decimal | None
     preview: str | None
+    environment: str | None = None
+    release: str | None = None
+    agent: str | None = None
+    cache: str | None = None
+    tags: str | None = None
+    """As `joined_lines`."""
+    has_scores: bool = False
+
+    @property
+    def is_judgement(self) -> bool:
+        """Whether the span is there to bring scores and did nothing else."""
+        return self.has_scores and self.kind == EVALUATION
 
 
 class TraceSummary(msgspec.Struct, frozen=True, gc=False):
@@ -74,14 +97,32 @@ class TraceSummary(msgspec.Struct, frozen=True, gc=False):
     cost_usd: Decimal | None
     ttft_ms: float | None
     preview: str | None
+    environment: str | None = None
+    release: str | None = None
+    agent: str | None = None
+    cache: str | None = None
+    """The root's."""
+    tags: str = ""
+    """Of all spans, as `models`."""
+    n_errors: int = 0
+    """Spans that failed."""
+    has_scores: bool = False
+    """Whether anybody judged the trace or a span of it."""
 
 
-def summarise_trace(spans: Sequence[SpanFacts]) -> TraceSummary:
-    """Return the summary of a trace from all of its spans (at least one)."""
+def summarise_trace(spans: Sequence[SpanFacts], *, is_judged: bool = False) -> TraceSummary:
+    """Return the summary of a trace from all of its spans (at least one).
+
+    `is_judged` says that scores about it came in other traces. User, session, environment, release and agent are the
+    root's or, where it does not say, those of the earliest span that does.
+    """
+    everything = spans
+    spans = [span for span in everything if not span.is_judgement] or everything
     root = find_root(spans)
     leaves = leaf_model_calls(spans)
     costs = [span.cost_usd for span in leaves if span.cost_usd is not None]
-    starts = [span.start_ns for span in spans]
+    starts = [span.start_ns for span in everything]
+    told = _first_told(root, spans)
     return TraceSummary(
         trace_id=root.trace_id,
         root_id=root.span_id,
@@ -95,14 +136,14 @@ def summarise_trace(spans: Sequence[SpanFacts]) -> TraceSummary:
         error_code=root.error_code,
         project=root.project,
         key_id=root.key_id,
-        user_id=root.user_id,
-        session_id=root.session_id,
+        user_id=told["user_id"],
+        session_id=told["session_id"],
         route=root.route,
         provider=root.provider,
         model=root.model,
         models=_joined(span.model for span in spans),
         providers=_joined(span.provider for span in spans),
-        n_spans=len(spans),
+        n_spans=len(everything),
         n_model_calls=len(leaves),
         n_unpriced=len(leaves) - len(costs),
         input_tokens=_sum_known(span.input_tokens for span in leaves),
@@ -110,7 +151,27 @@ def summarise_trace(spans: Sequence[SpanFacts]) -> TraceSummary:
         cost_usd=sum(costs, Decimal(0)) if costs else None,
         ttft_ms=root.ttft_ms,
         preview=root.preview,
+        environment=told["environment"],
+        release=told["release"],
+        agent=told["agent"],
+        cache=root.cache,
+        tags=_joined(tag for span in spans if span.tags for tag in split_lines(span.tags)),
+        n_errors=sum(span.status == "error" for span in spans),
+        has_scores=is_judged or any(span.has_scores for span in everything),
     )
+
+
+def _first_told(root: SpanFacts, spans: Sequence[SpanFacts]) -> dict[str, str | None]:
+    """Return what the root says of itself, or else the earliest span that says it."""
+    told: dict[str, str | None] = {}
+    ordered: list[SpanFacts] | None = None
+    for name in _INHERITED:
+        value = getattr(root, name)
+        if value is None and any(getattr(span, name) is not None for span in spans):
+            ordered = ordered or sorted(spans, key=lambda span: (span.start_ns, span.span_id))
+            value = next(found for span in ordered if (found := getattr(span, name)) is not None)
+        told[name] = value
+    return told
 
 
 def find_root(spans: Sequence[SpanFacts]) -> SpanFacts:
@@ -126,7 +187,7 @@ def find_root(spans: Sequence[SpanFacts]) -> SpanFacts:
 
 def leaf_model_calls(spans: Sequence[SpanFacts]) -> list[SpanFacts]:
     """Return the model calls that have no other model call below them, and the lost attempts."""
-    calls = sorted((span for span in spans if span.kind in MODEL_KINDS), key=lambda span: span.span_id)
+    calls = sorted((span for span in spans if is_model_call(span)), key=lambda span: span.span_id)
     attempts = [span for span in spans if span.kind == ATTEMPT]
     if len(calls) < 2:
         return calls + attempts
@@ -140,9 +201,15 @@ def leaf_model_calls(spans: Sequence[SpanFacts]) -> list[SpanFacts]:
     return ([call for call in calls if call.span_id not in above] or calls[:1]) + attempts
 
 
+def is_model_call(span: SpanFacts) -> bool:
+    """Return whether a model was asked in this span."""
+    if span.kind == RERANK:
+        return span.cost_usd is not None or span.input_tokens is not None
+    return span.kind in MODEL_KINDS
+
+
 def _joined(values: Iterable[str | None]) -> str:
-    known = sorted({value for value in values if value})
-    return "\n" + "\n".join(known) + "\n" if known else ""
+    return joined_lines(sorted({value for value in values if value}))
 
 
 def _sum_known(values: Iterable[int | None]) -> int | None:

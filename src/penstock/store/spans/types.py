@@ -1,37 +1,44 @@
 """What the span store is asked and what it answers. Unknown is None; money is exact."""
 
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
+from penstock.spec.search import All, Condition
 from penstock.spec.spans import SpanKind, SpanStatus
 
 TimeNs = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
-class TraceQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Filters of a trace list; None means "any". All that are set must hold.
+Order = Literal["newest", "oldest", "slowest", "dearest", "longest"]
+"""`longest` has the most tokens; what is unknown comes last."""
 
-    `route`, `model`, `provider`, `status`, `kind` and `key_id` are compared with the root span; `model`
-    and `provider` also match any span of the trace. `text` is searched, case-blind, in names and payloads.
+
+class TraceQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which traces a list shows: those that started in `[since_ns, until_ns)` and satisfy `where`.
+
+    The condition is asked of the trace's root span and of the trace's sums, as the field table says.
     """
 
     since_ns: TimeNs | None = None
     until_ns: TimeNs | None = None
-    """Traces that started in `[since_ns, until_ns)`."""
-    route: str | None = None
-    model: str | None = None
-    provider: str | None = None
-    status: SpanStatus | None = None
-    kind: SpanKind | None = None
-    text: str | None = None
-    min_duration_ms: float | None = None
-    key_id: str | None = None
-    session_id: str | None = None
+    where: Condition = All()
+    order: Order = "newest"
     limit: int = 50
     cursor: str | None = None
-    """`next_cursor` of the page before; opaque."""
+    """`next_cursor` of the page before, of the same order; opaque."""
+
+
+class SpanQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which spans a list shows: those that started in `[since_ns, until_ns)` and satisfy `where`."""
+
+    since_ns: TimeNs | None = None
+    until_ns: TimeNs | None = None
+    where: Condition = All()
+    order: Order = "newest"
+    limit: int = 50
+    cursor: str | None = None
 
 
 class TraceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,13 +66,68 @@ class TraceRow(msgspec.Struct, frozen=True, kw_only=True):
     key_id: str | None = None
     session_id: str | None = None
     error_code: str | None = None
+    project: str = "default"
+    user_id: str | None = None
+    environment: str | None = None
+    release: str | None = None
+    agent: str | None = None
+    """User, session, environment, release and agent are the root's or else the first that any span tells."""
+    cache: str | None = None
+    tags: list[str] = []
+    """Of all spans."""
+    n_model_calls: int = 0
+    n_errors: int = 0
+    """Spans that failed."""
+    has_scores: bool = False
 
 
 class TracePage(msgspec.Struct, frozen=True, kw_only=True):
-    """Traces, newest first, and where the next page begins (None on the last page)."""
+    """Traces in the order that was asked for, and where the next page begins (None on the last page)."""
 
     rows: list[TraceRow]
     next_cursor: str | None = None
+
+
+class SpanRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One span in a list."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None = None
+    name: str
+    kind: SpanKind
+    status: SpanStatus
+    start_ns: int
+    duration_ms: float | None = None
+    error_code: str | None = None
+    project: str = "default"
+    service: str | None = None
+    route: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    key_id: str | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: Decimal | None = None
+    ttft_ms: float | None = None
+    preview: str | None = None
+
+
+class SpanPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Spans in the order that was asked for, and where the next page begins (None on the last page)."""
+
+    rows: list[SpanRow]
+    next_cursor: str | None = None
+
+
+class Count(msgspec.Struct, frozen=True, kw_only=True):
+    """How many there are; counting stops at a bound."""
+
+    n: int
+    is_more: bool
+    """There are more than `n`."""
 
 
 class Payload(msgspec.Struct, frozen=True, kw_only=True):
