@@ -25,9 +25,11 @@ from penstock.console.pages import (
     providers,
     routes,
     secrets,
+    sessions,
     signin,
     trace,
     traces,
+    users,
 )
 from penstock.console.rendering import Renderer, asset_url, load_static
 from penstock.console.services import ConsoleServices
@@ -36,6 +38,8 @@ _PAGES = (
     overview,
     traces,
     trace,
+    sessions,
+    users,
     playground,
     prices,
     knowledge,

@@ -35,7 +35,14 @@ class NavItem:
 
 
 NAVIGATION: tuple[tuple[str, tuple[NavItem, ...]], ...] = (
-    ("Observe", (NavItem(label="Overview", href="/"), NavItem(label="Traces", href="/traces"))),
+    (
+        "Observe",
+        (
+            NavItem(label="Overview", href="/"),
+            NavItem(label="Traces", href="/traces"),
+            NavItem(label="Sessions", href="/sessions"),
+        ),
+    ),
     ("Improve", (NavItem(label="Playground", href="/playground"),)),
     ("Ground", (NavItem(label="Knowledge", href="/knowledge"),)),
     ("Adapt", (NavItem(label="Models & assets", href="/assets"),)),

@@ -15,6 +15,7 @@ from penstock.registry.types import AliasMove
 from penstock.spec.snapshot import Snapshot
 from penstock.traces.costs.service import CostService
 from penstock.traces.service import TraceService
+from penstock.traces.sessions import SessionService
 
 
 class ConsoleServices(Protocol):
@@ -23,6 +24,10 @@ class ConsoleServices(Protocol):
     @property
     def traces(self) -> TraceService:
         """Lists, shows and counts traces."""
+
+    @property
+    def trace_sessions(self) -> SessionService:
+        """Conversations over several traces, and who led them."""
 
     @property
     def costs(self) -> CostService:

@@ -30,6 +30,7 @@ from penstock.control.api import (
     registry,
     routes,
     secrets,
+    sessions,
     traces,
 )
 from penstock.control.authorize import check_declarations, find_caller, make_gate
@@ -40,6 +41,7 @@ from penstock.control.services import ControlServices
 _log = logging.getLogger("penstock.control")
 _ROUTERS = (
     traces,
+    sessions,
     costs,
     registry,
     jobs,

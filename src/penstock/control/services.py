@@ -18,6 +18,7 @@ from penstock.spec.spans import Span
 from penstock.telemetry.otlp import OtlpBatch
 from penstock.traces.costs.service import CostService
 from penstock.traces.service import TraceService
+from penstock.traces.sessions import SessionService
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class ControlServices:
     """Everything behind REST, OTLP and the console. All of it may be called from any thread."""
 
     traces: TraceService
+    trace_sessions: SessionService
+    """Conversations over several traces, and who led them; `sessions` below are those of the console."""
     costs: CostService
     keys: KeyService
     registry: Registry

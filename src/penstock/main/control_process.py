@@ -32,11 +32,13 @@ from penstock.spec.home import Home
 from penstock.spec.snapshot import Snapshot
 from penstock.spec.spans import Span
 from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.store.spans.session_queries import DuckDBSessions
 from penstock.telemetry.encode import encode_span
 from penstock.telemetry.otlp import decode_otlp_batch
 from penstock.telemetry.spool import SpoolWriter, open_writer
 from penstock.traces.collector import Collector
 from penstock.traces.service import TraceService
+from penstock.traces.sessions import SessionService
 
 _log = logging.getLogger("penstock.control")
 
@@ -98,6 +100,7 @@ def build_services(
 
     return ControlServices(
         traces=TraceService(store),
+        trace_sessions=SessionService(DuckDBSessions(store.file)),
         costs=create_costs(store, lambda: read_last_snapshot(home)),
         keys=installation.keys,
         registry=installation.registry,

@@ -5,6 +5,14 @@ from typing import Protocol
 
 from penstock.spec.spans import Span
 from penstock.store.spans.ledger_queries import CostDimension, CostQuery, CostRow, LedgerRow, Traffic
+from penstock.store.spans.session_types import (
+    SessionPage,
+    SessionQuery,
+    SessionRow,
+    TurnPage,
+    UserPage,
+    UserQuery,
+)
 from penstock.store.spans.traffic_queries import TrafficBy, TrafficRow
 from penstock.store.spans.types import Overview, Payload, TracePage, TraceQuery, TraceRow
 
@@ -62,4 +70,28 @@ class Ledger(Protocol):
 
     def list_traffic(self, query: CostQuery, *, limit: int) -> list[Traffic]:
         """Return the newest `limit` calls that were sent to a provider, oldest first."""
+        ...
+
+
+class Sessions(Protocol):
+    """Conversations over several traces, and who led them. Every method may be called from any thread.
+
+    Following `next_cursor` never repeats or skips a session, user or turn that was there at the first page, unless
+    spans of an earlier time come in late.
+    """
+
+    def list_sessions(self, query: SessionQuery) -> SessionPage:
+        """Return one page of sessions with a turn in the window; raise `InvalidCursor` for a foreign cursor."""
+        ...
+
+    def get_session(self, session_id: str) -> SessionRow | None:
+        """Return a session with the sums over all of its turns, or None when it has none."""
+        ...
+
+    def list_turns(self, session_id: str, *, limit: int, cursor: str | None = None) -> TurnPage:
+        """Return turns of a session, oldest first; empty when it is unknown."""
+        ...
+
+    def list_users(self, query: UserQuery) -> UserPage:
+        """Return one page of users with a trace in the window, with the sums over it."""
         ...
