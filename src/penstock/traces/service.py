@@ -1,15 +1,25 @@
 """What pages, REST and the command line ask about traces."""
 
+from collections.abc import Callable, Sequence
 from decimal import Decimal
+from threading import Lock
 
 import msgspec
 
+from penstock.base.clock import now_ns
 from penstock.base.errors import InvalidInput, NotFound
 from penstock.spec.spans import Span
+from penstock.store.spans.errors import UnknownSpan
 from penstock.store.spans.port import SpanStore
+from penstock.store.spans.skeleton import Skeleton, skeleton_of
 from penstock.store.spans.traffic_queries import TrafficBy, TrafficRow
 from penstock.store.spans.types import Overview, Payload, TracePage, TraceQuery, TraceRow
+from penstock.traces.outline import Outline, OutlineColumns, to_columns
+from penstock.traces.tree import build_tree
 from penstock.traces.waterfall import Waterfall, layout_waterfall
+
+MAX_SPANS = 500
+KEPT_NS = 2_000_000_000
 
 
 class UnknownTrace(NotFound):
@@ -38,8 +48,11 @@ class TraceView(msgspec.Struct, frozen=True, kw_only=True):
 class TraceService:
     """Lists, shows and counts traces of a span store."""
 
-    def __init__(self, store: SpanStore) -> None:
+    def __init__(self, store: SpanStore, *, clock: Callable[[], int] = now_ns) -> None:
         self._store = store
+        self._clock = clock
+        self._lock = Lock()
+        self._kept: tuple[int, Outline] | None = None
 
     def list_traces(self, query: TraceQuery | None = None) -> TracePage:
         """Return one page of traces, newest first; raise `InvalidInput` for a window that ends before it begins."""
@@ -50,14 +63,11 @@ class TraceService:
 
     def show_trace(self, trace_id: str) -> TraceView:
         """Return one trace with its waterfall; raise `UnknownTrace`."""
-        wanted = trace_id.strip().lower().replace("-", "")
+        wanted = plain_id(trace_id)
         summary = self._store.get_summary(wanted)
         spans = self._store.get_trace(wanted) if summary else []
         if summary is None or not spans:
-            raise UnknownTrace(
-                f"There is no trace {trace_id!r}.",
-                hint="A trace appears within a second of its call; `penstock traces list` shows the newest.",
-            )
+            raise _unknown(trace_id)
         versions: dict[str, str] = {}
         for span in spans:
             versions.update(span.versions)
@@ -69,6 +79,56 @@ class TraceService:
             cost_usd=summary.cost_usd,
             models=sorted({span.model for span in spans if span.model}),
         )
+
+    def read_outline(self, trace_id: str) -> Outline:
+        """Return one trace laid out as a tree, without facts and payloads of its spans; raise `UnknownTrace`.
+
+        A page and the script on it ask for the same trace one after the other, so what was laid out last is kept for
+        `KEPT_NS`.
+        """
+        wanted = plain_id(trace_id)
+        with self._lock:
+            kept = self._kept
+        if kept is not None and kept[1].trace_id == wanted and self._clock() - kept[0] < KEPT_NS:
+            return kept[1]
+        outline = self._lay_out(wanted)
+        if outline is None:
+            raise _unknown(trace_id)
+        with self._lock:
+            self._kept = (self._clock(), outline)
+        return outline
+
+    def read_columns(self, trace_id: str) -> OutlineColumns:
+        """Return the tree of a trace as a browser draws it; raise `UnknownTrace`."""
+        outline = self.read_outline(trace_id)
+        return to_columns(outline, is_live=outline.is_live(self._clock()))
+
+    def list_spans(self, trace_id: str, span_ids: Sequence[str]) -> list[Span]:
+        """Return these spans of a trace by start time, without payloads; unknown ids are left out.
+
+        Raises `InvalidInput` for more than `MAX_SPANS` ids.
+        """
+        if len(span_ids) > MAX_SPANS:
+            raise InvalidInput(
+                f"{len(span_ids)} spans are too many to ask for at once.",
+                hint=f"Ask for {MAX_SPANS} at a time.",
+            )
+        wanted = {each.strip().lower() for each in span_ids}
+        return [span for span in self._store.get_trace(plain_id(trace_id)) if span.span_id in wanted]
+
+    def get_span(self, trace_id: str, span_id: str) -> Span:
+        """Return one span without its payload; raise `UnknownSpan`."""
+        found = self.list_spans(trace_id, [span_id])
+        if not found:
+            raise UnknownSpan(f"This trace has no span {span_id!r}.")
+        return found[0]
+
+    def _lay_out(self, trace_id: str) -> Outline | None:
+        summary = self._store.get_summary(trace_id)
+        skeleton = skeleton_of(self._store.get_trace(trace_id)) if summary else Skeleton()
+        if summary is None or not skeleton:
+            return None
+        return Outline(trace_id=trace_id, summary=summary, skeleton=skeleton, tree=build_tree(skeleton))
 
     def get_payload(self, trace_id: str, span_id: str) -> Payload:
         """Return what went in and out of one span; raise `NotFound`."""
@@ -83,3 +143,15 @@ class TraceService:
     def list_route_traffic(self, by: TrafficBy, since_ns: int, until_ns: int) -> list[TrafficRow]:
         """Return the calls of each route, or the requests to each provider, the busiest first."""
         return self._store.list_route_traffic(by, since_ns, until_ns)
+
+
+def plain_id(trace_id: str) -> str:
+    """Return a trace id as it is stored, however it was written."""
+    return trace_id.strip().lower().replace("-", "")
+
+
+def _unknown(trace_id: str) -> UnknownTrace:
+    return UnknownTrace(
+        f"There is no trace {trace_id!r}.",
+        hint="A trace appears within a second of its call; `penstock traces list` shows the newest.",
+    )
