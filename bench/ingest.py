@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from penstock.spec.search import All, Compare, Words
 from penstock.spec.spans import Span
 from penstock.spec.usage import Usage
 from penstock.store.spans.duckdb import DuckDBSpanStore
@@ -217,9 +218,11 @@ def measure_reading(store: DuckDBSpanStore) -> dict[str, float]:
     questions: dict[str, Callable[[], Any]] = {
         "list_page_ms": lambda: store.list_traces(TraceQuery()),
         "list_second_page_ms": lambda: store.list_traces(TraceQuery(cursor=page.next_cursor)),
-        "filtered_page_ms": lambda: store.list_traces(TraceQuery(model="pocket", status="error")),
-        "text_search_rare_ms": lambda: store.list_traces(TraceQuery(text="nowhere to be found")),
-        "text_search_common_ms": lambda: store.list_traces(TraceQuery(text="walking sleeper")),
+        "filtered_page_ms": lambda: store.list_traces(
+            TraceQuery(where=All((Compare("model", "=", "pocket"), Compare("status", "=", "error"))))
+        ),
+        "text_search_rare_ms": lambda: store.list_traces(TraceQuery(where=Words("nowhere to be found"))),
+        "text_search_common_ms": lambda: store.list_traces(TraceQuery(where=Words("walking sleeper"))),
         "overview_ms": lambda: store.overview(T0, T0 + 10**15),
         "trace_of_5_spans_ms": lambda: store.get_trace(row.trace_id),
         "payload_ms": lambda: store.get_payload(row.trace_id, store.get_trace(row.trace_id)[0].span_id),

@@ -15,6 +15,7 @@ from penstock.deploy.snapshots import build_snapshot, write_snapshot
 from penstock.gateway.journal import RECOVERED, WorkerLost
 from penstock.spec.home import Home
 from penstock.spec.routes import PriceRow, Provider, Route, Target
+from penstock.spec.search import Compare
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.ledger_queries import CostQuery
 from penstock.store.spans.types import TraceQuery
@@ -134,7 +135,7 @@ async def test_each_request_that_reached_the_provider_is_billed_once_whenever_th
     # What the client had in hand is exact, but for the moment between the last byte and the worker's own note of it.
     guessed = {row.group["user"] for row in rows if row.n_estimated}
     assert len(guessed & done) <= 2 * N_KILLS
-    lost = store.list_traces(TraceQuery(status="error", limit=500)).rows
+    lost = store.list_traces(TraceQuery(where=Compare("status", "=", "error"), limit=500)).rows
     assert {row.error_code for row in lost} <= {WorkerLost.code}
     for row in lost[:5]:
         (span,) = store.get_trace(row.trace_id)

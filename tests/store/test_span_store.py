@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from penstock.base.errors import InvalidInput, NotFound
+from penstock.spec.search import All, Compare, Words
 from penstock.spec.spans import Span
 from penstock.spec.usage import Usage
 from penstock.store.spans.duckdb import DuckDBSpanStore, facts_of
@@ -154,17 +155,20 @@ def test_filters_choose_traces_by_their_root_and_models_by_any_span(store: SpanS
         ]
     )
 
-    def found(**filters: object) -> list[int]:
-        return [int(row.trace_id, 16) for row in store.list_traces(TraceQuery(**filters)).rows]  # type: ignore[arg-type]
+    def found(since_ns: int | None = None, until_ns: int | None = None, **wanted: str) -> list[int]:
+        where = All(tuple(Compare(name, "=", value) for name, value in wanted.items()))
+        query = TraceQuery(since_ns=since_ns, until_ns=until_ns, where=where)
+        return [int(row.trace_id, 16) for row in store.list_traces(query).rows]
 
     assert found() == [2, 1]
     assert found(route="handbook") == [1]
     assert found(route="pocket") == []
     assert found(model="pocket") == found(model="handbook") == found(provider="engine") == [1]
     assert found(model="poc") == []
-    assert found(status="error") == found(kind="http") == found(session_id="s") == [2]
-    assert found(key_id="key_a") == [1]
-    assert found(min_duration_ms=500.0) == [2]
+    assert found(status="error") == found(kind="http") == found(session="s") == [2]
+    assert found(key="key_a") == [1]
+    slow = TraceQuery(where=Compare("duration", ">=", 500.0))
+    assert [int(row.trace_id, 16) for row in store.list_traces(slow).rows] == [2]
     assert found(since_ns=T0 + 2_000_000_000) == [2]
     assert found(until_ns=T0 + 2_000_000_000) == [1]
     assert found(status="error", kind="llm") == []
@@ -175,7 +179,7 @@ def test_text_search_sees_questions_answers_and_names_but_no_json_keys(store: Sp
     store.append([make_span(1, trace=2, name="Nightly Job")])
 
     def found(text: str) -> list[int]:
-        return [int(row.trace_id, 16) for row in store.list_traces(TraceQuery(text=text)).rows]
+        return [int(row.trace_id, 16) for row in store.list_traces(TraceQuery(where=Words(text))).rows]
 
     assert found("how MUCH should") == found("TÄGLICH") == found("100% IHRER_w") == [1]
     assert found("nightly") == [2]

@@ -8,6 +8,7 @@ import pytest
 
 from penstock.base.errors import InvalidInput
 from penstock.spec.home import Home
+from penstock.spec.search import Words
 from penstock.spec.spans import Span
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.types import TraceQuery
@@ -64,7 +65,7 @@ def test_spans_of_every_writer_become_searchable_with_their_payloads(home: Home)
     collector = Collector(home.spool, store)
     assert collector.run_once() == 5
     assert collector.run_once() == 0
-    row = store.list_traces(TraceQuery(text="should i walk")).rows[0]
+    row = store.list_traces(TraceQuery(where=Words("should i walk"))).rows[0]
     assert (row.n_spans, row.route) == (5, "handbook")
     assert store.get_payload(trace[0].trace_id, trace[0].span_id).input == trace[0].input
     for opened in (gateway, apps, store):

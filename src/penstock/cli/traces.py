@@ -19,7 +19,6 @@ from penstock.cli.output import (
 )
 from penstock.main.trace_access import TraceAccess, open_traces
 from penstock.spec.usage import Usage
-from penstock.store.spans.types import TraceQuery
 
 app = noun_app("What happened: list, show.")
 ID_LENGTH = 32
@@ -49,16 +48,16 @@ def list_traces(
     opened = open_home(home, as_json=as_json)
     if status not in {None, "ok", "error", "unset"}:
         raise InvalidInput(f"{status!r} is no status.", hint="Use ok or error.")
-    query = TraceQuery(
-        limit=limit,
-        since_ns=None if since is None else time.time_ns() - _span_ns(since),
-        route=route,
-        model=model,
-        status=status,  # type: ignore[arg-type]  # checked above
-        text=text,
-    )
+    filters = {
+        "limit": limit,
+        "since_ns": None if since is None else time.time_ns() - _span_ns(since),
+        "route": route,
+        "model": model,
+        "status": status,
+        "text": text,
+    }
     with open_traces(opened) as traces:
-        rows = traces.list_traces(query)["rows"]
+        rows = traces.list_traces(filters)["rows"]
     if as_json:
         print_json(rows)
         return
@@ -141,7 +140,7 @@ def _whole_id(traces: TraceAccess, start: str) -> str:
     """Return the id of the one recent trace that begins with `start`; `start` itself when none does."""
     if not SHORTEST_START <= len(start) < ID_LENGTH:
         return start
-    rows = traces.list_traces(TraceQuery(limit=N_RECENT))["rows"]
+    rows = traces.list_traces({"limit": N_RECENT})["rows"]
     found = [str(row["trace_id"]) for row in rows if str(row["trace_id"]).startswith(start.lower())]
     if len(found) > 1:
         raise InvalidInput(f"{len(found)} recent traces begin with {start!r}.", hint="Write more of the id.")

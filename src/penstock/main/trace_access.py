@@ -3,7 +3,7 @@
 The span store has one owner, so while Penstock runs only the control process may open it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -14,15 +14,15 @@ from penstock.main.control_client import ControlClient
 from penstock.main.instance import running_instance
 from penstock.spec.home import Home
 from penstock.store.spans.duckdb import DuckDBSpanStore
-from penstock.store.spans.types import TraceQuery
+from penstock.traces.filters import build_query
 from penstock.traces.service import TraceService
 
 
 class TraceAccess(Protocol):
     """What the command line asks, answered in JSON values."""
 
-    def list_traces(self, query: TraceQuery) -> dict[str, Any]:
-        """Return `rows` and `next_cursor`."""
+    def list_traces(self, filters: Mapping[str, object]) -> dict[str, Any]:
+        """Return `rows` and `next_cursor`; the filters are those of the URL."""
 
     def show_trace(self, trace_id: str) -> dict[str, Any]:
         """Return one trace with its waterfall."""
@@ -53,8 +53,8 @@ class _Remote:
     def __init__(self, client: ControlClient) -> None:
         self._client = client
 
-    def list_traces(self, query: TraceQuery) -> dict[str, Any]:
-        page: dict[str, Any] = self._client.get("/api/v1/traces", **msgspec.to_builtins(query))
+    def list_traces(self, filters: Mapping[str, object]) -> dict[str, Any]:
+        page: dict[str, Any] = self._client.get("/api/v1/traces", **filters)
         return page
 
     def show_trace(self, trace_id: str) -> dict[str, Any]:
@@ -70,8 +70,8 @@ class _Local:
     def __init__(self, service: TraceService) -> None:
         self._service = service
 
-    def list_traces(self, query: TraceQuery) -> dict[str, Any]:
-        page: dict[str, Any] = msgspec.to_builtins(self._service.list_traces(query))
+    def list_traces(self, filters: Mapping[str, object]) -> dict[str, Any]:
+        page: dict[str, Any] = msgspec.to_builtins(self._service.list_traces(build_query(filters)))
         return page
 
     def show_trace(self, trace_id: str) -> dict[str, Any]:

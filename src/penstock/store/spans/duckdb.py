@@ -14,7 +14,7 @@ import msgspec
 
 from penstock.base.errors import InvalidInput
 from penstock.spec.spans import Span
-from penstock.store.spans import ledger_queries, queries, traffic_queries
+from penstock.store.spans import ledger_queries, queries, trace_lists, traffic_queries
 from penstock.store.spans.duckdb_file import DuckDBFile, run
 from penstock.store.spans.errors import UnknownSpan
 from penstock.store.spans.json_text import joined_lines
@@ -79,7 +79,7 @@ class DuckDBSpanStore:
     def list_traces(self, query: TraceQuery) -> TracePage:
         """Return one page of traces, newest first; raise `InvalidCursor` for a foreign cursor."""
         with self.file.cursor() as cursor:
-            return queries.list_traces(cursor, query)
+            return trace_lists.list_traces(cursor, query)
 
     def get_trace(self, trace_id: str) -> list[Span]:
         """Return the trace's spans by start time, without payloads; empty when unknown."""

@@ -1,18 +1,14 @@
-"""All reading SQL of the span store. Values are always bound; only names from this file are spliced."""
+"""Reading SQL of single traces and of overviews. Values are always bound; only names from this file are spliced."""
 
-import base64
-import binascii
 from typing import Any
 
 import msgspec
 
 from penstock.spec.spans import Span
-from penstock.store.spans.errors import InvalidCursor
 from penstock.store.spans.json_text import split_lines
 from penstock.store.spans.rows import READ_COLUMNS, is_hex, plain_decimal, span_of_row
-from penstock.store.spans.types import Bucket, Overview, Payload, RouteRow, TracePage, TraceQuery, TraceRow
+from penstock.store.spans.types import Bucket, Overview, Payload, RouteRow, TraceRow
 
-MAX_PAGE = 1000
 MAX_BUCKETS = 96
 _S = 1_000_000_000
 _BUCKET_WIDTHS_S = (
@@ -32,9 +28,11 @@ _BUCKET_WIDTHS_S = (
 )
 
 _ROW_FIELDS = TraceRow.__struct_fields__
-_ROW_COLUMNS = ", ".join(
-    "replace(trace_id::VARCHAR, '-', '')" if name == "trace_id" else name for name in _ROW_FIELDS
+ROW_COLUMNS = ", ".join(
+    "replace(traces.trace_id::VARCHAR, '-', '')" if name == "trace_id" else f"traces.{name}"
+    for name in _ROW_FIELDS
 )
+"""Selects the fields of `TraceRow` from `traces`, as `trace_row` reads them."""
 _ANSWERED = "FILTER (WHERE status <> 'error')"
 _SUMS = (
     "count(*), count(*) FILTER (WHERE status = 'error'), sum(cost_usd), coalesce(sum(n_unpriced), 0)::BIGINT,"
@@ -44,20 +42,6 @@ _SUMS = (
 )
 _TOKENS = "sum(input_tokens)::BIGINT, sum(output_tokens)::BIGINT"
 _IN_WINDOW = "FROM traces WHERE start_ns >= ? AND start_ns < ?"
-_SAME_AS_ROOT = ("route", "status", "kind", "key_id", "session_id")
-
-
-def list_traces(cursor: Any, query: TraceQuery) -> TracePage:
-    """Return one page, newest first by (start_ns, trace_id)."""
-    limit = max(1, min(query.limit, MAX_PAGE))
-    conditions, values = _conditions(query)
-    rows = cursor.execute(
-        f"SELECT {_ROW_COLUMNS} FROM traces WHERE {' AND '.join(conditions) or 'true'}"  # noqa: S608 - names of ours
-        " ORDER BY start_ns DESC, traces.trace_id DESC LIMIT ?",
-        [*values, limit + 1],
-    ).fetchall()
-    found = [_trace_row(row) for row in rows[:limit]]
-    return TracePage(rows=found, next_cursor=_cursor_after(found[-1]) if len(rows) > limit else None)
 
 
 def get_summary(cursor: Any, trace_id: str) -> TraceRow | None:
@@ -65,10 +49,10 @@ def get_summary(cursor: Any, trace_id: str) -> TraceRow | None:
     if not is_hex(trace_id, 32):
         return None
     rows = cursor.execute(
-        f"SELECT {_ROW_COLUMNS} FROM traces WHERE trace_id = ?::UUID",  # noqa: S608 - names of ours
+        f"SELECT {ROW_COLUMNS} FROM traces WHERE trace_id = ?::UUID",  # noqa: S608 - names of ours
         [trace_id],
     ).fetchall()
-    return _trace_row(rows[0]) if rows else None
+    return trace_row(rows[0]) if rows else None
 
 
 def get_trace(cursor: Any, trace_id: str) -> list[Span]:
@@ -171,38 +155,6 @@ def _series(cursor: Any, since_ns: int, until_ns: int) -> list[Bucket]:
     return series
 
 
-def _conditions(query: TraceQuery) -> tuple[list[str], list[Any]]:
-    conditions: list[str] = []
-    values: list[Any] = []
-
-    def add(condition: str, *bound: Any) -> None:
-        conditions.append(condition)
-        values.extend(bound)
-
-    for name in _SAME_AS_ROOT:
-        wanted = getattr(query, name)
-        if wanted is not None:
-            add(f"{name} = ?", wanted)
-    for column, wanted in (("models", query.model), ("providers", query.provider)):
-        if wanted is not None:
-            add(f"contains({column}, ?)", f"\n{wanted}\n")
-    if query.since_ns is not None:
-        add("start_ns >= ?", query.since_ns)
-    if query.until_ns is not None:
-        add("start_ns < ?", query.until_ns)
-    if query.min_duration_ms is not None:
-        add("duration_ms >= ?", query.min_duration_ms)
-    if query.text:
-        add(
-            "trace_id IN (SELECT spans.trace_id FROM spans WHERE contains(search_text, lower(?)))",
-            query.text,
-        )
-    if query.cursor is not None:
-        start_ns, trace_id = _read_cursor(query.cursor)
-        add("(start_ns < ? OR (start_ns = ? AND trace_id < ?::UUID))", start_ns, start_ns, trace_id)
-    return conditions, values
-
-
 def _reach(cursor: Any, trace_id: str) -> tuple[int, int] | None:
     """Return the range of `start_ns` in which the trace's rows lie, or None when it is unknown."""
     if not is_hex(trace_id, 32):
@@ -213,7 +165,8 @@ def _reach(cursor: Any, trace_id: str) -> tuple[int, int] | None:
     return found[0] if found else None
 
 
-def _trace_row(row: tuple[Any, ...]) -> TraceRow:
+def trace_row(row: tuple[Any, ...]) -> TraceRow:
+    """Return the trace that a row of `ROW_COLUMNS` holds."""
     fields = dict(zip(_ROW_FIELDS, row, strict=True))
     fields["cost_usd"] = plain_decimal(fields["cost_usd"])
     fields["tags"] = split_lines(fields["tags"])
@@ -234,18 +187,3 @@ def _route_row(row: tuple[Any, ...]) -> RouteRow:
         p50_ms=p50,
         p95_ms=p95,
     )
-
-
-def _cursor_after(row: TraceRow) -> str:
-    return base64.urlsafe_b64encode(f"{row.start_ns}:{row.trace_id}".encode()).decode().rstrip("=")
-
-
-def _read_cursor(text: str) -> tuple[int, str]:
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        start, _, trace_id = base64.urlsafe_b64decode(padded.encode()).decode().partition(":")
-        if start.isascii() and start.isdigit() and len(start) < 20 and is_hex(trace_id, 32):
-            return int(start), trace_id
-    except (binascii.Error, UnicodeError, ValueError):
-        pass
-    raise InvalidCursor("The cursor is not from this list.", hint="Begin again without one.")

@@ -1,0 +1,118 @@
+"""What lists of traces and of spans share: orders, pages by keyset, cursors.
+
+A page begins behind the last row of the page before, by its value and its id, so rows that arrive or go in between
+neither repeat nor hide a row that stays as it is.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from penstock.spec.search import All, Condition
+from penstock.store.spans.errors import InvalidCursor
+from penstock.store.spans.search_sql import Subject, compile_condition, find_reach
+from penstock.store.spans.text_sql import Fragment
+from penstock.store.spans.types import Count, SpanQuery, TraceQuery
+
+MAX_PAGE = 1000
+MAX_COUNT = 10_000
+
+
+class Listing(NamedTuple):
+    """One kind of list."""
+
+    subject: Subject
+    table: str
+    orders: Mapping[str, tuple[str, str]]
+    """By order: the expression to sort by and its SQL type. All but `oldest` go downwards."""
+    ids: tuple[tuple[str, str], ...]
+    """Columns that make a row unique, and their SQL types; they settle ties."""
+
+
+def read_page(
+    cursor: Any, listing: Listing, columns: str, query: TraceQuery | SpanQuery
+) -> tuple[list[tuple[Any, ...]], str | None]:
+    """Return the rows of one page (without the values that order them) and the cursor of the next."""
+    limit = max(1, min(query.limit, MAX_PAGE))
+    key, _ = listing.orders[query.order]
+    direction = "ASC" if query.order == "oldest" else "DESC"
+    sql, values = filter_rows(cursor, listing, query)
+    if query.cursor is not None:
+        after, bound = _after(listing, query.order, query.cursor)
+        sql, values = f"{sql} AND {after}", [*values, *bound]
+    ids = [name for name, _ in listing.ids]
+    ordering = ", ".join(f"{name} {direction} NULLS LAST" for name in (key, *ids))
+    marks = ", ".join(f"{name}::VARCHAR" for name in (key, *ids))
+    rows = cursor.execute(
+        f"SELECT {columns}, {marks} FROM {listing.table} WHERE {sql} ORDER BY {ordering} LIMIT ?",  # noqa: S608 - names of ours
+        [*values, limit + 1],
+    ).fetchall()
+    n_marks = 1 + len(ids)
+    page = [row[:-n_marks] for row in rows[:limit]]
+    following = _write_cursor(query.order, rows[limit - 1][-n_marks:]) if len(rows) > limit else None
+    return page, following
+
+
+def count_rows(
+    cursor: Any, listing: Listing, query: TraceQuery | SpanQuery, *, bound: int = MAX_COUNT
+) -> Count:
+    """Return how many rows satisfy the query, up to `bound`."""
+    sql, values = filter_rows(cursor, listing, query)
+    found = cursor.execute(
+        f"SELECT count(*) FROM (SELECT 1 FROM {listing.table} WHERE {sql} LIMIT ?)",  # noqa: S608 - names of ours
+        [*values, bound + 1],
+    ).fetchall()[0][0]
+    return Count(n=min(found, bound), is_more=found > bound)
+
+
+def filter_rows(cursor: Any, listing: Listing, query: TraceQuery | SpanQuery) -> Fragment:
+    """Return the window and the condition of a query as SQL."""
+    pieces: list[str] = []
+    values: list[Any] = []
+    for sign, moment in ((">=", query.since_ns), ("<", query.until_ns)):
+        if moment is not None:
+            pieces.append(f"{listing.table}.start_ns {sign} ?")
+            values.append(moment)
+    reach = find_reach(cursor, query.since_ns, query.until_ns) if _needs_reach(query.where) else None
+    sql, bound = compile_condition(query.where, listing.subject, reach=reach)
+    return " AND ".join([*pieces, sql]), [*values, *bound]
+
+
+def _needs_reach(where: Condition) -> bool:
+    """Return whether other rows than the one in question may be asked."""
+    return where != All()
+
+
+def _after(listing: Listing, order: str, text: str) -> Fragment:
+    """Return the condition that a row comes after the one that `text` marks."""
+    key, *ids = _read_cursor(text, order, 1 + len(listing.ids))
+    column, key_type = listing.orders[order]
+    sign = ">" if order == "oldest" else "<"
+    names = ", ".join(f"{listing.table}.{name}" for name, _ in listing.ids)
+    marks = ", ".join(f"?::{sql_type}" for _, sql_type in listing.ids)
+    later = f"({names}) {sign} ({marks})"
+    if key is None:
+        return f"({column} IS NULL AND {later})", ids
+    bound = f"?::{key_type}"
+    return (
+        f"({column} {sign} {bound} OR ({column} = {bound} AND {later}) OR {column} IS NULL)",
+        [key, key, *ids],
+    )
+
+
+def _write_cursor(order: str, marks: Sequence[str | None]) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode([order, *marks])).decode().rstrip("=")
+
+
+def _read_cursor(text: str, order: str, size: int) -> list[str | None]:
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        found = msgspec.json.decode(base64.urlsafe_b64decode(padded.encode()), type=list[str | None])
+    except (binascii.Error, UnicodeError, ValueError, msgspec.MsgspecError):
+        found = []
+    if len(found) != size + 1 or found[0] != order or None in found[2:]:
+        raise InvalidCursor("The cursor is not from this list.", hint="Begin again without one.")
+    return found[1:]
