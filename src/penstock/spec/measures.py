@@ -136,7 +136,7 @@ DIMENSIONS: tuple[str, ...] = (
     "prompt",
     "kind",
     "status",
-    "error",
+    "error_code",
     "service",
     "name",
     "cache",
@@ -145,6 +145,8 @@ DIMENSIONS: tuple[str, ...] = (
 """What can be grouped by, besides `version.ASSET` and `attr.NAME`; the names are those of searches. A span with two tags
 stands in both groups."""
 OPEN_DIMENSIONS = ("version.", "attr.")
+MODEL_CALLS = ("llm", "embedding", "rerank")
+"""Kinds of spans that are calls."""
 
 
 class MetricQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -159,7 +161,7 @@ class MetricQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     bucket_ns: int | None = None
     """Width of slices, which begin at multiples of it since the epoch (UTC); None for the window as one."""
     limit: int = 50
-    """Most groups that are answered, those with most behind them."""
+    """Most groups that are answered: those with most of the first measure where it is a sum, else with most behind them."""
 
 
 class MetricCell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -192,7 +194,7 @@ class MetricRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class MetricTable(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer: rows by group (most spans first), within a group by time; empty slices and groups have no row."""
+    """The answer: rows by group (as `limit` ranks them), within a group by time; empty slices and groups have no row."""
 
     rows: list[MetricRow]
     n_groups: int
