@@ -1,235 +1,143 @@
-"""From foreign attribute names to the fields of our span: one table, versioned.
+"""From foreign attributes to the fields of a span, as the table says; see `mapping_table.py`.
 
-Sources: OpenTelemetry GenAI semantic conventions 1.42 and their deprecated names (`gen_ai.system`,
-`gen_ai.prompt`, `gen_ai.usage.prompt_tokens` …), OpenInference 0.1 (`llm.*`, `input.value`,
-`openinference.span.kind` …), OpenLLMetry's `traceloop.*`. The first name that is present wins; native names come
-before deprecated ones. Nothing is lost: attributes that are not payload stay on the span as they came, so a
-later version of this table can be run over history.
-
-Token counts: the conventions say that `input_tokens` includes cached ones. Some libraries pass on
-Anthropic's figure, which excludes them; where the cached parts exceed the total it is taken as exclusive.
+The first name that is present wins; native names come before deprecated ones. Nothing is lost: attributes that are not
+payload stay on the span as they came, so a later version of the table can be run over history.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from penstock.spec.spans import SpanKind
-from penstock.spec.usage import Usage
-from penstock.telemetry.flattened import is_flattened, is_under, unflatten
+from penstock.spec.spans import SpanEvent, SpanKind
+from penstock.telemetry.mapping_table import MappingTable
+from penstock.telemetry.score_spans import MODEL_KINDS
 
-MAPPING_VERSION = 1
-
-FIELDS: Mapping[str, tuple[str, ...]] = {
-    "provider": ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system"),
-    "model": (
-        "gen_ai.response.model",
-        "gen_ai.request.model",
-        "llm.response.model_name",
-        "llm.model_name",
-        "llm.request.model_name",
-        "embedding.model_name",
-        "reranker.model_name",
-        "ai.model.id",
-    ),
-    "session_id": (
-        "gen_ai.conversation.id",
-        "session.id",
-        "langfuse.session.id",
-        "traceloop.association.properties.session_id",
-    ),
-    "user_id": ("user.id", "enduser.id", "langfuse.user.id", "traceloop.association.properties.user_id"),
-    "error_code": ("error.type", "exception.type"),
-    "http_status": ("http.response.status_code", "http.status_code"),
-    "streamed": ("gen_ai.request.stream", "llm.is_streaming", "gen_ai.is_streaming"),
-    "ttft_s": ("gen_ai.response.time_to_first_chunk", "gen_ai.server.time_to_first_token"),
-    "cost_usd": ("gen_ai.usage.cost", "llm.cost.total", "gen_ai.cost.total_cost"),
-}
-
-USAGE: Mapping[str, tuple[str, ...]] = {
-    "input": (
-        "gen_ai.usage.input_tokens",
-        "llm.token_count.prompt",
-        "gen_ai.usage.prompt_tokens",
-        "llm.usage.prompt_tokens",
-        "ai.usage.promptTokens",
-    ),
-    "output": (
-        "gen_ai.usage.output_tokens",
-        "llm.token_count.completion",
-        "gen_ai.usage.completion_tokens",
-        "llm.usage.completion_tokens",
-        "ai.usage.completionTokens",
-    ),
-    "cache_read": (
-        "gen_ai.usage.cache_read.input_tokens",
-        "llm.token_count.prompt_details.cache_read",
-        "gen_ai.usage.cache_read_input_tokens",
-        "gen_ai.usage.cache_read_tokens",
-        "gen_ai.usage.cached_tokens",
-    ),
-    "cache_write": (
-        "gen_ai.usage.cache_write.input_tokens",
-        "gen_ai.usage.cache_creation.input_tokens",
-        "llm.token_count.prompt_details.cache_write",
-        "gen_ai.usage.cache_creation_input_tokens",
-        "gen_ai.usage.cache_write_tokens",
-    ),
-    "cache_write_1h": ("gen_ai.usage.cache_creation.ephemeral_1h.input_tokens",),
-    "input_audio": ("llm.token_count.prompt_details.audio", "gen_ai.usage.audio.input_tokens"),
-    "input_image": ("llm.token_count.prompt_details.image", "gen_ai.usage.image.input_tokens"),
-    "reasoning": (
-        "gen_ai.usage.reasoning.output_tokens",
-        "llm.token_count.completion_details.reasoning",
-        "gen_ai.usage.reasoning_tokens",
-    ),
-    "output_audio": ("llm.token_count.completion_details.audio", "gen_ai.usage.audio.output_tokens"),
-    "output_image": ("llm.token_count.completion_details.image", "gen_ai.usage.image.output_tokens"),
-}
-
-KINDS: Mapping[str, Mapping[str, SpanKind]] = {
-    "openinference.span.kind": {
-        "llm": "llm",
-        "embedding": "embedding",
-        "chain": "chain",
-        "agent": "chain",
-        "retriever": "retrieval",
-        "reranker": "retrieval",
-        "tool": "tool",
-        "evaluator": "evaluation",
-        "guardrail": "internal",
-        "prompt": "internal",
-    },
-    "gen_ai.operation.name": {
-        "chat": "llm",
-        "generate_content": "llm",
-        "text_completion": "llm",
-        "completion": "llm",
-        "embeddings": "embedding",
-        "embedding": "embedding",
-        "retrieval": "retrieval",
-        "execute_tool": "tool",
-        "create_agent": "chain",
-        "invoke_agent": "chain",
-        "invoke_workflow": "chain",
-    },
-    "llm.request.type": {"chat": "llm", "completion": "llm", "embedding": "embedding", "rerank": "retrieval"},
-    "traceloop.span.kind": {"workflow": "chain", "task": "chain", "agent": "chain", "tool": "tool"},
-    "langfuse.observation.type": {
-        "generation": "llm",
-        "embedding": "embedding",
-        "retriever": "retrieval",
-        "tool": "tool",
-        "agent": "chain",
-        "chain": "chain",
-        "evaluator": "evaluation",
-    },
-}
-
-INPUTS: tuple[str, ...] = (
-    "gen_ai.input.messages",
-    "llm.input_messages",
-    "gen_ai.prompt",
-    "gen_ai.tool.call.arguments",
-    "gen_ai.retrieval.query.text",
-    "llm.prompts",
-    "embedding.embeddings",
-    "input.value",
-    "traceloop.entity.input",
-    "langfuse.observation.input",
-    "ai.prompt.messages",
-    "ai.prompt",
-)
-OUTPUTS: tuple[str, ...] = (
-    "gen_ai.output.messages",
-    "llm.output_messages",
-    "gen_ai.completion",
-    "gen_ai.tool.call.result",
-    "gen_ai.retrieval.documents",
-    "retrieval.documents",
-    "reranker.output_documents",
-    "output.value",
-    "traceloop.entity.output",
-    "langfuse.observation.output",
-    "ai.response.text",
-)
-_PLACES = {
-    name: (field, rank)
-    for table in (FIELDS, USAGE)
-    for field, names in table.items()
-    for rank, name in enumerate(names)
-}
-"""Attribute name to its field and its rank there, so that one pass over a span's attributes finds all."""
-_MESSAGES = frozenset({"gen_ai.input.messages", "llm.input_messages", "gen_ai.prompt", "ai.prompt.messages"})
-_SYSTEM = "gen_ai.system_instructions"
-_MAX_COUNT = 2**53
+_MAX_TAGS = 50
 
 
-def pick_fields(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return, for each field of `FIELDS` and `USAGE` that is present, the value of its first name."""
-    best: dict[str, tuple[int, Any]] = {}
+class Picked(NamedTuple):
+    """What one pass over the attributes found."""
+
+    values: dict[str, Any]
+    """By field, the value of its first name."""
+    sources: dict[str, str]
+    """By field, that name."""
+    flat: list[str]
+    """Names that are parts of flattened lists."""
+    unknown: list[str]
+    """Names that the table does not know."""
+
+
+def pick_fields(table: MappingTable, attributes: Mapping[str, Any]) -> Picked:
+    """Return, for each field that has one, the value of its first name that is present."""
+    best: dict[str, int] = {}
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    flat: list[str] = []
+    unknown: list[str] = []
+    remembered = table.remembered
     for name, value in attributes.items():
-        place = _PLACES.get(name)
-        if place is not None and value is not None and value != "":
-            field, rank = place
-            if field not in best or rank < best[field][0]:
-                best[field] = (rank, value)
-    return {field: value for field, (_, value) in best.items()}
+        facts = remembered.get(name) or table.look_up(name)
+        if facts.is_flat:
+            flat.append(name)
+        field = facts.field
+        if field is not None:
+            if value is not None and value != "" and facts.rank < best.get(field, 999):
+                best[field], values[field], sources[field] = facts.rank, value, name
+        elif facts.is_expanded:
+            for member, content in _members(name, value):
+                place = table.places.get(member)
+                if place is not None and content is not None and place[1] < best.get(place[0], 999):
+                    field, rank = place
+                    best[field], values[field], sources[field] = rank, content, member
+        elif not facts.is_known:
+            unknown.append(name)
+    return Picked(values, sources, flat, unknown)
 
 
-def text_field(picked: Mapping[str, Any], field: str) -> str | None:
-    """Return a picked field as text, or None."""
-    value = picked.get(field)
-    return None if value is None or isinstance(value, dict | list) else str(value)
-
-
-def map_kind(attributes: Mapping[str, Any], picked: Mapping[str, Any]) -> SpanKind:
-    """Return what kind of span the attributes describe; `internal` when they do not say."""
-    for name, kinds in KINDS.items():
-        value = attributes.get(name)
-        if isinstance(value, str) and value.lower() in kinds:
-            return kinds[value.lower()]
-    if "input" in picked:
-        return "llm" if "output" in picked else "embedding"
-    if any(name in attributes for name in ("http.request.method", "http.method", "url.full", "http.url")):
-        return "http"
-    return "internal"
-
-
-def map_usage(picked: Mapping[str, Any]) -> Usage | None:
-    """Return the tokens in disjoint classes, or None when no count is given."""
-    counts = {field: _count(picked[field]) for field in USAGE if field in picked}
-    given, answer = counts.get("input"), counts.get("output")
-    if given is None and answer is None:
-        return None
-    longer = counts.get("cache_write_1h")
-    written = counts.get("cache_write")
-    if longer is not None and written is not None:
-        written = max(0, written - longer)  # the total includes what is kept for an hour
-    beside = (counts.get("cache_read"), written, longer, counts.get("input_audio"), counts.get("input_image"))
-    apart = sum(count or 0 for count in beside)
-    shown = sum(counts.get(field) or 0 for field in ("reasoning", "output_audio", "output_image"))
-    return Usage(
-        input_uncached=None if given is None else given - apart if given >= apart else given,
-        input_cache_read=counts.get("cache_read"),
-        input_cache_write=written,
-        input_cache_write_1h=longer,
-        input_audio=counts.get("input_audio"),
-        input_image=counts.get("input_image"),
-        output_text=None if answer is None else answer - shown if answer >= shown else answer,
-        output_reasoning=counts.get("reasoning"),
-        output_audio=counts.get("output_audio"),
-        output_image=counts.get("output_image"),
+def _members(name: str, value: Any) -> list[tuple[str, Any]]:
+    """Return what the JSON text of an attribute holds, under names of its own."""
+    parsed = parse_json(value)
+    return (
+        [(f"{name}.{member}", content) for member, content in parsed.items()]
+        if isinstance(parsed, dict)
+        else []
     )
 
 
-def map_cost(picked: Mapping[str, Any]) -> Decimal | None:
-    """Return the cost that the sender reported, or None."""
-    value = picked.get("cost_usd")
-    if value is None or isinstance(value, bool):
+def text_field(values: Mapping[str, Any], field: str) -> str | None:
+    """Return a picked field as text, or None."""
+    value = values.get(field)
+    return None if value is None or isinstance(value, dict | list) else str(value)
+
+
+def map_kind(
+    table: MappingTable, attributes: Mapping[str, Any], values: Mapping[str, Any], scope: str, name: str
+) -> SpanKind:
+    """Return what kind of span the attributes describe; `internal` when they do not say."""
+    for attribute, kinds in table.kinds:
+        value = attributes.get(attribute)
+        if isinstance(value, str):
+            kind = kinds.get(value.strip('"').lower())
+            if kind is not None:
+                return kind
+    for prefix, kinds in table.names:
+        if scope.startswith(prefix) and name in kinds:
+            return kinds[name]
+    for attribute, hinted in table.hints:
+        if attribute in attributes:
+            return hinted
+    if "input" in values and "model" in values:
+        return "llm" if "output" in values else "embedding"
+    if "input" in values:
+        return "llm" if "output" in values else "internal"
+    return "internal"
+
+
+def map_names(values: Mapping[str, Any], kind: SpanKind, name: str) -> tuple[str | None, str | None]:
+    """Return the agent and the tool of a span; those of their own kind are known by some name always."""
+    agent, tool = text_field(values, "agent"), text_field(values, "tool")
+    entity = text_field(values, "entity")
+    if kind == "agent" and agent is None:
+        agent = entity or name
+    if kind == "tool":
+        return agent, tool or entity or name
+    return agent, None
+
+
+def map_prompt(values: Mapping[str, Any]) -> str | None:
+    """Return the prompt and its version, as far as the sender said: `triage@3`."""
+    whole, name = text_field(values, "prompt"), text_field(values, "prompt_name")
+    version = text_field(values, "prompt_version")
+    if whole is not None or name is None:
+        return whole
+    return name if version is None else f"{name}@{version}"
+
+
+def map_tags(values: Mapping[str, Any]) -> list[str]:
+    """Return the tags, each once; text may hold a JSON list or names between commas."""
+    found = parse_json(values.get("tags"))
+    if isinstance(found, str):
+        found = [part.strip() for part in found.split(",")]
+    if not isinstance(found, list):
+        return []
+    return list(dict.fromkeys(str(tag)[:200] for tag in found if isinstance(tag, str | int) and tag != ""))[
+        :_MAX_TAGS
+    ]
+
+
+def map_cost(values: Mapping[str, Any], kind: SpanKind) -> Decimal | None:
+    """Return the cost that the sender reported of a call, or None.
+
+    What steps around calls report is the sum of those below them: it stays among the attributes and is not counted
+    again.
+    """
+    value = values.get("cost_usd")
+    if value is None or isinstance(value, bool) or kind not in MODEL_KINDS:
         return None
     try:
         cost = Decimal(str(value))
@@ -238,9 +146,33 @@ def map_cost(picked: Mapping[str, Any]) -> Decimal | None:
     return cost if cost.is_finite() and 0 <= cost < 10**12 else None
 
 
-def map_number(picked: Mapping[str, Any], field: str) -> float | None:
+def map_ttft_ms(
+    table: MappingTable, values: Mapping[str, Any], events: list[SpanEvent], start_ns: int
+) -> float | None:
+    """Return the milliseconds until the first token, from a duration, a moment or an event."""
+    seconds, milliseconds = number_field(values, "ttft_s"), number_field(values, "ttft_ms")
+    if seconds is not None or milliseconds is not None:
+        found = seconds * 1000 if seconds is not None else milliseconds
+        return found if found is not None and found >= 0 else None
+    moment = _moment_ns(parse_json(values.get("first_token_at")))
+    if moment is None:
+        moment = min((event.time_ns for event in events if event.name in table.first_token), default=None)
+    return None if moment is None or moment < start_ns else (moment - start_ns) / 1e6
+
+
+def _moment_ns(value: Any) -> int | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value.strip('"'))
+        return None if moment.tzinfo is None else round(moment.timestamp() * 1e6) * 1000
+    except (ValueError, OverflowError):
+        return None
+
+
+def number_field(values: Mapping[str, Any], field: str) -> float | None:
     """Return a picked field as a finite number, or None."""
-    value = picked.get(field)
+    value = values.get(field)
     if value is None:
         return None
     try:
@@ -250,58 +182,20 @@ def map_number(picked: Mapping[str, Any], field: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def take_payloads(attributes: dict[str, Any]) -> tuple[Any, Any]:
-    """Remove the payload attributes from `attributes` and return them as (input, output).
-
-    Only the source that is used is removed; other copies of the content stay where they are.
-    """
-    flat = [name for name in attributes if is_flattened(name)]
-    given, source = _take(attributes, INPUTS, flat)
-    answer, _ = _take(attributes, OUTPUTS, flat)
-    if given is not None and source in _MESSAGES and isinstance(given, list):
-        given = {"messages": [_message(item) for item in given]}
-        system = _parsed(attributes.pop(_SYSTEM, None))
-        if system is not None:
-            given["messages"].insert(
-                0, {"role": "system", "parts" if isinstance(system, list) else "content": system}
-            )
-    if isinstance(answer, list):
-        answer = [_message(item) for item in answer]
-    return given, answer
+def tells_of_failure(table: MappingTable, attributes: Mapping[str, Any]) -> bool:
+    """Return whether an attribute tells of a failure."""
+    for name, bad in table.errors:
+        value = attributes.get(name)
+        if isinstance(value, str) and value.lower() == bad:
+            return True
+    return False
 
 
-def _take(attributes: dict[str, Any], sources: Iterable[str], flat: list[str]) -> tuple[Any, str | None]:
-    for source in sources:
-        if source in attributes:
-            return _parsed(attributes.pop(source)), source
-        names = [name for name in flat if is_under(name, source) and name in attributes]
-        if names:
-            return unflatten({name: attributes.pop(name) for name in names}, source), source
-    return None, None
-
-
-def _message(item: Any) -> Any:
-    """Open OpenInference's extra level: `{"message": {…}}`, `{"document": {…}}`."""
-    if isinstance(item, dict) and len(item) == 1:
-        inner = next(iter(item.values()))
-        if isinstance(inner, dict):
-            return inner
-    return item
-
-
-def _parsed(value: Any) -> Any:
+def parse_json(value: Any) -> Any:
     """Return JSON text as the value it holds, anything else as it is."""
-    if not isinstance(value, str) or value[:1] not in ("{", "["):
+    if not isinstance(value, str) or value[:1] not in ("{", "[", '"'):
         return value
     try:
         return msgspec.json.decode(value)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return value
-
-
-def _count(value: Any) -> int | None:
-    try:
-        count = int(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return count if 0 <= count < _MAX_COUNT else None

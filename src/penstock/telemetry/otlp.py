@@ -1,55 +1,41 @@
 """OTLP in: trace export requests in protobuf or JSON become our spans.
 
-Knows the wire, not the meaning: which attribute fills which field is `mapping.py`'s business. A body that is
-not OTLP is refused whole; a single span that cannot be stored (no valid id, no start) is left out, counted
+The wire is `otlp_wire.py`'s business, which attribute fills which field `mapping.py`'s; here both come together. A body
+that is not OTLP is refused whole; a single span that cannot be stored (no valid id, no start) is left out, counted
 and named, as OTLP's partial success wants it.
 """
 
-import base64
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import msgspec
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from penstock.spec.spans import FOREIGN_MARK, Span, SpanEvent, SpanStatus
 from penstock.telemetry import mapping
-from penstock.telemetry.errors import MalformedTelemetry
+from penstock.telemetry.foreign_scores import read_scores
+from penstock.telemetry.mapping_table import MappingTable, load_table
+from penstock.telemetry.otlp_wire import JSON, MAX_NS, PROTOBUF, WireSpan, is_json_type, read_spans
+from penstock.telemetry.payloads import fill_from_events, take_payloads
+from penstock.telemetry.usage_rules import map_usage
 
-PROTOBUF = "application/x-protobuf"
-JSON = "application/json"
-_STATUS: dict[Any, SpanStatus] = {1: "ok", 2: "error", "STATUS_CODE_OK": "ok", "STATUS_CODE_ERROR": "error"}
-_MAX_DEPTH = 32
-_MAX_NS = 2**63 - 1
+__all__ = ["JSON", "PROTOBUF", "OtlpBatch", "decode_otlp_batch", "decode_otlp_traces", "encode_otlp_reply"]
+Signal = Literal["traces", "logs", "metrics"]
 
 
-class OtlpBatch(NamedTuple):
+@dataclass(kw_only=True)
+class OtlpBatch:
     """The spans of one request, and what had to be left out."""
 
     spans: list[Span]
-    n_rejected: int
-    reason: str | None
+    n_rejected: int = 0
+    reason: str | None = None
     """Why the first rejected span was rejected."""
-
-
-class _WireSpan(NamedTuple):
-    trace_id: str
-    span_id: str
-    parent_id: str
-    name: str
-    start_ns: int
-    end_ns: int
-    status: SpanStatus
-    status_message: str
-    attributes: dict[str, Any]
-    events: list[SpanEvent]
-    links: list[dict[str, Any]]
-    resource: dict[str, Any]
-    scope: str
+    unmapped: list[str] = field(default_factory=list)
+    """Attribute names that the mapping table does not know, one for each time."""
+    signal: Signal = "traces"
 
 
 def decode_otlp_traces(body: bytes, content_type: str) -> list[Span]:
@@ -59,274 +45,177 @@ def decode_otlp_traces(body: bytes, content_type: str) -> list[Span]:
 
 def decode_otlp_batch(body: bytes, content_type: str) -> OtlpBatch:
     """Return the spans of a request (already unzipped) with the count of those left out."""
-    is_json = is_json_type(content_type)
-    try:
-        wire = list(_read_json(body) if is_json else _read_protobuf(body))
-    except (
-        msgspec.MsgspecError,
-        DecodeError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        OverflowError,  # an integer that is no double
-    ) as error:
-        raise MalformedTelemetry(
-            f"The body is not an OTLP trace request in {JSON if is_json else 'protobuf'}.",
-            hint="Send an ExportTraceServiceRequest and name its encoding in Content-Type.",
-            reason=str(error)[:200],
-        ) from error
-    spans: list[Span] = []
-    reasons: list[str] = []
-    for item in wire:
-        fault = _find_fault(item)
+    table = load_table()
+    batch = OtlpBatch(spans=[])
+    for item in read_spans(body, content_type):
+        fault = find_fault(item.trace_id, item.span_id, item.parent_id, item.start_ns, item.end_ns)
         if fault is None:
-            spans.append(_span_of(item))
+            batch.spans.append(_span_of(item, table, batch.unmapped))
         else:
-            reasons.append(f"span {item.name[:80]!r}: {fault}")
-    return OtlpBatch(spans, len(reasons), reasons[0] if reasons else None)
+            batch.n_rejected += 1
+            batch.reason = batch.reason or f"span {item.name[:80]!r}: {fault}"
+    return batch
 
 
 def encode_otlp_reply(batch: OtlpBatch, content_type: str) -> bytes:
     """Return the body of the reply in the encoding of the request, with partial success where due."""
+    json_name, proto_name, kind = _REPLIES[batch.signal]
     if is_json_type(content_type):
         if not batch.n_rejected:
             return b"{}"
-        partial = {"rejectedSpans": str(batch.n_rejected), "errorMessage": batch.reason or ""}
+        partial = {json_name: str(batch.n_rejected), "errorMessage": batch.reason or ""}
         return msgspec.json.encode({"partialSuccess": partial})
-    reply = ExportTraceServiceResponse()
+    reply = kind()
     if batch.n_rejected:
-        reply.partial_success.rejected_spans = batch.n_rejected
+        setattr(reply.partial_success, proto_name, batch.n_rejected)
         reply.partial_success.error_message = batch.reason or ""
     encoded: bytes = reply.SerializeToString()
     return encoded
 
 
-def is_json_type(content_type: str) -> bool:
-    """Return whether a Content-Type names JSON; everything else is read as protobuf."""
-    return content_type.partition(";")[0].strip().lower() == JSON
+_REPLIES: dict[Signal, tuple[str, str, Any]] = {
+    "traces": ("rejectedSpans", "rejected_spans", ExportTraceServiceResponse),
+    "logs": ("rejectedLogRecords", "rejected_log_records", ExportLogsServiceResponse),
+    "metrics": ("rejectedDataPoints", "rejected_data_points", ExportMetricsServiceResponse),
+}
 
 
-def _find_fault(item: _WireSpan) -> str | None:
-    if len(item.trace_id) != 32 or not item.trace_id.strip("0"):
+def find_fault(trace_id: str, span_id: str, parent_id: str, start_ns: int, end_ns: int) -> str | None:
+    """Return why a span cannot be stored, or None when it can."""
+    if len(trace_id) != 32 or not trace_id.strip("0"):
         return "its trace id is not 16 bytes, or all zero"
-    if len(item.span_id) != 16 or not item.span_id.strip("0"):
+    if len(span_id) != 16 or not span_id.strip("0"):
         return "its span id is not 8 bytes, or all zero"
-    if item.parent_id and len(item.parent_id) != 16:
+    if parent_id and len(parent_id) != 16:
         return "its parent id is not 8 bytes"
-    if not (0 < item.start_ns <= _MAX_NS and 0 <= item.end_ns <= _MAX_NS):
+    if not (0 < start_ns <= MAX_NS and 0 <= end_ns <= MAX_NS):
         return "its times are not nanoseconds since the epoch"
     return None
 
 
-def _span_of(item: _WireSpan) -> Span:
-    attributes = dict(item.attributes)
-    picked = mapping.pick_fields(attributes)
-    kind = mapping.map_kind(attributes, picked)
-    given, answer = mapping.take_payloads(attributes)
-    given, answer = _payload_from_events(item.events, given, answer)
-    ttft_s = mapping.map_number(picked, "ttft_s")
-    http_status = mapping.map_number(picked, "http_status")
-    cost = mapping.map_cost(picked)
-    streamed = picked.get("streamed")
-    service = item.resource.get("service.name")
-    attributes.update(_provenance(item))
+def _span_of(item: WireSpan, table: MappingTable, unmapped: list[str]) -> Span:
+    attributes = item.attributes
+    picked = mapping.pick_fields(table, attributes)
+    unmapped += picked.unknown
+    given, answer = take_payloads(table, attributes, picked.flat)
+    if item.events:
+        given, answer = fill_from_events(item.events, given, answer)
+    for name in ("resource", FOREIGN_MARK):
+        attributes.pop(name, None)  # what a sender writes there says nothing about where it came from
+    fields = map_span(
+        table,
+        picked,
+        attributes,
+        item.events,
+        resource=item.resource,
+        scope=item.scope,
+        name=item.name or "unnamed",
+        start_ns=item.start_ns,
+        status=item.status,
+    )
+    if item.status_message:
+        fields["status_message"] = item.status_message
+    links = [link for link in item.links if len(link.trace_id) == 32 and len(link.span_id) == 16]
+    scores = (
+        read_scores(
+            attributes,
+            picked.flat,
+            item.events,
+            links,
+            kind=fields["kind"],
+            trace_id=item.trace_id,
+            span_id=item.span_id,
+            session_id=fields["session_id"],
+            time_ns=item.end_ns or item.start_ns,
+        )
+        if picked.flat or item.events
+        else []
+    )
+    rest = {name: value for name, value in item.resource.items() if name != "service.name"}
+    if rest:
+        attributes["resource"] = rest
+    attributes[FOREIGN_MARK] = table.version
     return Span(
         trace_id=item.trace_id,
         span_id=item.span_id,
         parent_id=item.parent_id if item.parent_id.strip("0") else None,
         name=item.name or "unnamed",
-        kind=kind,
         start_ns=item.start_ns,
         end_ns=item.end_ns or None,
-        status=item.status,
-        status_message=item.status_message or None,
-        error_code=mapping.text_field(picked, "error_code"),
-        service=None if service is None else str(service),
-        user_id=mapping.text_field(picked, "user_id"),
-        session_id=mapping.text_field(picked, "session_id"),
-        provider=mapping.text_field(picked, "provider"),
-        model=mapping.text_field(picked, "model"),
-        http_status=int(http_status) if http_status is not None and 0 <= http_status < 1000 else None,
-        streamed=streamed if isinstance(streamed, bool) else None,
-        usage=mapping.map_usage(picked),
-        cost_usd=cost,
-        cost_source=None if cost is None else "reported by the sender",
-        ttft_ms=None if ttft_s is None else ttft_s * 1000,
+        scope=item.scope or None,
         attributes=attributes,
         events=item.events,
+        links=links,
+        scores=scores,
         input=given,
         output=answer,
+        **fields,
     )
 
 
-def _provenance(item: _WireSpan) -> dict[str, Any]:
-    """What we add to a foreign span's attributes: where it came from and which table mapped it."""
-    found: dict[str, Any] = {FOREIGN_MARK: mapping.MAPPING_VERSION}
-    if item.scope:
-        found["otel.scope"] = item.scope
-    rest = {name: value for name, value in item.resource.items() if name != "service.name"}
-    if rest:
-        found["resource"] = rest
-    if item.links:
-        found["links"] = item.links
-    return found
+def map_span(
+    table: MappingTable,
+    picked: mapping.Picked,
+    attributes: dict[str, Any],
+    events: list[SpanEvent],
+    *,
+    resource: dict[str, Any],
+    scope: str,
+    name: str,
+    start_ns: int,
+    status: SpanStatus = "unset",
+) -> dict[str, Any]:
+    """Return the fields of a span that the table gives, from what `pick_fields` found and the resource.
 
-
-def _payload_from_events(events: list[SpanEvent], given: Any, answer: Any) -> tuple[Any, Any]:
-    """Fill payloads from the per-message events that conventions before 1.37 used."""
-    asked: list[dict[str, Any]] = []
-    said: list[dict[str, Any]] = []
-    for event in events:
-        if event.name == "gen_ai.choice":
-            said.append(event.attributes)
-        elif event.name.startswith("gen_ai.") and event.name.endswith(".message"):
-            asked.append({"role": event.name.split(".")[1], **event.attributes})
-        elif event.name == "gen_ai.content.prompt" and given is None:
-            given = event.attributes.get("gen_ai.prompt")
-        elif event.name == "gen_ai.content.completion" and answer is None:
-            answer = event.attributes.get("gen_ai.completion")
-    return (
-        {"messages": asked} if given is None and asked else given,
-        said if answer is None and said else answer,
+    `status` is what the span says itself. An exception event tells of a failure unless the span says that it went well.
+    """
+    values = picked.values
+    for wanted, names in table.resource.items():
+        if wanted not in values:
+            found = next((resource[each] for each in names if resource.get(each) not in (None, "")), None)
+            if found is not None:
+                values[wanted] = found
+    kind = mapping.map_kind(table, attributes, values, scope, name)
+    agent, tool = mapping.map_names(values, kind, name)
+    provider = mapping.text_field(values, "provider")
+    cost = mapping.map_cost(values, kind)
+    http_status = mapping.number_field(values, "http_status")
+    streamed = values.get("streamed")
+    if status == "unset" and mapping.tells_of_failure(table, attributes):
+        status = "error"
+    error_code, message = (
+        mapping.text_field(values, "error_code"),
+        mapping.text_field(values, "status_message"),
     )
+    if events and status != "ok" and (error_code is None or message is None):
+        raised = next((event.attributes for event in reversed(events) if event.name == "exception"), {})
+        error_code = error_code or _text(raised.get("exception.type"))
+        message = message or _text(raised.get("exception.message"))
+    return {
+        "kind": kind,
+        "status": status,
+        "status_message": message,
+        "error_code": error_code,
+        "service": mapping.text_field(values, "service"),
+        "environment": mapping.text_field(values, "environment"),
+        "release": mapping.text_field(values, "release"),
+        "user_id": mapping.text_field(values, "user_id"),
+        "session_id": mapping.text_field(values, "session_id"),
+        "provider": provider,
+        "model": mapping.text_field(values, "model"),
+        "agent": agent,
+        "tool": tool,
+        "prompt": mapping.map_prompt(values),
+        "cache": mapping.text_field(values, "cache"),
+        "http_status": int(http_status) if http_status is not None and 0 <= http_status < 1000 else None,
+        "streamed": streamed if isinstance(streamed, bool) else None,
+        "usage": map_usage(table, values, scope=scope, provider=provider or "", sources=picked.sources),
+        "cost_usd": cost,
+        "cost_source": None if cost is None else "reported by the sender",
+        "ttft_ms": mapping.map_ttft_ms(table, values, events, start_ns),
+        "tags": mapping.map_tags(values) if "tags" in values else [],
+    }
 
 
-def _read_protobuf(body: bytes) -> Iterator[_WireSpan]:
-    request = ExportTraceServiceRequest.FromString(body)
-    for group in request.resource_spans:
-        resource = {pair.key: _protobuf_value(pair.value, 0) for pair in group.resource.attributes}
-        for scoped in group.scope_spans:
-            scope = f"{scoped.scope.name} {scoped.scope.version}".strip()
-            for span in scoped.spans:
-                yield _WireSpan(
-                    trace_id=span.trace_id.hex(),
-                    span_id=span.span_id.hex(),
-                    parent_id=span.parent_span_id.hex(),
-                    name=span.name,
-                    start_ns=span.start_time_unix_nano,
-                    end_ns=span.end_time_unix_nano,
-                    status=_STATUS.get(span.status.code, "unset"),
-                    status_message=span.status.message,
-                    attributes={pair.key: _protobuf_value(pair.value, 0) for pair in span.attributes},
-                    events=[
-                        _event(event.name, event.time_unix_nano, _protobuf_attributes(event.attributes))
-                        for event in span.events
-                    ],
-                    links=[
-                        _link(link.trace_id.hex(), link.span_id.hex(), _protobuf_attributes(link.attributes))
-                        for link in span.links
-                    ],
-                    resource=resource,
-                    scope=scope,
-                )
-
-
-def _protobuf_attributes(pairs: Iterable[Any]) -> dict[str, Any]:
-    return {pair.key: _protobuf_value(pair.value, 0) for pair in pairs}
-
-
-def _protobuf_value(value: Any, depth: int) -> Any:
-    text = value.string_value  # the usual case, found without asking which one is set
-    if text:
-        return text
-    which = value.WhichOneof("value")
-    if which == "string_value":
-        return ""
-    if which is None or depth > _MAX_DEPTH:
-        return None
-    if which == "array_value":
-        return [_protobuf_value(item, depth + 1) for item in value.array_value.values]
-    if which == "kvlist_value":
-        return {pair.key: _protobuf_value(pair.value, depth + 1) for pair in value.kvlist_value.values}
-    if which == "bytes_value":
-        return base64.b64encode(value.bytes_value).decode()
-    return getattr(value, which)
-
-
-def _read_json(body: bytes) -> Iterator[_WireSpan]:
-    request = msgspec.json.decode(body, type=dict[str, Any])
-    for group in _list(request, "resourceSpans"):
-        resource = _json_attributes(_list(group.get("resource") or {}, "attributes"))
-        for scoped in _list(group, "scopeSpans"):
-            named = scoped.get("scope") or {}
-            scope = f"{named.get('name', '')} {named.get('version', '')}".strip()
-            for span in _list(scoped, "spans"):
-                yield _json_span(span, resource, scope)
-
-
-def _json_span(span: dict[str, Any], resource: dict[str, Any], scope: str) -> _WireSpan:
-    status = span.get("status") or {}
-    return _WireSpan(
-        trace_id=_json_id(span.get("traceId")),
-        span_id=_json_id(span.get("spanId")),
-        parent_id=_json_id(span.get("parentSpanId")),
-        name=str(span.get("name") or ""),
-        start_ns=int(span.get("startTimeUnixNano") or 0),
-        end_ns=int(span.get("endTimeUnixNano") or 0),
-        status=_STATUS.get(status.get("code"), "unset"),
-        status_message=str(status.get("message") or ""),
-        attributes=_json_attributes(_list(span, "attributes")),
-        events=[
-            _event(
-                str(event.get("name") or ""),
-                int(event.get("timeUnixNano") or 0),
-                _json_attributes(_list(event, "attributes")),
-            )
-            for event in _list(span, "events")
-        ],
-        links=[
-            _link(
-                _json_id(link.get("traceId")),
-                _json_id(link.get("spanId")),
-                _json_attributes(_list(link, "attributes")),
-            )
-            for link in _list(span, "links")
-        ],
-        resource=resource,
-        scope=scope,
-    )
-
-
-def _json_id(value: Any) -> str:
-    """Return a hex id in lower case; an id that is not hex comes back empty and is rejected later."""
-    text = str(value or "").lower()
-    return text if not text.strip("0123456789abcdef") else ""
-
-
-def _list(value: dict[str, Any], name: str) -> list[Any]:
-    found = value.get(name)
-    if found is None:
-        return []
-    if not isinstance(found, list):
-        raise TypeError(f"{name} is not a list")
-    return found
-
-
-def _json_attributes(pairs: list[Any]) -> dict[str, Any]:
-    return {str(pair["key"]): _json_value(pair.get("value"), 0) for pair in pairs if "key" in pair}
-
-
-def _json_value(value: Any, depth: int) -> Any:
-    if not isinstance(value, dict) or not value or depth > _MAX_DEPTH:
-        return None
-    which, content = next(iter(value.items()))
-    if which == "intValue":
-        return int(content)
-    if which == "doubleValue":
-        return float(content)  # NaN and Infinity come as text
-    if which == "arrayValue":
-        return [_json_value(item, depth + 1) for item in _list(content or {}, "values")]
-    if which == "kvlistValue":
-        pairs = _list(content or {}, "values")
-        return {str(pair["key"]): _json_value(pair.get("value"), depth + 1) for pair in pairs}
-    return content if isinstance(content, str | bool | int | float) else None
-
-
-def _event(name: str, time_ns: int, attributes: dict[str, Any]) -> SpanEvent:
-    return SpanEvent(name=name, time_ns=max(0, min(time_ns, _MAX_NS)), attributes=attributes)
-
-
-def _link(trace_id: str, span_id: str, attributes: dict[str, Any]) -> dict[str, Any]:
-    link: dict[str, Any] = {"trace_id": trace_id, "span_id": span_id}
-    return {**link, "attributes": attributes} if attributes else link
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,161 @@
+"""What went in and what came out of a foreign span, out of whichever attributes or events it stands in.
+
+Chat calls become `{"messages": […], "tools": […]}`, answers lists of messages, whatever the dialect; levels that
+flattened lists carry between a list and its items (`message`, `tool_call` …) are opened. Only the source that is used
+is taken out of the attributes: other copies stay.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from penstock.spec.spans import SpanEvent
+from penstock.telemetry.flattened import is_under, unflatten
+from penstock.telemetry.mapping import parse_json
+from penstock.telemetry.mapping_table import MappingTable
+
+_MAX_DEPTH = 6
+
+
+def take_payloads(table: MappingTable, attributes: dict[str, Any], flat: list[str]) -> tuple[Any, Any]:
+    """Remove the payload attributes from `attributes` and return them as (input, output)."""
+    names = table.payload
+    given, source = _take(attributes, names.input, flat)
+    answer = _take_answer(table, attributes, flat)
+    if source in names.messages and isinstance(given, list):
+        given = {"messages": [_opened(item, names.levels, 0) for item in given]}
+        _add_system(given["messages"], parse_json(attributes.pop(names.system, None)))
+        tools, _ = _take(attributes, names.tools, flat)
+        if tools:
+            given["tools"] = (
+                [_tool(item, names.levels) for item in tools] if isinstance(tools, list) else tools
+            )
+    elif isinstance(given, list):
+        given = [_opened(item, names.levels, 0) for item in given]
+    elif given is None:
+        given, answer = _take_event_list(attributes, names.events, answer)
+    if isinstance(answer, list):
+        answer = [_opened(item, names.levels, 0) for item in answer]
+    return given, answer
+
+
+def fill_from_events(events: Sequence[SpanEvent], given: Any, answer: Any) -> tuple[Any, Any]:
+    """Fill payloads from the per-message events of conventions before 1.37, and the one event of those since."""
+    asked: list[Any] = []
+    said: list[Any] = []
+    for event in events:
+        name, attributes = event.name, event.attributes
+        if not name.startswith("gen_ai."):
+            continue
+        if name == "gen_ai.choice":
+            said.append(parse_members(attributes))
+        elif name.endswith(".message"):
+            asked.append({"role": name.split(".")[1], **parse_members(attributes)})
+        elif name == "gen_ai.content.prompt" and given is None:
+            given = parse_json(attributes.get("gen_ai.prompt"))
+        elif name == "gen_ai.content.completion" and answer is None:
+            answer = parse_json(attributes.get("gen_ai.completion"))
+        elif name == "gen_ai.client.inference.operation.details":
+            given, answer = _from_details(attributes, given, answer)
+    return (
+        {"messages": asked} if given is None and asked else given,
+        said if answer is None and said else answer,
+    )
+
+
+def parse_members(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return attributes with the JSON texts among them as the values they hold."""
+    return {name: parse_json(value) for name, value in attributes.items()}
+
+
+def _from_details(attributes: dict[str, Any], given: Any, answer: Any) -> tuple[Any, Any]:
+    messages = parse_json(attributes.get("gen_ai.input.messages"))
+    if given is None and isinstance(messages, list):
+        given = {"messages": list(messages)}
+        _add_system(given["messages"], parse_json(attributes.get("gen_ai.system_instructions")))
+        tools = parse_json(attributes.get("gen_ai.tool.definitions"))
+        if tools:
+            given["tools"] = tools
+    return given, parse_json(attributes.get("gen_ai.output.messages")) if answer is None else answer
+
+
+def _take(attributes: dict[str, Any], sources: Sequence[str], flat: list[str]) -> tuple[Any, str | None]:
+    for source in sources:
+        if source in attributes:
+            value = attributes[source]
+            if value is None or value == "":
+                continue
+            return parse_json(attributes.pop(source)), source
+        if flat:
+            names = [name for name in flat if is_under(name, source) and name in attributes]
+            if names:
+                return unflatten({name: attributes.pop(name) for name in names}, source), source
+    return None, None
+
+
+def _take_answer(table: MappingTable, attributes: dict[str, Any], flat: list[str]) -> Any:
+    names = table.payload
+    joined = [*names.joined_content, names.joined_tool_calls]
+    if not any(attributes.get(name) for name in joined):
+        answer, _ = _take(attributes, names.output, flat)
+        return answer
+    rank = names.output.index(names.joined_name)
+    answer, source = _take(attributes, names.output[:rank], flat)
+    if source is not None:
+        return answer
+    message: dict[str, Any] = {"role": "assistant"}
+    content, _ = _take(attributes, names.joined_content, flat)
+    if content is not None:
+        message["content"] = content
+    calls = parse_json(attributes.get(names.joined_tool_calls))
+    if calls:
+        del attributes[names.joined_tool_calls]
+        message["tool_calls"] = calls
+    return [message]
+
+
+def _take_event_list(attributes: dict[str, Any], names: Sequence[str], answer: Any) -> tuple[Any, Any]:
+    """Split one attribute with a list of message events into what was asked and what was answered."""
+    for name in names:
+        found = parse_json(attributes.get(name))
+        if not isinstance(found, list) or not all(
+            isinstance(item, dict) and "event.name" in item for item in found
+        ):
+            continue
+        del attributes[name]
+        asked = [item for item in found if item["event.name"] != "gen_ai.choice"]
+        said = [item for item in found if item["event.name"] == "gen_ai.choice"]
+        return {"messages": asked} if asked else None, said or None if answer is None else answer
+    return None, answer
+
+
+def _add_system(messages: list[Any], system: Any) -> None:
+    if system is not None:
+        messages.insert(0, {"role": "system", "parts" if isinstance(system, list) else "content": system})
+
+
+def _tool(item: Any, levels: frozenset[str]) -> Any:
+    """Return a tool's definition, which some senders write as JSON text within a list."""
+    opened = _opened(parse_json(item), levels, 0)
+    if isinstance(opened, dict) and set(opened) == {"json_schema"}:
+        return parse_json(opened["json_schema"])
+    return opened
+
+
+def _opened(item: Any, levels: frozenset[str], depth: int) -> Any:
+    """Open the levels of flattened lists: `{"message": {…}}`, `contents: [{"message_content": {…}}]`."""
+    if depth > _MAX_DEPTH:
+        return item
+    if isinstance(item, list):
+        return [_opened(each, levels, depth + 1) for each in item]
+    if not isinstance(item, dict):
+        return item
+    if len(item) == 1:
+        [(name, inner)] = item.items()
+        if name in levels and isinstance(inner, dict):
+            return _opened(inner, levels, depth + 1)
+    if "contents" in item and "content" not in item:
+        item = {"content" if name == "contents" else name: value for name, value in item.items()}
+    for name in ("content", "tool_calls"):
+        if isinstance(item.get(name), list):
+            item = {**item, name: _opened(item[name], levels, depth + 1)}
+    return item
