@@ -45,6 +45,8 @@ COMMANDS: dict[str, _Entry] = {
     ),
     "knowledge": _Entry("knowledge", "Knowledge bases: ingest, list, search."),
     "traces": _Entry("traces", "What happened: list, show."),
+    "session": _Entry("session", "Conversations over several traces: list, show."),
+    "user": _Entry("user", "Who calls: list, show."),
     "cost": _Entry("cost", "What calls cost: sums, show, reconcile with a provider's bill, advice."),
     "job": _Entry("job", "Durable work: list, show, logs, cancel, retry."),
     "gateway": _Entry("gateway", "Run one gateway worker alone."),

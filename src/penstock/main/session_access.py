@@ -1,0 +1,84 @@
+"""Sessions and users for the command line: of the running control process, else from the stopped home's file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import msgspec
+
+from penstock.base.errors import NotFound
+from penstock.main.control_client import ControlClient
+from penstock.main.instance import running_instance
+from penstock.spec.home import Home
+from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.store.spans.session_queries import DuckDBSessions
+from penstock.store.spans.session_types import SessionPage, SessionQuery, UserPage, UserQuery
+from penstock.traces.sessions import SessionService, SessionView, UserView
+
+
+class SessionAccess(Protocol):
+    """What the command line asks; the words of `SessionService`."""
+
+    def list_sessions(self, query: SessionQuery) -> SessionPage:
+        """Return one page of sessions."""
+
+    def show_session(self, session_id: str, *, limit: int = 50, cursor: str | None = None) -> SessionView:
+        """Return one session with a page of its turns."""
+
+    def list_users(self, query: UserQuery) -> UserPage:
+        """Return one page of users."""
+
+    def show_user(
+        self, user_id: str, *, since_ns: int | None = None, until_ns: int | None = None, limit: int = 50
+    ) -> UserView:
+        """Return one user with the newest sessions."""
+
+
+@contextmanager
+def open_sessions(home: Home) -> Iterator[SessionAccess]:
+    """Yield access to the sessions and users of `home`, running or not."""
+    if running_instance(home) is not None:
+        yield _Remote(ControlClient(home))
+        return
+    if not home.span_db.exists():
+        raise NotFound(
+            f"{home.root} holds no traces yet.",
+            hint=f"Start it and make a call: penstock up --home {home.root}",
+        )
+    store = DuckDBSpanStore(home.span_db, read_only=True)
+    try:
+        yield SessionService(DuckDBSessions(store.file))
+    finally:
+        store.close()
+
+
+class _Remote:
+    def __init__(self, client: ControlClient) -> None:
+        self._client = client
+
+    def list_sessions(self, query: SessionQuery) -> SessionPage:
+        value = self._client.get("/api/v1/sessions", **_filters(query))
+        return msgspec.convert(value, SessionPage, strict=False)
+
+    def show_session(self, session_id: str, *, limit: int = 50, cursor: str | None = None) -> SessionView:
+        value = self._client.get(f"/api/v1/sessions/{quote(session_id)}", limit=limit, cursor=cursor)
+        return msgspec.convert(value, SessionView, strict=False)
+
+    def list_users(self, query: UserQuery) -> UserPage:
+        value = self._client.get("/api/v1/users", **_filters(query))
+        return msgspec.convert(value, UserPage, strict=False)
+
+    def show_user(
+        self, user_id: str, *, since_ns: int | None = None, until_ns: int | None = None, limit: int = 50
+    ) -> UserView:
+        value = self._client.get(
+            f"/api/v1/users/{quote(user_id)}", since_ns=since_ns, until_ns=until_ns, limit=limit
+        )
+        return msgspec.convert(value, UserView, strict=False)
+
+
+def _filters(query: SessionQuery | UserQuery) -> dict[str, Any]:
+    filters: dict[str, Any] = msgspec.to_builtins(query)
+    filters["user"] = filters.pop("user_id", None)
+    return filters
