@@ -7,7 +7,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from penstock.store.spans.duckdb import DuckDBSpanStore, _Append
+from penstock.store.spans.append import Append
+from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.errors import SpanStoreFailed, SpanStoreInUse, SpanStoreUnreadable
 from penstock.store.spans.schema import SCHEMA_VERSION
 from penstock.store.spans.types import TraceQuery
@@ -121,7 +122,7 @@ def test_after_a_fatal_error_the_store_reopens_and_keeps_what_it_acknowledged(
         raise duckdb.FatalException("no space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(_Append, "run", fail)
+        patched.setattr(Append, "run", fail)
         with pytest.raises(SpanStoreFailed):
             store.append(make_call_trace(2))
     assert store.append(make_call_trace(2)) == 5

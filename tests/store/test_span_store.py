@@ -16,10 +16,10 @@ from penstock.base.errors import InvalidInput, NotFound
 from penstock.spec.search import All, Compare, Words
 from penstock.spec.spans import Span
 from penstock.spec.usage import Usage
-from penstock.store.spans.duckdb import DuckDBSpanStore, facts_of
+from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.port import SpanStore
 from penstock.store.spans.queries import MAX_BUCKETS, bucket_width_ns
-from penstock.store.spans.rows import completeness_of, prepare_span
+from penstock.store.spans.rows import completeness_of, facts_of, prepare_span
 from penstock.store.spans.summaries import summarise_trace
 from penstock.store.spans.types import TraceQuery, TraceRow
 from tests.fixtures.spans import T0, make_call_trace, make_span, spans

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.spec.spans import Span
-from penstock.store.spans.duckdb import facts_of
-from penstock.store.spans.rows import prepare_span
+from penstock.store.spans.rows import facts_of, prepare_span
 from penstock.store.spans.summaries import TraceSummary, is_model_call, leaf_model_calls, summarise_trace
 from tests.fixtures.spans import make_call_trace, make_span, spans
 

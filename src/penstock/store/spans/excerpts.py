@@ -5,7 +5,11 @@ else it takes every string it finds. Keys and punctuation of JSON are left out, 
 does not find every chat.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
+
+from penstock.store.spans.json_text import parse_payload
 
 PREVIEW_CHARS = 200
 SEARCH_CHARS = 2000
@@ -35,6 +39,50 @@ _NOT_TEXT = frozenset(
         "stream_options",
     ]
 )
+
+
+class Reading(NamedTuple):
+    """A payload as a value, as JSON text, and what text search sees of it."""
+
+    value: Any
+    text: str | None
+    excerpt: str
+
+
+_NOTHING = Reading(None, None, "")
+
+
+class PayloadReader:
+    """Reads the payloads of a batch. Many come several times: of a gateway, of the app behind it and of its model call.
+
+    It keeps what it has read, so let go of it with the batch.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[bytes, Reading] = {}
+        self._previews: dict[str, str | None] = {}
+
+    def read(self, payload: Any) -> Reading:
+        """Return what is in `payload`, which is a JSON value, JSON as `msgspec.Raw`, or None."""
+        if payload is None:
+            return _NOTHING
+        if not isinstance(payload, msgspec.Raw):
+            value, text = parse_payload(payload)
+            return Reading(value, text, excerpt_of(value))
+        raw = bytes(payload)
+        found = self._read.get(raw)
+        if found is None:
+            value, text = parse_payload(payload)
+            found = self._read[raw] = Reading(value, text, excerpt_of(value))
+        return found
+
+    def preview(self, reading: Reading) -> str | None:
+        """Return `preview_of` the payload, or None where there is none."""
+        if reading.text is None:
+            return None
+        if reading.text not in self._previews:
+            self._previews[reading.text] = preview_of(reading.value)
+        return self._previews[reading.text]
 
 
 def preview_of(payload: Any) -> str | None:

@@ -1,41 +1,45 @@
 """Writes the ledger within the transaction that stores the spans."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from penstock.store.spans.ledger import BILLED_KINDS, LEDGER_COLUMNS, ledger_cells, step_of
-from penstock.store.spans.rows import PreparedSpan, column_array, money_text
-from penstock.store.spans.summaries import SpanFacts
+from penstock.store.spans.ledger import LEDGER_COLUMNS, ledger_cells, step_of
+from penstock.store.spans.rows import Key, PreparedSpan, column_array, money_text
 
-_Key = tuple[str, str]
+Parents = Mapping[Key, tuple[str, str]]
+"""Kind and name of spans."""
 _NAMES = ", ".join(name for name, _ in LEDGER_COLUMNS)
 _CASTS = ", ".join(f"i.{name}::{sql_type}" for name, sql_type in LEDGER_COLUMNS)
 
 
-def update_ledger(cursor: Any, written: Sequence[PreparedSpan], known: Mapping[_Key, SpanFacts]) -> None:
+def update_ledger(
+    cursor: Any, written: Sequence[PreparedSpan], parents: Parents, known: Collection[str], since_ns: int
+) -> None:
     """Add the billed ones of `written`, and name the step of calls whose parent has only come now.
 
-    `known` has the facts of all spans of the touched traces, `written` included.
+    `parents` has the parents of what is billed; `known` are the traces that had rows before, none of them with a call
+    before `since_ns`.
     """
     billed = [row for row in written if row.marks is not None]
     if billed:
-        _insert(cursor, billed, known)
-    if len(known) > len(written):
-        _name_steps(cursor, {row.key for row in written}, known)
+        _insert(cursor, billed, parents)
+    above = [row for row in written if row.key[0] in known]
+    if above:
+        _name_steps(cursor, above, since_ns)
 
 
-def _insert(cursor: Any, billed: Sequence[PreparedSpan], known: Mapping[_Key, SpanFacts]) -> None:
+def _insert(cursor: Any, billed: Sequence[PreparedSpan], parents: Parents) -> None:
     cells = []
     for row in billed:
         assert row.marks is not None
-        parent = known.get((row.span.trace_id, row.span.parent_id or ""))
+        parent = parents.get((row.span.trace_id, row.span.parent_id or ""))
         cells.append(
             {
                 **ledger_cells(row.span, row.marks),
                 "trace_id": row.span.trace_id,
                 "span_id": row.span_id,
                 "parent_id": row.parent_id,
-                "step": step_of(parent.kind, parent.name) if parent is not None else None,
+                "step": step_of(*parent) if parent is not None else None,
                 "cost_usd": money_text(row.cost_usd),
             }
         )
@@ -52,27 +56,18 @@ def _insert(cursor: Any, billed: Sequence[PreparedSpan], known: Mapping[_Key, Sp
     cursor.unregister("incoming")
 
 
-def _name_steps(cursor: Any, new_keys: set[_Key], known: Mapping[_Key, SpanFacts]) -> None:
-    late = [
-        (facts, known[parent])
-        for key, facts in known.items()
-        if facts.kind in BILLED_KINDS and key not in new_keys and facts.parent_id is not None
-        if (parent := (key[0], f"{facts.parent_id:016x}")) in new_keys
-    ]
-    if not late:
-        return
-    starts = [facts.start_ns for facts, _ in late]
+def _name_steps(cursor: Any, above: Sequence[PreparedSpan], since_ns: int) -> None:
     cursor.register(
         "late",
         {
-            "trace_id": column_array("UUID", [facts.trace_id for facts, _ in late]),
-            "span_id": column_array("UBIGINT", [facts.span_id for facts, _ in late]),
-            "step": column_array("VARCHAR", [step_of(above.kind, above.name) for _, above in late]),
+            "trace_id": column_array("UUID", [row.key[0] for row in above]),
+            "parent_id": column_array("UBIGINT", [row.span_id for row in above]),
+            "step": column_array("VARCHAR", [step_of(row.span.kind, row.span.name) for row in above]),
         },
     )
     cursor.execute(
         "UPDATE ledger SET step = late.step FROM late WHERE ledger.trace_id = late.trace_id::UUID"
-        " AND ledger.span_id = late.span_id AND ledger.start_ns BETWEEN ? AND ?",
-        [min(starts), max(starts)],
+        " AND ledger.parent_id = late.parent_id AND ledger.start_ns >= ?",
+        [since_ns],
     ).fetchall()
     cursor.unregister("late")

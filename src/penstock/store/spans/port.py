@@ -1,6 +1,7 @@
-"""The span store's port: what collectors write to and readers ask."""
+"""The span store's ports: what collectors write to and readers ask. Types in and out, no engine's words."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from penstock.spec.spans import Span
@@ -13,8 +14,18 @@ from penstock.store.spans.session_types import (
     UserPage,
     UserQuery,
 )
+from penstock.store.spans.skeleton import Skeleton
 from penstock.store.spans.traffic_queries import TrafficBy, TrafficRow
-from penstock.store.spans.types import Overview, Payload, TracePage, TraceQuery, TraceRow
+from penstock.store.spans.types import (
+    Overview,
+    Payload,
+    ScoreQuery,
+    ScoreRow,
+    TracePage,
+    TraceQuery,
+    TraceRow,
+)
+from penstock.store.spans.upkeep_types import Compaction, Expired, RetentionRule, Subject, SubjectRows
 
 
 class SpanSink(Protocol):
@@ -28,24 +39,93 @@ class SpanSink(Protocol):
         """
         ...
 
+    def rewrite(self, spans: Sequence[Span]) -> int:
+        """Store spans as they are in place of what is stored of them; return how many were new.
 
-class SpanStore(SpanSink, Protocol):
-    """Durable, searchable spans. Every method may be called from any thread."""
+        For those who know better than the record, such as a newer mapping. Where a span brings no input or output, the
+        stored one stays.
+        """
+        ...
 
-    def list_traces(self, query: TraceQuery) -> TracePage:
-        """Return traces, newest first. Following `next_cursor` never repeats or skips a trace."""
+
+class TraceReader(Protocol):
+    """Single traces. Every method may be called from any thread."""
+
+    def get_summary(self, trace_id: str) -> TraceRow | None:
+        """Return the trace's row as lists show it, or None when unknown."""
+        ...
+
+    def get_skeleton(self, trace_id: str) -> Skeleton:
+        """Return what drawing the tree of a trace needs, as columns; of no spans when it is unknown."""
         ...
 
     def get_trace(self, trace_id: str) -> list[Span]:
         """Return the trace's spans by start time, without payloads; empty when unknown."""
         ...
 
-    def get_summary(self, trace_id: str) -> TraceRow | None:
-        """Return the trace's row as lists show it, or None when unknown."""
+    def get_spans(self, trace_id: str, span_ids: Sequence[str]) -> list[Span]:
+        """Return those of the trace's spans, by start time, without payloads; unknown ids are left out."""
         ...
 
     def get_payload(self, trace_id: str, span_id: str) -> Payload:
         """Return what went in and out of one span; raise `NotFound` when the span is unknown."""
+        ...
+
+
+class ScoreReader(Protocol):
+    """Judgements of spans, traces and sessions. Every method may be called from any thread."""
+
+    def list_scores(self, query: ScoreQuery) -> list[ScoreRow]:
+        """Return the judgements that match, the latest first."""
+        ...
+
+
+class SpanUpkeep(Protocol):
+    """What is done to stored spans as a whole. Every method may be called from any thread, while spans come in."""
+
+    def expire(self, rules: Sequence[RetentionRule], *, max_spans: int) -> Expired:
+        """Delete what the rules say is too old, no more than about `max_spans` at once; call again until it is done.
+
+        Traces go as a whole, when their last span is too old. Rows of the ledger stay.
+        """
+        ...
+
+    def find_subject(self, subject: Subject) -> SubjectRows:
+        """Return what is stored of a user, session or trace."""
+        ...
+
+    def erase(self, subject: Subject) -> SubjectRows:
+        """Delete what `find_subject` finds and return what that was.
+
+        The ledger keeps what was paid, without user, session and traces of the content. The file may hold the bytes
+        until `compact`.
+        """
+        ...
+
+    def compact(self) -> Compaction:
+        """Write everything anew in order of time; nothing of what was deleted is left in the file."""
+        ...
+
+    def back_up(self, destination: Path) -> int:
+        """Write a copy of the store as it is now to a new file and return its size in bytes."""
+        ...
+
+
+class SpanScan(Protocol):
+    """Going through stored spans. May be called from any thread."""
+
+    def scan_foreign(
+        self, before_version: int, after: tuple[int, str, str] | None, *, limit: int
+    ) -> tuple[list[Span], tuple[int, str, str] | None]:
+        """Return spans that somebody sent and an older mapping read, oldest first, and where to go on (None: the end)."""
+        ...
+
+
+class SpanStore(SpanSink, TraceReader, Protocol):
+    """Durable, searchable spans. Every method may be called from any thread."""
+
+    def list_traces(self, query: TraceQuery) -> TracePage:
+        """Return traces, newest first. Following `next_cursor` never repeats or skips a trace."""
         ...
 
     def overview(self, since_ns: int, until_ns: int) -> Overview:

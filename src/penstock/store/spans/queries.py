@@ -6,7 +6,8 @@ import msgspec
 
 from penstock.spec.spans import Span
 from penstock.store.spans.json_text import split_lines
-from penstock.store.spans.rows import READ_COLUMNS, is_hex, plain_decimal, span_of_row
+from penstock.store.spans.read_rows import READ_COLUMNS, span_of_row
+from penstock.store.spans.rows import is_hex, plain_decimal
 from penstock.store.spans.types import Bucket, Overview, Payload, RouteRow, TraceRow
 
 MAX_BUCKETS = 96
@@ -57,7 +58,7 @@ def get_summary(cursor: Any, trace_id: str) -> TraceRow | None:
 
 def get_trace(cursor: Any, trace_id: str) -> list[Span]:
     """Return the spans of a trace by start time."""
-    reach = _reach(cursor, trace_id)
+    reach = find_reach_of(cursor, trace_id)
     if reach is None:
         return []
     rows = cursor.execute(
@@ -70,7 +71,7 @@ def get_trace(cursor: Any, trace_id: str) -> list[Span]:
 
 def get_payload(cursor: Any, trace_id: str, span_id: str) -> Payload | None:
     """Return the payload of a span, or None when the span is unknown."""
-    reach = _reach(cursor, trace_id) if is_hex(span_id, 16) else None
+    reach = find_reach_of(cursor, trace_id) if is_hex(span_id, 16) else None
     if reach is None:
         return None
     place = [trace_id, int(span_id, 16), *reach]
@@ -155,7 +156,7 @@ def _series(cursor: Any, since_ns: int, until_ns: int) -> list[Bucket]:
     return series
 
 
-def _reach(cursor: Any, trace_id: str) -> tuple[int, int] | None:
+def find_reach_of(cursor: Any, trace_id: str) -> tuple[int, int] | None:
     """Return the range of `start_ns` in which the trace's rows lie, or None when it is unknown."""
     if not is_hex(trace_id, 32):
         return None

@@ -1,4 +1,4 @@
-"""Spans as columns: one table of column, SQL type and getter, turned into NumPy arrays for DuckDB.
+"""Spans as columns: one table of column and SQL type, turned into NumPy arrays for DuckDB.
 
 DuckDB reads a dictionary of arrays at about 20 µs a row; `executemany` takes a hundred times that.
 """
@@ -11,42 +11,45 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from penstock.spec.scores import SpanScore
-from penstock.spec.spans import Span, SpanEvent, SpanLink
-from penstock.spec.usage import TOKEN_CLASSES, Usage
-from penstock.store.spans.excerpts import excerpt_of, preview_of
-from penstock.store.spans.json_text import joined_lines, json_text, parse_payload, split_lines
+from penstock.spec.spans import Span
+from penstock.spec.usage import TOKEN_CLASSES
+from penstock.store.spans.excerpts import PayloadReader
+from penstock.store.spans.json_text import joined_lines, json_text
 from penstock.store.spans.ledger import CACHE_STATE, RequestMarks, is_billed, mark_request
+from penstock.store.spans.summaries import SpanFacts
 
 _MAX_INT = 2**63 - 1
 _NO_USAGE = (None,) * (len(TOKEN_CLASSES) + 1)
 _MAX_MONEY = Decimal(10) ** 18
-_USAGE_FIELDS = TOKEN_CLASSES
 _usage_cells = attrgetter(*TOKEN_CLASSES, "estimated")
+_RETRIEVING = frozenset({"retrieval", "rerank"})
+N_HITS = "retrieval.n_hits"
 RECOVERED = "penstock.recovered"
 """Attribute of spans that were put together from the journal of a worker that died."""
 SEARCH_PARTS = "\x1e"
 """Stands between name, input and output in `search_text`, so that no phrase reaches across; older rows have newlines."""
 OWN = 16
 """What a span of our own processes has ahead of any that was sent to us."""
-_events = msgspec.json.Decoder(list[SpanEvent])
-_links = msgspec.json.Decoder(list[SpanLink])
-_scores = msgspec.json.Decoder(list[SpanScore])
+
+
+Key = tuple[str, str]
+"""Trace id and span id."""
 
 
 class PreparedSpan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A span with everything the tables need worked out once."""
 
     span: Span
-    key: tuple[str, str]
+    key: Key
     span_id: int
     parent_id: int | None
     completeness: int
     cost_usd: Decimal | None
     preview: str | None
-    search_text: str | None
+    search_text: str
     input: str | None
     output: str | None
+    passages: int | None
     marks: RequestMarks | None
     """Set for spans that the ledger keeps."""
 
@@ -72,7 +75,7 @@ SPAN_COLUMNS: tuple[Column, ...] = (
     Column("http_status", "BIGINT"),
     Column("streamed", "BOOLEAN"),
     Column("attempts", "BIGINT"),
-    *_columns("BIGINT", *_USAGE_FIELDS),
+    *_columns("BIGINT", *TOKEN_CLASSES),
     Column("usage_estimated", "BOOLEAN"),
     Column("cost_usd", "DECIMAL(38,18)"),
     Column("cost_source", "VARCHAR"),
@@ -83,7 +86,7 @@ SPAN_COLUMNS: tuple[Column, ...] = (
     *_columns("VARCHAR", "preview", "search_text"),
     *_columns("VARCHAR", "environment", "release", "scope", "agent", "tool", "prompt", "cache"),
     *_columns("VARCHAR", "tags", "links", "scores"),
-    Column("n_links", "BIGINT"),
+    *_columns("BIGINT", "n_links", "passages"),
 )
 """Tables of older stores have the same columns in another order: always name them. `tags` is `joined_lines`."""
 
@@ -104,7 +107,7 @@ def find_fault(span: Span) -> str | None:
         return "parent_id is not 16 lower-case hex characters"
     if not 0 <= span.start_ns <= _MAX_INT or not (span.end_ns is None or 0 <= span.end_ns <= _MAX_INT):
         return "its times are not nanoseconds since the epoch"
-    counts = [getattr(span.usage, name) for name in _USAGE_FIELDS] if span.usage else []
+    counts = [getattr(span.usage, name) for name in TOKEN_CLASSES] if span.usage else []
     if any(
         count is not None and not 0 <= count < 2**53 for count in [*counts, span.attempts, span.http_status]
     ):
@@ -135,11 +138,10 @@ def completeness_of(span: Span) -> int:
     )
 
 
-def prepare_span(span: Span) -> PreparedSpan:
-    """Work out what the tables hold of one span that has no fault."""
-    given, given_text = parse_payload(span.input)
-    answer, answer_text = parse_payload(span.output)
-    sides = ("" if side is None else excerpt_of(side) for side in (given, answer))
+def prepare_span(span: Span, reader: PayloadReader | None = None) -> PreparedSpan:
+    """Work out what the tables hold of one span that has no fault; `reader` remembers payloads that come again."""
+    reader = reader or PayloadReader()
+    given, answer = reader.read(span.input), reader.read(span.output)
     cost = span.cost_usd
     return PreparedSpan(
         span=span,
@@ -148,30 +150,47 @@ def prepare_span(span: Span) -> PreparedSpan:
         parent_id=None if span.parent_id is None else int(span.parent_id, 16),
         completeness=completeness_of(span),
         cost_usd=cost if cost is not None and cost.is_finite() and abs(cost) < _MAX_MONEY else None,
-        preview=None if given is None else preview_of(given),
-        search_text=SEARCH_PARTS.join((span.name, *sides)),
-        input=given_text,
-        output=answer_text,
-        marks=mark_request(given, span.attributes) if is_billed(span) else None,
+        preview=reader.preview(given),
+        search_text=f"{span.name}{SEARCH_PARTS}{given.excerpt}{SEARCH_PARTS}{answer.excerpt}",
+        input=given.text,
+        output=answer.text,
+        passages=count_passages(span, answer.value) if span.kind in _RETRIEVING else None,
+        marks=mark_request(given.value, span.attributes) if is_billed(span) else None,
     )
 
 
 def span_arrays(rows: Sequence[PreparedSpan]) -> dict[str, Any]:
-    """Return the rows as one array per column of the span table, ready for `register`."""
+    """Return the rows as one array per column of the span table, ready for `register`; what nobody says is left out."""
     spans = [row.span for row in rows]
     fields = zip(*map(msgspec.structs.astuple, spans), strict=True)
     cells: dict[str, Sequence[Any]] = dict(zip(Span.__struct_fields__, fields, strict=True))
     usages = [_NO_USAGE if usage is None else _usage_cells(usage) for usage in cells["usage"]]
-    cells.update(zip((*_USAGE_FIELDS, "usage_estimated"), zip(*usages, strict=True), strict=True))
+    cells.update(zip((*TOKEN_CLASSES, "usage_estimated"), zip(*usages, strict=True), strict=True))
     prepared = zip(*map(msgspec.structs.astuple, rows), strict=True)
     cells.update(zip(PreparedSpan.__struct_fields__, prepared, strict=True))
     cells["cost_usd"] = [money_text(cost) for cost in cells["cost_usd"]]
     cells["cache"] = [span.cache or cache_state_of(span) for span in spans]
     cells["n_links"] = [len(links) for links in cells["links"]]
-    cells["tags"] = [joined_lines(tags) for tags in cells["tags"]]
+    cells["tags"] = [joined_lines(tags) if tags else "" for tags in cells["tags"]]
     for name in ("versions", "attributes", "events", "links", "scores"):
         cells[name] = [json_text(content) if content else None for content in cells[name]]
-    return {name: column_array(sql_type, cells[name]) for name, sql_type in SPAN_COLUMNS}
+    return {
+        name: column_array(sql_type, cells[name]) for name, sql_type in SPAN_COLUMNS if any_told(cells[name])
+    }
+
+
+def any_told(values: Sequence[Any]) -> bool:
+    """Return whether any of `values` is known."""
+    return any(value is not None for value in values)
+
+
+def count_passages(span: Span, answer: Any) -> int | None:
+    """Return how many documents a retrieval found, or None when it does not say."""
+    told = span.attributes.get(N_HITS)
+    if isinstance(told, int) and 0 <= told < 2**53:
+        return told
+    found = answer.get("documents") if isinstance(answer, dict) else answer
+    return len(found) if isinstance(found, list) else None
 
 
 def cache_state_of(span: Span) -> str | None:
@@ -189,12 +208,50 @@ def payload_arrays(rows: Sequence[PreparedSpan]) -> dict[str, Any]:
         "input": [row.input for row in rows],
         "output": [row.output for row in rows],
     }
-    return {name: column_array(sql_type, cells[name]) for name, sql_type in PAYLOAD_COLUMNS}
+    return {
+        name: column_array(sql_type, cells[name])
+        for name, sql_type in PAYLOAD_COLUMNS
+        if any_told(cells[name])
+    }
 
 
 def money_text(cost: Decimal | None) -> str | None:
     """Return an amount as the text that DuckDB casts to its column, or None."""
     return None if cost is None else f"{cost:f}"
+
+
+def facts_of(row: PreparedSpan) -> SpanFacts:
+    """Return what the trace's summary needs of a span, as `FACT_COLUMNS` would read it back."""
+    span = row.span
+    return SpanFacts(
+        trace_id=span.trace_id,
+        span_id=row.span_id,
+        parent_id=row.parent_id,
+        name=span.name,
+        kind=span.kind,
+        start_ns=span.start_ns,
+        end_ns=span.end_ns,
+        status=span.status,
+        error_code=span.error_code,
+        project=span.project,
+        key_id=span.key_id,
+        user_id=span.user_id,
+        session_id=span.session_id,
+        route=span.route,
+        provider=span.provider,
+        model=span.model,
+        ttft_ms=span.ttft_ms,
+        input_tokens=span.usage.input_tokens if span.usage else None,
+        output_tokens=span.usage.output_tokens if span.usage else None,
+        cost_usd=row.cost_usd,
+        preview=row.preview,
+        environment=span.environment,
+        release=span.release,
+        agent=span.agent,
+        cache=span.cache or cache_state_of(span),
+        tags=joined_lines(span.tags),
+        has_scores=bool(span.scores),
+    )
 
 
 def column_array(sql_type: str, values: Sequence[Any]) -> Any:
@@ -218,38 +275,6 @@ def select_list(columns: Iterable[Column]) -> str:
         "lower(search_text)" if column.name == "search_text" else f"{column.name}::{column.sql_type}"
         for column in columns
     )
-
-
-_NOT_READ = frozenset({"completeness", "preview", "search_text", "n_links"})
-READ_COLUMNS = ", ".join(
-    "replace(trace_id::VARCHAR, '-', '') AS trace_id" if column.name == "trace_id" else column.name
-    for column in SPAN_COLUMNS
-    if column.name not in _NOT_READ
-)
-"""What `span_of_row` expects, in order."""
-_READ_NAMES = tuple(column.name for column in SPAN_COLUMNS if column.name not in _NOT_READ)
-_SAME_NAMES = tuple(
-    name for name in Span.__struct_fields__ if name in _READ_NAMES and name not in _USAGE_FIELDS
-)
-
-
-def span_of_row(row: Sequence[Any]) -> Span:
-    """Return the span that a row of `READ_COLUMNS` holds (without its payloads)."""
-    found = dict(zip(_READ_NAMES, row, strict=True))
-    fields = {name: found[name] for name in _SAME_NAMES}
-    fields["span_id"] = f"{found['span_id']:016x}"
-    fields["parent_id"] = None if found["parent_id"] is None else f"{found['parent_id']:016x}"
-    fields["cost_usd"] = plain_decimal(found["cost_usd"])
-    fields["versions"] = msgspec.json.decode(found["versions"]) if found["versions"] else {}
-    fields["attributes"] = msgspec.json.decode(found["attributes"]) if found["attributes"] else {}
-    fields["events"] = _events.decode(found["events"]) if found["events"] else []
-    fields["links"] = _links.decode(found["links"]) if found["links"] else []
-    fields["scores"] = _scores.decode(found["scores"]) if found["scores"] else []
-    fields["tags"] = split_lines(found["tags"])
-    if found["usage_estimated"] is not None:
-        counts = {name: found[name] for name in _USAGE_FIELDS}
-        fields["usage"] = Usage(estimated=found["usage_estimated"], **counts)
-    return Span(**fields)
 
 
 def plain_decimal(value: Decimal | None) -> Decimal | None:

@@ -36,12 +36,13 @@ TRACE_COLUMNS: tuple[tuple[str, str], ...] = tuple(
     (name, _SUMMARY_TYPES.get(name, "VARCHAR")) for name in TraceSummary.__struct_fields__
 )
 
-_SUM_IN = ", ".join(INPUT_CLASSES)
-_SUM_OUT = ", ".join(OUTPUT_CLASSES)
+INPUT_SQL = f"list_sum([{', '.join(INPUT_CLASSES)}])"
+OUTPUT_SQL = f"list_sum([{', '.join(OUTPUT_CLASSES)}])"
+"""Tokens in and out of a span, None where no class is known."""
 _FACT_SQL = {
     "trace_id": "replace(trace_id::VARCHAR, '-', '')",
-    "input_tokens": f"list_sum([{_SUM_IN}])::BIGINT",
-    "output_tokens": f"list_sum([{_SUM_OUT}])::BIGINT",
+    "input_tokens": f"{INPUT_SQL}::BIGINT",
+    "output_tokens": f"{OUTPUT_SQL}::BIGINT",
     "has_scores": "scores IS NOT NULL",
 }
 FACT_COLUMNS = ", ".join(_FACT_SQL.get(name, name) for name in SpanFacts.__struct_fields__)
@@ -59,6 +60,10 @@ UPDATE spans SET cache = json_extract_string(attributes, '$."{CACHE_STATE}"') WH
 _FILL_CACHE_OF_TRACES = """
 UPDATE traces SET cache = s.cache FROM spans s
 WHERE s.cache IS NOT NULL AND s.trace_id = traces.trace_id AND s.span_id = traces.root_id
+"""
+_COUNT_PASSAGES = """
+UPDATE spans SET passages = try_cast(json_extract_string(attributes, '$."retrieval.n_hits"') AS BIGINT)
+WHERE kind = 'retrieval' AND contains(attributes, '"retrieval.n_hits"')
 """
 _COUNT_ERRORS = """
 UPDATE traces SET n_errors = s.n
@@ -103,6 +108,8 @@ def _from_2() -> list[str]:
         *(f"ALTER TABLE spans ADD COLUMN IF NOT EXISTS {name} VARCHAR" for name in _NEW_TEXTS),
         "ALTER TABLE spans ADD COLUMN IF NOT EXISTS tags VARCHAR DEFAULT ''",
         "ALTER TABLE spans ADD COLUMN IF NOT EXISTS n_links BIGINT DEFAULT 0",
+        "ALTER TABLE spans ADD COLUMN IF NOT EXISTS passages BIGINT",
+        _COUNT_PASSAGES,
         _FILL_CACHE,
         *(f"ALTER TABLE traces ADD COLUMN IF NOT EXISTS {name} VARCHAR" for name in _NEW_TRACE_TEXTS),
         "ALTER TABLE traces ADD COLUMN IF NOT EXISTS tags VARCHAR DEFAULT ''",

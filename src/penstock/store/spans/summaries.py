@@ -9,8 +9,9 @@ Spans that only bring scores are judgements of a trace and no part of what happe
 in the range of starts, where their rows are found, and in nothing else, unless a trace has nothing but them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -23,7 +24,7 @@ ATTEMPT = "attempt"
 EVALUATION = "evaluation"
 
 
-_INHERITED = ("user_id", "session_id", "environment", "release", "agent")
+INHERITED = ("user_id", "session_id", "environment", "release", "agent")
 
 
 class SpanFacts(msgspec.Struct, frozen=True, gc=False):
@@ -122,42 +123,49 @@ def summarise_trace(spans: Sequence[SpanFacts], *, is_judged: bool = False) -> T
     leaves = leaf_model_calls(spans)
     costs = [span.cost_usd for span in leaves if span.cost_usd is not None]
     starts = [span.start_ns for span in everything]
-    told = _first_told(root, spans)
-    return TraceSummary(
-        trace_id=root.trace_id,
-        root_id=root.span_id,
-        name=root.name,
-        kind=root.kind,
-        start_ns=root.start_ns,
-        first_ns=min(starts),
-        last_ns=max(starts),
-        duration_ms=None if root.end_ns is None else (root.end_ns - root.start_ns) / 1e6,
-        status=root.status,
-        error_code=root.error_code,
-        project=root.project,
-        key_id=root.key_id,
-        user_id=told["user_id"],
-        session_id=told["session_id"],
-        route=root.route,
-        provider=root.provider,
-        model=root.model,
+    return make_summary(
+        root,
+        told=_first_told(root, spans),
+        reach=(min(starts), max(starts)),
         models=_joined(span.model for span in spans),
         providers=_joined(span.provider for span in spans),
+        tags=_joined(tag for span in spans if span.tags for tag in split_lines(span.tags)),
         n_spans=len(everything),
         n_model_calls=len(leaves),
         n_unpriced=len(leaves) - len(costs),
         input_tokens=_sum_known(span.input_tokens for span in leaves),
         output_tokens=_sum_known(span.output_tokens for span in leaves),
         cost_usd=sum(costs, Decimal(0)) if costs else None,
-        ttft_ms=root.ttft_ms,
-        preview=root.preview,
-        environment=told["environment"],
-        release=told["release"],
-        agent=told["agent"],
-        cache=root.cache,
-        tags=_joined(tag for span in spans if span.tags for tag in split_lines(span.tags)),
         n_errors=sum(span.status == "error" for span in spans),
         has_scores=is_judged or any(span.has_scores for span in everything),
+    )
+
+
+def make_summary(
+    root: SpanFacts, *, told: Mapping[str, str | None], reach: tuple[int, int], **of_all: Any
+) -> TraceSummary:
+    """Return the row of a trace from its root, from what it or others tell, and from what all of its spans add up to."""
+    return TraceSummary(
+        trace_id=root.trace_id,
+        root_id=root.span_id,
+        name=root.name,
+        kind=root.kind,
+        start_ns=root.start_ns,
+        first_ns=reach[0],
+        last_ns=reach[1],
+        duration_ms=None if root.end_ns is None else (root.end_ns - root.start_ns) / 1e6,
+        status=root.status,
+        error_code=root.error_code,
+        project=root.project,
+        key_id=root.key_id,
+        route=root.route,
+        provider=root.provider,
+        model=root.model,
+        ttft_ms=root.ttft_ms,
+        preview=root.preview,
+        cache=root.cache,
+        **told,
+        **of_all,
     )
 
 
@@ -165,7 +173,7 @@ def _first_told(root: SpanFacts, spans: Sequence[SpanFacts]) -> dict[str, str | 
     """Return what the root says of itself, or else the earliest span that says it."""
     told: dict[str, str | None] = {}
     ordered: list[SpanFacts] | None = None
-    for name in _INHERITED:
+    for name in INHERITED:
         value = getattr(root, name)
         if value is None and any(getattr(span, name) is not None for span in spans):
             ordered = ordered or sorted(spans, key=lambda span: (span.start_ns, span.span_id))
@@ -191,14 +199,19 @@ def leaf_model_calls(spans: Sequence[SpanFacts]) -> list[SpanFacts]:
     attempts = [span for span in spans if span.kind == ATTEMPT]
     if len(calls) < 2:
         return calls + attempts
-    by_id = {span.span_id: span for span in spans}
+    leaves = find_leaf_ids([call.span_id for call in calls], {span.span_id: span.parent_id for span in spans})
+    return [call for call in calls if call.span_id in leaves] + attempts
+
+
+def find_leaf_ids(calls: Sequence[int], parents: Mapping[int, int | None]) -> set[int]:
+    """Return which of the model calls, in order of their ids, have no other below them; of a cycle of them, the first."""
     above: set[int] = set()
     for call in calls:
-        parent = call.parent_id
-        while parent is not None and parent not in above and parent in by_id and parent != call.span_id:
+        parent = parents[call]
+        while parent is not None and parent not in above and parent in parents and parent != call:
             above.add(parent)
-            parent = by_id[parent].parent_id
-    return ([call for call in calls if call.span_id not in above] or calls[:1]) + attempts
+            parent = parents[parent]
+    return {call for call in calls if call not in above} or set(calls[:1])
 
 
 def is_model_call(span: SpanFacts) -> bool:

@@ -1,7 +1,7 @@
 """What the span store is asked and what it answers. Unknown is None; money is exact."""
 
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -136,6 +136,38 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
     input: object = None
     output: object = None
     dropped: bool = False
+
+
+class ScoreQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which judgements: those that match every filter that is set."""
+
+    trace_id: str | None = None
+    """Of this trace or of a span of it."""
+    session_id: str | None = None
+    name: str | None = None
+    project: str | None = None
+    limit: int = 1000
+
+
+class ScoreRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One judgement, its target, and the span that brought it."""
+
+    name: str
+    value: float | None
+    label: str | None
+    status: str
+    source: str
+    scorer: str | None
+    identifier: str | None
+    comment: str | None
+    time_ns: int
+    trace_id: str | None
+    span_id: str | None
+    session_id: str | None
+    evidence: dict[str, Any]
+    project: str
+    by_trace_id: str
+    by_span_id: str
 
 
 class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
