@@ -1,8 +1,62 @@
 """Penstock: all of LLM operations in one program.
 
 Importing this package does no I/O, starts no thread and loads none of the heavy libraries; the
-architecture tests hold it to that.
+architecture tests hold it to that. The names of the SDK are loaded when they are first used (PEP 562).
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock.sdk.carried import attributes
+    from penstock.sdk.delivery import Delivery
+    from penstock.sdk.judgements import feedback, score
+    from penstock.sdk.observation import Observation, current_span, span, update
+    from penstock.sdk.observe import observe
+    from penstock.sdk.propagation import headers, inject, inject_async
+    from penstock.sdk.runtime import configure, flush, instrument_with, shutdown, tracer_provider
+
 __version__ = "0.1.0"
-__all__ = ["__version__"]
+__all__ = [
+    "Delivery",
+    "Observation",
+    "__version__",
+    "attributes",
+    "configure",
+    "current_span",
+    "feedback",
+    "flush",
+    "headers",
+    "inject",
+    "inject_async",
+    "instrument_with",
+    "observe",
+    "score",
+    "shutdown",
+    "span",
+    "tracer_provider",
+    "update",
+]
+_HOMES = {
+    "carried": ("attributes",),
+    "delivery": ("Delivery",),
+    "judgements": ("feedback", "score"),
+    "observation": ("Observation", "current_span", "span", "update"),
+    "observe": ("observe",),
+    "propagation": ("headers", "inject", "inject_async"),
+    "runtime": ("configure", "flush", "instrument_with", "shutdown", "tracer_provider"),
+}
+_PLACES = {name: f"penstock.sdk.{module}" for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    place = _PLACES.get(name)
+    if place is None:
+        raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+    value = getattr(importlib.import_module(place), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

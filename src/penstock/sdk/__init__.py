@@ -1,0 +1,1 @@
+"""The SDK: what programs use to leave traces, below the names of `penstock` itself (`penstock.observe` …)."""

@@ -1,0 +1,379 @@
+"""An observation: an open span of ours, with what is said about it until it ends.
+
+`with span(…)` is the one place that puts a span into the current context; generators do it step by step (`streams.py`).
+"""
+
+import logging
+import time
+from collections.abc import Collection, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+from opentelemetry import context as otel
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import StatusCode
+
+from penstock.sdk.carried import name_attributes, read_carried
+from penstock.sdk.payloads import copy_payload
+from penstock.sdk.pipeline import Pipeline
+from penstock.sdk.processor import Held, set_anchor
+from penstock.sdk.runtime import RUNTIME
+from penstock.sdk.settings import Redaction
+from penstock.spec.spans import SpanKind
+from penstock.spec.usage import Usage
+
+OPENINFERENCE: Mapping[str, str] = {
+    "llm": "LLM",
+    "embedding": "EMBEDDING",
+    "chain": "CHAIN",
+    "agent": "AGENT",
+    "retrieval": "RETRIEVER",
+    "rerank": "RERANKER",
+    "tool": "TOOL",
+    "guard": "GUARDRAIL",
+    "evaluation": "EVALUATOR",
+}
+USAGE: Mapping[str, str] = {
+    "input": "gen_ai.usage.input_tokens",
+    "input_tokens": "gen_ai.usage.input_tokens",
+    "prompt_tokens": "gen_ai.usage.input_tokens",
+    "output": "gen_ai.usage.output_tokens",
+    "output_tokens": "gen_ai.usage.output_tokens",
+    "completion_tokens": "gen_ai.usage.output_tokens",
+    "cache_read": "gen_ai.usage.cache_read.input_tokens",
+    "cache_write": "gen_ai.usage.cache_creation.input_tokens",
+    "reasoning": "gen_ai.usage.reasoning.output_tokens",
+}
+_UNSET: Final[Any] = object()
+_HANDLE = otel.create_key("penstock-observation")
+_MAX_ERROR_CHARS = 2000
+
+_log = logging.getLogger("penstock.sdk")
+
+
+class Observation:
+    """One open span. Every method may be called at any time, from any thread, and never raises; after the end nothing happens."""
+
+    __slots__ = (
+        "_attributes",
+        "_has_failed",
+        "_metadata",
+        "_payload",
+        "_pipeline",
+        "_redactions",
+        "_size",
+        "_span",
+        "is_open",
+    )
+
+    def __init__(
+        self,
+        span: trace.Span,
+        pipeline: Pipeline,
+        kind: SpanKind,
+        redactions: Collection[Redaction],
+        metadata: Mapping[str, Any],
+    ) -> None:
+        self._span = span
+        self._pipeline = pipeline
+        self._redactions = redactions
+        self._attributes: dict[str, Any] = {"penstock.span.kind": kind}
+        if kind in OPENINFERENCE:
+            self._attributes["openinference.span.kind"] = OPENINFERENCE[kind]
+        self._metadata = metadata
+        self._payload: dict[str, Any] = {}
+        self._size = 0
+        self._has_failed = False
+        self.is_open = True
+
+    @property
+    def trace_id(self) -> str | None:
+        """32 hex characters; None where nothing is recorded."""
+        context = self._span.get_span_context()
+        return f"{context.trace_id:032x}" if context.is_valid else None
+
+    @property
+    def span_id(self) -> str | None:
+        """16 hex characters; None where nothing is recorded."""
+        context = self._span.get_span_context()
+        return f"{context.span_id:016x}" if context.is_valid else None
+
+    def update(
+        self,
+        *,
+        name: str | None = None,
+        input: Any = _UNSET,  # noqa: A002  # the word of the span record
+        output: Any = _UNSET,
+        model: str | None = None,
+        provider: str | None = None,
+        usage: Usage | Mapping[str, int | None] | None = None,
+        cost_usd: Any = None,
+        session_id: str | None = None,
+        user_id: str | None = None,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        prompt: str | None = None,
+        agent: str | None = None,
+        tool: str | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Say more about the span; of what is said twice the later holds, tags and metadata add up.
+
+        `usage` names tokens (`input`, `output`, `cache_read`, `cache_write`, `reasoning`; input includes cached ones);
+        `error` marks the span as failed for this reason.
+        """
+        try:
+            if name is not None:
+                self._span.update_name(str(name))
+            if input is not _UNSET:
+                self._capture("input", input)
+            if output is not _UNSET:
+                self._capture("output", output)
+            if metadata:
+                copied, size = copy_payload(dict(metadata), self._pipeline.settings.max_payload_bytes)
+                if self._reserve(size):
+                    self._metadata = {**self._metadata, **copied}
+            found = self._attributes
+            found.update(name_attributes(session_id=session_id, user_id=user_id, prompt=prompt, agent=agent))
+            if model is not None:
+                found["gen_ai.request.model"] = str(model)
+            if provider is not None:
+                found["gen_ai.provider.name"] = str(provider)
+            if tool is not None:
+                found["gen_ai.tool.name"] = str(tool)
+            if cost_usd is not None:
+                found["gen_ai.usage.cost"] = float(cost_usd)
+            if usage is not None:
+                found.update(_usage_attributes(usage))
+            if tags:
+                found["tag.tags"] = [*found.get("tag.tags", self._carried_tags()), *map(str, tags)]
+            if error is not None:
+                self._has_failed = True
+                self._span.set_status(StatusCode.ERROR, str(error)[:_MAX_ERROR_CHARS])
+        except Exception:  # the edge between the program and its record: the program goes on
+            _log.debug("penstock: update failed", exc_info=True)
+
+    def event(self, name: str, **attributes: Any) -> None:
+        """Note that something happened just now."""
+        try:
+            plain = {key: value if _is_plain(value) else str(value) for key, value in attributes.items()}
+            self._span.add_event(name, plain)
+        except Exception:  # as above
+            _log.debug("penstock: event failed", exc_info=True)
+
+    def set(self, name: str, value: Any) -> None:
+        """Set an OpenTelemetry attribute: a text, a number or a truth; anything else is named by its type."""
+        self._attributes[name] = value if _is_plain(value) else type(value).__qualname__
+
+    def fail(self, error: BaseException) -> None:
+        """Record an exception as the reason why this failed."""
+        try:
+            text = _message_of(error)
+            self._has_failed = True
+            self._attributes.setdefault("error.type", type(error).__qualname__)
+            self._span.record_exception(error)
+            self._span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {text}"[:_MAX_ERROR_CHARS])
+        except Exception:  # as above: an exception's own `__str__` may raise
+            _log.debug("penstock: fail failed", exc_info=True)
+
+    def end(self) -> None:
+        """End the span; a second time nothing happens."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        pipeline = self._pipeline
+        try:
+            span_id = self._span.get_span_context().span_id
+            payload = {**self._payload, "metadata": self._metadata} if self._metadata else self._payload
+            processor = RUNTIME.processor
+            if self._attributes:
+                self._span.set_attributes(self._attributes)
+            if not self._has_failed:
+                self._span.set_status(StatusCode.OK)
+            processor.hold(span_id, Held(payload or None, self._redactions, self._size))
+            self._span.end()
+            processor.drop(span_id)
+        except Exception:  # as above
+            _log.debug("penstock: end failed", exc_info=True)
+        finally:
+            if self._size:
+                pipeline.release(self._size)
+
+    def _capture(self, place: str, value: Any) -> None:
+        settings = self._pipeline.settings
+        if not settings.capture or not self._span.is_recording():
+            return
+        copied, size = copy_payload(value, settings.max_payload_bytes)
+        if self._reserve(size):
+            self._payload[place] = copied
+        else:
+            self._attributes["penstock.payload_dropped"] = True
+            self._pipeline.note_payload_dropped()
+
+    def _reserve(self, size: int) -> bool:
+        if not self.is_open or not self._pipeline.reserve(size):
+            return False
+        self._size += size
+        return True
+
+    def _carried_tags(self) -> Sequence[str]:
+        tags = read_carried().attributes.get("tag.tags", ())
+        return tags if isinstance(tags, Sequence) else ()
+
+
+class _Nothing(Observation):
+    """Stands where nothing is recorded: takes everything, does nothing."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self._span = trace.INVALID_SPAN
+        self.is_open = False
+
+    def update(self, **_: Any) -> None:  # type: ignore[override]  # takes whatever the other takes
+        """Do nothing."""
+
+    def event(self, name: str, **_: Any) -> None:
+        """Do nothing."""
+
+    def set(self, name: str, value: Any) -> None:
+        """Do nothing."""
+
+    def fail(self, error: BaseException) -> None:
+        """Do nothing."""
+
+    def end(self) -> None:
+        """Do nothing."""
+
+
+NOTHING = _Nothing()
+
+
+def current_span() -> Observation:
+    """Return the innermost observation that is open here; one that takes everything and does nothing where none is."""
+    found = otel.get_value(_HANDLE)
+    return found if isinstance(found, Observation) else NOTHING
+
+
+def begin(
+    name: str, kind: SpanKind, context: Context, redactions: Collection[Redaction] = ()
+) -> tuple[Observation, Context]:
+    """Start a span below `context`; return it with the context for what runs inside. Never raises."""
+    pipeline = RUNTIME.start()
+    if pipeline is None:
+        return NOTHING, context
+    try:
+        span = RUNTIME.tracer.start_span(name, context=context)
+        made = Observation(span, pipeline, kind, redactions, read_carried(context).metadata)
+        inside = set_anchor(trace.set_span_in_context(span, context), span.get_span_context().span_id)
+        return made, otel.set_value(_HANDLE, made, inside)
+    except Exception:  # the edge between the program and its record: the program goes on
+        _log.debug("penstock: a span could not be started", exc_info=True)
+        return NOTHING, context
+
+
+def restore(observation: Observation, before: Context) -> None:
+    """Put `before` back where the observation's context, or one made from it, is current; elsewhere leave all as it is.
+
+    No token: one that is used in another task than its own, where generators are closed late, is an error.
+    """
+    if otel.get_value(_HANDLE) is observation:
+        otel.attach(before)
+
+
+class SpanScope:
+    """What `span(…)` returns: `with` and `async with` begin and end an observation."""
+
+    __slots__ = ("_before", "_kind", "_name", "_observation", "_redactions", "_said")
+
+    def __init__(
+        self, name: str, kind: SpanKind, redactions: Collection[Redaction], said: Mapping[str, Any]
+    ) -> None:
+        self._name, self._kind, self._redactions, self._said = name, kind, redactions, said
+        self._observation: Observation = NOTHING
+        self._before: Context | None = None
+
+    def __enter__(self) -> Observation:
+        self._before = otel.get_current()
+        self._observation, inside = begin(self._name, self._kind, self._before, self._redactions)
+        if self._observation is not NOTHING:
+            otel.attach(inside)
+            if self._said:
+                self._observation.update(**self._said)
+        return self._observation
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
+    ) -> None:
+        observation = self._observation
+        if observation is NOTHING or self._before is None:
+            return
+        restore(observation, self._before)
+        if isinstance(error, GeneratorExit):
+            observation.set("stream.aborted", True)
+        elif error is not None:
+            observation.fail(error)
+        observation.end()
+
+    async def __aenter__(self) -> Observation:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace_back)
+
+    def __call__(self, _: Any) -> Self:
+        raise TypeError("penstock.span is for `with`; decorate functions with penstock.observe")
+
+
+def span(name: str, *, kind: SpanKind = "chain", redact: Redaction | None = None, **said: Any) -> SpanScope:
+    """Observe what happens inside `with span(…) as it`; `said` is what `Observation.update` takes.
+
+    An exception is recorded and goes on. Decorate generator functions with `observe` rather than opening a span around
+    a `yield` in them: what is current inside would be current for whoever reads from it.
+    """
+    return SpanScope(name, kind, () if redact is None else (redact,), said)
+
+
+def update(**said: Any) -> None:
+    """Say more about the innermost open observation: see `Observation.update`."""
+    current_span().update(**said)
+
+
+def monotonic_s() -> float:
+    """Return a clock's seconds for measuring within this process."""
+    return time.perf_counter()
+
+
+def _usage_attributes(usage: Usage | Mapping[str, int | None]) -> dict[str, int]:
+    if isinstance(usage, Usage):
+        written = [usage.input_cache_write, usage.input_cache_write_1h]
+        counts: Mapping[str, int | None] = {
+            "input": usage.input_tokens,
+            "output": usage.output_tokens,
+            "cache_read": usage.input_cache_read,
+            "cache_write": None if written == [None, None] else sum(filter(None, written)),
+            "reasoning": usage.output_reasoning,
+        }
+    elif isinstance(usage, Mapping):
+        counts = usage
+    else:  # a client's own object with fields of these names
+        counts = {name: getattr(usage, name, None) for name in USAGE}
+    return {
+        USAGE[name]: count
+        for name, count in counts.items()
+        if name in USAGE and isinstance(count, int) and not isinstance(count, bool)
+    }
+
+
+def _message_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # the program's own exception class
+        return f"<its text failed with {type(broken).__name__}>"
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | bool | int | float)

@@ -1,0 +1,37 @@
+"""What travels from the program's threads to the worker: ended spans and judgements, not yet encoded."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final, NamedTuple
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from penstock.sdk.settings import Redaction
+
+KEEP: Final = -1
+"""Stands for the parent that a span has anyhow."""
+SPAN_BYTES = 700
+"""What an ended span takes beside its texts."""
+
+
+class SpanRecord(NamedTuple):
+    """An ended span."""
+
+    span: ReadableSpan
+    payload: Mapping[str, Any] | None
+    """`input`, `output`, `metadata` as JSON values."""
+    parent: int | None
+    """Id to give as parent, None for none, `KEEP` for the one it has."""
+    redactions: Collection[Redaction]
+    notes: Mapping[str, Any]
+    """More attributes, known only at the end."""
+    size: int
+
+
+class ScoreRecord(NamedTuple):
+    """A judgement: the body of one score."""
+
+    body: bytes
+    size: int
+
+
+Record = SpanRecord | ScoreRecord

@@ -1,0 +1,193 @@
+"""The worker's half of the pipeline: encodes, sends, keeps what nobody took, and knows when to try again."""
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+
+from penstock.sdk.records import Record, SpanRecord
+from penstock.sdk.settings import SdkSettings
+from penstock.sdk.spill import Batch, DiskSpill, MemorySpill, RecordKind
+from penstock.sdk.transport import Answer, Transport
+from penstock.sdk.wire import encode_body, encode_resource, encode_span, without_payload
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+DROPPED_HEADER = "x-penstock-dropped"
+
+_log = logging.getLogger("penstock.sdk")
+
+
+class Sender:
+    """Delivers records; for one thread, but its counts may be read from any."""
+
+    def __init__(
+        self,
+        settings: SdkSettings,
+        spill: DiskSpill | MemorySpill,
+        transport: Callable[[SdkSettings], Transport],
+        clock: Callable[[], float],
+    ) -> None:
+        self.n_sent = 0
+        self.n_failed = 0
+        self.n_dropped = 0
+        self.n_payloads_dropped = 0
+        self.problem: str | None = None
+        self._settings = settings
+        self._spill = spill
+        self._connect = transport
+        self._link: Transport | None = None
+        self._clock = clock
+        self._resource = encode_resource(settings)
+        self._pause_s = 0.0
+        self._closed_until = float("-inf")
+        self._in_flight: Batch | None = None
+        self._n_told = 0
+        self._has_looked = False
+        self._rng = random.Random()
+
+    @property
+    def n_spilled(self) -> int:
+        """Records of this process in the spill folder."""
+        return self._spill.n_records if self._spill.is_durable else 0
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether something waits for a collector that did not answer."""
+        return self._spill.n_records > 0 or not self._has_looked
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds until the next try."""
+        return max(0.0, self._closed_until - self._clock())
+
+    def deliver(self, records: Sequence[Record], *, is_asked: bool) -> None:
+        """Send records, or keep them when nobody answers; `is_asked` tries at once whatever happened before."""
+        for batch in self._encode(records):
+            self._send(batch, is_asked=is_asked)
+
+    def deliver_rest(self, *, is_asked: bool, is_busy: Callable[[], bool]) -> None:
+        """Send what was kept, oldest first, until something fails or newer records want their turn."""
+        self._has_looked = True
+        while (is_asked or self.pause_s <= 0) and (batch := self._spill.first()) is not None:
+            answer = self._post(batch)
+            if answer.verdict == "away":
+                return
+            n_own = self._spill.remove(batch)
+            self._settle(batch, answer, n_own)
+            if is_busy():
+                return
+
+    def save_rest(self, records: Sequence[Record]) -> None:
+        """Keep records and what is being sent right now; for the end of the program, from another thread."""
+        batches = self._encode(records)
+        if self._in_flight is not None:
+            self._spill.put(self._in_flight)
+        for batch in batches:
+            self._keep(batch)
+
+    def close(self) -> None:
+        """Give the connection up."""
+        if self._link is not None:
+            self._link.close()
+
+    def _encode(self, records: Sequence[Record]) -> list[Batch]:
+        parts: dict[RecordKind, list[bytes]] = {"spans": [], "scores": []}
+        for record in records:
+            try:
+                if isinstance(record, SpanRecord):
+                    parts["spans"].append(encode_span(record, self._settings))
+                else:
+                    parts["scores"].append(record.body)
+            except Exception as error:  # one span that cannot be written must not take the others along
+                self.n_failed += 1
+                self.problem = f"a span could not be encoded: {type(error).__name__}: {error}"
+                _log.warning("penstock: %s", self.problem)
+        return [
+            batch
+            for kind, texts in parts.items()
+            if texts
+            for batch in split(
+                Batch(kind=kind, resource=self._resource, parts=texts), self._settings.max_batch_bytes
+            )
+        ]
+
+    def _send(self, batch: Batch, *, is_asked: bool = False) -> None:
+        if self.pause_s > 0 and not is_asked:
+            self._keep(batch)
+            return
+        self._in_flight = batch
+        answer = self._post(batch)
+        self._in_flight = None
+        if answer.verdict == "away":
+            self._keep(batch)
+        else:
+            self._settle(batch, answer, len(batch.parts))
+
+    def _post(self, batch: Batch) -> Answer:
+        if self._link is None:
+            self._link = self._connect(self._settings)
+        path, body = encode_body(batch)
+        n_lost = self.n_dropped + self.n_failed
+        headers = {DROPPED_HEADER: str(n_lost - self._n_told)} if n_lost > self._n_told else {}
+        answer = self._link.post(path, body, headers)
+        if answer.verdict == "away":
+            self._back_off(answer)
+        else:
+            self._pause_s, self._closed_until = 0.0, float("-inf")
+            self._n_told = n_lost
+            self.problem = answer.reason if answer.verdict != "accepted" or answer.n_rejected else None
+        return answer
+
+    def _settle(self, batch: Batch, answer: Answer, n_own: int) -> None:
+        """Count an answered batch of which `n_own` records are this process's own."""
+        if answer.verdict == "accepted":
+            n_rejected = min(answer.n_rejected, n_own)
+            self.n_sent += n_own - n_rejected
+            self.n_failed += n_rejected
+            if n_rejected:
+                _log.warning("penstock: %d spans were rejected: %s", n_rejected, answer.reason)
+        elif answer.verdict == "too_large" and len(batch.parts) > 1:
+            for half in split(batch, max(1, batch.size_bytes // 2)):
+                self._send_again(half, n_own > 0)
+        elif (
+            answer.verdict == "too_large"
+            and batch.kind == "spans"
+            and (small := without_payload(batch.parts[0]))
+        ):
+            self.n_payloads_dropped += n_own
+            self._send_again(Batch(kind="spans", resource=batch.resource, parts=[small]), n_own > 0)
+        else:
+            self.n_failed += n_own
+            _log.warning("penstock: %d records were refused: %s", len(batch.parts), answer.reason)
+
+    def _send_again(self, batch: Batch, is_own: bool) -> None:
+        answer = self._post(batch)
+        if answer.verdict == "away":
+            self._keep(batch)
+        else:
+            self._settle(batch, answer, len(batch.parts) if is_own else 0)
+
+    def _keep(self, batch: Batch) -> None:
+        if not self._spill.put(batch):
+            self.n_dropped += len(batch.parts)
+
+    def _back_off(self, answer: Answer) -> None:
+        if self.problem is None:
+            _log.warning("penstock: spans wait here, the collector is away: %s", answer.reason)
+        self.problem = answer.reason
+        self._pause_s = min(max(FIRST_PAUSE_S, self._pause_s * 2), LONGEST_PAUSE_S)
+        pause = self._pause_s * (0.5 + self._rng.random() / 2)
+        self._closed_until = self._clock() + max(pause, min(answer.retry_after_s or 0.0, 300.0))
+
+
+def split(batch: Batch, max_bytes: int) -> list[Batch]:
+    """Return the batch in pieces of about `max_bytes`, each of at least one record."""
+    groups: list[list[bytes]] = [[]]
+    size = 0
+    for part in batch.parts:
+        if groups[-1] and size + len(part) > max_bytes:
+            groups.append([])
+            size = 0
+        groups[-1].append(part)
+        size += len(part)
+    return [Batch(kind=batch.kind, resource=batch.resource, parts=group) for group in groups]

@@ -1,0 +1,189 @@
+"""Batches that wait for a collector which does not answer: one file each in a folder of their own, or memory.
+
+A file holds a line about the batch and one line a record, and gets its name when it is whole. Several processes may
+share a folder: a batch that is sent twice changes nothing, since spans and scores are known by their ids.
+"""
+
+import contextlib
+import itertools
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import msgspec
+
+SUFFIX = ".batch"
+_LIST_AGAIN_S = 5.0
+
+RecordKind = Literal["spans", "scores"]
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """Encoded records of one kind that go out in one request."""
+
+    kind: RecordKind
+    resource: msgspec.Raw
+    """Who sends: the OTLP resource of the spans."""
+    parts: list[bytes]
+    name: str = ""
+    """Of its file, once it has one."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all records."""
+        return sum(map(len, self.parts))
+
+
+class _Head(msgspec.Struct, frozen=True, kw_only=True):
+    kind: RecordKind
+    resource: msgspec.Raw
+
+
+class Spill(Protocol):
+    """Keeps batches, oldest first."""
+
+    n_records: int
+    """Those that this process put in and that are still there."""
+
+    def put(self, batch: Batch) -> bool:
+        """Keep a batch; False when it did not fit."""
+
+    def first(self) -> Batch | None:
+        """Return the oldest batch there is, of any process."""
+
+    def remove(self, batch: Batch) -> int:
+        """Forget a batch that `first` returned; return how many of its records this process had put in."""
+
+
+class MemorySpill:
+    """Keeps batches in memory, where there is no folder to write to."""
+
+    is_durable = False
+
+    def __init__(self, max_bytes: int) -> None:
+        self.n_records = 0
+        self._left = max_bytes
+        self._batches: deque[Batch] = deque()
+
+    def put(self, batch: Batch) -> bool:
+        """Keep a batch; False when it did not fit."""
+        if batch.size_bytes > self._left:
+            return False
+        self._left -= batch.size_bytes
+        self.n_records += len(batch.parts)
+        self._batches.append(batch)
+        return True
+
+    def first(self) -> Batch | None:
+        """Return the oldest batch."""
+        return self._batches[0] if self._batches else None
+
+    def remove(self, batch: Batch) -> int:
+        """Forget the oldest batch."""
+        self._batches.popleft()
+        self._left += batch.size_bytes
+        self.n_records -= len(batch.parts)
+        return len(batch.parts)
+
+
+@dataclass
+class _Known:
+    n_records: int
+    size_bytes: int
+
+
+class DiskSpill:
+    """Keeps batches as files that outlive the process. A folder that cannot be used keeps nothing."""
+
+    is_durable = True
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.n_records = 0
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._own: dict[str, _Known] = {}
+        self._numbers = itertools.count()
+        self._names: deque[str] = deque()
+        self._listed_at = float("-inf")
+
+    def put(self, batch: Batch) -> bool:
+        """Write a batch; False when the folder is full or cannot be written."""
+        data = b"\n".join([_encode_head(batch), *batch.parts])
+        name = f"{time.time_ns():020d}-{os.getpid()}-{next(self._numbers)}{SUFFIX}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self._used_bytes() + len(data) > self._max_bytes:
+                return False
+            part = self._folder / f".{name}"
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            part.replace(self._folder / name)
+        except OSError:
+            return False
+        self._own[name] = _Known(len(batch.parts), len(data))
+        self._names.append(name)
+        self.n_records += len(batch.parts)
+        return True
+
+    def first(self) -> Batch | None:
+        """Return the oldest batch there is, of any process; one that cannot be read is removed."""
+        for name in self._waiting():
+            path = self._folder / name
+            try:
+                head, *parts = path.read_bytes().split(b"\n")
+                found = msgspec.json.decode(head, type=_Head)
+                return Batch(kind=found.kind, resource=found.resource, parts=parts, name=name)
+            except FileNotFoundError:
+                self._forget(name)  # another process has sent it
+            except (OSError, msgspec.MsgspecError):
+                self._forget(name)
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        return None
+
+    def remove(self, batch: Batch) -> int:
+        """Remove a batch; return how many of its records this process had put in."""
+        with contextlib.suppress(OSError):
+            (self._folder / batch.name).unlink()
+        return self._forget(batch.name)
+
+    def _forget(self, name: str) -> int:
+        with contextlib.suppress(ValueError):
+            self._names.remove(name)
+        known = self._own.pop(name, None)
+        if known is None:
+            return 0
+        self.n_records -= known.n_records
+        return known.n_records
+
+    def _waiting(self) -> Iterator[str]:
+        """Yield names, oldest first; the folder is listed when none is known, now and then."""
+        while True:
+            if not self._names:
+                if time.monotonic() - self._listed_at < _LIST_AGAIN_S:
+                    return
+                self._listed_at = time.monotonic()
+                with contextlib.suppress(OSError):
+                    self._names.extend(
+                        sorted(path.name for path in self._folder.iterdir() if path.name.endswith(SUFFIX))
+                    )
+                if not self._names:
+                    return
+            yield self._names[0]
+
+    def _used_bytes(self) -> int:
+        total = 0
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    total += entry.stat().st_size
+        return total
+
+
+def _encode_head(batch: Batch) -> bytes:
+    return msgspec.json.encode(_Head(kind=batch.kind, resource=batch.resource))
