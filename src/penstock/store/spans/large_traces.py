@@ -17,6 +17,7 @@ from penstock.store.spans.summaries import (
     SpanFacts,
     TraceSummary,
     find_leaf_ids,
+    join_covered,
     make_summary,
 )
 
@@ -44,7 +45,7 @@ def summarise_large_trace(cursor: Any, trace_id: str, *, is_judged: bool) -> Tra
     names = ", ".join(SpanFacts.__struct_fields__)
     first = f"SELECT {names} FROM large ORDER BY {_RANK}, start_ns, span_id LIMIT 1"  # noqa: S608 - names of ours
     root = SpanFacts(*cursor.execute(first).fetchall()[0])
-    _mark_leaves(cursor)
+    covered = _mark_leaves(cursor)
     n_spans, first_ns, last_ns, has_scores = cursor.execute(
         "SELECT count(*), min(start_ns), max(start_ns), bool_or(has_scores) FROM everything"
     ).fetchall()[0]
@@ -76,20 +77,23 @@ def summarise_large_trace(cursor: Any, trace_id: str, *, is_judged: bool) -> Tra
         cost_usd=cost,
         n_errors=row[0],
         has_scores=is_judged or has_scores,
+        covered=covered,
     )
 
 
-def _mark_leaves(cursor: Any) -> None:
-    """Fill the table `leaves` with the ids of the leaf model calls and of the attempts."""
+def _mark_leaves(cursor: Any) -> str:
+    """Fill the table `leaves` with the ids of the leaf model calls and of the attempts; return the covered calls."""
     parents = dict(cursor.execute("SELECT span_id, parent_id FROM large").fetchall())
     calls = [row[0] for row in cursor.execute("SELECT span_id FROM large WHERE is_call").fetchall()]
     attempts = [
         row[0] for row in cursor.execute("SELECT span_id FROM large WHERE kind = ?", [ATTEMPT]).fetchall()
     ]
-    leaves = [*find_leaf_ids(sorted(calls), parents), *attempts]
+    leaf_calls = find_leaf_ids(sorted(calls), parents)
+    leaves = [*leaf_calls, *attempts]
     cursor.register("raw_leaves", {"span_id": column_array("UBIGINT", leaves)})
     cursor.execute("CREATE OR REPLACE TEMP TABLE leaves AS SELECT span_id FROM raw_leaves").fetchall()
     cursor.unregister("raw_leaves")
+    return join_covered(calls, set(leaf_calls))
 
 
 def _distinct(cursor: Any, column: str) -> list[str]:

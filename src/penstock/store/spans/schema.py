@@ -70,6 +70,22 @@ UPDATE traces SET n_errors = s.n
 FROM (SELECT trace_id, count(*) FILTER (WHERE status = 'error') AS n FROM spans GROUP BY trace_id) s
 WHERE s.trace_id = traces.trace_id
 """
+_FIND_COVERED = """
+WITH RECURSIVE walk AS (
+    SELECT trace_id, span_id AS call_id, parent_id AS here, 1 AS level FROM spans
+    WHERE kind IN ('llm', 'embedding') AND parent_id IS NOT NULL
+    UNION ALL
+    SELECT w.trace_id, w.call_id, s.parent_id, w.level + 1 FROM walk w
+    JOIN spans s ON s.trace_id = w.trace_id AND s.span_id = w.here
+    WHERE s.parent_id IS NOT NULL AND w.level < 64
+), upper AS (
+    SELECT DISTINCT s.trace_id, s.span_id FROM walk w JOIN spans s ON s.trace_id = w.trace_id AND s.span_id = w.here
+    WHERE s.kind IN ('llm', 'embedding') AND s.span_id <> w.call_id
+)
+UPDATE traces SET covered = u.ids
+FROM (SELECT trace_id, string_agg(span_id::VARCHAR, ',' ORDER BY span_id) AS ids FROM upper GROUP BY trace_id) u
+WHERE u.trace_id = traces.trace_id
+"""
 
 
 def create_statements() -> list[str]:
@@ -115,6 +131,8 @@ def _from_2() -> list[str]:
         "ALTER TABLE traces ADD COLUMN IF NOT EXISTS tags VARCHAR DEFAULT ''",
         "ALTER TABLE traces ADD COLUMN IF NOT EXISTS n_errors BIGINT",
         "ALTER TABLE traces ADD COLUMN IF NOT EXISTS has_scores BOOLEAN DEFAULT false",
+        "ALTER TABLE traces ADD COLUMN IF NOT EXISTS covered VARCHAR DEFAULT ''",
+        _FIND_COVERED,
         _COUNT_ERRORS,
         _FILL_CACHE_OF_TRACES,
         create_scores_statement(),

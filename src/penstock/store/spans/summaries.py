@@ -9,7 +9,7 @@ Spans that only bring scores are judgements of a trace and no part of what happe
 in the range of starts, where their rows are found, and in nothing else, unless a trace has nothing but them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -109,6 +109,8 @@ class TraceSummary(msgspec.Struct, frozen=True, gc=False):
     """Spans that failed."""
     has_scores: bool = False
     """Whether anybody judged the trace or a span of it."""
+    covered: str = ""
+    """Ids, with commas, of the model calls that have another one below them: sums over spans leave them out."""
 
 
 def summarise_trace(spans: Sequence[SpanFacts], *, is_judged: bool = False) -> TraceSummary:
@@ -138,7 +140,15 @@ def summarise_trace(spans: Sequence[SpanFacts], *, is_judged: bool = False) -> T
         cost_usd=sum(costs, Decimal(0)) if costs else None,
         n_errors=sum(span.status == "error" for span in spans),
         has_scores=is_judged or any(span.has_scores for span in everything),
+        covered=join_covered(
+            (span.span_id for span in spans if is_model_call(span)), {span.span_id for span in leaves}
+        ),
     )
+
+
+def join_covered(calls: Iterable[int], leaves: Collection[int]) -> str:
+    """Return the ids of the model calls that are no leaves, as `TraceSummary.covered`."""
+    return ",".join(str(call) for call in sorted(calls) if call not in leaves)
 
 
 def make_summary(
