@@ -13,6 +13,7 @@ from penstock.base.errors import InvalidInput
 from penstock.spec.search import All, Compare, Condition, Words
 from penstock.spec.search_fields import BY_NAME
 from penstock.store.spans.types import SpanQuery, TraceQuery
+from penstock.traces.search import parse
 
 _BOUNDS = ("since_ns", "until_ns", "order", "limit", "cursor")
 _EQUAL = {
@@ -40,7 +41,7 @@ def build_span_query(fields: Mapping[str, object]) -> SpanQuery:
 
 def _build(fields: Mapping[str, object], kind: type[_Query]) -> _Query:
     given = {name: value for name, value in fields.items() if value not in {None, ""}}
-    unknown = set(given) - {*_BOUNDS, *_EQUAL, "text", "min_duration_ms"}
+    unknown = set(given) - {*_BOUNDS, *_EQUAL, "q", "text", "min_duration_ms"}
     if unknown:
         raise InvalidInput(f"There is no filter {min(unknown)!r}.")
     bounds: dict[str, Any] = {name: given[name] for name in _BOUNDS if name in given}
@@ -49,7 +50,10 @@ def _build(fields: Mapping[str, object], kind: type[_Query]) -> _Query:
         duration_ms = msgspec.convert(given.get("min_duration_ms"), float | None, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"A filter cannot be read: {error}.") from error
-    parts: list[Condition] = [_equal(name, str(given[name])) for name in _EQUAL if name in given]
+    parts: list[Condition] = []
+    if "q" in given:
+        parts.append(parse(str(given["q"]), subject="trace" if kind is TraceQuery else "span"))
+    parts += [_equal(name, str(given[name])) for name in _EQUAL if name in given]
     if duration_ms is not None:
         parts.append(Compare(field="duration", operator=">=", value=duration_ms))
     if "text" in given:
