@@ -51,7 +51,7 @@ from penstock.gateway.metrics import Metrics
 from penstock.gateway.metrics_page import serve_metrics
 from penstock.gateway.models import describe_models, models_dialect
 from penstock.gateway.recorder import CallRecorder, SpanSink
-from penstock.gateway.relay import relay_answer, relay_failure
+from penstock.gateway.relay import captures, relay_answer, relay_failure
 from penstock.gateway.snapshots import SnapshotWatch
 from penstock.gateway.table import Table, header_text
 from penstock.gateway.text_sizes import estimate_prompt_tokens
@@ -224,7 +224,7 @@ class Gateway:
 
     def _record(self, call: Call, limits: Limits) -> None:
         self._recorder.record(
-            call, capture=limits.capture_payloads, max_payload_bytes=limits.max_payload_bytes
+            call, capture=captures(call, limits), max_payload_bytes=limits.max_payload_bytes
         )
         self._metrics.observe(call)
 

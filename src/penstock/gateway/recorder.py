@@ -29,6 +29,8 @@ from penstock.gateway.table import ReadyTarget, Table
 from penstock.providers.prices import PriceBook
 from penstock.spec.spans import Span, SpanEvent
 from penstock.spec.usage import TOKEN_CLASSES, Usage
+from penstock.telemetry.cutting import cut
+from penstock.telemetry.masks import MaskSet
 
 _log = logging.getLogger("penstock.gateway")
 _QUEUE_CALLS = 4096
@@ -72,6 +74,7 @@ class CallRecorder:
         self._journal = journal
         self._queue: queue.Queue[_Item | list[tuple[str, str]] | None] = queue.Queue(_QUEUE_CALLS)
         self._thread: threading.Thread | None = None
+        self._masks = MaskSet()
         self._packed: dict[tuple[int, str | None, str | None, str], tuple[float, bytes, ReadyTarget]] = {}
         """By target, key, model and operation: until when it holds, and what the journal keeps of it."""
 
@@ -90,6 +93,8 @@ class CallRecorder:
     def take_table(self, table: Table) -> None:
         """Go by the prices of a new table, and have those that it will need loaded in the background."""
         self._prices.set_own_prices(table.prices)
+        if table.limits.masks != self._masks.rules:
+            self._masks = MaskSet(table.limits.masks)
         self._packed.clear()
         self.preload_prices(table.priced_models())
 
@@ -178,7 +183,9 @@ class CallRecorder:
             self._settle(call, main, lost, end_ns)
         item = _Item(call, main, lost, end_ns, capture, max_payload_bytes)
         is_priced = main.cost is not None and all(bill.cost is not None for bill in bills)
-        if self._thread is None or (is_priced and not (capture and call.streamed)):
+        # folding a stream, or looking through texts for what is to be masked, is not for the event loop
+        needs_work = capture and (call.streamed or bool(self._masks))
+        if self._thread is None or (is_priced and not needs_work):
             self._store(item)
             return
         try:
@@ -225,12 +232,14 @@ class CallRecorder:
     def _store(self, item: _Item) -> None:
         for bill, span_id in item.lost:
             load_price(bill, item.call.start_ns, self._prices)
-            self._hand_on(_attempt_span(item.call, bill, span_id), bill)
+            self._hand_on(_attempt_span(item.call, bill, span_id), bill, item.limit)
         load_price(item.main, item.call.start_ns, self._prices)
-        self._hand_on(self._span(item), item.main)
+        self._hand_on(self._span(item), item.main, item.limit)
 
-    def _hand_on(self, span: Span, bill: Bill) -> None:
+    def _hand_on(self, span: Span, bill: Bill, limit: int) -> None:
         on_stored = self._on_stored(bill)
+        if self._masks:
+            span = cut(self._masks.apply(span), limit)  # in this order: half of a name is not met by any rule
         if on_stored is None:
             self._sink.record(span)
         else:
@@ -240,6 +249,7 @@ class CallRecorder:
         call, bill = item.call, item.main
         envelope, target, route, key = call.envelope, bill.target, call.route, call.key
         has_request = item.capture and envelope is not None
+        limit = len(call.body) + call.output_size if self._masks else item.limit
         return Span(
             trace_id=call.trace_id,
             span_id=call.span_id,
@@ -279,10 +289,25 @@ class CallRecorder:
                 if tried.outcome != "served"
             ],
             # a body that could not be parsed is no JSON, so it cannot stand in a span
-            input=_payload(call.body, len(call.body), item.limit) if has_request else None,
-            output=_output(call, item.limit) if item.capture else None,
+            input=_payload(call.body, len(call.body), limit) if has_request else None,
+            output=self._output(item, limit) if item.capture else None,
             payload_dropped=not item.capture,
         )
+
+    def _output(self, item: _Item, limit: int) -> Any:
+        call = item.call
+        if call.output is None:
+            return None
+        if isinstance(call.output, bytes):
+            return _payload(call.output, call.output_size, limit)
+        is_cut = call.output_size > item.limit
+        kept = {"size_bytes": call.output_size, "kept_bytes": 0 if self._masks else item.limit}
+        if is_cut and self._masks:
+            return {"penstock_cut": kept}  # it may end within what a rule would have met
+        folded = fold_output(call.dialect, b"".join(call.output))
+        if is_cut and isinstance(folded, dict):
+            folded["penstock_cut"] = kept
+        return folded
 
     def _attributes(self, item: _Item) -> dict[str, Any]:
         call, bill = item.call, item.main
@@ -457,17 +482,6 @@ def _digest(body: bytes) -> str | None:
     except (msgspec.MsgspecError, RecursionError):
         return None
     return digest_request(request) if isinstance(request, dict) else None
-
-
-def _output(call: Call, limit: int) -> Any:
-    if call.output is None:
-        return None
-    if isinstance(call.output, bytes):
-        return _payload(call.output, call.output_size, limit)
-    folded = fold_output(call.dialect, b"".join(call.output))
-    if call.output_size > limit and isinstance(folded, dict):
-        folded["penstock_cut"] = {"size_bytes": call.output_size, "kept_bytes": limit}
-    return folded
 
 
 def _payload(body: bytes, size: int, limit: int) -> Any:

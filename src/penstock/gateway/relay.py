@@ -83,11 +83,16 @@ async def _relay_body(call: Call, answer: Answer, send: Send, limits: Limits) ->
         body = DIALECTS[call.dialect].write_reply(
             answer.reply, model=call.envelope.model, request=read_hub_request(call)
         )
-    call.output = body if limits.capture_payloads and answer.content_type == JSON[1] else None
+    call.output = body if captures(call, limits) and answer.content_type == JSON[1] else None
     call.output_size = len(body)
     call.note_overhead()
     headers = [(b"content-type", answer.content_type), *reply_headers(call, answer)]
     await send_reply(send, answer.status, headers, body)
+
+
+def captures(call: Call, limits: Limits) -> bool:
+    """Return whether what is asked and answered is to be kept with the record of a call."""
+    return limits.captures(call.key.project if call.key is not None else "default")
 
 
 def reply_headers(call: Call, answer: Answer) -> list[Header]:
@@ -125,7 +130,7 @@ class _Streaming:
         self._answer = answer
         self._send = send
         self._kept: list[bytes] = []
-        self._room = limits.max_payload_bytes if limits.capture_payloads else 0
+        self._room = limits.max_payload_bytes if captures(call, limits) else 0
         self._model = call.envelope.model
         self._at_border = True
         self._last = b""

@@ -169,4 +169,10 @@ def _limits(file: SettingsFile) -> Limits:
         max_concurrent_calls=limits.max_concurrent_calls,
         capture_payloads=traces.capture_payloads,
         max_payload_bytes=traces.max_payload_bytes,
+        project_capture={
+            name: project.capture_payloads
+            for name, project in sorted(traces.projects.items())
+            if project.capture_payloads is not None
+        },
+        masks=tuple(mask.rule() for mask in traces.masks),
     )

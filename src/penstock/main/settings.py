@@ -20,6 +20,7 @@ from penstock.deploy.sections import ProviderSettings, RouteSettings
 from penstock.main.errors import SettingsInvalid
 from penstock.main.settings_problems import Problem, decode_text, invalid_settings, syntax_error
 from penstock.main.toml_lines import KeyPath, locate_lines, nearest_line
+from penstock.main.trace_settings import TraceSettings
 
 MAX_BYTES = 4 * 1024 * 1024
 
@@ -52,15 +53,6 @@ class StorageSettings(Section):
     """Environment variable that holds the URL, when it contains a password."""
     blobs_url: str | None = None
     """fsspec URL of the artefacts, such as `s3://bucket/prefix`."""
-
-
-class TraceSettings(Section):
-    """`[traces]`: what is written into spans."""
-
-    capture_payloads: bool = True
-    """Whether prompts and replies are kept in spans."""
-    max_payload_bytes: Annotated[int, Field(ge=0, le=64 * 1024 * 1024)] = 1024 * 1024
-    """Payloads over this are cut in the span, never in the call."""
 
 
 class UpSettings(Section):
@@ -173,6 +165,9 @@ def _contradictions(file: SettingsFile) -> Iterator[Problem]:
                 ("routes", name), "a route's name must be printable ASCII, because it stands in reply headers"
             )
     yield from _repeated(file, ("limits", "rules"), [rule.name for rule in settings.limits.rules])
+    traces = settings.traces
+    yield from _repeated(file, ("traces", "masks"), [mask.name for mask in traces.masks])
+    yield from _repeated(file, ("traces", "forward"), [target.name for target in traces.forward])
     yield from _repeated(
         file, ("prices",), [price_name(price.provider, price.model) for price in settings.prices]
     )

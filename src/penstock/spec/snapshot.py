@@ -3,6 +3,7 @@
 import msgspec
 
 from penstock.spec.limits import LimitRule
+from penstock.spec.masks import MaskRule
 from penstock.spec.routes import KeyRow, PriceRow, Provider, Route
 
 
@@ -20,6 +21,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether prompts and replies are written into spans."""
     max_payload_bytes: int = 1024 * 1024
     """Payloads over this are cut in the span (never in the call)."""
+    project_capture: dict[str, bool] = {}
+    """Projects whose prompts and replies are written into spans, or are not, unlike all others'."""
+    masks: tuple[MaskRule, ...] = ()
+    """What is made unreadable in spans before they are written."""
+
+    def captures(self, project: str) -> bool:
+        """Return whether prompts and replies of a project are written into spans."""
+        return self.project_capture.get(project, self.capture_payloads)
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
