@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from threading import Lock
+from typing import Protocol
 
 import msgspec
 
@@ -10,10 +11,17 @@ from penstock.base.clock import now_ns
 from penstock.base.errors import InvalidInput, NotFound
 from penstock.spec.spans import Span
 from penstock.store.spans.errors import UnknownSpan
-from penstock.store.spans.port import SpanStore
-from penstock.store.spans.skeleton import Skeleton, skeleton_of
+from penstock.store.spans.port import ScoreReader, SpanStore
 from penstock.store.spans.traffic_queries import TrafficBy, TrafficRow
-from penstock.store.spans.types import Overview, Payload, TracePage, TraceQuery, TraceRow
+from penstock.store.spans.types import (
+    Overview,
+    Payload,
+    ScoreQuery,
+    ScoreRow,
+    TracePage,
+    TraceQuery,
+    TraceRow,
+)
 from penstock.traces.outline import Outline, OutlineColumns, to_columns
 from penstock.traces.tree import build_tree
 from penstock.traces.waterfall import Waterfall, layout_waterfall
@@ -26,6 +34,10 @@ class UnknownTrace(NotFound):
     """No such trace here."""
 
     code = "PS-1954"
+
+
+class TraceStore(SpanStore, ScoreReader, Protocol):
+    """What the service asks of a span store."""
 
 
 class TraceView(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +60,7 @@ class TraceView(msgspec.Struct, frozen=True, kw_only=True):
 class TraceService:
     """Lists, shows and counts traces of a span store."""
 
-    def __init__(self, store: SpanStore, *, clock: Callable[[], int] = now_ns) -> None:
+    def __init__(self, store: TraceStore, *, clock: Callable[[], int] = now_ns) -> None:
         self._store = store
         self._clock = clock
         self._lock = Lock()
@@ -113,8 +125,7 @@ class TraceService:
                 f"{len(span_ids)} spans are too many to ask for at once.",
                 hint=f"Ask for {MAX_SPANS} at a time.",
             )
-        wanted = {each.strip().lower() for each in span_ids}
-        return [span for span in self._store.get_trace(plain_id(trace_id)) if span.span_id in wanted]
+        return self._store.get_spans(plain_id(trace_id), [each.strip().lower() for each in span_ids])
 
     def get_span(self, trace_id: str, span_id: str) -> Span:
         """Return one span without its payload; raise `UnknownSpan`."""
@@ -123,10 +134,14 @@ class TraceService:
             raise UnknownSpan(f"This trace has no span {span_id!r}.")
         return found[0]
 
+    def list_scores(self, trace_id: str) -> list[ScoreRow]:
+        """Return what was judged of a trace and of its spans, the latest first."""
+        return self._store.list_scores(ScoreQuery(trace_id=plain_id(trace_id)))
+
     def _lay_out(self, trace_id: str) -> Outline | None:
         summary = self._store.get_summary(trace_id)
-        skeleton = skeleton_of(self._store.get_trace(trace_id)) if summary else Skeleton()
-        if summary is None or not skeleton:
+        skeleton = self._store.get_skeleton(trace_id)
+        if summary is None or not len(skeleton):
             return None
         return Outline(trace_id=trace_id, summary=summary, skeleton=skeleton, tree=build_tree(skeleton))
 

@@ -14,14 +14,12 @@ import msgspec
 
 from penstock.store.spans.rows import plain_decimal
 from penstock.store.spans.skeleton import Skeleton
+from penstock.store.spans.summaries import ATTEMPT, EVALUATION, MODEL_KINDS, RERANK
 from penstock.traces.critical_path import find_critical_path
 
 ORPHAN, OPEN, CYCLE, EARLY, LATE, CRITICAL, DROPPED, BILLED = (1 << bit for bit in range(8))
 """Flags of a row: its parent is missing; its end is unknown; it was cut out of a cycle; it starts before its parent; it
 ends after it; it is on the critical path; its payload was dropped; its tokens and money count (see `Sums`)."""
-MODEL_KINDS = frozenset({"llm", "embedding"})
-ATTEMPT = "attempt"
-EVALUATION = "evaluation"
 SKEW_NS = 1_000_000
 """Below this a child outside its parent says nothing: many clocks count in milliseconds."""
 MIN_RUN, MIN_ATTEMPTS = 3, 2
@@ -287,12 +285,16 @@ def _flag(starts: list[int], ends: list[int | None], parents: list[int], skip: S
 
 def _find_billed(skeleton: Skeleton, order: list[int], n_below: list[int]) -> list[int]:
     """Return the rows of model calls with no other one below them, and of lost attempts."""
-    kinds = [skeleton.kinds[at] for at in order]
-    above = list(accumulate((kind in MODEL_KINDS for kind in kinds), initial=0))
+    asked = [
+        (kind := skeleton.kinds[at]) in MODEL_KINDS
+        or (kind == RERANK and (skeleton.cost_usd[at] is not None or skeleton.input_tokens[at] is not None))
+        for at in order
+    ]
+    above = list(accumulate(asked, initial=0))
     return [
         row
-        for row, kind in enumerate(kinds)
-        if (kind in MODEL_KINDS and above[row + n_below[row] + 1] == above[row + 1]) or kind == ATTEMPT
+        for row, at in enumerate(order)
+        if (asked[row] and above[row + n_below[row] + 1] == above[row + 1]) or skeleton.kinds[at] == ATTEMPT
     ]
 
 
