@@ -17,10 +17,14 @@ from penstock.cli.output import (
     readable_lines,
     time_text,
 )
+from penstock.cli.trace_scores import score
 from penstock.main.trace_access import TraceAccess, open_traces
 from penstock.spec.usage import Usage
 
-app = noun_app("What happened: list, show.")
+app = noun_app("What happened: list, show, score.")
+app.command(
+    "score", epilog="Example: penstock traces score 4bf92f3577b34da6a3ce929d0e0e4736 --name helpful --value 1"
+)(score)
 ID_LENGTH = 32
 SHORTEST_START = 4
 N_RECENT = 500

@@ -29,6 +29,7 @@ from penstock.control.api import (
     otlp,
     registry,
     routes,
+    scores,
     secrets,
     sessions,
     traces,
@@ -41,6 +42,7 @@ from penstock.control.services import ControlServices
 _log = logging.getLogger("penstock.control")
 _ROUTERS = (
     traces,
+    scores,
     sessions,
     costs,
     registry,

@@ -17,6 +17,7 @@ from penstock.spec.snapshot import Snapshot
 from penstock.spec.spans import Span
 from penstock.telemetry.otlp import OtlpBatch
 from penstock.traces.costs.service import CostService
+from penstock.traces.scores import ScoreService
 from penstock.traces.service import TraceService
 from penstock.traces.sessions import SessionService
 
@@ -26,6 +27,7 @@ class ControlServices:
     """Everything behind REST, OTLP and the console. All of it may be called from any thread."""
 
     traces: TraceService
+    scores: ScoreService
     trace_sessions: SessionService
     """Conversations over several traces, and who led them; `sessions` below are those of the console."""
     costs: CostService

@@ -40,11 +40,18 @@ class ControlClient:
         wanted = urlencode({name: value for name, value in query.items() if value is not None}, doseq=True)
         return self._call("GET", f"{path}?{wanted}" if wanted else path)
 
-    def _call(self, method: str, path: str) -> Any:
+    def post(self, path: str, value: Any) -> Any:
+        """Return the JSON answer to `POST path` with a JSON value."""
+        return self._call("POST", path, json.dumps(value).encode())
+
+    def _call(self, method: str, path: str, body: bytes | None = None) -> Any:
         assert self._url.hostname is not None
         connection = http.client.HTTPConnection(self._url.hostname, self._url.port, timeout=TIMEOUT_S)
         try:
-            connection.request(method, path, headers={"authorization": f"Bearer {self._key}"})
+            headers = {"authorization": f"Bearer {self._key}"}
+            if body is not None:
+                headers["content-type"] = "application/json"
+            connection.request(method, path, body=body, headers=headers)
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException) as error:

@@ -37,6 +37,7 @@ from penstock.telemetry.encode import encode_span
 from penstock.telemetry.otlp import decode_otlp_batch
 from penstock.telemetry.spool import SpoolWriter, open_writer
 from penstock.traces.collector import Collector
+from penstock.traces.scores import ScoreService
 from penstock.traces.service import TraceService
 from penstock.traces.sessions import SessionService
 
@@ -100,6 +101,7 @@ def build_services(
 
     return ControlServices(
         traces=TraceService(store),
+        scores=ScoreService(store, store_spans),
         trace_sessions=SessionService(DuckDBSessions(store.file)),
         costs=create_costs(store, lambda: read_last_snapshot(home)),
         keys=installation.keys,
