@@ -23,6 +23,8 @@ class Permission(StrEnum):
     """See what was asked and answered."""
     TRACES_WRITE = "traces.write"
     """Send spans in (OTLP)."""
+    VIEWS_WRITE = "views.write"
+    """Keep and forget saved views of lists."""
     COST_READ = "cost.read"
     """See what calls cost, by whom and for what, and compare it with providers' bills."""
     REGISTRY_READ = "registry.read"

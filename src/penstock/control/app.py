@@ -32,6 +32,7 @@ from penstock.control.api import (
     scores,
     secrets,
     sessions,
+    trace_lists,
     traces,
 )
 from penstock.control.authorize import check_declarations, find_caller, make_gate
@@ -41,6 +42,7 @@ from penstock.control.services import ControlServices
 
 _log = logging.getLogger("penstock.control")
 _ROUTERS = (
+    trace_lists,
     traces,
     scores,
     sessions,

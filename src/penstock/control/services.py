@@ -17,9 +17,11 @@ from penstock.spec.snapshot import Snapshot
 from penstock.spec.spans import Span
 from penstock.telemetry.otlp import OtlpBatch
 from penstock.traces.costs.service import CostService
+from penstock.traces.lists import TraceListService
 from penstock.traces.scores import ScoreService
 from penstock.traces.service import TraceService
 from penstock.traces.sessions import SessionService
+from penstock.traces.views import ViewService
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,10 @@ class ControlServices:
     """Everything behind REST, OTLP and the console. All of it may be called from any thread."""
 
     traces: TraceService
+    trace_lists: TraceListService
+    """Lists of traces and spans by search, counts, completion."""
+    views: ViewService
+    """Saved views of these lists."""
     scores: ScoreService
     trace_sessions: SessionService
     """Conversations over several traces, and who led them; `sessions` below are those of the console."""

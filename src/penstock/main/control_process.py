@@ -33,13 +33,16 @@ from penstock.spec.snapshot import Snapshot
 from penstock.spec.spans import Span
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.session_queries import DuckDBSessions
+from penstock.store.spans.trace_lists import DuckDBTraceLists
 from penstock.telemetry.encode import encode_span
 from penstock.telemetry.otlp import decode_otlp_batch
 from penstock.telemetry.spool import SpoolWriter, open_writer
 from penstock.traces.collector import Collector
+from penstock.traces.lists import TraceListService
 from penstock.traces.scores import ScoreService
 from penstock.traces.service import TraceService
 from penstock.traces.sessions import SessionService
+from penstock.traces.views import ViewService
 
 _log = logging.getLogger("penstock.control")
 
@@ -101,6 +104,8 @@ def build_services(
 
     return ControlServices(
         traces=TraceService(store),
+        trace_lists=TraceListService(DuckDBTraceLists(store.file)),
+        views=ViewService(installation.engine),
         scores=ScoreService(store, store_spans),
         trace_sessions=SessionService(DuckDBSessions(store.file)),
         costs=create_costs(store, lambda: read_last_snapshot(home)),

@@ -2,10 +2,9 @@
 
 import gzip
 import zlib
-from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,7 +14,6 @@ from penstock.base.clock import now_ns
 from penstock.control.api.parameters import StoredNumber
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
-from penstock.traces.filters import build_query
 
 MIN_GZIP_BYTES = 64 * 1024
 DAY_NS = 86_400 * 1_000_000_000
@@ -32,42 +30,6 @@ def create_router(services: ControlServices) -> APIRouter:
         until = until_ns if until_ns is not None else now_ns()
         since = since_ns if since_ns is not None else until - DAY_NS
         return json_reply(services.traces.overview(since, until))
-
-    @router.get("/traces")
-    @needs(Permission.TRACES_READ, Permission.TRACES_CONTENT)
-    def list_traces(
-        *,
-        since_ns: StoredNumber | None = None,
-        until_ns: StoredNumber | None = None,
-        route: str | None = None,
-        model: str | None = None,
-        provider: str | None = None,
-        status: str | None = None,
-        kind: str | None = None,
-        text: str | None = None,
-        min_duration_ms: float | None = None,
-        key_id: str | None = None,
-        session_id: str | None = None,
-        limit: Annotated[int, Query(ge=1, le=500)] = 50,
-        cursor: str | None = None,
-    ) -> Response:
-        """One page of traces, newest first."""
-        wanted = {
-            "since_ns": since_ns,
-            "until_ns": until_ns,
-            "route": route,
-            "model": model,
-            "provider": provider,
-            "status": status,
-            "kind": kind,
-            "text": text,
-            "min_duration_ms": min_duration_ms,
-            "key_id": key_id,
-            "session_id": session_id,
-            "limit": limit,
-            "cursor": cursor,
-        }
-        return json_reply(services.traces.list_traces(build_query(wanted)))
 
     @router.get("/traces/{trace_id}")
     @needs(Permission.TRACES_READ)

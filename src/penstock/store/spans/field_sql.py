@@ -139,7 +139,7 @@ def score_sql(part: Compare) -> Fragment:
     """Return a condition on a row `c` of the score table: the score of this name, compared by value or label."""
     name = part.field.removeprefix(SCORE)
     if part.operator == "exists":
-        return "c.name = ?", [name]
+        return ("c.name = ?", [name]) if name else ("true", [])
     if _is_number(part.value) and part.operator in _ORDERED:
         return f"c.name = ? AND c.value {_ORDERED[part.operator]} ?", [name, part.value]
     if part.operator == "=":

@@ -9,8 +9,10 @@ import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import duckdb
 import msgspec
 
+from penstock.base.errors import InvalidInput
 from penstock.spec.search import All, Condition
 from penstock.store.spans.errors import InvalidCursor
 from penstock.store.spans.search_sql import Subject, compile_condition, find_reach
@@ -46,10 +48,11 @@ def read_page(
     ids = [name for name, _ in listing.ids]
     ordering = ", ".join(f"{name} {direction} NULLS LAST" for name in (key, *ids))
     marks = ", ".join(f"{name}::VARCHAR" for name in (key, *ids))
-    rows = cursor.execute(
+    rows = _fetch(
+        cursor,
         f"SELECT {columns}, {marks} FROM {listing.table} WHERE {sql} ORDER BY {ordering} LIMIT ?",  # noqa: S608 - names of ours
         [*values, limit + 1],
-    ).fetchall()
+    )
     n_marks = 1 + len(ids)
     page = [row[:-n_marks] for row in rows[:limit]]
     following = _write_cursor(query.order, rows[limit - 1][-n_marks:]) if len(rows) > limit else None
@@ -61,10 +64,11 @@ def count_rows(
 ) -> Count:
     """Return how many rows satisfy the query, up to `bound`."""
     sql, values = filter_rows(cursor, listing, query)
-    found = cursor.execute(
+    found = _fetch(
+        cursor,
         f"SELECT count(*) FROM (SELECT 1 FROM {listing.table} WHERE {sql} LIMIT ?)",  # noqa: S608 - names of ours
         [*values, bound + 1],
-    ).fetchall()[0][0]
+    )[0][0]
     return Count(n=min(found, bound), is_more=found > bound)
 
 
@@ -79,6 +83,16 @@ def filter_rows(cursor: Any, listing: Listing, query: TraceQuery | SpanQuery) ->
     reach = find_reach(cursor, query.since_ns, query.until_ns) if _needs_reach(query.where) else None
     sql, bound = compile_condition(query.where, listing.subject, reach=reach)
     return " AND ".join([*pieces, sql]), [*values, *bound]
+
+
+def _fetch(cursor: Any, statement: str, values: list[Any]) -> list[tuple[Any, ...]]:
+    try:
+        found: list[tuple[Any, ...]] = cursor.execute(statement, values).fetchall()
+    except (
+        duckdb.InvalidInputException
+    ) as error:  # a regular expression that RE2 refuses, mostly for its size
+        raise InvalidInput(f"The search cannot be carried out: {error}") from error
+    return found
 
 
 def _needs_reach(where: Condition) -> bool:

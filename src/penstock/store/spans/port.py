@@ -17,10 +17,13 @@ from penstock.store.spans.session_types import (
 from penstock.store.spans.skeleton import Skeleton
 from penstock.store.spans.traffic_queries import TrafficBy, TrafficRow
 from penstock.store.spans.types import (
+    Count,
     Overview,
     Payload,
     ScoreQuery,
     ScoreRow,
+    SpanPage,
+    SpanQuery,
     TracePage,
     TraceQuery,
     TraceRow,
@@ -174,4 +177,42 @@ class Sessions(Protocol):
 
     def list_users(self, query: UserQuery) -> UserPage:
         """Return one page of users with a trace in the window, with the sums over it."""
+        ...
+
+
+class TraceLists(Protocol):
+    """Lists of traces and spans by search. Every method may be called from any thread.
+
+    Following `next_cursor` never repeats or skips a row that stays as it is, whatever arrives in between.
+    """
+
+    def list_traces(self, query: TraceQuery) -> TracePage:
+        """Return one page of traces; raise `InvalidCursor` for a foreign cursor."""
+        ...
+
+    def list_spans(self, query: SpanQuery) -> SpanPage:
+        """Return one page of spans; raise `InvalidCursor` for a foreign cursor."""
+        ...
+
+    def count(self, query: TraceQuery | SpanQuery) -> Count:
+        """Return how many satisfy the query, counting up to a bound."""
+        ...
+
+    def complete(self, field: str, start: str, *, limit: int) -> list[tuple[str, int]]:
+        """Return values of `field` that begin with `start`, and how many of the newest spans have each.
+
+        Of `attr.`, `score.` and `version.` the names that there are.
+        """
+        ...
+
+
+class SpanExport(Protocol):
+    """Whole spans with their payloads. Every method may be called from any thread."""
+
+    def read_traces(self, trace_ids: Sequence[str]) -> list[Span]:
+        """Return all spans of these traces, trace by trace and by start time; unknown ids are left out."""
+        ...
+
+    def read_spans(self, keys: Sequence[tuple[str, str]]) -> list[Span]:
+        """Return these spans (trace id, span id), trace by trace and by start time; unknown ones are left out."""
         ...

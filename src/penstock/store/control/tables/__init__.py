@@ -1,6 +1,6 @@
 """Every control table, one module per room. Importing this package fills `metadata`."""
 
 from penstock.store.control.metadata import metadata
-from penstock.store.control.tables import access, deploy, jobs, knowledge, measures, monitors, registry
+from penstock.store.control.tables import access, deploy, jobs, knowledge, measures, monitors, registry, views
 
-__all__ = ["access", "deploy", "jobs", "knowledge", "measures", "metadata", "monitors", "registry"]
+__all__ = ["access", "deploy", "jobs", "knowledge", "measures", "metadata", "monitors", "registry", "views"]
