@@ -90,10 +90,8 @@ class AlertStatus(msgspec.Struct, frozen=True, kw_only=True):
     due_ns: int = 0
     value: float | None = None
     n: int = 0
-    candidate: AlertState | None = None
-    """The state that the last evaluations speak for, while they are too few."""
-    streak: int = 0
-    """How many evaluations in a row spoke for it."""
+    recent: tuple[AlertState, ...] = ()
+    """What the last evaluations spoke for, the newest last; as many as the rule wants to agree."""
     problem: str | None = None
     """Why the question cannot be answered."""
     failures: int = 0
@@ -103,6 +101,8 @@ class AlertStatus(msgspec.Struct, frozen=True, kw_only=True):
     told: AlertState | None = None
     """The state that channels were told last."""
     told_ns: int | None = None
+    transition: str | None = None
+    """The id of the last transition."""
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,6 +181,20 @@ class OutboxMessage(msgspec.Struct, frozen=True, kw_only=True):
     finished_ns: int | None = None
     error: str | None = None
     """Why the last attempt failed."""
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rule would say now, and would have said lately."""
+
+    state: AlertState
+    value: float | None
+    n: int
+    unit: str
+    since_ns: int
+    until_ns: int
+    series: list[tuple[int, float | None]]
+    """End of each of the last windows, one after the other, and the value in it."""
+    problem: str | None = None
 
 
 class AlertView(msgspec.Struct, frozen=True, kw_only=True):

@@ -55,6 +55,12 @@ def is_forbidden(address: IPAddress) -> bool:
     return any(address in network for network in _METADATA if network.version == address.version)
 
 
+def is_public(address: IPAddress) -> bool:
+    """Return whether an address, and each it may lead to, is one of the open internet."""
+    inner = _inner(address) if isinstance(address, ipaddress.IPv6Address) else []
+    return all(one.is_global and not one.is_multicast for one in (inner or [address]))
+
+
 def literal_address(host: str) -> IPAddress | None:
     """Return the address that a host is in one of the forms that resolvers take, or None for a name."""
     address: IPAddress

@@ -1,0 +1,161 @@
+"""Empties the outbox: each message is tried until its channel took it or ten attempts failed, in order per rule and channel.
+
+An attempt is counted before it is made, so that a process that dies while sending tries again, later; a receiver may
+therefore get a message twice, and knows it by its id.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+from sqlalchemy import Engine
+
+from penstock.base.clock import now_ns as wall_clock
+from penstock.base.errors import PenstockError
+from penstock.monitors import queries
+from penstock.monitors.errors import ChannelInvalid, DeliveryFailed
+from penstock.monitors.messages import sign, write_email, write_slack, write_webhook
+from penstock.monitors.transports import post, send_mail
+from penstock.monitors.types import ChannelContent
+
+INTERVAL_S = 1.0
+MAX_ATTEMPTS = 10
+LEASE_S = 60
+KEPT_S = 90 * 86_400
+_BACKOFF_S = (5, 15, 60, 300, 900, 1800, 3600)
+_S = 1_000_000_000
+_ROUND = 20
+_log = logging.getLogger("penstock.alerts")
+
+
+class SecretReader(Protocol):
+    """Reads what channels name: variables of the process, and sealed secrets."""
+
+    def __call__(self, *, env: str | None, secret: str | None, url: str | None) -> str:
+        """Return the text; `url` is where it will be sent, which a sealed secret must be for. Raises `SecretMissing`."""
+        ...
+
+
+class Sender:
+    """Hands a payload to a channel, in the channel's form."""
+
+    def __init__(self, read_secret: SecretReader, *, clock: Callable[[], int] = wall_clock) -> None:
+        self._read_secret = read_secret
+        self._clock = clock
+
+    def send(self, channel: ChannelContent, payload: dict[str, Any]) -> None:
+        """Return once the channel's server took the message; raise `DeliveryFailed`, `SecretMissing`, `ChannelInvalid`."""
+        if channel.kind == "email":
+            self._mail(channel, payload)
+            return
+        url = channel.url
+        if url is None:
+            url = self._read_secret(env=channel.url_env, secret=channel.url_secret, url=None)
+        if channel.kind == "slack":
+            body, headers = write_slack(payload), {}
+        else:
+            body = write_webhook(payload)
+            headers = {"Penstock-Message-Id": str(payload["id"])}
+            if channel.signing_env is not None or channel.signing_secret is not None:
+                key = self._read_secret(env=channel.signing_env, secret=channel.signing_secret, url=url)
+                headers["Penstock-Signature"] = sign(body, key, self._clock() // _S)
+        headers |= {"Content-Type": "application/json", "User-Agent": "penstock"}
+        post(url, body, headers, allow_private=channel.allow_private)
+
+    def _mail(self, channel: ChannelContent, payload: dict[str, Any]) -> None:
+        if channel.host is None:
+            raise ChannelInvalid("The channel names no mail server.")
+        password = None
+        if channel.password_env is not None or channel.password_secret is not None:
+            url = f"https://{channel.host}"
+            password = self._read_secret(env=channel.password_env, secret=channel.password_secret, url=url)
+        send_mail(
+            write_email(payload, channel),
+            host=channel.host,
+            port=channel.port,
+            security=channel.security,
+            user=channel.user,
+            password=password,
+            allow_private=channel.allow_private,
+        )
+
+
+class Delivery:
+    """Sends what lies in the outbox. Several processes may run one each over the same tables."""
+
+    def __init__(self, engine: Engine, sender: Sender, *, clock: Callable[[], int] = wall_clock) -> None:
+        self._engine = engine
+        self._sender = sender
+        self._clock = clock
+        self._swept_ns = 0
+
+    def run(self, stop: threading.Event, *, interval_s: float = INTERVAL_S) -> None:
+        """Send what is due until `stop` is set."""
+        while not stop.wait(interval_s):
+            try:
+                while self.run_once() and not stop.is_set():
+                    time.sleep(0)
+                self._sweep()
+            except Exception:  # the edge of the thread: it must outlive a database that is away
+                _log.exception("messages of alerts could not be sent, will try again")
+
+    def run_once(self) -> int:
+        """Try every message that is due; return how many were sent."""
+        now = self._clock()
+        with self._engine.connect() as connection:
+            due = queries.list_due(connection, now, _ROUND)
+        return sum(self._try(row) for row in due)
+
+    def _try(self, row: Any) -> bool:
+        now = self._clock()
+        with self._engine.begin() as connection:
+            if not queries.claim_message(connection, row.id, row.attempts, now + LEASE_S * _S):
+                return False
+            channel = queries.get_named(connection, queries.CHANNELS, row.channel)
+            if channel is None:
+                queries.update_message(
+                    connection,
+                    row.id,
+                    {"state": "dropped", "finished_ns": now, "error": "There is no such channel."},
+                )
+                return False
+        problem, retry_after_s = self._send(channel, row)
+        values: dict[str, Any]
+        now = self._clock()
+        if problem is None:
+            values = {"state": "sent", "finished_ns": now, "error": None}
+        elif row.attempts + 1 >= MAX_ATTEMPTS:
+            values = {"state": "dead", "finished_ns": now, "error": problem}
+            _log.error(
+                "a message was given up", extra={"channel": row.channel, "rule": row.rule, "reason": problem}
+            )
+        else:
+            wait_s = max(_BACKOFF_S[min(row.attempts, len(_BACKOFF_S) - 1)], retry_after_s or 0)
+            values = {"due_ns": now + int(wait_s * _S), "error": problem}
+        with self._engine.begin() as connection:
+            queries.update_message(connection, row.id, values)
+        return problem is None
+
+    def _send(self, channel: Any, row: Any) -> tuple[str | None, float | None]:
+        """Return what went wrong, and how long the server wants to be left alone."""
+        try:
+            self._sender.send(msgspec.convert(channel.content, ChannelContent), row.payload)
+        except DeliveryFailed as error:
+            return str(error), error.retry_after_s
+        except PenstockError as error:
+            return str(error), None
+        except Exception as error:
+            _log.exception("a message could not be written")
+            return f"{type(error).__name__}: {error}"[:500], None
+        return None, None
+
+    def _sweep(self) -> None:
+        """Once an hour, forget what was finished long ago."""
+        now = self._clock()
+        if now - self._swept_ns > 3600 * _S:
+            self._swept_ns = now
+            with self._engine.begin() as connection:
+                queries.forget_messages(connection, now - KEPT_S * _S)
