@@ -233,20 +233,30 @@ class Append:
             for trace_id in known
             if self._is_large(trace_id)
         ]
-        self._insert_summaries(summaries)
+        insert_summaries(self._cursor, summaries)
 
-    def _insert_summaries(self, summaries: Sequence[TraceSummary]) -> None:
-        columns = list(zip(*map(msgspec.structs.astuple, summaries), strict=True))
-        arrays = {}
-        for (name, sql_type), values in zip(TRACE_COLUMNS, columns, strict=True):
-            is_money = sql_type.startswith("DECIMAL")
-            arrays[name] = column_array(
-                sql_type, [money_text(value) for value in values] if is_money else values
-            )
-        self._cursor.register("incoming", arrays)
-        casts = ", ".join(f"{name}::{sql_type}" for name, sql_type in TRACE_COLUMNS)
-        run(self._cursor, f"INSERT INTO traces ({_TRACE_NAMES}) SELECT {casts} FROM incoming")  # noqa: S608 - names of ours
-        self._cursor.unregister("incoming")
+
+def refresh_summaries(cursor: Any, trace_ids: Collection[str]) -> None:
+    """Bring the rows of these traces up to date after something was taken away from them; empty traces have none."""
+    for trace_id in trace_ids:
+        cursor.execute("DELETE FROM traces WHERE trace_id = ?::UUID", [trace_id]).fetchall()
+        left = cursor.execute("SELECT count(*) FROM spans WHERE trace_id = ?::UUID", [trace_id]).fetchall()
+        judged = cursor.execute("SELECT count(*) FROM scores WHERE trace_id = ?::UUID", [trace_id]).fetchall()
+        if left[0][0]:
+            insert_summaries(cursor, [summarise_large_trace(cursor, trace_id, is_judged=judged[0][0] > 0)])
+
+
+def insert_summaries(cursor: Any, summaries: Sequence[TraceSummary]) -> None:
+    """Add rows of traces that have none."""
+    columns = list(zip(*map(msgspec.structs.astuple, summaries), strict=True))
+    arrays = {}
+    for (name, sql_type), values in zip(TRACE_COLUMNS, columns, strict=True):
+        is_money = sql_type.startswith("DECIMAL")
+        arrays[name] = column_array(sql_type, [money_text(value) for value in values] if is_money else values)
+    cursor.register("incoming", arrays)
+    casts = ", ".join(f"{name}::{sql_type}" for name, sql_type in TRACE_COLUMNS)
+    run(cursor, f"INSERT INTO traces ({_TRACE_NAMES}) SELECT {casts} FROM incoming")  # noqa: S608 - names of ours
+    cursor.unregister("incoming")
 
 
 def rank_of(row: PreparedSpan) -> tuple[int, int, int]:

@@ -4,8 +4,10 @@ The adapters of the span store's ports (`DuckDBSpanStore` and its neighbours) sh
 connection through cursors; every change goes through `transaction`, which is durable when it is left.
 """
 
+import os
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,12 @@ from typing import Any
 import duckdb
 
 from penstock.base.errors import InvalidInput
-from penstock.store.spans.errors import SpanStoreFailed, SpanStoreInUse, SpanStoreUnreadable
+from penstock.base.files import sync_directory
+from penstock.store.spans.errors import SpanStoreBusy, SpanStoreFailed, SpanStoreInUse, SpanStoreUnreadable
 from penstock.store.spans.schema import SCHEMA_VERSION, create_statements, migration_statements
 
+SWAP_WAIT_S = 60.0
+MIN_ROOM = 64 << 20
 _CONFIG = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -42,6 +47,9 @@ class DuckDBFile:
         self.path = path
         self._write = threading.Lock()
         self._reopening = threading.Lock()
+        self._gate = threading.Condition()
+        self._n_cursors = 0
+        self._is_swapping = False
         self._config: dict[str, Any] = {**_CONFIG, "memory_limit": memory_limit}
         if threads is not None:
             self._config["threads"] = threads
@@ -53,7 +61,20 @@ class DuckDBFile:
     @contextmanager
     def cursor(self) -> Iterator[Any]:
         """Yield a cursor for reading; raise `SpanStoreFailed` when DuckDB gave up on the connection."""
-        connection = self._connection
+        with self._gate:
+            self._gate.wait_for(lambda: not self._is_swapping)
+            self._n_cursors += 1
+            connection = self._connection
+        try:
+            with self._open_cursor(connection) as cursor:
+                yield cursor
+        finally:
+            with self._gate:
+                self._n_cursors -= 1
+                self._gate.notify_all()
+
+    @contextmanager
+    def _open_cursor(self, connection: Any) -> Iterator[Any]:
         cursor = connection.cursor()
         try:
             yield cursor
@@ -90,6 +111,70 @@ class DuckDBFile:
         with self._write, self.cursor() as cursor:
             yield cursor
 
+    def rebuild(self, build: Callable[[Any, str], None]) -> None:
+        """Put a new file in the place of this one: `build(cursor, schema)` fills its empty tables from those here.
+
+        Nobody writes meanwhile; readers go on and wait only while the files change places. Whenever the process is
+        killed, the old file or the new one is whole.
+        """
+        fresh = _fresh_folder(self.path) / self.path.name
+        _check_room(self.path)
+        with self._write:
+            shutil.rmtree(fresh.parent, ignore_errors=True)
+            fresh.parent.mkdir()
+            try:
+                with self.cursor() as cursor:
+                    run(cursor, f"ATTACH '{_quoted(fresh)}' AS fresh")
+                    try:
+                        for statement in create_statements():
+                            run(cursor, _in_schema(statement, "fresh"))
+                        run(cursor, "DELETE FROM fresh.store_meta")
+                        build(cursor, "fresh")
+                        run(cursor, "CHECKPOINT fresh")
+                    finally:
+                        run(cursor, "DETACH fresh")
+                self._swap(fresh)
+            finally:
+                shutil.rmtree(fresh.parent, ignore_errors=True)
+
+    def copy_to(self, destination: Path) -> int:
+        """Copy the file as it is now to a path that does not exist; return its size. Nobody writes meanwhile."""
+        if destination.exists():
+            raise InvalidInput(f"{destination} is there already.", hint="Name a file that does not exist.")
+        partial = destination.with_name(destination.name + ".partial")
+        try:
+            with self.paused_writes() as cursor, partial.open("wb") as target:
+                run(cursor, "CHECKPOINT")
+                with self.path.open("rb") as source:
+                    shutil.copyfileobj(source, target, 1 << 20)
+                target.flush()
+                os.fsync(target.fileno())
+            partial.replace(destination)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_directory(destination.parent)
+        return destination.stat().st_size
+
+    def _swap(self, fresh: Path) -> None:
+        with self._gate:
+            self._is_swapping = True
+            try:
+                if not self._gate.wait_for(lambda: not self._n_cursors, timeout=SWAP_WAIT_S):
+                    raise SpanStoreBusy(
+                        "The span store was read all the time and could not be exchanged.",
+                        hint="Try again when no export or long search is running.",
+                    )
+                self._connection.execute("CHECKPOINT").fetchall()
+                self._connection.close()
+                try:
+                    fresh.replace(self.path)
+                    sync_directory(self.path.parent)
+                finally:
+                    self._connection = self._open()
+            finally:
+                self._is_swapping = False
+                self._gate.notify_all()
+
     def close(self) -> None:
         """Write everything into the main file and let it go."""
         with self._write:
@@ -102,6 +187,8 @@ class DuckDBFile:
         except BaseException:
             connection.close()
             raise
+        if not self._read_only:
+            shutil.rmtree(_fresh_folder(self.path), ignore_errors=True)  # what a killed rebuild left
         return connection
 
     def _reopen(self, broken: Any) -> None:
@@ -138,8 +225,35 @@ def _prepare(connection: Any, path: Path, *, read_only: bool) -> None:
             f"{path} has span schema {version}, this program reads {SCHEMA_VERSION}.",
             hint="Run the version of Penstock that wrote it.",
         )
-    for statement in _SESSION:
+    for statement in (f"SET allowed_directories = ['{_quoted(_fresh_folder(path))}/']", *_SESSION):
         run(connection, statement)
+
+
+def _fresh_folder(path: Path) -> Path:
+    """Return the folder in which the file is written anew."""
+    return path.with_name(path.name + ".fresh")
+
+
+def _quoted(path: Path) -> str:
+    return str(path.absolute()).replace("'", "''")
+
+
+def _in_schema(statement: str, schema: str) -> str:
+    """Return one of `create_statements` for the tables of another database."""
+    for head in ("CREATE TABLE IF NOT EXISTS ", "CREATE TABLE ", "INSERT INTO "):
+        if statement.startswith(head):
+            return f"{head}{schema}.{statement.removeprefix(head)}"
+    return statement
+
+
+def _check_room(path: Path) -> None:
+    needed = path.stat().st_size + MIN_ROOM
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise SpanStoreFailed(
+            f"Writing the span store anew takes up to {needed >> 20} MB, and {free >> 20} MB are free.",
+            hint="Make room on its disk.",
+        )
 
 
 def run(cursor: Any, statement: str) -> None:

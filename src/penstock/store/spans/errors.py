@@ -22,6 +22,12 @@ class SpanStoreFailed(UpstreamError):
     status = 503
 
 
+class SpanStoreBusy(ConflictError):
+    """Readers kept the file open all the time."""
+
+    code = "PS-3950"
+
+
 class UnknownSpan(NotFound):
     """No such span here (or retention removed it)."""
 

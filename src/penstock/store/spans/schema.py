@@ -45,7 +45,9 @@ _FACT_SQL = {
     "output_tokens": f"{OUTPUT_SQL}::BIGINT",
     "has_scores": "scores IS NOT NULL",
 }
-FACT_COLUMNS = ", ".join(_FACT_SQL.get(name, name) for name in SpanFacts.__struct_fields__)
+FACT_COLUMNS = ", ".join(
+    f"{_FACT_SQL[name]} AS {name}" if name in _FACT_SQL else name for name in SpanFacts.__struct_fields__
+)
 """Selects the fields of `SpanFacts` from the span table."""
 
 RANK_SQL = f"completeness + CASE WHEN service = 'gateway' AND completeness < {OWN} THEN {OWN} ELSE 0 END"
