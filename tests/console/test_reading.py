@@ -13,8 +13,8 @@ from penstock.console.messages import MAX_CHARS, read_citations, read_passages, 
 from penstock.console.pages.overview import NO_SUCH_ROUTE, gather_unknown
 from penstock.console.pages.patterns import START_NS, make_series
 from penstock.console.pages.signin import safe_next
-from penstock.console.pages.trace import list_tokens
 from penstock.console.ranges import read_window
+from penstock.console.span_details import list_tokens
 from penstock.spec.usage import Usage
 from penstock.store.spans.types import RouteRow
 
@@ -150,8 +150,8 @@ def test_charts_have_a_zero_baseline_gaps_and_links_to_the_traces_behind() -> No
 def test_token_classes_are_disjoint_and_unknown_ones_are_left_out() -> None:
     assert list_tokens(None) == ()
     assert list_tokens(Usage(input_uncached=5, input_cache_read=0)) == (
-        ("input", 5),
-        ("input, from cache", 0),
+        ("input", 5, 100.0),
+        ("input, from cache", 0, 0.0),
     )
 
 

@@ -14,7 +14,7 @@ from penstock.base.errors import TooLarge
 from penstock.control.replies import error_reply
 
 CONTENT_POLICY = (
-    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 )
 SESSION_COOKIE = "penstock_session"
 MAX_BODY_BYTES = 3 * 1024 * 1024

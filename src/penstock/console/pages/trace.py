@@ -1,53 +1,57 @@
-"""One trace: its waterfall, and one selected span in full. The selection is in the URL (`?span=`)."""
+"""One trace: its tree, and one selected span in full. View, selection and filter are in the URL.
+
+The server draws the head, the panel of the selected span and the first rows; the script draws all rows from the
+skeleton. A trace of over `DRAWN_HERE` spans gets its rows from the script alone, unless `?rows=` asks for some.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+from urllib.parse import urlencode
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.errors import NotFound
-from penstock.console.formats import format_ms
-from penstock.console.messages import (
-    Found,
-    Quote,
-    Turn,
-    read_citations,
-    read_passages,
-    read_turns,
-    show_json,
-)
+from penstock.console.formats import format_count, format_ms
+from penstock.console.model_calls import CallPage, read_calls
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
-from penstock.spec.spans import Span
-from penstock.spec.usage import Usage
-from penstock.store.spans.types import Payload
-from penstock.traces.service import TraceView
-from penstock.traces.waterfall import WaterfallRow
+from penstock.console.span_details import SpanDetail, build_detail, link_versions
+from penstock.store.spans.types import ScoreRow, TraceRow
+from penstock.traces.outline import Outline
+from penstock.traces.tree import NO_ROW, ORPHAN
 
+DRAWN_HERE = 3000
 MAX_ROWS = 2000
+FIRST_ROWS = 100
 MAX_DEPTH = 16
+N_ON_PATH = 4
+TABS = (
+    ("tree", "Tree", "1"),
+    ("timeline", "Timeline", "2"),
+    ("messages", "Messages", "3"),
+    ("list", "By time", "4"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpanDetail:
-    """One span in full."""
+class DrawnRow:
+    """One row as the server draws it."""
 
-    span: Span
-    turns: tuple[Turn, ...]
-    citations: tuple[Quote, ...]
-    passages: tuple[Found, ...]
-    tokens: tuple[tuple[str, int], ...]
-    facts: tuple[tuple[str, str], ...]
-    attributes: tuple[tuple[str, str], ...]
-    input_json: str | None
-    output_json: str | None
-    is_dropped: bool
-    raw_href: str
+    span_id: str
+    name: str
+    kind: str
+    status: str
+    depth: int
+    offset_pct: float
+    width_pct: float
+    ttft_pct: float | None
+    duration_ms: float | None
+    is_orphan: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +59,26 @@ class TracePage(Page):
     """The trace and the selected span."""
 
     template: ClassVar[str] = "trace.html"
-    view: TraceView
-    rows: tuple[WaterfallRow, ...]
-    n_hidden: int
+    trace_id: str
+    summary: TraceRow
+    title: str
+    view: str
+    tabs: tuple[tuple[str, str, str, str], ...]
+    """Name, label, key and URL."""
+    search: str
+    rows: tuple[DrawnRow, ...]
+    n_rows: int | None
+    n_orphans: int
+    n_cycles: int
     axis: tuple[str, ...]
+    path: tuple[tuple[str, str, str], ...]
+    """Where the time of the critical path went: name, share and span id."""
     versions: tuple[tuple[str, str, str], ...]
-    """Asset, stamp, and its page."""
+    scores: tuple[ScoreRow, ...]
+    """Of the trace as a whole."""
     selected: SpanDetail
-    question: str | None
+    calls: CallPage | None
+    """For the messages view without a script."""
     max_depth: int = MAX_DEPTH
 
 
@@ -74,118 +90,145 @@ class SpanPage(Page):
     selected: SpanDetail
 
 
-_TOKEN_CLASSES = (
-    ("input_uncached", "input"),
-    ("input_cache_read", "input, from cache"),
-    ("input_cache_write", "input, into cache"),
-    ("input_cache_write_1h", "input, into cache for 1 h"),
-    ("input_audio", "input, audio"),
-    ("input_image", "input, images"),
-    ("output_text", "output"),
-    ("output_reasoning", "output, reasoning"),
-    ("output_audio", "output, audio"),
-    ("output_image", "output, images"),
-)
+@dataclass(frozen=True, kw_only=True)
+class CallsPage(Page):
+    """A page of the messages view alone."""
+
+    template: ClassVar[str] = "trace_messages.html"
+    trace_id: str
+    calls: CallPage
 
 
-def list_tokens(usage: Usage | None) -> tuple[tuple[str, int], ...]:
-    """Return the known token classes by name."""
-    if usage is None:
+def draw_rows(outline: Outline, n_rows: int) -> tuple[DrawnRow, ...]:
+    """Return the first rows, every bar within 0…100 %."""
+    skeleton, tree = outline.skeleton, outline.tree
+    total = max(tree.end_ns - tree.start_ns, 1)
+    drawn = []
+    for row in range(min(n_rows, len(tree))):
+        at = tree.source[row]
+        start, end = skeleton.start_ns[at], skeleton.end_ns[at]
+        offset = max(0.0, min(100.0, (start - tree.start_ns) / total * 100))
+        until = max(start, tree.end_ns if end is None else end)
+        ttft = skeleton.ttft_ms[at]
+        first = None if ttft is None else offset + ttft * 1e6 / total * 100
+        drawn.append(
+            DrawnRow(
+                span_id=outline.id_of(row),
+                name=skeleton.names[at],
+                kind=skeleton.kinds[at],
+                status=skeleton.statuses[at],
+                depth=tree.depths[row],
+                offset_pct=round(offset, 3),
+                width_pct=round(max(0.4, min(100.0 - offset, (until - start) / total * 100)), 3),
+                ttft_pct=round(first, 3) if first is not None and first <= 100.0 else None,
+                duration_ms=None if end is None else (end - start) / 1e6,
+                is_orphan=bool(tree.flags[row] & ORPHAN),
+            )
+        )
+    return tuple(drawn)
+
+
+def sum_path(outline: Outline) -> tuple[tuple[str, str, str], ...]:
+    """Return the names that took most of the critical path, with their share and the longest span of each."""
+    skeleton, tree = outline.skeleton, outline.tree
+    total = sum(tree.critical_ns.values())
+    if total <= 0 or len(tree) < 2:
         return ()
-    known = [(label, getattr(usage, name)) for name, label in _TOKEN_CLASSES]
-    return tuple((label, count) for label, count in known if count is not None)
-
-
-def list_facts(span: Span, key_name: str | None = None) -> tuple[tuple[str, str], ...]:
-    """Return what is known of a span's call, as label and value."""
-    facts = (
-        ("service", span.service),
-        ("route", span.route),
-        ("provider", span.provider),
-        ("model", span.model),
-        ("HTTP status", span.http_status),
-        ("attempts", span.attempts),
-        ("streamed", None if span.streamed is None else ("yes" if span.streamed else "no")),
-        ("first token", None if span.ttft_ms is None else format_ms(span.ttft_ms)),
-        ("gateway overhead", None if span.overhead_ms is None else format_ms(span.overhead_ms)),
-        ("key", f"{key_name} ({span.key_id})" if key_name else span.key_id),
-        ("user", span.user_id),
-        ("session", span.session_id),
-        ("span id", span.span_id),
+    times: dict[str, int] = {}
+    longest: dict[str, tuple[int, int]] = {}
+    for row, own_ns in tree.critical_ns.items():
+        name = skeleton.names[tree.source[row]]
+        times[name] = times.get(name, 0) + own_ns
+        longest[name] = max(longest.get(name, (0, row)), (own_ns, row))
+    best = sorted(times.items(), key=lambda item: -item[1])[:N_ON_PATH]
+    return tuple(
+        (name, f"{100 * own_ns / total:.0f} %", outline.id_of(longest[name][1]))
+        for name, own_ns in best
+        if own_ns * 100 >= total
     )
-    return tuple((label, str(value)) for label, value in facts if value is not None)
-
-
-def build_detail(span: Span, payload: Payload, key_name: str | None) -> SpanDetail:
-    """Return everything the panel shows of one span."""
-    is_talk = span.kind in {"llm", "app", "chain", "embedding", "retrieval"}
-    return SpanDetail(
-        span=span,
-        turns=read_turns(payload.input, payload.output) if is_talk else (),
-        citations=read_citations(payload.output),
-        passages=read_passages(payload.output) if span.kind == "retrieval" else (),
-        tokens=list_tokens(span.usage),
-        facts=list_facts(span, key_name),
-        attributes=tuple((name, _plain(value)) for name, value in sorted(span.attributes.items())),
-        input_json=show_json(payload.input),
-        output_json=show_json(payload.output),
-        is_dropped=payload.dropped or span.payload_dropped,
-        raw_href=f"/api/v1/traces/{span.trace_id}/spans/{span.span_id}/payload",
-    )
-
-
-def link_versions(versions: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
-    """Return each version with the page of the asset: `model:pocket` is at `/assets/model/pocket`."""
-    found = []
-    for asset, told in versions.items():
-        stamp = told.removeprefix(f"{asset}@")
-        number = stamp.partition("@")[0].partition(" ")[0]
-        tail = f"/{number}" if number.isdigit() else ""
-        found.append((asset, stamp, f"/assets/{asset.replace(':', '/', 1)}{tail}"))
-    return tuple(found)
 
 
 def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
-    """Return `/traces/{trace_id}` and the panel of one span."""
+    """Return `/traces/{trace_id}`, the panel of one span, and pages of the messages view."""
     router = APIRouter(include_in_schema=False)
 
-    def detail_of(view: TraceView, span_id: str | None) -> SpanDetail:
-        spans = view.spans
-        wanted = next((each for each in spans if each.span_id == span_id), None)
-        if wanted is None and span_id is not None:
-            raise NotFound(f"This trace has no span {span_id!r}.")
-        span = wanted or spans[0]
+    def detail_of(trace_id: str, span_id: str, outline: Outline | None) -> SpanDetail:
+        span = services.traces.get_span(trace_id, span_id)
         key_name = next((key.name for key in services.keys.list() if key.id == span.key_id), None)
-        return build_detail(span, services.traces.get_payload(view.trace_id, span.span_id), key_name)
+        scores = [score for score in services.traces.list_scores(trace_id) if score.span_id == span.span_id]
+        return build_detail(
+            span,
+            services.traces.get_payload(span.trace_id, span.span_id),
+            key_name=key_name,
+            scores=tuple(scores),
+            outline=outline,
+            gateway_url=services.gateway_url,
+        )
 
     @router.get("/traces/{trace_id}")
     @needs(Permission.TRACES_READ, Permission.TRACES_CONTENT)
-    def show_trace(request: Request, trace_id: str, span: str | None = None) -> Response:
-        view = services.traces.show_trace(trace_id)
-        rows = view.waterfall.rows
+    def show_trace(
+        request: Request,
+        trace_id: str,
+        *,
+        span: str | None = None,
+        view: str = "tree",
+        q: str = "",
+        rows: Annotated[int | None, Query(ge=0, le=MAX_ROWS)] = None,
+    ) -> Response:
+        outline = services.traces.read_outline(trace_id)
+        if span is not None and not outline.has_span(span):
+            raise NotFound(f"This trace has no span {span!r}.")
+        summary, tree = outline.summary, outline.tree
+        n_rows = rows if rows is not None else (FIRST_ROWS if len(tree) > DRAWN_HERE else MAX_ROWS)
+        view = view if view in {name for name, *_ in TABS} else "tree"
+        chosen = span or outline.id_of(
+            next(row for row, parent in enumerate(tree.parents) if parent == NO_ROW)
+        )
+        duration_ms = (tree.end_ns - tree.start_ns) / 1e6
         page = TracePage(
-            frame=renderer.frame(request, view.summary.name, "/traces"),
+            frame=renderer.frame(request, summary.preview or summary.name, "/traces"),
+            trace_id=outline.trace_id,
+            summary=summary,
+            title=summary.preview or summary.name,
             view=view,
-            rows=tuple(rows[:MAX_ROWS]),
-            n_hidden=max(0, len(rows) - MAX_ROWS),
-            axis=tuple(
-                format_ms(view.waterfall.duration_ms * part / 4) if part else "0" for part in range(5)
-            ),
-            versions=link_versions(view.versions),
-            selected=detail_of(view, span),
-            question=view.summary.preview,
+            tabs=_tabs(request.query_params),
+            search=q,
+            rows=draw_rows(outline, n_rows),
+            n_rows=len(tree),
+            n_orphans=tree.n_orphans,
+            n_cycles=tree.n_cycles,
+            axis=tuple(format_ms(duration_ms * part / 4) if part else "0" for part in range(5)),
+            path=sum_path(outline),
+            versions=link_versions(outline.skeleton.versions),
+            scores=tuple(each for each in services.traces.list_scores(trace_id) if each.span_id is None),
+            selected=detail_of(outline.trace_id, chosen, outline),
+            calls=read_calls(services.traces, outline, span_id=span) if view == "messages" else None,
         )
         return renderer.show(page)
 
     @router.get("/traces/{trace_id}/spans/{span_id}")
     @needs(Permission.TRACES_READ, Permission.TRACES_CONTENT)
     def show_span(request: Request, trace_id: str, span_id: str) -> Response:
-        view = services.traces.show_trace(trace_id)
-        page = SpanPage(frame=renderer.frame(request, "Span", "/traces"), selected=detail_of(view, span_id))
-        return renderer.show(page)
+        frame = renderer.frame(request, "Span", "/traces")
+        return renderer.show(SpanPage(frame=frame, selected=detail_of(trace_id, span_id, None)))
+
+    @router.get("/traces/{trace_id}/messages")
+    @needs(Permission.TRACES_READ, Permission.TRACES_CONTENT)
+    def show_messages(
+        request: Request,
+        trace_id: str,
+        page: Annotated[int, Query(ge=0, le=10**6)] = 0,
+        span: str | None = None,
+    ) -> Response:
+        outline = services.traces.read_outline(trace_id)
+        calls = read_calls(services.traces, outline, page=page, span_id=span)
+        frame = renderer.frame(request, f"{format_count(calls.n_calls)} model calls", "/traces")
+        return renderer.show(CallsPage(frame=frame, trace_id=outline.trace_id, calls=calls))
 
     return router
 
 
-def _plain(value: object) -> str:
-    return value if isinstance(value, str) else (show_json(value) or "null")
+def _tabs(params: Mapping[str, str]) -> tuple[tuple[str, str, str, str], ...]:
+    kept = {name: value for name, value in params.items() if name in {"span", "q"}}
+    return tuple((name, label, key, f"?{urlencode({**kept, 'view': name})}") for name, label, key in TABS)
