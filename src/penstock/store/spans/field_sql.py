@@ -104,7 +104,7 @@ def compare_sql(column: str, kind: FieldType, part: Compare, *, is_list: bool, n
         return _compare_list(column, part)
     if operator in _ORDERED:
         is_right = isinstance(value, bool) if kind == "flag" else kind not in _NUMERIC or _is_number(value)
-        if not is_right:
+        if not is_right or (operator != "=" and kind not in _NUMERIC):
             raise _unfit(part)
         return f"{column} {_ORDERED[operator]} ?", [
             value if kind in _NUMERIC or kind == "flag" else str(value)

@@ -92,6 +92,10 @@ def _fetch(cursor: Any, statement: str, values: list[Any]) -> list[tuple[Any, ..
         duckdb.InvalidInputException
     ) as error:  # a regular expression that RE2 refuses, mostly for its size
         raise InvalidInput(f"The search cannot be carried out: {error}") from error
+    except (
+        duckdb.ConversionException
+    ) as error:  # what a search compares is bound as it is, so it was the cursor
+        raise _foreign_cursor() from error
     return found
 
 
@@ -128,5 +132,9 @@ def _read_cursor(text: str, order: str, size: int) -> list[str | None]:
     except (binascii.Error, UnicodeError, ValueError, msgspec.MsgspecError):
         found = []
     if len(found) != size + 1 or found[0] != order or None in found[2:]:
-        raise InvalidCursor("The cursor is not from this list.", hint="Begin again without one.")
+        raise _foreign_cursor()
     return found[1:]
+
+
+def _foreign_cursor() -> InvalidCursor:
+    return InvalidCursor("The cursor is not from this list.", hint="Begin again without one.")

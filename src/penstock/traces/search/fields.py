@@ -31,7 +31,7 @@ class Asked(NamedTuple):
     @property
     def has_text(self) -> bool:
         """Whether `*` and regular expressions make sense."""
-        return self.type in {"text", "tag"} or (self.type is None and not self.name.startswith(SCORE))
+        return self.type in {"text", "tag", None}
 
 
 def find_field(query: str, name: str, start: int) -> Asked:

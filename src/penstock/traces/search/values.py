@@ -120,5 +120,5 @@ def write_moment(stamp_ns: int) -> str:
 
 
 def plain(number: Decimal) -> int | float:
-    """Return an int where the number is whole, else the nearest float."""
-    return int(number) if number == number.to_integral_value() else float(number)
+    """Return an int where the number is whole and not too large for a column, else the nearest float."""
+    return int(number) if abs(number) <= _MAX_NS and number == number.to_integral_value() else float(number)
