@@ -200,7 +200,7 @@ class Append:
 
     def _find_parents(self, written: Sequence[PreparedSpan]) -> Parents:
         """Return kind and name of the parents of billed rows, as far as they are stored."""
-        parents = {row.key: (row.span.kind, row.span.name) for row in written}
+        parents: dict[Key, tuple[str, str]] = {row.key: (row.span.kind, row.span.name) for row in written}
         parents.update((key, (facts.kind, facts.name)) for key, facts in self._facts.items())
         missing = [
             (row.key[0], row.parent_id)

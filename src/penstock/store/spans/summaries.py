@@ -152,7 +152,7 @@ def join_covered(calls: Iterable[int], leaves: Collection[int]) -> str:
 
 
 def make_summary(
-    root: SpanFacts, *, told: Mapping[str, str | None], reach: tuple[int, int], **of_all: Any
+    root: SpanFacts, *, told: Mapping[str, Any], reach: tuple[int, int], **of_all: Any
 ) -> TraceSummary:
     """Return the row of a trace from its root, from what it or others tell, and from what all of its spans add up to."""
     return TraceSummary(
