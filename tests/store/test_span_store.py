@@ -16,10 +16,11 @@ from penstock.base.errors import InvalidInput, NotFound
 from penstock.spec.search import All, Compare, Words
 from penstock.spec.spans import Span
 from penstock.spec.usage import Usage
+from penstock.store.spans.append import rank_of
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.port import SpanStore
 from penstock.store.spans.queries import MAX_BUCKETS, bucket_width_ns
-from penstock.store.spans.rows import completeness_of, facts_of, prepare_span
+from penstock.store.spans.rows import facts_of, prepare_span
 from penstock.store.spans.summaries import summarise_trace
 from penstock.store.spans.types import TraceQuery, TraceRow
 from tests.fixtures.spans import T0, make_call_trace, make_span, spans
@@ -110,7 +111,7 @@ def test_any_batches_leave_the_most_complete_record_of_each_span_and_true_rows(
         known = set(model)
         for span in batch:
             key = (span.trace_id, span.span_id)
-            if key not in model or completeness_of(span) > completeness_of(model[key]):
+            if key not in model or rank_of(prepare_span(span)) > rank_of(prepare_span(model[key])):
                 model[key] = span
         assert store.append(batch) == len(set(model) - known)
     for trace_id in {key[0] for key in model}:
