@@ -123,7 +123,7 @@ def test_traces_are_filtered_by_the_url_and_paged_by_cursor(visitor: AsgiClient)
     failed = visitor.get("/traces?range=24h&status=error").text
     assert FAILED_TRACE_ID in failed
     assert TRACE_ID not in failed
-    assert 'class="chip" href="/traces?range=24h"' in failed
+    assert 'class="chip mono" href="/traces?range=24h"' in failed
 
 
 def test_a_wrong_filter_is_explained_on_the_page(visitor: AsgiClient) -> None:

@@ -28,8 +28,10 @@ from penstock.console.pages import (
     sessions,
     signin,
     trace,
+    trace_panels,
     traces,
     users,
+    views,
 )
 from penstock.console.rendering import Renderer, asset_url, load_static
 from penstock.console.services import ConsoleServices
@@ -37,6 +39,8 @@ from penstock.console.services import ConsoleServices
 _PAGES = (
     overview,
     traces,
+    trace_panels,
+    views,
     trace,
     sessions,
     users,

@@ -1,6 +1,7 @@
 """Time windows as they stand in URLs: `range=24h`, or exact nanoseconds from a chart."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 HOUR_NS = 3600 * 1_000_000_000
 RANGES: dict[str, tuple[str, int]] = {
@@ -31,3 +32,21 @@ def read_window(name: str, since_ns: int | None, until_ns: int | None, *, now_ns
         name = "24h"
     label, length = RANGES[name]
     return Window(name=name, label=label, since_ns=now_ns - length, until_ns=now_ns)
+
+
+def read_moment(text: str) -> int | None:
+    """Return the moment that a form field names (`2026-11-20T08:00`, UTC), or None for anything else."""
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    moment = found.replace(tzinfo=UTC) if found.tzinfo is None else found
+    stamp_ns = round(moment.timestamp()) * 1_000_000_000
+    return stamp_ns if 0 <= stamp_ns < 2**63 else None
+
+
+def write_moment(stamp_ns: int | None) -> str:
+    """Return a moment as a form field takes it, UTC; empty for None."""
+    return (
+        "" if stamp_ns is None else f"{datetime.fromtimestamp(stamp_ns // 10**9, tz=UTC):%Y-%m-%dT%H:%M:%S}"
+    )

@@ -14,8 +14,11 @@ from penstock.registry.service import Registry
 from penstock.registry.types import AliasMove
 from penstock.spec.snapshot import Snapshot
 from penstock.traces.costs.service import CostService
+from penstock.traces.lists import TraceListService
+from penstock.traces.measures.service import MeasureService
 from penstock.traces.service import TraceService
 from penstock.traces.sessions import SessionService
+from penstock.traces.views import ViewService
 
 
 class ConsoleServices(Protocol):
@@ -24,6 +27,18 @@ class ConsoleServices(Protocol):
     @property
     def traces(self) -> TraceService:
         """Lists, shows and counts traces."""
+
+    @property
+    def trace_lists(self) -> TraceListService:
+        """Lists of traces and spans by search."""
+
+    @property
+    def views(self) -> ViewService:
+        """Saved views of these lists."""
+
+    @property
+    def measures(self) -> MeasureService:
+        """Numbers over many spans."""
 
     @property
     def trace_sessions(self) -> SessionService:

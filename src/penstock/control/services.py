@@ -11,13 +11,17 @@ from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.deploy.live import LiveState, NothingLive
 from penstock.jobs.service import JobService
 from penstock.knowledge.service import KnowledgeService
+from penstock.monitors.channels import ChannelService
+from penstock.monitors.service import AlertService
 from penstock.registry.service import Registry
 from penstock.registry.types import AliasMove
 from penstock.spec.snapshot import Snapshot
-from penstock.spec.spans import Span
-from penstock.telemetry.otlp import OtlpBatch
+from penstock.telemetry.counters import RecordHealth
 from penstock.traces.costs.service import CostService
+from penstock.traces.ingest import IngestService
 from penstock.traces.lists import TraceListService
+from penstock.traces.measures.dashboards import DashboardService
+from penstock.traces.measures.service import MeasureService
 from penstock.traces.scores import ScoreService
 from penstock.traces.service import TraceService
 from penstock.traces.sessions import SessionService
@@ -33,6 +37,13 @@ class ControlServices:
     """Lists of traces and spans by search, counts, completion."""
     views: ViewService
     """Saved views of these lists."""
+    measures: MeasureService
+    """Numbers over many spans."""
+    dashboards: DashboardService
+    alerts: AlertService
+    """Rules over these numbers, how they stand, and their history."""
+    channels: ChannelService
+    """Where alerts are told of, and the messages under way."""
     scores: ScoreService
     trace_sessions: SessionService
     """Conversations over several traces, and who led them; `sessions` below are those of the console."""
@@ -58,10 +69,8 @@ class ControlServices:
     """Names the providers that are sent a secret."""
     take_up_alias: Callable[[AliasMove], None]
     """Lets gateways and the engine follow an alias that was moved."""
-    decode_otlp: Callable[[bytes, str], OtlpBatch]
-    """Body and content type of an OTLP/HTTP export to spans; raises `PenstockError` for what is not one."""
-    store_spans: Callable[[Sequence[Span]], None]
-    """Returns once the spans are on disk; raises `PenstockError` when they are not."""
+    ingest: IngestService
+    """Takes spans and log events from outside, and knows what became of everything that was sent."""
     find_problems: Callable[[], Mapping[str, str]]
     """What keeps this process from being ready, by part; empty when it is."""
     gateway_url: str
@@ -75,3 +84,7 @@ class ControlServices:
     home_option: str = ""
     """What a command needs to name this home, such as ` --home /srv/ai`; empty for the default one."""
     version: str = "0.1.0"
+
+    def record_health(self) -> RecordHealth:
+        """Return what became of everything that was sent: taken, left out, cut, masked, dropped, sent on."""
+        return self.ingest.record_health()

@@ -6,7 +6,7 @@ It owns the span store: no other process may open that file while this one runs.
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from penstock import __version__
@@ -24,21 +24,20 @@ from penstock.main.instance import find_addresses
 from penstock.main.job_handlers import create_handlers
 from penstock.main.journal_watch import JournalWatch
 from penstock.main.live_state import LiveReader
+from penstock.main.measuring import create_measures
+from penstock.main.monitoring import Monitoring, create_monitoring
+from penstock.main.recording import Recording
 from penstock.main.serving import serve
 from penstock.main.settings_watch import SettingsWatch
 from penstock.main.stopping import CONTROL_DRAIN_S, CONTROL_THREADS, THREAD_STOP_S
 from penstock.main.wiring import Installation
 from penstock.spec.home import Home
 from penstock.spec.snapshot import Snapshot
-from penstock.spec.spans import Span
-from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.store.spans.measures import DuckDBMeasures
 from penstock.store.spans.session_queries import DuckDBSessions
 from penstock.store.spans.trace_lists import DuckDBTraceLists
-from penstock.telemetry.encode import encode_span
-from penstock.telemetry.otlp import decode_otlp_batch
-from penstock.telemetry.spool import SpoolWriter, open_writer
-from penstock.traces.collector import Collector
 from penstock.traces.lists import TraceListService
+from penstock.traces.measures.dashboards import DashboardService
 from penstock.traces.scores import ScoreService
 from penstock.traces.service import TraceService
 from penstock.traces.sessions import SessionService
@@ -52,61 +51,69 @@ def run_control(home: Home, *, host: str, port: int) -> None:
     configure_logs(process="control")
     installation = Installation(home, keeps_running=True)
     installation.prepare()
-    store = DuckDBSpanStore(home.span_db)
-    spool = open_writer(home.spool, "control")
-    collector = Collector(home.spool, store)
+    recording = Recording(home, installation.storage_file.settings.traces)
     worker = Worker(installation.engine, create_handlers(installation), f"control-{os.getpid()}")
     watch = SettingsWatch(home, installation.take_up_settings)
-    services = build_services(installation, store, spool, collector, watch)
+    monitoring = create_monitoring(installation, DuckDBMeasures(recording.store.file))
+    services = build_services(installation, recording, watch, monitoring)
     loops: tuple[Callable[[threading.Event], None], ...] = (
-        collector.run,
+        recording.collector.run,
         worker.run,
         watch.run,
-        JournalWatch(home.journal, spool, lambda: read_last_snapshot(home)).run,
+        JournalWatch(home.journal, recording.spool, lambda: read_last_snapshot(home)).run,
+        monitoring.evaluator.run,
+        monitoring.delivery.run,
     )
     try:
         with ExitStack() as threads:
             for name, run in zip(CONTROL_THREADS, loops, strict=True):
                 threads.enter_context(background(name, run))
+            recording.start_grpc(installation.keys, host)
             app = create_control(services, mounts=[lambda app: mount_console(app, services)])
             serve(app, host=host, port=port, drain_s=CONTROL_DRAIN_S)
-            spool.close()  # before the collector's last round, so that it takes the rest
+            recording.stop_taking()  # before the collector's last round, so that it takes the rest
     finally:
-        store.close()
+        recording.close()
         installation.close()
 
 
 def build_services(
     installation: Installation,
-    store: DuckDBSpanStore,
-    spool: SpoolWriter,
-    collector: Collector,
+    recording: Recording,
     watch: SettingsWatch,
+    monitoring: Monitoring,
 ) -> ControlServices:
     """Return what the control application works on."""
-    home = installation.home
+    home, store, ingest = installation.home, recording.store, recording.ingest
 
     live = LiveReader(home, os.environ, lambda: read_last_snapshot(home))
 
-    def store_spans(spans: Sequence[Span]) -> None:
-        spool.append_durable([encode_span(span) for span in spans])
+    measures = create_measures(store.file)
 
     def publish(actor: str, note: str) -> None:
         installation.publish_snapshot(actor=actor, note=note)
 
     def find_problems() -> Mapping[str, str]:
-        problems = {"collector": collector.stats.last_error}
+        problems = {"collector": recording.collector.stats.last_error}
         return {part: text for part, text in problems.items() if text is not None}
 
     def find_warnings() -> Mapping[str, str]:
-        told = {"settings": watch.problem, "configuration": installation.look_again() or None}
+        told = {
+            "settings": watch.problem,
+            "configuration": installation.look_again() or None,
+            "OTLP over gRPC": recording.grpc_warning,
+        }
         return {part: text for part, text in told.items() if text is not None}
 
     return ControlServices(
         traces=TraceService(store),
         trace_lists=TraceListService(DuckDBTraceLists(store.file)),
         views=ViewService(installation.engine),
-        scores=ScoreService(store, store_spans),
+        scores=ScoreService(store, ingest.store),
+        measures=measures,
+        dashboards=DashboardService(installation.engine, measures),
+        alerts=monitoring.alerts,
+        channels=monitoring.channels,
         trace_sessions=SessionService(DuckDBSessions(store.file)),
         costs=create_costs(store, lambda: read_last_snapshot(home)),
         keys=installation.keys,
@@ -121,8 +128,7 @@ def build_services(
         cache=ResponseCacheService(home.cache, lambda: read_last_snapshot(home), os.environ),
         users_of_secret=installation.users_of_secret,
         take_up_alias=installation.take_up_alias,
-        decode_otlp=decode_otlp_batch,
-        store_spans=store_spans,
+        ingest=ingest,
         find_problems=find_problems,
         find_warnings=find_warnings,
         gateway_url=find_addresses(home).gateway_url,
