@@ -6,7 +6,7 @@ place, and the others stand.
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -274,3 +274,20 @@ def _dashboard(row: Any) -> Dashboard:
     return msgspec.structs.replace(
         content, origin="stored", version=row.version, actor=row.actor, updated_ns=row.updated_ns
     )
+
+
+def read_dashboard(name: str, content: Mapping[str, Any]) -> Dashboard:
+    """Return a dashboard from what was sent or written in a file; raise `DashboardInvalid` that names the setting."""
+    unknown = set(content) - set(_CONTENT)
+    if unknown:
+        raise DashboardInvalid(f"A dashboard has no {min(unknown)!r}.", hint=f"Known: {', '.join(_CONTENT)}.")
+    try:
+        return msgspec.convert({"name": name, **content}, Dashboard)
+    except msgspec.ValidationError as error:
+        raise DashboardInvalid(f"The dashboard cannot be read: {error}.") from error
+
+
+def write_content(dashboard: Dashboard) -> dict[str, Any]:
+    """Return what people write of a dashboard, as `read_dashboard` takes it."""
+    whole: dict[str, Any] = msgspec.to_builtins(dashboard)
+    return {name: whole[name] for name in _CONTENT if name in whole}
