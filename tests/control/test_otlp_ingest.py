@@ -3,20 +3,28 @@
 import gzip
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
 
-from penstock.control.api import otlp
 from penstock.control.app import create_control
+from penstock.telemetry.counters import IngestCounters
+from penstock.telemetry.edge import Edge, SnapshotEdge
 from penstock.telemetry.errors import SpoolUnavailable
+from penstock.traces import ingest
 from tests.fixtures.asgi import AsgiClient
-from tests.fixtures.furnished import Furnished
+from tests.fixtures.furnished import DirectSpool, Furnished, IdleCollector
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
 
@@ -72,7 +80,7 @@ def test_spans_that_cannot_be_stored_are_named_as_partial_success(
 
 
 def test_a_gzip_bomb_is_given_up_at_the_limit(owner: AsgiClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otlp, "MAX_OTLP_BYTES", 1024 * 1024)
+    monkeypatch.setattr(ingest, "MAX_REQUEST_BYTES", 1024 * 1024)
     bomb = gzip.compress(bytes(50 * 1024 * 1024))
     headers = {**PROTOBUF, "content-encoding": "gzip"}
     assert owner.send("POST", "/v1/traces", body=bomb, headers=headers).status == 413
@@ -97,11 +105,68 @@ def test_what_is_not_otlp_is_refused(
 
 
 def test_nothing_is_acknowledged_when_the_spool_is_full(furnished: Furnished) -> None:
-    def refuse(spans: Any) -> None:
-        raise SpoolUnavailable("The spool could not store the records.")
+    class FullSpool(DirectSpool):
+        def append_durable(self, payloads: Sequence[bytes], values: Sequence[Any] | None = None) -> None:
+            raise SpoolUnavailable("The spool could not store the records.")
 
-    app = create_control(replace(furnished.services, store_spans=refuse))
-    client = AsgiClient(app, bearer=furnished.owner_key)
+    client = client_of(furnished, FullSpool(furnished.spans), IdleCollector())
     reply = client.send("POST", "/v1/traces", body=make_export(), headers=PROTOBUF)
     assert reply.status == 503
     assert reply.headers["retry-after"] == "1"
+
+
+def client_of(furnished: Furnished, spool: Any, collector: Any, **bounds: Any) -> AsgiClient:
+    """A client of a control application whose ingest works on these."""
+    service = ingest.IngestService(
+        spool, collector, SnapshotEdge(Path("none"), Edge()), IngestCounters(), **bounds
+    )
+    app = create_control(replace(furnished.services, ingest=service))
+    return AsgiClient(app, bearer=furnished.owner_key)
+
+
+def test_while_too_much_waits_senders_are_told_when_to_come_again(furnished: Furnished) -> None:
+    class BehindCollector(IdleCollector):
+        waiting_bytes = 30 * 1024 * 1024
+
+    client = client_of(
+        furnished, DirectSpool(furnished.spans), BehindCollector(), max_waiting_bytes=10 * 1024 * 1024
+    )
+    reply = client.send("POST", "/v1/traces", body=make_export(), headers=PROTOBUF)
+    assert (reply.status, reply.json()["error"]["code"]) == (503, "PS-4652")
+    assert 10 <= int(reply.headers["retry-after"]) <= 60
+
+
+def test_what_is_in_hand_at_once_is_bounded_and_given_back(furnished: Furnished) -> None:
+    client = client_of(furnished, DirectSpool(furnished.spans), IdleCollector(), max_in_hand_bytes=1000)
+    for _ in range(20):  # each small, all together more than may be in hand
+        assert client.send("POST", "/v1/traces", body=make_export(), headers=PROTOBUF).status == 200
+    big = make_export() + bytes(0) + make_export() * 50
+    assert client.send("POST", "/v1/traces", body=big, headers=PROTOBUF).status == 503
+
+
+def test_spans_belong_to_the_project_of_the_key_that_sends_them(app: Any, furnished: Furnished) -> None:
+    key = furnished.services.keys.create("shop", ["owner"], project="shop").key
+    trace_id = bytes(range(3, 19))
+    AsgiClient(app, bearer=key).send("POST", "/v1/traces", body=make_export(trace_id), headers=PROTOBUF)
+    assert [span.project for span in furnished.spans.get_trace(trace_id.hex())] == ["shop"]
+
+
+def test_metrics_are_refused_in_part_so_that_nobody_tries_for_ever(owner: AsgiClient) -> None:
+    message = ExportMetricsServiceRequest()
+    metric = message.resource_metrics.add().scope_metrics.add().metrics.add(name="gen_ai.client.token.usage")
+    metric.sum.data_points.add(as_int=1)
+    metric.sum.data_points.add(as_int=2)
+    reply = owner.send("POST", "/v1/metrics", body=message.SerializeToString(), headers=PROTOBUF)
+    told = ExportMetricsServiceResponse.FromString(reply.body).partial_success
+    assert (reply.status, told.rejected_data_points) == (200, 2)
+    assert "spans" in told.error_message
+
+
+def test_everything_is_counted(owner: AsgiClient, furnished: Furnished) -> None:
+    headers = {**PROTOBUF, "x-penstock-dropped": "7"}
+    owner.send("POST", "/v1/traces", body=make_export(bytes(range(4, 20))), headers=headers)
+    owner.send("POST", "/v1/traces", body=b"\xff\xff", headers=PROTOBUF)
+    counts = furnished.services.record_health().counts
+    assert counts["taken"]["traces http"] >= 1
+    assert counts["dropped"]["spans lost by their sender"] == 7
+    assert counts["refused"]["traces that are not OTLP"] >= 1

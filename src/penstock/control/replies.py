@@ -19,5 +19,5 @@ def error_reply(error: PenstockError) -> Response:
     text = msgspec.json.encode({"error": redact(error.as_dict())}, enc_hook=str)
     headers = {"www-authenticate": "Bearer"} if error.status == 401 else {}
     if error.status == 503:
-        headers["retry-after"] = "1"
+        headers["retry-after"] = str(error.fields.get("retry_after_s", 1))
     return Response(text, status_code=error.status, media_type="application/json", headers=headers)

@@ -14,15 +14,13 @@ import msgspec
 from penstock.spec.masks import MaskRule
 from penstock.spec.snapshot import Limits
 from penstock.spec.spans import Span, SpanEvent
-from penstock.telemetry.cutting import CUT, cut
+from penstock.telemetry.cutting import cut
 from penstock.telemetry.encode import encode_span
 from penstock.telemetry.mapping_table import MappingTable, load_table
-from penstock.telemetry.masks import MASKED, MaskSet
+from penstock.telemetry.masks import MaskSet
 
 LARGE_RECORD_BYTES = 256 * 1024
 """Below this nothing is looked at more closely."""
-MARKS = (MASKED, CUT)
-"""Attributes that only we write."""
 
 
 class EdgeRules(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,3 +20,10 @@ class MalformedTelemetry(CallerError):
     """The body is not the OTLP message that its content type announces."""
 
     code = "PS-1901"
+
+
+class IngestBusy(UpstreamError):
+    """More is acknowledged and waits to be stored than may wait; nothing of this request was taken."""
+
+    code = "PS-4652"
+    status = 503

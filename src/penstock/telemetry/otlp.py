@@ -15,14 +15,20 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from penstock.spec.spans import FOREIGN_MARK, Span, SpanEvent, SpanStatus
 from penstock.telemetry import mapping
+from penstock.telemetry.cutting import CUT
 from penstock.telemetry.foreign_scores import read_scores
 from penstock.telemetry.mapping_table import MappingTable, load_table
+from penstock.telemetry.masks import MASKED
 from penstock.telemetry.otlp_wire import JSON, MAX_NS, PROTOBUF, WireSpan, is_json_type, read_spans
 from penstock.telemetry.payloads import fill_from_events, take_payloads
 from penstock.telemetry.usage_rules import map_usage
 
 __all__ = ["JSON", "PROTOBUF", "OtlpBatch", "decode_otlp_batch", "decode_otlp_traces", "encode_otlp_reply"]
 Signal = Literal["traces", "logs", "metrics"]
+LOG_EVENTS = "penstock.log_events"
+"""Attribute of what is no span of its own: events that came as log records, to be joined to the span they name."""
+OUR_MARKS = ("resource", FOREIGN_MARK, MASKED, CUT, LOG_EVENTS, "penstock.recovered")
+"""Attributes that only we write."""
 
 
 @dataclass(kw_only=True)
@@ -100,8 +106,8 @@ def _span_of(item: WireSpan, table: MappingTable, unmapped: list[str]) -> Span:
     given, answer = take_payloads(table, attributes, picked.flat)
     if item.events:
         given, answer = fill_from_events(item.events, given, answer)
-    for name in ("resource", FOREIGN_MARK):
-        attributes.pop(name, None)  # what a sender writes there says nothing about where it came from
+    for name in OUR_MARKS:
+        attributes.pop(name, None)  # what a sender writes there says nothing about what we did
     fields = map_span(
         table,
         picked,
@@ -149,6 +155,7 @@ def _span_of(item: WireSpan, table: MappingTable, unmapped: list[str]) -> Span:
         scores=scores,
         input=given,
         output=answer,
+        payload_dropped=attributes.get("penstock.payload_dropped") is True,
         **fields,
     )
 

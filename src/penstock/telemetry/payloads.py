@@ -84,12 +84,19 @@ def _take(attributes: dict[str, Any], sources: Sequence[str], flat: list[str]) -
             value = attributes[source]
             if value is None or value == "":
                 continue
-            return parse_json(attributes.pop(source)), source
+            is_text = source.endswith(".value") and attributes.get(_mime_name(source)) == "text/plain"
+            value = attributes.pop(source)
+            return value if is_text else parse_json(value), source
         if flat:
             names = [name for name in flat if is_under(name, source) and name in attributes]
             if names:
                 return unflatten({name: attributes.pop(name) for name in names}, source), source
     return None, None
+
+
+def _mime_name(source: str) -> str:
+    """Return the attribute that says what `input.value` or `output.value` is."""
+    return f"{source.rpartition('.')[0]}.mime_type"
 
 
 def _take_answer(table: MappingTable, attributes: dict[str, Any], flat: list[str]) -> Any:

@@ -6,6 +6,8 @@ earlier, and sending one twice changes nothing.
 
 import hashlib
 
+import msgspec
+
 from penstock.spec.scores import SpanScore
 from penstock.spec.spans import Span
 
@@ -26,14 +28,15 @@ def score_span(
 
     A judgement of a session alone has a trace of its own, whose id is derived as well.
     """
-    target = "|".join((score.trace_id or "", score.span_id or "", score.session_id or ""))
-    seed = "|".join((target, score.name, score.scorer or "", score.identifier or ""))
-    digest = hashlib.sha256(seed.encode("utf-8", "replace")).hexdigest()
+    target = [score.trace_id, score.span_id] if score.trace_id else [score.session_id]
+    whose = [] if project == "default" else [project]
+    identity = msgspec.json.encode([target, score.name, score.scorer, score.identifier, *whose])
+    digest = hashlib.sha256(identity).hexdigest()
     return Span(
-        trace_id=score.trace_id or digest[32:64],
+        trace_id=score.trace_id or digest[16:48],
         span_id=digest[:16],
         parent_id=score.span_id if score.trace_id else None,
-        name=f"score {score.name}"[:200],
+        name=f"score {score.name}",
         kind="evaluation",
         start_ns=score.time_ns,
         end_ns=score.time_ns,

@@ -41,6 +41,11 @@ class SegmentAppender:
         self._descriptor: int | None = None
         self._size = 0
 
+    @property
+    def end(self) -> tuple[int, int]:
+        """Number of the open segment and the offset behind what was written last."""
+        return self._next - 1, self._size
+
     def write(self, frames: list[bytes]) -> None:
         """Append all frames and return once they are on disk; raise `OSError` if one of them may not be."""
         group: list[bytes] = []

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from penstock.telemetry.errors import SpoolInUse, SpoolUnavailable
 from penstock.telemetry.frames import MAX_RECORD_BYTES, encode_frame, scan_frames
@@ -47,7 +47,20 @@ class _Ticket:
 
 Stored = Callable[[], None] | None
 """Is called once the record is on disk, in whichever form; never for one that was lost."""
-_Item = tuple[bytes, Slim, _Ticket | None, Stored]
+_Item = tuple[bytes, Slim, _Ticket | None, Stored, Any]
+
+
+class Handed(NamedTuple):
+    """A record that is on disk, and what its writer had in hand when it wrote it."""
+
+    record: bytes
+    value: Any
+    """What `append_durable` was given with the record, so that nobody has to decode it again; or None."""
+
+
+Taker = Callable[[list[Handed], "Position"], None]
+"""Is given each group of records once it is on disk, in the order of the file, with the place just behind it. Called
+from the writer's thread; must return at once and must not raise."""
 
 
 class SpoolWriter:
@@ -66,6 +79,7 @@ class SpoolWriter:
         min_free_bytes: int = MIN_FREE_BYTES,
         segment_bytes: int = SEGMENT_BYTES,
         free_bytes: Callable[[Path], int] | None = None,
+        taker: Taker | None = None,
     ) -> None:
         self.folder = folder
         self.dropped_payloads = 0
@@ -73,6 +87,7 @@ class SpoolWriter:
         self.dropped_records = 0
         """Records that were lost as a whole."""
         self._sync = sync
+        self._taker = taker
         self._min_free_bytes = min_free_bytes
         self._free_bytes = free_bytes or _free_bytes
         self._lock_file = _claim_folder(folder)
@@ -96,13 +111,19 @@ class SpoolWriter:
         if self._sync == "each":
             self.flush()
 
-    def append_durable(self, payloads: Sequence[bytes]) -> None:
-        """Return once all `payloads` are on disk; raise `SpoolUnavailable` if one of them is not."""
+    def append_durable(self, payloads: Sequence[bytes], values: Sequence[Any] | None = None) -> None:
+        """Return once all `payloads` are on disk; raise `SpoolUnavailable` if one of them is not.
+
+        `values` are what the writer's taker is handed with them, one each.
+        """
         if not payloads:
             return
         ticket = _Ticket()
-        for payload in payloads:
-            self._add(payload, None, ticket)
+        items: list[_Item] = [
+            (payload, None, ticket, None, value)
+            for payload, value in zip(payloads, values or [None] * len(payloads), strict=True)
+        ]
+        self._add_all(items, ticket)
         self._wait_for(ticket)
         if ticket.error is not None:
             raise SpoolUnavailable(
@@ -129,17 +150,22 @@ class SpoolWriter:
         self._lock_file.close()
 
     def _add(self, payload: bytes, slim: Slim, ticket: _Ticket | None, on_stored: Stored = None) -> None:
-        if self._is_closing or len(payload) > MAX_RECORD_BYTES:
-            self.dropped_records += 1
+        self._add_all([(payload, slim, ticket, on_stored, None)], ticket)
+
+    def _add_all(self, items: list[_Item], ticket: _Ticket | None) -> None:
+        if self._is_closing or any(len(item[0]) > MAX_RECORD_BYTES for item in items):
+            self.dropped_records += sum(1 for item in items if item[0])
             if ticket is not None:
-                ticket.error = OSError(errno.EFBIG, "the record is too large or the spool is closed")
+                ticket.error = OSError(errno.EFBIG, "a record is too large or the spool is closed")
                 ticket.done.set()
             return
+        size = sum(len(item[0]) for item in items)
         with self._guard:
-            self._pending.append((payload, slim, ticket, on_stored))
-            self._pending_bytes += len(payload)
-            waiting, count = self._pending_bytes, len(self._pending)
-        if count == 1:
+            is_first = not self._pending
+            self._pending += items
+            self._pending_bytes += size
+            waiting = self._pending_bytes
+        if is_first:
             self._wake.set()
         if waiting >= FLUSH_BYTES:
             self._hurry.set()
@@ -151,12 +177,12 @@ class SpoolWriter:
         with self._guard:
             kept: list[_Item] = []
             dropped = 0
-            for payload, slim, ticket, on_stored in self._pending:
+            for payload, slim, ticket, on_stored, value in self._pending:
                 small = _slim_bytes(slim)
                 if small is None and ticket is None:
                     dropped += 1
                     continue
-                kept.append((payload if small is None else small, None, ticket, on_stored))
+                kept.append((payload if small is None else small, None, ticket, on_stored, value))
                 self.dropped_payloads += small is not None
             self._pending = kept
             self._pending_bytes = sum(len(item[0]) for item in kept)
@@ -192,8 +218,8 @@ class SpoolWriter:
 
     def _refuse(self, items: list[_Item]) -> None:
         _log.exception("spool group lost", extra={"n_records": len(items)})
-        self.dropped_records += sum(1 for payload, _, ticket, _ in items if payload and ticket is None)
-        for _, _, ticket, _ in items:
+        self.dropped_records += sum(1 for payload, _, ticket, _, _ in items if payload and ticket is None)
+        for _, _, ticket, _, _ in items:
             if ticket is not None:
                 ticket.error = ticket.error or OSError(errno.EIO, "the spool could not write the group")
                 ticket.done.set()
@@ -202,21 +228,26 @@ class SpoolWriter:
         try:
             if self._is_disk_low():
                 raise OSError(errno.ENOSPC, "less free space than the reserve")
-            self._segment.write([encode_frame(payload) for payload, _, _, _ in items if payload])
+            self._segment.write([encode_frame(payload) for payload, _, _, _, _ in items if payload])
             self._note_pressure(None)
-            for _, _, _, on_stored in items:
+            self._hand_over([Handed(payload, value) for payload, _, _, _, value in items if payload])
+            for _, _, _, on_stored, _ in items:
                 if on_stored is not None:
                     on_stored()
         except OSError as error:
             self._note_pressure(error)
             self._write_degraded(items, error)
-        for _, _, ticket, _ in items:
+        for _, _, ticket, _, _ in items:
             if ticket is not None:
                 ticket.done.set()
 
+    def _hand_over(self, records: list[Handed]) -> None:
+        if self._taker is not None and records:
+            self._taker(records, Position(*self._segment.end))
+
     def _write_degraded(self, items: list[_Item], cause: OSError) -> None:
         """Store what still fits: slim forms for records that have one, refusal for those awaited."""
-        for payload, slim, ticket, on_stored in items:
+        for payload, slim, ticket, on_stored, _ in items:
             if not payload:
                 continue
             if ticket is not None:
@@ -226,6 +257,7 @@ class SpoolWriter:
             try:
                 self._segment.write([encode_frame(payload if small is None else small)])
                 self.dropped_payloads += small is not None
+                self._hand_over([Handed(payload if small is None else small, None)])
             except OSError:
                 self.dropped_records += 1
                 continue
@@ -247,9 +279,11 @@ class SpoolWriter:
             return False
 
 
-def open_writer(root: Path, name: str, *, sync: Literal["batch", "each"] = "batch") -> SpoolWriter:
+def open_writer(
+    root: Path, name: str, *, sync: Literal["batch", "each"] = "batch", taker: Taker | None = None
+) -> SpoolWriter:
     """Return a writer in a fresh folder of its own below `root`, such as `gateway-1234-5f0c`."""
-    return SpoolWriter(root / f"{name}-{os.getpid()}-{secrets.token_hex(2)}", sync=sync)
+    return SpoolWriter(root / f"{name}-{os.getpid()}-{secrets.token_hex(2)}", sync=sync, taker=taker)
 
 
 @dataclass(frozen=True, order=True)
@@ -307,12 +341,29 @@ class SpoolReader:
 
     def ack(self, position: Position) -> None:
         """Remember `position` and delete the segments before it."""
+        self._position = max(self._position, position)
         part = self._saved.with_name(f"{POSITION_NAME}.part")
         part.write_text(json.dumps({"segment": position.segment, "offset": position.offset}))
         part.replace(self._saved)
         for number, path in list_segments(self.folder):
             if number < position.segment:
                 path.unlink(missing_ok=True)
+
+    @property
+    def position(self) -> Position:
+        """The place up to which was read."""
+        return self._position
+
+    @property
+    def waiting_bytes(self) -> int:
+        """About how many bytes lie behind that place."""
+        size = 0
+        for number, path in list_segments(self.folder):
+            if number >= self._position.segment:
+                size += path.stat().st_size
+                if number == self._position.segment:
+                    size -= self._position.offset
+        return max(0, size)
 
     def rewind(self) -> None:
         """Go back to the position last acknowledged."""

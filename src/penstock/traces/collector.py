@@ -8,7 +8,7 @@ import contextlib
 import gc
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,9 +16,14 @@ import msgspec
 from penstock.base.errors import CallerError
 from penstock.spec.spans import Span
 from penstock.store.spans.port import SpanSink
+from penstock.telemetry.counters import CollectorHealth, IngestCounters
+from penstock.telemetry.cutting import CUT
 from penstock.telemetry.encode import decode_span
+from penstock.telemetry.masks import MASKED
 from penstock.telemetry.segments import FolderLock, is_spool_file
 from penstock.telemetry.spool import Batch, Position, SpoolReader
+from penstock.traces.late_events import LateEvents, SpanSource
+from penstock.traces.live_folder import LiveFolder
 
 ROUND_BYTES = 16 * 1024 * 1024
 INTERVAL_S = 0.2
@@ -27,43 +32,61 @@ MAX_BACKOFF_S = 5.0
 _log = logging.getLogger("penstock.collector")
 
 
-class CollectorStats(msgspec.Struct, frozen=True, kw_only=True):
-    """What a collector has done since it started."""
-
-    n_stored: int
-    n_undecodable: int
-    """Records that hold no span that can be stored."""
-    n_skipped_bytes: int
-    """Damaged bytes of segments that were passed over."""
-    n_folders: int
-    last_error: str | None
-    """Why the last round stored nothing, or None when it worked."""
+Tap = Callable[[Sequence[Span]], None]
+"""Is given spans that were just stored, before their records are acknowledged. Must not raise."""
 
 
 class Collector:
-    """Reads `spool_root/*/seg-*.log` into `store`. One collector a spool; not for several threads."""
+    """Reads `spool_root/*/seg-*.log` into `store`. One collector a spool; not for several threads.
 
-    def __init__(self, spool_root: Path, store: SpanSink, *, round_bytes: int = ROUND_BYTES) -> None:
+    `live` is the folder that this process writes itself. `source` is where stored spans are looked up for log events
+    that come after them; without it such events are stored as they are. `taps` see all that was stored.
+    """
+
+    def __init__(
+        self,
+        spool_root: Path,
+        store: SpanSink,
+        *,
+        round_bytes: int = ROUND_BYTES,
+        live: LiveFolder | None = None,
+        source: SpanSource | None = None,
+        counters: IngestCounters | None = None,
+        taps: Sequence[Tap] = (),
+    ) -> None:
         self._root = spool_root
         self._store = store
         self._round_bytes = round_bytes
+        self._live = live
+        self._source = source
+        self._counters = counters or IngestCounters()
+        self._late = LateEvents(spool_root, source, self._counters) if source is not None else None
+        self._taps = tuple(taps)
         self._readers: dict[Path, SpoolReader] = {}
         self._n_stored = 0
         self._n_undecodable = 0
         self._n_skipped_bytes = 0
+        self._elsewhere_bytes = 0
         self._last_error: str | None = None
 
     @property
-    def stats(self) -> CollectorStats:
-        """The counters so far."""
-        skipped = sum(reader.skipped_bytes for reader in self._readers.values())
-        return CollectorStats(
+    def stats(self) -> CollectorHealth:
+        """The counters so far, since this process started."""
+        skipped = sum(reader.skipped_bytes for reader in list(self._readers.values()))
+        return CollectorHealth(
             n_stored=self._n_stored,
             n_undecodable=self._n_undecodable,
             n_skipped_bytes=self._n_skipped_bytes + skipped,
-            n_folders=len(self._readers),
+            n_folders=len(self._readers) + (self._live is not None),
+            waiting_bytes=self.waiting_bytes,
+            waiting_logs=len(self._late) if self._late is not None else 0,
             last_error=self._last_error,
         )
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of records that are on disk and not stored: exact for this process's own, as of the last round for others."""
+        return self._elsewhere_bytes + (self._live.waiting_bytes if self._live is not None else 0)
 
     def run_once(self) -> int:
         """Store everything that lies in the spool now; return how many spans were new."""
@@ -92,14 +115,29 @@ class Collector:
             self._last_error = f"{type(error).__name__}: {error}"
             for reader in self._readers.values():
                 reader.rewind()
+            if self._live is not None:
+                self._live.rewind()
+            if self._late is not None:
+                self._late.rewind()
             return False
         self._last_error = None
+        self._counters.save()
         return True
+
+    def close(self) -> None:
+        """Let go of what waits; it stays on disk."""
+        if self._late is not None:
+            self._late.close()
 
     def _run_round(self) -> tuple[int, int]:
         spans: list[Span] = []
         positions: list[tuple[SpoolReader, Position]] = []
         n_records, left = 0, self._round_bytes
+        own = self._live.read(max_bytes=left) if self._live is not None else None
+        if own is not None:
+            n_records, left = len(own.items), left - own.n_bytes
+            for item in own.items:
+                spans += [item.value] if item.value is not None else self._decode([item.record])
         for reader in self._find_readers():
             if left <= 0:
                 break
@@ -112,11 +150,39 @@ class Collector:
             left -= sum(map(len, batch.payloads))
             spans += self._decode(batch.payloads)
             positions.append((reader, batch.position))
-        n_new = self._append(spans) if spans else 0
+        n_new = self._store_round(spans) if spans else 0
         for reader, position in positions:
             reader.ack(position)
+        if own is not None and own.position is not None and self._live is not None:
+            self._live.ack(own)
+        if self._late is not None:
+            self._late.settle()
+        self._elsewhere_bytes = sum(reader.waiting_bytes for reader in self._readers.values())
         self._n_stored += n_new
         return n_records, n_new
+
+    def _store_round(self, spans: list[Span]) -> int:
+        """Store a round's spans, with the log events among them joined to theirs."""
+        rewritten: list[Span] = []
+        if self._late is not None:
+            spans, rewritten = self._late.join(spans)
+        n_new = self._append(spans) if spans else 0
+        if rewritten and self._source is not None:
+            self._source.rewrite(rewritten)
+        for span in spans:
+            attributes = span.attributes
+            if MASKED in attributes or CUT in attributes:
+                self._count_marks(attributes)
+        for tap in self._taps:
+            tap([*spans, *rewritten] if rewritten else spans)
+        return n_new
+
+    def _count_marks(self, attributes: dict[str, object]) -> None:
+        for mark, group in ((MASKED, "masked"), (CUT, "cut")):
+            found = attributes.get(mark)
+            if isinstance(found, dict):
+                for name, n in found.items():
+                    self._counters.add(group, name, n if group == "masked" and isinstance(n, int) else 1)  # type: ignore[arg-type]
 
     def _append(self, spans: list[Span]) -> int:
         """Store all spans but those that the store refuses, found by halving."""
@@ -140,6 +206,7 @@ class Collector:
 
     def _pass_over(self, reason: str) -> None:
         self._n_undecodable += 1
+        self._counters.add("dropped", "records that hold no span")
         _log.warning("spool record passed over", extra={"reason": reason})
 
     def _drain_abandoned(self, reader: SpoolReader) -> Batch:
@@ -163,6 +230,8 @@ class Collector:
             folders = sorted(path for path in self._root.iterdir() if path.is_dir())
         except FileNotFoundError:
             return []
+        ours = {self._live.folder if self._live else None, self._late.folder if self._late else None}
+        folders = [folder for folder in folders if folder not in ours]
         for folder in folders:
             if folder not in self._readers:
                 self._readers[folder] = SpoolReader(folder)

@@ -1,0 +1,73 @@
+"""Everything between a span that arrives and the store that keeps it, put together for the control process."""
+
+import logging
+
+from penstock.access.keys import KeyService
+from penstock.control.otlp_grpc import GrpcIngest, PortUnusable
+from penstock.main.trace_settings import TraceSettings
+from penstock.spec.home import Home
+from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.telemetry.counters import IngestCounters
+from penstock.telemetry.edge import SnapshotEdge
+from penstock.telemetry.spool import open_writer
+from penstock.traces.collector import Collector
+from penstock.traces.ingest import IngestService
+from penstock.traces.live_folder import LiveFolder
+
+GRPC_PORT = 4317
+"""Where OpenTelemetry SDKs look for a collector unless told otherwise."""
+_log = logging.getLogger("penstock.control")
+
+
+class Recording:
+    """The span store, the spool of this process, the collector and what takes requests."""
+
+    def __init__(self, home: Home, settings: TraceSettings) -> None:
+        self._settings = settings
+        self.store = DuckDBSpanStore(home.span_db)
+        self.counters = IngestCounters(home.run / "ingest.json")
+        live = LiveFolder()
+        self.spool = open_writer(home.spool, "control", taker=live.take)
+        live.watch(self.spool.folder)
+        self.collector = Collector(
+            home.spool, self.store, live=live, source=self.store, counters=self.counters
+        )
+        self.ingest = IngestService(
+            self.spool,
+            self.collector,
+            SnapshotEdge(home.snapshot),
+            self.counters,
+            max_waiting_bytes=settings.max_waiting_bytes,
+        )
+        self._grpc: GrpcIngest | None = None
+
+    def start_grpc(self, keys: KeyService, host: str) -> None:
+        """Take OTLP over gRPC too, unless the settings say no; a port that is taken is told and stops nothing."""
+        port = GRPC_PORT if self._settings.grpc_port is None else self._settings.grpc_port
+        if self._settings.grpc_port == 0:
+            return
+        server = GrpcIngest(keys, self.ingest)
+        try:
+            server.start(host, port)
+        except PortUnusable as error:
+            self.ingest.grpc_problem = error.message
+            _log.warning("OTLP over gRPC is not taken", extra={"reason": error.message})
+            return
+        self._grpc = server
+
+    @property
+    def grpc_warning(self) -> str | None:
+        """Why gRPC is not taken though the settings ask for it by name."""
+        return None if self._settings.grpc_port is None else self.ingest.grpc_problem
+
+    def stop_taking(self) -> None:
+        """Take no more; what was taken is on disk, and stored by the collector's last round."""
+        if self._grpc is not None:
+            self._grpc.stop()
+        self.spool.close()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.collector.close()
+        self.counters.save()
+        self.store.close()

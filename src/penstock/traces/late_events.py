@@ -1,0 +1,250 @@
+"""Log events and the spans that they belong to, brought together whichever comes first.
+
+Events of a span in the same round are joined before it is stored; events of a span that is stored already are added to
+it; events whose span has not come wait, on disk as everything that was acknowledged, until it comes or a quarter of an
+hour has passed.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from penstock.base.clock import now_ns
+from penstock.base.errors import NotFound
+from penstock.spec.spans import Span
+from penstock.store.spans.types import Payload
+from penstock.telemetry.counters import IngestCounters
+from penstock.telemetry.encode import encode_span
+from penstock.telemetry.otlp import LOG_EVENTS
+from penstock.telemetry.payloads import fill_from_events
+from penstock.telemetry.spool import SpoolReader, SpoolWriter, open_writer
+
+WAIT_S = 900.0
+MAX_WAITING = 50_000
+MAX_WAITING_BYTES = 32 * 1024 * 1024
+REWRITE_EVERY_S = 60.0
+Key = tuple[str, str]
+
+
+class SpanSource(Protocol):
+    """Where stored spans are looked up and mended."""
+
+    def get_spans(self, trace_id: str, span_ids: Sequence[str]) -> list[Span]:
+        """Return the named spans of a trace that are stored, without payloads."""
+        ...
+
+    def get_payload(self, trace_id: str, span_id: str) -> Payload:
+        """Return what went in and out of a span; raise `NotFound`."""
+        ...
+
+    def rewrite(self, spans: Sequence[Span]) -> int:
+        """Put spans in the place of those stored under the same ids."""
+        ...
+
+
+def is_log_events(span: Span) -> bool:
+    """Return whether a record is no span of its own but events of one."""
+    return LOG_EVENTS in span.attributes
+
+
+def join_events(span: Span, more: Sequence[Span]) -> Span:
+    """Return `span` with the events of `more`, each once, and the payloads that they bring.
+
+    Payloads that the span has from elsewhere stay.
+    """
+    known = {_identity(event) for event in span.events}
+    events = list(span.events)
+    for event in (event for other in more for event in other.events):
+        if _identity(event) not in known:
+            known.add(_identity(event))
+            events.append(event)
+    if len(events) == len(span.events):
+        return span
+    events.sort(key=lambda event: event.time_ns)
+    asked, answered = fill_from_events(span.events, None, None)
+    given, answer = fill_from_events(events, None, None)
+    changes: dict[str, object] = {"events": events}
+    if span.input is None or span.input == asked:
+        changes["input"] = given
+    if span.output is None or span.output == answered:
+        changes["output"] = answer
+    raised = next((event.attributes for event in events if "exception.type" in event.attributes), None)
+    if raised is not None and span.status != "ok":
+        changes["error_code"] = span.error_code or str(raised["exception.type"])
+        message = raised.get("exception.message")
+        changes["status_message"] = span.status_message or (None if message is None else str(message))
+    return msgspec.structs.replace(span, **changes)
+
+
+def _identity(event: object) -> bytes:
+    return msgspec.json.encode(event, enc_hook=str)
+
+
+class LateEvents:
+    """Events whose span has not come. Used by one collector, in its thread."""
+
+    def __init__(
+        self,
+        spool_root: Path,
+        source: SpanSource,
+        counters: IngestCounters,
+        *,
+        clock: Callable[[], int] = now_ns,
+        wait_s: float = WAIT_S,
+    ) -> None:
+        self._root = spool_root
+        self._source = source
+        self._counters = counters
+        self._clock = clock
+        self._wait_ns = int(wait_s * 1e9)
+        self._waiting: dict[Key, list[Span]] = {}
+        self._since: dict[Key, int] = {}
+        self._bytes = 0
+        self._given: dict[Key, tuple[int, list[Span]]] = {}
+        """What was joined in the round that is under way: taken back if its spans are not stored."""
+        self._writer: SpoolWriter | None = None
+        self._reader: SpoolReader | None = None
+        self._written_ns = 0
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the waiting ones lie; the collector leaves it to this."""
+        return None if self._writer is None else self._writer.folder
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def join(self, spans: list[Span]) -> tuple[list[Span], list[Span]]:
+        """Return what is to be stored and what is to be rewritten; the events of others wait, durably, on return."""
+        fresh: dict[Key, list[Span]] = {}
+        whole: list[Span] = []
+        for span in spans:
+            if is_log_events(span):
+                fresh.setdefault((span.trace_id, span.span_id), []).append(span)
+            else:
+                whole.append(span)
+        if not fresh and not self._waiting:
+            return whole, []
+        joined = [self._joined(span, fresh) for span in whole]
+        met = {(span.trace_id, span.span_id) for span in whole}
+        left = {key: found for key, found in fresh.items() if key not in met}
+        rewritten = self._join_stored(left)
+        self._wait_for(left)
+        self._expire()
+        return joined, rewritten
+
+    def _joined(self, span: Span, fresh: dict[Key, list[Span]]) -> Span:
+        key = (span.trace_id, span.span_id)
+        more = fresh.get(key, []) + self._forget(key)
+        if not more:
+            return span
+        self._counters.add("logs", "joined", sum(len(each.events) for each in more))
+        return join_events(_opened(span), more)
+
+    def _join_stored(self, left: dict[Key, list[Span]]) -> list[Span]:
+        """Take out of `left` what belongs to stored spans, and return those with the events."""
+        done: list[Span] = []
+        by_trace: dict[str, list[str]] = {}
+        for trace_id, span_id in left:
+            by_trace.setdefault(trace_id, []).append(span_id)
+        for trace_id, span_ids in by_trace.items():
+            for stored in self._source.get_spans(trace_id, span_ids):
+                more = left.pop((trace_id, stored.span_id), None)
+                if more is None:
+                    continue
+                joined = join_events(self._with_payload(stored), more)
+                self._counters.add("logs", "joined", sum(len(each.events) for each in more))
+                done.append(joined)
+        return done
+
+    def _with_payload(self, span: Span) -> Span:
+        try:
+            payload = self._source.get_payload(span.trace_id, span.span_id)
+        except NotFound:
+            return span
+        return msgspec.structs.replace(span, input=payload.input, output=payload.output)
+
+    def _wait_for(self, left: dict[Key, list[Span]]) -> None:
+        if not left:
+            return
+        records: list[bytes] = []
+        for key, came in left.items():
+            found = [span for span in came if span not in self._waiting.get(key, ())]
+            encoded = [encode_span(span) for span in found]
+            size = sum(map(len, encoded))
+            if len(self._waiting) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
+                self._counters.add("dropped", "log events, too many wait for their spans", len(found))
+                continue
+            self._waiting.setdefault(key, []).extend(found)
+            self._since.setdefault(key, self._clock())
+            self._bytes += size
+            records += encoded
+        if records:
+            self._open().append_durable(records)
+
+    def _forget(self, key: Key) -> list[Span]:
+        found = self._waiting.pop(key, None)
+        if found is None:
+            return []
+        self._given[key] = (self._since.pop(key), found)
+        self._bytes -= sum(len(encode_span(span)) for span in found)
+        return found
+
+    def _expire(self) -> None:
+        now = self._clock()
+        for key in [key for key, since in self._since.items() if now - since > self._wait_ns]:
+            gone = self._forget(key)
+            self._counters.add(
+                "dropped", "log events, their span never came", sum(len(each.events) for each in gone)
+            )
+
+    def rewind(self) -> None:
+        """Take back what was joined in a round that could not be stored."""
+        for key, (since, found) in self._given.items():
+            self._waiting.setdefault(key, []).extend(found)
+            self._since.setdefault(key, since)
+            self._bytes += sum(len(encode_span(span)) for span in found)
+        self._given = {}
+
+    def settle(self) -> None:
+        """Let go on disk of what does not wait any more; called once a round is stored."""
+        self._given = {}
+        if self._reader is None or self._writer is None:
+            return
+        now = self._clock()
+        if self._waiting and now - self._written_ns < REWRITE_EVERY_S * 1e9:
+            return
+        while self._reader.read().payloads:
+            continue
+        position = self._reader.position
+        if self._waiting:
+            self._writer.append_durable(
+                [encode_span(span) for found in self._waiting.values() for span in found]
+            )
+        self._reader.ack(position)
+        self._written_ns = now
+
+    def close(self) -> None:
+        """Leave what waits on disk to whoever comes next."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _open(self) -> SpoolWriter:
+        if self._writer is None:
+            self._writer = open_writer(self._root, "late")
+            self._reader = SpoolReader(self._writer.folder)
+            self._written_ns = self._clock()
+        return self._writer
+
+
+def _opened(span: Span) -> Span:
+    """Return a span read back from the spool with its payloads parsed."""
+    if isinstance(span.input, msgspec.Raw) or isinstance(span.output, msgspec.Raw):
+        fields = {name: getattr(span, name) for name in Span.__struct_fields__}
+        for name in ("input", "output"):
+            if isinstance(fields[name], msgspec.Raw):
+                fields[name] = msgspec.json.decode(fields[name])
+        return Span(**fields)
+    return span
