@@ -5,9 +5,10 @@
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+import traceback
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypedDict, Unpack
 
 from opentelemetry import context as otel
 from opentelemetry import trace
@@ -15,7 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import StatusCode
 
 from penstock.sdk.carried import name_attributes, read_carried
-from penstock.sdk.payloads import copy_payload
+from penstock.sdk.payloads import copy_payload, encode_payload
 from penstock.sdk.pipeline import Pipeline
 from penstock.sdk.processor import Held, set_anchor
 from penstock.sdk.runtime import RUNTIME
@@ -48,8 +49,41 @@ USAGE: Mapping[str, str] = {
 _UNSET: Final[Any] = object()
 _HANDLE = otel.create_key("penstock-observation")
 _MAX_ERROR_CHARS = 2000
+_MAX_TRACE_CHARS = 20_000
 
 _log = logging.getLogger("penstock.sdk")
+
+
+class Said(TypedDict, total=False):
+    """What can be said about a span: see `Observation.update`."""
+
+    name: str | None
+    input: Any
+    output: Any
+    model: str | None
+    provider: str | None
+    usage: "Usage | Mapping[str, int | None] | None"
+    cost_usd: Any
+    session_id: str | None
+    user_id: str | None
+    tags: Sequence[str]
+    metadata: Mapping[str, Any] | None
+    prompt: str | None
+    agent: str | None
+    tool: str | None
+    error: str | None
+
+
+def check_said(said: Iterable[str]) -> None:
+    """Raise `TypeError` for a name that nobody knows, as any function would, whether anything is recorded or not."""
+    unknown = sorted(set(said) - _KNOWN)
+    if unknown:
+        raise TypeError(
+            f"penstock knows no {', '.join(unknown)} of a span; it knows {', '.join(sorted(_KNOWN))}"
+        )
+
+
+_KNOWN = frozenset(Said.__annotations__)
 
 
 class Observation:
@@ -157,14 +191,14 @@ class Observation:
     def event(self, name: str, **attributes: Any) -> None:
         """Note that something happened just now."""
         try:
-            plain = {key: value if _is_plain(value) else str(value) for key, value in attributes.items()}
+            plain = {key: _plain(value) for key, value in attributes.items()}
             self._span.add_event(name, plain)
         except Exception:  # as above
             _log.debug("penstock: event failed", exc_info=True)
 
     def set(self, name: str, value: Any) -> None:
-        """Set an OpenTelemetry attribute: a text, a number or a truth; anything else is named by its type."""
-        self._attributes[name] = value if _is_plain(value) else type(value).__qualname__
+        """Set an OpenTelemetry attribute: a text, a number or a truth; anything else as JSON text."""
+        self._attributes[name] = _plain(value)
 
     def fail(self, error: BaseException) -> None:
         """Record an exception as the reason why this failed."""
@@ -172,8 +206,13 @@ class Observation:
             text = _message_of(error)
             self._has_failed = True
             self._attributes.setdefault("error.type", type(error).__qualname__)
-            self._span.record_exception(error)
             self._span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {text}"[:_MAX_ERROR_CHARS])
+            told = {
+                "exception.type": type(error).__qualname__,
+                "exception.message": text[:_MAX_ERROR_CHARS],
+                "exception.stacktrace": "".join(traceback.format_exception(error))[-_MAX_TRACE_CHARS:],
+            }
+            self._span.add_event("exception", told)
         except Exception:  # as above: an exception's own `__str__` may raise
             _log.debug("penstock: fail failed", exc_info=True)
 
@@ -231,8 +270,9 @@ class _Nothing(Observation):
         self._span = trace.INVALID_SPAN
         self.is_open = False
 
-    def update(self, **_: Any) -> None:  # type: ignore[override]  # takes whatever the other takes
+    def update(self, **said: Unpack[Said]) -> None:  # type: ignore[override]  # the same names, unread
         """Do nothing."""
+        check_said(said)
 
     def event(self, name: str, **_: Any) -> None:
         """Do nothing."""
@@ -287,9 +327,7 @@ class SpanScope:
 
     __slots__ = ("_before", "_kind", "_name", "_observation", "_redactions", "_said")
 
-    def __init__(
-        self, name: str, kind: SpanKind, redactions: Collection[Redaction], said: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, name: str, kind: SpanKind, redactions: Collection[Redaction], said: Said) -> None:
         self._name, self._kind, self._redactions, self._said = name, kind, redactions, said
         self._observation: Observation = NOTHING
         self._before: Context | None = None
@@ -328,16 +366,19 @@ class SpanScope:
         raise TypeError("penstock.span is for `with`; decorate functions with penstock.observe")
 
 
-def span(name: str, *, kind: SpanKind = "chain", redact: Redaction | None = None, **said: Any) -> SpanScope:
+def span(
+    name: str, *, kind: SpanKind = "chain", redact: Redaction | None = None, **said: Unpack[Said]
+) -> SpanScope:
     """Observe what happens inside `with span(…) as it`; `said` is what `Observation.update` takes.
 
     An exception is recorded and goes on. Decorate generator functions with `observe` rather than opening a span around
     a `yield` in them: what is current inside would be current for whoever reads from it.
     """
+    check_said(said)
     return SpanScope(name, kind, () if redact is None else (redact,), said)
 
 
-def update(**said: Any) -> None:
+def update(**said: Unpack[Said]) -> None:
     """Say more about the innermost open observation: see `Observation.update`."""
     current_span().update(**said)
 
@@ -375,5 +416,9 @@ def _message_of(error: BaseException) -> str:
         return f"<its text failed with {type(broken).__name__}>"
 
 
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | bool | int | float)
+def _plain(value: Any) -> str | bool | int | float:
+    """Return a value as an attribute can hold it: what is no text, number or truth as JSON text, cut short."""
+    if issubclass(type(value), str | bool | int | float):
+        plain: str | bool | int | float = value
+        return plain
+    return encode_payload(copy_payload(value, _MAX_ERROR_CHARS)[0])[0]

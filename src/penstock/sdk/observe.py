@@ -15,6 +15,7 @@ from penstock.sdk.streams import Opening, Reduce, Stream, follow, follow_async
 from penstock.spec.spans import SpanKind
 
 F = TypeVar("F", bound=Callable[..., Any])
+_GENERATORS = frozenset({types.GeneratorType, types.AsyncGeneratorType})
 _SELF = frozenset({"self", "cls", "mcs"})
 
 
@@ -170,7 +171,7 @@ class _Plan:
                 observation.end()
                 raise
             restore(observation, before)
-            if isinstance(result, types.GeneratorType | types.AsyncGeneratorType):
+            if type(result) in _GENERATORS:
                 return _follow_on(result, Stream(observation, inside, self.capture_output, self.reduce))
             if self.capture_output:
                 observation.update(output=result)
@@ -200,7 +201,7 @@ class _Plan:
                 observation.end()
                 raise
             restore(observation, before)
-            if isinstance(result, types.GeneratorType | types.AsyncGeneratorType):
+            if type(result) in _GENERATORS:
                 return _follow_on(result, Stream(observation, inside, self.capture_output, self.reduce))
             if self.capture_output:
                 observation.update(output=result)

@@ -61,26 +61,26 @@ class _Copier:
         return self._object(value, kind, depth)
 
     def _object(self, value: Any, kind: type, depth: int) -> Any:
-        if isinstance(value, enum.Enum):
+        if issubclass(kind, enum.Enum):
             return self.copy(value._value_, depth + 1)
-        if isinstance(value, _AS_TEXT):
+        if issubclass(kind, _AS_TEXT):
             return self._text(str(value))
-        if isinstance(value, str):
+        if issubclass(kind, str):
             return self._text(str.__str__(value))
-        if isinstance(value, int):
+        if issubclass(kind, int):
             return self.copy(int.__int__(value), depth + 1)
-        if isinstance(value, float):
+        if issubclass(kind, float):
             return float.__float__(value)
-        if isinstance(value, bytes | bytearray | memoryview):
+        if issubclass(kind, bytes | bytearray | memoryview):
             return f"<{len(value)} bytes>"
         fields = _fields_of(value, kind)
         if fields is not None:
             return self._mapping(fields, depth)
-        if isinstance(value, dict):
+        if issubclass(kind, dict):
             return self._mapping(dict.items(value), depth)
-        if isinstance(value, list | tuple | set | frozenset):
+        if issubclass(kind, list | tuple | set | frozenset):
             return self._items(value, depth)
-        if isinstance(value, BaseException):
+        if issubclass(kind, BaseException):
             return self._text(f"{kind.__qualname__}: {', '.join(a for a in value.args if type(a) is str)}")
         return f"<{kind.__module__}.{kind.__qualname__}>"
 
