@@ -46,7 +46,7 @@ class Clock:
 
 
 class Limits:
-    """A limiter over a real file, without an event loop."""
+    """A limiter over a real file, with an event loop that runs only while it is asked."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = Clock()
@@ -54,15 +54,8 @@ class Limits:
         self.limiter = Limiter(self.store, now_s=self.clock)
 
     def admit(self, wanted: LimitFacts) -> Hold | None:
-        """Run `admit` by hand: without Redis it must end without waiting for anything."""
-        coroutine = self.limiter.admit(wanted)
-        try:
-            coroutine.send(None)
-        except StopIteration as ended:
-            hold: Hold | None = ended.value
-            return hold
-        coroutine.close()
-        raise AssertionError("admit waited")
+        with asyncio.Runner() as runner:
+            return runner.run(self.limiter.admit(wanted))
 
     def count(self, wanted: LimitFacts, tries: int = 20) -> int:
         for number in range(tries):
@@ -86,6 +79,30 @@ def limits(tmp_path: Path) -> Iterator[Limits]:
     made = Limits(tmp_path)
     yield made
     made.store.close()
+
+
+async def test_calls_of_one_turn_are_counted_in_one_step_and_each_by_itself(limits: Limits) -> None:
+    limits.limiter.use_rules([rule(amount=3)])
+    steps = []
+    count_each = limits.store.reserve_each
+    limits.store.reserve_each = lambda calls, before=(): steps.append(len(calls)) or count_each(calls, before)  # type: ignore[method-assign]
+    told = await asyncio.gather(*(limits.limiter.admit(facts()) for _ in range(5)), return_exceptions=True)
+    assert [isinstance(one, LimitReached) for one in told] == [False, False, False, True, True]
+    assert steps == [5]
+
+
+@pytest.mark.parametrize("n_turns", [1, 2])
+async def test_a_call_that_is_cancelled_while_it_is_counted_holds_nothing(
+    limits: Limits, n_turns: int
+) -> None:
+    limits.limiter.use_rules([rule(amount=1)])
+    asking = asyncio.create_task(limits.limiter.admit(facts()))
+    for _ in range(n_turns):  # after one it waits, after two it has been counted and does not know yet
+        await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert await limits.limiter.admit(facts()) is not None
 
 
 def test_a_call_that_no_rule_is_for_reserves_nothing(limits: Limits) -> None:

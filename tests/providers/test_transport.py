@@ -229,9 +229,9 @@ async def test_head_and_body_share_one_deadline(monkeypatch: pytest.MonkeyPatch)
     now = [1000.0]
     monkeypatch.setattr(http1.time, "monotonic", lambda: now[0])
     loop = asyncio.get_running_loop()
-    delays: list[float] = []
+    timers: list[tuple[float, Callable[[], None]]] = []
     call_later = loop.call_later
-    monkeypatch.setattr(loop, "call_later", lambda s, *what: delays.append(s) or call_later(s, *what))
+    monkeypatch.setattr(loop, "call_later", lambda s, ring: timers.append((s, ring)) or call_later(99, ring))
     connection = Connection(loop, "h", lambda _: None)
     connection.connection_made(Wire())  # type: ignore[arg-type]
     sending = asyncio.ensure_future(connection.send(HEAD, b"{}", first_byte_s=90, deadline=1010.0))
@@ -239,7 +239,40 @@ async def test_head_and_body_share_one_deadline(monkeypatch: pytest.MonkeyPatch)
     now[0] += 7
     connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx")
     await sending
-    assert delays == [10.0, 3.0], "what the head has used is not there for the body"
+    [(after_s, ring)] = timers
+    assert after_s == 10.0, "what the head has used is not there for the body"
+    now[0] += 3
+    ring()
+    with pytest.raises(CallTimeout):
+        await connection.read_all(100)
+
+
+async def test_the_timer_of_an_earlier_call_ends_no_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(http1.time, "monotonic", lambda: now[0])
+    loop = asyncio.get_running_loop()
+    timers: list[tuple[float, Callable[[], None]]] = []
+    call_later = loop.call_later
+    monkeypatch.setattr(loop, "call_later", lambda s, ring: timers.append((s, ring)) or call_later(99, ring))
+    connection = Connection(loop, "h", lambda _: None)
+    connection.connection_made(Wire())  # type: ignore[arg-type]
+    for deadline in (1010.0, 1015.0, 1009.0):
+        sending = asyncio.ensure_future(connection.send(HEAD, b"{}", first_byte_s=90, deadline=deadline))
+        await asyncio.sleep(0)
+        if deadline == 1015.0:
+            now[0] = 1010.0
+            timers[-1][1]()
+            assert timers[-1][0] == 5.0, "it rings again when the call that is on is due"
+            now[0] = 1008.0
+        connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx")
+        await sending
+        assert await connection.read_all(9) == b"x"
+        assert connection.release()
+    assert [after_s for after_s, _ in timers] == [10.0, 5.0, 1.0], (
+        "an earlier deadline has a timer of its own"
+    )
+    timers[-1][1]()
+    assert connection.is_open, "nothing is due while nobody waits"
     connection.abort()
 
 

@@ -18,7 +18,7 @@ from penstock.gateway.routing.budget import Budget
 from penstock.gateway.routing.order import order_targets
 from penstock.gateway.routing.sticky import rank
 from penstock.gateway.table import ReadyRoute, ReadyTarget
-from penstock.gateway.text_sizes import BYTES_PER_TOKEN
+from penstock.gateway.text_sizes import estimate_prompt_tokens
 from penstock.providers.prices import PriceBook
 from penstock.spec.usage import Usage
 
@@ -205,7 +205,7 @@ def estimate_price(book: PriceBook, call: Call, target: ReadyTarget) -> Decimal 
         return Decimal(0)
     envelope = call.envelope
     written = envelope.max_tokens if envelope is not None and envelope.max_tokens else _USUAL_OUTPUT_TOKENS
-    usage = Usage(input_uncached=len(call.body) // BYTES_PER_TOKEN, output_text=written)
+    usage = Usage(input_uncached=estimate_prompt_tokens(call.body), output_text=written)
     provider = target.provider
     return book.estimate(provider.price_id, target.model, usage, provider=provider.name)
 

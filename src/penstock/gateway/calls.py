@@ -110,6 +110,7 @@ class Call:
         "n_sent",
         "operation",
         "output",
+        "output_guess",
         "output_size",
         "overhead_ms",
         "parent_id",
@@ -197,6 +198,8 @@ class Call:
         """The reply: one body, or the pieces of a stream."""
         self.output_size = 0
         """Bytes of the reply as received, also when not all are kept."""
+        self.output_guess: tuple[int, int] | None = None
+        """About how many tokens a reply has of which nobody has told, with the `output_size` it was guessed for."""
         self.client_left = False
         self.is_whole = False
         """Whether the stream was read to its clean end, so that what was told is all; also when its client had left."""

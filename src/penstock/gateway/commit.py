@@ -37,7 +37,8 @@ from penstock.spec.hub import (
 
 MAX_REPLY_BYTES = 128 * 1024 * 1024
 _SHORT_BYTES = 4096
-_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_CHOICES = b'"choices"'
+_NOTHING = re.compile(rb"\s*:\s*\[\s*\]")
 MAX_UNCOMMITTED_BYTES = 16 * 1024 * 1024
 """Most that is read of a stream before its first content byte."""
 
@@ -81,7 +82,15 @@ async def take_body(call: Call, answer: Answer, request: Outgoing) -> None:
 
 
 def _looks_empty(body: bytes) -> bool:
-    return len(body) < _SHORT_BYTES and _NO_CHOICES.search(body) is not None
+    if len(body) >= _SHORT_BYTES:
+        return False
+    at = body.find(_CHOICES)
+    while at >= 0:
+        at += len(_CHOICES)
+        if _NOTHING.match(body, at) is not None:
+            return True
+        at = body.find(_CHOICES, at)
+    return False
 
 
 def _empty(target: ReadyTarget) -> EmptyReply:

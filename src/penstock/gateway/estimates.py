@@ -80,7 +80,17 @@ def is_complete(usage: Usage | None, operation: str) -> bool:
 
 
 def output_estimate(call: Call) -> int:
-    """Return about how many tokens the answer has that went to the client."""
+    """Return about how many tokens the answer has that went to the client.
+
+    Limits and bills both ask, and a stream has to be read for it: the second time costs nothing.
+    """
+    known = call.output_guess
+    if known is None or known[0] != call.output_size:
+        known = call.output_guess = call.output_size, _guess_output(call)
+    return known[1]
+
+
+def _guess_output(call: Call) -> int:
     kept = call.output
     if isinstance(kept, bytes):
         return _text_tokens(kept, call, is_stream=False)

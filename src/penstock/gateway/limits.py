@@ -51,7 +51,7 @@ class Hold:
 
 
 class Limiter:
-    """Admits calls and settles them. For one event loop; without a Redis nothing here waits for anything."""
+    """Admits calls and settles them. For one event loop; without a Redis nothing here waits for more than a turn of it."""
 
     def __init__(
         self, counters: Counters, *, now_s: Callable[[], float] = time.time, redis_timeout_s: float = 0.05
@@ -153,7 +153,7 @@ class Limiter:
         if self._shared is not None:
             taken, in_redis = await self._shared.reserve(asks)
         else:
-            taken, in_redis = self._local.reserve(asks), False
+            taken, in_redis = await self._local.reserve_soon(asks), False
         lines = list(zip(charges, taken, strict=True))
         refused = [line for line in lines if not line[1].allowed]
         if refused:

@@ -5,9 +5,10 @@ or refused, as the route chooses.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
+
+import msgspec
 
 from penstock.dialects.anthropic.foreign import has_foreign_marks
 from penstock.dialects.gemini.dialect import GEMINI_ARRAY
@@ -44,8 +45,7 @@ PASSED_HEADERS: Mapping[DialectName, tuple[bytes, ...]] = {
 """Headers of a client that a provider of the same dialect gets. Everything else stays here: keys, cookies, addresses."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """One request to one target, but for headers that sign it."""
 
     path: str

@@ -4,6 +4,9 @@ uvicorn gives a client any time and any number of bytes for the head of a reques
 does not read. Here a head has a deadline and a size, a reader that stands still is left, and there are only so many
 connections. What cannot be taken is answered in one small reply, and nothing of it is written to a log.
 
+What uvicorn does for each request is written here anew, because it is on every call: no timer of its own for each wait
+on a kept connection, no second pass over the URL, no WebSockets.
+
 The surprise: a connection that is turned away stays open for a moment, because closing it while the client still
 sends would make the kernel throw away the answer.
 """
@@ -21,6 +24,7 @@ from urllib.parse import unquote_to_bytes
 
 import httptools
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -87,31 +91,26 @@ class ListenerLimits:
     connections: int = 16_000
 
 
-class Guard:
-    """What the connections of one worker share: the limits, and one timer for all heads that are awaited."""
+class _Waits:
+    """Waits of equal length, of many connections: one timer for all, because one for each request is not free."""
 
-    def __init__(
-        self, limits: ListenerLimits | None = None, *, note: Callable[[str], None] = lambda _code: None
-    ) -> None:
-        """`note` is told the code of each refusal."""
-        self.limits = limits or ListenerLimits()
-        self.note = note
+    def __init__(self, length_s: float, end: "Callable[[GuardedProtocol], None]") -> None:
+        """`end` is called with each connection whose wait is over."""
+        self._length_s = length_s
+        self._end = end
         self._end_at: dict[GuardedProtocol, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def protocol(self) -> Any:
-        """Return what uvicorn takes as `http`."""
-        return partial(GuardedProtocol, self)
-
-    def await_head(self, protocol: "GuardedProtocol") -> None:
-        """Begin a connection's time to send a head, if it is not running already."""
+    def begin(self, protocol: "GuardedProtocol") -> None:
+        """Begin to wait, if the connection does not already."""
         if protocol not in self._end_at:
-            self._end_at[protocol] = protocol.loop.time() + self.limits.head_s
+            loop = protocol.loop
+            self._end_at[protocol] = loop.time() + self._length_s
             if self._timer is None:
-                self._timer = protocol.loop.call_later(self.limits.head_s, self._sweep, protocol.loop)
+                self._timer = loop.call_later(self._length_s, self._sweep, loop)
 
     def forget(self, protocol: "GuardedProtocol") -> None:
-        """End a connection's time."""
+        """End a wait without further ado."""
         self._end_at.pop(protocol, None)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -120,9 +119,32 @@ class Guard:
         late = [protocol for protocol, end_at in self._end_at.items() if end_at <= now]
         for protocol in late:
             self.forget(protocol)
-            protocol.be_late()
+            self._end(protocol)
         if self._end_at:
             self._timer = loop.call_at(next(iter(self._end_at.values())), self._sweep, loop)
+
+
+class Guard:
+    """What the connections of one worker share: the limits, and the waits for heads and for further requests."""
+
+    def __init__(
+        self, limits: ListenerLimits | None = None, *, note: Callable[[str], None] = lambda _code: None
+    ) -> None:
+        """`note` is told the code of each refusal."""
+        self.limits = limits or ListenerLimits()
+        self.note = note
+        self.heads = _Waits(self.limits.head_s, GuardedProtocol.be_late)
+        self._idle: _Waits | None = None
+
+    def protocol(self) -> Any:
+        """Return what uvicorn takes as `http`."""
+        return partial(GuardedProtocol, self)
+
+    def idle(self, keep_alive_s: float) -> _Waits:
+        """Return the waits of kept connections for their next request; as long as the first to ask says."""
+        if self._idle is None:
+            self._idle = _Waits(keep_alive_s, GuardedProtocol.timeout_keep_alive_handler)
+        return self._idle
 
 
 def _hide_upgrade(data: bytes) -> bytes:
@@ -148,6 +170,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._guard = guard
         self._limits = guard.limits
+        self._heads = guard.heads
+        self._idle = guard.idle(self.timeout_keep_alive)
         self._state = _IDLE
         self._is_timed = False
         self._room = 0
@@ -176,14 +200,14 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give up what was set up for the connection."""
-        self._guard.forget(self)
-        self._unset_keepalive_if_required()
+        self._heads.forget(self)
+        self._idle.forget(self)
         self._stop_write_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, then see whether a head is being awaited."""
-        self._unset_keepalive_if_required()
+        self._idle.forget(self)
         if self._state is _TURNED_AWAY:
             return
         if self._state is not _BODY and data.find(b"pgrade", 0, _FIRST_BYTES) >= 0:
@@ -225,12 +249,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _await_head(self) -> None:
         self._is_timed = True
-        self._guard.await_head(self)
+        self._heads.begin(self)
 
     def _turn_away(self, error: PenstockError) -> None:
         """Say why, unless a reply has begun, and close once the client has stopped sending or `LINGER_S` is over."""
         self._guard.note(error.code)
-        self._guard.forget(self)
+        self._heads.forget(self)
         cycle = self.cycle
         if cycle is None or cycle.response_complete or not cycle.response_started:
             body = error_body(error)
@@ -254,7 +278,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin to count what the head takes."""
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._state = _HEAD
         self._room = self._limits.head_bytes
         self._seen = []
@@ -287,26 +313,67 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Let the request be served, if it can be read in one way only."""
-        self._check_target()
+        version = self.parser.get_http_version()
+        self._check_version(version)
+        raw_path, path, query = self._read_target()
         self._state = _BODY
         if self._is_timed:
             self._is_timed = False
-            self._guard.forget(self)
-        super().on_headers_complete()
-        self.cycle.__class__ = ReplyCycle  # uvicorn names its class in the middle of the method
+            self._heads.forget(self)
+        scope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+            "method": self.parser.get_method().decode("ascii"),
+            "path": self.root_path + path,
+            "raw_path": self.root_path.encode("ascii") + raw_path,
+            "query_string": query,
+        }
+        before = self.cycle
+        self.cycle = cycle = ReplyCycle(
+            scope=scope,  # type: ignore[arg-type]  # uvicorn's own type for it
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:  # the client did not wait for the reply before
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._room += _OVERHEAD_FACTOR * len(body)
-        super().on_body(body)
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """Take the end of the request."""
         self._state = _IDLE
-        super().on_message_complete()
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
 
-    def _check_target(self) -> None:
-        version = self.parser.get_http_version()
+    def _check_version(self, version: str) -> None:
         if self.parser.should_upgrade():
             self._refuse(NotHttp("Only HTTP/1.1 is spoken here.", hint="Send no `Upgrade`."))
         if version == "1.1":
@@ -314,14 +381,17 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._refuse(NotHttp("The request does not say its host."))
         elif version != "1.0":
             self._refuse(NotHttp(f"HTTP/{version} is not spoken here.", hint="Use HTTP/1.1."))
+
+    def _read_target(self) -> tuple[bytes, str, bytes]:
+        """Return the path as sent and as meant, and the query."""
         url = self.url
         if not url.startswith(b"/"):
             self._refuse(NotHttp("The request names no path.", hint="This is a gateway, not a proxy."))
-        path = url.partition(b"?")[0]
-        if b"%" in path:
-            path = unquote_to_bytes(path)
-        if b"//" in path or b"/." in path or b"\\" in path or b"\0" in path:
+        raw_path, _, query = url.partition(b"#")[0].partition(b"?")
+        path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
+        if b"//" in path or b"/." in path or b"\\" in path or b"\0" in path or not raw_path.isascii():
             self._refuse(NotHttp("The path can be read in more than one way.", hint="Send it in plain form."))
+        return raw_path, path.decode("utf-8", "replace"), query
 
     def _refuse(self, error: PenstockError) -> None:
         self._refusal = error
@@ -334,10 +404,16 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or with waiting for it."""
-        super().on_response_complete()
+        self.server_state.total_requests += 1
         if self.transport.is_closing():
             self._abort_if_blocked()
-        elif self._state is not _IDLE:
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle.begin(self)
+        if self._state is not _IDLE:
             self._await_head()  # the rest of a body that nobody reads, or the next head
 
     def pause_writing(self) -> None:

@@ -29,7 +29,9 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body_waiter",
         "_chunks",
+        "_due_at",
         "_error",
+        "_expire",
         "_head_waiter",
         "_idle_s",
         "_is_informational",
@@ -41,6 +43,7 @@ class Connection(asyncio.Protocol):
         "_nudged_at",
         "_on_idle_loss",
         "_parser",
+        "_rings_at",
         "_silence_timer",
         "_silent_since",
         "_size",
@@ -67,7 +70,10 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._on_idle_loss = on_idle_loss
         self._parser = httptools.HttpResponseParser(self)
+        self._expire: Callable[[], None] | None = None
+        self._due_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = 0.0
         self._silence_timer: asyncio.TimerHandle | None = None
         self._reset()
 
@@ -113,17 +119,15 @@ class Connection(asyncio.Protocol):
         transport.write(head + body if len(body) < 65536 else head)
         if len(body) >= 65536:
             transport.write(body)
-        self._timer = self._loop.call_later(
-            min(first_byte_s, deadline - time.monotonic()), self._expire_first
-        )
+        self._bound(min(first_byte_s, deadline - time.monotonic()), self._expire_first)
         self._head_waiter = self._loop.create_future()
         try:
             await self._head_waiter
         finally:
             self._head_waiter = None
-            self._stop_timer()
+            self._expire = None
         if not self.is_complete:
-            self._timer = self._loop.call_later(deadline - time.monotonic(), self._expire_whole)
+            self._bound(deadline - time.monotonic(), self._expire_whole)
 
     def watch_silence(self, idle_s: float, nudge_s: float = 0.0) -> None:
         """From now on let `next_chunk` raise `IdleTimeout` when no body byte comes for `idle_s` while it waits.
@@ -173,7 +177,8 @@ class Connection(asyncio.Protocol):
 
     def release(self) -> bool:
         """End the call; return whether the connection can serve another one. Otherwise it is closed."""
-        self._stop_timer()
+        self._expire = None
+        self._stop_watching()
         self.in_use = False
         if self._keep_alive and self._error is None and self.is_open:
             return True
@@ -183,13 +188,40 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once; what was not sent is thrown away, so that the provider sees us leave."""
         self._stop_timer()
+        self._stop_watching()
         if self.transport is not None:
             self.transport.abort()
+
+    def _bound(self, seconds: float, expire: Callable[[], None]) -> None:
+        """Let `expire` be called in `seconds`, in place of what was due before.
+
+        The timer is not stopped when a reply comes in time, as nearly all do: it rings once, finds nothing due or what
+        is due later, and goes on from there. One for each call would cost more than all else that is done here.
+        """
+        self._expire, self._due_at = expire, self._loop.time() + seconds
+        if self._timer is None or self._due_at < self._rings_at:
+            self._stop_timer()
+            self._set_timer(seconds)
+
+    def _set_timer(self, seconds: float) -> None:
+        self._rings_at = self._loop.time() + seconds
+        self._timer = self._loop.call_later(seconds, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._expire is not None:
+            left_s = self._due_at - self._loop.time()
+            if left_s > 0:
+                self._set_timer(left_s)
+            else:
+                self._expire()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _stop_watching(self) -> None:
         if self._silence_timer is not None:
             self._silence_timer.cancel()
             self._silence_timer = None
@@ -282,6 +314,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the call, if one is on: cleanly only where HTTP says that closing ends the body."""
         self.transport = None
+        self._stop_timer()
         if not self.in_use:
             self._on_idle_loss(self)
             return

@@ -88,19 +88,22 @@ class CounterStore:
 
         `before` that, and whatever comes of it, the adjustments are made. Raises `CountersUnreadable` when the file cannot be written.
         """
-        names = [_key_bytes(ask.key) for ask in asks]
+        return self.reserve_each([asks], before)[0]
+
+    def reserve_each(
+        self, calls: Sequence[Sequence[Ask]], before: Sequence[Adjustment] = ()
+    ) -> list[list[Taken]]:
+        """Do what `reserve` does for each of `calls`, one after the other, in one transaction."""
         try:
             with self._env.begin(write=True) as transaction:
-                if before:
-                    _adjust(transaction, before)
-                found = [_weigh(ask, transaction.get(name)) for ask, name in zip(asks, names, strict=True)]
-                if not all(one.allowed for one in found):
-                    return [one._replace(value=one.value - one.taken, taken=0) for one in found]
-                for name, one in zip(names, found, strict=True):
-                    transaction.put(name, _ENTRY.pack(one.value, one.window_end_s))
+                drafts = _Drafts(transaction)
+                for one in before:
+                    drafts.adjust(one)
+                told = [drafts.reserve(asks) for asks in calls]
+                drafts.write()
         except lmdb.Error as error:
             raise _unwritable(error) from error
-        return found
+        return told
 
     def adjust(self, adjustments: Sequence[Adjustment]) -> None:
         """Add each amount to its window, which begins if there is none; no value falls below zero.
@@ -109,7 +112,10 @@ class CounterStore:
         """
         try:
             with self._env.begin(write=True) as transaction:
-                _adjust(transaction, adjustments)
+                drafts = _Drafts(transaction)
+                for one in adjustments:
+                    drafts.adjust(one)
+                drafts.write()
         except lmdb.Error as error:
             raise _unwritable(error) from error
 
@@ -146,18 +152,42 @@ class CounterStore:
         self._env.close()
 
 
-def _adjust(transaction: Any, adjustments: Sequence[Adjustment]) -> None:
-    for one in adjustments:
+class _Drafts:
+    """Counters as they are going to stand after one transaction: each is read once and written once."""
+
+    __slots__ = ("_changed", "_transaction")
+
+    def __init__(self, transaction: Any) -> None:
+        self._transaction = transaction
+        self._changed: dict[bytes, tuple[int, int]] = {}
+
+    def adjust(self, one: Adjustment) -> None:
         name = _key_bytes(one.key)
-        value, end_s = _read(transaction.get(name))
-        if end_s > one.window_end_s:
-            continue
-        value = (value if end_s == one.window_end_s else 0) + one.amount
-        transaction.put(name, _ENTRY.pack(min(max(0, value), MAX_VALUE), one.window_end_s))
+        value, end_s = self._read(name)
+        if end_s <= one.window_end_s:
+            value = (value if end_s == one.window_end_s else 0) + one.amount
+            self._changed[name] = min(max(0, value), MAX_VALUE), one.window_end_s
+
+    def reserve(self, asks: Sequence[Ask]) -> list[Taken]:
+        names = [_key_bytes(ask.key) for ask in asks]
+        found = [_weigh(ask, self._read(name)) for ask, name in zip(asks, names, strict=True)]
+        for one in found:
+            if not one.allowed:
+                return [one._replace(value=one.value - one.taken, taken=0) for one in found]
+        for name, (value, end_s, _, _) in zip(names, found, strict=True):
+            self._changed[name] = value, end_s
+        return found
+
+    def write(self) -> None:
+        for name, entry in self._changed.items():
+            self._transaction.put(name, _ENTRY.pack(*entry))
+
+    def _read(self, name: bytes) -> tuple[int, int]:
+        return self._changed.get(name) or _read(self._transaction.get(name))
 
 
-def _weigh(ask: Ask, entry: bytes | None) -> Taken:
-    value, end_s = _read(entry)
+def _weigh(ask: Ask, stored: tuple[int, int]) -> Taken:
+    value, end_s = stored
     if not ask.window_end_s <= end_s <= ask.window_end_s + ask.window_s:
         value, end_s = 0, ask.window_end_s
     taken = ask.amount if ask.limit is None else min(ask.amount, ask.limit - value)

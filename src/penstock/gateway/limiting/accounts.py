@@ -38,18 +38,20 @@ def gather_facts(
     user: str | None,
     prices: Prices | None,
 ) -> LimitFacts:
-    """Return what limits ask of a call. Money is the most that any of the route's targets may cost."""
+    """Return what limits ask of a call. Money is the most that any of the route's targets may cost, None without `prices`."""
     completion: int | None = 0
     if operation in WRITING:
         most = max(0, envelope.max_tokens or 0) * max(1, envelope.n or 1)
         completion = most or None
     if operation in _FREE_OF_TOKENS:
         prompt_tokens = 0
-    usage = Usage(
-        input_uncached=prompt_tokens,
-        output_text=UNBOUNDED_TOKENS if completion is None else completion,
-    )
-    known = [usd for target in route.targets if (usd := _price(target, usage, prices)) is not None]
+    known: list[Decimal] = []
+    if prices is not None:
+        usage = Usage(
+            input_uncached=prompt_tokens,
+            output_text=UNBOUNDED_TOKENS if completion is None else completion,
+        )
+        known = [usd for target in route.targets if (usd := _price(target, usage, prices)) is not None]
     return LimitFacts(
         key=key,
         route=route.route.name,

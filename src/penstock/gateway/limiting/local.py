@@ -17,8 +17,10 @@ SETTLE_WITHIN_S = 0.02
 class Counters(Protocol):
     """What the limiter needs of the counters of a machine; `store.counters.CounterStore` is one."""
 
-    def reserve(self, asks: Sequence[Ask], before: Sequence[Adjustment] = ()) -> list[Taken]:
-        """Count all asks in one atomic step, or none; adjust `before` that."""
+    def reserve_each(
+        self, calls: Sequence[Sequence[Ask]], before: Sequence[Adjustment] = ()
+    ) -> list[list[Taken]]:
+        """Count all asks of a call in one atomic step, or none, for one call after the other; adjust `before` that."""
         ...
 
     def adjust(self, adjustments: Sequence[Adjustment]) -> None:
@@ -45,18 +47,58 @@ class LocalCounters:
         self._now_s = now_s
         self._purge_at = 0.0
         self._owed: dict[tuple[str, int], int] = {}
+        self._waiting: list[tuple[Sequence[Ask], asyncio.Future[list[Taken]]]] = []
+        """What has been asked for in this turn of the event loop."""
         self._timer: asyncio.TimerHandle | None = None
 
     def reserve(self, asks: Sequence[Ask]) -> list[Taken]:
         """Count all asks (of distinct keys) in one atomic step, or none of them if one does not fit its limit."""
+        return self._reserve_each([asks])[0]
+
+    async def reserve_soon(self, asks: Sequence[Ask]) -> list[Taken]:
+        """The same, in one transaction with the calls that came in the same turn of the event loop.
+
+        A transaction costs more than all else that limits need, and under load many calls come in one turn.
+        """
+        loop = asyncio.get_running_loop()
+        counting: asyncio.Future[list[Taken]] = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._reserve_waiting)
+        self._waiting.append((asks, counting))
+        try:
+            return await counting
+        except asyncio.CancelledError:
+            if counting.done() and not counting.cancelled():  # counted for a call that is not going to be
+                self.adjust(
+                    [
+                        Adjustment(ask.key, -one.taken, one.window_end_s)
+                        for ask, one in zip(asks, counting.result(), strict=True)
+                        if one.taken
+                    ]
+                )
+            raise
+
+    def _reserve_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        calls = [(asks, counting) for asks, counting in waiting if not counting.cancelled()]
+        try:
+            told = self._reserve_each([asks for asks, _ in calls])
+        except Exception as error:  # nobody else would tell those who wait
+            for _, counting in calls:
+                counting.set_exception(error)
+            return
+        for (_, counting), taken in zip(calls, told, strict=True):
+            counting.set_result(taken)
+
+    def _reserve_each(self, calls: Sequence[Sequence[Ask]]) -> list[list[Taken]]:
         owed = self._take_owed() if self._owed else ()
         try:
             self._purge()
-            taken = self._file.reserve(asks, owed)
+            taken = self._file.reserve_each(calls, owed)
         except CountersUnreadable as error:
             self._note(error)
             self._memory.adjust(owed)
-            return self._memory.reserve(asks)
+            return [self._memory.reserve(asks) for asks in calls]
         if self.problem is not None:
             self.problem = None
             _log.info("the counters can be written again")

@@ -84,21 +84,23 @@ def refusal_headers(fields: Mapping[str, object]) -> list[Header]:
 
 def standing_headers(lines: list[tuple[Charge, Taken]], now_s: float) -> list[Header]:
     """Return `x-ratelimit-*` of a call that was let in: for requests and tokens each, of the rule with least left."""
+    tightest: dict[str, tuple[int, Charge, Taken]] = {}
+    for charge, taken in lines:
+        meter = charge.meter
+        if meter.refuses:
+            left = meter.limit - taken.value
+            known = tightest.get(meter.unit)
+            if known is None or left < known[0]:
+                tightest[meter.unit] = left, charge, taken
     headers: list[Header] = []
     for unit, limit_name, left_name, reset_name in _STANDING:
-        least: int | None = None
-        limit = end_s = 0
-        for charge, taken in lines:
-            meter = charge.meter
-            if meter.unit == unit and meter.refuses:
-                left = meter.limit - taken.value
-                if least is None or left < least:
-                    least, limit, end_s = left, meter.limit, taken.window_end_s
-        if least is not None:
+        found = tightest.get(unit)
+        if found is not None:
+            left, charge, taken = found
             headers += (
-                (limit_name, b"%d" % limit),
-                (left_name, b"%d" % max(0, least)),
-                (reset_name, b"%ds" % max(1, round(end_s - now_s))),
+                (limit_name, b"%d" % charge.meter.limit),
+                (left_name, b"%d" % max(0, left)),
+                (reset_name, b"%ds" % max(1, round(taken.window_end_s - now_s))),
             )
     return headers
 
