@@ -125,6 +125,7 @@ def test_a_search_means_what_it_reads_like_and_is_written_back_as_itself(
         ("duration~2", "~", "regular expression"),
         ("name~(", "(", "cannot be read"),
         (r"name~(a)\1", r"(a)\1", "not possible"),
+        ("name~(a{1000}){1000}", "(a{1000}){1000}", "repetition"),
         ("name~(?=a)", "(?=a)", "not possible"),
         ("name:", " ", "must follow"),
         ("name:a,", " ", "must follow"),
