@@ -28,6 +28,7 @@ from penstock.traces.waterfall import Waterfall, layout_waterfall
 
 MAX_SPANS = 500
 KEPT_NS = 2_000_000_000
+N_KEPT = 2
 
 
 class UnknownTrace(NotFound):
@@ -64,7 +65,7 @@ class TraceService:
         self._store = store
         self._clock = clock
         self._lock = Lock()
-        self._kept: tuple[int, Outline] | None = None
+        self._kept: dict[str, tuple[int, Outline]] = {}
 
     def list_traces(self, query: TraceQuery | None = None) -> TracePage:
         """Return one page of traces, newest first; raise `InvalidInput` for a window that ends before it begins."""
@@ -95,19 +96,22 @@ class TraceService:
     def read_outline(self, trace_id: str) -> Outline:
         """Return one trace laid out as a tree, without facts and payloads of its spans; raise `UnknownTrace`.
 
-        A page and the script on it ask for the same trace one after the other, so what was laid out last is kept for
+        A page and the script on it ask for the same trace one after the other, so the last `N_KEPT` are kept for
         `KEPT_NS`.
         """
         wanted = plain_id(trace_id)
         with self._lock:
-            kept = self._kept
-        if kept is not None and kept[1].trace_id == wanted and self._clock() - kept[0] < KEPT_NS:
+            kept = self._kept.get(wanted)
+        if kept is not None and 0 <= self._clock() - kept[0] < KEPT_NS:
             return kept[1]
         outline = self._lay_out(wanted)
         if outline is None:
             raise _unknown(trace_id)
         with self._lock:
-            self._kept = (self._clock(), outline)
+            self._kept.pop(wanted, None)
+            self._kept[wanted] = (self._clock(), outline)
+            while len(self._kept) > N_KEPT:
+                del self._kept[next(iter(self._kept))]
         return outline
 
     def read_columns(self, trace_id: str) -> OutlineColumns:

@@ -16,6 +16,7 @@ from penstock.base.errors import InvalidInput, UpstreamError
 from penstock.console.gateway_client import GatewayClient
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
+from penstock.console.taken_requests import TakenRequest, take_request
 
 MAX_CALL_BYTES = 1024 * 1024
 HANDBOOK = "handbook"
@@ -59,6 +60,15 @@ class PlaygroundPage(Page):
     models: tuple[ModelChoice, ...]
     chosen: str | None
     user: str
+    system: str
+    earlier: str
+    """JSON of the turns that a request brought along, empty for none."""
+    temperature: str
+    max_tokens: str
+    origin: str | None
+    """The trace and span that the request is taken from."""
+    n_left_out: int
+    """Parts of that request which cannot be asked here: tools, pictures."""
     examples: tuple[str, ...]
     """Offered while the handbook is chosen; empty where there is none."""
     examples_for: str = HANDBOOK
@@ -92,7 +102,10 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
 
     @router.get("/playground")
     @needs(Permission.MODELS_CALL, Permission.ROUTES_READ)
-    def show_playground(request: Request, model: str | None = None, user: str = "") -> Response:
+    def show_playground(
+        request: Request, model: str | None = None, user: str = "", span: str | None = None
+    ) -> Response:
+        taken = take_request(services.traces, span) if span else TakenRequest()
         snapshot = services.read_snapshot()
         routes = [route for route in snapshot.routes if route.kind != "embedding"] if snapshot else []
         models = tuple(
@@ -102,8 +115,14 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         page = PlaygroundPage(
             frame=renderer.frame(request, "Playground", "/playground"),
             models=models,
-            chosen=next((name for name in (model, HANDBOOK, *names) if name in names), None),
-            user=user,
+            chosen=next((name for name in (model, taken.model, HANDBOOK, *names) if name in names), None),
+            user=user or taken.user,
+            system=taken.system,
+            earlier=taken.earlier,
+            temperature=taken.temperature,
+            max_tokens=taken.max_tokens,
+            origin=taken.origin,
+            n_left_out=taken.n_left_out,
             examples=EXAMPLES if HANDBOOK in names else (),
         )
         return renderer.show(page)

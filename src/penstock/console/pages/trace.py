@@ -18,6 +18,7 @@ from penstock.access.permissions import Permission
 from penstock.base.errors import NotFound
 from penstock.console.formats import format_count, format_ms
 from penstock.console.model_calls import CallPage, read_calls
+from penstock.console.pages import trace_diff
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
 from penstock.console.span_details import SpanDetail, build_detail, link_versions
@@ -151,6 +152,7 @@ def sum_path(outline: Outline) -> tuple[tuple[str, str, str], ...]:
 def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     """Return `/traces/{trace_id}`, the panel of one span, and pages of the messages view."""
     router = APIRouter(include_in_schema=False)
+    router.include_router(trace_diff.create_router(services, renderer))  # before what takes any id
 
     def detail_of(trace_id: str, span_id: str, outline: Outline | None) -> SpanDetail:
         span = services.traces.get_span(trace_id, span_id)

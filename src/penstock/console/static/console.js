@@ -70,11 +70,23 @@ document.addEventListener("click", (event) => {
     navigator.clipboard?.writeText(document.querySelector("[data-secret]").textContent);
     copier.textContent = "Copied";
   }
+  const opened = event.target.closest('a.open[href^="/traces/"]');
+  if (opened) keepOrder();
   const row = event.target.closest("table.grid tbody tr");
   if (row && !event.target.closest("a, button, input, form, details") && !String(getSelection())) {
     row.querySelector("a.open")?.click();
   }
 });
+
+// The traces of this list in order, so that a trace's page can lead to the one before and after.
+function keepOrder() {
+  const ids = rows().map((link) => link.getAttribute("href").match(/^\/traces\/([0-9a-f]{32})/)?.[1]);
+  try {
+    sessionStorage.setItem("penstock-traces-in-list", JSON.stringify({ ids: [...new Set(ids.filter(Boolean))] }));
+  } catch {
+    // a browser that keeps nothing shows no way to the next one
+  }
+}
 
 // The palette: pages by name, a trace by its id.
 function filterPalette(text) {

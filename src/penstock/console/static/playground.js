@@ -170,8 +170,16 @@ function submit() {
   send(text);
 }
 
+// The talk that a recorded request brought along.
+function takeUp(earlier) {
+  messages = JSON.parse(earlier);
+  root.querySelector("[data-hello]")?.remove();
+  for (const message of messages) addTurn(message.role, message.content);
+}
+
 if (root) {
   showVersion();
+  if (root.dataset.earlier) takeUp(root.dataset.earlier);
   settings.elements.model.addEventListener("change", showVersion);
   settings.addEventListener("submit", (event) => event.preventDefault());
   ask.addEventListener("submit", (event) => {

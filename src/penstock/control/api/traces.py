@@ -14,6 +14,7 @@ from penstock.base.clock import now_ns
 from penstock.control.api.parameters import StoredNumber
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
+from penstock.traces.comparison import compare_traces, read_reference
 
 MIN_GZIP_BYTES = 64 * 1024
 DAY_NS = 86_400 * 1_000_000_000
@@ -30,6 +31,13 @@ def create_router(services: ControlServices) -> APIRouter:
         until = until_ns if until_ns is not None else now_ns()
         since = since_ns if since_ns is not None else until - DAY_NS
         return json_reply(services.traces.overview(since, until))
+
+    @router.get("/traces/diff")
+    @needs(Permission.TRACES_READ)
+    def diff_traces(a: str, b: str) -> Response:
+        """Two traces side by side: aligned steps with time, tokens and money, and versions. `a` and `b` are TRACE, or
+        TRACE/SPAN for a span and what is below it."""
+        return json_reply(compare_traces(services.traces, read_reference(a), read_reference(b)))
 
     @router.get("/traces/{trace_id}")
     @needs(Permission.TRACES_READ)

@@ -1,0 +1,190 @@
+"""Two traces or spans side by side: aligned steps, what differs, and the words that changed."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import ClassVar
+from urllib.parse import urlencode
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from penstock.access.declarations import needs
+from penstock.access.permissions import Permission
+from penstock.console.formats import DASH, format_count, format_money, format_ms
+from penstock.console.rendering import Page, Renderer
+from penstock.console.services import ConsoleServices
+from penstock.store.spans.types import TraceRow
+from penstock.traces.comparison import (
+    Pair,
+    PayloadDiff,
+    Reference,
+    TraceDiff,
+    compare_payloads,
+    compare_traces,
+    find_counterpart,
+    read_reference,
+)
+
+MAX_ROWS = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffLine:
+    """One pair of steps, ready to be read."""
+
+    pair: Pair
+    name: str
+    kind: str
+    href: str
+    is_chosen: bool
+    duration: str
+    tokens: str
+    cost: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffPage(Page):
+    """The comparison; `diff` is None while one side is missing."""
+
+    template: ClassVar[str] = "trace_diff.html"
+    a: str
+    b: str
+    left: TraceRow
+    right: TraceRow | None
+    is_guess: bool
+    """Nobody said what to compare with, so the trace before of the same route was taken."""
+    diff: TraceDiff | None
+    lines: tuple[DiffLine, ...]
+    n_same: int
+    only_differing: bool
+    n_hidden: int
+    toggle_href: str
+    words: PayloadDiff | None
+    chosen: Pair | None
+    totals: tuple[tuple[str, str, str, str], ...]
+    """Name, left, right, and the difference."""
+
+
+def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
+    """Return `/traces/diff`."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/traces/diff")
+    @needs(Permission.TRACES_READ, Permission.TRACES_CONTENT)
+    def show_diff(request: Request, *, a: str, b: str = "", pair: str = "", all: bool = False) -> Response:  # noqa: A002 - the word in the URL
+        left = read_reference(a)
+        right = read_reference(b) if b.strip() else find_counterpart(services.traces, left)
+        summary = services.traces.read_outline(left.trace_id).summary
+        base = {"a": str(left), "b": str(right) if right else ""}
+        diff = compare_traces(services.traces, left, right) if right else None
+        shown = [each for each in diff.pairs if all or each.differs] if diff else []
+        chosen = _choose(diff, pair) if diff else None
+        words = None
+        if chosen and right:
+            one = Reference(trace_id=left.trace_id, span_id=chosen.left.span_id) if chosen.left else None
+            two = Reference(trace_id=right.trace_id, span_id=chosen.right.span_id) if chosen.right else None
+            words = compare_payloads(services.traces, one, two)
+        n_differing = sum(each.differs for each in diff.pairs) if diff else 0
+        page = DiffPage(
+            frame=renderer.frame(request, "Comparison", "/traces"),
+            a=base["a"],
+            b=base["b"],
+            left=summary,
+            right=services.traces.read_outline(right.trace_id).summary if right else None,
+            is_guess=not b.strip(),
+            diff=diff,
+            lines=tuple(_line(each, base, chosen, is_all=all) for each in shown[:MAX_ROWS]),
+            n_same=len(diff.pairs) - n_differing if diff else 0,
+            only_differing=not all,
+            n_hidden=max(0, len(shown) - MAX_ROWS) + (diff.n_left_out if diff else 0),
+            toggle_href=f"/traces/diff?{urlencode({**base, **({} if all else {'all': 'true'})})}",
+            words=words,
+            chosen=chosen,
+            totals=_totals(diff.pairs) if diff else (),
+        )
+        return renderer.show(page)
+
+    return router
+
+
+def _choose(diff: TraceDiff, pair: str) -> Pair | None:
+    """Return the pair that was asked for, else the deepest first one whose model calls differ, else the first."""
+    one, _, two = pair.partition(":")
+    for each in diff.pairs:
+        if pair and _id(each.left) == one and _id(each.right) == two:
+            return each
+    told = [
+        each for each in diff.pairs if each.left and each.right and each.left.kind == "llm" and each.differs
+    ]
+    return max(told, key=lambda each: each.depth, default=diff.pairs[0] if diff.pairs else None)
+
+
+def _id(step: object) -> str:
+    return str(getattr(step, "span_id", ""))
+
+
+def _line(pair: Pair, base: dict[str, str], chosen: Pair | None, *, is_all: bool) -> DiffLine:
+    one, two = pair.left, pair.right
+    some = two or one
+    assert some is not None  # a pair has at least one side
+    name = f"{one.name} → {two.name}" if one and two and one.name != two.name else some.name
+    query = {**base, "pair": f"{_id(one)}:{_id(two)}", **({"all": "true"} if is_all else {})}
+    return DiffLine(
+        pair=pair,
+        name=name,
+        kind=some.kind,
+        href=f"/traces/diff?{urlencode(query)}#words",
+        is_chosen=pair is chosen,
+        duration=_change(one and one.duration_ms, two and two.duration_ms, "ms") if one and two else "",
+        tokens=_change(_tokens(one), _tokens(two), "count") if one and two else "",
+        cost=_change(one and one.cost_usd, two and two.cost_usd, "money") if one and two else "",
+    )
+
+
+def _tokens(step: object) -> int | None:
+    counts = [getattr(step, name, None) for name in ("input_tokens", "output_tokens")]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def _change(one: float | Decimal | None, two: float | Decimal | None, unit: str) -> str:
+    """Return the difference with its sign; empty when it is none or cannot be told."""
+    if one is None or two is None or one == two:
+        return ""
+    gap = two - one  # type: ignore[operator] - both are numbers, or both amounts of money
+    sign = "+" if gap > 0 else "−"
+    if unit == "ms":
+        text = format_ms(abs(float(gap)))
+    elif unit == "money":
+        text = format_money(abs(Decimal(gap)))
+    else:
+        text = format_count(int(abs(gap)))
+    share = f" ({sign}{abs(float(gap)) / float(one) * 100:.0f} %)" if one else ""
+    return f"{sign}{text}{share}"
+
+
+def _totals(pairs: list[Pair]) -> tuple[tuple[str, str, str, str], ...]:
+    """Return the sums of both sides: of their first steps, which hold everything below."""
+    tops = [each for each in pairs if each.depth == 0]
+    lines = []
+    for name, read, show, unit in (
+        ("Duration", lambda step: step.duration_ms, format_ms, "ms"),
+        ("Tokens", _tokens, format_count, "count"),
+        ("Cost", lambda step: step.cost_usd, format_money, "money"),
+        ("Failed spans", lambda step: step.n_errors, format_count, "count"),
+    ):
+        sides = []
+        for side in ("left", "right"):
+            steps = [getattr(each, side) for each in tops if getattr(each, side) is not None]
+            values = [value for value in map(read, steps) if value is not None]  # type: ignore[arg-type]
+            sides.append((max(values) if unit == "ms" else sum(values)) if values else None)
+        one, two = sides
+        lines.append(
+            (name, show(one), show(two), _change(one, two, unit) or ("none" if one == two else DASH))
+        )
+    steps = [sum(getattr(each, side) is not None for each in pairs) for side in ("left", "right")]
+    lines.append(
+        ("Steps", format_count(steps[0]), format_count(steps[1]), _change(*steps, "count") or "none")
+    )
+    return tuple(lines)
