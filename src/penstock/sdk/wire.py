@@ -15,38 +15,8 @@ from penstock.sdk.payloads import black_out, encode_json, encode_payload
 from penstock.sdk.records import KEEP, SpanRecord
 from penstock.sdk.settings import Redaction, SdkSettings
 from penstock.sdk.spill import Batch
+from penstock.telemetry.mapping_table import load_table
 
-CONTENT = (
-    "gen_ai.input.messages",
-    "gen_ai.output.messages",
-    "gen_ai.system_instructions",
-    "gen_ai.tool.definitions",
-    "gen_ai.tool.call.arguments",
-    "gen_ai.tool.call.result",
-    "gen_ai.prompt",
-    "gen_ai.completion",
-    "gen_ai.retrieval",
-    "llm.input_messages",
-    "llm.output_messages",
-    "llm.prompts",
-    "llm.choices",
-    "llm.tools",
-    "llm.prompt_template",
-    "llm.function_call",
-    "input.value",
-    "output.value",
-    "retrieval.documents",
-    "reranker",
-    "embedding.embeddings",
-    "tool.parameters",
-    "traceloop.entity.input",
-    "traceloop.entity.output",
-    "metadata",
-    "exception.message",
-    "exception.stacktrace",
-)
-"""Beginnings of the attribute names under which instrumentations write what was said."""
-_PAYLOAD_FREE = ("reranker.model_name", "reranker.top_k", "gen_ai.prompt.name")
 _MAX_DEPTH = 16
 
 
@@ -130,7 +100,7 @@ def without_payload(part: bytes) -> bytes | None:
     """Return a span's text without what was said in it, None when that makes it no smaller."""
     entry = msgspec.json.decode(part)
     for span in entry.get("spans", ()):
-        kept = [pair for pair in span["attributes"] if not is_content(pair["key"])]
+        kept = [pair for pair in span["attributes"] if not _is_content(pair["key"])]
         kept.append({"key": "penstock.payload_dropped", "value": {"boolValue": True}})
         span["attributes"] = kept
         span.pop("events", None)
@@ -138,9 +108,10 @@ def without_payload(part: bytes) -> bytes | None:
     return small if len(small) < len(part) else None
 
 
-def is_content(name: str) -> bool:
-    """Return whether an attribute of this name holds what was said."""
-    return name.startswith(CONTENT) and name not in _PAYLOAD_FREE
+def _is_content(name: str) -> bool:
+    """Return whether an attribute of this name holds what was said, and is no field of a span beside it."""
+    facts = load_table().look_up(name)
+    return facts.is_content and facts.field in (None, "status_message")
 
 
 def _payload_attributes(payload: Mapping[str, Any], redactions: Sequence[Redaction]) -> dict[str, Any]:
@@ -159,7 +130,7 @@ def _clean(attributes: Mapping[str, Any], redactions: Sequence[Redaction], captu
         return dict(attributes)
     kept = {}
     for name, value in attributes.items():
-        if is_content(name):
+        if _is_content(name):
             if capture:
                 kept[name] = _clean_one(value, redactions)
         else:

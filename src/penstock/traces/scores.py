@@ -4,7 +4,6 @@ A judgement's span has an id that follows from what it judges, by which name, by
 one takes the place of the earlier, and no table has to be asked.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 
@@ -16,6 +15,7 @@ from penstock.spec.scores import SpanScore
 from penstock.spec.spans import Span
 from penstock.store.spans.port import ScoreReader
 from penstock.store.spans.types import ScoreQuery, ScoreRow
+from penstock.telemetry.score_spans import score_span
 
 MAX_SCORES = 1000
 """Of one request."""
@@ -60,40 +60,13 @@ class ScoreService:
         for number, given in enumerate(scores):
             score = _lower(given if given.time_ns else msgspec.structs.replace(given, time_ns=self._clock()))
             check_score(score, where=f"scores.{number}")
-            spans.append(make_score_span(score, project=project, key_id=key_id))
+            spans.append(score_span(score, project=project, key_id=key_id, service="scores"))
         self._store_spans(spans)
         return [StoredScore(trace_id=span.trace_id, span_id=span.span_id) for span in spans]
 
     def list(self, query: ScoreQuery) -> list[ScoreRow]:
         """Return the judgements that match, the latest first."""
         return self._reader.list_scores(query)
-
-
-def make_score_span(score: SpanScore, *, project: str = "default", key_id: str | None = None) -> Span:
-    """Return the `evaluation` span that carries a checked judgement.
-
-    It lies below the span it judges. One of a whole trace lies in it without a parent; one of a session, which has no
-    trace, in a trace of its own.
-    """
-    target = [score.trace_id, score.span_id] if score.trace_id else [score.session_id]
-    whose = [] if project == "default" else [project]
-    identity = msgspec.json.encode([target, score.name, score.scorer, score.identifier, *whose])
-    digest = hashlib.sha256(identity).hexdigest()
-    return Span(
-        trace_id=score.trace_id or digest[16:48],
-        span_id=digest[:16],
-        parent_id=score.span_id,
-        name=f"score {score.name}",
-        kind="evaluation",
-        start_ns=score.time_ns,
-        end_ns=score.time_ns,
-        status="error" if score.status == "error" else "ok",
-        project=project,
-        key_id=key_id,
-        session_id=score.session_id,
-        service="scores",
-        scores=[score],
-    )
 
 
 def check_score(score: SpanScore, *, where: str) -> None:
