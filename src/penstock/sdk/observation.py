@@ -55,14 +55,13 @@ _log = logging.getLogger("penstock.sdk")
 
 
 class Said(TypedDict, total=False):
-    """What can be said about a span: see `Observation.update`."""
+    """What can be said about a span beside its name: see `Observation.update`."""
 
-    name: str | None
     input: Any
     output: Any
     model: str | None
     provider: str | None
-    usage: "Usage | Mapping[str, int | None] | None"
+    usage: object
     cost_usd: Any
     session_id: str | None
     user_id: str | None
@@ -141,7 +140,7 @@ class Observation:
         output: Any = _UNSET,
         model: str | None = None,
         provider: str | None = None,
-        usage: Usage | Mapping[str, int | None] | None = None,
+        usage: object = None,
         cost_usd: Any = None,
         session_id: str | None = None,
         user_id: str | None = None,
@@ -154,7 +153,8 @@ class Observation:
     ) -> None:
         """Say more about the span; of what is said twice the later holds, tags and metadata add up.
 
-        `usage` names tokens (`input`, `output`, `cache_read`, `cache_write`, `reasoning`; input includes cached ones);
+        `usage` names tokens (`input`, `output`, `cache_read`, `cache_write`, `reasoning`; input includes cached ones), in a
+        mapping or as a client's own object does;
         `error` marks the span as failed for this reason.
         """
         try:
@@ -270,7 +270,7 @@ class _Nothing(Observation):
         self._span = trace.INVALID_SPAN
         self.is_open = False
 
-    def update(self, **said: Unpack[Said]) -> None:  # type: ignore[override]  # the same names, unread
+    def update(self, *, name: str | None = None, **said: Unpack[Said]) -> None:  # noqa: ARG002  # as the other does
         """Do nothing."""
         check_said(said)
 
@@ -378,9 +378,9 @@ def span(
     return SpanScope(name, kind, () if redact is None else (redact,), said)
 
 
-def update(**said: Unpack[Said]) -> None:
+def update(*, name: str | None = None, **said: Unpack[Said]) -> None:
     """Say more about the innermost open observation: see `Observation.update`."""
-    current_span().update(**said)
+    current_span().update(name=name, **said)
 
 
 def monotonic_s() -> float:
@@ -388,7 +388,7 @@ def monotonic_s() -> float:
     return time.perf_counter()
 
 
-def _usage_attributes(usage: Usage | Mapping[str, int | None]) -> dict[str, int]:
+def _usage_attributes(usage: object) -> dict[str, int]:
     if isinstance(usage, Usage):
         written = [usage.input_cache_write, usage.input_cache_write_1h]
         counts: Mapping[str, int | None] = {

@@ -211,8 +211,10 @@ class _Plan:
         return call
 
 
-class _Open:
+class _Open(Opening):
     """A stream that is open already, for a generator that an observed function returned."""
+
+    __slots__ = ("_stream",)
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -226,6 +228,4 @@ def _follow_on(
     source: Generator[Any, Any, Any] | AsyncGenerator[Any, Any], stream: Stream
 ) -> Generator[Any, Any, Any] | AsyncGenerator[Any, Any]:
     opening = _Open(stream)
-    return (
-        follow(source, opening) if isinstance(source, types.GeneratorType) else follow_async(source, opening)
-    )
+    return follow(source, opening) if isinstance(source, Generator) else follow_async(source, opening)
