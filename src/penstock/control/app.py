@@ -19,9 +19,11 @@ from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.errors import BugError, CallerError, InvalidInput, NotFound, PenstockError
 from penstock.control.api import (
+    alerts,
     cache,
     configuration,
     costs,
+    dashboards,
     health,
     jobs,
     keys,
@@ -47,6 +49,8 @@ _ROUTERS = (
     scores,
     sessions,
     costs,
+    dashboards,
+    alerts,
     registry,
     jobs,
     keys,
