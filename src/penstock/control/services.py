@@ -18,6 +18,7 @@ from penstock.registry.types import AliasMove
 from penstock.spec.snapshot import Snapshot
 from penstock.telemetry.counters import RecordHealth
 from penstock.traces.costs.service import CostService
+from penstock.traces.exports import ExportService
 from penstock.traces.ingest import IngestService
 from penstock.traces.lists import TraceListService
 from penstock.traces.measures.dashboards import DashboardService
@@ -35,6 +36,8 @@ class ControlServices:
     traces: TraceService
     trace_lists: TraceListService
     """Lists of traces and spans by search, counts, completion."""
+    trace_exports: ExportService
+    """Whole spans that a search finds, as files."""
     views: ViewService
     """Saved views of these lists."""
     measures: MeasureService

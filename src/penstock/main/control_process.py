@@ -33,9 +33,11 @@ from penstock.main.stopping import CONTROL_DRAIN_S, CONTROL_THREADS, THREAD_STOP
 from penstock.main.wiring import Installation
 from penstock.spec.home import Home
 from penstock.spec.snapshot import Snapshot
+from penstock.store.spans.export_rows import DuckDBSpanExport
 from penstock.store.spans.measures import DuckDBMeasures
 from penstock.store.spans.session_queries import DuckDBSessions
 from penstock.store.spans.trace_lists import DuckDBTraceLists
+from penstock.traces.exports import ExportService
 from penstock.traces.lists import TraceListService
 from penstock.traces.measures.dashboards import DashboardService
 from penstock.traces.scores import ScoreService
@@ -108,6 +110,7 @@ def build_services(
     return ControlServices(
         traces=TraceService(store),
         trace_lists=TraceListService(DuckDBTraceLists(store.file)),
+        trace_exports=ExportService(DuckDBTraceLists(store.file), DuckDBSpanExport(store.file)),
         views=ViewService(installation.engine),
         scores=ScoreService(store, ingest.store),
         measures=measures,

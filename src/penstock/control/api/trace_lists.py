@@ -1,12 +1,13 @@
 """Lists of traces and spans by search, what the search language knows, and saved views, over REST."""
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from penstock.access.declarations import actor_of, needs
 from penstock.access.permissions import Permission
@@ -14,6 +15,7 @@ from penstock.control.api.parameters import StoredNumber
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
 from penstock.store.spans.types import Order
+from penstock.traces.exports import MEDIA_TYPES, ExportFormat
 from penstock.traces.filters import build_query, build_span_query
 from penstock.traces.lists import list_fields
 from penstock.traces.views import DEFAULT_PROJECT, read_view
@@ -61,7 +63,7 @@ Text = Annotated[str, Query(max_length=10_000)]
 def create_router(services: ControlServices) -> APIRouter:
     """Return the routes below `/api/v1` that list and search."""
     router = APIRouter(prefix="/api/v1", tags=["search"])
-    for add in (_add_lists, _add_language, _add_views):
+    for add in (_add_lists, _add_export, _add_language, _add_views):
         add(router, services)
     return router
 
@@ -93,6 +95,29 @@ def _add_lists(router: APIRouter, services: ControlServices) -> None:
         """How many there are, counting up to a bound."""
         build: Callable[[dict[str, Any]], Any] = build_query if subject == "trace" else build_span_query
         return json_reply(lists.count(build(asked.model_dump())))
+
+
+def _add_export(router: APIRouter, services: ControlServices) -> None:
+    exports = services.trace_exports
+
+    @router.get("/export")
+    @needs(Permission.TRACES_READ, Permission.TRACES_CONTENT)
+    def export(
+        asked: Asked,
+        subject: Literal["trace", "span"] = "trace",
+        order: Order = "newest",
+        format: ExportFormat = "jsonl",  # noqa: A002 - the word in the URL
+    ) -> Response:
+        """All spans that a search finds, as a stream; of traces every span."""
+        build: Callable[[dict[str, Any]], Any] = build_query if subject == "trace" else build_span_query
+        chunks = exports.write(build({**asked.model_dump(), "order": order}), format)
+        first = next(chunks, b"")  # what is wrong is told before the reply begins
+        name = f"penstock-{subject}s.{'parquet' if format == 'parquet' else 'jsonl'}"
+        return StreamingResponse(
+            chain([first], chunks),
+            media_type=MEDIA_TYPES[format],
+            headers={"content-disposition": f'attachment; filename="{name}"'},
+        )
 
 
 def _add_language(router: APIRouter, services: ControlServices) -> None:

@@ -14,7 +14,7 @@ from penstock.traces.search.scanner import Scanner, quote
 CompletionKind = Literal["field", "value", "relation", "keyword"]
 ValueSource = Callable[[str, str], Sequence[tuple[str, int]]]
 """Values of a field that begin with a text, with how often each was seen; of `attr.` and its like, their names."""
-MAX_COMPLETIONS = 30
+MAX_COMPLETIONS = 80
 _RELATIONS = {
     "any": "some span of the trace",
     "child": "a span right below",
