@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from penstock.console.pages.traces import EXAMPLES
 from penstock.console.queries import build_chips, clause, read_search, toggle
 from penstock.console.trace_columns import COLUMNS, DEFAULTS, choose_columns
 from penstock.spec.search import Compare
@@ -138,3 +139,12 @@ def test_new_rows_come_as_rows_alone(visitor: AsgiClient) -> None:
     assert "<main" not in text
     page = visitor.get("/traces?order=dearest").text
     assert "data-live-rows" not in page
+
+
+def test_the_examples_can_be_read_and_stand_where_nothing_was_found(visitor: AsgiClient) -> None:
+    for view, examples in EXAMPLES.items():
+        for text, _ in examples:
+            assert read_search({"q": text}, "span" if view == "spans" else "trace").problem is None, text
+    page = visitor.get("/traces?q=status%3Aerror%20model%3Anobody").text
+    assert "Nothing matches" in page
+    assert "Searches like these work" in page

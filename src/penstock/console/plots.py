@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 
 from penstock.base.digest import digest_bytes
-from penstock.console.charts import nice_ceiling
 from penstock.console.formats import DASH, format_count, format_money, format_ms
 from penstock.spec.measures import Unit
 
@@ -28,6 +27,7 @@ _MEANT = {"error": BAD_TONE, "failed": BAD_TONE}
 LABEL_GAP = 9.0
 """Least distance between two labels beside a plot, in percent of its height."""
 DAY_NS = 86_400 * 1_000_000_000
+_ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 _WIDTHS_S = (10, 30, 60, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 7 * 86400, 30 * 86400)
 
 
@@ -169,7 +169,7 @@ def draw_bars(
 ) -> Plot:
     """Return one bar a slice, with the bad part of each drawn from the baseline up."""
     series = [whole, *([bad] if bad else [])]
-    high = nice_ceiling(list(whole.values))
+    high = round_up(list(whole.values))
     step = 100 / max(len(starts), 1)
     bars = []
     for index, value in enumerate(whole.values):
@@ -207,9 +207,18 @@ def draw_bars(
 
 def scale_of(values: Sequence[float]) -> tuple[float, float]:
     """Return the lower and upper end of the scale: zero and a round number no value is over, or two round numbers."""
-    high = nice_ceiling(values) if any(value > 0 for value in values) else 0.0
-    low = -nice_ceiling([-value for value in values]) if any(value < 0 for value in values) else 0.0
+    high = round_up(values) if any(value > 0 for value in values) else 0.0
+    low = -round_up([-value for value in values]) if any(value < 0 for value in values) else 0.0
     return (low, high) if high > low else (0.0, 1.0)
+
+
+def round_up(values: Sequence[float | None]) -> float:
+    """Return the smallest round number that no value is over; 1 when there is none over zero."""
+    highest = max((value for value in values if value is not None), default=0.0)
+    if highest <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(max(highest, 1e-12)))
+    return next((step * power for step in _ROUND if highest <= step * power * (1 + 1e-9)), 10 * power)
 
 
 def path_of(values: Sequence[float | None], low: float, high: float) -> str:
@@ -312,7 +321,8 @@ def choose_width_ns(since_ns: int, until_ns: int, *, n_most: int) -> int:
 
 def name_ticks(since_ns: int, until_ns: int) -> tuple[str, ...]:
     """Return five marks below a plot, from its beginning to its end, UTC."""
-    style = "%d %b" if until_ns - since_ns > 2 * DAY_NS else "%H:%M"
+    length = until_ns - since_ns
+    style = "%d %b" if length > 10 * DAY_NS else "%d %b %H:%M" if length > DAY_NS else "%H:%M"
     marks = [since_ns + (until_ns - since_ns) * part // 4 for part in range(5)]
     return tuple(f"{datetime.fromtimestamp(mark / 1e9, tz=UTC):{style}}" for mark in marks)
 

@@ -18,7 +18,7 @@ from penstock.console.formats import format_count, format_share
 from penstock.console.links import link
 from penstock.console.pages.traces import PATH, read_asked
 from penstock.console.plots import QUIET_TONE, Plot, Series, choose_width_ns, draw_bars
-from penstock.console.queries import read_search, toggle
+from penstock.console.queries import parts_of, read_search, toggle
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
 from penstock.spec.measures import MetricQuery, Subject
@@ -125,7 +125,7 @@ def build_facets(
                     n=row.n,
                     pct=round(100 * row.n / most, 1),
                     href=link(PATH, base, q=toggle(where, part), cursor=None),
-                    is_chosen=part == where or part in getattr(where, "parts", ()),
+                    is_chosen=part in parts_of(where),
                 )
             )
         if values:

@@ -35,6 +35,23 @@ from penstock.traces.views import SavedView
 
 PATH = "/traces"
 PAGE_SIZE = 50
+EXAMPLES: dict[View, tuple[tuple[str, str], ...]] = {
+    "traces": (
+        ("status:error", "what failed"),
+        ("duration>10s cost>=0.01", "slow and dear"),
+        ("status:ok child(status:error)", "what went well although a step below failed"),
+        ("any(kind:retrieval passages:0)", "a search that found nothing"),
+        ("any(kind:tool tool:get_*) -user:none", "who used tools of that name"),
+        ('"refund" OR input:"money back"', "words in names, questions and answers"),
+        ("score.helpful<0.5", "judged as little helpful"),
+    ),
+    "spans": (
+        ("kind:llm ttft>2s", "model calls that were slow to begin"),
+        ("kind:tool status:error", "tools that failed"),
+        ("attempts>1 provider:openai", "calls that needed more than one request"),
+        ("parent(kind:agent) tokens>10k", "large calls of agents"),
+    ),
+}
 VIEWS: tuple[tuple[View, str], ...] = (("traces", "Traces"), ("spans", "Spans"))
 _KEPT = ("q", "range", "since_ns", "until_ns", "order", "view", "cols")
 """What stays in the links of the page."""
@@ -113,6 +130,8 @@ class TracesPage(Page):
     """What a view keeps of this page."""
     facets_href: str
     problem: SearchProblem | None
+    examples: tuple[tuple[str, str, str], ...]
+    """Where a search found nothing or could not be read: searches with what they mean and their links."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,6 +296,9 @@ def build_page(frame: Frame, asked: _Asked, found: _Found) -> TracesPage:
         save_fields=tuple((name, base[name]) for name in ("q", "view", "cols", "order") if name in base),
         facets_href=link(f"{PATH}/facets", base),
         problem=found.problem,
+        examples=()
+        if found.rows.lines
+        else tuple((text, means, link(PATH, base, q=text)) for text, means in EXAMPLES[asked.view]),
     )
 
 

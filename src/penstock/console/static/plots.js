@@ -104,6 +104,7 @@ class Plot {
     const x = (SVG_WIDTH * (index + 0.5)) / this.slices.length;
     this.hair.setAttribute("x1", x);
     this.hair.setAttribute("x2", x);
+    this.hair.setAttribute("visibility", "visible");
     if (index === this.at && !this.tip.hidden) return;
     this.at = index;
     this.tip.replaceChildren(make("p", "tip-head", this.slices[index].name));
@@ -145,8 +146,7 @@ class Plot {
     this.at = null;
     this.tip.hidden = true;
     this.mark(null);
-    this.hair.setAttribute("x1", -1);
-    this.hair.setAttribute("x2", -1);
+    this.hair.setAttribute("visibility", "hidden");
   }
 
   zoom(from, to) {
