@@ -1,0 +1,255 @@
+"""The same OTLP batches to Penstock, Phoenix and MLflow over HTTP: how fast spans are stored, and what they take on disk.
+
+    python bench/traces.py        # TRACES_SPANS for Penstock, TRACES_PEER_S for each peer
+
+Each server has core 0 for itself; the sender has core 1. Batches hold 100 traces of five spans, about 2.1 KB a span,
+as protobuf, sent over a few connections; a server that answers 429 or 503 is asked again after what it says. Spans count
+when they can be found: Penstock is asked over REST, of the peers the rows in their database are counted. Peers are
+installed from the package registry into a throw-away folder (PEERS_FOLDER keeps it between runs).
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from ingest import as_otlp, make_trace
+from record import record_result
+from stage import children, free_port, pin, resident_mb, wait_for
+
+N_SPANS = int(os.environ.get("TRACES_SPANS", "200000"))
+PEER_S = float(os.environ.get("TRACES_PEER_S", "40"))
+TRACES_A_BATCH = 100
+SPANS_A_TRACE = 5
+N_SENDERS = 4
+PEERS = {"phoenix": "arize-phoenix", "mlflow": "mlflow"}
+PATIENCE_S = 60.0
+
+
+def make_batches(n_spans: int) -> list[bytes]:
+    """Return export requests that hold `n_spans` spans together."""
+    n_batches = n_spans // (TRACES_A_BATCH * SPANS_A_TRACE)
+    return [
+        as_otlp([span for number in range(first, first + TRACES_A_BATCH) for span in make_trace(number)])
+        for first in range(0, n_batches * TRACES_A_BATCH, TRACES_A_BATCH)
+    ]
+
+
+async def send(
+    url: str, headers: dict[str, str], batches: Sequence[bytes], *, limit_s: float | None
+) -> tuple[int, float, int]:
+    """Send the batches in order over `N_SENDERS` connections; return spans acknowledged, seconds, and refusals."""
+    waiting = iter(batches)
+    begun = time.perf_counter()
+    n_acknowledged, n_refused = 0, 0
+
+    async def one(session: aiohttp.ClientSession) -> None:
+        nonlocal n_acknowledged, n_refused
+        for body in waiting:
+            while limit_s is None or time.perf_counter() - begun < limit_s:
+                async with session.post(url, data=body) as reply:
+                    await reply.read()
+                if reply.status == 200:
+                    n_acknowledged += TRACES_A_BATCH * SPANS_A_TRACE
+                    break
+                assert reply.status in {429, 503}, reply.status
+                n_refused += 1
+                await asyncio.sleep(float(reply.headers.get("retry-after", "1")))
+
+    wire = {"content-type": "application/x-protobuf", **headers}
+    async with aiohttp.ClientSession(headers=wire, timeout=aiohttp.ClientTimeout(total=300)) as session:
+        await asyncio.gather(*(one(session) for _ in range(N_SENDERS)))
+    return n_acknowledged, time.perf_counter() - begun, n_refused
+
+
+def watch(count: Callable[[], int], wanted: int, until: float) -> tuple[int, float]:
+    """Return how many spans are there once `wanted` are, nothing more comes for a while, or the time is up; and when."""
+    most, moment = count(), time.perf_counter()
+    while most < wanted and time.perf_counter() < until and time.perf_counter() - moment < 15:
+        time.sleep(0.1)
+        found = count()
+        if found > most:
+            most, moment = found, time.perf_counter()
+    return most, moment
+
+
+def put_spans(
+    url: str,
+    headers: dict[str, str],
+    batches: Sequence[bytes],
+    count: Callable[[], int],
+    *,
+    limit_s: float | None,
+) -> dict[str, Any]:
+    """Send, wait until what was acknowledged is found, and return the figures."""
+    begun = time.perf_counter()
+    n_acknowledged, took_s, n_refused = asyncio.run(send(url, headers, batches, limit_s=limit_s))
+    n_stored, moment = watch(count, n_acknowledged, time.perf_counter() + PATIENCE_S)
+    return {
+        "n_acknowledged": n_acknowledged,
+        "n_stored": n_stored,
+        "n_refusals": n_refused,
+        "acknowledged_spans_per_s": round(n_acknowledged / took_s),
+        "stored_spans_per_s": round(n_stored / (moment - begun)),
+        "visible_after_last_acknowledgement_s": round(max(0.0, moment - begun - took_s), 2),
+    }
+
+
+def size_of(*paths: Path) -> int:
+    """Return the bytes that files and folders take."""
+    files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def measure_penstock(folder: Path, batches: Sequence[bytes]) -> dict[str, Any]:
+    """Run the control process alone and put everything into it."""
+    program = str(Path(sys.executable).with_name("penstock"))
+    home = folder / "home"
+    subprocess.run([program, "init", "--home", str(home)], check=True, stdout=subprocess.DEVNULL)
+    made = subprocess.run(
+        [program, "key", "create", "--name", "bench", "--scope", "owner", "--json", "--home", str(home)],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    key = json.loads(made.stdout)["key"]
+    port = free_port()
+    argv = [program, "control", "--home", str(home), "--port", str(port)]
+    base = f"http://127.0.0.1:{port}"
+    headers = {"authorization": f"Bearer {key}"}
+
+    def count() -> int:
+        request = urllib.request.Request(
+            f"{base}/api/v1/overview?since_ns=0&until_ns={2**62}", headers=headers
+        )
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return int(json.load(reply)["n_calls"]) * SPANS_A_TRACE
+
+    with children({"penstock": (0, argv, {})}, folder / "penstock.log") as running:
+        wait_for(port, 60)
+        figures = put_spans(f"{base}/v1/traces", headers, batches, count, limit_s=None)
+        figures["resident_mb"] = round(resident_mb(running["penstock"].pid))
+    return figures | on_disk(figures, home / "spans.duckdb", home / "spool")
+
+
+def on_disk(figures: dict[str, Any], *paths: Path) -> dict[str, float]:
+    """Return what a million spans would take in these files and folders."""
+    return {"mb_per_million_spans": round(size_of(*paths) / max(1, figures["n_stored"]))}
+
+
+def rows_of(database: Path, table: str) -> int:
+    """Return how many rows a peer's table has; 0 while it is not there."""
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as connection,
+    ):
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+    return 0
+
+
+def measure_phoenix(folder: Path, program: Path, batches: Sequence[bytes]) -> dict[str, Any]:
+    """Run Phoenix on SQLite, as its guide starts it."""
+    port, grpc = free_port(), free_port()
+    data = folder / "phoenix"
+    extra = {
+        "PHOENIX_WORKING_DIR": str(data),
+        "PHOENIX_PORT": str(port),
+        "PHOENIX_GRPC_PORT": str(grpc),
+        "PHOENIX_TELEMETRY_ENABLED": "false",
+    }
+    data.mkdir()
+    argv = [str(program / "bin" / "phoenix"), "serve"]
+    with children({"phoenix": (0, argv, extra)}, folder / "phoenix.log") as running:
+        wait_for(port, 120)
+        figures = put_spans(
+            f"http://127.0.0.1:{port}/v1/traces", {}, batches,
+            lambda: rows_of(data / "phoenix.db", "spans"), limit_s=PEER_S,
+        )  # fmt: skip
+        figures["resident_mb"] = round(resident_mb(running["phoenix"].pid))
+    return figures | on_disk(figures, data)
+
+
+def measure_mlflow(folder: Path, program: Path, batches: Sequence[bytes]) -> dict[str, Any]:
+    """Run MLflow's tracking server on SQLite with one worker."""
+    port = free_port()
+    data = folder / "mlflow"
+    data.mkdir()
+    database = data / "mlflow.db"
+    argv = [
+        str(program / "bin" / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(data / "artifacts"),
+    ]  # fmt: skip
+    extra = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "PATH": f"{program / 'bin'}:{os.environ['PATH']}",
+    }
+    with children({"mlflow": (0, argv, extra)}, folder / "mlflow.log") as running:
+        wait_for(port, 180)
+        figures = put_spans(
+            f"http://127.0.0.1:{port}/v1/traces", {"x-mlflow-experiment-id": "0"}, batches,
+            lambda: rows_of(database, "spans"), limit_s=PEER_S,
+        )  # fmt: skip
+        figures["resident_mb"] = round(resident_mb(running["mlflow"].pid))
+    return figures | on_disk(figures, data)
+
+
+def install_peers(folder: Path) -> dict[str, str]:
+    """Install the peers below `folder` where they are not; return their versions."""
+    versions = {}
+    for name, package in PEERS.items():
+        python = folder / name / "bin" / "python"
+        if not python.exists():
+            subprocess.run([sys.executable, "-m", "venv", str(folder / name)], check=True)
+            subprocess.run(
+                [str(python), "-m", "pip", "install", "--quiet", package], check=True, stdout=sys.stderr
+            )
+        show = [str(python), "-c", f"from importlib.metadata import version as v; print(v({package!r}))"]
+        versions[name] = subprocess.check_output(show, text=True).strip()
+    return versions
+
+
+def main() -> None:
+    """Measure and record."""
+    peers_folder = Path(os.environ.get("PEERS_FOLDER") or tempfile.mkdtemp(prefix="penstock-peers-"))
+    is_kept = "PEERS_FOLDER" in os.environ
+    try:
+        versions = install_peers(peers_folder)
+        pin(1)
+        batches = make_batches(N_SPANS)
+        results: dict[str, Any] = {
+            "n_bytes_per_span": round(sum(map(len, batches)) / N_SPANS),
+            "peer_versions": versions,
+        }
+        with tempfile.TemporaryDirectory(prefix="penstock-bench-") as name:
+            folder = Path(name)
+            results["penstock"] = measure_penstock(folder, batches)
+            for peer, measure in (("phoenix", measure_phoenix), ("mlflow", measure_mlflow)):
+                try:
+                    results[peer] = measure(folder, peers_folder / peer, batches)
+                except (SystemExit, OSError, AssertionError, aiohttp.ClientError) as error:
+                    results[peer] = {"failed": f"{type(error).__name__}: {error}"}
+                    print((folder / f"{peer}.log").read_text()[-2000:], file=sys.stderr)
+        for peer in PEERS:
+            if results[peer].get("stored_spans_per_s"):
+                results[f"times_{peer}"] = round(
+                    results["penstock"]["stored_spans_per_s"] / results[peer]["stored_spans_per_s"], 1
+                )
+    finally:
+        if not is_kept:
+            shutil.rmtree(peers_folder, ignore_errors=True)
+    record_result("traces", results, packages=("duckdb", "msgspec", "opentelemetry-proto"))
+
+
+if __name__ == "__main__":
+    main()
