@@ -15,6 +15,8 @@ PREVIEW_CHARS = 200
 SEARCH_CHARS = 2000
 """Characters of each of input and output that text search sees."""
 _MAX_DEPTH = 12
+_HOLDS_TEXT = frozenset({str, dict, list})
+_NUMBERS = frozenset({int, float, bool})
 _NOT_TEXT = frozenset(
     [
         "role",
@@ -104,21 +106,23 @@ def excerpt_of(payload: Any, *, limit: int = SEARCH_CHARS) -> str:
 
 
 def _collect(value: Any, pieces: list[str], left: int, depth: int) -> int:
-    if isinstance(value, str):
+    """Add the strings in `value` to `pieces` until `left` characters are used up; return how many are left."""
+    kind = type(value)
+    if kind is str:
         pieces.append(value[:left])
         return left - len(value) - 1
     if depth >= _MAX_DEPTH:
         return left
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if left <= 0:
-                break
-            if key not in _NOT_TEXT and isinstance(item, str | list | dict):
-                left = _collect(item, pieces, left, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            if left <= 0 or isinstance(item, int | float):
-                break  # a list of numbers is a vector or token ids: no text, and long
+    items: Any = ()
+    if kind is dict:
+        items = [item for key, item in value.items() if key not in _NOT_TEXT]
+    elif kind is list:
+        # a list of numbers is a vector or token ids: no text, and long
+        items = value if not value or type(value[0]) not in _NUMBERS else ()
+    for item in items:
+        if left <= 0:
+            break
+        if type(item) in _HOLDS_TEXT:
             left = _collect(item, pieces, left, depth + 1)
     return left
 
