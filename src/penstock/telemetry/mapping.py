@@ -30,6 +30,8 @@ class Picked(NamedTuple):
     """Names that are parts of flattened lists."""
     unknown: list[str]
     """Names that the table does not know."""
+    kind: SpanKind | None
+    """The kind that an attribute names."""
 
 
 def pick_fields(table: MappingTable, attributes: Mapping[str, Any]) -> Picked:
@@ -39,11 +41,18 @@ def pick_fields(table: MappingTable, attributes: Mapping[str, Any]) -> Picked:
     sources: dict[str, str] = {}
     flat: list[str] = []
     unknown: list[str] = []
+    kind: SpanKind | None = None
+    best_kind = 999
     remembered = table.remembered
     for name, value in attributes.items():
         facts = remembered.get(name) or table.look_up(name)
         if facts.is_flat:
             flat.append(name)
+        rank = facts.kind_rank
+        if rank is not None and rank < best_kind and isinstance(value, str):
+            named = table.kinds[rank].get(value.strip('"').lower())
+            if named is not None:
+                kind, best_kind = named, rank
         field = facts.field
         if field is not None:
             if value is not None and value != "" and facts.rank < best.get(field, 999):
@@ -52,11 +61,11 @@ def pick_fields(table: MappingTable, attributes: Mapping[str, Any]) -> Picked:
             for member, content in _members(name, value):
                 place = table.places.get(member)
                 if place is not None and content is not None and place[1] < best.get(place[0], 999):
-                    field, rank = place
-                    best[field], values[field], sources[field] = rank, content, member
+                    field = place[0]
+                    best[field], values[field], sources[field] = place[1], content, member
         elif not facts.is_known:
             unknown.append(name)
-    return Picked(values, sources, flat, unknown)
+    return Picked(values, sources, flat, unknown, kind)
 
 
 def _members(name: str, value: Any) -> list[tuple[str, Any]]:
@@ -78,24 +87,16 @@ def text_field(values: Mapping[str, Any], field: str) -> str | None:
 def map_kind(
     table: MappingTable, attributes: Mapping[str, Any], values: Mapping[str, Any], scope: str, name: str
 ) -> SpanKind:
-    """Return what kind of span the attributes describe; `internal` when they do not say."""
-    for attribute, kinds in table.kinds:
-        value = attributes.get(attribute)
-        if isinstance(value, str):
-            kind = kinds.get(value.strip('"').lower())
-            if kind is not None:
-                return kind
+    """Return what kind of span this is where no attribute names it; `internal` when nothing tells."""
     for prefix, kinds in table.names:
         if scope.startswith(prefix) and name in kinds:
             return kinds[name]
     for attribute, hinted in table.hints:
         if attribute in attributes:
             return hinted
-    if "input" in values and "model" in values:
-        return "llm" if "output" in values else "embedding"
-    if "input" in values:
-        return "llm" if "output" in values else "internal"
-    return "internal"
+    if "input" in values and "output" in values:
+        return "llm"
+    return "embedding" if "input" in values and "model" in values else "internal"
 
 
 def map_names(values: Mapping[str, Any], kind: SpanKind, name: str) -> tuple[str | None, str | None]:

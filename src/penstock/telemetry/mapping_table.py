@@ -32,6 +32,8 @@ class NameFacts(NamedTuple):
     is_known: bool
     is_expanded: bool
     """Whether it holds JSON whose members are names of their own."""
+    kind_rank: int | None
+    """Which of the attributes that tell a span's kind it is; None for all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,10 @@ class MappingTable:
     resource: Mapping[str, Sequence[str]]
     usage_fields: frozenset[str]
     rules: Sequence[OverlapRule]
-    kinds: Sequence[tuple[str, Mapping[str, SpanKind]]]
+    kinds: Sequence[Mapping[str, SpanKind]]
+    """By rank, which values mean which kind."""
+    kind_ranks: Mapping[str, int]
+    """By attribute, its rank in `kinds`: the lowest that has one of its values decides."""
     names: Sequence[tuple[str, Mapping[str, SpanKind]]]
     hints: Sequence[tuple[str, SpanKind]]
     payload: PayloadNames
@@ -109,6 +114,7 @@ class MappingTable:
             is_content=is_content,
             is_known=is_known,
             is_expanded=name in self.expanded,
+            kind_rank=self.kind_ranks.get(name),
         )
 
 
@@ -138,7 +144,8 @@ def build_table(raw: Mapping[str, Any]) -> MappingTable:
         resource=raw["resource"],
         usage_fields=frozenset(usage),
         rules=[OverlapRule(**item) for item in raw["rules"]],
-        kinds=[(item["name"], _kinds(item["values"])) for item in raw["kinds"]],
+        kinds=[_kinds(item["values"]) for item in raw["kinds"]],
+        kind_ranks={item["name"]: rank for rank, item in enumerate(raw["kinds"])},
         names=[(item["scope"], _kinds(item["values"])) for item in raw["names"]],
         hints=[(name, cast("SpanKind", kind)) for name, kind in raw["hints"].items()],
         payload=PayloadNames(

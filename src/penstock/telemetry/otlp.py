@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from penstock.spec.spans import FOREIGN_MARK, Span, SpanEvent, SpanStatus
+from penstock.spec.spans import FOREIGN_MARK, Span
 from penstock.telemetry import mapping
 from penstock.telemetry.cutting import CUT
 from penstock.telemetry.foreign_scores import read_scores
@@ -21,7 +21,7 @@ from penstock.telemetry.mapping_table import MappingTable, load_table
 from penstock.telemetry.masks import MASKED
 from penstock.telemetry.otlp_wire import JSON, MAX_NS, PROTOBUF, WireSpan, is_json_type, read_spans
 from penstock.telemetry.payloads import fill_from_events, take_payloads
-from penstock.telemetry.usage_rules import map_usage
+from penstock.telemetry.span_fields import map_span, pick_resource
 
 __all__ = ["JSON", "PROTOBUF", "OtlpBatch", "decode_otlp_batch", "decode_otlp_traces", "encode_otlp_reply"]
 Signal = Literal["traces", "logs", "metrics"]
@@ -49,14 +49,35 @@ def decode_otlp_traces(body: bytes, content_type: str) -> list[Span]:
     return decode_otlp_batch(body, content_type).spans
 
 
-def decode_otlp_batch(body: bytes, content_type: str) -> OtlpBatch:
+class _Owner:
+    """Whose spans those of a request are, and what was found out about the resources that they share."""
+
+    def __init__(self, project: str, key_id: str | None) -> None:
+        self.project = project
+        self.key_id = key_id
+        self._seen: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+
+    def resource(
+        self, table: MappingTable, resource: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the fields that a resource fills, and what of it is kept among the attributes."""
+        found = self._seen.get(id(resource))
+        if found is None:
+            rest = {name: value for name, value in resource.items() if name != "service.name"}
+            found = self._seen[id(resource)] = pick_resource(table, resource), rest
+        return found
+
+
+def decode_otlp_batch(
+    body: bytes, content_type: str, *, project: str = "default", key_id: str | None = None
+) -> OtlpBatch:
     """Return the spans of a request (already unzipped) with the count of those left out."""
-    table = load_table()
+    table, owner = load_table(), _Owner(project, key_id)
     batch = OtlpBatch(spans=[])
     for item in read_spans(body, content_type):
         fault = find_fault(item.trace_id, item.span_id, item.parent_id, item.start_ns, item.end_ns)
         if fault is None:
-            batch.spans.append(_span_of(item, table, batch.unmapped))
+            batch.spans.append(_span_of(item, table, batch.unmapped, owner))
         else:
             batch.n_rejected += 1
             batch.reason = batch.reason or f"span {item.name[:80]!r}: {fault}"
@@ -99,45 +120,46 @@ def find_fault(trace_id: str, span_id: str, parent_id: str, start_ns: int, end_n
     return None
 
 
-def _span_of(item: WireSpan, table: MappingTable, unmapped: list[str]) -> Span:
-    attributes = item.attributes
+def _span_of(item: WireSpan, table: MappingTable, unmapped: list[str], owner: _Owner) -> Span:
+    attributes, events = item.attributes, item.events
     picked = mapping.pick_fields(table, attributes)
     unmapped += picked.unknown
     given, answer = take_payloads(table, attributes, picked.flat)
-    if item.events:
-        given, answer = fill_from_events(item.events, given, answer)
-    for name in OUR_MARKS:
-        attributes.pop(name, None)  # what a sender writes there says nothing about what we did
+    if events:
+        given, answer = fill_from_events(events, given, answer)
+    for mark in OUR_MARKS:
+        attributes.pop(mark, None)  # what a sender writes there says nothing about what we did
+    name = item.name or "unnamed"
+    resource, rest = owner.resource(table, item.resource)
     fields = map_span(
         table,
         picked,
         attributes,
-        item.events,
-        resource=item.resource,
+        events,
+        resource=resource,
         scope=item.scope,
-        name=item.name or "unnamed",
+        name=name,
         start_ns=item.start_ns,
         status=item.status,
     )
     if item.status_message:
         fields["status_message"] = item.status_message
-    links = [link for link in item.links if len(link.trace_id) == 32 and len(link.span_id) == 16]
-    scores = (
-        read_scores(
+    if item.links:
+        fields["links"] = [
+            link for link in item.links if len(link.trace_id) == 32 and len(link.span_id) == 16
+        ]
+    if picked.flat or events:
+        fields["scores"] = read_scores(
             attributes,
             picked.flat,
-            item.events,
-            links,
+            events,
+            fields.get("links", ()),
             kind=fields["kind"],
             trace_id=item.trace_id,
             span_id=item.span_id,
-            session_id=fields["session_id"],
+            session_id=fields.get("session_id"),
             time_ns=item.end_ns or item.start_ns,
         )
-        if picked.flat or item.events
-        else []
-    )
-    rest = {name: value for name, value in item.resource.items() if name != "service.name"}
     if rest:
         attributes["resource"] = rest
     attributes[FOREIGN_MARK] = table.version
@@ -145,84 +167,16 @@ def _span_of(item: WireSpan, table: MappingTable, unmapped: list[str]) -> Span:
         trace_id=item.trace_id,
         span_id=item.span_id,
         parent_id=item.parent_id if item.parent_id.strip("0") else None,
-        name=item.name or "unnamed",
+        name=name,
         start_ns=item.start_ns,
         end_ns=item.end_ns or None,
+        project=owner.project,
+        key_id=owner.key_id,
         scope=item.scope or None,
         attributes=attributes,
-        events=item.events,
-        links=links,
-        scores=scores,
+        events=events,
         input=given,
         output=answer,
         payload_dropped=attributes.get("penstock.payload_dropped") is True,
         **fields,
     )
-
-
-def map_span(
-    table: MappingTable,
-    picked: mapping.Picked,
-    attributes: dict[str, Any],
-    events: list[SpanEvent],
-    *,
-    resource: dict[str, Any],
-    scope: str,
-    name: str,
-    start_ns: int,
-    status: SpanStatus = "unset",
-) -> dict[str, Any]:
-    """Return the fields of a span that the table gives, from what `pick_fields` found and the resource.
-
-    `status` is what the span says itself. An exception event tells of a failure unless the span says that it went well.
-    """
-    values = picked.values
-    for wanted, names in table.resource.items():
-        if wanted not in values:
-            found = next((resource[each] for each in names if resource.get(each) not in (None, "")), None)
-            if found is not None:
-                values[wanted] = found
-    kind = mapping.map_kind(table, attributes, values, scope, name)
-    agent, tool = mapping.map_names(values, kind, name)
-    provider = mapping.text_field(values, "provider")
-    cost = mapping.map_cost(values, kind)
-    http_status = mapping.number_field(values, "http_status")
-    streamed = values.get("streamed")
-    if status == "unset" and mapping.tells_of_failure(table, attributes):
-        status = "error"
-    error_code, message = (
-        mapping.text_field(values, "error_code"),
-        mapping.text_field(values, "status_message"),
-    )
-    if events and status != "ok" and (error_code is None or message is None):
-        raised = next((event.attributes for event in reversed(events) if event.name == "exception"), {})
-        error_code = error_code or _text(raised.get("exception.type"))
-        message = message or _text(raised.get("exception.message"))
-    return {
-        "kind": kind,
-        "status": status,
-        "status_message": message,
-        "error_code": error_code,
-        "service": mapping.text_field(values, "service"),
-        "environment": mapping.text_field(values, "environment"),
-        "release": mapping.text_field(values, "release"),
-        "user_id": mapping.text_field(values, "user_id"),
-        "session_id": mapping.text_field(values, "session_id"),
-        "provider": provider,
-        "model": mapping.text_field(values, "model"),
-        "agent": agent,
-        "tool": tool,
-        "prompt": mapping.map_prompt(values),
-        "cache": mapping.text_field(values, "cache"),
-        "http_status": int(http_status) if http_status is not None and 0 <= http_status < 1000 else None,
-        "streamed": streamed if isinstance(streamed, bool) else None,
-        "usage": map_usage(table, values, scope=scope, provider=provider or "", sources=picked.sources),
-        "cost_usd": cost,
-        "cost_source": None if cost is None else "reported by the sender",
-        "ttft_ms": mapping.map_ttft_ms(table, values, events, start_ns),
-        "tags": mapping.map_tags(values) if "tags" in values else [],
-    }
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)

@@ -18,13 +18,15 @@ _DETAILS = "gen_ai.client.inference.operation.details"
 _NOT_KEPT = "only GenAI events and exceptions within a span are kept, not plain log lines"
 
 
-def decode_otlp_logs(body: bytes, content_type: str) -> OtlpBatch:
+def decode_otlp_logs(
+    body: bytes, content_type: str, *, project: str = "default", key_id: str | None = None
+) -> OtlpBatch:
     """Return what a log export request (already unzipped) brings; raise `MalformedTelemetry` when it is none."""
     version = load_table().version
     batch = OtlpBatch(spans=[], signal="logs")
     events: dict[tuple[str, str], list[SpanEvent]] = {}
     for record in read_logs(body, content_type):
-        fault = _take(record, version, batch.spans, events)
+        fault = _take(record, version, batch.spans, events, (project, key_id))
         if fault is not None:
             batch.n_rejected += 1
             batch.reason = batch.reason or f"log record {record.name[:80]!r}: {fault}"
@@ -34,6 +36,8 @@ def decode_otlp_logs(body: bytes, content_type: str) -> OtlpBatch:
             span_id=span_id,
             name="log events",
             start_ns=min(event.time_ns for event in found),
+            project=project,
+            key_id=key_id,
             attributes={FOREIGN_MARK: version, LOG_EVENTS: True},
             events=found,
         )
@@ -43,12 +47,16 @@ def decode_otlp_logs(body: bytes, content_type: str) -> OtlpBatch:
 
 
 def _take(
-    record: WireLog, version: int, scores: list[Span], events: dict[tuple[str, str], list[SpanEvent]]
+    record: WireLog,
+    version: int,
+    scores: list[Span],
+    events: dict[tuple[str, str], list[SpanEvent]],
+    owner: tuple[str, str | None],
 ) -> str | None:
     """Put a record where it belongs; return why it cannot be kept, or None."""
     is_placed = bool(record.trace_id.strip("0") and record.span_id.strip("0"))
     if record.name == RESULT_EVENT:
-        return _take_score(record, version, is_placed, scores)
+        return _take_score(record, version, is_placed, scores, owner)
     if not _is_of_span(record):
         return _NOT_KEPT
     if not is_placed:
@@ -62,7 +70,9 @@ def _take(
     return fault
 
 
-def _take_score(record: WireLog, version: int, is_placed: bool, scores: list[Span]) -> str | None:
+def _take_score(
+    record: WireLog, version: int, is_placed: bool, scores: list[Span], owner: tuple[str, str | None]
+) -> str | None:
     attributes = _content(record)
     session = attributes.get("gen_ai.conversation.id") or attributes.get("session.id")
     place: dict[str, Any] = {"session_id": str(session) if session else None}
@@ -81,6 +91,8 @@ def _take_score(record: WireLog, version: int, is_placed: bool, scores: list[Spa
     scores.append(
         score_span(
             score,
+            project=owner[0],
+            key_id=owner[1],
             service=_text(record.resource.get("service.name")),
             environment=_text(record.resource.get("deployment.environment.name")),
             attributes={FOREIGN_MARK: version},

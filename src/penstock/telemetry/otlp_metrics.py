@@ -17,7 +17,9 @@ _KINDS = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
 _WIRE_KINDS = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
 
 
-def decode_otlp_metrics(body: bytes, content_type: str) -> OtlpBatch:
+def decode_otlp_metrics(
+    body: bytes, content_type: str, *, project: str = "default", key_id: str | None = None
+) -> OtlpBatch:
     """Return a batch without spans that says how many points were left out; raise `MalformedTelemetry`."""
     try:
         n_points = _count_json(body) if is_json_type(content_type) else _count_protobuf(body)
@@ -34,6 +36,7 @@ def decode_otlp_metrics(body: bytes, content_type: str) -> OtlpBatch:
             hint="Send an ExportMetricsServiceRequest and name its encoding in Content-Type.",
             reason=str(error)[:200],
         ) from error
+    del project, key_id  # nothing is kept, so it belongs to nobody
     reason = "metrics are not kept here: send traces, numbers are made from spans" if n_points else None
     return OtlpBatch(spans=[], n_rejected=n_points, reason=reason, signal="metrics")
 

@@ -27,10 +27,13 @@ def map_usage(
 
     `sources` names the attribute that each field was picked from.
     """
-    counts = {name: count_of(picked[name]) for name in table.usage_fields if name in picked}
+    fields = table.usage_fields
+    counts = {name: count_of(value) for name, value in picked.items() if name in fields}
     given, answer = counts.get("input"), counts.get("output")
     if given is None and answer is None:
         return None
+    if len(counts) - ("input" in counts) - ("output" in counts) - ("total" in counts) == 0:
+        return Usage(input_uncached=given, output_text=answer)
     longer, written = counts.get("cache_write_1h"), counts.get("cache_write")
     if longer is not None and written is not None:
         written = max(0, written - longer)  # the total includes what is kept for an hour

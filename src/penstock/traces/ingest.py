@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import msgspec
-
 from penstock.base.errors import TooLarge
 from penstock.spec.spans import Span
 from penstock.telemetry.counters import CollectorHealth, ForwardHealth, IngestCounters, RecordHealth
@@ -27,11 +25,19 @@ MAX_REQUEST_BYTES = 32 * 1024 * 1024
 MAX_IN_HAND_BYTES = 96 * 1024 * 1024
 MAX_WAITING_BYTES = 512 * 1024 * 1024
 MAX_RETRY_S = 60
-_DECODERS: dict[Signal, Callable[[bytes, str], OtlpBatch]] = {
+_DECODERS: dict[Signal, "Decoder"] = {
     "traces": decode_otlp_batch,
     "logs": decode_otlp_logs,
     "metrics": decode_otlp_metrics,
 }
+
+
+class Decoder(Protocol):
+    """Makes spans of the body of a request."""
+
+    def __call__(self, body: bytes, content_type: str, *, project: str, key_id: str | None) -> OtlpBatch:
+        """Return what the body brings; raise `MalformedTelemetry`."""
+        ...
 
 
 class DurableSpool(Protocol):
@@ -162,12 +168,12 @@ class IngestService:
         """
         with self._decoding:  # more at once would only share the same core and hold more memory
             try:
-                batch = _DECODERS[signal](body, content_type)
+                batch = _DECODERS[signal](body, content_type, project=project, key_id=key_id)
             except Exception:
                 self.counters.add("refused", f"{signal} that are not OTLP")
                 raise
             edge = self._edge.refresh()
-            kept, records = self._admit(edge, batch.spans, key_id, project)
+            kept, records = self._admit(edge, batch.spans)
         batch.spans = kept
         try:
             self._spool.append_durable(records, kept)
@@ -180,20 +186,17 @@ class IngestService:
     def store(self, spans: Sequence[Span]) -> None:
         """Take spans that are decoded already, such as scores; raise `SpoolUnavailable`."""
         edge = self._edge.refresh()
-        kept, records = self._admit(edge, spans, None, None)
+        kept, records = self._admit(edge, spans)
         self._spool.append_durable(records, kept)
         self.counters.add("taken", "scores", len(kept))
 
-    def _admit(
-        self, edge: Edge, spans: Sequence[Span], key_id: str | None, project: str | None
-    ) -> tuple[list[Span], list[bytes]]:
+    def _admit(self, edge: Edge, spans: Sequence[Span]) -> tuple[list[Span], list[bytes]]:
         kept: list[Span] = []
         records: list[bytes] = []
         for span in spans:
-            owned = span if project is None else msgspec.structs.replace(span, key_id=key_id, project=project)
-            admitted, record = edge.admit(owned)
-            if admitted.payload_dropped and not owned.payload_dropped:
-                self.counters.add("withheld", owned.project)
+            admitted, record = edge.admit(span)
+            if admitted is not span and admitted.payload_dropped and not span.payload_dropped:
+                self.counters.add("withheld", span.project)
             kept.append(admitted)
             records.append(record)
         return kept, records
