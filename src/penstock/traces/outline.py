@@ -4,9 +4,10 @@ import msgspec
 
 from penstock.store.spans.skeleton import Skeleton
 from penstock.store.spans.types import TraceRow
-from penstock.traces.tree import BILLED, OPEN, TraceTree
+from penstock.traces.tree import BILLED, CYCLE, OPEN, ORPHAN, TraceTree
 
 STATUSES = ("unset", "ok", "error")
+N_ON_PATH = 4
 QUIET_NS = 15 * 60 * 1_000_000_000
 """A trace with loose ends that has been quiet for so long is not waited for any more."""
 
@@ -22,6 +23,12 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True):
     def id_of(self, row: int) -> str:
         """Return the span id of a row."""
         return f"{self.skeleton.span_ids[self.tree.source[row]]:016x}"
+
+    @property
+    def root(self) -> int:
+        """The row that stands for the trace: the first one on top whose parent was not left behind."""
+        tops = [row for row, depth in enumerate(self.tree.depths) if depth == 0]
+        return next((row for row in tops if not self.tree.flags[row] & (ORPHAN | CYCLE)), tops[0])
 
     def row_of(self, span_id: str) -> int | None:
         """Return the row of a span, or None when it has none."""
@@ -85,6 +92,8 @@ class OutlineColumns(msgspec.Struct, frozen=True, kw_only=True):
     scores: list[int]
     runs: list[tuple[int, int]]
     """First row and number of alike siblings that follow one another."""
+    path: list[tuple[str, int, int]]
+    """Where the time of the critical path went: name, percent, and the row that took most of it."""
 
 
 def to_columns(outline: Outline, *, is_live: bool) -> OutlineColumns:
@@ -134,7 +143,29 @@ def to_columns(outline: Outline, *, is_live: bool) -> OutlineColumns:
         ttft=[None if (ms := skeleton.ttft_ms[at]) is None else round(ms * 1000) for at in order],
         scores=tree.scores,
         runs=[(run.row, run.size) for run in tree.runs],
+        path=sum_path(outline),
     )
+
+
+def sum_path(outline: Outline) -> list[tuple[str, int, int]]:
+    """Return the names that took most of the critical path: share in percent, and the row that took most of it."""
+    skeleton, tree = outline.skeleton, outline.tree
+    total = sum(tree.critical_ns.values())
+    if total <= 0 or len(tree) < 2:
+        return []
+    times: dict[str, int] = {}
+    longest: dict[str, tuple[int, int]] = {}
+    for row, own_ns in tree.critical_ns.items():
+        name = skeleton.names[tree.source[row]]
+        times[name] = times.get(name, 0) + own_ns
+        if own_ns > longest.get(name, (-1, 0))[0]:
+            longest[name] = (own_ns, row)
+    best = sorted(times.items(), key=lambda item: -item[1])[:N_ON_PATH]
+    return [
+        (name, round(100 * own_ns / total), longest[name][1])
+        for name, own_ns in best
+        if own_ns * 100 >= total
+    ]
 
 
 def _number(values: list[str] | list[str | None]) -> tuple[list[int], list[str]]:

@@ -93,6 +93,13 @@ class TraceService:
             models=sorted({span.model for span in spans if span.model}),
         )
 
+    def get_summary(self, trace_id: str) -> TraceRow:
+        """Return a trace's row in lists; raise `UnknownTrace`."""
+        summary = self._store.get_summary(plain_id(trace_id))
+        if summary is None:
+            raise _unknown(trace_id)
+        return summary
+
     def read_outline(self, trace_id: str) -> Outline:
         """Return one trace laid out as a tree, without facts and payloads of its spans; raise `UnknownTrace`.
 

@@ -300,22 +300,26 @@ def _find_billed(skeleton: Skeleton, order: list[int], n_below: list[int]) -> li
 
 def _find_runs(skeleton: Skeleton, order: list[int], parents: list[int], n_below: list[int]) -> list[Run]:
     """Return the runs of alike siblings, by their first row. Single records and chains have none."""
-    alike = [
-        (skeleton.kinds[at], skeleton.names[at], parent) for at, parent in zip(order, parents, strict=True)
-    ]
+    kinds = [skeleton.kinds[at] for at in order]
+    names = [skeleton.names[at] for at in order]
     runs: list[Run] = []
     n_rows = len(order)
-    counted = [False] * n_rows
-    for row, what in enumerate(alike):
-        after = row + n_below[row] + 1
-        if counted[row] or after >= n_rows or alike[after] != what:
+    counted: set[int] = set()
+    for row, below in enumerate(n_below):
+        after = row + below + 1
+        if after >= n_rows or names[after] != names[row] or parents[after] != parents[row] or row in counted:
             continue
-        size = 1
-        while after < n_rows and alike[after] == what:
-            counted[after] = True
+        size, kind = 1, kinds[row]
+        while (
+            after < n_rows
+            and parents[after] == parents[row]
+            and names[after] == names[row]
+            and kinds[after] == kind
+        ):
+            counted.add(after)
             size += 1
             after += n_below[after] + 1
-        if size >= (MIN_ATTEMPTS if what[0] == ATTEMPT else MIN_RUN):
+        if size >= (MIN_ATTEMPTS if kind == ATTEMPT else MIN_RUN):
             runs.append(Run(row=row, size=size))
     return runs
 

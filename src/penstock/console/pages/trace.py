@@ -1,7 +1,8 @@
 """One trace: its tree, and one selected span in full. View, selection and filter are in the URL.
 
-The server draws the head, the panel of the selected span and the first rows; the script draws all rows from the
-skeleton. A trace of over `DRAWN_HERE` spans gets its rows from the script alone, unless `?rows=` asks for some.
+The server draws the head, the panel of the selected span and the rows; the script draws the rows anew from the skeleton,
+as many as are in view. A trace of over `DRAWN_HERE` spans gets them from the script alone, so that the page is there
+at once, unless `?rows=` asks for some.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,6 @@ from starlette.responses import Response
 
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
-from penstock.base.errors import NotFound
 from penstock.console.formats import format_count, format_ms
 from penstock.console.model_calls import CallPage, read_calls
 from penstock.console.pages import trace_diff
@@ -23,14 +23,12 @@ from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
 from penstock.console.span_details import SpanDetail, build_detail, link_versions
 from penstock.store.spans.types import ScoreRow, TraceRow
-from penstock.traces.outline import Outline
-from penstock.traces.tree import NO_ROW, ORPHAN
+from penstock.traces.outline import Outline, sum_path
+from penstock.traces.tree import ORPHAN
 
 DRAWN_HERE = 3000
 MAX_ROWS = 2000
-FIRST_ROWS = 100
 MAX_DEPTH = 16
-N_ON_PATH = 4
 TABS = (
     ("tree", "Tree", "1"),
     ("timeline", "Timeline", "2"),
@@ -56,6 +54,20 @@ class DrawnRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """The tree as the server draws it."""
+
+    rows: tuple[DrawnRow, ...]
+    n_rows: int
+    n_orphans: int
+    n_cycles: int
+    axis: tuple[str, ...]
+    path: tuple[tuple[str, int, str], ...]
+    """Where the time of the critical path went: name, percent and span id."""
+    versions: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TracePage(Page):
     """The trace and the selected span."""
 
@@ -67,17 +79,11 @@ class TracePage(Page):
     tabs: tuple[tuple[str, str, str, str], ...]
     """Name, label, key and URL."""
     search: str
-    rows: tuple[DrawnRow, ...]
-    n_rows: int | None
-    n_orphans: int
-    n_cycles: int
-    axis: tuple[str, ...]
-    path: tuple[tuple[str, str, str], ...]
-    """Where the time of the critical path went: name, share and span id."""
-    versions: tuple[tuple[str, str, str], ...]
+    drawn: Drawing | None
+    """None where the script alone draws."""
     scores: tuple[ScoreRow, ...]
     """Of the trace as a whole."""
-    selected: SpanDetail
+    selected: SpanDetail | None
     calls: CallPage | None
     """For the messages view without a script."""
     max_depth: int = MAX_DEPTH
@@ -129,23 +135,18 @@ def draw_rows(outline: Outline, n_rows: int) -> tuple[DrawnRow, ...]:
     return tuple(drawn)
 
 
-def sum_path(outline: Outline) -> tuple[tuple[str, str, str], ...]:
-    """Return the names that took most of the critical path, with their share and the longest span of each."""
-    skeleton, tree = outline.skeleton, outline.tree
-    total = sum(tree.critical_ns.values())
-    if total <= 0 or len(tree) < 2:
-        return ()
-    times: dict[str, int] = {}
-    longest: dict[str, tuple[int, int]] = {}
-    for row, own_ns in tree.critical_ns.items():
-        name = skeleton.names[tree.source[row]]
-        times[name] = times.get(name, 0) + own_ns
-        longest[name] = max(longest.get(name, (0, row)), (own_ns, row))
-    best = sorted(times.items(), key=lambda item: -item[1])[:N_ON_PATH]
-    return tuple(
-        (name, f"{100 * own_ns / total:.0f} %", outline.id_of(longest[name][1]))
-        for name, own_ns in best
-        if own_ns * 100 >= total
+def draw(outline: Outline, n_rows: int) -> Drawing:
+    """Return the head of the tree and its first rows."""
+    tree = outline.tree
+    duration_ms = (tree.end_ns - tree.start_ns) / 1e6
+    return Drawing(
+        rows=draw_rows(outline, n_rows),
+        n_rows=len(tree),
+        n_orphans=tree.n_orphans,
+        n_cycles=tree.n_cycles,
+        axis=tuple(format_ms(duration_ms * part / 4) if part else "0" for part in range(5)),
+        path=tuple((name, share, outline.id_of(row)) for name, share, row in sum_path(outline)),
+        versions=link_versions(outline.skeleton.versions),
     )
 
 
@@ -178,34 +179,26 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         q: str = "",
         rows: Annotated[int | None, Query(ge=0, le=MAX_ROWS)] = None,
     ) -> Response:
-        outline = services.traces.read_outline(trace_id)
-        if span is not None and not outline.has_span(span):
-            raise NotFound(f"This trace has no span {span!r}.")
-        summary, tree = outline.summary, outline.tree
-        n_rows = rows if rows is not None else (FIRST_ROWS if len(tree) > DRAWN_HERE else MAX_ROWS)
+        summary = services.traces.get_summary(trace_id)
         view = view if view in {name for name, *_ in TABS} else "tree"
-        chosen = span or outline.id_of(
-            next(row for row, parent in enumerate(tree.parents) if parent == NO_ROW)
-        )
-        duration_ms = (tree.end_ns - tree.start_ns) / 1e6
+        is_light = summary.n_spans > DRAWN_HERE and rows is None and view != "messages"
+        outline = None if is_light else services.traces.read_outline(trace_id)
+        chosen = span or (outline.id_of(outline.root) if outline else None)
+        title = summary.preview or summary.name
         page = TracePage(
-            frame=renderer.frame(request, summary.preview or summary.name, "/traces"),
-            trace_id=outline.trace_id,
+            frame=renderer.frame(request, title, "/traces"),
+            trace_id=summary.trace_id,
             summary=summary,
-            title=summary.preview or summary.name,
+            title=title,
             view=view,
             tabs=_tabs(request.query_params),
             search=q,
-            rows=draw_rows(outline, n_rows),
-            n_rows=len(tree),
-            n_orphans=tree.n_orphans,
-            n_cycles=tree.n_cycles,
-            axis=tuple(format_ms(duration_ms * part / 4) if part else "0" for part in range(5)),
-            path=sum_path(outline),
-            versions=link_versions(outline.skeleton.versions),
+            drawn=draw(outline, MAX_ROWS if rows is None else rows) if outline else None,
             scores=tuple(each for each in services.traces.list_scores(trace_id) if each.span_id is None),
-            selected=detail_of(outline.trace_id, chosen, outline),
-            calls=read_calls(services.traces, outline, span_id=span) if view == "messages" else None,
+            selected=detail_of(summary.trace_id, chosen, outline) if chosen else None,
+            calls=read_calls(services.traces, outline, span_id=span)
+            if outline and view == "messages"
+            else None,
         )
         return renderer.show(page)
 

@@ -1,7 +1,7 @@
 // Draws the rows of a tree: only those in view are in the document, and a narrow picture of all of them beside it.
 
 import { FLAG, fold, isFold, rowOf } from "./trace-tree.js";
-import { BARS, barOf, colours, count, DASH, make, money, span } from "./trace-words.js";
+import { BARS, barOf, colours, count, make, money, span } from "./trace-words.js";
 
 export const ROW = 26;
 const SPARE = 8;
@@ -48,6 +48,7 @@ export class Rows {
   // After rows were opened, closed or filtered.
   refresh() {
     this.sheet.style.height = `${this.tree.entries.length * ROW}px`;
+    this.view.style.maxHeight = `${Math.max(4, this.tree.entries.length) * ROW + 1}px`;
     for (const element of this.pool.values()) element.remove();
     this.pool.clear();
     this.resized();
@@ -114,8 +115,8 @@ export class Rows {
     const isError = tree.isError(row);
     const sums = tree.below[row] ? tree.subtree(row) : null;
     const name = this.nameCell(row, tree.below[row] > 0 && !this.flat, !tree.collapsed[row] || tree.matches !== null);
-    name.append(make("span", "kind", tree.kind(row)), " ", make("span", isError ? "bad" : "", tree.name(row)));
     if (tree.runs.has(row) && !this.flat) name.append(this.runButton(row, `1 of ${count(tree.runs.get(row))}`, "Show them as one"));
+    name.append(make("span", "kind", tree.kind(row)), " ", make("span", isError ? "bad" : "", tree.name(row)));
     for (const [flag, word, why] of MARKS) {
       if (tree.has(row, flag)) {
         const mark = make("span", "warn mark-word", word);
@@ -146,7 +147,7 @@ export class Rows {
     const end = tree.runEnd(row);
     const sums = tree.sums(row, end);
     const name = this.nameCell(row, true, false);
-    name.append(make("span", "kind", tree.kind(row)), " ", make("span", "", tree.name(row)), this.runButton(row, `×${count(members.length)}`, "Show each of them"));
+    name.append(this.runButton(row, `×${count(members.length)}`, "Show each of them"), make("span", "kind", tree.kind(row)), " ", make("span", "", tree.name(row)));
     if (sums.errors) name.append(make("span", "bad mark-word", `${count(sums.errors)} failed`));
     const track = make("span", "track");
     const shown = members.length > 80 ? members.filter((_, at) => at % Math.ceil(members.length / 80) === 0) : members;
@@ -260,7 +261,9 @@ export class Rows {
 
   drawAxis() {
     const [from, to] = this.window ?? [0, this.tree.duration_us];
-    this.axis.replaceChildren(...[0, 1, 2, 3, 4].map((part) => make("span", "", from === 0 && part === 0 ? "0" : span(from + ((to - from) * part) / 4))));
+    const isLong = span(to).length > 7 || this.axis.clientWidth < 240;
+    const parts = isLong ? [0, 2, 4] : [0, 1, 2, 3, 4];
+    this.axis.replaceChildren(...parts.map((part) => make("span", "", from === 0 && part === 0 ? "0" : span(from + ((to - from) * part) / 4))));
     this.axis.classList.toggle("is-zoomed", this.window !== null);
   }
 
@@ -274,7 +277,7 @@ export class Rows {
     map.width = width * ratio;
     map.height = height * ratio;
     map.style.height = `${height}px`;
-    const canvas = map.getContext("2d");
+    const canvas = map.getContext("2d", { willReadFrequently: true });
     canvas.scale(ratio, ratio);
     const scale = Math.min(ROW, height / Math.max(1, tree.entries.length));
     const perLine = Math.max(1, Math.floor(1 / scale));
@@ -310,6 +313,7 @@ export class Rows {
     const canvas = this.map.getContext("2d");
     canvas.putImageData(this.mapPicture, 0, 0);
     const y = (this.view.scrollTop / ROW) * this.mapScale;
+    if (this.view.scrollHeight <= this.view.clientHeight + 1) return;
     const height = Math.max(6, (this.view.clientHeight / ROW) * this.mapScale);
     canvas.strokeStyle = this.colours.accent;
     canvas.lineWidth = 1;
@@ -322,10 +326,9 @@ export class Rows {
   }
 }
 
-const MARKS = [
+export const MARKS = [
   [FLAG.orphan, "orphan", "Its parent never arrived"],
   [FLAG.cycle, "cycle", "It and its parents name each other as parents; the chain was cut here"],
   [FLAG.early, "early", "It starts before its parent: two clocks disagree"],
   [FLAG.late, "late end", "It ends after its parent: it was not waited for, or two clocks disagree"],
 ];
-export { DASH };

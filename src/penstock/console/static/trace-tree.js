@@ -17,8 +17,11 @@ export class Tree {
     this.matches = null;
     this.onlyCritical = false;
     this.entries = new Int32Array(0);
-    this.sumUp();
     this.byTime = null;
+    this.root = 0;
+    while (this.root < this.size - 1 && (this.depths[this.root] || this.flags[this.root] & (FLAG.orphan | FLAG.cycle))) this.root += 1;
+    if (this.depths[this.root]) this.root = 0;
+    this.sumUp();
   }
 
   name = (row) => this.words.names[this.names[row]];

@@ -1,10 +1,10 @@
 // The trace page: one tree, one selection and one URL under four views. Without this script rows are plain links.
 
 import { Tree, isFold, rowOf } from "./trace-tree.js";
-import { Rows } from "./trace-rows.js";
+import { MARKS, Rows } from "./trace-rows.js";
 import { Timeline } from "./trace-timeline.js";
 import { Messages } from "./trace-messages.js";
-import { count, DASH, make, money, span } from "./trace-words.js";
+import { count, make, money } from "./trace-words.js";
 import { startActions } from "./trace-actions.js";
 import { startJson } from "./trace-json.js";
 
@@ -95,6 +95,8 @@ async function fillPanel(id, stop) {
 function dressPanel() {
   const place = panel.querySelector("[data-sums]");
   const { tree, row } = state;
+  const marks = MARKS.filter(([flag]) => tree?.has(row, flag)).map(([, , why]) => make("p", "warn", `${why}.`));
+  panel.querySelector("[data-marks]")?.replaceChildren(...marks);
   if (!place || !tree || row < 0 || !tree.below[row]) return;
   const sums = tree.subtree(row);
   const pairs = [
@@ -298,6 +300,26 @@ async function follow() {
   note.hidden = true;
 }
 
+// Where the time of the critical path went.
+function showPath(tree) {
+  const place = find("path");
+  place.hidden = tree.path.length === 0;
+  place.replaceChildren(
+    "Critical path: ",
+    ...tree.path.map(([name, share, row]) => {
+      const entry = make("span");
+      const link = make("a", "", name);
+      link.href = `?span=${tree.ids[row]}`;
+      link.addEventListener("click", (event) => {
+        event.preventDefault();
+        choose(row, { center: true });
+      });
+      entry.append(link, " ", make("span", "num", `${share} %`));
+      return entry;
+    }),
+  );
+}
+
 async function start() {
   const wanted = new URLSearchParams(location.search);
   startActions(root, panel, base, () => state.tree?.ids[state.row]);
@@ -313,12 +335,15 @@ async function start() {
   find("critical").setAttribute("aria-pressed", String(tree.onlyCritical));
   root.classList.add("is-drawn");
   for (const element of root.querySelectorAll("[data-needs-script]")) element.hidden = false;
-  state.row = Math.max(0, tree.rowOfId(panel.querySelector("[data-span-id]")?.dataset.spanId ?? ""));
+  const drawn = panel.querySelector("[data-span-id]")?.dataset.spanId;
+  state.row = Math.max(0, drawn ? tree.rowOfId(drawn) : tree.root);
   state.chosen = wanted.has("span");
   if (state.chosen) tree.reveal(state.row);
+  showPath(tree);
   listen();
   showView(wanted.get("view") ?? "tree");
-  dressPanel();
+  if (drawn) dressPanel();
+  else openPanel(state.row, 0);
   rows.view.focus({ preventScroll: true });
   root.dataset.ready = "";
   performance.mark("trace-ready");
@@ -326,4 +351,3 @@ async function start() {
 }
 
 start();
-export { DASH, span };
