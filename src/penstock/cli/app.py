@@ -44,7 +44,8 @@ COMMANDS: dict[str, _Entry] = {
         "asset", "Versions and aliases of anything: list, show, move, rollback, lineage, history."
     ),
     "knowledge": _Entry("knowledge", "Knowledge bases: ingest, list, search."),
-    "traces": _Entry("traces", "What happened: list, show."),
+    "traces": _Entry("traces", "What happened: list, spans, show, score, fields, export."),
+    "view": _Entry("view", "Saved views of lists: list, show, save, delete."),
     "session": _Entry("session", "Conversations over several traces: list, show."),
     "user": _Entry("user", "Who calls: list, show."),
     "cost": _Entry("cost", "What calls cost: sums, show, reconcile with a provider's bill, advice."),

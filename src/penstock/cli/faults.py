@@ -11,6 +11,9 @@ from penstock.base.errors import BugError, PenstockError
 from penstock.base.logs import redact
 from penstock.spec.home import Home
 
+PLACE_CHARS = 100
+"""How much of a text is shown around the part that an error is about."""
+
 
 class DebugFlag:
     """What the root command was told; errors are printed after its context is gone."""
@@ -30,9 +33,24 @@ def print_error(error: PenstockError) -> int:
         )
         return error.exit_code
     print(f"penstock: {redact(error.message)}  [{error.code}]", file=sys.stderr)
+    for line in _place_lines(error):
+        print(f"  {line}", file=sys.stderr)
     if error.hint:
         print(f"  {redact(error.hint)}", file=sys.stderr)
     return error.exit_code
+
+
+def _place_lines(error: PenstockError) -> list[str]:
+    """Return the text that an error is about with carets below the wrong part; nothing for other errors."""
+    query, position, length = (error.fields.get(name) for name in ("query", "position", "length"))
+    if not isinstance(query, str) or not isinstance(position, int) or not isinstance(length, int):
+        return []
+    first = max(0, position - PLACE_CHARS // 2)
+    shown = "".join(char if char.isprintable() else " " for char in query[first : first + PLACE_CHARS])
+    if redact(shown) != shown:
+        return []
+    marks = "^" * max(1, min(length, PLACE_CHARS - (position - first)))
+    return [shown, " " * (position - first) + marks]
 
 
 def print_fault(error: Exception) -> int:

@@ -1,7 +1,6 @@
 """`penstock traces`: list, show. Asks the running control process; of a stopped home it reads the file."""
 
 import sys
-import time
 from typing import Annotated, Any
 
 import msgspec
@@ -15,87 +14,34 @@ from penstock.cli.output import (
     print_record,
     printable,
     readable_lines,
-    time_text,
 )
+from penstock.cli.trace_lists import export, list_spans, list_traces, show_fields
 from penstock.cli.trace_scores import score
 from penstock.main.trace_access import TraceAccess, open_traces
 from penstock.spec.usage import Usage
 
-app = noun_app("What happened: list, show, score.")
+app = noun_app("What happened: list, spans, show, score, fields, export.")
 app.command(
     "score", epilog="Example: penstock traces score 4bf92f3577b34da6a3ce929d0e0e4736 --name helpful --value 1"
 )(score)
+app.command(
+    "list", epilog="Example: penstock traces list 'status:ok child(status:error)' --since 1h --limit 20"
+)(list_traces)
+app.command("spans", epilog="Example: penstock traces spans 'kind:llm duration>2s' --order slowest")(
+    list_spans
+)
+app.command("fields", epilog="Example: penstock traces fields")(show_fields)
+app.command(
+    "export", epilog="Example: penstock traces export 'status:error' --since 7d --out errors.parquet"
+)(export)
 ID_LENGTH = 32
 SHORTEST_START = 4
-N_RECENT = 500
-"""Among how many of the newest traces the beginning of an id is looked up."""
+N_NAMED = 10
+"""How many traces with the same beginning are counted."""
 TREE_STEP = "· "
 """Indents a span below its parent; visible, because cells lose leading blanks."""
 ATTEMPT_FAILED = "attempt failed"
 """Name of the events that tell of attempts which did not serve their call."""
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-@app.command("list", epilog="Example: penstock traces list --route handbook --since 1h --limit 20")
-def list_traces(
-    *,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 20,
-    since: Annotated[str | None, typer.Option(help="Not older than, such as 15m, 2h, 7d.")] = None,
-    route: Annotated[str | None, typer.Option(help="The model name clients used.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model that answered.")] = None,
-    status: Annotated[str | None, typer.Option(help="ok or error.")] = None,
-    text: Annotated[str | None, typer.Option(help="Words in names or payloads.")] = None,
-    home: HomeOption = DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """List traces, newest first."""
-    opened = open_home(home, as_json=as_json)
-    if status not in {None, "ok", "error", "unset"}:
-        raise InvalidInput(f"{status!r} is no status.", hint="Use ok or error.")
-    filters = {
-        "limit": limit,
-        "since_ns": None if since is None else time.time_ns() - _span_ns(since),
-        "route": route,
-        "model": model,
-        "status": status,
-        "text": text,
-    }
-    with open_traces(opened) as traces:
-        rows = traces.list_traces(filters)["rows"]
-    if as_json:
-        print_json(rows)
-        return
-    is_terminal = sys.stdout.isatty()
-    rows = [
-        {
-            **row,
-            "time": _short_time(row["start_ns"]) if is_terminal else time_text(row["start_ns"]),
-            "ms": row.get("duration_ms"),
-            "tokens": _tokens(row.get("input_tokens"), row.get("output_tokens")),
-            "spans" if is_terminal else "n_spans": row.get("n_spans"),
-        }
-        for row in rows
-    ]
-    columns = [
-        "trace_id",
-        "time",
-        "name",
-        "route",
-        "model",
-        "status",
-        "ms",
-        "spans" if is_terminal else "n_spans",
-        "tokens",
-        "cost_usd",
-        "preview",
-    ]
-    print_lines(
-        rows,
-        columns,
-        give_up=("spans", "name", "model", "cost_usd", "tokens", "preview", "ms", "time", "status", "route"),
-        shorten="preview",
-        empty="No traces yet: make a call through the gateway.",
-    )
 
 
 @app.command(epilog="Example: penstock traces show 4bf92f3577b34da6a3ce929d0e0e4736 --json")
@@ -141,14 +87,14 @@ def _span_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _whole_id(traces: TraceAccess, start: str) -> str:
-    """Return the id of the one recent trace that begins with `start`; `start` itself when none does."""
-    if not SHORTEST_START <= len(start) < ID_LENGTH:
+    """Return the id of the one trace that begins with `start`; `start` itself when none does."""
+    if not SHORTEST_START <= len(start) < ID_LENGTH or start.strip("0123456789abcdefABCDEF"):
         return start
-    rows = traces.list_traces({"limit": N_RECENT})["rows"]
-    found = [str(row["trace_id"]) for row in rows if str(row["trace_id"]).startswith(start.lower())]
-    if len(found) > 1:
-        raise InvalidInput(f"{len(found)} recent traces begin with {start!r}.", hint="Write more of the id.")
-    return found[0] if found else start
+    rows = traces.list_traces({"q": f"trace:{start}*", "limit": N_NAMED})["rows"]
+    if len(rows) > 1:
+        more = "or more " if len(rows) == N_NAMED else ""
+        raise InvalidInput(f"{len(rows)} {more}traces begin with {start!r}.", hint="Write more of the id.")
+    return str(rows[0]["trace_id"]) if rows else start
 
 
 def _tree_row(span: dict[str, Any], start_ns: int) -> dict[str, Any]:
@@ -196,18 +142,6 @@ def _add_content(traces: TraceAccess, trace_id: str, spans: list[dict[str, Any]]
     for span in spans:
         payload = traces.get_payload(trace_id, span["span_id"])
         span["input"], span["output"] = payload.get("input"), payload.get("output")
-
-
-def _span_ns(text: str) -> int:
-    number, unit = text[:-1], text[-1:]
-    if not number.isdigit() or unit not in _UNITS_S:
-        raise InvalidInput(f"{text!r} is no length of time.", hint="Write it like 90s, 15m, 2h or 7d.")
-    return int(number) * _UNITS_S[unit] * 1_000_000_000
-
-
-def _short_time(stamp_ns: int) -> str:
-    """Return month to second, UTC: what fits beside an id."""
-    return (time_text(stamp_ns) or "")[5:19].replace("T", " ")
 
 
 def _tokens(read: int | None, written: int | None) -> str:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -19,6 +20,9 @@ from penstock.main.instance import require_instance
 from penstock.spec.home import Home
 
 TIMEOUT_S = 60.0
+STREAM_TIMEOUT_S = 600.0
+"""An export as Parquet sends nothing until it is whole."""
+STREAM_BYTES = 256 * 1024
 _BY_FAULT: dict[str, type[PenstockError]] = {
     "1": CallerError,
     "2": PolicyError,
@@ -43,6 +47,25 @@ class ControlClient:
     def post(self, path: str, value: Any) -> Any:
         """Return the JSON answer to `POST path` with a JSON value."""
         return self._call("POST", path, json.dumps(value).encode())
+
+    def stream(self, path: str, **query: Any) -> Iterator[bytes]:
+        """Yield the body of the answer to `GET path?query` as it comes; errors are raised before the first piece."""
+        assert self._url.hostname is not None
+        wanted = urlencode({name: value for name, value in query.items() if value is not None}, doseq=True)
+        connection = http.client.HTTPConnection(self._url.hostname, self._url.port, timeout=STREAM_TIMEOUT_S)
+        try:
+            connection.request("GET", f"{path}?{wanted}", headers={"authorization": f"Bearer {self._key}"})
+            response = connection.getresponse()
+            if response.status >= http.client.BAD_REQUEST:
+                raise _error_of(json.loads(response.read()), response.status)
+            while piece := response.read(STREAM_BYTES):
+                yield piece
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise UpstreamUnavailable(
+                "The control process broke off.", hint="Its log says why; `penstock doctor` says more."
+            ) from error
+        finally:
+            connection.close()
 
     def _call(self, method: str, path: str, body: bytes | None = None) -> Any:
         assert self._url.hostname is not None
@@ -76,4 +99,9 @@ def _error_of(value: Any, status: int) -> PenstockError:
     code = str(told.get("code", "PS-4000"))
     kind = _BY_FAULT.get(code[3:4], UpstreamError)
     remote: type[PenstockError] = type(kind.__name__, (kind,), {"code": code, "status": status})
-    return remote(str(told.get("message", "The control process refused.")), hint=told.get("hint"))
+    fields = told.get("fields") if isinstance(told.get("fields"), dict) else {}
+    return remote(
+        str(told.get("message", "The control process refused.")),
+        hint=told.get("hint"),
+        **{name: value for name, value in fields.items() if name not in {"message", "hint", "self"}},
+    )
