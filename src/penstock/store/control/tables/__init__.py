@@ -1,6 +1,27 @@
 """Every control table, one module per room. Importing this package fills `metadata`."""
 
 from penstock.store.control.metadata import metadata
-from penstock.store.control.tables import access, deploy, jobs, knowledge, measures, monitors, registry, views
+from penstock.store.control.tables import (
+    access,
+    deploy,
+    jobs,
+    knowledge,
+    measures,
+    monitors,
+    privacy,
+    registry,
+    views,
+)
 
-__all__ = ["access", "deploy", "jobs", "knowledge", "measures", "metadata", "monitors", "registry", "views"]
+__all__ = [
+    "access",
+    "deploy",
+    "jobs",
+    "knowledge",
+    "measures",
+    "metadata",
+    "monitors",
+    "privacy",
+    "registry",
+    "views",
+]
