@@ -172,7 +172,7 @@ def test_deprecated_names_are_understood() -> None:
             }
         )
     )
-    assert (span.kind, span.provider, span.model, span.session_id) == ("llm", "Anthropic", "claude", "s")
+    assert (span.kind, span.provider, span.model, span.session_id) == ("llm", "anthropic", "claude", "s")
     # 200 cached of 10 cannot be inclusive: the sender passed on Anthropic's exclusive figure.
     assert span.usage == Usage(input_uncached=10, input_cache_read=200, output_text=5)
     assert span.input == {
@@ -205,7 +205,7 @@ def test_openinference_spans_are_mapped() -> None:
             }
         )
     )
-    assert (span.kind, span.provider, span.model) == ("llm", "mistral", "mistral-small")
+    assert (span.kind, span.provider, span.model) == ("llm", "mistral_ai", "mistral-small")
     assert span.usage == Usage(input_uncached=8, input_cache_read=4, output_text=3)
     assert (span.cost_usd, span.cost_source) == (Decimal("0.0012"), "reported by the sender")
     assert [message.get("content") for message in span.input["messages"]] == [

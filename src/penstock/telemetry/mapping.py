@@ -110,6 +110,19 @@ def map_names(values: Mapping[str, Any], kind: SpanKind, name: str) -> tuple[str
     return agent, None
 
 
+def map_provider(table: MappingTable, name: str) -> str | None:
+    """Return a provider under the name that the conventions give it; None for what is no provider."""
+    written = name.lower()
+    known = table.providers.get(written)
+    if known is None and "." in written:
+        known = (
+            table.providers.get(written.partition(".")[0])
+            if written not in table.providers.values()
+            else written
+        )
+    return (known or None) if known is not None else name
+
+
 def map_prompt(values: Mapping[str, Any]) -> str | None:
     """Return the prompt and its version, as far as the sender said: `triage@3`."""
     whole, name = text_field(values, "prompt"), text_field(values, "prompt_name")

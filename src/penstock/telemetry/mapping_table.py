@@ -82,6 +82,9 @@ class MappingTable:
     first_token: frozenset[str]
     places: Mapping[str, tuple[str, int]]
     expanded: frozenset[str]
+    providers: Mapping[str, str]
+    """By what senders write, in lower case: the conventions' name, or nothing for what is no provider."""
+    no_content: frozenset[str]
     content: frozenset[str]
     content_prefixes: tuple[str, ...]
     known: frozenset[str]
@@ -103,7 +106,9 @@ class MappingTable:
 
     def _find(self, name: str) -> NameFacts:
         place = self.places.get(name)
-        is_content = name in self.content or name.startswith(self.content_prefixes)
+        is_content = name not in self.no_content and (
+            name in self.content or name.startswith(self.content_prefixes)
+        )
         is_known = (
             is_content or place is not None or name in self.known or name.startswith(self.known_prefixes)
         )
@@ -169,6 +174,8 @@ def build_table(raw: Mapping[str, Any]) -> MappingTable:
             for rank, name in enumerate(names)
         },
         expanded=frozenset(raw["expand"]["names"]),
+        providers=raw["providers"],
+        no_content=frozenset(raw["content"]["except"]),
         content=exact,
         content_prefixes=prefixes,
         known=known | asked,

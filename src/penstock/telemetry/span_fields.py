@@ -57,7 +57,11 @@ def map_span(
     if events and status != "ok":
         _add_exception(fields, events)
     _add_rest(fields, values, kind, name)
-    usage = map_usage(table, values, scope=scope, provider=fields.get("provider", ""), sources=picked.sources)
+    if "provider" in fields:
+        fields["provider"] = mapping.map_provider(table, fields["provider"])
+    usage = map_usage(
+        table, values, scope=scope, provider=fields.get("provider") or "", sources=picked.sources
+    )
     if usage is not None:
         fields["usage"] = usage
     if events or "ttft_s" in values or "ttft_ms" in values or "first_token_at" in values:
