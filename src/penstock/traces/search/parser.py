@@ -56,7 +56,7 @@ class _Parser:
         if self._scanner.is_done:
             return All()
         found = self._either()
-        if not self._scanner.is_done:
+        if self._scanner.char:
             raise self._error("This ) closes nothing.")
         return found
 
