@@ -84,6 +84,11 @@ class Home:
         return self.root / "spool"
 
     @property
+    def forward(self) -> Path:
+        """What waits to be sent on to other places that take OTLP, one sub-directory each."""
+        return self.root / "forward"
+
+    @property
     def blobs(self) -> Path:
         """Content-addressed artefacts."""
         return self.root / "blobs"
