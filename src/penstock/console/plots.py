@@ -24,6 +24,8 @@ BAD_TONE = "bad"
 QUIET_TONE = "quiet"
 _MEANT = {"error": BAD_TONE, "failed": BAD_TONE}
 """What is red wherever it is drawn."""
+MAX_DASHED = 2
+"""With more lines those of the period before are told under the pointer only."""
 LABEL_GAP = 9.0
 """Least distance between two labels beside a plot, in percent of its height."""
 DAY_NS = 86_400 * 1_000_000_000
@@ -133,7 +135,7 @@ def draw_lines(
                 tone=each.tone,
                 path=path_of(each.values, low, high),
                 band=band_of(each.lows, each.highs, low, high),
-                before=path_of(each.before, low, high) if any(v is not None for v in each.before) else "",
+                before=path_of(each.before, low, high) if len(known) <= MAX_DASHED else "",
                 label_y=label_y,
                 last=format_value(_last(each.values), unit),
             )
@@ -245,7 +247,8 @@ def band_of(lows: Sequence[float | None], highs: Sequence[float | None], low: fl
             parts.append(_loop(run))
             run = []
         else:
-            run.append((_x(index, len(lows)), _y(top, low, high), _y(bottom, low, high)))
+            ends = (max(0.0, _y(top, low, high)), min(100.0, _y(bottom, low, high)))
+            run.append((_x(index, len(lows)), *ends))
     return "".join([*parts, _loop(run)])
 
 
@@ -322,7 +325,7 @@ def choose_width_ns(since_ns: int, until_ns: int, *, n_most: int) -> int:
 def name_ticks(since_ns: int, until_ns: int) -> tuple[str, ...]:
     """Return five marks below a plot, from its beginning to its end, UTC."""
     length = until_ns - since_ns
-    style = "%d %b" if length > 10 * DAY_NS else "%d %b %H:%M" if length > DAY_NS else "%H:%M"
+    style = "%d %b" if length > 2 * DAY_NS else "%H:%M"
     marks = [since_ns + (until_ns - since_ns) * part // 4 for part in range(5)]
     return tuple(f"{datetime.fromtimestamp(mark / 1e9, tz=UTC):{style}}" for mark in marks)
 
@@ -335,7 +338,7 @@ def _compact(value: float) -> str:
 
 
 def _known(series: Series) -> list[float]:
-    each = (*series.values, *series.highs, *series.lows, *series.before)
+    each = (*series.values, *series.before)  # a wide interval must not flatten what it belongs to
     return [value for value in each if value is not None]
 
 

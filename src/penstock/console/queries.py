@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from penstock.base.errors import InvalidInput
+from penstock.base.errors import InvalidInput, PenstockError
 from penstock.console.links import link
 from penstock.spec.search import All, Compare, Condition
 from penstock.traces.filters import build_query
-from penstock.traces.search import SearchInvalid, parse, render
+from penstock.traces.search import parse, render
 
 Subject = Literal["trace", "span"]
 NAMED = (
@@ -68,15 +68,19 @@ def read_search(params: Mapping[str, str], subject: Subject) -> Search:
         if named:
             condition = join(condition, build_query(named).where)
             text = render(condition)
-    except SearchInvalid as error:
-        return Search(text=text, condition=All(), problem=point_at(error))
     except InvalidInput as error:
-        told = SearchProblem(message=error.message, hint=error.hint, before="", fault="", after="")
-        return Search(text=text, condition=All(), problem=told)
+        return Search(text=text, condition=All(), problem=tell_problem(error))
     return Search(text=text, condition=condition)
 
 
-def point_at(error: SearchInvalid) -> SearchProblem:
+def tell_problem(error: PenstockError) -> SearchProblem:
+    """Return any error as pages show it; where it is about a search that has a place, with the place."""
+    if "position" in error.fields and "query" in error.fields:
+        return point_at(error)
+    return SearchProblem(message=error.message, hint=error.hint, before="", fault="", after="")
+
+
+def point_at(error: PenstockError) -> SearchProblem:
     """Return an error with the text that it is about, cut where the fault is."""
     query = str(error.fields.get("query", ""))
     start = int(str(error.fields.get("position", 0)))

@@ -41,6 +41,7 @@ NAVIGATION: tuple[tuple[str, tuple[NavItem, ...]], ...] = (
             NavItem(label="Overview", href="/"),
             NavItem(label="Traces", href="/traces"),
             NavItem(label="Sessions", href="/sessions"),
+            NavItem(label="Dashboards", href="/dashboards"),
         ),
     ),
     ("Improve", (NavItem(label="Playground", href="/playground"),)),

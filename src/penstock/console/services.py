@@ -10,11 +10,14 @@ from penstock.deploy.configuration import ConfigurationService
 from penstock.deploy.live import LiveState
 from penstock.jobs.service import JobService
 from penstock.knowledge.service import KnowledgeService
+from penstock.monitors.channels import ChannelService
+from penstock.monitors.service import AlertService
 from penstock.registry.service import Registry
 from penstock.registry.types import AliasMove
 from penstock.spec.snapshot import Snapshot
 from penstock.traces.costs.service import CostService
 from penstock.traces.lists import TraceListService
+from penstock.traces.measures.dashboards import DashboardService
 from penstock.traces.measures.service import MeasureService
 from penstock.traces.service import TraceService
 from penstock.traces.sessions import SessionService
@@ -39,6 +42,18 @@ class ConsoleServices(Protocol):
     @property
     def measures(self) -> MeasureService:
         """Numbers over many spans."""
+
+    @property
+    def dashboards(self) -> DashboardService:
+        """Panels of such numbers, built-in and people's own."""
+
+    @property
+    def alerts(self) -> AlertService:
+        """Rules over such numbers, how they stand, and their history."""
+
+    @property
+    def channels(self) -> ChannelService:
+        """Where alerts are told of."""
 
     @property
     def trace_sessions(self) -> SessionService:

@@ -17,7 +17,7 @@ from penstock.access.permissions import Permission
 from penstock.base.clock import now_ns
 from penstock.base.errors import InvalidInput
 from penstock.console.links import link
-from penstock.console.queries import Chip, Search, SearchProblem, build_chips, read_search
+from penstock.console.queries import Chip, Search, SearchProblem, build_chips, read_search, tell_problem
 from penstock.console.ranges import RANGES, Window, read_moment, read_window, write_moment
 from penstock.console.rendering import Frame, Page, Renderer
 from penstock.console.services import ConsoleServices
@@ -174,7 +174,7 @@ def read_asked(params: Mapping[str, str], *, now: int) -> _Asked:
     """Return what the parameters ask for; raise `InvalidInput` for a window that is none."""
     view = read_view(params.get("view", ""))
     search = read_search(params, "span" if view == "spans" else "trace")
-    since_ns, until_ns = _moment(params, "since_ns", "from"), _moment(params, "until_ns", "to")
+    since_ns, until_ns = read_bounds(params)
     names = [name for name in params.get("cols", "").split(",") if name]
     base = {name: params[name] for name in _KEPT if params.get(name)}
     base |= {"q": search.text} if search.text else {}
@@ -234,7 +234,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             try:
                 rows, cursor = find(asked)
             except InvalidInput as error:
-                problem = SearchProblem(message=error.message, hint=error.hint, before="", fault="", after="")
+                problem = tell_problem(error)
         found = _Found(rows=rows, cursor=cursor, problem=problem, views=services.views.list())
         title = "Spans" if asked.view == "spans" else "Traces"
         frame = renderer.frame(request, title, PATH, notice=request.query_params.get("notice"))
@@ -335,6 +335,11 @@ def _head(column: Column, asked: _Asked) -> HeadCell:
     )
     href = link(PATH, asked.base, order=None if order == "newest" else order) if order else None
     return HeadCell(column=column, href=href, is_chosen=is_chosen)
+
+
+def read_bounds(params: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """Return both ends of a window as far as the URL sets them; raise `InvalidInput` for what is no time."""
+    return _moment(params, "since_ns", "from"), _moment(params, "until_ns", "to")
 
 
 def _moment(params: Mapping[str, str], exact: str, written: str) -> int | None:

@@ -138,7 +138,18 @@ class DashboardService:
 
         Raises `UnknownDashboard`, and what the search language raises for `where`.
         """
-        dashboard = self.get(name)
+        return self.fill(self.get(name), since_ns=since_ns, until_ns=until_ns, where=where, compare=compare)
+
+    def fill(
+        self,
+        dashboard: Dashboard,
+        *,
+        since_ns: int,
+        until_ns: int,
+        where: str = "",
+        compare: Compare | None = None,
+    ) -> DashboardView:
+        """Return any dashboard, kept or not, as `show` does."""
         for subject in {panel.subject for panel in dashboard.panels}:
             self._measures.parse(where, subject)  # a fault of the page's own search is no fault of a panel
         bucket_ns = choose_bucket(since_ns, until_ns)
