@@ -15,7 +15,9 @@ from penstock.spec.search import All, Compare, Condition, Either, Negated, Relat
 from penstock.spec.search_fields import FIELDS
 from penstock.spec.spans import Span
 from penstock.spec.usage import Usage
+from penstock.store.spans import listing
 from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.store.spans.errors import SearchTooSlow
 from penstock.store.spans.field_sql import SPAN_SQL, TRACE_SQL
 from penstock.store.spans.rows import facts_of, prepare_span
 from penstock.store.spans.search_sql import MAX_DEPTH, MAX_PARTS, compile_condition, find_reach
@@ -140,7 +142,7 @@ def test_a_search_finds_exactly_the_traces_and_spans_that_satisfy_it(
     random.seed(seed)
     for _ in range(15):
         where = some_condition(3)
-        window = random.choice([{}, {"since_ns": T0 + 20 * 10**9, "until_ns": T0 + 41 * 10**9}])
+        window = random.choice([{}, {"since_ns": T0 + 20_250_000_000, "until_ns": T0 + 41_250_000_000}])
         since, until = window.get("since_ns", 0), window.get("until_ns", 2**63)
         found = {
             row.trace_id for row in lists.list_traces(TraceQuery(where=where, limit=1000, **window)).rows
@@ -271,6 +273,13 @@ def test_a_pattern_that_the_engine_refuses_is_told_as_a_wrong_search(
     store.append([make_span(1)])
     with pytest.raises(InvalidInput):
         lists.list_traces(TraceQuery(where=Compare("name", "matches", "((a{1000}){1000}){1000}")))
+
+
+def test_a_search_without_end_is_ended(store: DuckDBSpanStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MAX_SEARCH_S", 0.1)
+    endless = "SELECT count(*) FROM range(1000000000) a, range(1000000) b WHERE a.range * b.range % 7 = ?"
+    with store.file.cursor() as cursor, pytest.raises(SearchTooSlow):
+        listing._fetch(cursor, endless, [3])
 
 
 def all_ids(lists: DuckDBTraceLists, query: Any, between: Any = lambda: None) -> list[Any]:

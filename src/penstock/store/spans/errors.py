@@ -38,3 +38,9 @@ class InvalidCursor(InvalidInput):
     """The cursor is not one that a page of this list gave."""
 
     code = "PS-1105"
+
+
+class SearchTooSlow(InvalidInput):
+    """The search was ended because it took too long."""
+
+    code = "PS-1963"
