@@ -28,6 +28,7 @@ from penstock.control.api import (
     jobs,
     keys,
     knowledge,
+    metrics,
     otlp,
     registry,
     routes,
@@ -60,6 +61,7 @@ _ROUTERS = (
     knowledge,
     routes,
     otlp,
+    metrics,
     health,
 )
 Mount = Callable[[FastAPI], None]

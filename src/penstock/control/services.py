@@ -17,6 +17,7 @@ from penstock.registry.service import Registry
 from penstock.registry.types import AliasMove
 from penstock.spec.snapshot import Snapshot
 from penstock.telemetry.counters import RecordHealth
+from penstock.telemetry.exposition import MetricFamily
 from penstock.traces.costs.service import CostService
 from penstock.traces.exports import ExportService
 from penstock.traces.ingest import IngestService
@@ -76,6 +77,8 @@ class ControlServices:
     """Takes spans and log events from outside, and knows what became of everything that was sent."""
     find_problems: Callable[[], Mapping[str, str]]
     """What keeps this process from being ready, by part; empty when it is."""
+    read_metrics: Callable[[], Sequence[MetricFamily]]
+    """Numbers for Prometheus."""
     gateway_url: str
     """Where the playground sends its calls, such as `http://127.0.0.1:4600`."""
     internal_key: str

@@ -19,14 +19,17 @@ from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMis
 from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.deploy.snapshots import read_snapshot
 from penstock.jobs.worker import Worker
+from penstock.main.control_metrics import ControlMetrics
 from penstock.main.cost_access import create_costs
 from penstock.main.instance import find_addresses
 from penstock.main.job_handlers import create_handlers
+from penstock.main.job_kinds import TRACES_REMAP
 from penstock.main.journal_watch import JournalWatch
 from penstock.main.live_state import LiveReader
 from penstock.main.measuring import create_measures
 from penstock.main.monitoring import Monitoring, create_monitoring
 from penstock.main.recording import Recording
+from penstock.main.remapping import remap_handler
 from penstock.main.serving import serve
 from penstock.main.settings_watch import SettingsWatch
 from penstock.main.stopping import CONTROL_DRAIN_S, CONTROL_THREADS, THREAD_STOP_S
@@ -54,7 +57,8 @@ def run_control(home: Home, *, host: str, port: int) -> None:
     installation = Installation(home, keeps_running=True)
     installation.prepare()
     recording = Recording(home, installation.storage_file.settings.traces)
-    worker = Worker(installation.engine, create_handlers(installation), f"control-{os.getpid()}")
+    handlers = {**create_handlers(installation), TRACES_REMAP: remap_handler(recording.store)}
+    worker = Worker(installation.engine, handlers, f"control-{os.getpid()}")
     watch = SettingsWatch(home, installation.take_up_settings)
     monitoring = create_monitoring(installation, DuckDBMeasures(recording.store.file))
     services = build_services(installation, recording, watch, monitoring)
@@ -71,6 +75,7 @@ def run_control(home: Home, *, host: str, port: int) -> None:
             for name, run in zip(CONTROL_THREADS, loops, strict=True):
                 threads.enter_context(background(name, run))
             recording.start_grpc(installation.keys, host)
+            recording.start_forwarding()
             app = create_control(services, mounts=[lambda app: mount_console(app, services)])
             serve(app, host=host, port=port, drain_s=CONTROL_DRAIN_S)
             recording.stop_taking()  # before the collector's last round, so that it takes the rest
@@ -133,6 +138,7 @@ def build_services(
         take_up_alias=installation.take_up_alias,
         ingest=ingest,
         find_problems=find_problems,
+        read_metrics=ControlMetrics(home, ingest.record_health, monitoring, installation.jobs).collect,
         find_warnings=find_warnings,
         gateway_url=find_addresses(home).gateway_url,
         live=live,

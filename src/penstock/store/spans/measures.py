@@ -117,28 +117,36 @@ class _Measurement:
             found = self._rows([], is_cut=False)
             n_matched = sum(row.n for row in found)
             return MetricTable(rows=found, n_groups=int(bool(found)), n_matched=n_matched)
-        top, n_groups, n_matched = self._rank()
+        # of slices the groups must be known first; without slices one reading gives both
+        whole = () if self._query.bucket_ns is not None else self._plan.expressions
+        top, n_groups, n_matched = self._rank(whole)
         if not top:
             return MetricTable(rows=[], n_groups=0, n_matched=0)
-        return MetricTable(
-            rows=self._rows(top, is_cut=n_groups > len(top)), n_groups=n_groups, n_matched=n_matched
+        is_cut = n_groups > len(top)
+        rows = self._rows(
+            [*top], is_cut=is_cut, found=[(*key, *values) for key, values in top.items()] if whole else None
         )
+        return MetricTable(rows=rows, n_groups=n_groups, n_matched=n_matched)
 
-    def _rank(self) -> tuple[list[_Key], int, int]:
-        """Return the keys of the groups that are answered, how many groups there are, and of how many spans."""
+    def _rank(self, expressions: Sequence[str]) -> tuple[dict[_Key, _Key], int, int]:
+        """Return the groups that are answered with the values of `expressions`, how many groups there are, of how many."""
         keys, n = ", ".join(self._keys), self._plan.expressions[0]
+        listed = "".join(f", {expression}" for expression in expressions)
         rows = self._cursor.execute(
-            f"SELECT {keys}, {n} AS n, {rank_sql(self._query.measures[0])} AS weight,"  # noqa: S608 - names of ours
-            f" count(*) OVER (), (sum({n}) OVER ())::BIGINT FROM ({self._source}) GROUP BY {keys}"
+            f"SELECT {keys}{listed}, {rank_sql(self._query.measures[0])} AS weight, {n} AS n, count(*) OVER (),"  # noqa: S608 - names of ours
+            f" (sum({n}) OVER ())::BIGINT FROM ({self._source}) GROUP BY {keys}"
             f" ORDER BY weight DESC, n DESC, {keys} LIMIT ?",
             [*self._values, self._query.limit],
         ).fetchall()
         width = len(self._keys)
-        return [row[:width] for row in rows], rows[0][-2] if rows else 0, rows[0][-1] if rows else 0
+        found = {row[:width]: row[width : width + len(expressions)] for row in rows}
+        return found, rows[0][-2] if rows else 0, rows[0][-1] if rows else 0
 
-    def _rows(self, top: Sequence[_Key], *, is_cut: bool) -> list[MetricRow]:
-        width = self._query.bucket_ns
-        found = self._select("m", self._plan.expressions, top if is_cut else ())
+    def _rows(
+        self, top: Sequence[_Key], *, is_cut: bool, found: Sequence[_Key] | None = None
+    ) -> list[MetricRow]:
+        if found is None:
+            found = self._select("m", self._plan.expressions, top if is_cut else ())
         scores = {
             name: {
                 tuple(row[: self._n_keys]): row[self._n_keys :]
@@ -148,9 +156,9 @@ class _Measurement:
             if name.startswith(SCORE)
         }
         places = {key: number for number, key in enumerate(top)}
-        dimensions = len(self._keys)
-        rows = [row for row in found if row[self._n_keys :] and any(row[self._n_keys :])]
-        rows.sort(key=lambda row: (places.get(row[:dimensions], 0), row[dimensions] if width else 0))
+        dimensions, is_sliced = len(self._keys), self._query.bucket_ns is not None
+        rows = [row for row in found if any(row[self._n_keys :])]
+        rows.sort(key=lambda row: (places.get(row[:dimensions], 0), row[dimensions] if is_sliced else 0))
         return [self._row(row, scores) for row in rows]
 
     def _row(self, row: _Key, scores: dict[str, dict[_Key, Any]]) -> MetricRow:
