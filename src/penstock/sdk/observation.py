@@ -16,9 +16,9 @@ from opentelemetry.context import Context
 from opentelemetry.trace import StatusCode
 
 from penstock.sdk.carried import name_attributes, read_carried
-from penstock.sdk.payloads import copy_payload, encode_payload
+from penstock.sdk.payloads import capture, copy_payload, encode_payload
 from penstock.sdk.pipeline import Pipeline
-from penstock.sdk.processor import Held, set_anchor
+from penstock.sdk.processor import OBSERVATION, Held
 from penstock.sdk.runtime import RUNTIME
 from penstock.sdk.settings import Redaction
 from penstock.spec.spans import SpanKind
@@ -47,7 +47,6 @@ USAGE: Mapping[str, str] = {
     "reasoning": "gen_ai.usage.reasoning.output_tokens",
 }
 _UNSET: Final[Any] = object()
-_HANDLE = otel.create_key("penstock-observation")
 _MAX_ERROR_CHARS = 2000
 _MAX_TRACE_CHARS = 20_000
 
@@ -96,8 +95,8 @@ class Observation:
         "_pipeline",
         "_redactions",
         "_size",
-        "_span",
         "is_open",
+        "otel_span",
     )
 
     def __init__(
@@ -108,7 +107,7 @@ class Observation:
         redactions: Collection[Redaction],
         metadata: Mapping[str, Any],
     ) -> None:
-        self._span = span
+        self.otel_span = span
         self._pipeline = pipeline
         self._redactions = redactions
         self._attributes: dict[str, Any] = {"penstock.span.kind": kind}
@@ -123,13 +122,13 @@ class Observation:
     @property
     def trace_id(self) -> str | None:
         """32 hex characters; None where nothing is recorded."""
-        context = self._span.get_span_context()
+        context = self.otel_span.get_span_context()
         return f"{context.trace_id:032x}" if context.is_valid else None
 
     @property
     def span_id(self) -> str | None:
         """16 hex characters; None where nothing is recorded."""
-        context = self._span.get_span_context()
+        context = self.otel_span.get_span_context()
         return f"{context.span_id:016x}" if context.is_valid else None
 
     def update(
@@ -159,7 +158,7 @@ class Observation:
         """
         try:
             if name is not None:
-                self._span.update_name(str(name))
+                self.otel_span.update_name(str(name))
             if input is not _UNSET:
                 self._capture("input", input)
             if output is not _UNSET:
@@ -184,7 +183,7 @@ class Observation:
                 found["tag.tags"] = [*found.get("tag.tags", self._carried_tags()), *map(str, tags)]
             if error is not None:
                 self._has_failed = True
-                self._span.set_status(StatusCode.ERROR, str(error)[:_MAX_ERROR_CHARS])
+                self.otel_span.set_status(StatusCode.ERROR, str(error)[:_MAX_ERROR_CHARS])
         except Exception:  # the edge between the program and its record: the program goes on
             _log.debug("penstock: update failed", exc_info=True)
 
@@ -192,7 +191,7 @@ class Observation:
         """Note that something happened just now."""
         try:
             plain = {key: _plain(value) for key, value in attributes.items()}
-            self._span.add_event(name, plain)
+            self.otel_span.add_event(name, plain)
         except Exception:  # as above
             _log.debug("penstock: event failed", exc_info=True)
 
@@ -206,13 +205,13 @@ class Observation:
             text = _message_of(error)
             self._has_failed = True
             self._attributes.setdefault("error.type", type(error).__qualname__)
-            self._span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {text}"[:_MAX_ERROR_CHARS])
+            self.otel_span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {text}"[:_MAX_ERROR_CHARS])
             told = {
                 "exception.type": type(error).__qualname__,
                 "exception.message": text[:_MAX_ERROR_CHARS],
                 "exception.stacktrace": "".join(traceback.format_exception(error))[-_MAX_TRACE_CHARS:],
             }
-            self._span.add_event("exception", told)
+            self.otel_span.add_event("exception", told)
         except Exception:  # as above: an exception's own `__str__` may raise
             _log.debug("penstock: fail failed", exc_info=True)
 
@@ -223,15 +222,14 @@ class Observation:
         self.is_open = False
         pipeline = self._pipeline
         try:
-            span_id = self._span.get_span_context().span_id
+            span_id = self.otel_span.get_span_context().span_id
             payload = {**self._payload, "metadata": self._metadata} if self._metadata else self._payload
             processor = RUNTIME.processor
-            if self._attributes:
-                self._span.set_attributes(self._attributes)
-            if not self._has_failed:
-                self._span.set_status(StatusCode.OK)
-            processor.hold(span_id, Held(payload or None, self._redactions, self._size))
-            self._span.end()
+            if RUNTIME.is_joined:  # other tools see the span, too, but not what was said
+                self.otel_span.set_attributes(self._attributes)
+            held = Held(payload or None, self._redactions, self._attributes, self._size, not self._has_failed)
+            processor.hold(span_id, held)
+            self.otel_span.end()
             processor.drop(span_id)
         except Exception:  # as above
             _log.debug("penstock: end failed", exc_info=True)
@@ -241,9 +239,9 @@ class Observation:
 
     def _capture(self, place: str, value: Any) -> None:
         settings = self._pipeline.settings
-        if not settings.capture or not self._span.is_recording():
+        if not settings.capture or not self.otel_span.is_recording():
             return
-        copied, size = copy_payload(value, settings.max_payload_bytes)
+        copied, size = capture(value, settings.max_payload_bytes)
         if self._reserve(size):
             self._payload[place] = copied
         else:
@@ -267,7 +265,7 @@ class _Nothing(Observation):
     __slots__ = ()
 
     def __init__(self) -> None:
-        self._span = trace.INVALID_SPAN
+        self.otel_span = trace.INVALID_SPAN
         self.is_open = False
 
     def update(self, *, name: str | None = None, **said: Unpack[Said]) -> None:  # noqa: ARG002  # as the other does
@@ -292,7 +290,7 @@ NOTHING = _Nothing()
 
 def current_span() -> Observation:
     """Return the innermost observation that is open here; one that takes everything and does nothing where none is."""
-    found = otel.get_value(_HANDLE)
+    found = otel.get_value(OBSERVATION)
     return found if isinstance(found, Observation) else NOTHING
 
 
@@ -306,8 +304,7 @@ def begin(
     try:
         span = RUNTIME.tracer.start_span(name, context=context)
         made = Observation(span, pipeline, kind, redactions, read_carried(context).metadata)
-        inside = set_anchor(trace.set_span_in_context(span, context), span.get_span_context().span_id)
-        return made, otel.set_value(_HANDLE, made, inside)
+        return made, otel.set_value(OBSERVATION, made, trace.set_span_in_context(span, context))
     except Exception:  # the edge between the program and its record: the program goes on
         _log.debug("penstock: a span could not be started", exc_info=True)
         return NOTHING, context
@@ -318,7 +315,7 @@ def restore(observation: Observation, before: Context) -> None:
 
     No token: one that is used in another task than its own, where generators are closed late, is an error.
     """
-    if otel.get_value(_HANDLE) is observation:
+    if otel.get_value(OBSERVATION) is observation:
         otel.attach(before)
 
 

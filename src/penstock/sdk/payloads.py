@@ -23,6 +23,9 @@ BLACKED = "[redacted]"
 LEFT_OUT = "…"
 MAX_DEPTH = 24
 _NODE_BYTES = 32
+_SMALL_NODES = 400
+_SMALL_BYTES = 64 * 1024
+_PLAIN = frozenset({int, float, bool, type(None)})
 _AS_TEXT = (
     dt.datetime,
     dt.date,
@@ -123,6 +126,51 @@ class _Copier:
         self.size += size
 
 
+def capture(value: Any, max_bytes: int) -> tuple[Any, int]:
+    """Return what `encode_payload` and `open_payload` take, and its size. Never raises.
+
+    Small plain JSON values, which most are, become JSON text at once: that is ten times faster than copying them
+    piece by piece, and safe, since it has been looked through before.
+    """
+    try:
+        if type(value) is not str and _is_small_json(value, max_bytes):
+            text = _encoder.encode(value)
+            return msgspec.Raw(text), len(text)
+    except (
+        Exception
+    ):  # half a surrogate pair, a number over 64 bits, a dict that changes under us: piece by piece then
+        return copy_payload(value, max_bytes)
+    return copy_payload(value, max_bytes)
+
+
+def _is_small_json(value: Any, max_bytes: int) -> bool:
+    """Return whether a value consists of a few plain JSON values and nothing else."""
+    waiting = [value]
+    left = min(max_bytes, _SMALL_BYTES)
+    n_nodes = 0
+    while waiting:
+        n_nodes += 1
+        each = waiting.pop()
+        kind = type(each)
+        if kind is str:
+            left -= len(each)
+        elif kind is dict:
+            left -= sum(map(len, each))
+            waiting.extend(each.values())
+        elif kind is list or kind is tuple:
+            waiting.extend(each)
+        elif kind not in _PLAIN:
+            return False
+        if n_nodes > _SMALL_NODES or left < 0:
+            return False
+    return True
+
+
+def open_payload(captured: Any) -> Any:
+    """Return the JSON value of what was captured."""
+    return msgspec.json.decode(captured) if isinstance(captured, msgspec.Raw) else captured
+
+
 def copy_payload(value: Any, max_bytes: int) -> tuple[Any, int]:
     """Return a copy of `value` as a JSON value, cut to about `max_bytes`, and its size. Never raises."""
     copier = _Copier(max_bytes)
@@ -180,6 +228,8 @@ def _hide(value: Any, names: frozenset[str]) -> Any:
 
 def encode_payload(value: Any) -> tuple[str, str]:
     """Return (text, MIME type): texts as they are, everything else as JSON."""
+    if isinstance(value, msgspec.Raw):
+        return bytes(value).decode(), "application/json"
     if isinstance(value, str):
         return clean_text(value), "text/plain"
     return encode_json(value).decode(), "application/json"

@@ -44,7 +44,9 @@ class Held(NamedTuple):
 
     payload: Mapping[str, Any] | None
     redactions: Collection[Redaction]
+    attributes: Mapping[str, Any]
     size: int
+    is_ok: bool
 
 
 def is_llm_scope(scope: str) -> bool:
@@ -100,13 +102,12 @@ class TraceProcessor(SpanProcessor):
             held = self._held.pop(context.span_id, None)
             parent = self._parents.pop(context.span_id, KEEP) if self._parents else KEEP
             is_root = span.parent is None or span.parent.is_remote or parent is None
-            notes: dict[str, Any] = {}
+            notes: dict[str, Any] = {} if held is None else dict(held.attributes)
             if is_root and (n_lost := pipeline.losses_of(context.trace_id)):
                 notes["penstock.lost_spans"] = n_lost
             if held is not None:
-                record = SpanRecord(
-                    span, held.payload, parent, held.redactions, notes, SPAN_BYTES + held.size
-                )
+                size = SPAN_BYTES + held.size
+                record = SpanRecord(span, held.payload, parent, held.redactions, notes, size, held.is_ok)
             else:
                 record = SpanRecord(span, None, parent, (), notes, SPAN_BYTES + _text_bytes(span.attributes))
             pipeline.add(record)
@@ -151,18 +152,15 @@ class TraceProcessor(SpanProcessor):
             self._replaced.popitem(last=False)
 
 
-_ANCHOR = otel.create_key("penstock-anchor")
-
-
-def set_anchor(context: Context, span_id: int) -> Context:
-    """Note in a context the innermost span that is sent, for what begins below spans of other providers."""
-    return otel.set_value(_ANCHOR, span_id, context)
+OBSERVATION = otel.create_key("penstock-observation")
+"""Where a context holds the innermost observation."""
 
 
 def read_anchor(context: Context) -> int | None:
-    """Return the id of the innermost observed span above, or None."""
-    found = otel.get_value(_ANCHOR, context)
-    return found if isinstance(found, int) else None
+    """Return the id of the innermost observed span above, or None: the place of what begins below foreign spans."""
+    found = otel.get_value(OBSERVATION, context)
+    span = getattr(found, "otel_span", None)
+    return span.get_span_context().span_id if isinstance(span, trace.Span) else None
 
 
 def _is_ours(span: trace.Span) -> bool:

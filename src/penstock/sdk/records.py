@@ -23,8 +23,10 @@ class SpanRecord(NamedTuple):
     """Id to give as parent, None for none, `KEEP` for the one it has."""
     redactions: Collection[Redaction]
     notes: Mapping[str, Any]
-    """More attributes, known only at the end."""
+    """More attributes, beside those of the span."""
     size: int
+    is_ok: bool = False
+    """Whether what was observed went well, where the span itself does not say."""
 
 
 class ScoreRecord(NamedTuple):

@@ -71,6 +71,11 @@ class Runtime:
             return self._own
 
     @property
+    def is_joined(self) -> bool:
+        """Whether our spans are made by a provider of the program."""
+        return self._joined is not None
+
+    @property
     def tracer(self) -> Tracer:
         """The tracer of our own spans."""
         if self._tracer is None:

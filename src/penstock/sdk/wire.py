@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from opentelemetry.trace import StatusCode
 
-from penstock.sdk.payloads import black_out, encode_json, encode_payload
+from penstock.sdk.payloads import black_out, encode_json, encode_payload, open_payload
 from penstock.sdk.records import KEEP, SpanRecord
 from penstock.sdk.settings import Redaction, SdkSettings
 from penstock.sdk.spill import Batch
@@ -42,7 +42,9 @@ def encode_span(record: SpanRecord, settings: SdkSettings) -> bytes:
     }
     if parent:
         wire["parentSpanId"] = f"{parent:016x}"
-    if span.status.status_code is not StatusCode.UNSET:
+    if record.is_ok and span.status.status_code is StatusCode.UNSET:
+        wire["status"] = {"code": StatusCode.OK.value}
+    elif span.status.status_code is not StatusCode.UNSET:
         wire["status"] = {"code": span.status.status_code.value}
         if span.status.description and settings.capture:
             wire["status"]["message"] = _clean_one(span.status.description, redactions)
@@ -118,7 +120,10 @@ def _payload_attributes(payload: Mapping[str, Any], redactions: Sequence[Redacti
     found: dict[str, Any] = {}
     for place in ("input", "output"):
         if place in payload:
-            text, mime = encode_payload(black_out(payload[place], redactions))
+            captured = payload[place]
+            if redactions:
+                captured = black_out(open_payload(captured), redactions)
+            text, mime = encode_payload(captured)
             found[f"{place}.value"], found[f"{place}.mime_type"] = text, mime
     if payload.get("metadata"):
         found["metadata"] = encode_json(black_out(payload["metadata"], redactions)).decode()
