@@ -7,6 +7,7 @@ Relations become joins with sets of ids that are found once, not questions per r
 stretch of time in which the spans of the wanted traces lie.
 """
 
+from collections.abc import Mapping
 from itertools import count
 from typing import Any, Literal
 
@@ -44,14 +45,20 @@ _COUNTED = {"=": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
 
 def compile_condition(
-    condition: Condition, subject: Subject, *, reach: Reach | None = None, now_ns: int | None = None
+    condition: Condition,
+    subject: Subject,
+    *,
+    reach: Reach | None = None,
+    now_ns: int | None = None,
+    hits: Mapping[Words, int] | None = None,
 ) -> tuple[str, list[Any]]:
     """Return the condition as SQL over the unaliased table `traces` or `spans`, and its values in order.
 
+    `hits` are words whose traces stand in the table `text_hits` already, by their place there.
     Raises `InvalidInput` for a condition with unknown fields or of unreasonable size.
     """
     check_size(condition)
-    compiler = _Compiler(reach, read_clock() if now_ns is None else now_ns)
+    compiler = _Compiler(reach, read_clock() if now_ns is None else now_ns, hits or {})
     return compiler.compile(condition, "traces" if subject == "trace" else "spans", subject)
 
 
@@ -90,7 +97,8 @@ def _parts_of(condition: Condition) -> tuple[Condition, ...]:
 class _Compiler:
     """One compilation: gives each subquery a name of its own."""
 
-    def __init__(self, reach: Reach | None, now_ns: int) -> None:
+    def __init__(self, reach: Reach | None, now_ns: int, hits: Mapping[Words, int]) -> None:
+        self._hits = hits
         self._reach = reach
         self._now_ns = now_ns
         self._names = count(1)
@@ -121,6 +129,9 @@ class _Compiler:
         if subject == "span":
             return self._span_leaf(leaf, row)
         if isinstance(leaf, Words):
+            if leaf in self._hits:
+                found = "SELECT h.trace_id FROM text_hits h WHERE h.place = ?"
+                return f"{row}.trace_id IN ({found})", [self._hits[leaf]]
             return self._any_span(leaf, row)
         if leaf.field.startswith(SCORE):
             sql, values = score_sql(leaf)
