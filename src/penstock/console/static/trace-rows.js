@@ -48,7 +48,7 @@ export class Rows {
   // After rows were opened, closed or filtered.
   refresh() {
     this.sheet.style.height = `${this.tree.entries.length * ROW}px`;
-    this.view.style.maxHeight = `${Math.max(4, this.tree.entries.length) * ROW + 1}px`;
+    this.view.style.maxHeight = `${Math.max(4, this.tree.entries.length) * ROW + 1}px`; // few rows need less room
     for (const element of this.pool.values()) element.remove();
     this.pool.clear();
     this.resized();
@@ -134,7 +134,7 @@ export class Rows {
     const track = make("span", "track");
     this.bar(track, tree.starts[row], tree.end(row), barOf(tree.kind(row), isError), tree.has(row, FLAG.open) ? "is-open" : "");
     if (tree.has(row, FLAG.critical)) track.lastChild?.classList.add("is-critical");
-    if (tree.ttft[row] !== null) this.tick(track, tree.starts[row] + tree.ttft[row]);
+    if (tree.ttft[row] !== null && this.place(tree.end(row)) - this.place(tree.starts[row]) > 2) this.tick(track, tree.starts[row] + tree.ttft[row]);
     element.append(name, track, make("span", "num cost", cost === null ? "" : money(cost)), make("span", "num", tree.lengths[row] === null ? "open" : span(tree.lengths[row])));
     if (tree.below[row] && !this.flat) element.setAttribute("aria-expanded", String(!tree.collapsed[row]));
     element.title = this.describe(row, sums);

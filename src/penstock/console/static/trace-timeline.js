@@ -78,7 +78,7 @@ export class Timeline {
     const { tree, canvas } = this;
     const width = this.view.clientWidth;
     const height = this.view.clientHeight;
-    if (!tree || !width || !height) return;
+    if (!tree || !this.lanes || !width || !height) return;
     const ratio = devicePixelRatio || 1;
     canvas.width = width * ratio;
     canvas.height = height * ratio;
@@ -86,7 +86,8 @@ export class Timeline {
     canvas.style.height = `${height}px`;
     const pen = canvas.getContext("2d");
     pen.scale(ratio, ratio);
-    pen.font = getComputedStyle(this.view).font;
+    const { fontSize, fontFamily } = getComputedStyle(this.view);
+    pen.font = `${fontSize} ${fontFamily}`;
     pen.textBaseline = "middle";
     const [from, to] = this.reach;
     const scale = width / (to - from);
@@ -113,7 +114,7 @@ export class Timeline {
       pen.globalAlpha = isPale ? 0.25 : 1;
       pen.fillStyle = this.colours[barOf(tree.kind(row), tree.isError(row))];
       pen.fillRect(left, y, width, LANE - 3);
-      if (tree.ttft[row] !== null) {
+      if (tree.ttft[row] !== null && width > 8) {
         pen.fillStyle = this.colours.ink;
         pen.fillRect((start + tree.ttft[row] - from) * scale, y, 1.5, LANE - 3);
       }
@@ -149,8 +150,8 @@ export class Timeline {
 
   select(row) {
     this.selected = row;
-    if (row < 0 || !this.lanes) return;
-    const y = this.laneOf[row] * LANE;
+    if (row < 0 || !this.tree) return;
+    const y = (this.laneOf?.[row] ?? 0) * LANE;
     if (y < this.view.scrollTop || y + 2 * LANE > this.view.scrollTop + this.view.clientHeight) this.view.scrollTop = y - this.view.clientHeight / 3;
     const [from, to] = this.reach;
     if (this.window && (this.tree.end(row) < from || this.tree.starts[row] > to)) {
@@ -167,7 +168,7 @@ export class Timeline {
     const at = from + ((event.clientX - box.left) / this.view.clientWidth) * (to - from);
     const reach = ((to - from) / this.view.clientWidth) * 2;
     let best = -1;
-    for (const row of this.lanes[lane] ?? []) {
+    for (const row of this.lanes?.[lane] ?? []) {
       if (this.tree.starts[row] > at + reach) break;
       if (this.tree.end(row) >= at - reach) best = row;
     }

@@ -121,6 +121,12 @@ function arrange() {
   find("shown").textContent = tree.entries.length === tree.size && !isNarrowed ? `${count(tree.size)} rows` : shown;
 }
 
+// The rows take what is left of the window below the head of the page.
+function makeRoom() {
+  const top = root.querySelector(".split").getBoundingClientRect().top + scrollY;
+  root.style.setProperty("--room", `${Math.max(360, innerHeight - top - 60)}px`);
+}
+
 function showView(view) {
   state.view = VIEWS.includes(view) ? view : "tree";
   root.dataset.view = state.view;
@@ -276,12 +282,13 @@ function take(tree) {
     if (state.row >= 0) state.row = Math.max(0, tree.rowOfId(state.tree.ids[state.row]));
   }
   state.tree = tree;
+  timeline.tree = tree;
   tree.filter(find("filter").value);
 }
 
 // A trace that is still going on asks for itself again, less often the longer an answer takes.
 async function follow() {
-  const note = find("live");
+  const note = find("going-on");
   while (state.tree.is_live) {
     note.hidden = false;
     await new Promise((resolve) => setTimeout(resolve, Math.max(POLL_MS, 10 * (state.took ?? 0))));
@@ -303,7 +310,7 @@ async function follow() {
 // Where the time of the critical path went.
 function showPath(tree) {
   const place = find("path");
-  place.hidden = tree.path.length === 0;
+  place.hidden = !tree.path.length;
   place.replaceChildren(
     "Critical path: ",
     ...tree.path.map(([name, share, row]) => {
@@ -334,12 +341,14 @@ async function start() {
   tree.onlyCritical = wanted.get("path") === "critical";
   find("critical").setAttribute("aria-pressed", String(tree.onlyCritical));
   root.classList.add("is-drawn");
+  addEventListener("resize", makeRoom);
   for (const element of root.querySelectorAll("[data-needs-script]")) element.hidden = false;
   const drawn = panel.querySelector("[data-span-id]")?.dataset.spanId;
   state.row = Math.max(0, drawn ? tree.rowOfId(drawn) : tree.root);
   state.chosen = wanted.has("span");
   if (state.chosen) tree.reveal(state.row);
   showPath(tree);
+  makeRoom();
   listen();
   showView(wanted.get("view") ?? "tree");
   if (drawn) dressPanel();
