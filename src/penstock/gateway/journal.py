@@ -35,6 +35,8 @@ _MAGIC = b"PSJRNL01"
 _HEADER_BYTES = 64
 _SETTLED_AT = 1200
 _FREE, _OPEN, _SETTLED = 0, 1, 2
+_BLANK = bytes(SLOT_BYTES)
+"""A free slot: what a call said of its user is not left in the file."""
 _HEAD = struct.Struct("<H32s16s16sBqqHH")
 """Size of what follows the size, ids, whether it is the first, time, tokens, and the sizes of user and session."""
 MAX_LABEL_BYTES = 200
@@ -203,7 +205,8 @@ class Journal:
     def free(self, slot: int) -> None:
         """Give a slot back: its span is on disk, or nothing is to be billed."""
         if not self._map.closed:
-            self._map[_HEADER_BYTES + slot * SLOT_BYTES] = _FREE
+            at = _HEADER_BYTES + slot * SLOT_BYTES
+            self._map[at : at + SLOT_BYTES] = _BLANK
             self._free.append(slot)
 
     @property

@@ -76,11 +76,31 @@ class ForwardSettings(Section):
     """While that much waits on disk, because the other side does not take it, newer spans are not sent on."""
 
 
+_Days = Annotated[int, Field(ge=0, le=36_500)]
+
+
+class RetentionSettings(Section):
+    """`[traces.retention]`: what goes by age. What calls cost stays in the ledger, without what was said."""
+
+    payload_days: _Days = 0
+    """Prompts and replies older than this go, with the texts that search looks at; 0 keeps them."""
+    span_days: _Days = 0
+    """Traces whose last span is older than this go as a whole; 0 keeps them."""
+    compact: bool = False
+    """Whether the file is written anew after something went, so that it becomes smaller and holds no trace of it."""
+    every_hours: Annotated[int, Field(ge=1, le=24 * 30)] = 24
+    """How often this is looked at, and once soon after each start."""
+
+
 class ProjectTraceSettings(Section):
     """`[traces.projects.NAME]`: what is different for one project."""
 
     capture_payloads: bool | None = None
     """Whether prompts and replies are kept; unset: as for all."""
+    payload_days: _Days | None = None
+    """Prompts and replies older than this go; 0 keeps them; unset: as for all."""
+    span_days: _Days | None = None
+    """Traces older than this go; 0 keeps them; unset: as for all."""
 
 
 class TraceSettings(Section):
@@ -94,6 +114,7 @@ class TraceSettings(Section):
     """Port that takes OTLP over gRPC, beside the console; unset: 4317 where that is free; 0: none."""
     max_waiting_bytes: Annotated[int, Field(ge=1024 * 1024, le=1 << 40)] = 512 * 1024 * 1024
     """While that much is acknowledged and not yet stored, senders are asked to wait."""
+    retention: RetentionSettings = RetentionSettings()
     projects: dict[_Name, ProjectTraceSettings] = Field(default_factory=dict)
     masks: list[MaskSettings] = Field(default_factory=list, max_length=200)
     """`[[traces.masks]]`: what is made unreadable before anything is written."""

@@ -34,13 +34,16 @@ _log = logging.getLogger("penstock.collector")
 
 Tap = Callable[[Sequence[Span]], None]
 """Is given spans that were just stored, before their records are acknowledged. Must not raise."""
+Sieve = Callable[[Sequence[Span]], list[Span]]
+"""Returns those spans that may be stored."""
 
 
 class Collector:
-    """Reads `spool_root/*/seg-*.log` into `store`. One collector a spool; not for several threads.
+    """Reads `spool_root/*/seg-*.log` into `store`. One collector a spool; one round at a time, whichever thread asks.
 
     `live` is the folder that this process writes itself. `source` is where stored spans are looked up for log events
-    that come after them; without it such events are stored as they are. `taps` see all that was stored.
+    that come after them; without it such events are stored as they are. `taps` see all that was stored. What `sieve`
+    leaves out is not stored, and counted.
     """
 
     def __init__(
@@ -53,7 +56,11 @@ class Collector:
         source: SpanSource | None = None,
         counters: IngestCounters | None = None,
         taps: Sequence[Tap] = (),
+        sieve: Sieve | None = None,
     ) -> None:
+        self.sieve = sieve
+        """May be set by whoever knows what must not be stored, before the first round."""
+        self._rounds = threading.RLock()
         self._root = spool_root
         self._store = store
         self._round_bytes = round_bytes
@@ -89,11 +96,15 @@ class Collector:
         return self._elsewhere_bytes + (self._live.waiting_bytes if self._live is not None else 0)
 
     def run_once(self) -> int:
-        """Store everything that lies in the spool now; return how many spans were new."""
+        """Store everything that lies in the spool now; return how many spans were new. What fails is read again next time."""
         total = 0
         while True:
-            with _paused_gc():
-                n_records, n_new = self._run_round()
+            with self._rounds, _paused_gc():
+                try:
+                    n_records, n_new = self._run_round()
+                except BaseException:
+                    self._rewind()
+                    raise
             total += n_new
             if n_records == 0:
                 return total
@@ -113,16 +124,23 @@ class Collector:
             if self._last_error is None:
                 _log.exception("collector round failed, will try again")
             self._last_error = f"{type(error).__name__}: {error}"
-            for reader in self._readers.values():
-                reader.rewind()
-            if self._live is not None:
-                self._live.rewind()
-            if self._late is not None:
-                self._late.rewind()
             return False
         self._last_error = None
         self._counters.save()
         return True
+
+    def _rewind(self) -> None:
+        for reader in self._readers.values():
+            reader.rewind()
+        if self._live is not None:
+            self._live.rewind()
+        if self._late is not None:
+            self._late.rewind()
+
+    def forget(self, is_doomed: Callable[[Span], bool]) -> int:
+        """Give up events that wait for their spans and that are doomed, on disk too; return how many."""
+        with self._rounds:
+            return self._late.forget_where(is_doomed) if self._late is not None else 0
 
     def close(self) -> None:
         """Let go of what waits; it stays on disk."""
@@ -164,6 +182,10 @@ class Collector:
     def _store_round(self, spans: list[Span]) -> int:
         """Store a round's spans, with the log events among them joined to theirs."""
         rewritten: list[Span] = []
+        if self.sieve is not None:
+            n_came = len(spans)
+            spans = self.sieve(spans)
+            self._counters.add("dropped", "late spans of what was erased", n_came - len(spans))
         if self._late is not None:
             spans, rewritten = self._late.join(spans)
         n_new = self._append(spans) if spans else 0

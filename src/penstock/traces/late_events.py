@@ -226,6 +226,16 @@ class LateEvents:
         self._reader.ack(position)
         self._written_ns = now
 
+    def forget_where(self, is_doomed: Callable[[Span], bool]) -> int:
+        """Give up the waiting events that are doomed, and write the rest anew; return how many were given up."""
+        doomed = [key for key, found in self._waiting.items() if any(map(is_doomed, found))]
+        n_events = sum(len(self._forget(key)) for key in doomed)
+        self._given = {}
+        if doomed:
+            self._written_ns = 0
+            self.settle()
+        return n_events
+
     def close(self) -> None:
         """Leave what waits on disk to whoever comes next."""
         if self._writer is not None:

@@ -1,8 +1,8 @@
 """The span store's ports: what collectors write to and readers ask. Types in and out, no engine's words."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from penstock.spec.spans import Span
 from penstock.store.spans.ledger_queries import CostDimension, CostQuery, CostRow, LedgerRow, Traffic
@@ -15,6 +15,7 @@ from penstock.store.spans.session_types import (
     UserQuery,
 )
 from penstock.store.spans.skeleton import Skeleton
+from penstock.store.spans.subject_rows import CallWindow
 from penstock.store.spans.traffic_queries import TrafficBy, TrafficRow
 from penstock.store.spans.types import (
     Count,
@@ -111,6 +112,30 @@ class SpanUpkeep(Protocol):
 
     def back_up(self, destination: Path) -> int:
         """Write a copy of the store as it is now to a new file and return its size in bytes."""
+        ...
+
+
+class SubjectReader(Protocol):
+    """What upkeep has to know beside spans. Every method may be called from any thread."""
+
+    def count_old(self, rules: Sequence[RetentionRule]) -> Expired:
+        """Return what `SpanUpkeep.expire` would delete in all."""
+        ...
+
+    def read_ledger(self, subject: Subject, trace_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Yield the ledger's rows that name the subject or are of these traces, oldest first, as JSON values."""
+        ...
+
+    def read_scores(self, subject: Subject, trace_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Yield the judgements of these traces, of the session, and those a user made, oldest first, as JSON values."""
+        ...
+
+    def find_calls(self, trace_ids: Sequence[str]) -> list[CallWindow]:
+        """Return when the gateway was asked in these traces, by project and route."""
+        ...
+
+    def find_ids(self, kind: str, is_wanted: Callable[[str], bool]) -> list[str]:
+        """Return the users, sessions or traces of which anything is stored and that are wanted."""
         ...
 
 
