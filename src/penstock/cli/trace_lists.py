@@ -65,6 +65,7 @@ _GIVE_UP = (
     "status",
     "route",
 )
+_FOR_PEOPLE = {"start_ns": "time", "duration_ms": "ms"}
 _DERIVED = ("time", "ms", "tokens")
 
 QueryArgument = Annotated[
@@ -205,7 +206,8 @@ class _Asked:
         self._query = query if kept is None else join_searches(kept.query, query)
         self._order = order or (kept.order if kept is not None else None)
         known = (*(TRACE_COLUMNS if subject == "trace" else SPAN_COLUMNS), *_DERIVED)
-        chosen = columns.split(",") if columns else list(kept.columns if kept is not None else ())
+        of_view = [_FOR_PEOPLE.get(name, name) for name in kept.columns] if kept is not None else []
+        chosen = columns.split(",") if columns else of_view
         for name in chosen:
             if name not in known:
                 raise InvalidInput(
