@@ -16,6 +16,7 @@ from penstock.cli.output import (
     readable_lines,
 )
 from penstock.cli.trace_lists import export, list_spans, list_traces, show_fields
+from penstock.cli.trace_remap import remap
 from penstock.cli.trace_scores import score
 from penstock.main.trace_access import TraceAccess, open_traces
 from penstock.spec.usage import Usage
@@ -24,6 +25,7 @@ app = noun_app("What happened: list, spans, show, score, fields, export.")
 app.command(
     "score", epilog="Example: penstock traces score 4bf92f3577b34da6a3ce929d0e0e4736 --name helpful --value 1"
 )(score)
+app.command("remap", epilog="Example: penstock traces remap")(remap)
 app.command(
     "list", epilog="Example: penstock traces list 'status:ok child(status:error)' --since 1h --limit 20"
 )(list_traces)

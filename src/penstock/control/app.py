@@ -45,6 +45,7 @@ from penstock.control.services import ControlServices
 
 _log = logging.getLogger("penstock.control")
 _ROUTERS = (
+    otlp,  # first: routes are tried in this order, and these are asked most
     trace_lists,
     traces,
     scores,
@@ -60,7 +61,6 @@ _ROUTERS = (
     cache,
     knowledge,
     routes,
-    otlp,
     metrics,
     health,
 )

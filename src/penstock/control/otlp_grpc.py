@@ -16,11 +16,9 @@ from google.protobuf.duration_pb2 import Duration  # type: ignore[import-untyped
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
-from penstock.access.declarations import Caller, check_caller
 from penstock.access.keys import KeyService
-from penstock.access.permissions import Permission
-from penstock.base.errors import PenstockError, Unauthenticated
-from penstock.spec.routes import KeyRow
+from penstock.base.errors import PenstockError
+from penstock.control.known_keys import KnownKeys
 from penstock.telemetry.errors import IngestBusy
 from penstock.telemetry.otlp import PROTOBUF, Signal, encode_otlp_reply
 from penstock.traces.ingest import MAX_REQUEST_BYTES, IngestService
@@ -58,7 +56,7 @@ class GrpcIngest:
     """A server for OTLP over gRPC in threads of its own."""
 
     def __init__(self, keys: KeyService, ingest: IngestService) -> None:
-        self._keys = keys
+        self._keys = KnownKeys(keys)
         self._ingest = ingest
         self._server: Any = None
 
@@ -99,7 +97,7 @@ class GrpcIngest:
     def _handler(self, signal: Signal) -> Callable[[bytes, Any], bytes]:
         def export(body: bytes, context: Any) -> bytes:
             try:
-                key = self._find_key(context)
+                key = self._keys.find(str(dict(context.invocation_metadata()).get("authorization", "")))
                 with self._ingest.reserve() as grow:
                     grow(len(body))
                     batch = self._ingest.take(
@@ -119,18 +117,6 @@ class GrpcIngest:
             raise AssertionError("abort has raised")
 
         return export
-
-    def _find_key(self, context: Any) -> KeyRow:
-        """Return the key that the caller shows; raise `Unauthenticated` or `Forbidden`."""
-        shown = dict(context.invocation_metadata()).get("authorization", "")
-        kind, _, secret = str(shown).partition(" ")
-        key = self._keys.verify(secret.strip()) if kind.lower() == "bearer" and secret.strip() else None
-        if key is None:
-            raise Unauthenticated(
-                "Show a key that is known here.", hint="Send the metadata authorization: Bearer ps-…"
-            )
-        check_caller(Caller(key=key), frozenset({Permission.TRACES_WRITE}))
-        return key
 
     def _refuse(self, context: Any, error: PenstockError) -> None:
         code = (

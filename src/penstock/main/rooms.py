@@ -25,7 +25,7 @@ from penstock.jobs.service import JobService
 from penstock.main.errors import SettingsInvalid
 from penstock.main.home_files import create_home, hold_lock, read_internal_key, request_restart
 from penstock.main.instance import find_addresses
-from penstock.main.job_kinds import KNOWLEDGE_INGEST, MODEL_PULL
+from penstock.main.job_kinds import KNOWLEDGE_INGEST, MODEL_PULL, TRACES_REMAP
 from penstock.main.planning import WEIGHTS, Plan, plan
 from penstock.main.serving_environment import serving_environment
 from penstock.main.settings import SettingsFile, load_settings
@@ -122,7 +122,7 @@ class Rooms:
     @cached_property
     def jobs(self) -> JobService:
         """Durable work."""
-        return JobService(self.engine, kinds=(MODEL_PULL, KNOWLEDGE_INGEST))
+        return JobService(self.engine, kinds=(MODEL_PULL, KNOWLEDGE_INGEST, TRACES_REMAP))
 
     @cached_property
     def internal_key(self) -> str:

@@ -6,22 +6,29 @@ a small body that inflates to gigabytes costs no more than the limit; while too 
 with the seconds after which to come again.
 """
 
+import asyncio
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from fastapi import APIRouter
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.errors import InvalidInput
+from penstock.control.known_keys import KnownKeys
 from penstock.control.services import ControlServices
-from penstock.telemetry.otlp import JSON, PROTOBUF, OtlpBatch, Signal, encode_otlp_reply
+from penstock.telemetry.otlp import JSON, PROTOBUF, Signal, encode_otlp_reply
 
 _PIECE_BYTES = 1024 * 1024
 _MAX_LOST = 2**40
+_THREADS = 16
+"""Requests that may wait for the disk at once; they share its syncs."""
+_SIGNALS: tuple[Signal, ...] = ("traces", "logs", "metrics")
 
 
 class UnsupportedEncoding(InvalidInput):
@@ -60,45 +67,56 @@ async def read_body(request: Request, grow: Callable[[int], None]) -> bytes:
     return b"".join(pieces)
 
 
-def create_router(services: ControlServices) -> APIRouter:
-    """Return `POST /v1/traces`, `/v1/logs` and `/v1/metrics`."""
-    router = APIRouter(tags=["otlp"])
+class OtlpEndpoint:
+    """Takes one signal. An ASGI application of its own: a sender of many small requests would pay more for being
 
-    async def take(request: Request, signal: Signal) -> Response:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    routed and introduced than for its spans. The declared permission is checked here, on the key that is shown.
+    """
+
+    def __init__(
+        self, services: ControlServices, keys: KnownKeys, signal: Signal, executor: ThreadPoolExecutor
+    ) -> None:
+        self._ingest = services.ingest
+        self._keys = keys
+        self._signal: Signal = signal
+        self._executor = executor
+        needs(Permission.TRACES_WRITE)(self)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; raise `PenstockError`, which the application turns into a reply."""
+        request = Request(scope, receive)
+        headers = request.headers
+        loop = asyncio.get_running_loop()
+        shown = headers.get("authorization", "")
+        key = self._keys.recall(shown) or await loop.run_in_executor(self._executor, self._keys.find, shown)
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in {PROTOBUF, JSON}:
             raise UnsupportedEncoding(
                 f"content type {kind!r} is not OTLP.", hint=f"Send {PROTOBUF} or {JSON}."
             )
-        with services.ingest.reserve() as grow:
+        self._count_lost(headers.get("x-penstock-dropped", ""))
+        with self._ingest.reserve() as grow:
             body = await read_body(request, grow)
-            batch = await run_in_threadpool(_take, services, signal, body, kind, request)
-        return Response(encode_otlp_reply(batch, kind), media_type=kind)
+            take = partial(
+                self._ingest.take, self._signal, body, kind, way="http", key_id=key.id, project=key.project
+            )
+            batch = await loop.run_in_executor(self._executor, take)
+        await Response(encode_otlp_reply(batch, kind), media_type=kind)(scope, receive, send)
 
-    @router.post("/v1/traces")
-    @needs(Permission.TRACES_WRITE)
-    async def export_traces(request: Request) -> Response:
-        """Take spans; they are on disk when this answers 200, and searchable within two seconds."""
-        return await take(request, "traces")
+    def _count_lost(self, told: str) -> None:
+        if told.isascii() and told.isdigit() and int(told) < _MAX_LOST:
+            self._ingest.counters.add("dropped", "spans lost by their sender", int(told))
 
-    @router.post("/v1/logs")
-    @needs(Permission.TRACES_WRITE)
-    async def export_logs(request: Request) -> Response:
-        """Take GenAI events and join them to their spans; other log records are counted and left out."""
-        return await take(request, "logs")
 
-    @router.post("/v1/metrics")
-    @needs(Permission.TRACES_WRITE)
-    async def export_metrics(request: Request) -> Response:
-        """Keep nothing and say so: numbers are made from spans."""
-        return await take(request, "metrics")
+def create_router(services: ControlServices) -> APIRouter:
+    """Return `POST /v1/traces`, `/v1/logs` and `/v1/metrics`.
 
+    They are on disk when they are answered with 200, and spans are searchable within two seconds; of log records GenAI
+    events are kept and joined to their spans; metrics are not kept, and their senders are told so.
+    """
+    router = APIRouter(tags=["otlp"])
+    keys = KnownKeys(services.keys)
+    executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="otlp-http")
+    for signal in _SIGNALS:
+        router.add_route(f"/v1/{signal}", OtlpEndpoint(services, keys, signal, executor), methods=["POST"])
     return router
-
-
-def _take(services: ControlServices, signal: Signal, body: bytes, kind: str, request: Request) -> OtlpBatch:
-    key = request.state.caller.key
-    lost = request.headers.get("x-penstock-dropped", "")
-    if lost.isascii() and lost.isdigit() and int(lost) < _MAX_LOST:
-        services.ingest.counters.add("dropped", "spans lost by their sender", int(lost))
-    return services.ingest.take(signal, body, kind, way="http", key_id=key.id, project=key.project)
