@@ -3,6 +3,7 @@
 It owns the span store: no other process may open that file while this one runs.
 """
 
+import gc
 import logging
 import os
 import threading
@@ -48,6 +49,9 @@ from penstock.traces.service import TraceService
 from penstock.traces.sessions import SessionService
 from penstock.traces.views import ViewService
 
+GC_THRESHOLD = (50_000, 50, 100)
+"""Requests and spans hold no cycles, and there is much else for the cycle collector to walk: 34 instead of 45 µs for
+decoding a span with everything loaded."""
 _log = logging.getLogger("penstock.control")
 
 
@@ -56,6 +60,7 @@ def run_control(home: Home, *, host: str, port: int) -> None:
     configure_logs(process="control")
     installation = Installation(home, keeps_running=True)
     installation.prepare()
+    gc.set_threshold(*GC_THRESHOLD)
     recording = Recording(home, installation.storage_file.settings.traces)
     handlers = {**create_handlers(installation), TRACES_REMAP: remap_handler(recording.store)}
     worker = Worker(installation.engine, handlers, f"control-{os.getpid()}")
