@@ -13,7 +13,7 @@ import msgspec
 from penstock.base.errors import InvalidInput, PenstockError
 from penstock.spec.snapshot import Snapshot
 from penstock.store.redis_client import RedisAddress, RedisClient
-from penstock.store.response_cache import EVERYTHING, Mark, ResponseStore
+from penstock.store.response_cache import EVERYTHING, KeptReply, Mark, ResponseStore
 from penstock.store.response_cache_redis import RedisReplies
 
 _Z = 1.959964
@@ -137,6 +137,18 @@ class ResponseCacheService:
         if url:
             asyncio.run(_purge_shared(url, mark, now_ns))
         return mark
+
+    def remove_where(self, is_theirs: Callable[[KeptReply], bool]) -> int:
+        """Remove replies from this machine's file, bytes and all; return how many."""
+        if not self._folder.exists():
+            return 0
+        with self._opened() as store:
+            return store.remove_where(is_theirs)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether replies are kept in a Redis."""
+        return self._variable() is not None
 
     @contextmanager
     def _opened(self) -> Iterator[ResponseStore]:

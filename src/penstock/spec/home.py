@@ -59,6 +59,11 @@ class Home:
         return self.root / "master.key"
 
     @property
+    def privacy_key(self) -> Path:
+        """What receipts of erasure are signed with, and names of erased subjects digested; mode 0600. Never lose it."""
+        return self.root / "privacy.key"
+
+    @property
     def journal(self) -> Path:
         """Billing journals of gateway workers, one file a worker; what a dead worker left is recovered from them."""
         return self.root / "journal"

@@ -17,6 +17,7 @@ import msgspec
 
 from penstock.spec.usage import Usage
 from penstock.store.errors import CacheUnusable
+from penstock.store.lmdb_pages import overwrite_free_pages
 
 DEFAULT_MAX_BYTES = 256 * 1024 * 1024
 _SEQUENCE = struct.Struct(">Q")
@@ -25,6 +26,7 @@ _SIZE_KEY = b"size"
 _OVERHEAD_BYTES = 256
 _ROUNDS = 8
 _KEY_BYTES = 32
+_REMOVED_AT_ONCE = 200
 _LAYOUT_KEY = b"layout"
 _LAYOUT = 2
 """2: records of the semantic cache stand in `order` and count."""
@@ -147,6 +149,29 @@ class ResponseStore:
                 transaction.put(mark.text().encode(), _COUNT.pack(now_ns), db=self._marks)
         except lmdb.Error as error:
             raise _unusable(error) from error
+
+    def remove_where(self, is_theirs: Callable[[KeptReply], bool]) -> int:
+        """Remove replies for good, so that none of their bytes stay in the file; return how many.
+
+        Raises `CacheUnusable`.
+        """
+        try:
+            with self._env.begin() as transaction, transaction.cursor(db=self._entries) as cursor:
+                doomed = [bytes(key) for key, value in cursor if _is_chosen(value, is_theirs)]
+            for start in range(0, len(doomed), _REMOVED_AT_ONCE):
+                with self._env.begin(write=True) as transaction:
+                    for key in doomed[start : start + _REMOVED_AT_ONCE]:
+                        found = transaction.get(key, db=self._entries)
+                        if found is not None:
+                            # overwritten first: what is deleted within a page would stay in it
+                            blank = found[: _SEQUENCE.size] + bytes(len(found) - _SEQUENCE.size)
+                            transaction.put(key, blank, db=self._entries)
+                            self._remove(transaction, key)
+            if doomed:
+                overwrite_free_pages(self._env)
+        except lmdb.Error as error:
+            raise _unusable(error) from error
+        return len(doomed)
 
     def size_bytes(self) -> int:
         """Return how many bytes replies and records take, those that have expired and not been removed yet included."""
@@ -315,6 +340,11 @@ class ResponseStore:
         number = _read_count(transaction.get(b"sequence", db=self._counts)) + 1
         transaction.put(b"sequence", _COUNT.pack(number), db=self._counts)
         return _SEQUENCE.pack(number)
+
+
+def _is_chosen(value: bytes, is_theirs: Callable[[KeptReply], bool]) -> bool:
+    reply = decode_reply(value[_SEQUENCE.size :])
+    return reply is None or is_theirs(reply)
 
 
 def _read_count(value: bytes | None) -> int:

@@ -1,0 +1,120 @@
+"""Where else than in the span store something of a subject may lie, and how it is removed from there."""
+
+import mmap
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, delete
+
+from penstock.deploy.kept_replies import ResponseCacheService
+from penstock.spec.home import Home
+from penstock.store.control.tables.views import saved_views
+from penstock.store.response_cache import KeptReply
+from penstock.store.spans.upkeep_types import Subject
+from penstock.telemetry.blanking import blank_records
+from penstock.traces.collector import Collector
+from penstock.traces.upkeep.sweep import MIN_NAME
+from penstock.traces.upkeep.types import Doomed, Place, PlaceReport
+
+KEPT_AFTER_NS = 30_000_000_000
+"""How long after the end of a call its reply may still be put into the cache."""
+UNENDED_NS = 3_600_000_000_000
+"""How long a call may have gone on whose end was never seen."""
+FORWARD_FOLDER = "forward"
+
+
+def create_places(
+    home: Home, engine: Engine, collector: Collector, cache: ResponseCacheService
+) -> tuple[Place, ...]:
+    """Return the places of one home, in the order they are cleared."""
+    return (
+        lambda doomed: clear_spool(home, collector, doomed),
+        lambda doomed: clear_forwards(home, doomed),
+        lambda doomed: clear_cache(cache, doomed),
+        lambda doomed: clear_views(engine, doomed),
+        lambda doomed: clear_logs(home, doomed.subject),
+    )
+
+
+def clear_spool(home: Home, collector: Collector, doomed: Doomed) -> PlaceReport:
+    """Blank records that were stored already; what was not is kept out when it is read."""
+    n_events = collector.forget(doomed.covers)
+    done = blank_records(home.spool, doomed.covers)
+    return PlaceReport(place="spool", removed={"records": done.n_records, "log events": n_events})
+
+
+def clear_forwards(home: Home, doomed: Doomed) -> PlaceReport:
+    """Blank what waits to be sent on, and what was sent and still lies there."""
+    done = blank_records(home.root / FORWARD_FOLDER, doomed.covers, with_waiting=True)
+    return PlaceReport(place="waiting to be sent on", removed={"records": done.n_records})
+
+
+def clear_cache(cache: ResponseCacheService, doomed: Doomed) -> PlaceReport:
+    """Remove replies that were kept while a call of the subject went on: an entry does not say whose it is."""
+    spans = {(call.project, call.route): call.spans_ns for call in doomed.calls}
+    n_removed = cache.remove_where(lambda reply: _is_theirs(reply, spans)) if spans else 0
+    note = "replies of the same project and route that were kept during a call of theirs"
+    if cache.is_shared and spans:
+        for _, route in spans:
+            cache.purge(route=route)
+        note += "; those in Redis are not given any more, and go when they expire"
+    return PlaceReport(place="response cache", removed={"replies": n_removed}, note=note)
+
+
+def _is_theirs(reply: KeptReply, spans: Mapping[tuple[str, str], list[tuple[int, int | None]]]) -> bool:
+    return any(
+        start <= reply.stored_ns <= (start + UNENDED_NS if end is None else end + KEPT_AFTER_NS)
+        for start, end in spans.get((reply.project, reply.route), ())
+    )
+
+
+def clear_views(engine: Engine, doomed: Doomed) -> PlaceReport:
+    """Delete saved views whose search names the subject."""
+    with engine.begin() as connection:
+        done = connection.execute(
+            delete(saved_views).where(saved_views.c.query.contains(doomed.subject.id, autoescape=True))
+        )
+    return PlaceReport(place="saved views", removed={"views": done.rowcount})
+
+
+def clear_logs(home: Home, subject: Subject) -> PlaceReport:
+    """Write over the name wherever a log names it."""
+    if len(subject.id) < MIN_NAME:
+        return PlaceReport(place="logs", note="the name is too short to be looked for")
+    name = subject.id.encode("utf-8", "replace")
+    files = [path for path in home.logs.rglob("*") if path.is_file()] if home.logs.exists() else []
+    return PlaceReport(place="logs", removed={"names": sum(_write_over(path, name) for path in files)})
+
+
+def _write_over(path: Path, name: bytes) -> int:
+    """Put as many `x` in the place of each `name`; whoever appends to the file meanwhile is not disturbed."""
+    n = 0
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_size:
+            with mmap.mmap(descriptor, 0) as data:
+                at = data.find(name)
+                while at >= 0:
+                    data[at : at + len(name)] = b"x" * len(name)
+                    n, at = n + 1, data.find(name, at + len(name))
+    finally:
+        os.close(descriptor)
+    return n
+
+
+def list_beyond(engine: Engine, forwards: Callable[[], Mapping[str, str]], *, is_shared: bool) -> list[str]:
+    """Return where copies may be that cannot be erased from here. `forwards`: name → address."""
+    told: list[Any] = ["backups and other copies of this home that were made before"]
+    told += [f"spans that were sent on to {name} ({url})" for name, url in sorted(forwards().items())]
+    told += [
+        "providers that the calls were sent to, as their terms say",
+        "programs that keep spans which they could not send yet; those are kept out when they come",
+        "files left at /v1/files, which belong to keys and not to users",
+    ]
+    if is_shared:
+        told.append("replies in Redis until they expire")
+    if engine.dialect.name != "sqlite":
+        told.append("logs and replicas of the control database, and rows of it until they are vacuumed")
+    return told
