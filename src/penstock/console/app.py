@@ -9,6 +9,8 @@ from starlette.responses import RedirectResponse, Response
 from penstock.access.declarations import open_to_all
 from penstock.base.errors import NotFound, PenstockError
 from penstock.console.pages import (
+    alert_edit,
+    alerts,
     assets,
     configuration,
     costs,
@@ -48,6 +50,8 @@ _PAGES = (
     users,
     dashboard_edit,
     dashboards,
+    alert_edit,
+    alerts,
     playground,
     prices,
     knowledge,

@@ -7,7 +7,7 @@ reads aloud under the pointer was written here, so that a number looks the same 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -79,6 +79,17 @@ class PlotBar:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bound:
+    """A value that a plot is held against."""
+
+    value: float
+    name: str
+    tone: str
+    y: float = 0.0
+    """Where it is drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plot:
     """One question over time."""
 
@@ -105,6 +116,7 @@ class Plot:
     zoom_href: str
     empty: str | None
     """What stands there instead when no slice has a value."""
+    bounds: tuple[Bound, ...] = ()
 
 
 def draw_lines(
@@ -118,10 +130,11 @@ def draw_lines(
     zoom_href: str,
     headline: str = "",
     change: str = "",
+    bounds: Sequence[Bound] = (),
     empty: str = "No value in this window",
 ) -> Plot:
-    """Return lines over the slices that begin at `starts`."""
-    low, high = scale_of([*(value for each in series for value in _known(each))])
+    """Return lines over the slices that begin at `starts`, held against `bounds`."""
+    low, high = scale_of([*(value for each in series for value in _known(each)), *(b.value for b in bounds)])
     known = [each for each in series if any(value is not None for value in each.values)]
     labels = spread_labels([_y(_last(each.values), low, high) for each in known])
     return Plot(
@@ -152,6 +165,7 @@ def draw_lines(
         data=_data(known, unit, starts, width_ns, until_ns),
         zoom_href=zoom_href,
         empty=None if known else empty,
+        bounds=tuple(replace(each, y=round(_y(each.value, low, high), 2)) for each in bounds),
     )
 
 

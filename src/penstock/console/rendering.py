@@ -42,6 +42,7 @@ NAVIGATION: tuple[tuple[str, tuple[NavItem, ...]], ...] = (
             NavItem(label="Traces", href="/traces"),
             NavItem(label="Sessions", href="/sessions"),
             NavItem(label="Dashboards", href="/dashboards"),
+            NavItem(label="Alerts", href="/alerts"),
         ),
     ),
     ("Improve", (NavItem(label="Playground", href="/playground"),)),
