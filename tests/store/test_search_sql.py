@@ -134,7 +134,7 @@ def some_condition(depth: int) -> Condition:
     return Related(relation, some_condition(depth - 1), sign, random.randint(0, 3))
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(6))
 def test_a_search_finds_exactly_the_traces_and_spans_that_satisfy_it(
     crowd: tuple[DuckDBTraceLists, list[Trace]], seed: int
 ) -> None:
@@ -312,6 +312,8 @@ def test_pages_in_any_order_hold_each_row_once_while_others_arrive(
                 for span in some_trace(number)
             ]
         )
+        grown = random.randint(1, 39)
+        store.append([make_span(number, trace=grown, parent_id=f"{1:016x}", kind="tool", end_ns=None)])
 
     for query, before in (
         (TraceQuery(limit=7, order=order), before_traces),

@@ -1,5 +1,6 @@
 """`penstock traces list`, `spans`, `fields` and `export`: what a search finds."""
 
+import json
 import sys
 import time
 from collections import OrderedDict
@@ -13,7 +14,7 @@ import typer
 from penstock.base.errors import InvalidInput, suggest
 from penstock.cli.objects import open_rooms
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
-from penstock.cli.output import print_json, print_lines, print_rows, time_text
+from penstock.cli.output import print_json, print_lines, print_rows, time_text, to_plain
 from penstock.main.trace_list_access import Filters, Subject, TraceListAccess, open_trace_lists
 from penstock.store.spans.types import Order
 from penstock.traces.exports import FORMATS
@@ -248,6 +249,9 @@ class _Asked:
 
     def _print_followed(self, rows: list[dict[str, Any]]) -> None:
         for row in rows:
+            if self._as_json:
+                print(json.dumps(to_plain(row), ensure_ascii=False), flush=True)
+                continue
             cells = readable_row(row, is_terminal=True)
             print(
                 "\t".join("-" if cells.get(name) is None else str(cells[name]) for name in self._columns),
