@@ -99,7 +99,8 @@ def _error_of(value: Any, status: int) -> PenstockError:
     code = str(told.get("code", "PS-4000"))
     kind = _BY_FAULT.get(code[3:4], UpstreamError)
     remote: type[PenstockError] = type(kind.__name__, (kind,), {"code": code, "status": status})
-    fields = told.get("fields") if isinstance(told.get("fields"), dict) else {}
+    given = told.get("fields")
+    fields = given if isinstance(given, dict) else {}
     return remote(
         str(told.get("message", "The control process refused.")),
         hint=told.get("hint"),
