@@ -48,6 +48,10 @@ COMMANDS: dict[str, _Entry] = {
     "view": _Entry("view", "Saved views of lists: list, show, save, delete."),
     "session": _Entry("session", "Conversations over several traces: list, show."),
     "user": _Entry("user", "Who calls: list, show."),
+    "dashboard": _Entry("dashboard", "Numbers over many traces: list, show, measure, create, edit, delete."),
+    "alert": _Entry(
+        "alert", "Rules over measures, and who is told: list, create, silence, test, history, channel."
+    ),
     "cost": _Entry("cost", "What calls cost: sums, show, reconcile with a provider's bill, advice."),
     "job": _Entry("job", "Durable work: list, show, logs, cancel, retry."),
     "gateway": _Entry("gateway", "Run one gateway worker alone."),

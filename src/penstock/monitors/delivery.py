@@ -143,10 +143,9 @@ class Delivery:
         """Return what went wrong, and how long the server wants to be left alone."""
         try:
             self._sender.send(msgspec.convert(channel.content, ChannelContent), row.payload)
-        except DeliveryFailed as error:
-            return str(error), error.retry_after_s
         except PenstockError as error:
-            return str(error), None
+            told = f"{error.message} {error.hint}" if error.hint else error.message
+            return told, error.retry_after_s if isinstance(error, DeliveryFailed) else None
         except Exception as error:
             _log.exception("a message could not be written")
             return f"{type(error).__name__}: {error}"[:500], None

@@ -298,6 +298,11 @@ def read_dashboard(name: str, content: Mapping[str, Any]) -> Dashboard:
         raise DashboardInvalid(f"The dashboard cannot be read: {error}.") from error
 
 
+def is_same(one: Dashboard, other: Dashboard) -> bool:
+    """Return whether two dashboards say the same, whoever wrote them when."""
+    return all(getattr(one, name) == getattr(other, name) for name in _CONTENT)
+
+
 def write_content(dashboard: Dashboard) -> dict[str, Any]:
     """Return what people write of a dashboard, as `read_dashboard` takes it."""
     whole: dict[str, Any] = msgspec.to_builtins(dashboard)
