@@ -30,6 +30,7 @@ from penstock.control.api import (
     knowledge,
     metrics,
     otlp,
+    privacy,
     registry,
     routes,
     scores,
@@ -37,6 +38,7 @@ from penstock.control.api import (
     sessions,
     trace_lists,
     traces,
+    upkeep,
 )
 from penstock.control.authorize import check_declarations, find_caller, make_gate
 from penstock.control.headers import SafeHeaders
@@ -50,6 +52,8 @@ _ROUTERS = (
     traces,
     scores,
     sessions,
+    privacy,
+    upkeep,
     costs,
     dashboards,
     alerts,

@@ -27,6 +27,7 @@ from penstock.traces.measures.service import MeasureService
 from penstock.traces.scores import ScoreService
 from penstock.traces.service import TraceService
 from penstock.traces.sessions import SessionService
+from penstock.traces.upkeep.service import UpkeepService
 from penstock.traces.views import ViewService
 
 
@@ -51,6 +52,8 @@ class ControlServices:
     scores: ScoreService
     trace_sessions: SessionService
     """Conversations over several traces, and who led them; `sessions` below are those of the console."""
+    upkeep: UpkeepService
+    """What goes by age, and erasing, handing out and copying the record."""
     costs: CostService
     keys: KeyService
     registry: Registry

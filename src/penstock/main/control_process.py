@@ -34,6 +34,7 @@ from penstock.main.remapping import remap_handler
 from penstock.main.serving import serve
 from penstock.main.settings_watch import SettingsWatch
 from penstock.main.stopping import CONTROL_DRAIN_S, CONTROL_THREADS, THREAD_STOP_S
+from penstock.main.upkeeping import create_upkeep
 from penstock.main.wiring import Installation
 from penstock.spec.home import Home
 from penstock.spec.snapshot import Snapshot
@@ -74,6 +75,7 @@ def run_control(home: Home, *, host: str, port: int) -> None:
         JournalWatch(home.journal, recording.spool, lambda: read_last_snapshot(home)).run,
         monitoring.evaluator.run,
         monitoring.delivery.run,
+        services.upkeep.run,
     )
     try:
         with ExitStack() as threads:
@@ -101,6 +103,7 @@ def build_services(
     live = LiveReader(home, os.environ, lambda: read_last_snapshot(home))
 
     measures = create_measures(store.file)
+    cache = ResponseCacheService(home.cache, lambda: read_last_snapshot(home), os.environ)
 
     def publish(actor: str, note: str) -> None:
         installation.publish_snapshot(actor=actor, note=note)
@@ -128,6 +131,7 @@ def build_services(
         alerts=monitoring.alerts,
         channels=monitoring.channels,
         trace_sessions=SessionService(DuckDBSessions(store.file)),
+        upkeep=create_upkeep(installation, store, recording.collector, cache),
         costs=create_costs(store, lambda: read_last_snapshot(home)),
         keys=installation.keys,
         registry=installation.registry,
@@ -138,7 +142,7 @@ def build_services(
         publish_snapshot=publish,
         configuration=installation.configuration,
         secrets=installation.secrets,
-        cache=ResponseCacheService(home.cache, lambda: read_last_snapshot(home), os.environ),
+        cache=cache,
         users_of_secret=installation.users_of_secret,
         take_up_alias=installation.take_up_alias,
         ingest=ingest,

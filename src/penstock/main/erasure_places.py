@@ -22,7 +22,6 @@ KEPT_AFTER_NS = 30_000_000_000
 """How long after the end of a call its reply may still be put into the cache."""
 UNENDED_NS = 3_600_000_000_000
 """How long a call may have gone on whose end was never seen."""
-FORWARD_FOLDER = "forward"
 
 
 def create_places(
@@ -47,7 +46,7 @@ def clear_spool(home: Home, collector: Collector, doomed: Doomed) -> PlaceReport
 
 def clear_forwards(home: Home, doomed: Doomed) -> PlaceReport:
     """Blank what waits to be sent on, and what was sent and still lies there."""
-    done = blank_records(home.root / FORWARD_FOLDER, doomed.covers, with_waiting=True)
+    done = blank_records(home.forward, doomed.covers, with_waiting=True)
     return PlaceReport(place="waiting to be sent on", removed={"records": done.n_records})
 
 

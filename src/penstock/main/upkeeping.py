@@ -57,6 +57,7 @@ def create_upkeep(
         handout=Handout(upkeep, reader, DuckDBSpanExport(store.file)),
         tombstones=tombstones,
         store_path=home.span_db,
+        copies=home.run / "backup",
         wake=wake,
     )
 

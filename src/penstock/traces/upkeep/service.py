@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.base.ids import new_id
 from penstock.store.spans.port import SpanUpkeep
 from penstock.store.spans.upkeep_types import Compaction
 from penstock.traces.upkeep.erasure import ErasureService
@@ -48,6 +49,7 @@ class UpkeepService:
         handout: Handout,
         tombstones: Tombstones,
         store_path: Path,
+        copies: Path,
         wake: threading.Event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -57,6 +59,7 @@ class UpkeepService:
         self._upkeep = upkeep
         self._tombstones = tombstones
         self._store_path = store_path
+        self._copies = copies
         self._wake = wake
         self._clock = clock
 
@@ -64,9 +67,11 @@ class UpkeepService:
         """Write the span store anew; raise `SpanStoreBusy` or `SpanStoreFailed` where that cannot be now."""
         return self._upkeep.compact()
 
-    def back_up(self, destination: Path) -> int:
-        """Copy the span store to a new file as it is now; return its size."""
-        return self._upkeep.back_up(destination)
+    def copy_spans(self) -> tuple[Path, int]:
+        """Copy the span store as it is now to a new file in the backup folder; return where it is, and its size."""
+        self._copies.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self._copies / f"{new_id('spans')}.duckdb"
+        return path, self._upkeep.back_up(path)
 
     def report(self) -> UpkeepReport:
         """Return how things stand."""
