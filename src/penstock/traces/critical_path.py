@@ -30,6 +30,9 @@ def find_critical_path(
     waiting = [(NO_ROW, first, last)]
     while waiting:
         row, begin, until = waiting.pop()
+        if row != NO_ROW and not n_below[row]:
+            own[row] = max(0, until - begin)
+            continue
         below = tops if row == NO_ROW else [child for child in _children(row, n_below) if child not in skip]
         spent, at = 0, until
         for child in sorted(below, key=ends.__getitem__, reverse=True):

@@ -103,7 +103,7 @@ def to_columns(outline: Outline, *, is_live: bool) -> OutlineColumns:
     names, name_words = _number([skeleton.names[at] for at in order])
     kinds, kind_words = _number([skeleton.kinds[at] for at in order])
     models, model_words = _number([skeleton.models[at] for at in order])
-    ids, ends, starts = skeleton.span_ids, skeleton.end_ns, skeleton.start_ns
+    ids, ends, starts, costs = skeleton.span_ids, skeleton.end_ns, skeleton.start_ns, skeleton.cost_usd
     status_of = {word: place for place, word in enumerate(STATUSES)}
     return OutlineColumns(
         trace_id=outline.trace_id,
@@ -135,9 +135,7 @@ def to_columns(outline: Outline, *, is_live: bool) -> OutlineColumns:
         tokens_in=_pick(skeleton.input_tokens, order),
         tokens_out=_pick(skeleton.output_tokens, order),
         cost=[
-            None
-            if not flag & BILLED or (cost := skeleton.cost_usd[at]) is None
-            else float(f"{float(cost):.12g}")
+            None if not flag & BILLED or (cost := costs[at]) is None else float(f"{float(cost):.12g}")
             for at, flag in zip(order, tree.flags, strict=True)
         ],
         ttft=[None if (ms := skeleton.ttft_ms[at]) is None else round(ms * 1000) for at in order],

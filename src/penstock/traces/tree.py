@@ -6,7 +6,8 @@ earliest span becomes a top-level row. The surprise: an `evaluation` span that o
 written when somebody judged, perhaps days later, so it is counted at the row that it judges.
 """
 
-from collections.abc import Set
+from bisect import bisect_left
+from collections.abc import Iterable, Set
 from decimal import Decimal
 from itertools import accumulate
 
@@ -24,6 +25,7 @@ SKEW_NS = 1_000_000
 """Below this a child outside its parent says nothing: many clocks count in milliseconds."""
 MIN_RUN, MIN_ATTEMPTS = 3, 2
 NO_ROW = -1
+_ASKING = MODEL_KINDS | {RERANK}
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,36 +77,39 @@ class TraceTree(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.source)
 
     def sums(self, row: int) -> Sums:
-        """Return what the row and everything below it used; O(1)."""
+        """Return what the row and everything below it used, without going through it."""
         return self.totals.between(row, row + self.n_below[row] + 1)
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums from the first row up to each row: the difference of two is the sum of the rows between them."""
+    """What counts, and the sums up to each of it: the difference of two is the sum of the rows between them."""
 
+    billed: list[int]
+    """Rows whose tokens and money count, ascending; the lists below have one entry more, beginning with nothing."""
+    failed: list[int]
+    """Rows that failed, ascending."""
     input_tokens: list[int]
     output_tokens: list[int]
     n_input_known: list[int]
     n_output_known: list[int]
     cost_usd: list[Decimal]
     n_priced: list[int]
-    n_calls: list[int]
-    n_errors: list[int]
 
     def between(self, first: int, end: int) -> Sums:
         """Return the sums over the rows in `[first, end)`."""
+        low, high = bisect_left(self.billed, first), bisect_left(self.billed, end)
 
         def count(sums: list[int]) -> int:
-            return sums[end] - sums[first]
+            return sums[high] - sums[low]
 
-        n_calls, n_priced = count(self.n_calls), count(self.n_priced)
+        n_calls, n_priced = high - low, count(self.n_priced)
         return Sums(
             input_tokens=count(self.input_tokens) if count(self.n_input_known) else None,
             output_tokens=count(self.output_tokens) if count(self.n_output_known) else None,
-            cost_usd=plain_decimal(self.cost_usd[end] - self.cost_usd[first]) if n_priced else None,
+            cost_usd=plain_decimal(self.cost_usd[high] - self.cost_usd[low]) if n_priced else None,
             n_calls=n_calls,
             n_unpriced=n_calls - n_priced,
-            n_errors=count(self.n_errors),
+            n_errors=bisect_left(self.failed, end) - bisect_left(self.failed, first),
         )
 
 
@@ -112,12 +117,8 @@ def build_tree(skeleton: Skeleton) -> TraceTree:
     """Return the tree of a trace. Linear in the number of spans, but for the sorting of children on the critical path."""
     judging = {at for at, kind in enumerate(skeleton.kinds) if kind == EVALUATION}
     parent_of, orphans = _find_parents(skeleton)
-    children, tops = _group(parent_of)
-    scores, hidden, n_trace_scores = _place_scores(skeleton, parent_of, children)
-    if hidden:
-        children = {at: [child for child in below if child not in hidden] for at, below in children.items()}
-        tops = [top for top in tops if top not in hidden]
-    order, depths, cuts = _walk(len(skeleton), children, tops, hidden)
+    scores, hidden, n_trace_scores = _place_scores(skeleton, parent_of)
+    order, depths, cuts = _walk(parent_of, hidden)
     row_of = [NO_ROW] * (len(skeleton) + 1)  # the last place is that of no parent
     for row, at in enumerate(order):
         row_of[at] = row
@@ -176,77 +177,74 @@ def _find_parents(skeleton: Skeleton) -> tuple[list[int], set[int]]:
     return parents, orphans
 
 
-def _group(parent_of: list[int]) -> tuple[dict[int, list[int]], list[int]]:
-    """Return the children of each span that has some, and the spans on top; both by start time, as the skeleton is."""
-    children: dict[int, list[int]] = {}
-    for at, parent in enumerate(parent_of):
-        known = children.get(parent)
-        if known is None:
-            children[parent] = [at]
-        else:
-            known.append(at)
-    return children, children.pop(NO_ROW, [])
-
-
-def _place_scores(
-    skeleton: Skeleton, parent_of: list[int], children: dict[int, list[int]]
-) -> tuple[dict[int, int], set[int], int]:
+def _place_scores(skeleton: Skeleton, parent_of: list[int]) -> tuple[dict[int, int], set[int], int]:
     """Return how many judgements each span has, the spans that are nothing else, and how many judge the trace."""
     scores: dict[int, int] = {}
     hidden: set[int] = set()
     n_trace_scores = 0
-    if not any(skeleton.n_scores):
-        return scores, hidden, n_trace_scores
-    for at, n_scores in enumerate(skeleton.n_scores):
-        if not n_scores:
-            continue
-        is_mark = skeleton.kinds[at] == EVALUATION and at not in children
+    bringing = [at for at, n_scores in enumerate(skeleton.n_scores) if n_scores]
+    has_children = set(parent_of) if bringing else set()
+    for at in bringing:
+        is_mark = skeleton.kinds[at] == EVALUATION and at not in has_children
         target = parent_of[at] if is_mark else at
         if is_mark:
             hidden.add(at)
         if target == NO_ROW:
-            n_trace_scores += n_scores
+            n_trace_scores += skeleton.n_scores[at]
         else:
-            scores[target] = scores.get(target, 0) + n_scores
+            scores[target] = scores.get(target, 0) + skeleton.n_scores[at]
     if len(hidden) == len(skeleton):  # a trace of judgements alone, as those of a session have
-        return {at: count for at, count in enumerate(skeleton.n_scores) if count}, set(), 0
+        return {at: skeleton.n_scores[at] for at in bringing}, set(), 0
     return scores, hidden, n_trace_scores
 
 
-def _walk(
-    n_spans: int, children: dict[int, list[int]], tops: list[int], hidden: set[int]
-) -> tuple[list[int], list[int], set[int]]:
-    """Return the spans parents first, their depths, and those at which a cycle was cut open."""
+def _walk(parent_of: list[int], hidden: set[int]) -> tuple[list[int], list[int], set[int]]:
+    """Return the spans parents first, their depths, and those at which a cycle was cut open.
+
+    Children are chained through two lists, first child and next sibling: a list for each span would cost more than all of
+    the rest.
+    """
+    n_spans = len(parent_of)
+    first, following = (
+        [NO_ROW] * (n_spans + 1),
+        [NO_ROW] * n_spans,
+    )  # the last place of `first` is for those on top
+    for at in range(n_spans - 1, -1, -1):
+        if at not in hidden:
+            parent = parent_of[at]
+            following[at] = first[parent]
+            first[parent] = at
     order: list[int] = []
     depth_of = [0] * n_spans
     seen = [False] * n_spans
-    find = children.get
 
-    def descend(top: int) -> None:
-        depth_of[top] = 0
-        stack = [top]
+    def descend(stack: list[int], *, is_cut: bool) -> None:
         while stack:
             at = stack.pop()
+            depth = depth_of[at]
+            after = following[at]
+            if after != NO_ROW and not is_cut:
+                depth_of[after] = depth
+                stack.append(after)
+            is_cut = False
             if seen[at]:
                 continue
             seen[at] = True
             order.append(at)
-            below = find(at)
-            if below is not None:
-                deeper = depth_of[at] + 1
-                for child in reversed(below):
-                    if not seen[child]:
-                        depth_of[child] = deeper
-                        stack.append(child)
+            below = first[at]
+            if below != NO_ROW:
+                if not seen[below]:
+                    depth_of[below] = depth + 1
+                stack.append(below)
 
-    for top in tops:
-        descend(top)
+    if first[NO_ROW] != NO_ROW:
+        descend([first[NO_ROW]], is_cut=False)
     cuts: set[int] = set()
     if len(order) + len(hidden) < n_spans:
         for at in range(n_spans):
             if not seen[at] and at not in hidden:
                 cuts.add(at)
-                descend(at)
+                descend([at], is_cut=True)
     return order, [depth_of[at] for at in order], cuts
 
 
@@ -284,18 +282,20 @@ def _flag(starts: list[int], ends: list[int | None], parents: list[int], skip: S
 
 
 def _find_billed(skeleton: Skeleton, order: list[int], n_below: list[int]) -> list[int]:
-    """Return the rows of model calls with no other one below them, and of lost attempts."""
-    asked = [
-        (kind := skeleton.kinds[at]) in MODEL_KINDS
-        or (kind == RERANK and (skeleton.cost_usd[at] is not None or skeleton.input_tokens[at] is not None))
-        for at in order
-    ]
-    above = list(accumulate(asked, initial=0))
-    return [
-        row
-        for row, at in enumerate(order)
-        if (asked[row] and above[row + n_below[row] + 1] == above[row + 1]) or skeleton.kinds[at] == ATTEMPT
-    ]
+    """Return the rows of model calls with no other one below them, and of lost attempts; ascending."""
+    asking = [row for row, at in enumerate(order) if skeleton.kinds[at] in _ASKING and _asks(skeleton, at)]
+    following = [*asking[1:], len(order)] if asking else []
+    leaves = [row for row, after in zip(asking, following, strict=True) if after > row + n_below[row]]
+    attempts = [row for row, at in enumerate(order) if skeleton.kinds[at] == ATTEMPT]
+    return sorted(leaves + attempts)
+
+
+def _asks(skeleton: Skeleton, at: int) -> bool:
+    return (
+        skeleton.kinds[at] != RERANK
+        or skeleton.cost_usd[at] is not None
+        or skeleton.input_tokens[at] is not None
+    )
 
 
 def _find_runs(skeleton: Skeleton, order: list[int], parents: list[int], n_below: list[int]) -> list[Run]:
@@ -325,29 +325,21 @@ def _find_runs(skeleton: Skeleton, order: list[int], parents: list[int], n_below
 
 
 def _sum_up(skeleton: Skeleton, order: list[int], billed: list[int]) -> Totals:
-    n_rows, statuses = len(order), skeleton.statuses
-    given, answered, known_in, known_out, priced, calls = ([0] * n_rows for _ in range(6))
-    money: list[Decimal] = [Decimal(0)] * n_rows
-    for row in billed:
-        at = order[row]
-        calls[row] = 1
-        if (count := skeleton.input_tokens[at]) is not None:
-            given[row], known_in[row] = count, 1
-        if (count := skeleton.output_tokens[at]) is not None:
-            answered[row], known_out[row] = count, 1
-        if (cost := skeleton.cost_usd[at]) is not None:
-            money[row], priced[row] = cost, 1
+    spans = [order[row] for row in billed]
+    given = [skeleton.input_tokens[at] for at in spans]
+    answered = [skeleton.output_tokens[at] for at in spans]
+    costs = [skeleton.cost_usd[at] for at in spans]
     return Totals(
-        input_tokens=_running(given),
-        output_tokens=_running(answered),
-        n_input_known=_running(known_in),
-        n_output_known=_running(known_out),
-        cost_usd=list(accumulate(money, initial=Decimal(0))),
-        n_priced=_running(priced),
-        n_calls=_running(calls),
-        n_errors=_running([statuses[at] == "error" for at in order]),
+        billed=billed,
+        failed=[row for row, at in enumerate(order) if skeleton.statuses[at] == "error"],
+        input_tokens=_running(count or 0 for count in given),
+        output_tokens=_running(count or 0 for count in answered),
+        n_input_known=_running(count is not None for count in given),
+        n_output_known=_running(count is not None for count in answered),
+        cost_usd=list(accumulate((cost or Decimal(0) for cost in costs), initial=Decimal(0))),
+        n_priced=_running(cost is not None for cost in costs),
     )
 
 
-def _running(counts: list[int]) -> list[int]:
+def _running(counts: Iterable[int]) -> list[int]:
     return list(accumulate(counts, initial=0))
