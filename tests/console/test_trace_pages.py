@@ -98,6 +98,24 @@ def test_the_messages_view_shows_what_each_turn_added(furnished: Furnished, clie
     assert "<main" not in fragment.text
 
 
+def test_a_first_call_is_compared_with_the_last_one_of_the_session(
+    furnished: Furnished, client: AsgiClient
+) -> None:
+    asked = {"role": "user", "content": "Is it cold?"}
+    early = now_ns() - 600_000 * MS
+    again = [asked, {"role": "assistant", "content": "Yes."}, {"role": "user", "content": "How cold?"}]
+    one = [
+        make(1, session_id="s-1", start_ns=early, trace="aa" * 16),
+        call(2, [asked], {"content": "Yes."}, trace="aa" * 16),
+    ]
+    furnished.spans.append([*one, make(1, session_id="s-1"), call(2, again, {"content": "Seven."})])
+    text = client.get(f"/traces/{'ab' * 16}/messages").text
+    assert "2 messages sent again" in text
+    assert "How cold?" in text
+    assert "Is it cold?" not in text
+    assert f"/traces/{'aa' * 16}?span={2:016x}&amp;view=messages" in text
+
+
 def test_a_ring_of_parents_and_a_lost_parent_are_drawn_and_told(
     furnished: Furnished, client: AsgiClient
 ) -> None:

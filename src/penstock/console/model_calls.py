@@ -8,7 +8,7 @@ from penstock.store.spans.types import Payload
 from penstock.traces.conversation import Exchange, find_added, read_exchange
 from penstock.traces.outline import Outline
 from penstock.traces.service import TraceService
-from penstock.traces.turns import agent_of, find_previous, list_model_calls
+from penstock.traces.turns import agent_of, find_in_session, find_previous, list_model_calls
 
 PAGE = 20
 
@@ -26,7 +26,8 @@ class ModelCall:
     answered: tuple[ShownMessage, ...]
     n_before: int
     n_gone: int
-    is_first: bool
+    goes_on_from: tuple[str, str] | None
+    """Trace and span of the call before, where that was in an earlier trace of the session."""
     is_dropped: bool
     has_talk: bool
 
@@ -57,13 +58,16 @@ def read_calls(
     ids = {row: outline.id_of(row) for row in {*shown, *(previous[row] for row in shown if row in previous)}}
     spans = {span.span_id: span for span in traces.list_spans(outline.trace_id, list(ids.values()))}
     payloads = {row: traces.get_payload(outline.trace_id, span_id) for row, span_id in ids.items()}
+    session = find_in_session(traces, outline) if rows and shown[0] == rows[0] else None
+    opening = None if session is None else traces.get_payload(*session)
     calls = tuple(
         _read_call(
             spans[ids[row]],
             payloads[row],
-            payloads[previous[row]] if row in previous else None,
+            payloads[previous[row]] if row in previous else (opening if row == rows[0] else None),
             number=page * PAGE + place + 1,
             agent=agent_of(outline, row),
+            session=session if row == rows[0] else None,
         )
         for place, row in enumerate(shown)
         if ids[row] in spans
@@ -78,7 +82,13 @@ def read_calls(
 
 
 def _read_call(
-    span: Span, payload: Payload, before: Payload | None, *, number: int, agent: str | None
+    span: Span,
+    payload: Payload,
+    before: Payload | None,
+    *,
+    number: int,
+    agent: str | None,
+    session: tuple[str, str] | None,
 ) -> ModelCall:
     exchange = read_exchange(payload.input, payload.output)
     earlier = None if before is None else read_exchange(before.input, before.output)
@@ -93,7 +103,7 @@ def _read_call(
         answered=show_messages(exchange.answered, names) if exchange else (),
         n_before=added.n_before,
         n_gone=added.n_gone,
-        is_first=earlier is None,
+        goes_on_from=session if before is not None else None,
         is_dropped=payload.dropped or span.payload_dropped,
         has_talk=exchange is not None,
     )

@@ -1,6 +1,9 @@
 """The model calls of a trace in order, and which one each of them goes on from."""
 
+from penstock.spec.search import Compare
+from penstock.store.spans.types import TraceQuery
 from penstock.traces.outline import Outline
+from penstock.traces.service import TraceService
 from penstock.traces.tree import BILLED, NO_ROW
 
 _AGENTS = frozenset({"agent", "app"})
@@ -48,3 +51,17 @@ def agent_of(outline: Outline, row: int) -> str | None:
             return skeleton.agents[source] or skeleton.names[source]
         row = tree.parents[row]
     return None
+
+
+def find_in_session(traces: TraceService, outline: Outline) -> tuple[str, str] | None:
+    """Return trace and span of the last model call of the session's trace before this one, if there is one."""
+    session_id = outline.summary.session_id
+    if session_id is None:
+        return None
+    same = Compare(field="session", operator="=", value=session_id)
+    rows = traces.list_traces(TraceQuery(where=same, until_ns=outline.summary.start_ns, limit=1)).rows
+    if not rows:
+        return None
+    earlier = traces.read_outline(rows[0].trace_id)
+    calls = list_model_calls(earlier)
+    return (earlier.trace_id, earlier.id_of(calls[-1])) if calls else None

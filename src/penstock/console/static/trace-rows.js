@@ -119,8 +119,9 @@ export class Rows {
     name.append(make("span", "kind", tree.kind(row)), " ", make("span", isError ? "bad" : "", tree.name(row)));
     for (const [flag, word, why] of MARKS) {
       if (tree.has(row, flag)) {
-        const mark = make("span", "warn mark-word", word);
-        mark.title = why;
+        const isAwaited = flag === FLAG.orphan && tree.is_live;
+        const mark = make("span", isAwaited ? "faint mark-word" : "warn mark-word", isAwaited ? "parent to come" : word);
+        mark.title = isAwaited ? "Its parent has not come yet" : why;
         name.append(mark);
       }
     }

@@ -1,6 +1,6 @@
 // The trace page: one tree, one selection and one URL under four views. Without this script rows are plain links.
 
-import { Tree, isFold, rowOf } from "./trace-tree.js";
+import { FLAG, Tree, isFold, rowOf } from "./trace-tree.js";
 import { MARKS, Rows } from "./trace-rows.js";
 import { Timeline } from "./trace-timeline.js";
 import { Messages } from "./trace-messages.js";
@@ -95,7 +95,7 @@ async function fillPanel(id, stop) {
 function dressPanel() {
   const place = panel.querySelector("[data-sums]");
   const { tree, row } = state;
-  const marks = MARKS.filter(([flag]) => tree?.has(row, flag)).map(([, , why]) => make("p", "warn", `${why}.`));
+  const marks = MARKS.filter(([flag]) => tree?.has(row, flag) && !(flag === FLAG.orphan && tree.is_live)).map(([, , why]) => make("p", "warn", `${why}.`));
   panel.querySelector("[data-marks]")?.replaceChildren(...marks);
   if (!place || !tree || row < 0 || !tree.below[row]) return;
   const sums = tree.subtree(row);
@@ -103,7 +103,7 @@ function dressPanel() {
     ["spans below", count(tree.below[row])],
     ["model calls", count(sums.calls)],
     ["tokens", `${count(sums.tokensIn)} in, ${count(sums.tokensOut)} out`],
-    ["cost", `${money(sums.cost)}${sums.unpriced ? `, and ${count(sums.unpriced)} calls without a price` : ""}`],
+    ["cost", sums.unpriced ? `${sums.cost === null ? "" : `${money(sums.cost)}, `}no price for ${count(sums.unpriced)} of the calls` : money(sums.cost)],
     ["failed", sums.errors ? count(sums.errors) : "none"],
     ["of the trace", `${((100 * (tree.end(row) - tree.starts[row])) / Math.max(1, tree.duration_us)).toFixed(1)} % of the time`],
   ];
