@@ -27,6 +27,7 @@ PAGES = [
     "/alerts",
     "/alerts/new",
     "/alerts/channels/new",
+    "/record",
     "/playground",
     "/knowledge",
     "/knowledge/handbook?q=sleep",

@@ -15,6 +15,7 @@ from penstock.monitors.service import AlertService
 from penstock.registry.service import Registry
 from penstock.registry.types import AliasMove
 from penstock.spec.snapshot import Snapshot
+from penstock.telemetry.counters import RecordHealth
 from penstock.traces.costs.service import CostService
 from penstock.traces.lists import TraceListService
 from penstock.traces.measures.dashboards import DashboardService
@@ -54,6 +55,9 @@ class ConsoleServices(Protocol):
     @property
     def channels(self) -> ChannelService:
         """Where alerts are told of."""
+
+    def record_health(self) -> RecordHealth:
+        """Return what became of everything that was sent."""
 
     @property
     def trace_sessions(self) -> SessionService:

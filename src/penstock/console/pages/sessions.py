@@ -12,9 +12,10 @@ from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.clock import now_ns
 from penstock.console.exchanges import Exchange, read_exchange
-from penstock.console.formats import format_count, format_money, format_ms
+from penstock.console.formats import format_calls, format_count, format_money, format_ms
 from penstock.console.links import link, member
 from penstock.console.pages.overview import Figure
+from penstock.console.queries import clause
 from penstock.console.ranges import RANGES, Window, read_window
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
@@ -103,7 +104,7 @@ def build_figures(row: SessionRow) -> tuple[Figure, ...]:
     """Return the strip of figures of one session."""
     span_ms = (row.last_ns - row.first_ns) / 1e6
     tokens = None if row.input_tokens is None else row.input_tokens + (row.output_tokens or 0)
-    priced = f"{format_count(row.n_unpriced)} calls without a price" if row.n_unpriced else "all calls priced"
+    priced = f"{format_calls(row.n_unpriced)} without a price" if row.n_unpriced else "all calls priced"
     return (
         Figure(name="Turns", value=format_count(row.n_turns), detail=f"{format_count(row.n_spans)} spans"),
         Figure(
@@ -211,7 +212,9 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             figures=build_figures(view.summary),
             users=link_users(view.summary),
             cards=build_cards(view.turns, is_first_page=cursor is None),
-            traces_href=link("/traces", {"range": "all", "session_id": session_id}),
+            traces_href=link(
+                "/traces", {"range": "all", "order": "oldest", "q": clause("session", session_id)}
+            ),
             next_href=link(here, {"cursor": view.next_cursor}) if view.next_cursor else None,
             first_href=here if cursor else None,
         )

@@ -11,7 +11,7 @@ from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.clock import now_ns
 from penstock.console.charts import nice_ceiling, sparkline
-from penstock.console.formats import format_count, format_money, format_ms, format_share
+from penstock.console.formats import format_calls, format_count, format_money, format_ms, format_share
 from penstock.console.links import link, member
 from penstock.console.pages.overview import Figure
 from penstock.console.pages.sessions import (
@@ -23,10 +23,14 @@ from penstock.console.pages.sessions import (
     name_scores,
     read_order,
 )
+from penstock.console.pages.traces import read_bounds
+from penstock.console.plots import BAD_TONE, QUIET_TONE, Plot, Series, draw_bars
+from penstock.console.queries import clause
 from penstock.console.ranges import RANGES, Window, read_window
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
 from penstock.store.spans.session_types import UserQuery, UserRow
+from penstock.traces.sessions import UserView
 
 ACTIVE = "/sessions"
 """Sessions and users are one entry of the menu."""
@@ -71,6 +75,7 @@ class UserPage(Page):
     user_id: str
     figures: tuple[Figure, ...]
     line: UserLine
+    plot: Plot
     sessions: tuple[SessionLine, ...]
     n_more: int
     score_names: tuple[str, ...]
@@ -86,14 +91,14 @@ def build_line(row: UserRow, range_name: str) -> UserLine:
         href=link(member("/users", row.user_id), {"range": range_name}),
         spark=sparkline([float(each) for each in row.calls], top=top),
         spark_bad=sparkline([float(each) for each in row.failed], top=top) if any(row.failed) else "",
-        traces_href=link("/traces", {"range": range_name, "user_id": row.user_id}),
+        traces_href=link("/traces", {"range": range_name, "q": clause("user", row.user_id)}),
     )
 
 
 def build_figures(row: UserRow, window: Window) -> tuple[Figure, ...]:
     """Return the strip of figures of one user."""
     tokens = None if row.input_tokens is None else row.input_tokens + (row.output_tokens or 0)
-    priced = f"{format_count(row.n_unpriced)} calls without a price" if row.n_unpriced else "all calls priced"
+    priced = f"{format_calls(row.n_unpriced)} without a price" if row.n_unpriced else "all calls priced"
     return (
         Figure(name="Traces", value=format_count(row.n_traces), detail=window.label.lower()),
         Figure(name="Sessions", value=format_count(row.n_sessions), detail="with a turn in this window"),
@@ -110,6 +115,23 @@ def build_figures(row: UserRow, window: Window) -> tuple[Figure, ...]:
             detail=f"{format_count(row.input_tokens)} in, {format_count(row.output_tokens)} out",
         ),
         Figure(name="p95 latency", value=format_ms(row.p95_ms), detail="of traces that did not fail"),
+    )
+
+
+def draw_traces(view: UserView, zoom_href: str) -> Plot:
+    """Return the user's traces over the window, the failed ones in red."""
+    row = view.summary
+    width_ns = max(1, -(-(view.until_ns - view.since_ns) // len(row.calls)))
+    href = link("/traces", {"q": clause("user", row.user_id)})
+    return draw_bars(
+        Series(name="traces", values=[float(each) for each in row.calls], tone=QUIET_TONE, href=href),
+        Series(name="failed", values=[float(each) for each in row.failed], tone=BAD_TONE, href=href),
+        title="",
+        unit="count",
+        starts=[view.since_ns + slot * width_ns for slot in range(len(row.calls))],
+        width_ns=width_ns,
+        until_ns=view.until_ns,
+        zoom_href=zoom_href,
     )
 
 
@@ -164,7 +186,8 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         user_id: str,
         range: str = "30d",  # noqa: A002 - the word in the URL
     ) -> Response:
-        window = read_window(range, None, None, now_ns=now_ns())
+        since_ns, until_ns = read_bounds(request.query_params)
+        window = read_window(range, since_ns, until_ns, now_ns=now_ns())
         view = sessions.show_user(user_id, since_ns=window.since_ns, until_ns=window.until_ns, limit=20)
         lines = tuple(
             SessionLine(row=row, href=member("/sessions", row.session_id), users=link_users(row))
@@ -179,6 +202,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             user_id=user_id,
             figures=build_figures(view.summary, window),
             line=build_line(view.summary, name),
+            plot=draw_traces(view, link(member("/users", user_id), {"range": name})),
             sessions=lines,
             n_more=max(0, view.summary.n_sessions - len(lines)),
             score_names=name_scores(lines),
