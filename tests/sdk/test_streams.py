@@ -325,3 +325,22 @@ def test_a_loop_that_ends_closes_what_is_left_open(sdk: Collector) -> None:
     asyncio.run(main())
     penstock.flush()
     check(sdk, n_items=1, is_aborted=True)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_async_generator_whose_cleaning_up_cannot_run_ends_its_span(sdk: Collector) -> None:
+    @penstock.observe(name="words")
+    async def unclean() -> AsyncIterator[str]:
+        try:
+            yield "one"
+        finally:
+            await asyncio.sleep(0)  # nobody is there to wait for
+
+    stream = unclean()
+    step = anext(stream).__await__()  # type: ignore[attr-defined]
+    with pytest.raises(StopIteration):
+        next(step)
+    del step, stream
+    gc.collect()
+    penstock.flush()
+    check(sdk, n_items=1, is_aborted=True)

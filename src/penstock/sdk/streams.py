@@ -81,6 +81,10 @@ class Stream:
             otel.attach(self._inside)
 
     def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Put back what was current before the step, where the step's context still is."""
         if self.observation is NOTHING:
             return
         now = otel.get_current()
@@ -134,6 +138,7 @@ class _Ending:
         self.stream = stream
 
     def __del__(self) -> None:
+        self.stream.leave()  # where the frame went away in the middle of a step
         self.stream.finish(is_aborted=True)
 
 
