@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from penstock.spec.spans import Span
+from penstock.telemetry.edge import SnapshotEdge
 from penstock.telemetry.encode import decode_span, encode_slim, encode_span
 from penstock.telemetry.recorder import SpanRecorder
 from penstock.telemetry.spool import SpoolReader, SpoolWriter
@@ -103,3 +104,14 @@ def test_recording_never_raises_into_the_call(tmp_path: Path) -> None:
     recorder.record(make_span(3))
     assert (recorder.failed_records, spool.dropped_records) == (1, 1)
     assert [decode_span(record).name for record in SpoolReader(tmp_path / "w")] == ["span 2"]
+
+
+def test_a_recorder_with_an_edge_keeps_what_the_rules_allow(tmp_path: Path) -> None:
+    spool = SpoolWriter(tmp_path / "w")
+    edge = SnapshotEdge(tmp_path / "no snapshot yet")
+    recorder = SpanRecorder(spool, edge.admit)
+    recorder.record(make_span(1, input="secret", output="secret"))
+    recorder.close()
+    [record] = SpoolReader(tmp_path / "w")
+    assert b"secret" not in record
+    assert decode_span(record).payload_dropped

@@ -90,6 +90,16 @@ def test_a_rule_holds_for_its_project_and_its_places_only() -> None:
     assert (done.input, done.output) == ("a@example.com", "[email]")
 
 
+def test_a_masked_user_is_masked_where_it_was_read_from_too() -> None:
+    rule = MaskRule(name="email", builtin="email", where=("identity",))
+    span = make_span(
+        1, user_id="a@example.com", attributes={"user.id": "a@example.com", "note": "b@example.com"}
+    )
+    done = MaskSet([rule]).apply(span)
+    assert done.user_id == done.attributes["user.id"] == "[email]"
+    assert done.attributes["note"] == "b@example.com"
+
+
 def test_what_is_not_met_stays_as_it_came() -> None:
     raw = msgspec.Raw(b'{"b":1,  "a":[1.0]}')
     assert MaskSet([EMAIL]).apply(make_span(1, input=raw)).input is raw

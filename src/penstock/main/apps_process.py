@@ -8,6 +8,7 @@ from penstock.main.knowledge_rooms import KnowledgeRooms
 from penstock.main.serving import serve
 from penstock.main.stopping import DRAIN_S
 from penstock.spec.home import Home
+from penstock.telemetry.edge import SnapshotEdge
 from penstock.telemetry.recorder import SpanRecorder
 from penstock.telemetry.spool import open_writer
 
@@ -16,7 +17,7 @@ def run_apps(home: Home, *, port: int) -> None:
     """Serve until SIGTERM."""
     configure_logs(process="apps")
     installation = KnowledgeRooms(home, keeps_running=True)
-    recorder = SpanRecorder(open_writer(home.spool, "apps"))
+    recorder = SpanRecorder(open_writer(home.spool, "apps"), SnapshotEdge(home.snapshot).admit)
 
     def list_apps() -> list[AppDeclaration]:
         return installation.declared_apps()

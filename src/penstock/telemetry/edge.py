@@ -91,7 +91,7 @@ class SnapshotEdge:
 
     def admit(self, span: Span) -> tuple[Span, bytes]:
         """Return the span as it may be kept, and its record for the spool."""
-        return self._edge.admit(span)
+        return self.refresh().admit(span)
 
     def refresh(self) -> Edge:
         """Look whether there are other rules, and return the edge that goes by them."""

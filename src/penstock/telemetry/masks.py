@@ -128,12 +128,23 @@ class _Pass:
                 for score in span.scores
             ]
         if any("identity" in rule.where for rule in self._rules):
-            for name in ("user_id", "session_id"):
-                changes[name] = self.mask(getattr(span, name), "identity")
+            self._mask_identity(span, changes)
         if not self._met:
             return span
         changes["attributes"] = {**changes.get("attributes", span.attributes), MASKED: dict(self._met)}
         return msgspec.structs.replace(span, **changes)
+
+    def _mask_identity(self, span: Span, changes: dict[str, Any]) -> None:
+        """Mask user and session, and the attributes that they were read from."""
+        attributes = dict(changes.get("attributes", span.attributes))
+        for field in ("user_id", "session_id"):
+            before = getattr(span, field)
+            after = changes[field] = self.mask(before, "identity")
+            if after != before:
+                for name, value in attributes.items():
+                    if value == before:
+                        attributes[name] = after
+        changes["attributes"] = attributes
 
     def mask(self, value: Any, place: MaskPlace) -> Any:
         """Return a value of `place` with what its rules meet replaced."""
