@@ -44,17 +44,27 @@ class ControlClient:
         wanted = urlencode({name: value for name, value in query.items() if value is not None}, doseq=True)
         return self._call("GET", f"{path}?{wanted}" if wanted else path)
 
-    def post(self, path: str, value: Any) -> Any:
+    def post(self, path: str, value: Any, *, timeout_s: float = TIMEOUT_S) -> Any:
         """Return the JSON answer to `POST path` with a JSON value."""
-        return self._call("POST", path, json.dumps(value).encode())
+        return self._call("POST", path, json.dumps(value).encode(), timeout_s=timeout_s)
 
     def stream(self, path: str, **query: Any) -> Iterator[bytes]:
         """Yield the body of the answer to `GET path?query` as it comes; errors are raised before the first piece."""
-        assert self._url.hostname is not None
         wanted = urlencode({name: value for name, value in query.items() if value is not None}, doseq=True)
+        yield from self._stream("GET", f"{path}?{wanted}", None)
+
+    def stream_post(self, path: str, value: Any) -> Iterator[bytes]:
+        """Yield the body of the answer to `POST path` with a JSON value, in the same way."""
+        yield from self._stream("POST", path, json.dumps(value).encode())
+
+    def _stream(self, method: str, path: str, body: bytes | None) -> Iterator[bytes]:
+        assert self._url.hostname is not None
         connection = http.client.HTTPConnection(self._url.hostname, self._url.port, timeout=STREAM_TIMEOUT_S)
+        headers = {"authorization": f"Bearer {self._key}"}
+        if body is not None:
+            headers["content-type"] = "application/json"
         try:
-            connection.request("GET", f"{path}?{wanted}", headers={"authorization": f"Bearer {self._key}"})
+            connection.request(method, path, body=body, headers=headers)
             response = connection.getresponse()
             if response.status >= http.client.BAD_REQUEST:
                 raise _error_of(json.loads(response.read()), response.status)
@@ -67,9 +77,11 @@ class ControlClient:
         finally:
             connection.close()
 
-    def _call(self, method: str, path: str, body: bytes | None = None) -> Any:
+    def _call(
+        self, method: str, path: str, body: bytes | None = None, *, timeout_s: float = TIMEOUT_S
+    ) -> Any:
         assert self._url.hostname is not None
-        connection = http.client.HTTPConnection(self._url.hostname, self._url.port, timeout=TIMEOUT_S)
+        connection = http.client.HTTPConnection(self._url.hostname, self._url.port, timeout=timeout_s)
         try:
             headers = {"authorization": f"Bearer {self._key}"}
             if body is not None:

@@ -66,3 +66,21 @@ class JobFailed(UpstreamError):
     """The job that the command waited for failed or was cancelled; the text is the job's own."""
 
     code = "PS-4802"
+
+
+class BackupFailed(UpstreamError):
+    """A backup could not be written."""
+
+    code = "PS-4760"
+
+
+class BackupInvalid(CallerError):
+    """A file is no backup, or not the one that was written."""
+
+    code = "PS-1763"
+
+
+class HomeNotEmpty(ConflictError):
+    """A backup is restored only where nothing is."""
+
+    code = "PS-3761"
