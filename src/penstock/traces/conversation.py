@@ -219,12 +219,11 @@ def _message(message: Mapping[str, Any], usual: str) -> Message:
         parts += [_call(each) for each in calls[:MAX_PARTS] if isinstance(each, Mapping)]
     if isinstance(message.get("function_call"), Mapping):
         parts.append(_call(message["function_call"]))
-    name, finish = message.get("name"), message.get("finish_reason", message.get("stop_reason"))
     return Message(
         role=role,
         parts=parts,
-        name=name if isinstance(name, str) else None,
-        finish=finish if isinstance(finish, str) else None,
+        name=_text_or_none(message.get("name")),
+        finish=_text_or_none(message.get("finish_reason", message.get("stop_reason"))),
     )
 
 

@@ -1,8 +1,9 @@
 """Two traces or spans side by side: aligned steps, what differs, and the words that changed."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
@@ -19,6 +20,7 @@ from penstock.traces.comparison import (
     Pair,
     PayloadDiff,
     Reference,
+    Step,
     TraceDiff,
     compare_payloads,
     compare_traces,
@@ -27,6 +29,7 @@ from penstock.traces.comparison import (
 )
 
 MAX_ROWS = 500
+_Number = TypeVar("_Number", float, int, Decimal)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +123,8 @@ def _choose(diff: TraceDiff, pair: str) -> Pair | None:
     return max(told, key=lambda each: each.depth, default=diff.pairs[0] if diff.pairs else None)
 
 
-def _id(step: object) -> str:
-    return str(getattr(step, "span_id", ""))
+def _id(step: Step | None) -> str:
+    return step.span_id if step else ""
 
 
 def _line(pair: Pair, base: dict[str, str], chosen: Pair | None, *, is_all: bool) -> DiffLine:
@@ -136,55 +139,58 @@ def _line(pair: Pair, base: dict[str, str], chosen: Pair | None, *, is_all: bool
         kind=some.kind,
         href=f"/traces/diff?{urlencode(query)}#words",
         is_chosen=pair is chosen,
-        duration=_change(one and one.duration_ms, two and two.duration_ms, "ms") if one and two else "",
-        tokens=_change(_tokens(one), _tokens(two), "count") if one and two else "",
-        cost=_change(one and one.cost_usd, two and two.cost_usd, "money") if one and two else "",
+        duration=_change(one.duration_ms, two.duration_ms, _ms) if one and two else "",
+        tokens=_change(_tokens(one), _tokens(two), format_count) if one and two else "",
+        cost=_change(one.cost_usd, two.cost_usd, format_money) if one and two else "",
     )
 
 
-def _tokens(step: object) -> int | None:
-    counts = [getattr(step, name, None) for name in ("input_tokens", "output_tokens")]
-    known = [count for count in counts if count is not None]
+def _tokens(step: Step) -> int | None:
+    known = [count for count in (step.input_tokens, step.output_tokens) if count is not None]
     return sum(known) if known else None
 
 
-def _change(one: float | Decimal | None, two: float | Decimal | None, unit: str) -> str:
+def _ms(value: float | None) -> str:
+    return format_ms(value)
+
+
+def _change(one: _Number | None, two: _Number | None, show: Callable[[_Number], str]) -> str:
     """Return the difference with its sign; empty when it is none or cannot be told."""
     if one is None or two is None or one == two:
         return ""
-    gap = two - one  # type: ignore[operator] - both are numbers, or both amounts of money
-    sign = "+" if gap > 0 else "−"
-    if unit == "ms":
-        text = format_ms(abs(float(gap)))
-    elif unit == "money":
-        text = format_money(abs(Decimal(gap)))
-    else:
-        text = format_count(int(abs(gap)))
-    share = f" ({sign}{abs(float(gap)) / float(one) * 100:.0f} %)" if one else ""
-    return f"{sign}{text}{share}"
+    sign = "+" if two > one else "−"
+    share = f" ({sign}{abs(float(two - one) / float(one)) * 100:.0f} %)" if one else ""
+    return f"{sign}{show(abs(two - one))}{share}"
 
 
 def _totals(pairs: list[Pair]) -> tuple[tuple[str, str, str, str], ...]:
     """Return the sums of both sides: of their first steps, which hold everything below."""
     tops = [each for each in pairs if each.depth == 0]
-    lines = []
-    for name, read, show, unit in (
-        ("Duration", lambda step: step.duration_ms, format_ms, "ms"),
-        ("Tokens", _tokens, format_count, "count"),
-        ("Cost", lambda step: step.cost_usd, format_money, "money"),
-        ("Failed spans", lambda step: step.n_errors, format_count, "count"),
-    ):
-        sides = []
-        for side in ("left", "right"):
-            steps = [getattr(each, side) for each in tops if getattr(each, side) is not None]
-            values = [value for value in map(read, steps) if value is not None]  # type: ignore[arg-type]
-            sides.append((max(values) if unit == "ms" else sum(values)) if values else None)
-        one, two = sides
-        lines.append(
-            (name, show(one), show(two), _change(one, two, unit) or ("none" if one == two else DASH))
-        )
-    steps = [sum(getattr(each, side) is not None for each in pairs) for side in ("left", "right")]
-    lines.append(
-        ("Steps", format_count(steps[0]), format_count(steps[1]), _change(*steps, "count") or "none")
+    one = [each.left for each in tops if each.left is not None]
+    two = [each.right for each in tops if each.right is not None]
+    durations = [_known((step.duration_ms for step in side), max) for side in (one, two)]
+    tokens = [_known((_tokens(step) for step in side), sum) for side in (one, two)]
+    costs = [_known((step.cost_usd for step in side), sum) for side in (one, two)]
+    errors = [sum(step.n_errors for step in side) for side in (one, two)]
+    steps = [
+        sum(each.left is not None for each in pairs),
+        sum(each.right is not None for each in pairs),
+    ]
+    return (
+        _total("Duration", durations, _ms),
+        _total("Tokens", tokens, format_count),
+        _total("Cost", costs, format_money),
+        _total("Failed spans", errors, format_count),
+        _total("Steps", steps, format_count),
     )
-    return tuple(lines)
+
+
+def _known(values: Iterable[Any], join: Callable[[list[Any]], Any]) -> Any:
+    known = [value for value in values if value is not None]
+    return join(known) if known else None
+
+
+def _total(name: str, sides: Sequence[Any], show: Callable[[Any], str]) -> tuple[str, str, str, str]:
+    one, two = sides
+    gap = _change(one, two, show) or ("none" if one == two else DASH)
+    return (name, show(one), show(two), gap)
