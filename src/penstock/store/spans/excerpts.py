@@ -15,7 +15,6 @@ PREVIEW_CHARS = 200
 SEARCH_CHARS = 2000
 """Characters of each of input and output that text search sees."""
 _MAX_DEPTH = 12
-_HOLDS_TEXT = frozenset({str, dict, list})
 _NUMBERS = frozenset({int, float, bool})
 _NOT_TEXT = frozenset(
     [
@@ -83,15 +82,15 @@ class PayloadReader:
         if reading.text is None:
             return None
         if reading.text not in self._previews:
-            self._previews[reading.text] = preview_of(reading.value)
+            self._previews[reading.text] = preview_of(reading.value, reading.excerpt)
         return self._previews[reading.text]
 
 
-def preview_of(payload: Any) -> str | None:
+def preview_of(payload: Any, excerpt: str | None = None) -> str | None:
     """Return the first characters of what a person would call the question, or None if there is no text."""
     text = _last_user_text(payload)
     if text is None:
-        text = excerpt_of(payload, limit=PREVIEW_CHARS)
+        text = excerpt_of(payload, limit=PREVIEW_CHARS) if excerpt is None else excerpt
     text = " ".join(text[: PREVIEW_CHARS + 50].split())
     return text[:PREVIEW_CHARS] or None
 
@@ -122,7 +121,11 @@ def _collect(value: Any, pieces: list[str], left: int, depth: int) -> int:
     for item in items:
         if left <= 0:
             break
-        if type(item) in _HOLDS_TEXT:
+        kind = type(item)
+        if kind is str:  # most of what there is: a call for each of them would double the time
+            pieces.append(item[:left])
+            left -= len(item) + 1
+        elif kind is dict or kind is list:
             left = _collect(item, pieces, left, depth + 1)
     return left
 
@@ -134,5 +137,7 @@ def _last_user_text(payload: Any) -> str | None:
     for message in reversed(messages):
         if isinstance(message, dict) and message.get("role") == "user":
             content = message.get("content", message.get("parts"))
+            if isinstance(content, str):
+                return content or None
             return excerpt_of(content, limit=PREVIEW_CHARS + 50) if content else None
     return None
