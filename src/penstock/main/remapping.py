@@ -24,7 +24,12 @@ def remap_handler(store: DuckDBSpanStore) -> Handler:
 
     def remap(ctx: JobContext, _spec: dict[str, Any]) -> dict[str, Any]:
         ctx.log(f"mapping spans by version {load_table().version} of the table")
-        return _remap(store, lambda fraction, text: (ctx.check_cancelled(), ctx.progress(fraction, text)))
+
+        def tell(fraction: float | None, text: str) -> None:
+            ctx.check_cancelled()
+            ctx.progress(fraction, text)
+
+        return _remap(store, tell)
 
     return remap
 

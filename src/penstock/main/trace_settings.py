@@ -9,6 +9,8 @@ from penstock.spec.masks import BuiltInMask, MaskPlace, MaskRule
 from penstock.telemetry.finders import own_pattern
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+_Place = Literal["input", "output", "attributes", "identity", "all"]
+_USUAL: tuple[_Place, ...] = ("input", "output", "attributes")
 _ALL: tuple[MaskPlace, ...] = ("input", "output", "attributes", "identity")
 
 
@@ -23,9 +25,7 @@ class MaskSettings(Section):
     """A regular expression in RE2's syntax."""
     replacement: Annotated[str, Field(max_length=200)] = ""
     """What stands there instead; empty for the name in brackets."""
-    where: list[Literal["input", "output", "attributes", "identity", "all"]] = Field(
-        default_factory=lambda: ["input", "output", "attributes"], min_length=1
-    )
+    where: list[_Place] = Field(default_factory=lambda: list(_USUAL), min_length=1)
     """Which parts of a span: `input`, `output`, `attributes` (with events, messages and tags), `identity` (user and
     session) or `all`."""
     project: _Name | None = None

@@ -207,7 +207,7 @@ class Forwarder:
         self._n_failed += 1
         if reply is not None:
             self._last_error = f"answered {reply.status}"
-        longest = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2**self._n_tries)
+        longest: float = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2**self._n_tries)
         self._n_tries = min(self._n_tries + 1, 20)
         pause = longest * self._rng.uniform(0.5, 1.0)
         if reply is not None and reply.retry_after_s is not None:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -68,9 +69,9 @@ async def read_body(request: Request, grow: Callable[[int], None]) -> bytes:
 
 
 class OtlpEndpoint:
-    """Takes one signal. An ASGI application of its own: a sender of many small requests would pay more for being
+    """Takes one signal, as an ASGI application of its own, which checks its declared permission itself.
 
-    routed and introduced than for its spans. The declared permission is checked here, on the key that is shown.
+    A sender of many small requests would pay more for being routed and introduced than for its spans.
     """
 
     def __init__(
@@ -88,7 +89,9 @@ class OtlpEndpoint:
         headers = request.headers
         loop = asyncio.get_running_loop()
         shown = headers.get("authorization", "")
-        key = self._keys.recall(shown) or await loop.run_in_executor(self._executor, self._keys.find, shown)
+        key = self._keys.recall(shown)
+        if key is None:
+            key = await loop.run_in_executor(self._executor, self._keys.find, shown)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in {PROTOBUF, JSON}:
             raise UnsupportedEncoding(
@@ -118,5 +121,6 @@ def create_router(services: ControlServices) -> APIRouter:
     keys = KnownKeys(services.keys)
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="otlp-http")
     for signal in _SIGNALS:
-        router.add_route(f"/v1/{signal}", OtlpEndpoint(services, keys, signal, executor), methods=["POST"])
+        endpoint: Any = OtlpEndpoint(services, keys, signal, executor)  # an application is an endpoint too
+        router.add_route(f"/v1/{signal}", endpoint, methods=["POST"])
     return router
