@@ -6,7 +6,6 @@ therefore get a message twice, and knows it by its id.
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -96,18 +95,17 @@ class Delivery:
         """Send what is due until `stop` is set."""
         while not stop.wait(interval_s):
             try:
-                while self.run_once() and not stop.is_set():
-                    time.sleep(0)
+                while self.run_once(stop) and not stop.is_set():
+                    pass
                 self._sweep()
             except Exception:  # the edge of the thread: it must outlive a database that is away
                 _log.exception("messages of alerts could not be sent, will try again")
 
-    def run_once(self) -> int:
-        """Try every message that is due; return how many were sent."""
-        now = self._clock()
+    def run_once(self, stop: threading.Event | None = None) -> int:
+        """Try the messages that are due, until `stop` is set; return how many were sent."""
         with self._engine.connect() as connection:
-            due = queries.list_due(connection, now, _ROUND)
-        return sum(self._try(row) for row in due)
+            due = queries.list_due(connection, self._clock(), _ROUND)
+        return sum(self._try(row) for row in due if stop is None or not stop.is_set())
 
     def _try(self, row: Any) -> bool:
         now = self._clock()

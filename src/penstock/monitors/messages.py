@@ -33,7 +33,7 @@ def build_payload(
     """Return the canonical message: what webhooks get, and what other forms are made of."""
     content, measure = rule.content, measure_of(rule.content)
     base = console_url.rstrip("/")
-    page = "traces" if transition.subject == "trace" else "spans"
+    view = "" if transition.subject == "trace" else "&view=spans"
     return {
         "format": FORMAT,
         "kind": kind,
@@ -60,8 +60,8 @@ def build_payload(
         "since": iso_from_ns(transition.at_ns),
         "search": transition.search,
         "url": f"{base}/alerts/{rule.name}",
-        "traces_url": f"{base}/{page}?q={quote(transition.search)}"
-        f"&since_ns={transition.since_ns}&until_ns={transition.until_ns}",
+        "traces_url": f"{base}/traces?q={quote(transition.search)}"
+        f"&since_ns={transition.since_ns}&until_ns={transition.until_ns}{view}",
         "examples": [
             {
                 "trace_id": example.trace_id,
