@@ -14,6 +14,7 @@ import pytest
 
 import penstock
 from penstock.sdk.delivery import Delivery
+from penstock.sdk.pipeline import Pipeline
 from penstock.sdk.runtime import RUNTIME
 from penstock.sdk.sender import DROPPED_HEADER
 from penstock.sdk.transport import judge
@@ -119,6 +120,37 @@ def test_what_waited_for_one_key_is_not_sent_with_another(collector: Collector, 
     assert len(files_in(spilling)) == 1
 
 
+def test_what_another_process_sent_counts_as_sent(collector: Collector, spilling: Path) -> None:
+    collector.answer = lambda path, body: (503, b"")
+    leave_spans(2)
+    assert penstock.flush().spilled == 2
+    first, settings = RUNTIME.pipeline, RUNTIME.settings
+    assert first is not None
+    assert settings is not None
+    collector.answer = lambda path, body: (200, b"{}")
+    other = Pipeline(settings)
+    assert other.flush(10) == Delivery()
+    assert len(collector.spans) == 2
+    assert first.flush(10) == Delivery(sent=2, problem="HTTP 503: no text")
+    other.close(5)
+
+
+def test_what_was_left_half_written_is_cleared_away_later(collector: Collector, spilling: Path) -> None:
+    collector.answer = lambda path, body: (503, b"")
+    leave_spans(1)
+    penstock.flush()
+    (whole,) = files_in(spilling)
+    old, new = whole.with_name(".old.batch"), whole.with_name(".new.batch")
+    for path in (old, new):
+        path.write_bytes(b"{")
+    os.utime(old, (1, 1))
+    collector.answer = lambda path, body: (200, b"{}")
+    setup(collector, spill=spilling)
+    leave_spans(1)
+    penstock.flush()
+    assert files_in(spilling) == [new]
+
+
 def test_a_damaged_file_stops_nothing(collector: Collector, spilling: Path) -> None:
     collector.answer = lambda path, body: (503, b"")
     leave_spans(1)
@@ -202,7 +234,10 @@ def test_memory_is_bounded_payloads_go_before_spans_and_the_trace_says_so(
     delivery = penstock.flush()
     assert delivery.sent + delivery.dropped == 202
     assert delivery.pending == 0
+    leave_spans(1, name="after")
     penstock.flush()
+    told = [int(headers[DROPPED_HEADER]) for _, headers, _ in sdk.requests if DROPPED_HEADER in headers]
+    assert sum(told) == delivery.dropped
     kept = [span for span in sdk.spans if span.name.startswith("s")]
     assert any(span.attributes.get("penstock.payload_dropped") for span in kept)
     assert pipeline._bytes == 0

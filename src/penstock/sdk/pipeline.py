@@ -67,7 +67,7 @@ class Pipeline:
             if folder is None
             else DiskSpill(folder, settings.max_spill_bytes)
         )
-        self._sender = Sender(settings, spill, transport, clock)
+        self._sender = Sender(settings, spill, transport, clock, lambda: self._n_dropped)
 
     # -- the program's side
 

@@ -26,6 +26,7 @@ class Sender:
         spill: DiskSpill | MemorySpill,
         transport: Callable[[SdkSettings], Transport],
         clock: Callable[[], float],
+        dropped_before: Callable[[], int] = lambda: 0,
     ) -> None:
         self.n_sent = 0
         self.n_failed = 0
@@ -37,6 +38,7 @@ class Sender:
         self._connect = transport
         self._link: Transport | None = None
         self._clock = clock
+        self._dropped_before = dropped_before
         self._resource = encode_resource(settings)
         self._pause_s = 0.0
         self._closed_until = float("-inf")
@@ -68,6 +70,7 @@ class Sender:
     def deliver_rest(self, *, is_asked: bool, is_busy: Callable[[], bool]) -> None:
         """Send what was kept, oldest first, until something fails or newer records want their turn."""
         self._has_looked = True
+        self.n_sent += self._spill.take_sent_elsewhere()
         while (is_asked or self.pause_s <= 0) and (batch := self._spill.first()) is not None:
             answer = self._post(batch)
             if answer.verdict == "away":
@@ -75,7 +78,8 @@ class Sender:
             n_own = self._spill.remove(batch)
             self._settle(batch, answer, n_own)
             if is_busy():
-                return
+                break
+        self.n_sent += self._spill.take_sent_elsewhere()
 
     def save_rest(self, records: Sequence[Record]) -> None:
         """Keep records and what is being sent right now; for the end of the program, from another thread."""
@@ -127,7 +131,7 @@ class Sender:
         if self._link is None:
             self._link = self._connect(self._settings)
         path, body = encode_body(batch)
-        n_lost = self.n_dropped + self.n_failed
+        n_lost = self.n_dropped + self._dropped_before()
         headers = {DROPPED_HEADER: str(n_lost - self._n_told)} if n_lost > self._n_told else {}
         answer = self._link.post(path, body, headers)
         if answer.verdict == "away":

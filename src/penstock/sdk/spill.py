@@ -18,6 +18,7 @@ import msgspec
 
 SUFFIX = ".batch"
 _LIST_AGAIN_S = 5.0
+_HALF_WRITTEN_S = 3600.0
 
 RecordKind = Literal["spans", "scores"]
 
@@ -58,6 +59,9 @@ class Spill(Protocol):
     def remove(self, batch: Batch) -> int:
         """Forget a batch that `first` returned; return how many of its records this process had put in."""
 
+    def take_sent_elsewhere(self) -> int:
+        """Return how many records of this process another one has sent, each once."""
+
 
 class MemorySpill:
     """Keeps batches in memory, where there is no folder to write to."""
@@ -81,6 +85,10 @@ class MemorySpill:
     def first(self) -> Batch | None:
         """Return the oldest batch."""
         return self._batches[0] if self._batches else None
+
+    def take_sent_elsewhere(self) -> int:
+        """Return 0: nobody else can see these."""
+        return 0
 
     def remove(self, batch: Batch) -> int:
         """Forget the oldest batch."""
@@ -109,6 +117,7 @@ class DiskSpill:
         self._numbers = itertools.count()
         self._names: deque[str] = deque()
         self._listed_at = float("-inf")
+        self._n_elsewhere = 0
 
     def put(self, batch: Batch) -> bool:
         """Write a batch; False when the folder is full or cannot be written."""
@@ -139,7 +148,7 @@ class DiskSpill:
                 found = msgspec.json.decode(head, type=_Head)
                 return Batch(kind=found.kind, resource=found.resource, parts=parts, name=name)
             except FileNotFoundError:
-                self._forget(name)  # another process has sent it
+                self._n_elsewhere += self._forget(name)  # another process has sent it
             except (OSError, msgspec.MsgspecError):
                 self._forget(name)
                 with contextlib.suppress(OSError):
@@ -151,6 +160,11 @@ class DiskSpill:
         with contextlib.suppress(OSError):
             (self._folder / batch.name).unlink()
         return self._forget(batch.name)
+
+    def take_sent_elsewhere(self) -> int:
+        """Return how many records of this process another one has sent, each once."""
+        taken, self._n_elsewhere = self._n_elsewhere, 0
+        return taken
 
     def _forget(self, name: str) -> int:
         with contextlib.suppress(ValueError):
@@ -169,12 +183,21 @@ class DiskSpill:
                     return
                 self._listed_at = time.monotonic()
                 with contextlib.suppress(OSError):
-                    self._names.extend(
-                        sorted(path.name for path in self._folder.iterdir() if path.name.endswith(SUFFIX))
-                    )
+                    self._names.extend(self._list_names())
                 if not self._names:
                     return
             yield self._names[0]
+
+    def _list_names(self) -> list[str]:
+        """Return the names of whole batches; what a process left half written an hour ago is removed."""
+        found = []
+        for path in self._folder.iterdir():
+            if path.name.startswith("."):
+                if time.time() - path.stat().st_mtime > _HALF_WRITTEN_S:
+                    path.unlink(missing_ok=True)
+            elif path.name.endswith(SUFFIX):
+                found.append(path.name)
+        return sorted(found)
 
     def _used_bytes(self) -> int:
         total = 0

@@ -88,9 +88,8 @@ class Stream:
         if self.observation is NOTHING:
             return
         now = otel.get_current()
-        if (
-            otel.get_value(_STREAM, now) is self
-        ):  # else a step was dropped half done and ends in a foreign context
+        # a step that was dropped half done may end in a foreign context
+        if otel.get_value(_STREAM, now) is self:
             self._inside = now
             otel.attach(self._before)
 
