@@ -53,6 +53,9 @@ COMMANDS: dict[str, _Entry] = {
         "alert", "Rules over measures, and who is told: list, create, silence, test, history, channel."
     ),
     "cost": _Entry("cost", "What calls cost: sums, show, reconcile with a provider's bill, advice."),
+    "privacy": _Entry("privacy", "What is stored of somebody: export, erase, list, receipt, verify, replay."),
+    "backup": _Entry("backup", "Write everything of this home into one file."),
+    "restore": _Entry("restore", "Make a new home from a backup."),
     "job": _Entry("job", "Durable work: list, show, logs, cancel, retry."),
     "gateway": _Entry("gateway", "Run one gateway worker alone."),
     "control": _Entry("control", "Run control and console alone."),

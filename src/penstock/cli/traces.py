@@ -18,6 +18,7 @@ from penstock.cli.output import (
 from penstock.cli.trace_lists import export, list_spans, list_traces, show_fields
 from penstock.cli.trace_remap import remap
 from penstock.cli.trace_scores import score
+from penstock.cli.trace_upkeep import compact, expire
 from penstock.main.trace_access import TraceAccess, open_traces
 from penstock.spec.usage import Usage
 
@@ -36,6 +37,8 @@ app.command("fields", epilog="Example: penstock traces fields")(show_fields)
 app.command(
     "export", epilog="Example: penstock traces export 'status:error' --since 7d --out errors.parquet"
 )(export)
+app.command("expire", epilog="Example: penstock traces expire --dry-run")(expire)
+app.command("compact", epilog="Example: penstock traces compact")(compact)
 ID_LENGTH = 32
 SHORTEST_START = 4
 N_NAMED = 10

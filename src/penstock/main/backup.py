@@ -283,7 +283,7 @@ class _Writer:
 def _add(tar: tarfile.TarFile, name: str, file: "IO[bytes] | _Hashing", size: int) -> None:
     facts = tarfile.TarInfo(name)
     facts.size, facts.mode, facts.mtime = size, 0o600, now_ns() // 1_000_000_000
-    tar.addfile(facts, file)  # type: ignore[arg-type]  # only read is used
+    tar.addfile(facts, file)
 
 
 class _Hashing:

@@ -40,12 +40,17 @@ class EraseBody(SubjectBody):
     """Only count."""
 
 
-class VerifyBody(BaseModel):
-    """Body of a check of a receipt."""
+class ReplayBody(BaseModel):
+    """A receipt."""
 
     model_config = ConfigDict(extra="forbid")
     receipt: dict[str, str]
     """As it was given out."""
+
+
+class VerifyBody(ReplayBody):
+    """Body of a check of a receipt."""
+
     subject: SubjectBody | None = None
     """Who it is said to be about."""
 
@@ -107,6 +112,14 @@ def _add_receipts(router: APIRouter, services: ControlServices) -> None:
     def show_receipt(number: Annotated[int, Path(ge=1, le=2**31 - 1)]) -> Response:
         """One receipt with its signature: what to hand on and to keep."""
         return json_reply(receipts.get(number))
+
+    @router.post("/replay")
+    @needs(Permission.TRACES_ERASE)
+    def replay(body: ReplayBody, request: Request) -> Response:
+        """Erase again what a receipt says was erased, in a home that was restored from an older backup."""
+        signed = read_signed(msgspec.json.encode(body.receipt))
+        asked = services.upkeep.erasures.replay(signed, actor=actor_of(request.state.caller))
+        return json_reply({"erasures": asked}, status=202)
 
     @router.post("/verify")
     @needs(Permission.TRACES_ERASE)

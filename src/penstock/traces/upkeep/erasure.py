@@ -22,9 +22,9 @@ from penstock.store.control.tables.privacy import privacy_erasures
 from penstock.store.spans.port import SpanUpkeep, SubjectReader
 from penstock.store.spans.rows import is_hex
 from penstock.store.spans.upkeep_types import Subject, SubjectRows
-from penstock.traces.upkeep.errors import BadSubject, UnknownErasure
+from penstock.traces.upkeep.errors import BadSubject, ReceiptInvalid, UnknownErasure
 from penstock.traces.upkeep.receipts import FORMAT, ReceiptBook, read_content
-from penstock.traces.upkeep.seal import PrivacyKey, SignedReceipt
+from penstock.traces.upkeep.seal import PrivacyKey, SignedReceipt, is_signed_by
 from penstock.traces.upkeep.sweep import Sweep, sweep
 from penstock.traces.upkeep.tombstones import Tombstones
 from penstock.traces.upkeep.types import SUBJECT_KINDS, Doomed, Erasure, Place, PlaceReport, Receipt
@@ -100,6 +100,25 @@ class ErasureService:
             )
         self._wake()
         return self.get(erasure_id)
+
+    def replay(self, signed: SignedReceipt, *, actor: str) -> list[Erasure]:
+        """Erase again what a receipt says was erased: for a home that was restored from an older backup.
+
+        The receipt names nobody, so everything stored is compared with its digest. Raises `ReceiptInvalid` for one that
+        another installation signed.
+        """
+        receipt = read_content(signed.content)
+        if not is_signed_by(signed, self._key.public_key):
+            raise ReceiptInvalid(
+                "This installation did not sign the receipt, or it was changed.",
+                hint="Only receipts of the home that the backup was made of can be carried out again.",
+            )
+        ids = self._reader.find_ids(
+            receipt.kind, lambda each: self._key.digest(receipt.kind, each) == receipt.subject_digest
+        )
+        reason = f"again, after receipt {receipt.number} of {receipt.finished_at[:10]}"
+        subjects = msgspec.convert([{"kind": receipt.kind, "id": each} for each in ids], list[Subject])
+        return [self.submit(subject, reason=reason, actor=actor) for subject in subjects]
 
     def get(self, erasure_id: str) -> Erasure:
         """Return one erasure; raise `UnknownErasure`."""

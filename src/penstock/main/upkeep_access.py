@@ -1,0 +1,195 @@
+"""Upkeep for the command line: through the running control process, else on the stopped home itself."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import msgspec
+
+from penstock.base.errors import NotFound, UpstreamError
+from penstock.deploy.kept_replies import ResponseCacheService
+from penstock.deploy.snapshots import read_snapshot
+from penstock.main.control_client import ControlClient
+from penstock.main.instance import own_home, running_instance
+from penstock.main.rooms import Rooms
+from penstock.main.upkeeping import create_upkeep
+from penstock.spec.home import Home
+from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.store.spans.upkeep_types import Compaction, Expired, Subject, SubjectRows
+from penstock.traces.collector import Collector
+from penstock.traces.upkeep.retention import RetentionRun
+from penstock.traces.upkeep.seal import SignedReceipt
+from penstock.traces.upkeep.service import UpkeepReport, UpkeepService
+from penstock.traces.upkeep.types import Erasure, Receipt, Verification
+
+COMMAND_LINE = "command line"
+"""The actor of what is done to a stopped home."""
+LONG_S = 3600.0
+POLL_S = 0.25
+
+
+class UpkeepAccess(Protocol):
+    """What the command line asks for; the words of `UpkeepService` and its parts."""
+
+    def report(self) -> UpkeepReport:
+        """Return how things stand."""
+
+    def count_old(self) -> Expired:
+        """Return what is too old."""
+
+    def expire(self) -> RetentionRun:
+        """Delete what is too old."""
+
+    def compact(self) -> Compaction:
+        """Write the span store anew."""
+
+
+class PrivacyAccess(Protocol):
+    """What the command line asks about subjects."""
+
+    def find(self, subject: Subject) -> SubjectRows:
+        """Return what is stored of a subject."""
+
+    def hand_out(self, subject: Subject) -> Iterator[bytes]:
+        """Yield the ZIP of what is stored."""
+
+    def erase(self, subject: Subject, reason: str) -> Erasure:
+        """Erase, and return once it is done."""
+
+    def replay(self, signed: SignedReceipt) -> list[Erasure]:
+        """Erase again what a receipt says was erased, and return once it is done."""
+
+
+class ReceiptAccess(Protocol):
+    """What the command line asks about receipts."""
+
+    def list_receipts(self) -> list[Receipt]:
+        """Return the newest receipts."""
+
+    def get_receipt(self, number: int) -> SignedReceipt:
+        """Return one with its signature."""
+
+    def verify(self, signed: SignedReceipt, subject: Subject | None) -> Verification:
+        """Check one."""
+
+
+@contextmanager
+def open_upkeep(home: Home) -> "Iterator[_Remote | _Local]":
+    """Yield access to the upkeep of `home`, running or not. A stopped home cannot be started meanwhile."""
+    if running_instance(home) is not None:
+        yield _Remote(ControlClient(home))
+        return
+    if not home.span_db.exists():
+        raise NotFound(
+            f"{home.root} holds no traces yet.",
+            hint=f"Start it and make a call: penstock up --home {home.root}",
+        )
+    with own_home(home):
+        rooms = Rooms(home)
+        store = DuckDBSpanStore(home.span_db)
+        collector = Collector(home.spool, store, source=store)
+        cache = ResponseCacheService(home.cache, lambda: read_snapshot(home.snapshot), os.environ)
+        try:
+            yield _Local(create_upkeep(rooms, store, collector, cache))
+        finally:
+            collector.close()
+            store.close()
+            rooms.close()
+
+
+class _Remote:
+    def __init__(self, client: ControlClient, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._client = client
+        self._sleep = sleep
+
+    def report(self) -> UpkeepReport:
+        return msgspec.convert(self._client.get("/api/v1/upkeep"), UpkeepReport)
+
+    def count_old(self) -> Expired:
+        told = self._client.post("/api/v1/upkeep/expire", {"dry_run": True}, timeout_s=LONG_S)
+        return msgspec.convert(told, Expired)
+
+    def expire(self) -> RetentionRun:
+        told = self._client.post("/api/v1/upkeep/expire", {}, timeout_s=LONG_S)
+        return msgspec.convert(told, RetentionRun)
+
+    def compact(self) -> Compaction:
+        return msgspec.convert(self._client.post("/api/v1/upkeep/compact", {}, timeout_s=LONG_S), Compaction)
+
+    def find(self, subject: Subject) -> SubjectRows:
+        body = {**_body(subject), "dry_run": True}
+        return msgspec.convert(self._client.post("/api/v1/privacy/erase", body), SubjectRows)
+
+    def hand_out(self, subject: Subject) -> Iterator[bytes]:
+        return self._client.stream_post("/api/v1/privacy/export", _body(subject))
+
+    def erase(self, subject: Subject, reason: str) -> Erasure:
+        told = self._client.post("/api/v1/privacy/erase", {**_body(subject), "reason": reason})
+        return self._wait(msgspec.convert(told, Erasure))
+
+    def replay(self, signed: SignedReceipt) -> list[Erasure]:
+        told = self._client.post("/api/v1/privacy/replay", {"receipt": msgspec.to_builtins(signed)})
+        return [self._wait(each) for each in msgspec.convert(told["erasures"], list[Erasure])]
+
+    def list_receipts(self) -> list[Receipt]:
+        return msgspec.convert(self._client.get("/api/v1/privacy/receipts")["receipts"], list[Receipt])
+
+    def get_receipt(self, number: int) -> SignedReceipt:
+        return msgspec.convert(self._client.get(f"/api/v1/privacy/receipts/{number}"), SignedReceipt)
+
+    def verify(self, signed: SignedReceipt, subject: Subject | None) -> Verification:
+        body: dict[str, Any] = {"receipt": msgspec.to_builtins(signed)}
+        if subject is not None:
+            body["subject"] = _body(subject)
+        return msgspec.convert(self._client.post("/api/v1/privacy/verify", body), Verification)
+
+    def _wait(self, asked: Erasure) -> Erasure:
+        while asked.state != "done":
+            if asked.error is not None:
+                raise _unfinished(asked)
+            self._sleep(POLL_S)
+            asked = msgspec.convert(self._client.get(f"/api/v1/privacy/erasures/{asked.id}"), Erasure)
+        return asked
+
+
+class _Local:
+    def __init__(self, service: UpkeepService) -> None:
+        self._service = service
+        self.report = service.report
+        self.count_old = service.retention.count
+        self.expire = service.retention.run
+        self.compact = service.compact
+        self.find = service.erasures.find
+        self.hand_out = service.handout.stream
+        self.list_receipts = service.erasures.receipts.list
+        self.get_receipt = service.erasures.receipts.get
+        self.verify = service.erasures.receipts.verify
+
+    def erase(self, subject: Subject, reason: str) -> Erasure:
+        asked = self._service.erasures.submit(subject, reason=reason, actor=COMMAND_LINE)
+        return self._carry_out(asked)
+
+    def replay(self, signed: SignedReceipt) -> list[Erasure]:
+        asked = self._service.erasures.replay(signed, actor=COMMAND_LINE)
+        return [self._carry_out(each) for each in asked]
+
+    def _carry_out(self, asked: Erasure) -> Erasure:
+        self._service.erasures.carry_out_waiting()
+        self._service.erasures.follow_late()
+        done = self._service.erasures.get(asked.id)
+        if done.state != "done":
+            raise _unfinished(done)
+        return done
+
+
+def _body(subject: Subject) -> dict[str, Any]:
+    return {"kind": subject.kind, "id": subject.id}
+
+
+def _unfinished(asked: Erasure) -> UpstreamError:
+    return UpstreamError(
+        f"The erasure {asked.id} is not done yet: {asked.error}",
+        hint="It is kept, and tried again while Penstock runs: penstock privacy list",
+    )
