@@ -57,11 +57,10 @@ def read_page(
     rows: list[tuple[Any, ...]] = []
     with _at_one_moment(cursor):
         for sql, values in _in_slices(cursor, listing, query):
-            rows += _fetch(
-                cursor,
+            rows += cursor.execute(
                 f"SELECT {columns}, {marks} FROM {listing.table} WHERE {sql} AND {after} ORDER BY {ordering} LIMIT ?",  # noqa: S608 - names of ours
                 [*values, *bound, limit + 1 - len(rows)],
-            )
+            ).fetchall()
             if len(rows) > limit:
                 break
     n_marks = 1 + len(ids)
@@ -79,11 +78,10 @@ def count_rows(
         for sql, values in _in_slices(
             cursor, listing, msgspec.structs.replace(query, order="newest", cursor=None)
         ):
-            found += _fetch(
-                cursor,
+            found += cursor.execute(
                 f"SELECT count(*) FROM (SELECT 1 FROM {listing.table} WHERE {sql} LIMIT ?)",  # noqa: S608 - names of ours
                 [*values, bound + 1 - found],
-            )[0][0]
+            ).fetchall()[0][0]
             if found > bound:
                 break
     return Count(n=min(found, bound), is_more=found > bound)
@@ -91,11 +89,31 @@ def count_rows(
 
 @contextmanager
 def _at_one_moment(cursor: Any) -> Iterator[None]:
-    """Read the same state within; what was put into temporary tables is gone afterwards."""
+    """Read the same state within; what was put into temporary tables is gone afterwards.
+
+    A search that takes too long is ended, so that it cannot hold up all others.
+    """
+    timer = threading.Timer(MAX_SEARCH_S, cursor.interrupt)
+    timer.daemon = True
+    timer.start()
     run(cursor, "BEGIN")
     try:
         yield
+    except (
+        duckdb.InvalidInputException
+    ) as error:  # a regular expression that RE2 refuses, mostly for its size
+        raise InvalidInput(f"The search cannot be carried out: {error}") from error
+    except (
+        duckdb.ConversionException
+    ) as error:  # what a search compares is bound as it is, so it was the cursor
+        raise _foreign_cursor() from error
+    except duckdb.InterruptException as error:
+        raise SearchTooSlow(
+            f"The search takes longer than {MAX_SEARCH_S:.0f} seconds.",
+            hint="Look at a shorter time, or ask for less at once.",
+        ) from error
     finally:
+        timer.cancel()
         with suppress(duckdb.Error):  # a failed statement ends it
             run(cursor, "ROLLBACK")
 
@@ -145,31 +163,6 @@ def _filter_rows(
     reach = find_reach(cursor, query.since_ns, query.until_ns) if _needs_reach(query.where) else None
     sql, bound = compile_condition(query.where, listing.subject, reach=reach, hits=hits)
     return " AND ".join([*pieces, sql]), [*values, *bound]
-
-
-def _fetch(cursor: Any, statement: str, values: list[Any]) -> list[tuple[Any, ...]]:
-    """Return the rows; a search that takes too long is ended, so that it cannot hold up all others."""
-    timer = threading.Timer(MAX_SEARCH_S, cursor.interrupt)
-    timer.daemon = True
-    timer.start()
-    try:
-        found: list[tuple[Any, ...]] = cursor.execute(statement, values).fetchall()
-    except (
-        duckdb.InvalidInputException
-    ) as error:  # a regular expression that RE2 refuses, mostly for its size
-        raise InvalidInput(f"The search cannot be carried out: {error}") from error
-    except (
-        duckdb.ConversionException
-    ) as error:  # what a search compares is bound as it is, so it was the cursor
-        raise _foreign_cursor() from error
-    except duckdb.InterruptException as error:
-        raise SearchTooSlow(
-            f"The search takes longer than {MAX_SEARCH_S:.0f} seconds.",
-            hint="Look at a shorter time, or ask for less at once.",
-        ) from error
-    finally:
-        timer.cancel()
-    return found
 
 
 def _needs_reach(where: Condition) -> bool:
