@@ -4,12 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from penstock.store.spans.ledger import LEDGER_COLUMNS, ledger_cells, step_of
-from penstock.store.spans.rows import Key, PreparedSpan, column_array, money_text
+from penstock.store.spans.rows import Key, PreparedSpan, any_told, column_array, money_text
 
 Parents = Mapping[Key, tuple[str, str]]
 """Kind and name of spans."""
-_NAMES = ", ".join(name for name, _ in LEDGER_COLUMNS)
-_CASTS = ", ".join(f"i.{name}::{sql_type}" for name, sql_type in LEDGER_COLUMNS)
 
 
 def update_ledger(
@@ -43,12 +41,15 @@ def _insert(cursor: Any, billed: Sequence[PreparedSpan], parents: Parents) -> No
                 "cost_usd": money_text(row.cost_usd),
             }
         )
-    arrays = {name: column_array(sql, [cell[name] for cell in cells]) for name, sql in LEDGER_COLUMNS}
+    columns = {name: [cell[name] for cell in cells] for name, _ in LEDGER_COLUMNS}
+    told = [(name, sql) for name, sql in LEDGER_COLUMNS if any_told(columns[name])]
+    arrays = {name: column_array(sql, columns[name]) for name, sql in told}
     starts = [row.span.start_ns for row in billed]
     cursor.register("incoming", arrays)
     # Rows outlive their traces, so a call that comes again after its trace was deleted is looked for here.
     cursor.execute(
-        f"INSERT INTO ledger ({_NAMES}) SELECT {_CASTS} FROM incoming i"  # noqa: S608 - names of ours
+        f"INSERT INTO ledger ({', '.join(name for name, _ in told)})"  # noqa: S608 - names of ours
+        f" SELECT {', '.join(f'i.{name}::{sql}' for name, sql in told)} FROM incoming i"
         " WHERE NOT EXISTS (SELECT 1 FROM ledger l WHERE l.start_ns BETWEEN ? AND ?"
         " AND l.trace_id = i.trace_id::UUID AND l.span_id = i.span_id)",
         [min(starts), max(starts)],

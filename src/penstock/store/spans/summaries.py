@@ -119,27 +119,41 @@ def summarise_trace(spans: Sequence[SpanFacts], *, is_judged: bool = False) -> T
     `is_judged` says that scores about it came in other traces. User, session, environment, release and agent are the
     root's or, where it does not say, those of the earliest span that does.
     """
-    everything = spans
-    spans = [span for span in everything if not span.is_judgement] or everything
+    everything, n_errors, has_scores = spans, 0, is_judged
+    if any(span.has_scores for span in spans):
+        has_scores = True
+        spans = [span for span in everything if not span.is_judgement] or everything
     root = find_root(spans)
     leaves = leaf_model_calls(spans)
+    first_ns = last_ns = root.start_ns
+    models: set[str | None] = set()
+    providers: set[str | None] = set()
+    tags: set[str] = set()
+    for span in spans:
+        models.add(span.model)
+        providers.add(span.provider)
+        if span.status == "error":
+            n_errors += 1
+        if span.tags:
+            tags.update(split_lines(span.tags))
+    for span in everything:
+        first_ns, last_ns = min(first_ns, span.start_ns), max(last_ns, span.start_ns)
     costs = [span.cost_usd for span in leaves if span.cost_usd is not None]
-    starts = [span.start_ns for span in everything]
     return make_summary(
         root,
         told=_first_told(root, spans),
-        reach=(min(starts), max(starts)),
-        models=_joined(span.model for span in spans),
-        providers=_joined(span.provider for span in spans),
-        tags=_joined(tag for span in spans if span.tags for tag in split_lines(span.tags)),
+        reach=(first_ns, last_ns),
+        models=_joined(models),
+        providers=_joined(providers),
+        tags=_joined(tags),
         n_spans=len(everything),
         n_model_calls=len(leaves),
         n_unpriced=len(leaves) - len(costs),
         input_tokens=_sum_known(span.input_tokens for span in leaves),
         output_tokens=_sum_known(span.output_tokens for span in leaves),
         cost_usd=sum(costs, Decimal(0)) if costs else None,
-        n_errors=sum(span.status == "error" for span in spans),
-        has_scores=is_judged or any(span.has_scores for span in everything),
+        n_errors=n_errors,
+        has_scores=has_scores,
         covered=join_covered(
             (span.span_id for span in spans if is_model_call(span)), {span.span_id for span in leaves}
         ),
@@ -181,19 +195,19 @@ def make_summary(
 
 def _first_told(root: SpanFacts, spans: Sequence[SpanFacts]) -> dict[str, str | None]:
     """Return what the root says of itself, or else the earliest span that says it."""
-    told: dict[str, str | None] = {}
-    ordered: list[SpanFacts] | None = None
-    for name in INHERITED:
-        value = getattr(root, name)
-        if value is None and any(getattr(span, name) is not None for span in spans):
-            ordered = ordered or sorted(spans, key=lambda span: (span.start_ns, span.span_id))
-            value = next(found for span in ordered if (found := getattr(span, name)) is not None)
-        told[name] = value
+    told: dict[str, str | None] = {name: getattr(root, name) for name in INHERITED}
+    missing = [name for name in INHERITED if told[name] is None] if len(spans) > 1 else []
+    for name in missing:
+        telling = [span for span in spans if getattr(span, name) is not None]
+        if telling:
+            told[name] = getattr(min(telling, key=lambda span: (span.start_ns, span.span_id)), name)
     return told
 
 
 def find_root(spans: Sequence[SpanFacts]) -> SpanFacts:
     """Return the span that stands for the trace."""
+    if len(spans) == 1:
+        return spans[0]
     known = {span.span_id for span in spans}
 
     def rank(span: SpanFacts) -> tuple[int, int, int]:
@@ -231,8 +245,8 @@ def is_model_call(span: SpanFacts) -> bool:
     return span.kind in MODEL_KINDS
 
 
-def _joined(values: Iterable[str | None]) -> str:
-    return joined_lines(sorted({value for value in values if value}))
+def _joined(values: Collection[str | None]) -> str:
+    return joined_lines(sorted(value for value in values if value)) if values else ""
 
 
 def _sum_known(values: Iterable[int | None]) -> int | None:
