@@ -63,6 +63,15 @@ TEMPLATE = """\
 [traces]
 # capture_payloads = true                  # false: spans keep tokens, money and times, but no text
 # max_payload_bytes = 1048576
+# grpc_port = 4317                         # OTLP over gRPC, beside the console; 0: none
+# [traces.projects.clinic]
+# capture_payloads = false
+# [[traces.masks]]                         # made unreadable before anything is written
+# name = "email"
+# builtin = "email"                        # or credit_card, iban, phone, api_key; or pattern = "…"
+# [[traces.forward]]                       # stored spans, sent on as OTLP
+# name = "team"
+# url = "https://otel.example.com/v1/traces"
 
 [up]
 # host = "127.0.0.1"                       # 0.0.0.0 lets other machines in; put TLS in front

@@ -63,11 +63,13 @@ class ForwardSettings(Section):
     """`[[traces.forward]]`: where stored spans are sent on to, as OTLP over HTTP."""
 
     name: _Name
+    """Names it on the page of the record's health, and its folder below `HOME/forward`."""
     url: BaseUrl
     """Where traces are taken there, such as `https://otel.example.com/v1/traces`."""
     headers_env: VariableName | None = None
     """Variable with headers as OpenTelemetry writes them, `authorization=Bearer%20…,x-team=a`."""
     encoding: Literal["protobuf", "json"] = "protobuf"
+    """`protobuf`, which everybody takes, or `json`."""
     payloads: bool = True
     """Whether prompts and replies are sent too."""
     projects: list[_Name] = Field(default_factory=list)
@@ -115,7 +117,9 @@ class TraceSettings(Section):
     max_waiting_bytes: Annotated[int, Field(ge=1024 * 1024, le=1 << 40)] = 512 * 1024 * 1024
     """While that much is acknowledged and not yet stored, senders are asked to wait."""
     retention: RetentionSettings = RetentionSettings()
+    """`[traces.retention]`: what goes by age."""
     projects: dict[_Name, ProjectTraceSettings] = Field(default_factory=dict)
+    """`[traces.projects.NAME]`: what is different for one project."""
     masks: list[MaskSettings] = Field(default_factory=list, max_length=200)
     """`[[traces.masks]]`: what is made unreadable before anything is written."""
     forward: list[ForwardSettings] = Field(default_factory=list, max_length=20)
