@@ -5,9 +5,9 @@
 Every way leaves the same: a span around a function of two arguments, with its input and output as JSON and six
 attributes, exported to a collector on this machine that acknowledges everything. `plain` is the bare function.
 `otel-batch` is OpenTelemetry's TracerProvider with a BatchSpanProcessor and its OTLP/HTTP protobuf exporter, the
-program writing JSON into attributes as instrumentations do. Rounds alternate; the median of the rounds is shown. The
-sum of processor time (all threads of the process, collector apart) is shown as well, since a worker that holds the
-interpreter costs the program, too. `lost` is what did not arrive.
+program writing JSON into attributes as instrumentations do. Rounds alternate; the median of the rounds is shown: a
+call's mean, median, 99th percentile and maximum (a sender's thread that holds the interpreter shows there), and the
+processor time a span of all threads of the process. `lost` is what did not arrive.
 """
 
 import argparse
@@ -66,22 +66,31 @@ def work(question: Any, limit: int) -> Any:  # noqa: ARG001
     return ANSWER
 
 
-def run_plain(_: str, n: int) -> tuple[float, Callable[[], None]]:
-    started = time.perf_counter()
+Finish = Callable[[], None]
+
+
+def repeat(call: Callable[[int], Any], n: int) -> list[float]:
+    """Return the seconds of each call. Every hundred calls the program waits a moment, as programs do."""
+    spent = []
     for number in range(n):
-        work(QUESTION, number)
-    return time.perf_counter() - started, lambda: None
+        started = time.perf_counter()
+        call(number)
+        spent.append(time.perf_counter() - started)
+        if number % 100 == 99:
+            time.sleep(0.001)
+    return spent
 
 
-def run_penstock(url: str, n: int) -> tuple[float, Callable[[], None]]:
+def run_plain(_: str, n: int) -> tuple[list[float], Finish]:
+    return repeat(lambda number: work(QUESTION, number), n), lambda: None
+
+
+def run_penstock(url: str, n: int) -> tuple[list[float], Finish]:
     import penstock
 
     penstock.configure(url=url, key="ps-bench", service="bench", spill=False, max_buffer_bytes=1 << 30)
     observed = penstock.observe(name="bench-span", kind="llm")(work_penstock)
-    started = time.perf_counter()
-    for number in range(n):
-        observed(QUESTION, number)
-    spent = time.perf_counter() - started
+    spent = repeat(lambda number: observed(QUESTION, number), n)
 
     def finish() -> None:
         delivery = penstock.flush(120)
@@ -100,7 +109,7 @@ def work_penstock(question: Any, limit: int) -> Any:  # noqa: ARG001
     return ANSWER
 
 
-def run_otel(url: str, n: int) -> tuple[float, Callable[[], None]]:
+def run_otel(url: str, n: int) -> tuple[list[float], Finish]:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -109,8 +118,8 @@ def run_otel(url: str, n: int) -> tuple[float, Callable[[], None]]:
     provider = TracerProvider(resource=Resource({"service.name": "bench"}), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{url}/v1/traces")))
     tracer = provider.get_tracer("bench")
-    started = time.perf_counter()
-    for number in range(n):
+
+    def call(number: int) -> None:
         with tracer.start_as_current_span("bench-span") as span:
             span.set_attribute("openinference.span.kind", "LLM")
             span.set_attribute("input.value", json.dumps({"question": QUESTION, "limit": number}))
@@ -121,7 +130,8 @@ def run_otel(url: str, n: int) -> tuple[float, Callable[[], None]]:
             span.set_attribute("session.id", "s")
             span.set_attribute("user.id", "u")
             span.set_attribute("output.value", json.dumps(work(QUESTION, number)))
-    spent = time.perf_counter() - started
+
+    spent = repeat(call, n)
 
     def finish() -> None:
         provider.force_flush()
@@ -130,7 +140,7 @@ def run_otel(url: str, n: int) -> tuple[float, Callable[[], None]]:
     return spent, finish
 
 
-WAYS: dict[str, Callable[[str, int], tuple[float, Callable[[], None]]]] = {
+WAYS: dict[str, Callable[[str, int], tuple[list[float], Finish]]] = {
     "plain": run_plain,
     "otel-batch": run_otel,
     "penstock": run_penstock,
@@ -147,7 +157,15 @@ def measure(way: str, url: str, n: int, out: Any) -> None:
     cpu = time.process_time()
     spent, finish = WAYS[way](url, n)
     finish()
-    out.put((spent / n * 1e6, (time.process_time() - cpu) / n * 1e6))
+    spent.sort()
+    figures = [
+        sum(spent) / n,
+        spent[n // 2],
+        spent[int(n * 0.99)],
+        spent[-1],
+        (time.process_time() - cpu) / n,
+    ]
+    out.put([each * 1e6 for each in figures])
 
 
 def main() -> None:
@@ -163,16 +181,16 @@ def main() -> None:
     server = spawn.Process(target=serve, args=(ready, counted), daemon=True)
     server.start()
     url = f"http://127.0.0.1:{ready.get()}"
-    seen: dict[str, list[tuple[float, float, int]]] = {way: [] for way in WAYS}
+    seen: dict[str, list[list[float]]] = {way: [] for way in WAYS}
     for _ in range(options.rounds):
         for way in WAYS:
             before, out = counted.value, spawn.Queue()
             process = spawn.Process(target=measure, args=(way, url, options.spans, out))
             process.start()
-            wall, cpu = out.get()
+            figures = out.get()
             process.join()
             sent = 0 if way == "plain" else options.spans + 200
-            seen[way].append((wall, cpu, sent - (counted.value - before)))
+            seen[way].append([*figures, sent - (counted.value - before)])
     server.terminate()
     row: dict[str, Any] = {
         "command": f"python bench/sdk.py --spans {options.spans} --rounds {options.rounds}",
@@ -181,9 +199,11 @@ def main() -> None:
         "machine": f"{platform.machine()} {multiprocessing.cpu_count()} cores",
         "ways": {
             way: {
-                "us_per_span": round(statistics.median(each[0] for each in rounds), 2),
-                "cpu_us_per_span": round(statistics.median(each[1] for each in rounds), 2),
-                "lost": max(each[2] for each in rounds),
+                **{
+                    name: round(statistics.median(each[place] for each in rounds), 2)
+                    for place, name in enumerate(("mean_us", "p50_us", "p99_us", "max_us", "cpu_us"))
+                },
+                "lost": max(int(each[-1]) for each in rounds),
             }
             for way, rounds in seen.items()
         },
