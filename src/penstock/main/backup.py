@@ -26,6 +26,7 @@ from penstock.base.errors import InvalidInput
 from penstock.base.files import sync_directory
 from penstock.main.control_client import ControlClient
 from penstock.main.errors import BackupFailed
+from penstock.main.home_files import create_home
 from penstock.main.instance import own_home, running_instance
 from penstock.main.settings import load_settings
 from penstock.spec.home import Home
@@ -84,6 +85,7 @@ def back_up(
         raise InvalidInput(f"{out} is there already.", hint="Name a file that does not exist.")
     if not home.root.is_dir():
         raise InvalidInput(f"{home.root} is no home.", hint="Name one with --home.")
+    create_home(home)  # a restored one has no folder for locks yet
     partial = out.with_name(out.name + ".partial")
     try:
         manifest = _write(home, partial, environ, with_keys=with_keys, tell=tell, mode=_mode_of(out))

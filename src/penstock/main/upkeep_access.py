@@ -12,6 +12,7 @@ from penstock.base.errors import NotFound, UpstreamError
 from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.deploy.snapshots import read_snapshot
 from penstock.main.control_client import ControlClient
+from penstock.main.home_files import create_home
 from penstock.main.instance import own_home, running_instance
 from penstock.main.rooms import Rooms
 from penstock.main.upkeeping import create_upkeep
@@ -86,6 +87,7 @@ def open_upkeep(home: Home) -> "Iterator[_Remote | _Local]":
             f"{home.root} holds no traces yet.",
             hint=f"Start it and make a call: penstock up --home {home.root}",
         )
+    create_home(home)
     with own_home(home):
         rooms = Rooms(home)
         store = DuckDBSpanStore(home.span_db)
