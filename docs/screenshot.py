@@ -27,8 +27,8 @@ FLAGS = [
     "--no-first-run",
 ]
 WIDE, NARROW = 1440, 390
-DARK = ("overview", "trace", "playground", "route")
-SMALL = ("overview", "traces", "trace", "playground", "asset", "cost")
+DARK = ("overview", "traces", "trace", "dashboard", "playground", "route")
+SMALL = ("overview", "traces", "trace", "session", "dashboard", "alert", "playground", "asset", "cost")
 
 
 @contextmanager
@@ -70,6 +70,13 @@ def find_pages(page: Page, url: str, question: str) -> dict[str, str | None]:
     return {
         "overview": "/?range=24h",
         "traces": "/traces?range=all",
+        "sessions": "/sessions?range=all",
+        "session": first_link(page, url, "/sessions?range=all&order=longest", r"^/sessions/"),
+        "users": "/users?range=all",
+        "dashboard": "/dashboards/overview?range=24h&compare=previous",
+        "alerts": "/alerts",
+        "alert": first_link(page, url, "/alerts", r"^/alerts/"),
+        "record": "/record",
         "trace": find_trace(page, url),
         "playground": "/playground",
         "knowledge": f"{base}?q={question.replace(' ', '+')}" if base else None,

@@ -185,6 +185,19 @@ def test_a_recorded_request_opens_in_the_playground(furnished: Furnished, client
     assert told == [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "Yes."}]
 
 
+def test_a_talk_of_thousands_of_messages_stays_a_page(furnished: Furnished, client: AsgiClient) -> None:
+    talk = [
+        {"role": ("user", "assistant")[number % 2], "content": f"word {number} " * 200}
+        for number in range(4001)
+    ]
+    furnished.spans.append([make(1), call(2, talk, {"content": "Enough."})])
+    for path in (f"?span={2:016x}", "?view=messages"):
+        text = client.get(f"/traces/{'ab' * 16}{path}").text
+        assert "word 4000" in text
+        assert "are in the raw payload" in text
+        assert len(text) < 1_000_000
+
+
 def test_a_large_trace_is_there_at_once_and_its_rows_without_a_script_on_demand(
     furnished: Furnished, client: AsgiClient
 ) -> None:

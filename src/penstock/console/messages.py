@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from penstock.console.formats import format_json
 
 MAX_CHARS = 20_000
@@ -105,10 +107,14 @@ def read_passages(received: Any) -> tuple[Found, ...]:
 
 
 def show_json(value: Any) -> str | None:
-    """Return indented JSON, cut at the limit; None for nothing."""
+    """Return indented JSON, cut at the limit; None for nothing. What is large is not indented as a whole in Python."""
     if value is None:
         return None
-    text = format_json(value)
+    raw = msgspec.json.encode(value, enc_hook=str)
+    if len(raw) > 4 * MAX_CHARS:
+        text = msgspec.json.format(raw).decode("utf-8", "replace")
+    else:
+        text = format_json(value)
     return (
         text if len(text) <= MAX_CHARS else f"{text[:MAX_CHARS]}\n… {len(text) - MAX_CHARS:,} more characters"
     )

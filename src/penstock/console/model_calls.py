@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from penstock.console.said import ShownMessage, call_names, show_messages
+from penstock.console.said import ShownMessage, call_names, keep_last, show_messages
 from penstock.spec.spans import Span
 from penstock.store.spans.types import Payload
 from penstock.traces.conversation import Exchange, find_added, read_exchange
@@ -21,6 +21,8 @@ class ModelCall:
     span: Span
     agent: str | None
     added: tuple[ShownMessage, ...]
+    n_unshown: int
+    """New messages before those that are shown."""
     standing: tuple[ShownMessage, ...]
     """Instructions; shown where they are new."""
     answered: tuple[ShownMessage, ...]
@@ -93,12 +95,14 @@ def _read_call(
     exchange = read_exchange(payload.input, payload.output)
     earlier = None if before is None else read_exchange(before.input, before.output)
     added = find_added(exchange or Exchange(asked=[], answered=[]), earlier)
+    fresh, n_unshown = keep_last([each for each in added.messages if not each.is_standing])
     names = call_names([*(exchange.asked if exchange else []), *(earlier.answered if earlier else [])])
     return ModelCall(
         number=number,
         span=span,
         agent=agent,
-        added=show_messages([each for each in added.messages if not each.is_standing], names),
+        added=show_messages(fresh, names),
+        n_unshown=n_unshown,
         standing=show_messages([each for each in added.messages if each.is_standing]),
         answered=show_messages(exchange.answered, names) if exchange else (),
         n_before=added.n_before,

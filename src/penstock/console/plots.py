@@ -157,7 +157,7 @@ def draw_lines(
         bars=(),
         bar_tone="",
         top=format_value(high, unit),
-        middle=format_value((low + high) / 2, unit),
+        middle=_middle(low, high, unit),
         base_y=round(_y(0.0, low, high), 2),
         ticks=name_ticks(starts[0] if starts else until_ns, until_ns),
         is_labelled=len(known) > 1,
@@ -210,7 +210,7 @@ def draw_bars(
         bars=tuple(bars),
         bar_tone=whole.tone,
         top=format_value(high, unit),
-        middle=format_value(high / 2, unit),
+        middle=_middle(0.0, high, unit),
         base_y=100.0,
         ticks=name_ticks(starts[0] if starts else until_ns, until_ns),
         is_labelled=False,
@@ -342,6 +342,12 @@ def name_ticks(since_ns: int, until_ns: int) -> tuple[str, ...]:
     style = "%d %b" if length > 2 * DAY_NS else "%H:%M"
     marks = [since_ns + (until_ns - since_ns) * part // 4 for part in range(5)]
     return tuple(f"{datetime.fromtimestamp(mark / 1e9, tz=UTC):{style}}" for mark in marks)
+
+
+def _middle(low: float, high: float, unit: Unit) -> str:
+    """Return what the middle rule says; nothing where it would be half a call."""
+    value = (low + high) / 2
+    return "" if unit == "count" and value != int(value) else format_value(value, unit)
 
 
 def _compact(value: float) -> str:

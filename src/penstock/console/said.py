@@ -15,6 +15,9 @@ MAX_CHARS = 20_000
 MAX_JSON = 4000
 MAX_PICTURE = 4 * 1024 * 1024
 MAX_PARTS = 40
+MAX_MESSAGES = 100
+MAX_TALK = 300_000
+"""Characters of all messages together."""
 _PICTURE = re.compile(r"data:image/(?:png|jpe?g|gif|webp|avif);base64,[A-Za-z0-9+/=\s]+\Z")
 
 
@@ -90,6 +93,16 @@ def show_messages(
                 )
             )
     return tuple(shown)
+
+
+def keep_last(messages: Sequence[Message], n_messages: int = MAX_MESSAGES) -> tuple[Sequence[Message], int]:
+    """Return the last messages, as many as a page can bear, and how many were left out."""
+    room = MAX_TALK
+    for n_kept, message in enumerate(reversed(messages)):
+        room -= sum(min(len(part.text), MAX_CHARS) for part in message.parts)
+        if n_kept >= n_messages or (room < 0 and n_kept):
+            return messages[len(messages) - n_kept :], len(messages) - n_kept
+    return messages, 0
 
 
 def call_names(messages: Iterable[Message]) -> dict[str, str]:

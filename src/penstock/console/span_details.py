@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.console.formats import format_ms
 from penstock.console.messages import Found, Quote, read_citations, read_passages, show_json
-from penstock.console.said import ShownMessage, call_names, show_messages
+from penstock.console.said import ShownMessage, call_names, keep_last, show_messages
 from penstock.spec.spans import Span, SpanLink
 from penstock.spec.usage import Usage
 from penstock.store.spans.types import Payload, ScoreRow
@@ -45,6 +45,8 @@ class SpanDetail:
     span: Span
     earlier: tuple[ShownMessage, ...]
     """Messages of a long conversation that are folded."""
+    n_unshown: int
+    """Messages before those."""
     messages: tuple[ShownMessage, ...]
     answered: tuple[ShownMessage, ...]
     tools: tuple[str, ...]
@@ -136,7 +138,8 @@ def build_detail(
     exchange = read_exchange(payload.input, payload.output) if span.kind in _TALKING else None
     asked = exchange.asked if exchange else []
     names = call_names([*asked, *(exchange.answered if exchange else [])])
-    early = asked[:-N_SHOWN] if len(asked) > N_SHOWN + 2 else []
+    latest, n_early = keep_last(asked, N_SHOWN) if len(asked) > N_SHOWN + 2 else (asked, 0)
+    early, n_unshown = keep_last(asked[:n_early])
     row = outline.row_of(span.span_id) if outline else None
     flags = outline.tree.flags[row] if outline and row is not None else 0
     path = _endpoint(span, payload.input)
@@ -144,7 +147,8 @@ def build_detail(
     return SpanDetail(
         span=span,
         earlier=show_messages(early, names),
-        messages=show_messages(asked[len(early) :], names),
+        n_unshown=n_unshown,
+        messages=show_messages(latest, names),
         answered=show_messages(exchange.answered, names) if exchange else (),
         tools=tuple(exchange.tools) if exchange else (),
         citations=read_citations(payload.output),

@@ -12,8 +12,9 @@ from starlette.responses import Response
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.clock import now_ns
-from penstock.console.charts import Chart, build_charts
+from penstock.console.charts import build_charts
 from penstock.console.formats import format_calls, format_count, format_money, format_ms, format_share
+from penstock.console.plots import Plot
 from penstock.console.ranges import RANGES, Window, read_window
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
@@ -42,7 +43,7 @@ class OverviewPage(Page):
     window: Window
     ranges: tuple[tuple[str, str], ...]
     figures: tuple[Figure, ...]
-    charts: tuple[Chart, ...]
+    charts: tuple[Plot, ...]
     routes: tuple[RouteRow, ...]
     traces: tuple[TraceRow, ...]
     jobs: tuple[Job, ...]

@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
-from penstock.console.charts import Chart, build_charts, sparkline
+from penstock.console.charts import build_charts, sparkline
 from penstock.console.messages import Turn
 from penstock.console.pages.overview import Figure
+from penstock.console.plots import Plot
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
 from penstock.store.spans.types import Bucket
@@ -26,8 +27,8 @@ class PatternsPage(Page):
 
     template: ClassVar[str] = "patterns.html"
     figures: tuple[Figure, ...]
-    charts: tuple[Chart, ...]
-    empty_charts: tuple[Chart, ...]
+    charts: tuple[Plot, ...]
+    empty_charts: tuple[Plot, ...]
     spark: str
     turns: tuple[Turn, ...]
     states: tuple[str, ...] = ("ok", "error", "unset", "queued", "running", "done", "failed", "cancelled")

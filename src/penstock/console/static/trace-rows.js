@@ -21,6 +21,7 @@ export class Rows {
     this.selected = -1;
     this.window = null;
     this.sheet = make("div", "fall-sheet");
+    this.sheet.setAttribute("role", "presentation");
     this.view.replaceChildren(this.sheet);
     this.view.setAttribute("role", "tree");
     this.view.addEventListener("scroll", () => this.drawSoon(), { passive: true });
