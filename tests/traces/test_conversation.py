@@ -101,6 +101,14 @@ def test_a_call_is_shown_with_what_it_added_to_the_one_before() -> None:
     assert find_added(first, None).messages == first.asked
 
 
+def test_an_answer_that_comes_back_without_its_reasoning_is_not_new() -> None:
+    thought = {"choices": [{"message": {"role": "assistant", "content": "two", "reasoning_content": "hm"}}]}
+    before = read_exchange(talk("one"), thought)
+    assert [
+        plain_text(each) for each in find_added(read(talk("one", "two", "three"), "four"), before).messages
+    ] == ["three"]
+
+
 def test_a_talk_that_was_cut_says_how_much_is_gone() -> None:
     before = read(talk("one", "two", "three"), "four")
     after = read(talk("three", "four", "five"), "six")
