@@ -2,8 +2,10 @@
 
 import html
 
-from penstock.console.pages.record import GROUPS, build_figures, build_groups, find_problems
+from penstock.console.pages.record import GROUPS, build_figures, build_groups, find_problems, say_upkeep
 from penstock.telemetry.counters import CollectorHealth, ForwardHealth, RecordHealth
+from penstock.traces.upkeep.retention import Ages, RetentionPolicy, RetentionRun, RetentionState
+from penstock.traces.upkeep.service import UpkeepReport
 from tests.console.conftest import make_app, sign_in
 from tests.fixtures.asgi import AsgiClient
 from tests.fixtures.furnished import Furnished
@@ -51,6 +53,25 @@ def test_the_page_shows_names_escaped_and_leads_to_the_spans(furnished: Furnishe
     assert text.index("disk full") < text.index("traces http") < text.index("my.attribute")
     assert "has%3Aattr.%22my.attribute%22" in text
     assert "Nothing under: Refused" in text
+
+
+def test_how_long_what_is_kept_is_told_by_project() -> None:
+    run = RetentionRun(
+        started_ns=0, finished_ns=0, n_payloads=7, n_spans=2, n_traces=1, is_done=False, error="no room"
+    )
+    report = UpkeepReport(
+        policy=RetentionPolicy(usual=Ages(payload_days=30), projects={"lab": Ages()}),
+        retention=RetentionState(last=run, n_runs=1, n_payloads=7, n_spans=2),
+        store_bytes=2_000_000,
+        n_waiting_erasures=0,
+        n_tombstones=3,
+        n_late_dropped=4,
+    )
+    told = dict(say_upkeep(report, 60_000_000_000))
+    assert told["kept"] == "payloads 30 days, spans for good"
+    assert told["kept of lab"] == "everything, for good"
+    assert told["last look at ages"] == "1 min ago: 2 spans, 7 payloads went, stopped before the end"
+    assert (told["it failed"], told["span store"]) == ("no room", "2.0 MB")
 
 
 def test_on_the_first_day_the_page_says_what_fills_it(unfurnished: Furnished) -> None:

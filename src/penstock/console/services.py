@@ -22,6 +22,7 @@ from penstock.traces.measures.dashboards import DashboardService
 from penstock.traces.measures.service import MeasureService
 from penstock.traces.service import TraceService
 from penstock.traces.sessions import SessionService
+from penstock.traces.upkeep.service import UpkeepService
 from penstock.traces.views import ViewService
 
 
@@ -55,6 +56,10 @@ class ConsoleServices(Protocol):
     @property
     def channels(self) -> ChannelService:
         """Where alerts are told of."""
+
+    @property
+    def upkeep(self) -> UpkeepService:
+        """Retention, erasure, and the size of the store."""
 
     def record_health(self) -> RecordHealth:
         """Return what became of everything that was sent."""

@@ -10,12 +10,15 @@ from starlette.responses import Response
 
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
-from penstock.console.formats import format_bytes, format_count
+from penstock.base.clock import now_ns
+from penstock.console.formats import format_ago, format_bytes, format_count
 from penstock.console.links import link
 from penstock.console.pages.overview import Figure
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
 from penstock.telemetry.counters import Group, RecordHealth
+from penstock.traces.upkeep.retention import Ages
+from penstock.traces.upkeep.service import UpkeepReport
 
 ACTIVE = "/configuration"
 """It stands among the settings."""
@@ -171,11 +174,46 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             groups=groups,
             quiet=tuple(title for _, title, _ in GROUPS if title not in {card.title for card in groups}),
             storing=_say_storing(health),
-            upkeep=(),
+            upkeep=say_upkeep(services.upkeep.report(), now_ns()),
         )
         return renderer.show(page)
 
     return router
+
+
+def say_upkeep(report: UpkeepReport, now: int) -> tuple[tuple[str, str], ...]:
+    """Return how long what is kept, what went last, and what was erased."""
+    state, last = report.retention, report.retention.last
+    told = [
+        ("span store", format_bytes(report.store_bytes)),
+        ("kept", _say_ages(report.policy.usual)),
+        *((f"kept of {name}", _say_ages(ages)) for name, ages in sorted(report.policy.projects.items())),
+    ]
+    if last is not None:
+        gone = f"{format_count(last.n_spans)} spans, {format_count(last.n_payloads)} payloads"
+        stopped = "" if last.is_done else ", stopped before the end"
+        told.append(("last look at ages", f"{format_ago(last.finished_ns, now)}: {gone} went{stopped}"))
+        if last.error:
+            told.append(("it failed", last.error))
+    if state.n_runs:
+        told.append(
+            (
+                "gone since the start",
+                f"{format_count(state.n_spans)} spans, {format_count(state.n_payloads)} payloads",
+            )
+        )
+    told.append(("erasures under way", format_count(report.n_waiting_erasures)))
+    told.append(("late spans of erased subjects", f"{format_count(report.n_late_dropped)} kept out"))
+    return tuple(told)
+
+
+def _say_ages(ages: Ages) -> str:
+    if not ages.payload_days and not ages.span_days:
+        return "everything, for good"
+    payloads = (
+        f"payloads {ages.payload_days} days" if ages.payload_days else "payloads as long as their spans"
+    )
+    return f"{payloads}, spans {f'{ages.span_days} days' if ages.span_days else 'for good'}"
 
 
 def _say_storing(health: RecordHealth) -> tuple[tuple[str, str], ...]:
