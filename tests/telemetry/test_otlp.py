@@ -330,7 +330,7 @@ def test_a_clean_batch_is_answered_without_partial_success() -> None:
         b'{"resourceSpans": [{"scopeSpans": [{"spans": ["x"]}]}]}',
         b'{"resourceSpans": [{"resource": "x"}]}',
         b'{"resourceSpans": ' + b"[" * 100_000,
-        b'{"a": "\xff"}',
+        b'{"resourceSpans": "\xff"}',
         b'{"resourceSpans": [{"resource": {"attributes": [{"key": "x", "value": {"doubleValue": %s}}]}}]}'
         % (b"9" * 400),
     ],
@@ -403,3 +403,23 @@ def test_a_sender_cannot_pass_for_the_gateway() -> None:
     assert span.is_foreign
     assert not is_billed(span)
     assert decode_span(encode_span(span)).is_foreign, "in the spool too"
+
+
+def test_text_that_is_not_utf8_costs_its_broken_letters_and_no_span() -> None:
+    attributes = {"gen_ai.prompt": "caf\u00e9 au lait", "list": ["caf\u00e9"], "plain": "x"}
+    events = [{"name": "e", "timeUnixNano": "1", "attributes": pairs({"deep": {"a": "caf\u00e9"}})}]
+    for body, kind in (
+        (as_protobuf(request_of(attributes, events=events)), PROTOBUF),
+        (json.dumps(request_of(attributes, events=events), ensure_ascii=False).encode(), JSON),
+    ):
+        broken = body.replace("\u00e9".encode(), b"\xc3\xff")
+        assert broken != body
+        batch = decode_otlp_batch(broken, kind)
+        [span] = batch.spans
+        assert batch.is_mended
+        assert span.input == "caf\ufffd\ufffd au lait"
+        assert span.attributes["list"] == ["caf\ufffd\ufffd"]
+        assert span.events[0].attributes == {"deep": {"a": "caf\ufffd\ufffd"}}
+        assert span.attributes["plain"] == "x"
+        decode_span(encode_span(span))
+        assert not decode_otlp_batch(body, kind).is_mended

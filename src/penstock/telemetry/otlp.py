@@ -42,6 +42,8 @@ class OtlpBatch:
     unmapped: list[str] = field(default_factory=list)
     """Attribute names that the mapping table does not know, one for each time."""
     signal: Signal = "traces"
+    is_mended: bool = False
+    """Whether text had to be mended that was not UTF-8."""
 
 
 def decode_otlp_traces(body: bytes, content_type: str) -> list[Span]:
@@ -74,7 +76,9 @@ def decode_otlp_batch(
     """Return the spans of a request (already unzipped) with the count of those left out."""
     table, owner = load_table(), _Owner(project, key_id)
     batch = OtlpBatch(spans=[])
-    for item in read_spans(body, content_type):
+    wire = read_spans(body, content_type)
+    batch.is_mended = wire.is_mended
+    for item in wire.records:
         fault = find_fault(item.trace_id, item.span_id, item.parent_id, item.start_ns, item.end_ns)
         if fault is None:
             batch.spans.append(_span_of(item, table, batch.unmapped, owner))

@@ -25,7 +25,9 @@ def decode_otlp_logs(
     version = load_table().version
     batch = OtlpBatch(spans=[], signal="logs")
     events: dict[tuple[str, str], list[SpanEvent]] = {}
-    for record in read_logs(body, content_type):
+    wire = read_logs(body, content_type)
+    batch.is_mended = wire.is_mended
+    for record in wire.records:
         fault = _take(record, version, batch.spans, events, (project, key_id))
         if fault is not None:
             batch.n_rejected += 1

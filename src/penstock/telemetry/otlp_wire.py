@@ -4,8 +4,9 @@ A body that is not OTLP is refused whole with `MalformedTelemetry`.
 """
 
 import base64
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
@@ -14,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from penstock.spec.spans import SpanEvent, SpanLink, SpanStatus
 from penstock.telemetry.errors import MalformedTelemetry
+from penstock.telemetry.otlp_salvage import mend_json, mend_protobuf
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
@@ -21,6 +23,15 @@ _STATUS: dict[Any, SpanStatus] = {1: "ok", 2: "error", "STATUS_CODE_OK": "ok", "
 _MAX_DEPTH = 32
 MAX_NS = 2**63 - 1
 _Record = TypeVar("_Record")
+_NOT_OTLP = (
+    msgspec.MsgspecError,
+    DecodeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    OverflowError,  # an integer that is no double
+)
 
 
 class WireSpan(NamedTuple):
@@ -61,14 +72,22 @@ def is_json_type(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == JSON
 
 
-def read_spans(body: bytes, content_type: str) -> list[WireSpan]:
+class Wire(NamedTuple, Generic[_Record]):
+    """What a request holds."""
+
+    records: list[_Record]
+    is_mended: bool = False
+    """Whether text had to be mended that was not UTF-8."""
+
+
+def read_spans(body: bytes, content_type: str) -> Wire[WireSpan]:
     """Return the spans of a trace export request (already unzipped)."""
     return _read(body, content_type, "trace", _json_spans, _protobuf_spans)
 
 
-def read_logs(body: bytes, content_type: str) -> list[WireLog]:
+def read_logs(body: bytes, content_type: str) -> Wire[WireLog]:
     """Return the records of a log export request (already unzipped)."""
-    return _read(body, content_type, "log", _json_logs, _protobuf_logs)
+    return _read(body, content_type, "logs", _json_logs, _protobuf_logs)
 
 
 def _read(
@@ -77,23 +96,20 @@ def _read(
     what: str,
     from_json: Callable[[bytes], Iterable[_Record]],
     from_protobuf: Callable[[bytes], Iterable[_Record]],
-) -> list[_Record]:
+) -> Wire[_Record]:
     is_json = is_json_type(content_type)
+    read = from_json if is_json else from_protobuf
     try:
-        return list(from_json(body) if is_json else from_protobuf(body))
-    except (
-        msgspec.MsgspecError,
-        DecodeError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        OverflowError,  # an integer that is no double
-    ) as error:
+        return Wire(list(read(body)))
+    except _NOT_OTLP as error:
+        message = f"opentelemetry.proto.collector.{what}.v1.Export{what.capitalize()}ServiceRequest"
+        mended = mend_json(body) if is_json else mend_protobuf(body, message)
+        if mended is not None:
+            with contextlib.suppress(*_NOT_OTLP):
+                return Wire(list(read(mended)), is_mended=True)
         raise MalformedTelemetry(
             f"The body is not an OTLP {what} request in {JSON if is_json else 'protobuf'}.",
-            hint=f"Send an Export{what.capitalize()}{'s' if what == 'log' else ''}ServiceRequest"
-            " and name its encoding in Content-Type.",
+            hint=f"Send an {message.rpartition('.')[2]} and name its encoding in Content-Type.",
             reason=str(error)[:200],
         ) from error
 

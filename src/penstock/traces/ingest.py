@@ -203,6 +203,8 @@ class IngestService:
 
     def _count(self, batch: OtlpBatch, way: str) -> None:
         self.counters.add("taken", f"{batch.signal} {way}", len(batch.spans))
+        if batch.is_mended:
+            self.counters.add("cut", "characters that are not UTF-8 (requests)")
         if batch.n_rejected:
             self.counters.add("rejected", _plain(batch.reason or "unknown"), batch.n_rejected)
         if batch.unmapped:
