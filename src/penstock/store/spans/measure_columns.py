@@ -25,7 +25,7 @@ _IS_CALL = (
 """As summaries of traces count them."""
 _IS_HIT = "coalesce(cache IN ('hit', 'semantic', 'shared'), false)"
 """Answered here: such a call bears the tokens of the answer it repeats, but used none."""
-_WAS_REFUSED = "coalesce(error_code, '') SIMILAR TO 'PS-[12].*'"
+_WAS_REFUSED = "coalesce(starts_with(error_code, 'PS-1') OR starts_with(error_code, 'PS-2'), false)"
 """Refused here: never sent, so that there is no usage to tell."""
 _WINDOW = "start_ns >= ? AND start_ns < ?"
 _COVERED = (
@@ -122,25 +122,30 @@ def _of_spans(picked: str, window: tuple[int, int], condition: Fragment, *, need
 
 def _span_columns(lost: str, is_call: str) -> str:
     classes = ", ".join(f"{_counted(name, is_call)} AS {name}" for name in TOKEN_CLASSES)
-    given, written = _sum_of(INPUT_CLASSES), _sum_of(OUTPUT_CLASSES)
+    given, written = _known(INPUT_CLASSES), _known(OUTPUT_CLASSES)
     return (
         f"trace_id, span_id, start_ns, status, {lost} AS lost, (end_ns - start_ns) / 1e6 AS took_ms, ttft_ms, cache,"
         f" session_id, user_id, overhead_ms, attempts, CASE WHEN {is_call} THEN cost_usd END AS cost_usd,"
         f" ({is_call} AND cost_usd IS NULL)::INT AS n_unpriced,"
-        f" {_counted(given, is_call)} AS n_in, {_counted(written, is_call)} AS n_out, {written} AS n_written,"
-        f" {is_call} AND kind <> 'attempt' AND NOT ({_WAS_REFUSED}) AND (({given}) IS NULL"
-        f" OR (({written}) IS NULL AND kind NOT IN ('embedding', 'rerank'))) AS is_mute, {classes}"
+        f" {_counted(_sum(INPUT_CLASSES), is_call, given)} AS n_in,"
+        f" {_counted(_sum(OUTPUT_CLASSES), is_call, written)} AS n_out,"
+        f" CASE WHEN {written} THEN {_sum(OUTPUT_CLASSES)} END AS n_written,"
+        f" {is_call} AND kind <> 'attempt' AND NOT ({given} AND ({written} OR kind IN ('embedding', 'rerank')))"
+        f" AND NOT {_WAS_REFUSED} AS is_mute, {classes}"
     )
 
 
-def _counted(expression: str, is_call: str) -> str:
-    return f"CASE WHEN NOT {is_call} OR {expression} IS NULL THEN NULL WHEN {_IS_HIT} THEN 0 ELSE {expression} END"
+def _counted(expression: str, is_call: str, known: str | None = None) -> str:
+    known = known or f"{expression} IS NOT NULL"
+    return f"CASE WHEN {is_call} AND {known} THEN CASE WHEN {_IS_HIT} THEN 0 ELSE {expression} END END"
 
 
-def _sum_of(names: Sequence[str]) -> str:
-    """Return the sum of the classes that are known, NULL where none is."""
-    known = " + ".join(f"coalesce({name}, 0)" for name in names)
-    return f"(CASE WHEN coalesce({', '.join(names)}) IS NOT NULL THEN {known} END)"
+def _known(names: Sequence[str]) -> str:
+    return f"coalesce({', '.join(names)}) IS NOT NULL"
+
+
+def _sum(names: Sequence[str]) -> str:
+    return " + ".join(f"coalesce({name}, 0)" for name in names)
 
 
 def _pointer(name: str) -> str:
