@@ -9,6 +9,7 @@ import subprocess
 import sys
 import uuid
 from collections import namedtuple
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import penstock
+from penstock.sdk.delivery import Delivery
 from penstock.sdk.payloads import BLACKED, black_out, copy_payload, encode_payload
 from penstock.sdk.propagation import headers, inject
 from penstock.spec.usage import Usage
@@ -243,3 +245,45 @@ except AttributeError:
 def test_every_public_name_is_there() -> None:
     for name in penstock.__all__:
         assert getattr(penstock, name) is not None
+
+
+def test_a_class_is_refused_where_it_is_decorated() -> None:
+    with pytest.raises(TypeError, match="methods of Point"):
+        penstock.observe(Point)
+
+
+def test_a_long_stream_of_objects_is_kept_within_the_bound_of_one_payload(collector: Collector) -> None:
+    setup(collector, max_payload_bytes=2000)
+
+    @penstock.observe(name="chunks")
+    def chunks() -> Iterator[dict[str, str]]:
+        for _ in range(500):
+            yield {"text": "x" * 50}
+
+    assert len(list(chunks())) == 500
+    assert penstock.flush().is_complete
+    span = collector.span("chunks")
+    assert span.attributes["stream.items"] == 500
+    assert 1 < len(span.output) < 50
+    assert span.output[0] == {"text": "x" * 50}
+    switch_off()
+
+
+def test_what_is_said_after_the_end_changes_nothing(sdk: Collector, caplog: pytest.LogCaptureFixture) -> None:
+    with penstock.span("x") as it:
+        pass
+    it.update(name="late", output=1, error="late")
+    it.event("late")
+    it.fail(ValueError("late"))
+    it.end()
+    assert penstock.flush().sent == 1
+    assert "late" not in str(sdk.requests)
+    assert caplog.text == ""
+
+
+def test_a_trace_that_is_not_recorded_is_not_judged(collector: Collector) -> None:
+    setup(collector, sample=0.0)
+    with penstock.span("x"):
+        penstock.score("ok", 1)
+    assert penstock.flush() == Delivery()
+    switch_off()

@@ -45,6 +45,8 @@ def score(
         if trace_id is None and session_id is None:
             at = span or current_span()
             trace_id, span_id = (None, None) if at is NOTHING else (at.trace_id, at.span_id)
+            if at is not NOTHING and not at.is_sampled:
+                return  # a judgement of what is not recorded would stand alone
             if on == "trace":
                 span_id = None
         if trace_id is None and session_id is None:

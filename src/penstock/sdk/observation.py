@@ -131,6 +131,11 @@ class Observation:
         context = self.otel_span.get_span_context()
         return f"{context.span_id:016x}" if context.is_valid else None
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether its trace is one of those that are recorded."""
+        return self.otel_span.get_span_context().trace_flags.sampled
+
     def update(
         self,
         *,
@@ -156,6 +161,8 @@ class Observation:
         mapping or as a client's own object does;
         `error` marks the span as failed for this reason.
         """
+        if not self.is_open:
+            return
         try:
             if name is not None:
                 self.otel_span.update_name(str(name))
@@ -169,12 +176,12 @@ class Observation:
                     self._metadata = {**self._metadata, **copied}
             found = self._attributes
             found.update(name_attributes(session_id=session_id, user_id=user_id, prompt=prompt, agent=agent))
-            if model is not None:
-                found["gen_ai.request.model"] = str(model)
-            if provider is not None:
-                found["gen_ai.provider.name"] = str(provider)
-            if tool is not None:
-                found["gen_ai.tool.name"] = str(tool)
+            words = {
+                "gen_ai.request.model": model,
+                "gen_ai.provider.name": provider,
+                "gen_ai.tool.name": tool,
+            }
+            found.update({place: str(word) for place, word in words.items() if word is not None})
             if cost_usd is not None:
                 found["gen_ai.usage.cost"] = float(cost_usd)
             if usage is not None:
@@ -190,6 +197,8 @@ class Observation:
     def event(self, name: str, **attributes: Any) -> None:
         """Note that something happened just now."""
         try:
+            if not self.is_open:
+                return
             plain = {key: _plain(value) for key, value in attributes.items()}
             self.otel_span.add_event(name, plain)
         except Exception:  # as above
@@ -201,6 +210,8 @@ class Observation:
 
     def fail(self, error: BaseException) -> None:
         """Record an exception as the reason why this failed."""
+        if not self.is_open:
+            return
         try:
             text = _message_of(error)
             self._has_failed = True
@@ -234,6 +245,7 @@ class Observation:
         except Exception:  # as above
             _log.debug("penstock: end failed", exc_info=True)
         finally:
+            self._payload, self._metadata = {}, {}  # contexts may hold this for as long as their tasks live
             if self._size:
                 pipeline.release(self._size)
 

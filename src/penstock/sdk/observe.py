@@ -87,6 +87,8 @@ class _Plan:
 
     def wrap(self, function: Any) -> Any:
         """Return the observed function; class and static methods stay what they are."""
+        if inspect.isclass(function):
+            raise TypeError(f"penstock.observe is for functions: decorate the methods of {function.__name__}")
         if isinstance(function, classmethod | staticmethod):
             return type(function)(self.wrap(function.__func__))
         plan = _Plan(

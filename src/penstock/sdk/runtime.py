@@ -87,7 +87,7 @@ class Runtime:
         if self.settings is None:
             with self.guard:
                 if self.settings is None:
-                    self.apply(build_settings({}, os.environ))
+                    self.apply(_settings_of_environment())
         return self.pipeline
 
     def apply(self, settings: SdkSettings, *, transport: Any = None) -> None:
@@ -101,7 +101,7 @@ class Runtime:
             elif settings.is_on and not self._has_told:
                 self._has_told = True
                 _log.warning("penstock: nothing is recorded: set PENSTOCK_KEY to a key with the scope `call`")
-            self.sampler.set_share(settings.sample)
+            self.sampler.set_share(settings.sample if self.pipeline is not None else 0.0)
             self.processor.pipeline = self.pipeline
             self.processor.on_root_end = self._flush_at_root if settings.flush_at_root else None
             if not self._has_hooks:
@@ -156,6 +156,14 @@ class Runtime:
         if self.pipeline is not None and self.settings is not None:
             self.pipeline = Pipeline(self.settings)
             self.processor.pipeline = self.pipeline
+
+
+def _settings_of_environment() -> SdkSettings:
+    try:
+        return build_settings({}, os.environ)
+    except Exception:  # the edge between the program and its record: nobody asked for this to be set up
+        _log.warning("penstock: nothing is recorded: the environment cannot be read", exc_info=True)
+        return SdkSettings(is_on=False)
 
 
 RUNTIME = Runtime()

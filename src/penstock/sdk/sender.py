@@ -3,6 +3,7 @@
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from penstock.sdk.records import Record, SpanRecord
@@ -45,7 +46,9 @@ class Sender:
         self._resource = encode_resource(settings)
         self._pause_s = 0.0
         self._closed_until = float("-inf")
-        self._in_flight: Batch | None = None
+        self._encoding: Sequence[Record] = ()
+        self._waiting: deque[Batch] = deque()
+        """Encoded, the first of them perhaps on its way, none of them settled."""
         self._n_told = 0
         self._has_looked = False
         self._rng = random.Random()
@@ -67,8 +70,12 @@ class Sender:
 
     def deliver(self, records: Sequence[Record], *, is_asked: bool) -> None:
         """Send records, or keep them when nobody answers; `is_asked` tries at once whatever happened before."""
-        for batch in self._encode(records):
-            self._send(batch, is_asked=is_asked)
+        self._encoding = records
+        self._waiting.extend(self._encode(records))
+        self._encoding = ()
+        while self._waiting:
+            self._send(self._waiting[0], is_asked=is_asked)
+            self._waiting.popleft()
 
     def deliver_rest(self, *, is_asked: bool, is_busy: Callable[[], bool]) -> None:
         """Send what was kept, oldest first, until something fails or newer records want their turn."""
@@ -86,11 +93,10 @@ class Sender:
 
     def save_rest(self, records: Sequence[Record]) -> None:
         """Keep records and what is being sent right now; for the end of the program, from another thread."""
-        batches = self._encode(records)
-        if self._in_flight is not None:
-            self._spill.put(self._in_flight)
-        for batch in batches:
+        for batch in self._encode([*self._encoding, *records]):
             self._keep(batch)
+        for batch in list(self._waiting):
+            self._spill.put(batch)  # not counted as dropped without room: the worker may yet deliver it
 
     def close(self) -> None:
         """Give the connection up."""
@@ -126,9 +132,7 @@ class Sender:
         if self.pause_s > 0 and not is_asked:
             self._keep(batch)
             return
-        self._in_flight = batch
         answer = self._post(batch)
-        self._in_flight = None
         if answer.verdict == "away":
             self._keep(batch)
         else:

@@ -13,12 +13,15 @@ from opentelemetry import context as otel
 from opentelemetry.context import Context
 
 from penstock.sdk.observation import NOTHING, Observation, begin, monotonic_s
+from penstock.sdk.payloads import capture, open_payload
+from penstock.sdk.runtime import RUNTIME
 from penstock.sdk.settings import Redaction
 from penstock.spec.spans import SpanKind
 
 MAX_ITEMS: Final = 10_000
 """Of a stream that are kept as its output; what comes after is passed on and counted."""
 Reduce = Callable[[list[Any]], Any]
+_ITEM_BYTES = 64
 _STREAM = otel.create_key("penstock-stream")
 
 
@@ -58,6 +61,7 @@ class Stream:
         "_capture",
         "_inside",
         "_items",
+        "_left",
         "_n_items",
         "_reduce",
         "_started_s",
@@ -73,6 +77,8 @@ class Stream:
         self._capture, self._reduce = capture, reduce
         self._items: list[Any] = []
         self._n_items = 0
+        settings = RUNTIME.settings
+        self._left = 0 if settings is None else settings.max_payload_bytes
         self._started_s = monotonic_s()
 
     def __enter__(self) -> None:
@@ -98,8 +104,12 @@ class Stream:
         if self._n_items == 0:
             self.observation.set("gen_ai.response.time_to_first_chunk", monotonic_s() - self._started_s)
         self._n_items += 1
-        if self._capture and self._n_items <= MAX_ITEMS and self.observation is not NOTHING:
-            self._items.append(item)
+        if not self._capture or self._left <= 0 or self._n_items > MAX_ITEMS or not self.observation.is_open:
+            return
+        if self._reduce is None:  # kept as it is now, within the bound of one payload
+            item, size = capture(item, self._left)
+            self._left -= size + _ITEM_BYTES
+        self._items.append(item)
 
     def finish(self, error: BaseException | None = None, *, is_aborted: bool = False) -> None:
         """End the span, with what came until now as its output."""
@@ -125,7 +135,7 @@ class Stream:
                 return f"<not reduced: {type(error).__name__}>"
         if items and all(isinstance(item, str) for item in items):
             return "".join(items)
-        return items
+        return [open_payload(item) for item in items]
 
 
 class _Ending:
