@@ -167,3 +167,13 @@ def test_a_window_is_cut_into_a_bounded_number_of_round_slices(length_s: int) ->
     width = choose_bucket(NOW - length_s * S, NOW)
     assert width % S == 0
     assert length_s * S / width <= MAX_SLICES
+
+
+def test_a_trace_belongs_to_the_group_of_its_root(store: DuckDBSpanStore, service: MeasureService) -> None:
+    below = make_span(2, trace=1, kind="llm", model="x", parent_id=f"{1:016x}", start_ns=NOW - 50 * S)
+    store.append([call(1, NOW - 50 * S, model="m"), below, call(2, NOW - 40 * S, model="x")])  # type: ignore[list-item]
+    rows = {
+        row.group["model"]: row for row in service.measure(ask("calls", subject="trace", by=("model",))).rows
+    }
+    assert zoomed(store, rows["x"]) == ["2"]
+    assert zoomed(store, rows["m"]) == ["1"]
