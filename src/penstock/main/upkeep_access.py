@@ -11,11 +11,13 @@ import msgspec
 from penstock.base.errors import NotFound, UpstreamError
 from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.deploy.snapshots import read_snapshot
+from penstock.gateway.journal import recover_journals
 from penstock.main.control_client import ControlClient
 from penstock.main.home_files import create_home
 from penstock.main.instance import own_home, running_instance
 from penstock.main.rooms import Rooms
 from penstock.main.upkeeping import create_upkeep
+from penstock.providers.prices import PriceBook
 from penstock.spec.home import Home
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.upkeep_types import Compaction, Expired, Subject, SubjectRows
@@ -92,6 +94,7 @@ def open_upkeep(home: Home) -> "Iterator[_Remote | _Local]":
         rooms = Rooms(home)
         store = DuckDBSpanStore(home.span_db)
         collector = Collector(home.spool, store, source=store)
+        recover_journals(home.journal, lambda spans: (store.append(spans), None)[1], PriceBook())
         cache = ResponseCacheService(home.cache, lambda: read_snapshot(home.snapshot), os.environ)
         try:
             yield _Local(create_upkeep(rooms, store, collector, cache))
