@@ -305,19 +305,16 @@ def test_pages_in_any_order_hold_each_row_once_while_others_arrive(
     arrivals = iter(range(1000, 2000))
 
     def arrive() -> None:
-        number = next(arrivals)
-        store.append(
-            [
-                msgspec.structs.replace(span, start_ns=span.start_ns - random.choice([0, 970, 990]) * 10**9)
-                for span in some_trace(number)
-            ]
-        )
-        grown = random.randint(1, 39)
-        store.append([make_span(number, trace=grown, parent_id=f"{1:016x}", kind="tool", end_ns=None)])
+        number, grown = next(arrivals), random.randint(1, 39)
+        late = [
+            msgspec.structs.replace(span, start_ns=span.start_ns - random.choice([0, 970, 990]) * 10**9)
+            for span in some_trace(number)
+        ]
+        store.append([*late, make_span(number, trace=grown, parent_id=f"{1:016x}", kind="tool", end_ns=None)])
 
     for query, before in (
-        (TraceQuery(limit=7, order=order), before_traces),
-        (SpanQuery(limit=9, order=order), before_spans),
+        (TraceQuery(limit=8, order=order), before_traces),
+        (SpanQuery(limit=30, order=order), before_spans),
     ):
         found = all_ids(lists, query, arrive)
         assert len(found) == len(set(found))
