@@ -67,6 +67,8 @@ class PanelCard:
     """The traces behind the whole panel."""
     n_more: int
     """Groups that are not shown."""
+    n_matched: int = 0
+    """How many traces, calls or spans it is about."""
     plot: Plot | None = None
     heads: tuple[str, ...] = ()
     """Of bars and tables: the names of the dimensions."""
@@ -98,6 +100,7 @@ def build_card(view: PanelView, *, zoom_href: str) -> PanelCard:
         "width": panel.width,
         "href": _whole_href(view.total or report),
         "n_more": n_more,
+        "n_matched": report.n_matched,
     }
     if panel.chart == "line" and report.bucket_ns is not None:
         return PanelCard(kind="plot", plot=_draw(view, report, zoom_href), **base)  # type: ignore[arg-type]

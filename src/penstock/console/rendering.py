@@ -4,7 +4,7 @@ The frame (navigation, theme, form token) is part of that dataclass, so a page c
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -13,7 +13,7 @@ from typing import ClassVar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, StreamingResponse
 
 from penstock.access.declarations import Caller
 from penstock.base.clock import iso_from_ns
@@ -24,6 +24,8 @@ from penstock.console.cards import parse_inline
 
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "penstock_theme"
+PIECE_CHARS = 600
+"""What is sent at once of a page that comes in pieces; a panel is longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +155,21 @@ class Renderer:
     def show(self, page: Page, *, status: int = 200) -> HTMLResponse:
         """Return the page as HTML."""
         return HTMLResponse(self.render(page), status_code=status)
+
+    def stream(self, page: Page) -> StreamingResponse:
+        """Return the page as HTML that is sent as it becomes known: for pages with parts that take their time."""
+        return StreamingResponse(self._pieces(page), media_type="text/html; charset=utf-8")
+
+    def _pieces(self, page: Page) -> Iterator[str]:
+        waiting: list[str] = []
+        size = 0
+        for piece in self._environment.get_template(page.template).generate(page=page):
+            waiting.append(piece)
+            size += len(piece)
+            if size >= PIECE_CHARS:
+                yield "".join(waiting)
+                waiting, size = [], 0
+        yield "".join(waiting)
 
     def render(self, page: Page) -> str:
         """Return the page's HTML text."""

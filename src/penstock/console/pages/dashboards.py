@@ -1,5 +1,6 @@
 """Dashboards: which there are, and one of them filled for a window, narrowed by a search, beside the period before."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
@@ -46,8 +47,8 @@ class DashboardPage(Page):
     compare: str
     comparisons: tuple[tuple[Compare, str], ...]
     hidden: tuple[tuple[str, str], ...]
-    cards: tuple[PanelCard, ...]
-    is_empty: bool
+    cards: Iterator[PanelCard]
+    """Each is worked out when the template comes to it; what stands above is on the screen by then."""
     edit_href: str | None
     copy_href: str
 
@@ -83,7 +84,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         )
         asked = (dashboard, window, params.get("where", "").strip(), params.get("compare", ""))
         page = build_page(services, renderer, request, asked)
-        return renderer.show(page, status=400 if page.problem else 200)
+        return renderer.show(page, status=400) if page.problem else renderer.stream(page)
 
     @router.get(ACTIVE)
     @needs(Permission.TRACES_READ)
@@ -115,18 +116,16 @@ def build_page(
         "compare": compare,
     }
     problem: SearchProblem | None = None
-    cards: tuple[PanelCard, ...] = ()
-    is_empty = False
+    cards: Iterator[PanelCard] = iter(())
     try:
-        view = services.dashboards.show(
-            dashboard.name,
+        views = services.dashboards.fill_in_turn(
+            dashboard,
             since_ns=window.since_ns or 0,
             until_ns=window.until_ns or now_ns(),
             where=where,
             compare=read_compare(compare),
         )
-        cards = tuple(build_card(each, zoom_href=link(here, base)) for each in view.panels)
-        is_empty = not any(each.report and each.report.n_matched for each in view.panels)
+        cards = (build_card(each, zoom_href=link(here, base)) for each in views)
     except InvalidInput as error:
         problem = tell_problem(error)
     since, until = widen(window)
@@ -153,7 +152,6 @@ def build_page(
         comparisons=COMPARISONS,
         hidden=tuple((each, str(value)) for each, value in base.items() if value and each != "where"),
         cards=cards,
-        is_empty=is_empty,
         edit_href=f"{here}/edit" if dashboard.origin == "stored" else None,
         copy_href=link(f"{ACTIVE}/new", {"copy": dashboard.name}),
     )

@@ -6,7 +6,7 @@ place, and the others stand.
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -150,20 +150,41 @@ class DashboardService:
         compare: Compare | None = None,
     ) -> DashboardView:
         """Return any dashboard, kept or not, as `show` does."""
-        for subject in {panel.subject for panel in dashboard.panels}:
-            self._measures.parse(where, subject)  # a fault of the page's own search is no fault of a panel
-        bucket_ns = choose_bucket(since_ns, until_ns)
-        views: dict[int, PanelView] = {}
-        for group in _shared(dashboard.panels):
-            views.update(self._fill(dashboard, group, (since_ns, until_ns, bucket_ns), where, compare))
+        panels = self.fill_in_turn(
+            dashboard, since_ns=since_ns, until_ns=until_ns, where=where, compare=compare
+        )
         return DashboardView(
             dashboard=dashboard,
             since_ns=since_ns,
             until_ns=until_ns,
-            bucket_ns=bucket_ns,
+            bucket_ns=choose_bucket(since_ns, until_ns),
             where=where,
-            panels=[views[number] for number in range(len(dashboard.panels))],
+            panels=list(panels),
         )
+
+    def fill_in_turn(
+        self,
+        dashboard: Dashboard,
+        *,
+        since_ns: int,
+        until_ns: int,
+        where: str = "",
+        compare: Compare | None = None,
+    ) -> Iterator[PanelView]:
+        """Return the panels of `fill` one by one, each as soon as it is known; a faulty `where` is told at once."""
+        for subject in {panel.subject for panel in dashboard.panels}:
+            self._measures.parse(where, subject)  # a fault of the page's own search is no fault of a panel
+        window = (since_ns, until_ns, choose_bucket(since_ns, until_ns))
+        groups = {number: group for group in _shared(dashboard.panels) for number, _ in group}
+
+        def answer() -> Iterator[PanelView]:
+            views: dict[int, PanelView] = {}
+            for number in range(len(dashboard.panels)):
+                if number not in views:
+                    views.update(self._fill(dashboard, groups[number], window, where, compare))
+                yield views.pop(number)
+
+        return answer()
 
     def _fill(
         self,
