@@ -67,6 +67,7 @@ def find_trace(page: Page, url: str) -> str | None:
 def find_pages(page: Page, url: str, question: str) -> dict[str, str | None]:
     """Return name and path of every page; None where there is nothing to show."""
     base = first_link(page, url, "/knowledge", r"^/knowledge/")
+    trace = find_trace(page, url)
     return {
         "overview": "/?range=24h",
         "traces": "/traces?range=all",
@@ -77,7 +78,10 @@ def find_pages(page: Page, url: str, question: str) -> dict[str, str | None]:
         "alerts": "/alerts",
         "alert": first_link(page, url, "/alerts", r"^/alerts/"),
         "record": "/record",
-        "trace": find_trace(page, url),
+        "trace": trace,
+        "trace-timeline": f"{trace}?view=timeline" if trace else None,
+        "trace-messages": f"{trace}?view=messages" if trace else None,
+        "trace-diff": f"/traces/diff?a={trace.removeprefix('/traces/')}" if trace else None,
         "playground": "/playground",
         "knowledge": f"{base}?q={question.replace(' ', '+')}" if base else None,
         "assets": "/assets",
@@ -142,6 +146,8 @@ def main() -> None:
                     print(f"{name}: nothing to show yet", file=sys.stderr)
                     continue
                 page.goto(options.url + where)
+                if page.query_selector("[data-trace]"):
+                    page.wait_for_selector("[data-ready]", state="attached")
                 if name == "playground":
                     ask(page, options.question)
                 suffix = "-dark" if theme == "dark" else ("-narrow" if width == NARROW else "")

@@ -10,24 +10,22 @@ const OPEN_DEPTH = 3;
 
 export function startJson(panel, base) {
   let kept = { id: null, reply: null };
-  panel.addEventListener(
-    "toggle",
-    async (event) => {
-      const place = event.target.querySelector?.("[data-json]");
-      if (!place || !event.target.open || place.dataset.drawn) return;
-      place.dataset.drawn = "yes";
-      const id = panel.querySelector("[data-span-id]").dataset.spanId;
-      if (kept.id !== id) kept = { id, reply: read(base, id) };
-      try {
-        const payload = await kept.reply;
-        place.replaceChildren(...(payload ? [draw(payload[place.dataset.json])] : [tooLarge(base, id)]));
-      } catch {
-        kept = { id: null, reply: null };
-        delete place.dataset.drawn; // what the server drew stays
-      }
-    },
-    true,
-  );
+  const show = async (details) => {
+    const place = details.querySelector?.("[data-json]");
+    if (!place || !details.open || place.dataset.drawn) return;
+    place.dataset.drawn = "yes";
+    const id = panel.querySelector("[data-span-id]").dataset.spanId;
+    if (kept.id !== id) kept = { id, reply: read(base, id) };
+    try {
+      const payload = await kept.reply;
+      place.replaceChildren(...(payload ? [draw(payload[place.dataset.json])] : [tooLarge(base, id)]));
+    } catch {
+      kept = { id: null, reply: null };
+      delete place.dataset.drawn; // what the server drew stays
+    }
+  };
+  panel.addEventListener("toggle", (event) => show(event.target), true);
+  for (const details of panel.querySelectorAll("details[open]")) show(details); // they were open before this script was here
 }
 
 async function read(base, id) {

@@ -4,7 +4,7 @@ import { FLAG, Tree, isFold, rowOf } from "./trace-tree.js";
 import { MARKS, Rows } from "./trace-rows.js";
 import { Timeline } from "./trace-timeline.js";
 import { Messages } from "./trace-messages.js";
-import { count, make, money } from "./trace-words.js";
+import { count, DASH, make, money } from "./trace-words.js";
 import { startActions } from "./trace-actions.js";
 import { startJson } from "./trace-json.js";
 
@@ -99,14 +99,14 @@ function dressPanel() {
   panel.querySelector("[data-marks]")?.replaceChildren(...marks);
   if (!place || !tree || row < 0 || !tree.below[row]) return;
   const sums = tree.subtree(row);
-  const pairs = [
-    ["spans below", count(tree.below[row])],
-    ["model calls", count(sums.calls)],
-    ["tokens", `${count(sums.tokensIn)} in, ${count(sums.tokensOut)} out`],
-    ["cost", sums.unpriced ? `${sums.cost === null ? "" : `${money(sums.cost)}, `}no price for ${count(sums.unpriced)} of the calls` : money(sums.cost)],
-    ["failed", sums.errors ? count(sums.errors) : "none"],
-    ["of the trace", `${((100 * (tree.end(row) - tree.starts[row])) / Math.max(1, tree.duration_us)).toFixed(1)} % of the time`],
-  ];
+  const share = (100 * (tree.end(row) - tree.starts[row])) / Math.max(1, tree.duration_us);
+  const unpriced = `no price for ${count(sums.unpriced)} of the calls`;
+  const pairs = [["spans below", count(tree.below[row])]];
+  if (sums.calls) {
+    pairs.push(["model calls", count(sums.calls)], ["tokens", `${count(sums.tokensIn)} in, ${count(sums.tokensOut)} out`]);
+    pairs.push(["cost", [sums.cost === null ? "" : money(sums.cost), sums.unpriced ? unpriced : ""].filter(Boolean).join(", ") || DASH]);
+  }
+  pairs.push(["failed", sums.errors ? count(sums.errors) : "none"], ["of the trace", `${share > 0 && share < 0.1 ? "< 0.1" : share.toFixed(1)} % of the time`]);
   const list = make("dl", "pairs num");
   for (const [name, value] of pairs) list.append(make("dt", "", name), make("dd", "", value));
   place.replaceChildren(make("h3", "", "With everything below"), list);
@@ -118,7 +118,8 @@ function arrange() {
   const { tree } = state;
   const isNarrowed = tree.matches !== null || tree.onlyCritical;
   const shown = isNarrowed ? `${count(tree.nMatches)} of ${count(tree.size)} match` : `${count(tree.entries.length)} of ${count(tree.size)} rows shown`;
-  find("shown").textContent = tree.entries.length === tree.size && !isNarrowed ? `${count(tree.size)} rows` : shown;
+  const whole = tree.size === 1 ? "1 row" : `${count(tree.size)} rows`;
+  find("shown").textContent = tree.entries.length === tree.size && !isNarrowed ? whole : shown;
 }
 
 // The rows take what is left of the window below the head of the page.
