@@ -64,8 +64,12 @@ TEMPLATE = """\
 # capture_payloads = true                  # false: spans keep tokens, money and times, but no text
 # max_payload_bytes = 1048576
 # grpc_port = 4317                         # OTLP over gRPC, beside the console; 0: none
+# [traces.retention]                       # by default everything is kept
+# payload_days = 30                        # what was asked and answered
+# span_days = 365                          # whole traces; what they cost stays
 # [traces.projects.clinic]
 # capture_payloads = false
+# payload_days = 7
 # [[traces.masks]]                         # made unreadable before anything is written
 # name = "email"
 # builtin = "email"                        # or credit_card, iban, phone, api_key; or pattern = "…"
