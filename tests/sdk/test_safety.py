@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import penstock
@@ -183,6 +183,7 @@ json_like = st.recursive(
 )
 
 
+@settings(deadline=None, max_examples=60)
 @given(value=json_like, max_bytes=st.integers(1, 2000))
 def test_whatever_is_captured_is_json_within_its_bound(value: Any, max_bytes: int) -> None:
     copied, size = copy_payload(value, max_bytes)
@@ -193,12 +194,14 @@ def test_whatever_is_captured_is_json_within_its_bound(value: Any, max_bytes: in
     assert size <= max_bytes + 32 * 8  # the nodes that it took to find out
 
 
+@settings(deadline=None, max_examples=60)
 @given(value=json_like)
 def test_what_fits_is_captured_whole(value: Any) -> None:
     copied, _ = copy_payload(value, WIDE)
     assert copy_payload(copied, WIDE)[0] == copied or "nan" in repr(copied)
 
 
+@settings(deadline=None, max_examples=60)
 @given(value=json_like)
 def test_names_that_are_blacked_out_are_nowhere(value: Any) -> None:
     copied, _ = copy_payload({"a": value, "secret": "hush", "b": [{"secret": {"deep": "hush"}}]}, WIDE)
