@@ -26,10 +26,14 @@ from penstock.spec.spans import Span
 from penstock.spec.usage import Usage
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.types import TraceQuery
+from penstock.telemetry.counters import IngestCounters
+from penstock.telemetry.edge import Edge, SnapshotEdge
 from penstock.telemetry.encode import encode_span
 from penstock.telemetry.otlp import PROTOBUF, decode_otlp_batch
 from penstock.telemetry.spool import SpoolReader, SpoolWriter
 from penstock.traces.collector import Collector
+from penstock.traces.ingest import IngestService
+from penstock.traces.live_folder import LiveFolder
 from penstock.traces.waterfall import layout_waterfall
 from record import record_result
 
@@ -169,6 +173,40 @@ def measure_otlp(folder: Path, n_requests: int = 1000) -> dict[str, Any]:
     }
 
 
+def measure_pipeline(folder: Path, n_requests: int = 300) -> dict[str, Any]:
+    """Take OTLP requests of 100 spans as the control process does, and time from their bytes to searchable."""
+    bodies = [
+        b"".join(as_otlp(make_trace(number * 20 + each)) for each in range(20))
+        for number in range(n_requests)
+    ]  # requests one behind the other are one request: repeated fields add up
+    live = LiveFolder()
+    writer = SpoolWriter(folder / "pipeline" / "control", taker=live.take)
+    live.watch(writer.folder)
+    store = DuckDBSpanStore(folder / "pipeline.duckdb", threads=1)
+    collector = Collector(folder / "pipeline", store, live=live, source=store)
+    edge = SnapshotEdge(folder / "none", Edge())
+    service = IngestService(writer, collector, edge, IngestCounters())
+    seconds, cpu_s = [], 0.0
+    for first in range(0, n_requests, 50):
+        begun, begun_cpu = time.perf_counter(), time.process_time()
+        for body in bodies[first : first + 50]:
+            with service.reserve() as grow:
+                grow(len(body))
+                service.take("traces", body, PROTOBUF, way="bench")
+        collector.run_once()
+        seconds.append(time.perf_counter() - begun)
+        cpu_s += time.process_time() - begun_cpu
+    writer.close()
+    store.close()
+    n_spans = n_requests * 100
+    return {
+        "n_spans": n_spans,
+        "spans_per_s": round(n_spans / sum(seconds)),
+        "spans_per_cpu_s": round(n_spans / cpu_s),
+        "body_bytes_per_span": round(sum(map(len, bodies)) / n_spans),
+    }
+
+
 def as_otlp(spans: list[Span]) -> bytes:
     """Return the spans as an OTLP request, as an instrumented client would send them."""
     request = ExportTraceServiceRequest()
@@ -250,7 +288,12 @@ def main() -> None:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as name:
         ingest, store = measure_ingest(Path(name), options.spans, is_shuffled=options.out_of_order)
-        results = {"ingest": ingest, "otlp": measure_otlp(Path(name)), "reading": measure_reading(store)}
+        results = {
+            "ingest": ingest,
+            "otlp": measure_otlp(Path(name)),
+            "pipeline": measure_pipeline(Path(name)),
+            "reading": measure_reading(store),
+        }
         store.close()
     record_result("ingest", results, packages=("duckdb", "msgspec", "numpy", "opentelemetry-proto"))
 

@@ -97,7 +97,7 @@ class Recording:
                 thread.join(FORWARD_STOP_S)  # what it has in hand is sent again after the next start
         for forwarder in self._forwarders:
             forwarder.close()
-        self.counters.save()
+        self.counters.save(is_last=True)
         self.store.close()
 
 

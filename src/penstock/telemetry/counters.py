@@ -6,6 +6,7 @@ health, the metrics and the commands read it. Counts survive a restart: they are
 
 import contextlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ Group = Literal["taken", "rejected", "refused", "dropped", "cut", "masked", "wit
 - `unmapped`: attribute names that the mapping table does not know
 """
 MAX_NAMES = 2000
+SAVE_EVERY_S = 10.0
 _OTHERS = "(others)"
 
 
@@ -96,6 +98,7 @@ class IngestCounters:
         self._counts: dict[str, Counter[str]] = {}
         self._since_ns = now_ns()
         self._saved_total = 0
+        self._saved_s = 0.0
         if path is not None:
             self._load(path)
 
@@ -135,10 +138,15 @@ class IngestCounters:
         with self._guard:
             return {group: dict(counter.most_common()) for group, counter in self._counts.items()}  # type: ignore[misc]
 
-    def save(self) -> None:
-        """Keep the counts in the file, where they changed; a full disk costs only what came since the last time."""
-        if self._path is None:
+    def save(self, *, is_last: bool = False) -> None:
+        """Keep the counts in the file, where they changed, every few seconds; a full disk costs only what came since.
+
+        `is_last` does so at once.
+        """
+        now = time.monotonic()
+        if self._path is None or not (is_last or now - self._saved_s >= SAVE_EVERY_S):
             return
+        self._saved_s = now
         with self._guard:
             total = sum(counter.total() for counter in self._counts.values())
             if total == self._saved_total:
