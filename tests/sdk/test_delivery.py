@@ -17,7 +17,7 @@ from penstock.sdk.delivery import Delivery
 from penstock.sdk.pipeline import Pipeline
 from penstock.sdk.runtime import RUNTIME
 from penstock.sdk.sender import DROPPED_HEADER
-from penstock.sdk.transport import judge
+from penstock.sdk.transport import HttpTransport, judge
 from tests.sdk.conftest import KEY, Collector, setup
 
 
@@ -284,6 +284,17 @@ def test_one_span_that_cannot_be_encoded_does_not_take_others_along(
     leave_spans(3)
     delivery = penstock.flush()
     assert (delivery.sent, delivery.failed) == (2, 1)
+
+
+def test_a_connection_that_breaks_in_an_unknown_way_loses_nothing(
+    collector: Collector, sdk: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(HttpTransport, "post", lambda *_: 1 / 0)
+        leave_spans(2)
+        delivery = penstock.flush()
+    assert (delivery.pending, delivery.problem) == (2, "ZeroDivisionError: division by zero")
+    assert penstock.flush() == Delivery(sent=2)
 
 
 def test_retry_after_is_heeded() -> None:

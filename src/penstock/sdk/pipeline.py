@@ -157,6 +157,7 @@ class Pipeline:
             with self._guard:
                 if self._thread is None:
                     thread = threading.Thread(target=self._run, name="penstock-sdk", daemon=True)
+                    self._thread = thread  # before it starts: a span may end in here, too
                     try:
                         thread.start()
                     except RuntimeError:  # the interpreter is ending and starts no more threads
@@ -165,7 +166,6 @@ class Pipeline:
                         if ask is not None:
                             ask.done.set()
                         return
-                    self._thread = thread
         self._bells.put(ask)
 
     def _run(self) -> None:

@@ -144,7 +144,10 @@ class Sender:
         path, body = encode_body(batch)
         n_lost = self.n_dropped + self._dropped_before()
         headers = {DROPPED_HEADER: str(n_lost - self._n_told)} if n_lost > self._n_told else {}
-        answer = self._link.post(path, body, headers)
+        try:
+            answer = self._link.post(path, body, headers)
+        except Exception as error:  # nothing that a server answers may end the thread or lose the batch
+            answer = Answer("away", reason=f"{type(error).__name__}: {error}")
         if answer.verdict == "away":
             self._back_off(answer)
         else:
