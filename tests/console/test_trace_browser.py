@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from penstock.base.clock import now_ns
+from penstock.spec.spans import Span
 from tests.console.conftest import make_app, serve
 from tests.console.test_browser import CHROMIUM, FLAGS, open_page
 from tests.fixtures.furnished import TRACE_ID, Furnished
@@ -181,6 +183,29 @@ def test_a_payload_opens_as_a_tree_and_the_page_leads_on_through_the_list(
     page.locator("summary", has_text="Input as JSON").click()
     expect(page.locator('[data-json="input"] .json-name', has_text="messages")).to_be_visible()
     assert trouble == []
+
+
+def test_a_trace_that_is_going_on_fills_up_and_says_when_it_is_whole(
+    shared_page: Page, house: Furnished, trouble: list[str]
+) -> None:
+    now = now_ns()
+    trace_id = "77" * 16
+    spans = [
+        replace_times(span, now - 3_000_000_000 + number * 1_000_000)
+        for number, span in enumerate(make_large_trace(41, now, trace_id=trace_id))
+    ]
+    house.spans.append(spans[5:10])
+    page = visit(shared_page, f"/traces/{trace_id}")
+    expect(page.locator("[data-going-on]")).to_be_visible()
+    expect(page.locator("[data-rows]")).to_contain_text("parent to come")
+    house.spans.append(spans)
+    expect(page.locator("[data-going-on]")).to_be_hidden(timeout=15_000)
+    expect(page.locator("[data-rows]")).to_contain_text("research agent")
+    assert trouble == []
+
+
+def replace_times(span: Span, start_ns: int) -> Span:
+    return msgspec.structs.replace(span, start_ns=start_ns, end_ns=start_ns + 500_000)
 
 
 def test_the_trace_page_fits_a_phone_and_stays_readable_in_the_dark(

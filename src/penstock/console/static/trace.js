@@ -282,6 +282,7 @@ function take(tree) {
     tree.takeOver(state.tree);
     if (state.row >= 0) state.row = Math.max(0, tree.rowOfId(state.tree.ids[state.row]));
   }
+  rows.selected = timeline.selected = state.row;
   state.tree = tree;
   timeline.tree = tree;
   tree.filter(find("filter").value);
@@ -299,7 +300,10 @@ async function follow() {
       state.took = took;
       if (!tree) continue;
       take(tree);
-      showView(state.view);
+      arrange(); // what is scrolled to stays in view
+      if (state.view === "timeline") timeline.show(tree);
+      else if (state.view !== "messages") messages.isOpen = false; // read anew when it is opened
+      showPath(tree);
       note.textContent = `still going on · ${count(tree.n_spans)} spans`;
     } catch {
       // the control process may be restarting; the next round asks again
