@@ -329,6 +329,19 @@ def test_old_messages_are_forgotten_and_those_that_wait_are_not(bench: Bench, re
     assert [one.channel for one in bench.channels.messages()] == ["away"]
 
 
+def test_a_rule_that_flaps_does_not_fill_the_disk(
+    control_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.monitors.delivery.MAX_HISTORY", 3)
+    bench = Bench(control_engine)
+    bench.rule()
+    for number in range(6):
+        bench.step(error_share=0.5 * (number % 2))
+    newest = [one.id for one in bench.alerts.history(limit=3)]
+    bench.delivery._sweep()
+    assert [one.id for one in bench.alerts.history()] == newest
+
+
 _KILLED = """
 import os, signal, sys
 from penstock.store.control.engine import open_control

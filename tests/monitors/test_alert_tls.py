@@ -88,15 +88,18 @@ def web_port(certificate: Path) -> Iterator[int]:
     yield from _serving(server)
 
 
-@pytest.fixture
-def mail_port(certificate: Path) -> Iterator[int]:
-    """A mail server that wants STARTTLS and a login before it takes anything."""
-    context = server_context(certificate)
+@pytest.fixture(params=["starttls", "tls"])
+def mail_server(request: pytest.FixtureRequest, certificate: Path) -> Iterator[tuple[str, int]]:
+    """A mail server that wants TLS, by STARTTLS or from the first byte, and a login before it takes anything."""
+    context, security = server_context(certificate), request.param
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            link, is_secret, knows = self.connection, False, False
+            link, is_secret, knows = self.connection, security == "tls", False
             reader = self.rfile
+            if is_secret:
+                link = self.secure = context.wrap_socket(link, server_side=True)
+                reader = link.makefile("rb")
             link.sendall(b"220 here\r\n")
             while line := reader.readline():
                 word = line.split()[0].upper()
@@ -132,7 +135,8 @@ def mail_port(certificate: Path) -> Iterator[int]:
         def handle_error(self, *_: object) -> None:
             """A client that does not trust us hangs up."""
 
-    yield from _serving(Quiet(("127.0.0.1", 0), Handler))
+    for port in _serving(Quiet(("127.0.0.1", 0), Handler)):
+        yield security, port
 
 
 def _serving(server: socketserver.TCPServer) -> Iterator[int]:
@@ -146,13 +150,13 @@ def _serving(server: socketserver.TCPServer) -> Iterator[int]:
         thread.join()
 
 
-def mail(port: int, *, host: str = "localhost", password: str = "pass") -> None:
-    """Send a mail with STARTTLS."""
+def mail(server: tuple[str, int], *, host: str = "localhost", password: str = "pass") -> None:
+    """Send a mail as the server wants it."""
     send_mail(
         write_email(PAYLOAD, CHANNEL),
         host=host,
-        port=port,
-        security="starttls",
+        port=server[1],
+        security=server[0],
         user="u",
         password=password,
         allow_private=True,
@@ -171,16 +175,16 @@ def test_a_server_nobody_vouches_for_is_not_trusted(web_port: int, monkeypatch: 
         post(f"https://localhost:{web_port}/x", b"{}", {}, allow_private=True)
 
 
-def test_mail_goes_over_starttls_with_a_login(mail_port: int) -> None:
-    mail(mail_port)
+def test_mail_goes_over_tls_with_a_login(mail_server: tuple[str, int]) -> None:
+    mail(mail_server)
 
 
-def test_a_wrong_password_is_told_without_it(mail_port: int) -> None:
+def test_a_wrong_password_is_told_without_it(mail_server: tuple[str, int]) -> None:
     with pytest.raises(DeliveryFailed, match="535") as caught:
-        mail(mail_port, password="wrong-secret")
+        mail(mail_server, password="wrong-secret")
     assert "wrong-secret" not in str(caught.value)
 
 
-def test_a_mail_server_under_another_name_gets_nothing(mail_port: int) -> None:
+def test_a_mail_server_under_another_name_gets_nothing(mail_server: tuple[str, int]) -> None:
     with pytest.raises(DeliveryFailed, match="CERTIFICATE_VERIFY_FAILED"):
-        mail(mail_port, host="127.0.0.1")
+        mail(mail_server, host="127.0.0.1")

@@ -24,6 +24,8 @@ INTERVAL_S = 1.0
 MAX_ATTEMPTS = 10
 LEASE_S = 60
 KEPT_S = 90 * 86_400
+MAX_HISTORY = 5000
+"""Lines of history that are kept of each rule."""
 _BACKOFF_S = (5, 15, 60, 300, 900, 1800, 3600)
 _S = 1_000_000_000
 _ROUND = 20
@@ -150,9 +152,10 @@ class Delivery:
         return None, None
 
     def _sweep(self) -> None:
-        """Once an hour, forget what was finished long ago."""
+        """Once an hour, forget messages that were finished long ago, and history beyond its bound."""
         now = self._clock()
         if now - self._swept_ns > 3600 * _S:
             self._swept_ns = now
             with self._engine.begin() as connection:
                 queries.forget_messages(connection, now - KEPT_S * _S)
+                queries.prune_transitions(connection, keep=MAX_HISTORY)

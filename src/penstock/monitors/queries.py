@@ -108,6 +108,15 @@ def last_transitions(connection: Connection) -> Sequence[Row[Any]]:
     return connection.execute(select(alert_transitions).where(alert_transitions.c.id.in_(last))).all()
 
 
+def prune_transitions(connection: Connection, *, keep: int) -> None:
+    """Forget all but the newest `keep` lines of each rule's history: a rule that flaps must not fill the disk."""
+    counts = select(alert_transitions.c.rule, func.count()).group_by(alert_transitions.c.rule)
+    for rule, count in connection.execute(counts.having(func.count() > keep)).all():
+        ids = select(alert_transitions.c.id).where(alert_transitions.c.rule == rule)
+        oldest = ids.order_by(alert_transitions.c.id).limit(count - keep)
+        connection.execute(delete(alert_transitions).where(alert_transitions.c.id.in_(oldest)))
+
+
 def add_message(connection: Connection, values: dict[str, Any]) -> None:
     """Put a message into the outbox."""
     connection.execute(insert(alert_outbox).values(**values))
