@@ -113,7 +113,7 @@ def toggle(condition: Condition, part: Condition) -> str:
 
 
 def build_chips(path: str, base: Mapping[str, str], condition: Condition) -> tuple[Chip, ...]:
-    """Return the parts of a search, each with the URL of the list without it; none for a single part or none."""
+    """Return the parts of a search, each with the URL of the list without it."""
     parts = parts_of(condition)
     return tuple(
         Chip(
