@@ -95,3 +95,15 @@ def test_the_rules_follow_the_snapshot_and_nothing_is_kept_before_there_is_one(t
     assert edge.refresh().admit(span)[0].input == "[email]"
     path.unlink()
     assert edge.refresh().admit(span)[0].input == "[email]"
+
+
+def test_a_small_bound_for_payloads_holds_for_small_spans_too() -> None:
+    kept, _ = Edge(EdgeRules(max_payload_bytes=100)).admit(foreign(input="x" * 500, output="fine"))
+    assert kept.input["penstock_cut"]["size_bytes"] == 502
+    assert (kept.output, kept.attributes[CUT]) == ("fine", {"input": 502})
+
+
+def test_a_name_of_a_megabyte_is_cut() -> None:
+    kept, record = Edge().admit(make_span(1, name="n" * 1024 * 1024))
+    assert len(record) < 20_000
+    assert kept.attributes[CUT] == {"name": 1024 * 1024}

@@ -17,7 +17,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from penstock.access.keys import KeyService
-from penstock.base.errors import PenstockError
+from penstock.base.errors import PenstockError, UpstreamError
 from penstock.control.known_keys import KnownKeys
 from penstock.telemetry.errors import IngestBusy
 from penstock.telemetry.otlp import PROTOBUF, Signal, encode_otlp_reply
@@ -45,7 +45,7 @@ _OPTIONS = (
 )
 
 
-class PortUnusable(PenstockError):
+class PortUnusable(UpstreamError):
     """The port cannot be listened on."""
 
     code = "PS-4653"

@@ -11,6 +11,19 @@ CUT = "penstock.cut"
 MAX_ATTRIBUTE_BYTES = 256 * 1024
 MAX_ATTRIBUTES = 2_000
 MAX_EVENTS = 2_000
+MAX_FIELD_CHARS = 10_000
+_TEXTS = (
+    "name",
+    "status_message",
+    "error_code",
+    "user_id",
+    "session_id",
+    "provider",
+    "model",
+    "agent",
+    "tool",
+    "prompt",
+)
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -25,6 +38,11 @@ def cut(span: Span, max_payload_bytes: int) -> Span:
                 "penstock_cut": {"size_bytes": len(text), "kept_bytes": max_payload_bytes},
                 "text": text[:max_payload_bytes].decode("utf-8", "ignore"),
             }
+            left_out[name] = len(text)
+    for name in _TEXTS:
+        text = getattr(span, name)
+        if text is not None and len(text) > MAX_FIELD_CHARS:
+            changes[name] = f"{text[:MAX_FIELD_CHARS]}…"
             left_out[name] = len(text)
     attributes = _cut_attributes(span.attributes, left_out)
     if attributes is not span.attributes:

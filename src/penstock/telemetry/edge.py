@@ -73,7 +73,7 @@ class Edge:
         if self._masks:
             span = self._masks.apply(span)
         record = encode_span(span)
-        if len(record) > LARGE_RECORD_BYTES:
+        if len(record) > min(LARGE_RECORD_BYTES, rules.max_payload_bytes):
             smaller = cut(span, rules.max_payload_bytes)
             if smaller is not span:
                 return smaller, encode_span(smaller)
