@@ -16,7 +16,8 @@ from penstock.spec.search import All, Compare
 from penstock.spec.spans import Span
 from penstock.spec.usage import Usage
 from penstock.store.spans.duckdb import DuckDBSpanStore
-from penstock.store.spans.measures import DuckDBMeasures, Measures
+from penstock.store.spans.measures import DuckDBMeasures
+from penstock.store.spans.port import Measures
 from tests.fixtures.spans import T0, make_call_trace, make_span
 
 S = 1_000_000_000

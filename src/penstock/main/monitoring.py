@@ -13,7 +13,7 @@ from penstock.monitors.errors import SecretMissing
 from penstock.monitors.evaluator import Evaluator
 from penstock.monitors.service import AlertService
 from penstock.store.sealing import master_key_path, origin_of, read_master_keys
-from penstock.store.spans.measures import Measures
+from penstock.store.spans.port import Measures
 
 PUBLIC_URL = "PENSTOCK_CONSOLE_URL"
 """Under which address people reach the console, for links in messages; else the one it listens on."""

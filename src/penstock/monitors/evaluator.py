@@ -22,7 +22,8 @@ from penstock.monitors.rules import Parse, build_query, measure_of, read_status,
 from penstock.monitors.states import advance, fail, is_silenced, must_tell
 from penstock.monitors.types import AlertRule, AlertStatus, RuleContent, Transition
 from penstock.spec.measures import Example, MetricCell, MetricQuery
-from penstock.store.spans.measures import MAX_MEASURES, Measures
+from penstock.store.spans.measures import MAX_MEASURES
+from penstock.store.spans.port import Measures
 
 INTERVAL_S = 1.0
 N_EXAMPLES = 5

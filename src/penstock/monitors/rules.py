@@ -16,7 +16,7 @@ from penstock.monitors.errors import AlertChanged, ChannelInvalid, RuleInvalid
 from penstock.monitors.types import AlertStatus, ChannelContent, RuleContent, Threshold
 from penstock.spec.measures import Measure, MetricQuery, Subject, find_measure
 from penstock.spec.search import Condition
-from penstock.store.spans.measures import Measures
+from penstock.store.spans.port import Measures
 
 Parse = Callable[[str, Subject], Condition]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")

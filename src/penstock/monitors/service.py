@@ -32,7 +32,7 @@ from penstock.monitors.types import (
     Transition,
 )
 from penstock.spec.measures import MetricCell
-from penstock.store.spans.measures import Measures
+from penstock.store.spans.port import Measures
 
 _S = 1_000_000_000
 N_PREVIEWED = 24

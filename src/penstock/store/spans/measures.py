@@ -1,7 +1,7 @@
-"""Measures over the span store: the port, and its DuckDB adapter. Reads only; all numbers are of what is stored now."""
+"""Measures over the span store in DuckDB. Reads only; all numbers are of what is stored now."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from penstock.base.errors import InvalidInput
 from penstock.base.intervals import wilson_interval
@@ -32,22 +32,6 @@ MAX_DIMENSIONS = 4
 MAX_GROUPS = 1000
 MAX_SLICES = 2000
 _Key = tuple[Any, ...]
-
-
-class Measures(Protocol):
-    """Numbers over many spans. Every method may be called from any thread."""
-
-    def measure(self, query: MetricQuery) -> MetricTable:
-        """Return the measures of each group and slice; raise `InvalidInput` for a query that means nothing."""
-        ...
-
-    def find_examples(self, query: MetricQuery, *, limit: int, lowest: bool = False) -> list[Example]:
-        """Return spans of the window that the query's first measure rests on, the worst (highest) first."""
-        ...
-
-    def list_values(self, dimension: str, since_ns: int, until_ns: int, *, limit: int) -> list[str]:
-        """Return what spans of the window have in a dimension, the most frequent first."""
-        ...
 
 
 class DuckDBMeasures:

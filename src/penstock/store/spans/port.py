@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from penstock.spec.measures import Example, MetricQuery, MetricTable
 from penstock.spec.spans import Span
 from penstock.store.spans.ledger_queries import CostDimension, CostQuery, CostRow, LedgerRow, Traffic
 from penstock.store.spans.session_types import (
@@ -240,4 +241,20 @@ class SpanExport(Protocol):
 
     def read_spans(self, keys: Sequence[tuple[str, str]]) -> list[Span]:
         """Return these spans (trace id, span id), trace by trace and by start time; unknown ones are left out."""
+        ...
+
+
+class Measures(Protocol):
+    """Numbers over many spans. Every method may be called from any thread."""
+
+    def measure(self, query: MetricQuery) -> MetricTable:
+        """Return the measures of each group and slice; raise `InvalidInput` for a query that means nothing."""
+        ...
+
+    def find_examples(self, query: MetricQuery, *, limit: int, lowest: bool = False) -> list[Example]:
+        """Return spans of the window that the query's first measure rests on, the worst (highest) first."""
+        ...
+
+    def list_values(self, dimension: str, since_ns: int, until_ns: int, *, limit: int) -> list[str]:
+        """Return what spans of the window have in a dimension, the most frequent first."""
         ...

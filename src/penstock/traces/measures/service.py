@@ -16,7 +16,8 @@ from penstock.spec.measures import (
     is_dimension,
 )
 from penstock.spec.search import Condition
-from penstock.store.spans.measures import MAX_GROUPS, Measures
+from penstock.store.spans.measures import MAX_GROUPS
+from penstock.store.spans.port import Measures
 from penstock.traces.measures.types import MAX_SLICES, Compare, Report, ReportRow
 from penstock.traces.measures.zoom import Render, build_zoom
 
