@@ -28,6 +28,7 @@ PAGES = [
     "/alerts/new",
     "/alerts/channels/new",
     "/record",
+    "/privacy",
     "/playground",
     "/knowledge",
     "/knowledge/handbook?q=sleep",
