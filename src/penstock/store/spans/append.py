@@ -5,7 +5,7 @@ compared with what comes in. The surprise: traces beyond `LARGE_TRACE` spans are
 bringing 50,000 spans into Python for each of the appends that such a trace takes would take longer than the trace.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -138,7 +138,7 @@ class Append:
                 stored[key] = _Stored(row[-1], facts.end_ns or 0 if facts.has_scores else 0)
         coming = [row for row in self._rows if self._is_large(row.key[0])]
         if coming:
-            self._register_keys("coming", coming)
+            _register_keys(self._cursor, "coming", [(row.key[0], row.span_id) for row in coming])
             for trace_id, span_id, completeness, judged_ns in self._cursor.execute(
                 f"SELECT {_HEX}, span_id, {RANK_SQL}, CASE WHEN scores IS NULL THEN 0 ELSE coalesce(end_ns, 0) END"  # noqa: S608 - names of ours
                 " FROM spans SEMI JOIN coming USING (trace_id, span_id) WHERE start_ns BETWEEN ? AND ?",
@@ -159,20 +159,8 @@ class Append:
         )
         self._cursor.unregister("raw_ids")
 
-    def _register_keys(self, name: str, rows: Sequence[PreparedSpan]) -> None:
-        ids = {
-            "trace_id": column_array("UUID", [row.key[0] for row in rows]),
-            "span_id": column_array("UBIGINT", [row.span_id for row in rows]),
-        }
-        self._cursor.register("raw_keys", ids)
-        run(
-            self._cursor,
-            f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT trace_id::UUID AS trace_id, span_id FROM raw_keys",  # noqa: S608 - a name of ours
-        )
-        self._cursor.unregister("raw_keys")
-
     def _delete_spans(self, rows: Sequence[PreparedSpan]) -> None:
-        self._register_keys("doomed", rows)
+        _register_keys(self._cursor, "doomed", [(row.key[0], row.span_id) for row in rows])
         for table in ("spans", "payloads", "ledger"):
             self._cursor.execute(
                 f"DELETE FROM {table} USING doomed WHERE {table}.span_id = doomed.span_id"  # noqa: S608 - names of ours
@@ -267,24 +255,52 @@ def rank_of(row: PreparedSpan) -> tuple[int, int, int]:
 
 def keep_payloads(cursor: Any, spans: Sequence[Span]) -> list[Span]:
     """Return the spans with the stored payload wherever they bring none, marked when it was dropped."""
-    kept: list[Span] = []
-    for span in spans:
-        if span.input is not None and span.output is not None:
-            kept.append(span)
-            continue
-        place = [span.trace_id, int(span.span_id, 16)]
-        where = "WHERE trace_id = ?::UUID AND span_id = ?"
-        stored = cursor.execute(f"SELECT input, output FROM payloads {where}", place).fetchall()  # noqa: S608 - names of ours
-        marks = cursor.execute(f"SELECT payload_dropped FROM spans {where}", place).fetchall()  # noqa: S608 - names of ours
-        given, answer = (
-            (text and msgspec.Raw(text.encode())) for text in (stored[0] if stored else (None, None))
-        )
-        kept.append(
-            msgspec.structs.replace(
-                span,
-                input=given if span.input is None else span.input,
-                output=answer if span.output is None else span.output,
-                payload_dropped=span.payload_dropped or bool(marks and marks[0][0]),
-            )
-        )
-    return kept
+    poor = [
+        (span.trace_id, int(span.span_id, 16)) for span in spans if span.input is None or span.output is None
+    ]
+    if not poor:
+        return list(spans)
+    _register_keys(cursor, "poor", poor)
+    reach = cursor.execute(
+        "SELECT min(first_ns), max(last_ns) FROM traces WHERE trace_id IN (SELECT trace_id FROM poor)"
+    ).fetchall()[0]
+    within = "SEMI JOIN poor USING (trace_id, span_id) WHERE start_ns BETWEEN ? AND ?"
+    payloads = {
+        (row[0], f"{row[1]:016x}"): row[2:]
+        for row in cursor.execute(
+            f"SELECT {_HEX}, span_id, input, output FROM payloads {within}",  # noqa: S608 - names of ours
+            reach,
+        ).fetchall()
+    }
+    dropped = {
+        (row[0], f"{row[1]:016x}")
+        for row in cursor.execute(
+            f"SELECT {_HEX}, span_id FROM spans {within} AND payload_dropped",  # noqa: S608 - names of ours
+            reach,
+        ).fetchall()
+    }
+    return [_with_payload(span, payloads, dropped) for span in spans]
+
+
+def _with_payload(span: Span, payloads: Mapping[Key, Sequence[str | None]], dropped: Collection[Key]) -> Span:
+    given, answer = payloads.get((span.trace_id, span.span_id), (None, None))
+    return msgspec.structs.replace(
+        span,
+        input=msgspec.Raw(given.encode()) if span.input is None and given is not None else span.input,
+        output=msgspec.Raw(answer.encode()) if span.output is None and answer is not None else span.output,
+        payload_dropped=span.payload_dropped or (span.trace_id, span.span_id) in dropped,
+    )
+
+
+def _register_keys(cursor: Any, name: str, keys: Sequence[tuple[str, int]]) -> None:
+    """Make a temporary table of trace and span ids."""
+    ids = {
+        "trace_id": column_array("UUID", [trace_id for trace_id, _ in keys]),
+        "span_id": column_array("UBIGINT", [span_id for _, span_id in keys]),
+    }
+    cursor.register("raw_keys", ids)
+    run(
+        cursor,
+        f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT trace_id::UUID AS trace_id, span_id FROM raw_keys",  # noqa: S608 - a name of ours
+    )
+    cursor.unregister("raw_keys")

@@ -154,10 +154,13 @@ def summarise_trace(spans: Sequence[SpanFacts], *, is_judged: bool = False) -> T
         cost_usd=sum(costs, Decimal(0)) if costs else None,
         n_errors=n_errors,
         has_scores=has_scores,
-        covered=join_covered(
-            (span.span_id for span in spans if is_model_call(span)), {span.span_id for span in leaves}
-        ),
+        covered=_covered(spans, leaves) if len(spans) > 1 else "",
     )
+
+
+def _covered(spans: Sequence[SpanFacts], leaves: Sequence[SpanFacts]) -> str:
+    calls = [span.span_id for span in spans if is_model_call(span)]
+    return join_covered(calls, {span.span_id for span in leaves}) if len(calls) > 1 else ""
 
 
 def join_covered(calls: Iterable[int], leaves: Collection[int]) -> str:
