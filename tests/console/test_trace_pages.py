@@ -155,7 +155,7 @@ def test_scores_stand_at_what_they_judge_with_who_judged(furnished: Furnished, c
 
 def test_two_traces_are_compared_and_the_one_before_is_proposed(client: AsgiClient) -> None:
     text = client.get(f"/traces/diff?a={TRACE_ID}").text
-    assert "Nothing was named for B, so this is the trace before it of the route handbook." in text
+    assert "A is the trace before B of the route handbook" in text
     assert "chat pocket" in text
     assert client.get("/traces/diff?a=nothing").status == 400
     everything = client.get(f"/traces/diff?a={TRACE_ID}&b={TRACE_ID}&all=true").text

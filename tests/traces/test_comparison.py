@@ -70,6 +70,30 @@ def test_steps_are_paired_by_name_and_models_that_took_over_by_kind(store: DuckD
     assert not next(pair for pair in diff.pairs if pair.left and pair.left.name == "search").differs
 
 
+def test_traces_with_loose_spans_are_compared_by_their_roots(store: DuckDBSpanStore) -> None:
+    lost = make_span(9, trace=1, parent_id=f"{77:016x}", name="lost")
+    store.append(
+        [
+            *agent_trace(1, ["search"]),
+            lost,
+            make_span(1, trace=2, name="other agent"),
+            make_span(2, trace=2, parent_id=f"{1:016x}", name="search", kind="tool"),
+        ]
+    )
+    diff = compare_traces(TraceService(store), Reference(trace_id=LEFT), Reference(trace_id=RIGHT))
+    names = [(pair.left and pair.left.name, pair.right and pair.right.name) for pair in diff.pairs]
+    assert names == [("agent", "other agent"), ("search", "search"), ("lost", None)]
+
+
+def test_a_span_is_compared_with_the_one_alike_in_the_trace_before(store: DuckDBSpanStore) -> None:
+    store.append([*agent_trace(1, ["search", "search"]), *agent_trace(2, ["search", "search", "search"])])
+    traces = TraceService(store)
+    second = Reference(trace_id=RIGHT, span_id=f"{3:016x}")
+    assert find_counterpart(traces, second) == Reference(trace_id=LEFT, span_id=f"{3:016x}")
+    third = Reference(trace_id=RIGHT, span_id=f"{4:016x}")
+    assert find_counterpart(traces, third) == Reference(trace_id=LEFT, span_id=f"{3:016x}")
+
+
 def test_a_trace_does_not_differ_from_itself(store: DuckDBSpanStore) -> None:
     store.append(make_call_trace())
     itself = Reference(trace_id=LEFT)

@@ -117,19 +117,30 @@ def read_reference(text: str) -> Reference:
 
 
 def find_counterpart(traces: TraceService, reference: Reference) -> Reference | None:
-    """Return the trace before this one of the same route, or else of the same name."""
-    summary = traces.read_outline(reference.trace_id).summary
+    """Return the trace before this one of the same route, or else of the same name; of a span the span alike in it."""
+    outline = traces.read_outline(reference.trace_id)
+    summary = outline.summary
     field, value = ("route", summary.route) if summary.route else ("name", summary.name)
     same = Compare(field=field, operator="=", value=value)
     query = TraceQuery(where=All(parts=(same,)), until_ns=summary.start_ns, limit=1)
     rows = traces.list_traces(query).rows
-    return Reference(trace_id=rows[0].trace_id) if rows else None
+    if not rows:
+        return None
+    row = None if reference.span_id is None else _row_of(outline, reference)
+    if row is None:
+        return Reference(trace_id=rows[0].trace_id)
+    before = traces.read_outline(rows[0].trace_id)
+    alike = [at for at in range(len(before.tree)) if _key(before, at) == _key(outline, row)]
+    place = sum(_key(outline, at) == _key(outline, row) for at in range(row))
+    if not alike:
+        return Reference(trace_id=before.trace_id)
+    return Reference(trace_id=before.trace_id, span_id=before.id_of(alike[min(place, len(alike) - 1)]))
 
 
 def compare_traces(traces: TraceService, left: Reference, right: Reference) -> TraceDiff:
     """Return the two aligned; raise `UnknownTrace`, and `WrongReference` for a span that is not there."""
     one, two = traces.read_outline(left.trace_id), traces.read_outline(right.trace_id)
-    rows = align_trees(one, _top_of(one, left), two, _top_of(two, right))
+    rows = align_trees(one, _row_of(one, left), two, _row_of(two, right))
     stamps = one.skeleton.versions, two.skeleton.versions
     return TraceDiff(
         left=left,
@@ -162,7 +173,10 @@ def compare_payloads(traces: TraceService, left: Reference | None, right: Refere
 def align_trees(
     left: Outline, left_top: int | None, right: Outline, right_top: int | None
 ) -> list[tuple[int | None, int | None, int]]:
-    """Return pairs of rows, parents first, with their depth; without a top row all top rows are compared."""
+    """Return pairs of rows, parents first, with their depth; without a top row whole traces are compared.
+
+    The two top rows, or those that stand for the traces, belong together whatever they are called.
+    """
     pairs: list[tuple[int | None, int | None, int]] = []
     work: list[tuple[int | None, int | None, int]] = []
 
@@ -170,10 +184,13 @@ def align_trees(
         found = _pair_up(left, ones, right, twos)
         work.extend((at, to, depth) for at, to in reversed(found))
 
-    if left_top is not None and right_top is not None:
-        work.append((left_top, right_top, 0))
-    else:
-        push(_children(left, left_top), _children(right, right_top), 0)
+    tops = (
+        [] if left_top is not None else _children(left, None),
+        [] if right_top is not None else _children(right, None),
+    )
+    heads = left.root if left_top is None else left_top, right.root if right_top is None else right_top
+    push([top for top in tops[0] if top != heads[0]], [top for top in tops[1] if top != heads[1]], 0)
+    work.append((*heads, 0))
     while work:
         at, to, depth = work.pop()
         pairs.append((at, to, depth))
@@ -231,10 +248,9 @@ def _children(outline: Outline, row: int | None) -> list[int]:
     return found
 
 
-def _top_of(outline: Outline, reference: Reference) -> int | None:
+def _row_of(outline: Outline, reference: Reference) -> int | None:
     if reference.span_id is None:
-        tops = _children(outline, None)
-        return tops[0] if len(tops) == 1 else None
+        return None
     row = outline.row_of(reference.span_id)
     if row is None:
         raise WrongReference(f"The trace {reference.trace_id} has no span {reference.span_id!r}.")

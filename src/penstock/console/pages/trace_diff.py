@@ -77,7 +77,10 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     @needs(Permission.TRACES_READ, Permission.TRACES_CONTENT)
     def show_diff(request: Request, *, a: str, b: str = "", pair: str = "", all: bool = False) -> Response:  # noqa: A002 - the word in the URL
         left = read_reference(a)
-        right = read_reference(b) if b.strip() else find_counterpart(services.traces, left)
+        is_guess = not b.strip()
+        before = find_counterpart(services.traces, left) if is_guess else None
+        right = (left if before else None) if is_guess else read_reference(b)
+        left = before or left
         summary = services.traces.read_outline(left.trace_id).summary
         base = {"a": str(left), "b": str(right) if right else ""}
         diff = compare_traces(services.traces, left, right) if right else None
@@ -95,7 +98,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             b=base["b"],
             left=summary,
             right=services.traces.read_outline(right.trace_id).summary if right else None,
-            is_guess=not b.strip(),
+            is_guess=is_guess,
             diff=diff,
             lines=tuple(_line(each, base, chosen, is_all=all) for each in shown[:MAX_ROWS]),
             n_same=len(diff.pairs) - n_differing if diff else 0,

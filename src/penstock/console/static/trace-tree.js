@@ -114,20 +114,18 @@ export class Tree {
     }
   }
 
-  get nMatches() {
-    return this.matches ? this.matches.reduce((sum, each) => sum + each, 0) : this.size;
-  }
-
   // Which rows are shown, in order. A filter keeps matches and what is above them; folds and collapsed rows open for it.
   arrange(view) {
     const wanted = (row) => (!this.matches || this.matches[row]) && (!this.onlyCritical || this.has(row, FLAG.critical));
     if (view === "list") {
       this.byTime ??= Int32Array.from(this.ids.keys()).sort((one, other) => this.starts[one] - this.starts[other] || one - other);
       this.entries = this.byTime.filter(wanted);
+      this.nMatches = this.entries.length;
       return;
     }
     const isNarrowed = this.matches !== null || this.onlyCritical;
     const kept = isNarrowed ? this.withParents(wanted) : null;
+    this.nMatches = kept ? this.nWanted : this.size;
     const shown = new Int32Array(this.size);
     let count = 0;
     for (let row = 0; row < this.size; ) {
@@ -145,8 +143,11 @@ export class Tree {
 
   withParents(wanted) {
     const kept = new Uint8Array(this.size);
+    this.nWanted = 0;
     for (let row = this.size - 1; row >= 0; row -= 1) {
-      if (kept[row] || wanted(row)) {
+      const isWanted = wanted(row);
+      if (isWanted) this.nWanted += 1;
+      if (kept[row] || isWanted) {
         kept[row] = 1;
         if (this.parents[row] >= 0) kept[this.parents[row]] = 1;
       }
