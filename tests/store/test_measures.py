@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.base.errors import InvalidInput
@@ -26,8 +26,8 @@ WINDOW = {"since_ns": T0, "until_ns": T0 + DAY}
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[DuckDBSpanStore]:
-    store = DuckDBSpanStore(tmp_path / "spans.duckdb", threads=1)
+def store() -> Iterator[DuckDBSpanStore]:
+    store = DuckDBSpanStore(Path(":memory:"), threads=1)
     yield store
     store.close()
 
@@ -367,15 +367,13 @@ def _quantile(values: Sequence[float], fraction: float) -> float | None:
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None)
 @given(
     spans=st.lists(_calls, max_size=30, unique_by=lambda span: span.trace_id),
     subject=st.sampled_from(["call", "trace", "span"]),
 )
-def test_any_calls_give_what_plain_python_gives(
-    tmp_path_factory: pytest.TempPathFactory, spans: list[Span], subject: Subject
-) -> None:
-    store = DuckDBSpanStore(tmp_path_factory.mktemp("measures") / "spans.duckdb", threads=1)
+def test_any_calls_give_what_plain_python_gives(spans: list[Span], subject: Subject) -> None:
+    store = DuckDBSpanStore(Path(":memory:"), threads=1)
     try:
         store.append(spans)
         names = (

@@ -45,8 +45,8 @@ class Counted(DuckDBMeasures):
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[DuckDBSpanStore]:
-    store = DuckDBSpanStore(tmp_path / "spans.duckdb", threads=1)
+def store() -> Iterator[DuckDBSpanStore]:
+    store = DuckDBSpanStore(Path(":memory:"), threads=1)
     store.append([*make_call_trace(1), make_span(1, trace=2, kind="llm", model="x", status="error")])
     yield store
     store.close()

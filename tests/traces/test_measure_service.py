@@ -23,8 +23,8 @@ NOW = 20_000 * DAY
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[DuckDBSpanStore]:
-    store = DuckDBSpanStore(tmp_path / "spans.duckdb", threads=1)
+def store() -> Iterator[DuckDBSpanStore]:
+    store = DuckDBSpanStore(Path(":memory:"), threads=1)
     yield store
     store.close()
 
