@@ -6,12 +6,12 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from penstock.base.errors import PenstockError
 from penstock.deploy.snapshots import read_snapshot
 from penstock.main.children import answers_ok
+from penstock.main.doctor_record import examine_record
 from penstock.main.errors import SettingsInvalid
 from penstock.main.instance import InstanceState, running_instance
 from penstock.main.planning import WEIGHTS
@@ -21,7 +21,6 @@ from penstock.spec.home import Home
 
 Verdict = Literal["ok", "note", "bad"]
 LOW_DISK_BYTES = 1 << 30
-LAGGING_SPOOL_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ def examine(home: Home) -> list[Finding]:
         _check_tables,
         _check_instance,
         _check_snapshot,
-        _check_spool,
+        _check_record,
         _check_extras,
     ]
     findings: list[Finding] = []
@@ -175,17 +174,12 @@ def _check_snapshot(home: Home) -> Iterator[Finding]:
         )
 
 
-def _check_spool(home: Home) -> Iterator[Finding]:
-    if not home.spool.exists():
+def _check_record(home: Home) -> Iterator[Finding]:
+    if not home.root.exists():
         return
-    size = sum(path.stat().st_size for path in Path(home.spool).rglob("*.log"))
-    is_late = size > LAGGING_SPOOL_BYTES
-    yield Finding(
-        what="spool",
-        verdict="note" if is_late else "ok",
-        detail=f"{size / 1e6:.1f} MB wait for the collector",
-        cure="It is taken up while the control process runs." if is_late else None,
-    )
+    for told in examine_record(home):
+        verdict: Verdict = "note" if told.is_bad is None else "bad" if told.is_bad else "ok"
+        yield Finding(what=told.what, verdict=verdict, detail=told.detail, cure=told.cure)
 
 
 def _check_extras(_home: Home) -> Iterator[Finding]:
