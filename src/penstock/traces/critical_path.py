@@ -5,7 +5,7 @@ that one began; and so on, within each of them alike. What no child covers is th
 Zhang et al., USENIX ATC 2022). A child that outlives its parent counts up to the parent's end.
 """
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 
 NO_ROW = -1
 OVERLAP = 1000
@@ -33,7 +33,9 @@ def find_critical_path(
         if row != NO_ROW and not n_below[row]:
             own[row] = max(0, until - begin)
             continue
-        below = tops if row == NO_ROW else [child for child in _children(row, n_below) if child not in skip]
+        below = tops if row == NO_ROW else _list_children(row, n_below)
+        if skip:
+            below = [child for child in below if child not in skip]
         spent, at = 0, until
         for child in sorted(below, key=ends.__getitem__, reverse=True):
             ended = min(
@@ -52,8 +54,9 @@ def find_critical_path(
     return own
 
 
-def _children(row: int, n_below: Sequence[int]) -> Iterator[int]:
-    child, end = row + 1, row + n_below[row] + 1
+def _list_children(row: int, n_below: Sequence[int]) -> list[int]:
+    found, child, end = [], row + 1, row + n_below[row] + 1
     while child < end:
-        yield child
+        found.append(child)
         child += n_below[child] + 1
+    return found
