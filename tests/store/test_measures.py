@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.measures import DuckDBMeasures
 from penstock.store.spans.port import Measures
 from tests.fixtures.spans import T0, make_call_trace, make_span
+from tests.store.test_span_migration import _SPAN, OLD, write_old_file
 
 S = 1_000_000_000
 DAY = 86_400 * S
@@ -420,3 +422,36 @@ def test_any_calls_give_what_plain_python_gives(spans: list[Span], subject: Subj
         assert row.cells["cost"].exact == (sum(costs) if costs else None)
         for name, value in expected.items():
             assert row.cells[name].value == (None if value is None else pytest.approx(value, rel=1e-9)), name
+
+
+def test_a_large_trace_counts_nothing_twice_either(
+    store: DuckDBSpanStore, measures: Measures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spans = [
+        span
+        for number in range(20)
+        for span in (
+            make_span(3 * number + 1, kind="llm", cost_usd=Decimal(1)),
+            make_span(3 * number + 2, kind="app", parent_id=f"{3 * number + 1:016x}"),
+            make_span(
+                3 * number + 3, kind="llm", parent_id=f"{3 * number + 2:016x}", cost_usd=Decimal("0.1")
+            ),
+        )
+    ]
+    monkeypatch.setattr("penstock.store.spans.append.LARGE_TRACE", 10)
+    store.append(spans[:12])
+    store.append(spans[12:])
+    assert cell(measures, "cost").exact == 2 == cell(measures, "cost", subject="trace").exact
+
+
+def test_files_of_schema_2_count_nothing_twice_either(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    write_old_file(path)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(_SPAN, [OLD, 3, 2, "inner call", "llm", T0 + 6, T0 + 8, "ok", None]).fetchall()
+    store = DuckDBSpanStore(path)
+    try:
+        assert cell(DuckDBMeasures(store.file), "cost").exact == Decimal("0.25"), "of the lower of two calls"
+        assert cell(DuckDBMeasures(store.file), "calls").value == 1
+    finally:
+        store.close()
