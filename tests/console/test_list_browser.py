@@ -137,3 +137,13 @@ def test_a_chart_of_a_dashboard_is_read_with_the_keyboard_and_narrowed(page: Pag
     page.keyboard.press("Shift+ArrowLeft")
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(r"/dashboards/overview\?since_ns="))
+
+
+def test_an_empty_list_waits_for_its_first_row(page: Page, house: Furnished) -> None:
+    page.goto("/traces?range=1h&q=model%3Anot-yet")
+    page.click("[data-live-toggle]")
+    span = make_failure(now_ns() - 1_000_000_000, trace_id="bf" * 16)[0]
+    house.spans.append([msgspec.structs.replace(span, model="not-yet")])
+    expect(page.locator("tr[data-id]")).to_have_count(1, timeout=10_000)
+    expect(page.locator("[data-live-toggle]")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("l")

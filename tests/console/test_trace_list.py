@@ -148,3 +148,31 @@ def test_the_examples_can_be_read_and_stand_where_nothing_was_found(visitor: Asg
     page = visitor.get("/traces?q=status%3Aerror%20model%3Anobody").text
     assert "Nothing matches" in page
     assert "Searches like these work" in page
+
+
+BIG = 2**63 - 1
+ODD = [
+    "/traces?since_ns=9&until_ns=3",
+    "/traces/strip?since_ns=9&until_ns=3",
+    f"/traces/strip?since_ns=0&until_ns={BIG}",
+    "/traces/facets?since_ns=5&until_ns=5",
+    "/traces?order=slowest&cursor=WyJuZXdlc3QiLCIxIiwiMiJd",
+    "/traces?q=%00",
+    "/traces?q=" + "(" * 100,
+    "/traces?cols=" + "x," * 500,
+    "/traces?from=junk&to=2026-99-99",
+    "/traces/rows?q=%22",
+    "/sessions?cursor=%FF",
+    "/users?cursor=bm8",
+    "/users/ada?since_ns=9&until_ns=3",
+    f"/dashboards/overview?since_ns=0&until_ns={BIG}",
+    "/dashboards/cost?since_ns=9&until_ns=3&compare=week",
+    "/alerts/new?measure=%3Cb%3E&where=%22",
+]
+
+
+@pytest.mark.parametrize("path", ODD)
+def test_nothing_that_a_url_can_hold_breaks_a_page(visitor: AsgiClient, path: str) -> None:
+    reply = visitor.get(path)
+    assert reply.status in {200, 400}, (reply.status, path)
+    assert "Something broke here" not in reply.text

@@ -4,6 +4,7 @@
 import { attachPlots } from "./plots.js";
 
 const LIVE_EVERY_MS = 2000;
+const STRIP_EVERY = 10; // rounds
 const MAX_ROWS = 500;
 
 const list = document.querySelector("[data-list]");
@@ -117,6 +118,8 @@ class Live {
   async round() {
     const began = performance.now();
     if (!document.hidden) await this.refresh();
+    this.rounds = (this.rounds ?? 0) + 1;
+    if (this.rounds % STRIP_EVERY === 0 && !document.hidden && !strip?.matches(":hover")) showStrip();
     const took = performance.now() - began;
     // A search that takes long is asked less often.
     if (this.isOn) this.timer = setTimeout(() => this.round(), Math.max(LIVE_EVERY_MS, 5 * took));
@@ -180,7 +183,29 @@ class Live {
 
 const toggle = document.querySelector("[data-live-toggle]");
 const live = toggle && list?.dataset.liveRows ? new Live(toggle, list.dataset.liveRows) : null;
-if (toggle && !live) toggle.hidden = true;
+
+// A list in which nothing stands yet waits for the first row and begins anew with it.
+const place = document.querySelector("[data-live-empty]");
+let waiting = 0;
+async function lookForFirst() {
+  try {
+    const reply = await fetch(place.dataset.liveEmpty, { headers: { accept: "text/html" } });
+    if (reply.ok && (await reply.text()).includes("<tr data-id=")) {
+      sessionStorage.setItem("penstock-live", location.search);
+      location.reload();
+    }
+  } catch {
+    // the next look asks again
+  }
+}
+if (toggle && !live && place) {
+  toggle.addEventListener("click", () => {
+    const isOn = waiting === 0;
+    toggle.setAttribute("aria-pressed", String(isOn));
+    clearInterval(waiting);
+    waiting = isOn ? setInterval(lookForFirst, LIVE_EVERY_MS) : 0;
+  });
+} else if (toggle && !live) toggle.hidden = true;
 
 // Keys of the list: x marks a row, c compares, l follows.
 document.addEventListener("keydown", (event) => {
@@ -195,5 +220,5 @@ document.addEventListener("keydown", (event) => {
   } else if (event.key === "c") {
     const link = document.querySelector("[data-compare-link]");
     if (link && !link.hidden && !compare.hidden) link.click();
-  } else if (event.key === "l") live?.toggle();
+  } else if (event.key === "l") toggle?.click();
 });
