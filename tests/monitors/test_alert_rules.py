@@ -1,5 +1,6 @@
 """Rules are checked when they are written, evaluated when they are due, and tell what changed exactly once."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -316,3 +317,19 @@ def test_an_alert_leads_to_what_it_measured(measure: str, subject: Any, where: s
         measure=measure, window_s=60, alert=Threshold(above=1), subject=subject, where=where
     )
     assert search_of(content) == search
+
+
+def test_a_round_that_fails_is_told_and_the_thread_lives_on(bench: Bench) -> None:
+    stop, rounds = threading.Event(), []
+
+    def run_once() -> int:
+        rounds.append(bench.evaluator.problem)
+        if len(rounds) == 1:
+            raise OSError("the database is away")
+        if len(rounds) == 3:
+            stop.set()
+        return 0
+
+    bench.evaluator.run_once = run_once  # type: ignore[method-assign]
+    bench.evaluator.run(stop, interval_s=0)
+    assert rounds == [None, "OSError: the database is away", None]

@@ -116,6 +116,7 @@ def build_services(
         told = {
             "settings": watch.problem,
             "configuration": installation.look_again() or None,
+            "alerts": monitoring.find_warning(),
             "OTLP over gRPC": recording.grpc_warning,
         }
         return {part: text for part, text in told.items() if text is not None}

@@ -28,6 +28,13 @@ class Monitoring:
     evaluator: Evaluator
     delivery: Delivery
 
+    def find_warning(self) -> str | None:
+        """Return what keeps alerts from being heard, or None."""
+        if self.evaluator.problem is not None:
+            return f"alerts cannot be evaluated: {self.evaluator.problem}"
+        n_dead = self.channels.count_messages().get("dead", 0)
+        return f"{n_dead} messages were given up: penstock alert messages --state dead" if n_dead else None
+
 
 def create_monitoring(rooms: Rooms, measures: Measures) -> Monitoring:
     """Return the services over the control tables of `rooms` and the measures of its span store."""

@@ -49,18 +49,19 @@ class Evaluator:
         self._parse = parse
         self._find_console_url = find_console_url
         self._clock = clock
-        self._told: str | None = None
+        self.problem: str | None = None
+        """Why the last round failed, or None when it worked."""
 
     def run(self, stop: threading.Event, *, interval_s: float = INTERVAL_S) -> None:
         """Evaluate what is due until `stop` is set."""
         while not stop.wait(interval_s):
             try:
                 self.run_once()
-                self._told = None
+                self.problem = None
             except Exception as error:  # the edge of the thread: it must outlive a database that is away
                 text = f"{type(error).__name__}: {error}"
-                if text != self._told:
-                    self._told = text
+                if text != self.problem:
+                    self.problem = text
                     _log.exception("alerts could not be evaluated, will try again")
 
     def run_once(self) -> int:
