@@ -57,8 +57,8 @@ def is_forbidden(address: IPAddress) -> bool:
 
 def is_public(address: IPAddress) -> bool:
     """Return whether an address, and each it may lead to, is one of the open internet."""
-    inner = _inner(address) if isinstance(address, ipaddress.IPv6Address) else []
-    return all(one.is_global and not one.is_multicast for one in (inner or [address]))
+    meant: list[IPAddress] = [*_inner(address)] if isinstance(address, ipaddress.IPv6Address) else []
+    return all(one.is_global and not one.is_multicast for one in meant or [address])
 
 
 def literal_address(host: str) -> IPAddress | None:
