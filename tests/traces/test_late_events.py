@@ -169,3 +169,13 @@ def test_a_store_that_fails_after_joining_gets_both_again(
     monkeypatch.setattr(bench.store, "append", append)
     assert bench.collector._try_once()
     assert bench.payload() == FILLED
+
+
+def test_the_folder_of_waiting_events_is_left_to_itself(bench: Bench) -> None:
+    bench.round(events_of(1, ASKED))
+    bench.round(bare(1))
+    assert bench.collector.stats.waiting_logs == 0
+    late = bench.collector._late
+    assert late is not None
+    assert late.folder is not None
+    assert [reader.folder for reader in bench.collector._find_readers()] == [bench.writer.folder]

@@ -144,3 +144,26 @@ def test_writing_and_collecting_at_once_loses_and_doubles_nothing(make_bench: Ca
     running.join()
     assert len(bench.store.seen) == 1500
     assert bench.live.waiting_bytes == 0
+
+
+def test_what_comes_between_looking_at_the_disk_and_going_back_to_memory_is_not_lost(
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench(max_bytes=10)
+    bench.send(1, 5)
+    bench.send(5, 9)
+    assert bench.live._is_spilled
+    read, found_nothing = bench.live._read_disk, []
+
+    def read_and_be_overtaken(max_bytes: int) -> object:
+        batch = read(max_bytes)
+        if batch.position is None and not found_nothing:
+            found_nothing.append(True)
+            bench.send(100, 110)
+        return batch
+
+    monkeypatch.setattr(bench.live, "_read_disk", read_and_be_overtaken)
+    bench.collector.run_once()
+    bench.send(200, 210)
+    bench.collector.run_once()
+    assert len(bench.store.seen) == 8 + 10 + 10

@@ -103,3 +103,17 @@ def test_many_are_done_in_batches_and_told_about(
     assert told[-1] == 30
     assert {span.kind for span in store.get_trace(make_span(1).trace_id)} == {"llm"}
     assert msgspec.json.encode(told)
+
+
+def test_one_side_that_is_missing_is_filled_and_the_other_stays(store: DuckDBSpanStore) -> None:
+    known = {"input.value": "what was asked", "output.value": "a copy"}
+    [span] = remapped(store, old_span(1, known, output="the answer"))
+    payload = store.get_payload(span.trace_id, span.span_id)
+    assert (payload.input, payload.output) == ("what was asked", "the answer")
+
+
+def test_a_side_that_is_stored_is_not_replaced_by_its_copy(store: DuckDBSpanStore) -> None:
+    known = {"input.value": "a copy", "output.value": "what was answered"}
+    [span] = remapped(store, old_span(1, known, input="the question"))
+    payload = store.get_payload(span.trace_id, span.span_id)
+    assert (payload.input, payload.output) == ("the question", "what was answered")

@@ -86,7 +86,7 @@ class Collector:
             n_skipped_bytes=self._n_skipped_bytes + skipped,
             n_folders=len(self._readers) + (self._live is not None),
             waiting_bytes=self.waiting_bytes,
-            waiting_logs=len(self._late) if self._late is not None else 0,
+            waiting_logs=self._late.n_waiting if self._late is not None else 0,
             last_error=self._last_error,
         )
 
@@ -252,7 +252,7 @@ class Collector:
             folders = sorted(path for path in self._root.iterdir() if path.is_dir())
         except FileNotFoundError:
             return []
-        ours = {self._live.folder if self._live else None, self._late.folder if self._late else None}
+        ours = {part.folder for part in (self._live, self._late) if part is not None}
         folders = [folder for folder in folders if folder not in ours]
         for folder in folders:
             if folder not in self._readers:

@@ -113,7 +113,9 @@ class LateEvents:
         """Where the waiting ones lie; the collector leaves it to this."""
         return None if self._writer is None else self._writer.folder
 
-    def __len__(self) -> int:
+    @property
+    def n_waiting(self) -> int:
+        """How many spans there are events for."""
         return len(self._waiting)
 
     def join(self, spans: list[Span]) -> tuple[list[Span], list[Span]]:
