@@ -73,7 +73,7 @@ def visit(page: Page, path: str) -> Page:
 
 
 def chosen(page: Page) -> str:
-    page.wait_for_function("document.querySelector('[data-panel] [data-span-id]')")
+    expect(page.locator("[data-panel] [data-span-id]")).to_be_visible()
     return str(page.locator(".fall-sheet [aria-current]").get_attribute("data-span"))
 
 
@@ -93,9 +93,7 @@ def test_every_span_can_be_reached_while_few_rows_are_in_the_document(
     expect(page.locator("[data-panel] [data-span-id]")).to_have_attribute("data-span-id", f"{n_rows:016x}")
     page.evaluate("document.querySelector('[data-rows]').scrollTop = 600000")
     expect(page.locator(".fall-sheet .fall-row").first).to_be_visible()
-    page.wait_for_function(
-        "[...document.querySelectorAll('.fall-sheet .fall-row')].some((row) => +row.dataset.place > 23000)"
-    )
+    expect(page.locator('.fall-sheet [data-place="23080"]')).to_be_visible()  # 600,000 pixels down
     assert page.locator(".fall-sheet .fall-row").count() < 80
     assert trouble == []
 
@@ -176,7 +174,7 @@ def test_a_payload_opens_as_a_tree_and_the_page_leads_on_through_the_list(
     before = page.url
     expect(page.locator("[data-place-in-list]")).to_contain_text("2 of ")
     page.keyboard.press("n")
-    page.wait_for_function(f"location.href !== {before!r}")
+    page.wait_for_url(lambda url: url != before)
     page.wait_for_selector("[data-ready]", state="attached")
     expect(page.locator("[data-place-in-list]")).to_contain_text("3 of ")
     visit(page, f"/traces/{TRACE_ID}")

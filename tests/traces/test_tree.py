@@ -129,7 +129,7 @@ def test_a_judge_with_calls_of_its_own_keeps_its_row() -> None:
     assert tree.scores == [0, 1, 0]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(spans(n_traces=1, n_spans=9), min_size=1, max_size=14))
 def test_any_spans_give_a_sound_tree(given_spans: list[Span]) -> None:
     skeleton = skeleton_of(given_spans)
