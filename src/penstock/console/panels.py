@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from penstock.console.formats import DASH
 from penstock.console.links import link
 from penstock.console.plots import (
     BAD_TONE,
@@ -181,9 +182,8 @@ def _draw(view: PanelView, report: Report, zoom_href: str) -> Plot:
     headline, change = "", ""
     if len(report.measures) == 1 and total is not None:
         said = say_cell(total, measure, compared=report.compared is not None)
-        headline, change = said.text, said.change
-        if headline and said.left_out:
-            headline += " +?"
+        if said.text != DASH:
+            headline, change = said.text + (" +?" if said.left_out else ""), said.change
     return draw_lines(
         series,
         title=view.panel.title,
