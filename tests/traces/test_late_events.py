@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.spec.spans import FOREIGN_MARK, Span, SpanEvent
@@ -61,6 +62,11 @@ class Bench:
         self.writer.close()
         self.collector.close()
 
+    def restart(self) -> None:
+        self.close()
+        self.now += 1
+        self.open()
+
     def round(self, *spans: Span) -> None:
         self.writer.append_durable([encode_span(span) for span in spans])
         self.collector.run_once()
@@ -108,6 +114,39 @@ def test_events_and_span_come_together(bench: Bench, arrange: Callable[[Bench], 
     assert (span.name, span.kind) == (bare().name, bare().kind)
     assert bench.counters.get("logs", "joined") == 2
     assert bench.collector.stats.waiting_logs == 0
+
+
+def begun(number: int = 1) -> Span:
+    return msgspec.structs.replace(bare(number), end_ns=None, status="unset")
+
+
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda bench: (bench.round(begun(), events_of(1, ASKED, SAID)), bench.round(bare())),
+        lambda bench: (bench.round(begun()), bench.round(events_of(1, ASKED, SAID)), bench.round(bare())),
+        lambda bench: (bench.round(events_of(1, ASKED, SAID)), bench.round(begun()), bench.round(bare())),
+        lambda bench: bench.round(begun(), events_of(1, ASKED, SAID), bare()),
+        lambda bench: (
+            bench.round(begun(), events_of(1, ASKED)),
+            bench.restart(),
+            bench.round(bare()),
+            bench.round(events_of(1, SAID)),
+        ),
+    ],
+)
+def test_the_record_that_tells_the_end_of_a_span_does_not_cost_its_events(
+    bench: Bench, arrange: Callable[[Bench], object]
+) -> None:
+    arrange(bench)
+    [span] = bench.store.get_trace(bare().trace_id)
+    assert span.end_ns is not None
+    assert [each.name for each in span.events] == ["gen_ai.user.message", "gen_ai.choice"]
+    assert bench.payload() == FILLED
+    bench.now += 10**12
+    bench.round(bare(2))
+    assert bench.collector.stats.waiting_logs == 0
+    assert bench.counters.get("dropped", "log events, their span never came") == 0
 
 
 def test_events_sent_twice_count_once(bench: Bench) -> None:

@@ -2,10 +2,11 @@
 
 Events of a span in the same round are joined before it is stored; events of a span that is stored already are added to
 it; events whose span has not come wait, on disk as everything that was acknowledged, until it comes or a quarter of an
-hour has passed.
+hour has passed. Those of a span that has not ended wait on, since the record that tells its end replaces the one they
+were joined to.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -102,6 +103,8 @@ class LateEvents:
         self._waiting: dict[Key, list[Span]] = {}
         self._since: dict[Key, int] = {}
         self._bytes = 0
+        self._met: set[Key] = set()
+        """Those of the waiting whose span came, without its end."""
         self._given: dict[Key, tuple[int, list[Span]]] = {}
         """What was joined in the round that is under way: taken back if its spans are not stored."""
         self._writer: SpoolWriter | None = None
@@ -130,35 +133,48 @@ class LateEvents:
         if not fresh and not self._waiting:
             return whole, []
         joined = [self._joined(span, fresh) for span in whole]
-        met = {(span.trace_id, span.span_id) for span in whole}
-        left = {key: found for key, found in fresh.items() if key not in met}
-        rewritten = self._join_stored(left)
+        ended = {(span.trace_id, span.span_id) for span in whole if span.end_ns is not None}
+        begun = {(span.trace_id, span.span_id) for span in whole} - ended
+        left = {key: found for key, found in fresh.items() if key not in ended}
+        rewritten = self._join_stored(left, begun)
         self._wait_for(left)
+        self._met |= begun & self._waiting.keys()
         self._expire()
         return joined, rewritten
 
     def _joined(self, span: Span, fresh: dict[Key, list[Span]]) -> Span:
         key = (span.trace_id, span.span_id)
-        more = fresh.get(key, []) + self._forget(key)
+        waited = self._waiting.get(key, []) if span.end_ns is None else self._forget(key)
+        more = fresh.get(key, []) + waited
         if not more:
             return span
-        self._counters.add("logs", "joined", sum(len(each.events) for each in more))
+        self._count_joined(more)
         return join_events(_opened(span), more)
 
-    def _join_stored(self, left: dict[Key, list[Span]]) -> list[Span]:
-        """Take out of `left` what belongs to stored spans, and return those with the events."""
+    def _count_joined(self, found: Sequence[Span]) -> None:
+        self._counters.add("logs", "joined", sum(len(each.events) for each in found))
+
+    def _join_stored(self, left: dict[Key, list[Span]], begun: Collection[Key]) -> list[Span]:
+        """Return the stored spans that `left` belongs to, with the events; those that have ended are taken out of it.
+
+        What is `begun` comes in this very round, and is not looked for.
+        """
         done: list[Span] = []
         by_trace: dict[str, list[str]] = {}
-        for trace_id, span_id in left:
+        for trace_id, span_id in left.keys() - begun:
             by_trace.setdefault(trace_id, []).append(span_id)
         for trace_id, span_ids in by_trace.items():
             for stored in self._source.get_spans(trace_id, span_ids):
-                more = left.pop((trace_id, stored.span_id), None)
+                key = (trace_id, stored.span_id)
+                more = left.get(key)
                 if more is None:
                     continue
-                joined = join_events(self._with_payload(stored), more)
-                self._counters.add("logs", "joined", sum(len(each.events) for each in more))
-                done.append(joined)
+                if stored.end_ns is None:
+                    self._met.add(key)
+                else:
+                    del left[key]
+                self._count_joined(more)
+                done.append(join_events(self._with_payload(stored), more))
         return done
 
     def _with_payload(self, span: Span) -> Span:
@@ -190,6 +206,7 @@ class LateEvents:
         found = self._waiting.pop(key, None)
         if found is None:
             return []
+        self._met.discard(key)
         self._given[key] = (self._since.pop(key), found)
         self._bytes -= sum(len(encode_span(span)) for span in found)
         return found
@@ -197,10 +214,12 @@ class LateEvents:
     def _expire(self) -> None:
         now = self._clock()
         for key in [key for key, since in self._since.items() if now - since > self._wait_ns]:
+            was_met = key in self._met
             gone = self._forget(key)
-            self._counters.add(
-                "dropped", "log events, their span never came", sum(len(each.events) for each in gone)
-            )
+            if not was_met:
+                self._counters.add(
+                    "dropped", "log events, their span never came", sum(len(each.events) for each in gone)
+                )
 
     def rewind(self) -> None:
         """Take back what was joined in a round that could not be stored."""
