@@ -227,11 +227,30 @@ def test_late_spans_of_the_user_are_kept_out_and_counted_but_they_may_come_back(
     house.take(
         *make_chat(7, USER, SECRET), make_span(5, trace=1, name="late step of an erased trace", input=SECRET)
     )
+    house.upkeep.erasures.follow_late()
     assert house.store.get_trace(f"{7:032x}") == []
     assert house.store.get_trace(f"{1:032x}") == []
-    assert house.counters.get("dropped", "late spans of what was erased") == 3
+    assert house.counters.get("dropped", "late spans of what was erased") == 2
+    assert find_bytes(house.home.root, USER, SECRET) == []
     house.take(*make_chat(8, USER, "good morning", start_ns=2**62, end_ns=2**62 + 1))
     assert len(house.store.get_trace(f"{8:032x}")) == 2
+
+
+def test_a_late_call_is_billed_once_and_to_nobody(house: House) -> None:
+    furnish(house)
+    house.erase()
+    for _ in range(2):
+        house.take(*make_chat(7, USER, SECRET), *make_chat(1, USER, SECRET))
+        assert [(each.user_id, each.name) for each in house.store.get_trace(f"{7:032x}")] in (
+            [(None, "llm")],
+            [],
+        )
+        house.upkeep.erasures.follow_late()
+    rows = house.store.sum_costs(CostQuery(), by=["user"])
+    assert {row.group["user"]: (row.n_calls, row.cost_usd) for row in rows} == {
+        "otto@example.org": (1, Decimal("0.25")),
+        None: (2, Decimal("0.50")),
+    }
 
 
 def test_what_was_stored_of_a_trace_goes_when_a_late_span_shows_whose_it_is(house: House) -> None:
@@ -240,7 +259,7 @@ def test_what_was_stored_of_a_trace_goes_when_a_late_span_shows_whose_it_is(hous
     house.take(step)
     assert len(house.store.get_trace(step.trace_id)) == 1
     house.take(call)
-    assert house.upkeep.erasures.follow_late() == 1
+    assert house.upkeep.erasures.follow_late() == 2  # the step, and what the ledger needed of the call
     assert house.store.get_trace(step.trace_id) == []
     assert find_bytes(house.home.root, USER, SECRET) == []
 

@@ -29,7 +29,7 @@ def create_upkeep(
     home, engine = rooms.home, rooms.engine
     upkeep, reader = DuckDBUpkeep(store.file), DuckDBSubjectRows(store.file)
     key = PrivacyKey.load(home.privacy_key)
-    tombstones = Tombstones(engine, key)
+    tombstones = Tombstones(engine, key, find_billed=store.find_billed)
     collector.sieve = tombstones.sift
     wake = threading.Event()
     read_settings = create_settings_reader(rooms)

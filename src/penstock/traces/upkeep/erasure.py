@@ -169,10 +169,10 @@ class ErasureService:
         n_spans = 0
         for subject in subjects:
             n_spans += self._upkeep.erase(subject).n_spans
-        if n_spans:
+        if n_spans > sum(late.values()):  # bare spans leave nothing behind that has to be written over
             self._upkeep.compact()
         self._clear_places(
-            Doomed(subject=subjects[0], trace_ids=late, calls=[], covers=self._tombstones.covers)
+            Doomed(subject=subjects[0], trace_ids=list(late), calls=[], covers=self._tombstones.covers)
         )
         return n_spans
 

@@ -1,7 +1,8 @@
 """What late spans of erased subjects are known by, and the sieve that keeps them out.
 
 A user or session may come back: of theirs only what began before the erasure is kept out. Of an erased trace nothing is
-taken any more. Only digests are kept, so the list names nobody.
+taken any more. Only digests are kept, so the list names nobody. A late call that was billed passes without all that leads
+to somebody, for the ledger's sake; its span goes at the next look, its row stays.
 """
 
 import threading
@@ -12,24 +13,57 @@ from sqlalchemy import Engine, delete, insert, select
 from penstock.base.clock import now_ns as wall_clock
 from penstock.spec.spans import Span
 from penstock.store.control.tables.privacy import privacy_tombstones
+from penstock.store.spans.ledger import RATES, SAVED_USD, is_billed
+from penstock.store.spans.ledger_queries import LedgerRow
 from penstock.store.spans.upkeep_types import Subject
 from penstock.traces.upkeep.seal import PrivacyKey
 
 TRACE_LIVES_NS = 90 * 86_400_000_000_000
 """How long spans of an erased trace are waited for; ids of traces are never given twice."""
 _BATCH = 5_000
+_OF_LEDGER = (
+    "trace_id",
+    "span_id",
+    "kind",
+    "start_ns",
+    "end_ns",
+    "status",
+    "error_code",
+    "project",
+    "service",
+    "key_id",
+    "route",
+    "provider",
+    "model",
+    "cache",
+    "usage",
+    "cost_usd",
+    "cost_source",
+    "versions",
+)
+_RATES = (RATES, SAVED_USD)
 
 
 class Tombstones:
     """Digests of what was erased. Every method may be called from any thread."""
 
-    def __init__(self, engine: Engine, key: PrivacyKey, *, now_ns: Callable[[], int] = wall_clock) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        key: PrivacyKey,
+        *,
+        find_billed: Callable[[str], Sequence[LedgerRow]] = lambda _: (),
+        now_ns: Callable[[], int] = wall_clock,
+    ) -> None:
+        """`find_billed` returns the ledger's rows of a trace."""
+        self._find_billed = find_billed
         self._engine = engine
         self._digest = key.digest
         self._now_ns = now_ns
         self._guard = threading.Lock()
         self._erased: dict[str, dict[str, int]] = {"user": {}, "session": {}, "trace": {}}
-        self._late_traces: set[str] = set()
+        self._late_traces: dict[str, set[str]] = {}
+        """Traces that have to go again, and the bare spans of each that were let through."""
         self.n_dropped = 0
         """Spans kept out since the start."""
         self._load()
@@ -70,13 +104,27 @@ class Tombstones:
         """Return the spans that may be stored. What belongs to a trace of an erased subject goes with it."""
         if not len(self):
             return list(spans)
-        kept = [span for span in spans if not self.covers(span)]
-        if len(kept) < len(spans) and self._late_traces:
-            kept = [
-                span for span in kept if not self.covers(span)
-            ]  # its trace may only now be known to be theirs
-        self.n_dropped += len(spans) - len(kept)
-        return kept
+        doomed = {id(span) for span in spans if self.covers(span)}
+        if doomed and self._late_traces:  # whose trace it is may have become known by a later span
+            doomed.update(id(span) for span in spans if id(span) not in doomed and self.covers(span))
+        if not doomed:
+            return list(spans)
+        kept = [span for span in spans if id(span) not in doomed]
+        bare = [bared for span in spans if id(span) in doomed and (bared := self._bared(span)) is not None]
+        self.n_dropped += len(doomed) - len(bare)
+        return kept + bare
+
+    def _bared(self, span: Span) -> Span | None:
+        """Return what the ledger needs of a billed call that it does not have; None for any other span."""
+        if not is_billed(span) or any(
+            row.span_id == span.span_id for row in self._find_billed(span.trace_id)
+        ):
+            return None
+        with self._guard:
+            self._late_traces.setdefault(span.trace_id, set()).add(span.span_id)
+        kept = {name: getattr(span, name) for name in _OF_LEDGER}
+        attributes = {name: span.attributes[name] for name in _RATES if name in span.attributes}
+        return Span(name=span.kind, attributes=attributes, payload_dropped=True, **kept)
 
     def covers(self, span: Span) -> bool:
         """Return whether a span belongs to something that was erased."""
@@ -95,11 +143,14 @@ class Tombstones:
                     return True
         return False
 
-    def take_late_traces(self) -> list[str]:
-        """Return traces that late spans showed to be of erased subjects, once; what is stored of them has to go too."""
+    def take_late_traces(self) -> dict[str, int]:
+        """Return traces that late spans showed to be of erased subjects, once, with the number of bare spans of each.
+
+        What is stored of them has to go too.
+        """
         with self._guard:
-            found, self._late_traces = sorted(self._late_traces), set()
-        return found
+            found, self._late_traces = self._late_traces, {}
+        return {trace_id: len(bare) for trace_id, bare in found.items()}
 
     def forget_old(self) -> None:
         """Drop the digests of traces of which nothing can come any more."""
@@ -119,7 +170,7 @@ class Tombstones:
     def _note_trace(self, trace_id: str) -> None:
         with self._guard:
             self._erased["trace"].setdefault(self._digest("trace", trace_id), self._now_ns())
-            self._late_traces.add(trace_id)
+            self._late_traces.setdefault(trace_id, set())
 
     def _load(self) -> None:
         with self._engine.connect() as connection:
