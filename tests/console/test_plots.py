@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.console.measured import format_change, format_value
 from penstock.console.panels import shorten
 from penstock.console.plots import (
     Series,
     choose_width_ns,
     draw_bars,
     draw_lines,
-    format_change,
-    format_value,
     path_of,
     round_up,
     scale_of,

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstock.console.links import link
-from penstock.console.plots import Bound, Plot, Series, draw_lines, format_value
+from penstock.console.measured import format_value
+from penstock.console.plots import Bound, Plot, Series, draw_lines
 from penstock.monitors.types import AlertState, AlertView, RuleContent, Threshold, Transition
 from penstock.spec.measures import MetricQuery, Unit, find_measure
 from penstock.traces.measures.service import MeasureService

@@ -9,15 +9,8 @@ from typing import Literal
 
 from penstock.console.formats import DASH
 from penstock.console.links import link
-from penstock.console.plots import (
-    BAD_TONE,
-    Plot,
-    Series,
-    draw_lines,
-    format_change,
-    format_value,
-    tone_of,
-)
+from penstock.console.measured import format_change, format_value
+from penstock.console.plots import BAD_TONE, Plot, Series, draw_lines, tone_of
 from penstock.spec.measures import Measure, MetricCell
 from penstock.traces.measures.types import Compare, PanelView, Report, ReportRow, Zoom
 

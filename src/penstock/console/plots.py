@@ -9,13 +9,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from penstock.base.digest import digest_bytes
-from penstock.console.formats import DASH, format_count, format_money, format_ms
+from penstock.console.measured import format_value
 from penstock.spec.measures import Unit
 
 N_TONES = 8
@@ -300,33 +299,6 @@ def tone_of(dimension: str, value: str | None, taken: Mapping[str, str]) -> str:
     return str(first + 1)
 
 
-def format_value(value: float | None, unit: Unit, exact: Decimal | None = None) -> str:
-    """Return a measured value with its unit, as short as it can be told."""
-    if value is None:
-        return DASH
-    if unit == "ms":
-        return format_ms(value)
-    if unit == "usd":
-        return format_money(exact if exact is not None else Decimal(repr(value)))
-    if unit == "share":
-        return f"{100 * value:.1f} %" if value < 0.9995 or value == 1 else "> 99.9 %"
-    if unit == "score":
-        return f"{value:.2f}"
-    tail = " tok/s" if unit == "tokens/s" else ""
-    if value != int(value) and abs(value) < 1000:
-        return f"{value:.3g}{tail}"
-    return format_count(round(value)) + tail if abs(value) < 100_000 else _compact(value) + tail
-
-
-def format_change(change: float | None) -> str:
-    """Return +12 % or −3.4 %; a dash where it is unknown."""
-    if change is None:
-        return DASH
-    percent = 100 * change
-    sign = "+" if percent > 0 else "−" if percent < 0 else "±"
-    return f"{sign}{abs(percent):.0f} %" if abs(percent) >= 10 else f"{sign}{abs(percent):.1f} %"
-
-
 def choose_width_ns(since_ns: int, until_ns: int, *, n_most: int) -> int:
     """Return the smallest round width that cuts the window into at most `n_most` slices."""
     length = max(1, until_ns - since_ns)
@@ -348,13 +320,6 @@ def _middle(low: float, high: float, unit: Unit) -> str:
     """Return what the middle rule says; nothing where it would be half a call."""
     value = (low + high) / 2
     return "" if unit == "count" and value != int(value) else format_value(value, unit)
-
-
-def _compact(value: float) -> str:
-    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.1f} {letter}"
-    return f"{value:.0f}"
 
 
 def _known(series: Series) -> list[float]:

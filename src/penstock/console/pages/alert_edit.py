@@ -29,8 +29,9 @@ from penstock.console.alert_forms import (
 from penstock.console.alert_words import draw_rule, say_rule
 from penstock.console.dashboard_forms import SUBJECTS, suggest_measures
 from penstock.console.links import link
+from penstock.console.measured import format_value
 from penstock.console.pages.alerts import ACTIVE, back
-from penstock.console.plots import Plot, format_value
+from penstock.console.plots import Plot
 from penstock.console.queries import SearchProblem, tell_problem
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices

@@ -22,8 +22,9 @@ from penstock.console.alert_words import (
     value_of,
 )
 from penstock.console.links import link
+from penstock.console.measured import format_value
 from penstock.console.pages.overview import Figure
-from penstock.console.plots import Plot, format_value
+from penstock.console.plots import Plot
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
 from penstock.monitors.types import BAD_STATES, AlertView, Channel, OutboxMessage, Transition
