@@ -5,6 +5,8 @@ is in the span store's copy, which comes after it, and is known there by its id.
 name them.
 """
 
+import fcntl
+import glob
 import hashlib
 import io
 import os
@@ -12,7 +14,7 @@ import sqlite3
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Literal
 
@@ -25,6 +27,7 @@ from penstock.base.clock import now_ns
 from penstock.base.errors import InvalidInput
 from penstock.base.files import sync_directory
 from penstock.main.control_client import ControlClient
+from penstock.main.copies import copies_folder, hold_copies
 from penstock.main.errors import BackupFailed
 from penstock.main.home_files import create_home
 from penstock.main.instance import own_home, running_instance
@@ -86,17 +89,15 @@ def back_up(
     if not home.root.is_dir():
         raise InvalidInput(f"{home.root} is no home.", hint="Name one with --home.")
     create_home(home)  # a restored one has no folder for locks yet
-    partial = out.with_name(out.name + ".partial")
     try:
-        manifest = _write(home, partial, environ, with_keys=with_keys, tell=tell, mode=_mode_of(out))
-        partial.replace(out)
-        sync_directory(out.absolute().parent)
+        with _growing(out) as (partial, file), hold_copies(home):
+            manifest = _write(home, file, environ, with_keys=with_keys, tell=tell, mode=_mode_of(out))
+            partial.replace(out)
+            sync_directory(out.absolute().parent)
     except (OSError, sqlite3.Error, lmdb.Error) as error:
         raise BackupFailed(
             f"The backup could not be written: {error}", hint=f"Nothing was left at {out}."
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return BackupReport(
         path=str(out), size_bytes=out.stat().st_size, n_files=len(manifest.members), notes=manifest.notes
     )
@@ -106,33 +107,51 @@ def _mode_of(out: Path) -> Literal["w|", "w|gz"]:
     return "w|gz" if out.suffix in {".gz", ".tgz"} else "w|"
 
 
+@contextmanager
+def _growing(out: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    """Yield a new file beside `out`, for its owner alone; those that killed backups to `out` left are removed.
+
+    It is locked while it grows, which tells it from one that was left.
+    """
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):
+        with suppress(OSError), left.open("rb") as file:  # what cannot be opened is not ours
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink(missing_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".partial")
+    partial = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield partial, file
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _write(
     home: Home,
-    partial: Path,
+    file: IO[bytes],
     environ: Mapping[str, str],
     *,
     with_keys: bool,
     tell: Tell,
     mode: Literal["w|", "w|gz"],
 ) -> Manifest:
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        with tarfile.open(fileobj=file, mode=mode, format=tarfile.PAX_FORMAT) as tar:
-            writer = _Writer(home, tar, environ, tell)
-            writer.write_all(with_keys=with_keys)
-            manifest = Manifest(
-                format=FORMAT,
-                version=__version__,
-                created_ns=now_ns(),
-                control_revision=newest_revision(),
-                span_schema=SCHEMA_VERSION,
-                members=writer.members,
-                notes=writer.notes,
-            )
-            data = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-            _add(tar, MANIFEST, io.BytesIO(data), len(data))
-        file.flush()
-        os.fsync(file.fileno())
+    with tarfile.open(fileobj=file, mode=mode, format=tarfile.PAX_FORMAT) as tar:
+        writer = _Writer(home, tar, environ, tell)
+        writer.write_all(with_keys=with_keys)
+        manifest = Manifest(
+            format=FORMAT,
+            version=__version__,
+            created_ns=now_ns(),
+            control_revision=newest_revision(),
+            span_schema=SCHEMA_VERSION,
+            members=writer.members,
+            notes=writer.notes,
+        )
+        data = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+        _add(tar, MANIFEST, io.BytesIO(data), len(data))
+    file.flush()
+    os.fsync(file.fileno())
     return manifest
 
 
@@ -276,9 +295,7 @@ class _Writer:
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
-        parent = self._home.run / "backup"
-        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryDirectory(dir=parent) as folder:
+        with tempfile.TemporaryDirectory(dir=copies_folder(self._home)) as folder:
             yield Path(folder)
 
 

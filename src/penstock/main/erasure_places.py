@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Engine, delete
 
 from penstock.deploy.kept_replies import ResponseCacheService
+from penstock.main.copies import clear_copies
 from penstock.spec.home import Home
 from penstock.store.control.tables.views import saved_views
 from penstock.store.response_cache import KeptReply
@@ -34,6 +35,7 @@ def create_places(
         lambda doomed: clear_cache(cache, doomed),
         lambda doomed: clear_views(engine, doomed),
         lambda doomed: clear_logs(home, doomed.subject),
+        lambda _: PlaceReport(place="unfinished backups", removed={"copies": clear_copies(home)}),
     )
 
 

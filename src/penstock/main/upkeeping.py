@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from penstock.base.errors import PenstockError
 from penstock.deploy.kept_replies import ResponseCacheService
+from penstock.main.copies import clear_copies, copies_folder
 from penstock.main.erasure_places import create_places, list_beyond
 from penstock.main.rooms import Rooms
 from penstock.main.settings import load_settings
@@ -27,6 +28,7 @@ def create_upkeep(
 ) -> UpkeepService:
     """Return the service; from now on the collector keeps late spans of erased subjects out."""
     home, engine = rooms.home, rooms.engine
+    clear_copies(home)
     upkeep, reader = DuckDBUpkeep(store.file), DuckDBSubjectRows(store.file)
     key = PrivacyKey.load(home.privacy_key)
     tombstones = Tombstones(engine, key, find_billed=store.find_billed)
@@ -57,7 +59,7 @@ def create_upkeep(
         handout=Handout(upkeep, reader, DuckDBSpanExport(store.file)),
         tombstones=tombstones,
         store_path=home.span_db,
-        copies=home.run / "backup",
+        copies=copies_folder(home),
         wake=wake,
     )
 
