@@ -8,7 +8,7 @@ removed when room is needed or when it is found.
 """
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ _SIZE_KEY = b"size"
 _OVERHEAD_BYTES = 256
 _ROUNDS = 8
 _KEY_BYTES = 32
-_REMOVED_AT_ONCE = 200
+_CHANGED_AT_ONCE = 200
 _LAYOUT_KEY = b"layout"
 _LAYOUT = 2
 """2: records of the semantic cache stand in `order` and count."""
@@ -105,6 +105,7 @@ class ResponseStore:
             self._marks = self._env.open_db(b"marks")
             self._counts = self._env.open_db(b"counts")
             self._vectors = self._env.open_db(b"vectors")
+            self._parts = (self._entries, self._order, self._marks, self._counts, self._vectors)
             self._begin_layout()
         except (lmdb.Error, OSError) as error:
             raise CacheUnusable(
@@ -158,17 +159,12 @@ class ResponseStore:
         try:
             with self._env.begin() as transaction, transaction.cursor(db=self._entries) as cursor:
                 doomed = [bytes(key) for key, value in cursor if _is_chosen(value, is_theirs)]
-            for start in range(0, len(doomed), _REMOVED_AT_ONCE):
-                with self._env.begin(write=True) as transaction:
-                    for key in doomed[start : start + _REMOVED_AT_ONCE]:
-                        found = transaction.get(key, db=self._entries)
-                        if found is not None:
-                            # overwritten first: what is deleted within a page would stay in it
-                            blank = found[: _SEQUENCE.size] + bytes(len(found) - _SEQUENCE.size)
-                            transaction.put(key, blank, db=self._entries)
-                            self._remove(transaction, key)
+            # All are overwritten before one is deleted: what is deleted within a page would stay in it, and deleting
+            # moves neighbours from page to page.
+            self._for_each(doomed, self._blank)
+            self._for_each(doomed, self._remove)
             if doomed:
-                overwrite_free_pages(self._env)
+                overwrite_free_pages(self._env, self._parts)
         except lmdb.Error as error:
             raise _unusable(error) from error
         return len(doomed)
@@ -299,6 +295,18 @@ class ResponseStore:
                         break
                     found.append((bytes(name), bytes(value)))
         return found
+
+    def _for_each(self, keys: Sequence[bytes], change: Callable[[Any, bytes], None]) -> None:
+        for start in range(0, len(keys), _CHANGED_AT_ONCE):
+            with self._env.begin(write=True) as transaction:
+                for key in keys[start : start + _CHANGED_AT_ONCE]:
+                    change(transaction, key)
+
+    def _blank(self, transaction: Any, key: bytes) -> None:
+        found = transaction.get(key, db=self._entries)
+        if found is not None:
+            blank = bytes(found[: _SEQUENCE.size]) + bytes(len(found) - _SEQUENCE.size)
+            transaction.put(key, blank, db=self._entries)
 
     def _remove(self, transaction: Any, key: bytes) -> None:
         found = transaction.get(key, db=self._entries)
