@@ -87,13 +87,14 @@ class Tombstones:
         with self._engine.begin() as connection:
             for start in range(0, len(listed), _BATCH):
                 batch = listed[start : start + _BATCH]
-                for row in batch:
-                    connection.execute(
-                        delete(privacy_tombstones).where(
-                            privacy_tombstones.c.kind == row["kind"],
-                            privacy_tombstones.c.digest == row["digest"],
+                for kind in self._erased:
+                    digests = [row["digest"] for row in batch if row["kind"] == kind]
+                    if digests:
+                        connection.execute(
+                            delete(privacy_tombstones).where(
+                                privacy_tombstones.c.kind == kind, privacy_tombstones.c.digest.in_(digests)
+                            )
                         )
-                    )
                 connection.execute(insert(privacy_tombstones), batch)
         with self._guard:
             for kind, digest in rows:
