@@ -236,6 +236,15 @@ def test_late_spans_of_the_user_are_kept_out_and_counted_but_they_may_come_back(
     assert len(house.store.get_trace(f"{8:032x}")) == 2
 
 
+def test_a_late_step_of_an_erased_trace_is_made_unreadable_where_it_was_acknowledged(house: House) -> None:
+    furnish(house)
+    house.erase()
+    house.take(make_span(5, trace=1, input=SECRET))
+    assert find_bytes(house.home.root, SECRET) != []
+    house.upkeep.erasures.follow_late()
+    assert find_bytes(house.home.root, SECRET) == []
+
+
 def test_a_late_call_is_billed_once_and_to_nobody(house: House) -> None:
     furnish(house)
     house.erase()

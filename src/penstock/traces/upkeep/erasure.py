@@ -7,6 +7,7 @@ anew; then every file is looked through for the name. The name itself stands in 
 """
 
 import logging
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from penstock.traces.upkeep.types import SUBJECT_KINDS, Doomed, Erasure, Place, 
 
 MAX_ID = 1000
 MAX_REASON = 1000
+_NOBODY = Subject(kind="trace", id=secrets.token_hex(16))
+"""Stands for those whose names are known by their digests alone: a name that stands nowhere."""
 _log = logging.getLogger("penstock.upkeep")
 
 
@@ -64,6 +67,7 @@ class ErasureService:
         self._list_beyond = list_beyond
         self._root = root
         self._wake = wake
+        self._n_dropped_seen = 0
         self._now_ns = now_ns
 
     def find(self, subject: Subject) -> SubjectRows:
@@ -161,9 +165,10 @@ class ErasureService:
 
     def follow_late(self) -> int:
         """Erase what is stored of traces that late spans showed to be of erased subjects; return how many spans went."""
-        late = self._tombstones.take_late_traces()
-        if not late:
+        late, n_dropped = self._tombstones.take_late_traces(), self._tombstones.n_dropped
+        if not late and n_dropped == self._n_dropped_seen:
             return 0
+        self._n_dropped_seen = n_dropped
         subjects = [Subject(kind="trace", id=trace_id) for trace_id in late]
         self._tombstones.add(subjects)
         n_spans = 0
@@ -172,7 +177,7 @@ class ErasureService:
         if n_spans > sum(late.values()):  # bare spans leave nothing behind that has to be written over
             self._upkeep.compact()
         self._clear_places(
-            Doomed(subject=subjects[0], trace_ids=list(late), calls=[], covers=self._tombstones.covers)
+            Doomed(subject=_NOBODY, trace_ids=list(late), calls=[], covers=self._tombstones.covers)
         )
         return n_spans
 

@@ -19,6 +19,7 @@ from penstock.traces.upkeep.tombstones import Tombstones
 FIRST_RETENTION_S = 60.0
 """After the start, so that a program that is started again and again does not begin with it."""
 LOOK_S = 30.0
+FORGET_S = 86_400.0
 TICK_S = 1.0
 _log = logging.getLogger("penstock.upkeep")
 
@@ -62,6 +63,7 @@ class UpkeepService:
         self._copies = copies
         self._wake = wake
         self._clock = clock
+        self._forget_at = clock()
 
     def compact(self) -> Compaction:
         """Write the span store anew; raise `SpanStoreBusy` or `SpanStoreFailed` where that cannot be now."""
@@ -86,7 +88,7 @@ class UpkeepService:
 
     def run(self, stop: threading.Event) -> None:
         """Carry out erasures as they are asked for, and retention when it is due, until `stop` is set."""
-        retention_at = self._clock() + FIRST_RETENTION_S
+        retention_at = self._forget_at = self._clock() + FIRST_RETENTION_S
         look_at = self._clock()
         while not stop.is_set():
             if self._wake.is_set() or self._clock() >= look_at:
@@ -101,6 +103,8 @@ class UpkeepService:
             self.erasures.follow_late()
             if is_retention_time and self.retention.is_due():
                 self.retention.run(stop)
+            if self._clock() >= self._forget_at:
+                self._forget_at = self._clock() + FORGET_S
                 self._tombstones.forget_old()
         except Exception:  # the edge of this thread: what fails now is tried again at the next look
             _log.exception("upkeep failed, will try again")
