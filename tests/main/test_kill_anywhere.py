@@ -93,7 +93,7 @@ def is_expired(store: DuckDBSpanStore, scratch: Path) -> None:
         n_payloads = cursor.execute(
             "SELECT count(*) FROM payloads JOIN spans USING (trace_id, span_id) WHERE project = 'shop'"
         ).fetchall()
-    assert dict((project, n_spans) for project, n_spans, _ in left)["shop"] == 20
+    assert {project: n_spans for project, n_spans, _ in left}["shop"] == 20
     assert n_payloads == [(0,)]
 
 

@@ -29,6 +29,7 @@ _CONFIG = {
     # time, with 128 MB it takes half of that. It stops appends for its length, and opening reads as much after a crash.
     "checkpoint_threshold": "128MB",
 }
+_DAMAGE = "Corrupt database file"
 _SESSION = (
     "SET pandas_analyze_sample = 0",  # text columns are text, whatever the first values look like
     "SET enable_external_access = false",
@@ -85,6 +86,10 @@ class DuckDBFile:
             raise SpanStoreFailed(
                 f"The span store gave up: {error}", hint="It was reopened; see that its disk has room."
             ) from error
+        except duckdb.Error as error:
+            if _is_of_surroundings(error):
+                raise _failure(error) from error
+            raise
         finally:
             with suppress(duckdb.Error):
                 cursor.close()
@@ -183,11 +188,16 @@ class DuckDBFile:
             self._connection.close()
 
     def _open(self) -> Any:
+        if not self._read_only and not self.path.exists():
+            _create(self.path, self._config)
         connection = _connect(self.path, read_only=self._read_only, config=self._config)
         try:
             _prepare(connection, self.path, read_only=self._read_only)
-        except BaseException:
-            connection.close()
+        except BaseException as error:
+            with suppress(duckdb.Error):  # closing writes too
+                connection.close()
+            if isinstance(error, duckdb.Error) and _is_of_surroundings(error):
+                raise _failure(error) from error
             raise
         if not self._read_only:
             shutil.rmtree(_fresh_folder(self.path), ignore_errors=True)  # what a killed rebuild left
@@ -200,6 +210,26 @@ class DuckDBFile:
                 with suppress(duckdb.Error):
                     broken.close()
                 self._connection = self._open()
+
+
+def _create(path: Path, config: dict[str, Any]) -> None:
+    """Make an empty store that appears under its name whole: one that was half made could never be opened again."""
+    fresh = _fresh_folder(path) / path.name
+    shutil.rmtree(fresh.parent, ignore_errors=True)
+    try:
+        fresh.parent.mkdir()
+        with duckdb.connect(str(fresh), config=config) as connection:
+            for statement in ("BEGIN", *create_statements(), "COMMIT", "CHECKPOINT"):
+                run(connection, statement)
+        with suppress(FileExistsError):  # somebody else was faster
+            os.link(fresh, path)
+        sync_directory(path.parent)
+    except (OSError, duckdb.Error) as error:
+        raise SpanStoreFailed(
+            f"{path} could not be made: {error}", hint="See that its disk has room."
+        ) from error
+    finally:
+        shutil.rmtree(fresh.parent, ignore_errors=True)
 
 
 def _prepare(connection: Any, path: Path, *, read_only: bool) -> None:
@@ -229,6 +259,21 @@ def _prepare(connection: Any, path: Path, *, read_only: bool) -> None:
         )
     for statement in (f"SET allowed_directories = ['{_quoted(_fresh_folder(path))}/']", *_SESSION):
         run(connection, statement)
+
+
+def _is_of_surroundings(error: duckdb.Error) -> bool:
+    """Return whether disk, memory or a damaged file are to blame, and not what was asked. Damage has no type of its own."""
+    return isinstance(error, duckdb.OperationalError) or _DAMAGE in str(error)
+
+
+def _failure(error: duckdb.Error) -> SpanStoreFailed:
+    if _DAMAGE in str(error):
+        hint = "Its file is damaged: restore a backup. New spans wait in the spool meanwhile."
+    elif isinstance(error, duckdb.OutOfMemoryException):
+        hint = "Ask for less: a shorter stretch of time, a narrower search."
+    else:
+        hint = "See that its disk has room. New spans wait in the spool meanwhile."
+    return SpanStoreFailed(f"The span store failed: {error}", hint=hint)
 
 
 def _fresh_folder(path: Path) -> Path:
