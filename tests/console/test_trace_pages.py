@@ -232,3 +232,41 @@ def test_a_trace_that_is_still_going_on_says_so(furnished: Furnished, client: As
     now = now_ns()
     furnished.spans.append([make(2, 1, start_ns=now - 2000 * MS, end_ns=now - 1000 * MS)])
     assert json.loads(client.get(f"/api/v1/traces/{'ab' * 16}/skeleton").body)["is_live"] is True
+
+
+def nested(depth: int) -> Any:
+    value: Any = "deep"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+ODD: list[Any] = [
+    [{"name": "city", "type": ["string", "null"]}],
+    {"role": "user", "parts": [{"functionCall": "auto"}]},
+    {"contents": [{"role": "user", "parts": [{"functionResponse": "x"}]}]},
+    {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://[bad"}}]}]},
+    {"documents": [{"score": 10**400}]},
+    {"messages": [{"role": nested(400), "content": nested(400)}]},
+    nested(900),
+]
+
+
+def test_payloads_of_unexpected_shape_take_no_page_along(furnished: Furnished, client: AsgiClient) -> None:
+    trace = "ab" * 16
+    fields = [{"input": odd, "output": odd} for odd in ODD]
+    llm = {"kind": "llm", "model": "pocket"}
+    furnished.spans.append(
+        [
+            make(1, kind="agent", **fields[0]),
+            call(2, [{"role": "user", "content": "Is it cold?"}], {"content": "Seven degrees."}),
+            *(make(10 + at, 1, **llm, **each) for at, each in enumerate(fields)),
+            *(make(30 + at, 1, kind="retrieval", **each) for at, each in enumerate(fields)),
+        ]
+    )
+    odd = [f"{start + at:016x}" for start in (10, 30) for at in range(len(ODD))]
+    pages = [f"/traces/{trace}", f"/traces/{trace}?view=messages", f"/playground?span={trace}/{odd[0]}"]
+    pages += [f"/traces/{trace}/spans/{span}" for span in odd]
+    pages += [f"/traces/diff?a={trace}/{2:016x}&b={trace}/{span}" for span in odd[: len(ODD)]]
+    assert {page: client.get(page).status for page in pages} == dict.fromkeys(pages, 200)
+    assert "Seven degrees." in client.get(f"/traces/{trace}?view=messages").text

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.traces.conversation import Exchange, find_added, plain_text, read_exchange
+from penstock.traces.conversation import MAX_DEPTH, Exchange, find_added, plain_text, read_exchange
 
 CALLED = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Oslo"}'}}
 
@@ -122,20 +122,50 @@ def test_the_same_words_said_again_are_new() -> None:
     assert [plain_text(each) for each in find_added(after, before).messages] == ["again"]
 
 
+WORDS = [
+    "", "text", "user", "tool", "tool_use", "tool_result", "function_call", "reasoning", "image", "image_url", "{", '{"a":1}',
+    "http://[bad", "https://a b/", "http://a:99999999/", "data:image/png;base64,AA==", "javascript:alert(1)",
+]  # fmt: skip
+NAMES = [
+    "role", "content", "parts", "type", "text", "messages", "contents", "choices", "candidates", "message", "delta", "output",
+    "tool_calls", "function_call", "function", "name", "arguments", "id", "call_id", "tool_call_id", "response", "result",
+    "source", "data", "media_type", "url", "uri", "file", "input_audio", "input", "prompt", "system", "image_url", "image",
+    "inlineData", "functionCall", "functionResponse", "summary", "thinking", "reasoning", "refusal", "finish_reason", "tools",
+]  # fmt: skip
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["", "text", "tool_use", "image", "user", "{"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["role", "content", "parts", "type", "text", "messages", "choices", "message", "output", "tool_calls",
-                         "function", "arguments", "source", "data", "input", "system", "image_url", "functionCall", "summary", "tools"]),
-        inner, max_size=4),
+    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(WORDS),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
     max_leaves=14,
-)  # fmt: skip
+)
 
 
+@settings(max_examples=400, deadline=None)
 @given(json_values, json_values)
 def test_no_payload_breaks_the_reading(sent: Any, received: Any) -> None:
     found = read_exchange(sent, received)
     if found is not None:
         assert find_added(found, found).messages == [] or found.answered or found.asked
         assert all(isinstance(plain_text(each), str) for each in found.asked)
+
+
+@pytest.mark.parametrize("odd", [["string", "null"], {"a": 1}, 3, None, "auto", [["x"]]])
+@pytest.mark.parametrize(
+    "place", ["type", "functionCall", "functionResponse", "role", "content", "tool_calls"]
+)
+def test_a_known_name_with_a_foreign_value_is_read_as_what_it_is(place: str, odd: Any) -> None:
+    item = {"name": "city", place: odd}
+    for sent in ([item], {"messages": [item]}, {"messages": [{"role": "tool", "content": [item]}]}):
+        found = read_exchange(sent, {"choices": [{"message": {"parts": [item]}}]})
+        assert found is not None
+        assert find_added(found, None).messages == found.asked
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH, 300])
+def test_parts_within_parts_are_read_to_a_depth(depth: int) -> None:
+    content: Any = "deep"
+    for _ in range(depth):
+        content = [{"type": "text", "content": content}]
+    found = read_exchange({"messages": [{"role": "user", "content": content}]}, None)
+    assert found is not None
+    (part,) = found.asked[0].parts
+    assert part.kind == ("text" if depth <= MAX_DEPTH else "data")

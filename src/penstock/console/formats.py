@@ -100,8 +100,11 @@ def name_job(kind: str, spec: Mapping[str, Any]) -> str:
 
 def format_json(value: Any) -> str:
     """Return indented JSON text of anything that a span or an asset can hold."""
-    plain = msgspec.to_builtins(value, str_keys=True, enc_hook=str)
-    return json.dumps(plain, indent=2, ensure_ascii=False)
+    try:
+        plain = msgspec.to_builtins(value, str_keys=True, enc_hook=str)
+        return json.dumps(plain, indent=2, ensure_ascii=False)
+    except RecursionError:
+        return "(nested too deeply to be shown here)"
 
 
 def short_id(text: str | None) -> str:

@@ -99,7 +99,7 @@ def read_passages(received: Any) -> tuple[Found, ...]:
             document=str(each.get("document", each.get("passage_id", ""))),
             section=_text_or_none(each.get("section")),
             text=str(each.get("text", ""))[:MAX_CHARS],
-            score=f"{each['score']:.3f}" if isinstance(each.get("score"), int | float) else None,
+            score=_score(each.get("score")),
         )
         for each in found
         if isinstance(each, Mapping)
@@ -135,6 +135,15 @@ def _turn(message: Mapping[str, Any], *, is_reply: bool = False) -> Turn:
     if isinstance(calls, list) and calls:
         text = f"{text}\n{format_json(calls)}".strip()
     return _cut(role, text, is_reply=is_reply)
+
+
+def _score(value: Any) -> str | None:
+    if not isinstance(value, int | float):
+        return None
+    try:
+        return f"{value:.3f}"
+    except OverflowError:  # JSON knows whole numbers of any length
+        return None
 
 
 def _name_part(part: Any) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from markupsafe import Markup
 
@@ -156,11 +156,21 @@ def _show_media(part: Part) -> ShownPart:
         if part.kind == "image" and len(address) <= MAX_PICTURE and _PICTURE.match(address):
             return ShownPart(kind="image", picture=address, note=f"{mime}, {size}")
         return ShownPart(kind="link", text=f"{mime}, {size}", note="the raw payload has it")
-    parts = urlsplit(address) if len(address) < MAX_JSON else None
+    parts = _split(address)
     if parts is not None and parts.scheme in {"http", "https"}:
         note = "on another host, so it is not fetched"
         return ShownPart(kind="link", name=part.name, text=parts.netloc + parts.path, href=address, note=note)
     return ShownPart(kind="link", name=part.name, text=address[:200])
+
+
+def _split(address: str) -> SplitResult | None:
+    """Return an address in parts, or None where it is none: whoever called the model wrote it."""
+    if len(address) >= MAX_JSON:
+        return None
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return None
 
 
 def _cut(text: str, limit: int) -> tuple[str, int]:

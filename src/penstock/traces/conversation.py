@@ -23,6 +23,8 @@ _REASONING = frozenset({"reasoning", "thinking", "redacted_thinking"})
 _STANDING = frozenset({"system", "developer"})
 MAX_PARTS = 2000
 """Parts of one message; more are counted, not read."""
+MAX_DEPTH = 20
+"""Parts within parts; what lies deeper stays JSON."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -75,12 +77,15 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_exchange(sent: Any, received: Any) -> Exchange | None:
-    """Return the conversation of one call, or None when neither payload is one."""
-    asked = _read_asked(sent)
-    answered = _read_answered(received)
-    if not asked and not answered:
+    """Return the conversation of one call, or None when neither payload is one. No JSON value makes it fail."""
+    try:
+        asked = _read_asked(sent)
+        answered = _read_answered(received)
+        if not asked and not answered:
+            return None
+        return Exchange(asked=asked, answered=answered, tools=_read_tools(sent))
+    except RecursionError:  # lists in lists in lists, where a name or a text belongs
         return None
-    return Exchange(asked=asked, answered=answered, tools=_read_tools(sent))
 
 
 def find_added(now: Exchange, before: Exchange | None) -> Added:
@@ -193,7 +198,7 @@ def _read_list(items: list[Any], usual: str) -> list[Message]:
         elif "type" in item:
             role = (
                 "tool"
-                if item["type"] in _TOOL_RESULTS
+                if _kind_of(item) in _TOOL_RESULTS
                 else str(item.get("role", usual if usual != "user" else "assistant"))
             )
             found.append(Message(role=role, parts=_parts_of(item)))
@@ -229,39 +234,46 @@ def _message(message: Mapping[str, Any], usual: str) -> Message:
 
 def _holds_parts(content: Any) -> bool:
     return isinstance(content, list) and any(
-        isinstance(each, Mapping) and (each.get("type") in _TOOL_RESULTS or "functionResponse" in each)
+        isinstance(each, Mapping) and (_kind_of(each) in _TOOL_RESULTS or "functionResponse" in each)
         for each in content
     )
+
+
+def _kind_of(item: Mapping[str, Any]) -> str:
+    """Return what a part calls itself; empty where that is no text, as in the schema of a tool."""
+    kind = item.get("type")
+    return kind if isinstance(kind, str) else ""
 
 
 def _content_of(value: Any) -> Any:
     return value.get("parts", value.get("content", "")) if isinstance(value, Mapping) else value
 
 
-def _read_content(content: Any) -> list[Part]:
+def _read_content(content: Any, depth: int = 0) -> list[Part]:
     if content is None:
         return []
     if isinstance(content, str):
         return [Part(kind="text", text=content)] if content else []
     if isinstance(content, Mapping):
-        return _parts_of(content)
+        return _parts_of(content, depth)
     if isinstance(content, list):
-        return [part for each in content[:MAX_PARTS] for part in _parts_of(each)]
+        return [part for each in content[:MAX_PARTS] for part in _parts_of(each, depth)]
     return [Part(kind="data", data=content)]
 
 
-def _parts_of(item: Any) -> list[Part]:
+def _parts_of(item: Any, depth: int = 0) -> list[Part]:
     if isinstance(item, str):
         return [Part(kind="text", text=item)]
     if not isinstance(item, Mapping):
         return [Part(kind="data", data=item)]
-    kind = str(item.get("type", ""))
+    kind = _kind_of(item)
     if kind in _REASONING or item.get("thought") is True:
         return [Part(kind="reasoning", text="\n".join(_texts(item)))]
-    if kind in _TOOL_CALLS or "functionCall" in item:
-        return [_call(item.get("functionCall", item))]
-    if kind in _TOOL_RESULTS or "functionResponse" in item:
-        inner = item.get("functionResponse", item)
+    called, answered = item.get("functionCall"), item.get("functionResponse")
+    if kind in _TOOL_CALLS or isinstance(called, Mapping):
+        return [_call(called if isinstance(called, Mapping) else item)]
+    if kind in _TOOL_RESULTS or isinstance(answered, Mapping):
+        inner = answered if isinstance(answered, Mapping) else item
         body = next(
             (inner[name] for name in ("response", "result", "output", "content") if name in inner), None
         )
@@ -273,8 +285,12 @@ def _parts_of(item: Any) -> list[Part]:
         return [media]
     if isinstance(item.get("text"), str):
         return [Part(kind="text", text=item["text"])]
-    if kind in {"text", "input_text", "output_text", "message", ""} and "content" in item:
-        return _read_content(item["content"])
+    if (
+        kind in {"text", "input_text", "output_text", "message", ""}
+        and "content" in item
+        and depth < MAX_DEPTH
+    ):
+        return _read_content(item["content"], depth + 1)
     return [Part(kind="data", name=kind or None, data=dict(item))]
 
 
