@@ -18,6 +18,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from penstock.base.errors import InvalidInput
+from penstock.control.api.otlp import Gunzip
 from penstock.control.app import create_control
 from penstock.telemetry.counters import IngestCounters
 from penstock.telemetry.edge import Edge, SnapshotEdge
@@ -84,6 +86,21 @@ def test_a_gzip_bomb_is_given_up_at_the_limit(owner: AsgiClient, monkeypatch: py
     bomb = gzip.compress(bytes(50 * 1024 * 1024))
     headers = {**PROTOBUF, "content-encoding": "gzip"}
     assert owner.send("POST", "/v1/traces", body=bomb, headers=headers).status == 413
+
+
+def test_gzip_of_several_members_is_one_body(owner: AsgiClient, furnished: Furnished) -> None:
+    ids = [bytes([number] * 16) for number in (1, 2)]
+    body = b"".join(gzip.compress(make_export(trace_id)) for trace_id in ids)
+    headers = {**PROTOBUF, "content-encoding": "gzip"}
+    assert owner.send("POST", "/v1/traces", body=body, headers=headers).status == 200
+    assert [len(furnished.spans.get_trace(trace_id.hex())) for trace_id in ids] == [1, 1]
+
+
+def test_what_follows_a_gzip_body_is_refused_at_once() -> None:
+    inflate = Gunzip()
+    assert b"".join(inflate.pieces(gzip.compress(b"x"))) == b"x"
+    with pytest.raises(InvalidInput):
+        list(inflate.pieces(bytes(64 * 1024)))
 
 
 @pytest.mark.parametrize(

@@ -378,12 +378,14 @@ def test_a_damaged_request_never_crashes(data: st.DataObject) -> None:
         {"gen_ai.usage.input_tokens": "many", "gen_ai.usage.output_tokens": -4},
         {"gen_ai.usage.input_tokens": float("nan"), "llm.cost.total": float("inf")},
         {"gen_ai.input.messages": "[" * 5000},
+        {"gen_ai.operation.name": "chat", "gen_ai.usage.cost": "1e-3000000000"},
         {"http.response.status_code": 10**12, "gen_ai.response.time_to_first_chunk": "soon"},
     ],
 )
 def test_hostile_attributes_cost_their_meaning_not_the_span(attributes: dict[str, Any]) -> None:
     [span] = decode_otlp_traces(json.dumps(request_of(attributes)).encode(), JSON)
     assert span.span_id == SPAN
+    assert span.cost_usd is None
     decode_span(encode_span(span))
 
 

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from penstock.base.errors import InvalidInput
@@ -31,6 +32,8 @@ class RecordingStore:
             raise self.failures.pop()
         if any(span.name == "bad" for span in spans):
             raise InvalidInput("refused")
+        if any(span.name == "breaks" for span in spans):
+            raise OverflowError("too large for a column")
         new = {(span.trace_id, span.span_id): span for span in spans}
         n_new = len(set(new) - set(self.spans))
         self.spans.update(new)
@@ -175,3 +178,12 @@ def test_a_span_without_its_payload_says_so(spool: Path, tmp_path: Path) -> None
     assert (payload.input, payload.output, payload.dropped) == (None, None, True)
     small.close()
     store.close()
+
+
+def test_a_span_that_breaks_the_store_holds_up_no_other(spool: Path, writer: SpoolWriter) -> None:
+    store = RecordingStore()
+    record(writer, make_span(1), msgspec.structs.replace(make_span(2), name="breaks"), make_span(3))
+    collector = Collector(spool, store)
+    assert collector.run_once() == 2
+    assert sorted(span.name for span in store.spans.values()) == ["span 1", "span 3"]
+    assert collector.stats.n_undecodable == 1

@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -218,3 +219,42 @@ def test_over_a_real_socket() -> None:
 def test_an_installation_keeps_its_mark(tmp_path: Path) -> None:
     assert read_mark(tmp_path / "f") == read_mark(tmp_path / "f") != read_mark(tmp_path / "g")
     assert json.dumps(read_mark(tmp_path / "f"))
+
+
+def answer_raw(data: bytes) -> tuple[str, socket.socket, list[bytes]]:
+    """Serve one connection with exactly `data`; return the address, the listener, and what was asked."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    asked: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            asked.append(connection.recv(65536))
+            connection.sendall(data)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}/v1/traces", listener, asked
+
+
+def test_a_redirect_is_told_and_not_followed(tmp_path: Path) -> None:
+    url, listener, _ = answer_raw(
+        b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/login\r\ncontent-length: 0\r\n\r\n"
+    )
+    forwarder = Forwarder(ForwardTarget(name="far", url=url), tmp_path / "far", mark="us")
+    forwarder.tap([make_span(1)])
+    assert forwarder.send_once() > 0
+    forwarder.close()
+    listener.close()
+    assert forwarder.health.last_error == "answered 302, to http://127.0.0.1:1/login"
+    assert (forwarder.health.n_sent, forwarder.health.n_dropped) == (0, 0)
+
+
+def test_an_answer_that_is_no_http_is_one_failure_of_many(tmp_path: Path) -> None:
+    url, listener, _ = answer_raw(b"HELLO THERE\r\n")
+    forwarder = Forwarder(ForwardTarget(name="far", url=url), tmp_path / "far", mark="us")
+    forwarder.tap([make_span(1)])
+    assert forwarder.send_once() > 0
+    forwarder.close()
+    listener.close()
+    assert "HELLO THERE" in (forwarder.health.last_error or "")
+    assert forwarder.health.waiting_bytes > 0

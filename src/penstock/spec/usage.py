@@ -16,6 +16,8 @@ INPUT_CLASSES = (
 )
 OUTPUT_CLASSES = ("output_text", "output_reasoning", "output_audio", "output_image")
 TOKEN_CLASSES = INPUT_CLASSES + OUTPUT_CLASSES
+LEAST_COST_EXPONENT = -18
+"""Amounts below 10^-18 dollars are nobody's price; written out, one of 10^-3000000000 would take gigabytes."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from penstock.spec.spans import SpanEvent, SpanKind
+from penstock.spec.usage import LEAST_COST_EXPONENT
 from penstock.telemetry.mapping_table import MappingTable
 from penstock.telemetry.score_spans import MODEL_KINDS
 
@@ -157,7 +158,9 @@ def map_cost(values: Mapping[str, Any], kind: SpanKind) -> Decimal | None:
         cost = Decimal(str(value))
     except InvalidOperation:
         return None
-    return cost if cost.is_finite() and 0 <= cost < 10**12 else None
+    if not cost.is_finite() or not 0 <= cost < 10**12:
+        return None
+    return cost if not cost or cost.adjusted() >= LEAST_COST_EXPONENT else None
 
 
 def map_ttft_ms(

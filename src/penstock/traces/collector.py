@@ -207,12 +207,17 @@ class Collector:
                     self._counters.add(group, name, n if group == "masked" and isinstance(n, int) else 1)  # type: ignore[arg-type]
 
     def _append(self, spans: list[Span]) -> int:
-        """Store all spans but those that the store refuses, found by halving."""
+        """Store all spans but those that cannot be, found by halving: one of them must not hold up all others.
+
+        What is wrong with the store as a whole is raised, and the round is tried again.
+        """
         try:
             return self._store.append(spans)
-        except CallerError as error:
+        except (CallerError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
             if len(spans) == 1:
-                self._pass_over(str(error))
+                if not isinstance(error, CallerError):
+                    _log.exception("a span breaks the store", extra={"span": spans[0].span_id})
+                self._pass_over(f"{type(error).__name__}: {error}")
                 return 0
         middle = len(spans) // 2
         return self._append(spans[:middle]) + self._append(spans[middle:])

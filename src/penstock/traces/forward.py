@@ -8,6 +8,7 @@ two that send to each other do not do so for ever.
 
 import contextlib
 import gzip
+import http.client
 import logging
 import random
 import secrets
@@ -17,7 +18,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -53,6 +54,8 @@ class Reply(NamedTuple):
     status: int
     body: bytes = b""
     retry_after_s: float | None = None
+    location: str | None = None
+    """Where a redirect leads; it is told and not followed."""
 
 
 Post = Callable[[str, bytes, Mapping[str, str]], Reply]
@@ -156,7 +159,16 @@ class Forwarder:
         """Send on until `stop` is set."""
         pause = 0.0
         while not stop.wait(pause):
-            pause = self.send_once() or INTERVAL_S
+            try:
+                pause = self.send_once() or INTERVAL_S
+            except (
+                Exception
+            ) as error:  # the edge of this thread: a full disk or a bug must not end forwarding for good
+                if self._last_error is None:
+                    _log.exception("forwarding failed, will try again", extra={"target": self.target.name})
+                self._last_error = f"{type(error).__name__}: {error}"
+                self._reader.rewind()
+                pause = self._pause(None)
 
     def send_once(self) -> float:
         """Send what waits; return 0, or after a failure the seconds to wait before the next time."""
@@ -180,7 +192,7 @@ class Forwarder:
             self._n_dropped += n_refused
             self._n_tries, self._last_error, self._last_sent_ns = 0, None, self._clock()
             return 0.0
-        if reply is None or reply.status in _TRY_AGAIN or reply.status >= 500:
+        if reply is None or reply.status in _TRY_AGAIN or reply.status >= 500 or 300 <= reply.status < 400:
             return self._pause(reply)
         self._last_error = f"refused with {reply.status}"
         if len(spans) > 1:  # one of them may be what is not liked
@@ -199,14 +211,15 @@ class Forwarder:
         }
         try:
             return self._post(self.target.url, gzip.compress(body, 1), headers)
-        except OSError as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             self._last_error = str(error) or type(error).__name__
             return None
 
     def _pause(self, reply: Reply | None) -> float:
         self._n_failed += 1
         if reply is not None:
-            self._last_error = f"answered {reply.status}"
+            moved = f", to {reply.location}" if reply.location else ""
+            self._last_error = f"answered {reply.status}{moved}"
         longest: float = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2**self._n_tries)
         self._n_tries = min(self._n_tries + 1, 20)
         pause = longest * self._rng.uniform(0.5, 1.0)
@@ -223,12 +236,25 @@ def post_http(url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
     """Send a body and return the answer; raise `OSError` when there is none."""
     request = urllib.request.Request(url, data=body, headers=dict(headers), method="POST")  # noqa: S310 - settings allow http and https only
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - as above
+        with _OPENER.open(request, timeout=TIMEOUT_S) as answer:
             return Reply(answer.status, answer.read(BATCH_BYTES))
     except urllib.error.HTTPError as error:
         wait = error.headers.get("retry-after", "")
         with error:
-            return Reply(error.code, b"", float(wait) if wait.isdigit() else None)
+            place = error.headers.get("location")
+            return Reply(
+                error.code, b"", float(wait) if wait.isdigit() else None, place[:200] if place else None
+            )
+
+
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    """Takes a redirect as the answer: followed, it would lose the body and hand the key to another host."""
+
+    def redirect_request(self, *_args: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_StayHere)
 
 
 def read_headers(text: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ with the seconds after which to come again.
 
 import asyncio
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -49,23 +49,45 @@ async def read_body(request: Request, grow: Callable[[int], None]) -> bytes:
         raise UnsupportedEncoding(
             f"content-encoding {encoding!r} is not known here.", hint="Use gzip or none."
         )
-    inflater = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
+    inflate = Gunzip() if encoding == "gzip" else None
     pieces: list[bytes] = []
-    size = 0
     async for chunk in request.stream():
-        size += len(chunk)
-        rest = chunk
-        while rest:
-            try:
-                piece = inflater.decompress(rest, _PIECE_BYTES) if inflater else rest
-            except zlib.error as error:
-                raise InvalidInput("The body is not valid gzip.") from error
-            rest = inflater.unconsumed_tail if inflater else b""
+        for piece in inflate.pieces(chunk) if inflate is not None else (chunk,):
             grow(len(piece))
             pieces.append(piece)
-    if inflater is not None and size and not inflater.eof:
-        raise InvalidInput("The gzip body ends too early.")
+    if inflate is not None:
+        inflate.check_end()
     return b"".join(pieces)
+
+
+class Gunzip:
+    """Inflates gzip that comes in chunks, piece by piece, so that a small body cannot swell before it is counted.
+
+    Several members in a row are one body (RFC 1952, section 2.2). Raises `InvalidInput` for what is no gzip.
+    """
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(wbits=31)
+        self._is_begun = False
+
+    def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield what `chunk` holds, at most a MiB at a time."""
+        rest = chunk
+        while rest:
+            if self._member.eof:
+                self._member = zlib.decompressobj(wbits=31)
+            self._is_begun = True
+            try:
+                piece = self._member.decompress(rest, _PIECE_BYTES)
+            except zlib.error as error:
+                raise InvalidInput("The body is not valid gzip.") from error
+            rest = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+            yield piece
+
+    def check_end(self) -> None:
+        """Raise `InvalidInput` when the last member is not whole."""
+        if self._is_begun and not self._member.eof:
+            raise InvalidInput("The gzip body ends too early.")
 
 
 class OtlpEndpoint:

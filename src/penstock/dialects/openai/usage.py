@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.spec.usage import Usage
+from penstock.spec.usage import LEAST_COST_EXPONENT, Usage
 
 
 class PromptDetails(msgspec.Struct, frozen=True):
@@ -107,7 +107,9 @@ def told_usd(wire: UsageObject) -> Decimal | None:
         usd = Decimal(str(cost))
     except InvalidOperation:
         return None
-    return usd if usd.is_finite() and usd >= 0 else None
+    if not usd.is_finite() or not 0 <= usd < 10**12:
+        return None
+    return usd if not usd or usd.adjusted() >= LEAST_COST_EXPONENT else None
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:

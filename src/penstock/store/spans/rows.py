@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from penstock.spec.spans import FOREIGN_MARK, Span
-from penstock.spec.usage import TOKEN_CLASSES
+from penstock.spec.usage import LEAST_COST_EXPONENT, TOKEN_CLASSES
 from penstock.store.spans.excerpts import PayloadReader
 from penstock.store.spans.json_text import joined_lines, json_text
 from penstock.store.spans.ledger import CACHE_STATE, RequestMarks, is_billed, mark_request
@@ -162,7 +162,7 @@ def prepare_span(span: Span, reader: PayloadReader | None = None) -> PreparedSpa
         span_id=int(span.span_id, 16),
         parent_id=None if span.parent_id is None else int(span.parent_id, 16),
         completeness=completeness_of(span),
-        cost_usd=cost if cost is not None and cost.is_finite() and abs(cost) < _MAX_MONEY else None,
+        cost_usd=cost if cost is not None and _fits_money(cost) else None,
         preview=reader.preview(given),
         search_text=f"{span.name}{SEARCH_PARTS}{given.excerpt}{SEARCH_PARTS}{answer.excerpt}",
         input=given.text,
@@ -228,6 +228,13 @@ def payload_arrays(rows: Sequence[PreparedSpan]) -> dict[str, Any]:
         for name, sql_type in PAYLOAD_COLUMNS
         if any_told(cells[name])
     }
+
+
+def _fits_money(cost: Decimal) -> bool:
+    """Return whether an amount fits its column, which has 20 digits before the point and 18 behind it."""
+    return (
+        cost.is_finite() and abs(cost) < _MAX_MONEY and (not cost or cost.adjusted() >= LEAST_COST_EXPONENT)
+    )
 
 
 def money_text(cost: Decimal | None) -> str | None:

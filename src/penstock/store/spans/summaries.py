@@ -21,6 +21,8 @@ MODEL_KINDS = frozenset({"llm", "embedding"})
 RERANK = "rerank"
 """A model call when it tells tokens or money: many rerankers are plain functions."""
 ATTEMPT = "attempt"
+_MAX_SUM = 2**63 - 1
+"""What the column holds; only made-up counts come near it."""
 EVALUATION = "evaluation"
 
 
@@ -254,4 +256,4 @@ def _joined(values: Collection[str | None]) -> str:
 
 def _sum_known(values: Iterable[int | None]) -> int | None:
     known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    return min(sum(known), _MAX_SUM) if known else None
