@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from penstock.spec.spans import Span, SpanLink
 from penstock.spec.usage import Usage
-from penstock.store.spans.excerpts import excerpt_of, preview_of
+from penstock.store.spans.excerpts import SEARCH_CHARS, excerpt_of, preview_of, searched_text_of
 from penstock.store.spans.ledger import is_billed
 from penstock.telemetry.encode import decode_span, encode_span
 from penstock.telemetry.errors import MalformedTelemetry
@@ -425,3 +425,34 @@ def test_text_that_is_not_utf8_costs_its_broken_letters_and_no_span() -> None:
         assert span.attributes["plain"] == "x"
         decode_span(encode_span(span))
         assert not decode_otlp_batch(body, kind).is_mended
+
+
+@pytest.mark.parametrize(
+    ("escaped", "read"),
+    [
+        (r"cut \ud83d", "cut \ufffd"),
+        (r"\udE00 cut", "\ufffd cut"),
+        (r"\ud83d\ud83d\ude00", "\ufffd\U0001f600"),
+        (r"\\ud83d \ud83d", "\\ud83d \ufffd"),
+        (r"whole \ud83d\ude00", "whole \U0001f600"),
+    ],
+)
+def test_half_of_a_surrogate_pair_costs_one_letter_and_no_span(escaped: str, read: str) -> None:
+    body = json.dumps(request_of({"gen_ai.prompt": "HERE"})).replace("HERE", escaped).encode()
+    batch = decode_otlp_batch(body, JSON)
+    [span] = batch.spans
+    assert span.input == read
+    assert batch.is_mended == ("\ufffd" in read)
+
+
+def test_the_question_is_found_behind_a_long_system_prompt() -> None:
+    asked = {
+        "messages": [
+            {"role": "system", "content": "Be kind. " * 400},
+            {"role": "user", "content": "Where is my zanzibar parcel?"},
+        ]
+    }
+    seen = searched_text_of(asked)
+    assert "zanzibar" in seen
+    assert len(seen) <= SEARCH_CHARS
+    assert searched_text_of({"messages": asked["messages"][1:]}) == "Where is my zanzibar parcel?"

@@ -14,6 +14,8 @@ from penstock.store.spans.json_text import parse_payload
 PREVIEW_CHARS = 200
 SEARCH_CHARS = 2000
 """Characters of each of input and output that text search sees."""
+QUESTION_CHARS = 1000
+"""How many of them are kept for the last question, however much stands before it."""
 _MAX_DEPTH = 12
 _NUMBERS = frozenset({int, float, bool})
 _NOT_TEXT = frozenset(
@@ -69,12 +71,12 @@ class PayloadReader:
             return _NOTHING
         if not isinstance(payload, msgspec.Raw):
             value, text = parse_payload(payload)
-            return Reading(value, text, excerpt_of(value))
+            return Reading(value, text, searched_text_of(value))
         raw = bytes(payload)
         found = self._read.get(raw)
         if found is None:
             value, text = parse_payload(payload)
-            found = self._read[raw] = Reading(value, text, excerpt_of(value))
+            found = self._read[raw] = Reading(value, text, searched_text_of(value))
         return found
 
     def preview(self, reading: Reading) -> str | None:
@@ -93,6 +95,17 @@ def preview_of(payload: Any, excerpt: str | None = None) -> str | None:
         text = excerpt_of(payload, limit=PREVIEW_CHARS) if excerpt is None else excerpt
     text = " ".join(text[: PREVIEW_CHARS + 50].split())
     return text[:PREVIEW_CHARS] or None
+
+
+def searched_text_of(payload: Any) -> str:
+    """Return what text search sees of a payload: its beginning, and the last question if that stands further behind."""
+    excerpt = excerpt_of(payload)
+    if len(excerpt) < SEARCH_CHARS:
+        return excerpt  # that is all of it
+    question = (_last_user_text(payload, QUESTION_CHARS) or "")[:QUESTION_CHARS]
+    if not question or question in excerpt:
+        return excerpt
+    return f"{question}\n{excerpt[: SEARCH_CHARS - len(question) - 1]}"
 
 
 def excerpt_of(payload: Any, *, limit: int = SEARCH_CHARS) -> str:
@@ -130,7 +143,7 @@ def _collect(value: Any, pieces: list[str], left: int, depth: int) -> int:
     return left
 
 
-def _last_user_text(payload: Any) -> str | None:
+def _last_user_text(payload: Any, limit: int = PREVIEW_CHARS + 50) -> str | None:
     messages = payload.get("messages") if isinstance(payload, dict) else payload
     if not isinstance(messages, list):
         return None
@@ -139,5 +152,5 @@ def _last_user_text(payload: Any) -> str | None:
             content = message.get("content", message.get("parts"))
             if isinstance(content, str):
                 return content or None
-            return excerpt_of(content, limit=PREVIEW_CHARS + 50) if content else None
+            return excerpt_of(content, limit=limit) if content else None
     return None
