@@ -5,6 +5,7 @@ spans would be lost for one broken letter. Here the same messages are read with 
 and written again. Slow, and only done when the ordinary way has failed.
 """
 
+import re
 from functools import cache
 from typing import Any
 
@@ -20,6 +21,12 @@ from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 _FILES = (common_pb2, resource_pb2, trace_pb2, logs_pb2, trace_service_pb2, logs_service_pb2)
+
+_ESCAPES = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+"""Every escape of a JSON text; the group is half of a pair that stands alone."""
 
 
 def mend_protobuf(body: bytes, message_name: str) -> bytes | None:
@@ -39,12 +46,13 @@ def mend_protobuf(body: bytes, message_name: str) -> bytes | None:
 
 
 def mend_json(body: bytes) -> bytes | None:
-    """Return a JSON body made UTF-8; None when it was."""
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return body.decode("utf-8", "replace").encode()
-    return None
+    """Return a JSON body made UTF-8, without halves of surrogate pairs; None when it was right.
+
+    JavaScript cuts text between the halves, and writes the one that is left as an escape.
+    """
+    mended = body.decode("utf-8", "replace").encode()
+    mended = _ESCAPES.sub(lambda found: found[0] if found[1] is None else b"\\ufffd", mended)
+    return None if mended == body else mended
 
 
 def _mend(message: Any, texts: frozenset[str]) -> bool:
