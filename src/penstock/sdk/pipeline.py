@@ -185,7 +185,7 @@ class Pipeline:
 
     def _wait(self, asks: list[_Ask]) -> None:
         """Return when there is something to do; what was added first waits a moment for more."""
-        pause = self._sender.pause_s if self._sender.has_rest else None
+        pause = self._sender.wait_s if self._sender.has_rest else None
         bell: _Ask | None = None
         with contextlib.suppress(queue.Empty):
             bell = self._bells.get(timeout=pause)

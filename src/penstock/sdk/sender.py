@@ -10,10 +10,15 @@ from penstock.sdk.records import Record, SpanRecord
 from penstock.sdk.settings import SdkSettings
 from penstock.sdk.spill import Batch, DiskSpill, MemorySpill, RecordKind
 from penstock.sdk.transport import Answer, Transport
+from penstock.sdk.troubles import Troubles
 from penstock.sdk.wire import encode_body, encode_resource, encode_span, without_payload
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+LOOK_AGAIN_S = 5.0
+"""Until what is kept and could not be read is tried again."""
+MAX_AWAY = 3
+"""Batches in a row that may fail before the rest is left for later, where somebody asked to try."""
 SLICE_S = 0.001
 """How long this thread holds the interpreter at once: the program would wait up to 5 ms (`sys.getswitchinterval`)."""
 DROPPED_HEADER = "x-penstock-dropped"
@@ -46,6 +51,9 @@ class Sender:
         self._resource = encode_resource(settings)
         self._pause_s = 0.0
         self._closed_until = float("-inf")
+        self._troubles = Troubles()
+        self._rest_due_s = float("-inf")
+        """When to look at the rest again, all of which was tried."""
         self._encoding: Sequence[Record] = ()
         self._waiting: deque[Batch] = deque()
         """Encoded, the first of them perhaps on its way, none of them settled."""
@@ -65,8 +73,13 @@ class Sender:
 
     @property
     def pause_s(self) -> float:
-        """Seconds until the next try."""
+        """Seconds until the collector, which did not answer, is tried again."""
         return max(0.0, self._closed_until - self._clock())
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds until something of the rest is to be tried."""
+        return max(0.0, max(self._closed_until, self._rest_due_s) - self._clock())
 
     def deliver(self, records: Sequence[Record], *, is_asked: bool) -> None:
         """Send records, or keep them when nobody answers; `is_asked` tries at once whatever happened before."""
@@ -78,18 +91,54 @@ class Sender:
             self._waiting.popleft()
 
     def deliver_rest(self, *, is_asked: bool, is_busy: Callable[[], bool]) -> None:
-        """Send what was kept, oldest first, until something fails or newer records want their turn."""
+        """Send what was kept, oldest first, until the collector is away or newer records want their turn.
+
+        A batch over which the collector stumbles holds up no other: the next ones are tried, and it comes last.
+        """
         self._has_looked = True
-        self.n_sent += self._spill.take_sent_elsewhere()
-        while (is_asked or self.pause_s <= 0) and (batch := self._spill.first()) is not None:
+        self._rest_due_s = float("-inf")
+        self._count_gone()
+        tried: set[str] = set()
+        n_away = 0
+        while (is_asked or self.pause_s <= 0) and n_away < MAX_AWAY:
+            batch = self._choose(tried, is_asked=is_asked)
+            if batch is None:
+                due_s = self._clock() + LOOK_AGAIN_S
+                self._rest_due_s = min(due_s, self._troubles.first_due_s())
+                break
+            tried.add(batch.name)
             answer = self._post(batch)
             if answer.verdict == "away":
-                return
+                answer = self._note_trouble(batch, answer)
+            if answer.verdict == "away":
+                n_away += 1 if answer.is_there else MAX_AWAY  # where nobody is there, others fare no better
+                continue
+            n_away = 0
+            self._troubles.forget(batch.name)
             n_own = self._spill.remove(batch)
             self._settle(batch, answer, n_own)
             if is_busy():
                 break
-        self.n_sent += self._spill.take_sent_elsewhere()
+        self._count_gone()
+
+    def _choose(self, tried: set[str], *, is_asked: bool) -> Batch | None:
+        """Return the oldest batch of the rest that never failed, or else one whose time has come again."""
+        troubles = self._troubles
+        early = set() if is_asked else troubles.early(self._clock())
+        return self._spill.first(tried | troubles.names) or self._spill.first(tried | early)
+
+    def _note_trouble(self, batch: Batch, answer: Answer) -> Answer:
+        """Note that a batch of the rest failed; return what that means once it has done so for too long."""
+        if not self._troubles.note(batch.name, self._clock(), is_at_fault=answer.is_there):
+            return answer
+        return Answer("too_large", reason=f"not taken while others were: {answer.reason}")
+
+    def _count_gone(self) -> None:
+        n_sent, n_lost = self._spill.take_gone()
+        self.n_sent += n_sent
+        self.n_dropped += n_lost
+        if n_lost:
+            _log.warning("penstock: %d records were lost with a damaged file of the spill folder", n_lost)
 
     def save_rest(self, records: Sequence[Record]) -> None:
         """Keep records and what is being sent right now; for the end of the program, from another thread."""
@@ -148,9 +197,12 @@ class Sender:
             answer = self._link.post(path, body, headers)
         except Exception as error:  # nothing that a server answers may end the thread or lose the batch
             answer = Answer("away", reason=f"{type(error).__name__}: {error}")
-        if answer.verdict == "away":
+        if answer.verdict == "away" and answer.is_there and self._troubles.is_alone(batch.name):
+            self.problem = answer.reason  # of this batch alone, so the others need not wait
+        elif answer.verdict == "away":
             self._back_off(answer)
         else:
+            self._troubles.n_passed += 1
             self._pause_s, self._closed_until = 0.0, float("-inf")
             self._n_told = n_lost
             self.problem = answer.reason if answer.verdict != "accepted" or answer.n_rejected else None
@@ -186,6 +238,7 @@ class Sender:
             self._settle(batch, answer, len(batch.parts) if is_own else 0)
 
     def _keep(self, batch: Batch) -> None:
+        self._rest_due_s = float("-inf")
         if not self._spill.put(batch):
             self.n_dropped += len(batch.parts)
 

@@ -8,11 +8,10 @@ import contextlib
 import itertools
 import os
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -44,6 +43,15 @@ class _Head(msgspec.Struct, frozen=True, kw_only=True):
     resource: msgspec.Raw
 
 
+class Gone(NamedTuple):
+    """Records of this process that are no longer kept."""
+
+    n_sent: int = 0
+    """Another process has sent them."""
+    n_lost: int = 0
+    """Their file was damaged."""
+
+
 class Spill(Protocol):
     """Keeps batches, oldest first."""
 
@@ -53,14 +61,14 @@ class Spill(Protocol):
     def put(self, batch: Batch) -> bool:
         """Keep a batch; False when it did not fit."""
 
-    def first(self) -> Batch | None:
-        """Return the oldest batch there is, of any process."""
+    def first(self, skip: Collection[str] = ()) -> Batch | None:
+        """Return the oldest batch there is, of any process, that is not named in `skip`."""
 
     def remove(self, batch: Batch) -> int:
         """Forget a batch that `first` returned; return how many of its records this process had put in."""
 
-    def take_sent_elsewhere(self) -> int:
-        """Return how many records of this process another one has sent, each once."""
+    def take_gone(self) -> Gone:
+        """Return what became of records of this process without its doing, each once."""
 
 
 class MemorySpill:
@@ -71,7 +79,8 @@ class MemorySpill:
     def __init__(self, max_bytes: int) -> None:
         self.n_records = 0
         self._left = max_bytes
-        self._batches: deque[Batch] = deque()
+        self._batches: dict[str, Batch] = {}
+        self._numbers = itertools.count()
 
     def put(self, batch: Batch) -> bool:
         """Keep a batch; False when it did not fit."""
@@ -79,20 +88,21 @@ class MemorySpill:
             return False
         self._left -= batch.size_bytes
         self.n_records += len(batch.parts)
-        self._batches.append(batch)
+        name = str(next(self._numbers))
+        self._batches[name] = msgspec.structs.replace(batch, name=name)
         return True
 
-    def first(self) -> Batch | None:
-        """Return the oldest batch."""
-        return self._batches[0] if self._batches else None
+    def first(self, skip: Collection[str] = ()) -> Batch | None:
+        """Return the oldest batch that is not named in `skip`."""
+        return next((self._batches[name] for name in list(self._batches) if name not in skip), None)
 
-    def take_sent_elsewhere(self) -> int:
-        """Return 0: nobody else can see these."""
-        return 0
+    def take_gone(self) -> Gone:
+        """Return nothing: nobody else can see these."""
+        return Gone()
 
     def remove(self, batch: Batch) -> int:
-        """Forget the oldest batch."""
-        self._batches.popleft()
+        """Forget a batch that `first` returned."""
+        del self._batches[batch.name]
         self._left += batch.size_bytes
         self.n_records -= len(batch.parts)
         return len(batch.parts)
@@ -115,9 +125,10 @@ class DiskSpill:
         self._max_bytes = max_bytes
         self._own: dict[str, _Known] = {}
         self._numbers = itertools.count()
-        self._names: deque[str] = deque()
+        self._names: dict[str, None] = {}
+        """Known batches, oldest first."""
         self._listed_at = float("-inf")
-        self._n_elsewhere = 0
+        self._gone = Gone()
 
     def put(self, batch: Batch) -> bool:
         """Write a batch; False when the folder is full or cannot be written."""
@@ -135,22 +146,30 @@ class DiskSpill:
         except OSError:
             return False
         self._own[name] = _Known(len(batch.parts), len(data))
-        self._names.append(name)
+        self._names[name] = None
         self.n_records += len(batch.parts)
         return True
 
-    def first(self) -> Batch | None:
-        """Return the oldest batch there is, of any process; one that cannot be read is removed."""
-        for name in self._waiting():
+    def first(self, skip: Collection[str] = ()) -> Batch | None:
+        """Return the oldest batch there is, of any process, that is not named in `skip`.
+
+        A damaged one is removed and counted; one that cannot be read just now (no descriptor free, a disk that
+        stumbles) stays for later.
+        """
+        for name in self._waiting(skip):
             path = self._folder / name
             try:
                 head, *parts = path.read_bytes().split(b"\n")
                 found = msgspec.json.decode(head, type=_Head)
                 return Batch(kind=found.kind, resource=found.resource, parts=parts, name=name)
             except FileNotFoundError:
-                self._n_elsewhere += self._forget(name)  # another process has sent it
-            except (OSError, msgspec.MsgspecError):
-                self._forget(name)
+                n_sent, n_lost = self._gone
+                self._gone = Gone(n_sent + self._forget(name), n_lost)  # another process has sent it
+            except OSError:
+                continue
+            except msgspec.MsgspecError:
+                n_sent, n_lost = self._gone
+                self._gone = Gone(n_sent, n_lost + self._forget(name))
                 with contextlib.suppress(OSError):
                     path.unlink()
         return None
@@ -161,32 +180,30 @@ class DiskSpill:
             (self._folder / batch.name).unlink()
         return self._forget(batch.name)
 
-    def take_sent_elsewhere(self) -> int:
-        """Return how many records of this process another one has sent, each once."""
-        taken, self._n_elsewhere = self._n_elsewhere, 0
+    def take_gone(self) -> Gone:
+        """Return what became of records of this process without its doing, each once."""
+        taken, self._gone = self._gone, Gone()
         return taken
 
     def _forget(self, name: str) -> int:
-        with contextlib.suppress(ValueError):
-            self._names.remove(name)
+        self._names.pop(name, None)
         known = self._own.pop(name, None)
         if known is None:
             return 0
         self.n_records -= known.n_records
         return known.n_records
 
-    def _waiting(self) -> Iterator[str]:
-        """Yield names, oldest first; the folder is listed when none is known, now and then."""
-        while True:
-            if not self._names:
-                if time.monotonic() - self._listed_at < _LIST_AGAIN_S:
-                    return
-                self._listed_at = time.monotonic()
-                with contextlib.suppress(OSError):
-                    self._names.extend(self._list_names())
-                if not self._names:
-                    return
-            yield self._names[0]
+    def _waiting(self, skip: Collection[str]) -> Iterator[str]:
+        """Yield names, oldest first; when none of the known is left, the folder is listed, now and then."""
+        yield from (name for name in list(self._names) if name not in skip)
+        if time.monotonic() - self._listed_at < _LIST_AGAIN_S:
+            return
+        self._listed_at = time.monotonic()
+        found: list[str] = []
+        with contextlib.suppress(OSError):
+            found = [name for name in self._list_names() if name not in self._names]
+        self._names.update(dict.fromkeys(found))
+        yield from found
 
     def _list_names(self) -> list[str]:
         """Return the names of whole batches; what a process left half written an hour ago is removed."""

@@ -18,6 +18,8 @@ from penstock.sdk.settings import SdkSettings
 GZIP_FROM_BYTES = 2048
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_FAILED = frozenset({500, 502, 504})
+"""Statuses of a server that may have failed over one body; the others of `_AGAIN` ask to wait."""
 
 Verdict = Literal["accepted", "refused", "too_large", "away"]
 
@@ -30,6 +32,8 @@ class Answer(NamedTuple):
     """Records that were left out of an accepted request."""
     reason: str | None = None
     retry_after_s: float | None = None
+    is_there: bool = False
+    """Whether a server that did not take this body was there and may take others: it failed, or broke off."""
 
 
 class Transport(Protocol):
@@ -86,7 +90,9 @@ class HttpTransport:
                 return self._exchange(path, body, sent)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            return Answer("away", reason=f"{self._host} did not answer: {str(error) or type(error).__name__}")
+            reason = f"{self._host} did not answer: {str(error) or type(error).__name__}"
+            broke_off = isinstance(error, ConnectionResetError | BrokenPipeError | http.client.HTTPException)
+            return Answer("away", reason=reason, is_there=broke_off)
 
     def close(self) -> None:
         """Give the connection up."""
@@ -109,7 +115,8 @@ def judge(status: int, text: bytes, retry_after: str | None = None) -> Answer:
         return _read_partial(text)
     reason = f"HTTP {status}: {_message_of(text)}"
     if status in _AGAIN:
-        return Answer("away", reason=reason, retry_after_s=_seconds(retry_after))
+        is_there = status in _FAILED
+        return Answer("away", reason=reason, retry_after_s=_seconds(retry_after), is_there=is_there)
     if status == 413:
         return Answer("too_large", reason=reason)
     return Answer("refused", reason=reason)
