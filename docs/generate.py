@@ -35,6 +35,7 @@ from penstock.spec.routes import Provider
 
 REFERENCE = Path(__file__).parent / "reference"
 FAULTS = Path(__file__).parents[1] / "tests" / "gateway" / "faults.toml"
+RECORD_FAULTS = Path(__file__).parents[1] / "tests" / "traces" / "faults.toml"
 NOTE = "<!-- Written by docs/generate.py; change the code, then run `make docs`. -->\n"
 
 
@@ -306,10 +307,11 @@ def _provider_line(row: Provider) -> str:
 
 
 def write_faults() -> str:
-    """Return the page of what comes of each fault of a provider, from the rows that the tests hold."""
+    """Return the page of what comes of each fault, of providers and to the record, from the rows that the tests hold."""
     parts = [
         NOTE,
         "# Faults\n",
+        "## Of providers\n",
         (
             "What comes of everything a provider can do wrong, on a route with two attempts and one provider: what the client\n"
             "sees, what is billed, and what the span of the call records. `tests/gateway/test_fault_table.py` produces each row\n"
@@ -325,7 +327,28 @@ def write_faults() -> str:
                 same, other = row[name], row.get(f"{name}_translated", row[name])
                 cells = [a if a == b else f"{a} → {b}" for a, b in zip(same, other, strict=True)]
                 parts.append(f"| {row['does']} | {name} | {' | '.join(map(_cell, cells))} |")
-    return "\n".join([*parts, ""])
+    return "\n".join([*parts, "", *_record_faults(), ""])
+
+
+def _record_faults() -> Iterator[str]:
+    """Yield the lines about the record of traces, group by group."""
+    yield "## Of the record\n"
+    yield (
+        "What comes of everything that can happen to spans between their sender and a search that finds them. Each row is\n"
+        "produced by the tests it names, with real processes, files and sockets.\n"
+        "[What is promised](../internals/reliability.md#the-record).\n"
+    )
+    rows = tomllib.loads(RECORD_FAULTS.read_text())["fault"]
+    for group, faults in itertools.groupby(rows, key=lambda row: str(row["group"])):
+        yield f"### {group}\n"
+        yield "| what happens | what comes of it | shown by |"
+        yield "|---|---|---|"
+        for row in faults:
+            shown = ", ".join(
+                f"`{file}`" for file in dict.fromkeys(name.partition("::")[0] for name in row["shown"])
+            )
+            yield f"| {_cell(row['does'])} | {_cell(row['then'])} | {shown} |"
+        yield ""
 
 
 PAGES = {
