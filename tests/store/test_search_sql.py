@@ -278,7 +278,7 @@ def test_a_pattern_that_the_engine_refuses_is_told_as_a_wrong_search(
 def test_a_search_without_end_is_ended(store: DuckDBSpanStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "MAX_SEARCH_S", 0.1)
     endless = "SELECT count(*) FROM range(1000000000) a, range(1000000) b WHERE a.range * b.range % 7 = ?"
-    with store.file.cursor() as cursor, pytest.raises(SearchTooSlow), listing._at_one_moment(cursor):
+    with store.file.cursor() as cursor, pytest.raises(SearchTooSlow), listing.at_one_moment(cursor):
         cursor.execute(endless, [3]).fetchall()
 
 

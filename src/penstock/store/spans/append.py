@@ -103,6 +103,12 @@ class Append:
         return len(fresh)
 
     @property
+    def written_from(self) -> int:
+        """The start before which no span is added, replaced or taken away; to be asked after `run`."""
+        starts = [row.span.start_ns for row in self._rows]
+        return min(*starts, self._first_ns) if self._known else min(starts)
+
+    @property
     def _first_ns(self) -> int:
         return min((known.first_ns for known in self._known.values()), default=0)
 

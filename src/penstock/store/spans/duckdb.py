@@ -50,7 +50,7 @@ class DuckDBSpanStore:
     def list_traces(self, query: TraceQuery) -> TracePage:
         """Return one page of traces, newest first; raise `InvalidCursor` for a foreign cursor."""
         with self.file.cursor() as cursor:
-            return trace_lists.list_traces(cursor, query)
+            return trace_lists.list_traces(cursor, query, self.file.known_texts)
 
     def get_trace(self, trace_id: str) -> list[Span]:
         """Return the trace's spans by start time, without payloads; empty when unknown."""
@@ -119,7 +119,10 @@ class DuckDBSpanStore:
         with self.file.transaction() as cursor:
             if replaces:
                 rows = prepare_spans(keep_payloads(cursor, [row.span for row in rows]))
-            return Append(cursor, rows, replaces=replaces).run()
+            append = Append(cursor, rows, replaces=replaces)
+            n_new = append.run()
+            self.file.tell_written(append.written_from)
+            return n_new
 
     def close(self) -> None:
         """Write everything into the main file and let it go."""

@@ -18,7 +18,10 @@ from penstock.base.errors import InvalidInput
 from penstock.base.files import sync_directory
 from penstock.store.spans.errors import SpanStoreBusy, SpanStoreFailed, SpanStoreInUse, SpanStoreUnreadable
 from penstock.store.spans.schema import SCHEMA_VERSION, create_statements, migration_statements
+from penstock.store.spans.text_known import KnownTexts
 
+IN_MEMORY = Path(":memory:")
+"""Stands for a store without a file, which lives as long as its connection."""
 SWAP_WAIT_S = 60.0
 MIN_ROOM = 64 << 20
 _CONFIG = {
@@ -48,6 +51,8 @@ class DuckDBFile:
         self, path: Path, *, read_only: bool = False, memory_limit: str = "1GB", threads: int | None = None
     ) -> None:
         self.path = path
+        self.known_texts = KnownTexts()
+        self._written_from = 0
         self._write = threading.Lock()
         self._reopening = threading.Lock()
         self._gate = threading.Condition()
@@ -101,16 +106,25 @@ class DuckDBFile:
         Values that DuckDB refuses raise `InvalidInput`; nothing is stored then.
         """
         with self._write, self.cursor() as cursor:
+            self._written_from = 0
             run(cursor, "BEGIN")
             try:
                 yield cursor
-                run(cursor, "COMMIT")
+                self.known_texts.note_change(self._written_from)
+                try:
+                    run(cursor, "COMMIT")
+                finally:
+                    self.known_texts.note_change(self._written_from)
             except BaseException as error:
                 with suppress(duckdb.Error):  # a failed statement may have ended the transaction
                     run(cursor, "ROLLBACK")
                 if isinstance(error, duckdb.DataError | UnicodeError):
                     raise InvalidInput(f"The span store refuses the spans: {error}") from error
                 raise
+
+    def tell_written(self, low_ns: int) -> None:
+        """Tell, within `transaction`, that it changes no span that starts before `low_ns`; untold, it may be any."""
+        self._written_from = low_ns
 
     @contextmanager
     def paused_writes(self) -> Iterator[Any]:
@@ -188,7 +202,7 @@ class DuckDBFile:
             self._connection.close()
 
     def _open(self) -> Any:
-        if not self._read_only and not self.path.exists():
+        if not self._read_only and self.path != IN_MEMORY and not self.path.exists():
             _create(self.path, self._config)
         connection = _connect(self.path, read_only=self._read_only, config=self._config)
         try:

@@ -23,6 +23,7 @@ from penstock.store.spans.duckdb_file import run
 from penstock.store.spans.errors import InvalidCursor, SearchTooSlow
 from penstock.store.spans.search_sql import Subject, compile_condition, find_reach
 from penstock.store.spans.text_hits import FIRST_SLICE, TextHits, find_words, slices_of
+from penstock.store.spans.text_known import KnownTexts
 from penstock.store.spans.text_sql import Fragment
 from penstock.store.spans.types import Count, SpanQuery, TraceQuery
 
@@ -44,7 +45,7 @@ class Listing(NamedTuple):
 
 
 def read_page(
-    cursor: Any, listing: Listing, columns: str, query: TraceQuery | SpanQuery
+    cursor: Any, listing: Listing, columns: str, query: TraceQuery | SpanQuery, known: KnownTexts
 ) -> tuple[list[tuple[Any, ...]], str | None]:
     """Return the rows of one page (without the values that order them) and the cursor of the next."""
     limit = max(1, min(query.limit, MAX_PAGE))
@@ -55,8 +56,9 @@ def read_page(
     ordering = ", ".join(f"{name} {direction} NULLS LAST" for name in (key, *ids))
     marks = ", ".join(f"{name}::VARCHAR" for name in (key, *ids))
     rows: list[tuple[Any, ...]] = []
-    with _at_one_moment(cursor):
-        for sql, values in _in_slices(cursor, listing, query):
+    mark = known.mark()
+    with at_one_moment(cursor):
+        for sql, values in _in_slices(cursor, listing, query, known, mark):
             rows += cursor.execute(
                 f"SELECT {columns}, {marks} FROM {listing.table} WHERE {sql} AND {after} ORDER BY {ordering} LIMIT ?",  # noqa: S608 - names of ours
                 [*values, *bound, limit + 1 - len(rows)],
@@ -70,14 +72,19 @@ def read_page(
 
 
 def count_rows(
-    cursor: Any, listing: Listing, query: TraceQuery | SpanQuery, *, bound: int = MAX_COUNT
+    cursor: Any,
+    listing: Listing,
+    query: TraceQuery | SpanQuery,
+    known: KnownTexts,
+    *,
+    bound: int = MAX_COUNT,
 ) -> Count:
     """Return how many rows satisfy the query, up to `bound`."""
     found = 0
-    with _at_one_moment(cursor):
-        for sql, values in _in_slices(
-            cursor, listing, msgspec.structs.replace(query, order="newest", cursor=None)
-        ):
+    query = msgspec.structs.replace(query, order="newest", cursor=None)
+    mark = known.mark()
+    with at_one_moment(cursor):
+        for sql, values in _in_slices(cursor, listing, query, known, mark):
             found += cursor.execute(
                 f"SELECT count(*) FROM (SELECT 1 FROM {listing.table} WHERE {sql} LIMIT ?)",  # noqa: S608 - names of ours
                 [*values, bound + 1 - found],
@@ -88,7 +95,7 @@ def count_rows(
 
 
 @contextmanager
-def _at_one_moment(cursor: Any) -> Iterator[None]:
+def at_one_moment(cursor: Any) -> Iterator[None]:
     """Read the same state within; what was put into temporary tables is gone afterwards.
 
     A search that takes too long is ended, so that it cannot hold up all others.
@@ -118,7 +125,9 @@ def _at_one_moment(cursor: Any) -> Iterator[None]:
             run(cursor, "ROLLBACK")
 
 
-def _in_slices(cursor: Any, listing: Listing, query: TraceQuery | SpanQuery) -> Iterator[Fragment]:
+def _in_slices(
+    cursor: Any, listing: Listing, query: TraceQuery | SpanQuery, known: KnownTexts, mark: int
+) -> Iterator[Fragment]:
     """Yield the conditions of a query, window by window in its order, so that one can stop when there is enough.
 
     Only searches of text are worth it, and only orders of time can stop early.
@@ -127,7 +136,7 @@ def _in_slices(cursor: Any, listing: Listing, query: TraceQuery | SpanQuery) -> 
     if not words:
         yield _filter_rows(cursor, listing, query, {})
         return
-    hits = TextHits(cursor, words) if listing.subject == "trace" else None
+    hits = TextHits(cursor, words, known, mark) if listing.subject == "trace" else None
     for since_ns, until_ns in _windows(cursor, listing, query):
         if hits is not None:
             hits.cover(since_ns, until_ns)

@@ -1,6 +1,7 @@
 """Measures over the span store in DuckDB. Reads only; all numbers are of what is stored now."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from penstock.base.errors import InvalidInput
@@ -13,8 +14,9 @@ from penstock.spec.measures import (
     MetricRow,
     MetricTable,
 )
-from penstock.spec.search import All
+from penstock.spec.search import All, Words
 from penstock.store.spans.duckdb_file import DuckDBFile
+from penstock.store.spans.listing import at_one_moment
 from penstock.store.spans.measure_columns import Fragment, source_sql
 from penstock.store.spans.measure_parts import (
     NEEDS_ROOT,
@@ -26,6 +28,7 @@ from penstock.store.spans.measure_parts import (
     weight_sql,
 )
 from penstock.store.spans.search_sql import compile_condition, find_reach
+from penstock.store.spans.text_hits import TextHits, find_words
 
 MAX_MEASURES = 16
 MAX_DIMENSIONS = 4
@@ -44,16 +47,16 @@ class DuckDBMeasures:
         """Return the measures of each group and slice; raise `InvalidInput` for a query that means nothing."""
         _check(query)
         plan = plan_measures(query.measures, query.subject)
-        with self._file.cursor() as cursor:
-            return _Measurement(cursor, query, plan).run()
+        with self._file.cursor() as cursor, _words_found(self._file, cursor, query) as hits:
+            return _Measurement(cursor, query, plan, hits).run()
 
     def find_examples(self, query: MetricQuery, *, limit: int, lowest: bool = False) -> list[Example]:
         """Return spans of the window that the query's first measure rests on, the worst (highest) first."""
         _check(query)
         name = query.measures[0]
         plan_measures((name,), query.subject)  # refuses what is no measure of the subject
-        with self._file.cursor() as cursor:
-            source, values = _source(cursor, query)
+        with self._file.cursor() as cursor, _words_found(self._file, cursor, query) as hits:
+            source, values = _source(cursor, query, hits)
             if name.startswith(SCORE):
                 weight, only, is_low = "sc.value", "sc.status = 'scored' AND sc.value IS NOT NULL", False
                 joined, bound = _join_scores(query), [*values, name.removeprefix(SCORE)]
@@ -88,11 +91,11 @@ class DuckDBMeasures:
 class _Measurement:
     """The answer to one query in the making."""
 
-    def __init__(self, cursor: Any, query: MetricQuery, plan: Plan) -> None:
+    def __init__(self, cursor: Any, query: MetricQuery, plan: Plan, hits: Mapping[Words, int]) -> None:
         self._cursor = cursor
         self._query = query
         self._plan = plan
-        self._source, self._values = _source(cursor, query)
+        self._source, self._values = _source(cursor, query, hits)
         self._keys = [f"d{number}" for number in range(len(query.by))]
 
     def run(self) -> MetricTable:
@@ -210,12 +213,26 @@ def _check(query: MetricQuery) -> None:
         raise InvalidInput(f"Slices must be a second or more, and at most {MAX_SLICES}.")
 
 
-def _source(cursor: Any, query: MetricQuery) -> Fragment:
+@contextmanager
+def _words_found(file: DuckDBFile, cursor: Any, query: MetricQuery) -> Iterator[Mapping[Words, int]]:
+    """Look for the words that a query asks of whole traces once, and yield their places in `text_hits`."""
+    words = find_words(query.where) if query.subject == "trace" else ()
+    if not words:
+        yield {}
+        return
+    mark = file.known_texts.mark()
+    with at_one_moment(cursor):
+        hits = TextHits(cursor, words, file.known_texts, mark)
+        hits.cover(query.since_ns, query.until_ns)
+        yield hits.places
+
+
+def _source(cursor: Any, query: MetricQuery, hits: Mapping[Words, int]) -> Fragment:
     condition: Fragment = ("true", [])
     if query.where != All():
         subject: Any = "trace" if query.subject == "trace" else "span"
         reach = find_reach(cursor, query.since_ns, query.until_ns)
-        condition = compile_condition(query.where, subject, reach=reach)
+        condition = compile_condition(query.where, subject, reach=reach, hits=hits)
     return source_sql(
         query.subject,
         (query.since_ns, query.until_ns),

@@ -1,14 +1,17 @@
 """Finds the traces that have words, slice by slice: a page of a common word needs the newest few thousand spans only.
 
 Every span is looked at once at most and for all words of a search at the same time: reading the text takes longer than
-looking for a word in it. The surprise: `text_hits` is a temporary table of the cursor, filled as far as pages need it.
+looking for a word in it. What the same words found a moment ago is taken over (`text_known`). The surprise: `text_hits`
+is a temporary table of the cursor, filled as far as pages need it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from penstock.spec.search import All, Condition, Either, Negated, Words
 from penstock.store.spans.duckdb_file import run
+from penstock.store.spans.rows import column_array
+from penstock.store.spans.text_known import MAX_HITS, Known, KnownTexts
 from penstock.store.spans.text_sql import text_condition
 
 FIRST_SLICE = 3_000
@@ -29,15 +32,20 @@ def find_words(condition: Condition) -> tuple[Words, ...]:
 
 
 class TextHits:
-    """Which traces have which of `words`, as far as `cover` has looked. For one cursor at a time."""
+    """Which traces have which of `words`, as far as `cover` has looked. For one cursor at a time.
 
-    def __init__(self, cursor: Any, words: Sequence[Words]) -> None:
+    `mark` is that of `known` from before the cursor's transaction began.
+    """
+
+    def __init__(self, cursor: Any, words: tuple[Words, ...], known: KnownTexts, mark: int) -> None:
         self._cursor = cursor
         self._words = words
-        self._low = self._end = 0
+        self._known = known
+        self._mark = mark
+        self._low = self._end = self._n_hits = 0
         self.places = {each: place for place, each in enumerate(words)}
         """Words → their number in the table `text_hits`."""
-        run(cursor, "CREATE OR REPLACE TEMP TABLE text_hits (place INTEGER, trace_id UUID)")
+        run(cursor, "CREATE OR REPLACE TEMP TABLE text_hits (place INTEGER, trace_id UUID, start_ns BIGINT)")
 
     def cover(self, since_ns: int, until_ns: int) -> None:
         """Look at all spans of the traces that started in `[since_ns, until_ns)`."""
@@ -50,12 +58,34 @@ class TextHits:
         low, end = found[0], found[1] + 1
         if self._low == self._end:
             self._low = self._end = low
+            self._take_over(low, end)
+        covered = (self._low, self._end)
         if low < self._low:
             self._look(low, self._low)
             self._low = low
         if end > self._end:
             self._look(self._end, end)
             self._end = end
+        if covered != (self._low, self._end) and self._n_hits <= MAX_HITS:
+            hits = self._cursor.execute("SELECT place, trace_id::VARCHAR, start_ns FROM text_hits").fetchall()
+            self._known.keep(self._words, Known(self._mark, self._low, self._end, hits))
+
+    def _take_over(self, low: int, end: int) -> None:
+        """Begin with what is known of the same words, where it touches `[low, end)`."""
+        known = self._known.find(self._words, self._mark)
+        if known is None or known.low > end or known.end < low:
+            return
+        self._low, self._end, self._n_hits = known.low, known.end, len(known.hits)
+        if known.hits:
+            places, traces, starts = zip(*known.hits, strict=True)
+            columns = {
+                "place": column_array("BIGINT", places),
+                "trace_id": column_array("UUID", traces),
+                "start_ns": column_array("BIGINT", starts),
+            }
+            self._cursor.register("known_hits", columns)
+            run(self._cursor, "INSERT INTO text_hits SELECT place, trace_id::UUID, start_ns FROM known_hits")
+            self._cursor.unregister("known_hits")
 
     def _look(self, low: int, end: int) -> None:
         fragments = [text_condition(each, "spans") for each in self._words]
@@ -63,15 +93,16 @@ class TextHits:
         values = [value for _, bound in fragments for value in bound]
         window = f"FROM spans WHERE start_ns >= ? AND start_ns < ? AND ({either})"
         if len(fragments) == 1:
-            found, bound = f"SELECT DISTINCT 0, trace_id {window}", [low, end, *values]
+            found, bound = f"SELECT 0, trace_id, min(start_ns) {window} GROUP BY ALL", [low, end, *values]
         else:
             columns = ", ".join(sql for sql, _ in fragments)
             found = (
-                "SELECT DISTINCT place, trace_id FROM (SELECT trace_id,"  # noqa: S608 - names of ours
-                f" unnest(range({len(fragments)})) AS place, unnest([{columns}]) AS has {window}) WHERE has"
+                "SELECT place, trace_id, min(start_ns) FROM (SELECT trace_id, start_ns,"  # noqa: S608 - names of ours
+                f" unnest(range({len(fragments)})) AS place, unnest([{columns}]) AS has {window}) WHERE has GROUP BY ALL"
             )
             bound = [*values, low, end, *values]
-        self._cursor.execute(f"INSERT INTO text_hits {found}", bound).fetchall()
+        inserted = self._cursor.execute(f"INSERT INTO text_hits {found}", bound).fetchall()
+        self._n_hits += inserted[0][0]
 
 
 def slices_of(

@@ -9,6 +9,7 @@ from penstock.store.spans.field_sql import SPAN_SQL, sum_sql
 from penstock.store.spans.listing import Listing, count_rows, read_page
 from penstock.store.spans.queries import ROW_COLUMNS, trace_row
 from penstock.store.spans.rows import plain_decimal
+from penstock.store.spans.text_known import KnownTexts
 from penstock.store.spans.types import Count, SpanPage, SpanQuery, SpanRow, TracePage, TraceQuery
 
 MONEY = "DECIMAL(38,18)"
@@ -58,18 +59,19 @@ class DuckDBTraceLists:
     def list_traces(self, query: TraceQuery) -> TracePage:
         """Return one page of traces; raise `InvalidCursor` for a foreign cursor."""
         with self._file.cursor() as cursor:
-            return list_traces(cursor, query)
+            return list_traces(cursor, query, self._file.known_texts)
 
     def list_spans(self, query: SpanQuery) -> SpanPage:
         """Return one page of spans; raise `InvalidCursor` for a foreign cursor."""
         with self._file.cursor() as cursor:
-            rows, following = read_page(cursor, SPANS, _SPAN_COLUMNS, query)
+            rows, following = read_page(cursor, SPANS, _SPAN_COLUMNS, query, self._file.known_texts)
         return SpanPage(rows=[_span_row(row) for row in rows], next_cursor=following)
 
     def count(self, query: TraceQuery | SpanQuery) -> Count:
         """Return how many there are, counting up to a bound."""
         with self._file.cursor() as cursor:
-            return count_rows(cursor, TRACES if isinstance(query, TraceQuery) else SPANS, query)
+            listing = TRACES if isinstance(query, TraceQuery) else SPANS
+            return count_rows(cursor, listing, query, self._file.known_texts)
 
     def complete(self, field: str, start: str, *, limit: int) -> list[tuple[str, int]]:
         """Return the values of `field` that begin with `start`, and how often the newest spans have each."""
@@ -77,9 +79,9 @@ class DuckDBTraceLists:
             return _complete(cursor, field, start, limit)
 
 
-def list_traces(cursor: Any, query: TraceQuery) -> TracePage:
+def list_traces(cursor: Any, query: TraceQuery, known: KnownTexts) -> TracePage:
     """Return one page of traces."""
-    rows, following = read_page(cursor, TRACES, ROW_COLUMNS, query)
+    rows, following = read_page(cursor, TRACES, ROW_COLUMNS, query, known)
     return TracePage(rows=[trace_row(row) for row in rows], next_cursor=following)
 
 
