@@ -21,8 +21,8 @@ from penstock.sdk.pipeline import Pipeline
 from penstock.sdk.processor import OBSERVATION, Held
 from penstock.sdk.runtime import RUNTIME
 from penstock.sdk.settings import Redaction
+from penstock.sdk.token_counts import read_counts
 from penstock.spec.spans import SpanKind
-from penstock.spec.usage import Usage
 
 OPENINFERENCE: Mapping[str, str] = {
     "llm": "LLM",
@@ -34,17 +34,6 @@ OPENINFERENCE: Mapping[str, str] = {
     "tool": "TOOL",
     "guard": "GUARDRAIL",
     "evaluation": "EVALUATOR",
-}
-USAGE: Mapping[str, str] = {
-    "input": "gen_ai.usage.input_tokens",
-    "input_tokens": "gen_ai.usage.input_tokens",
-    "prompt_tokens": "gen_ai.usage.input_tokens",
-    "output": "gen_ai.usage.output_tokens",
-    "output_tokens": "gen_ai.usage.output_tokens",
-    "completion_tokens": "gen_ai.usage.output_tokens",
-    "cache_read": "gen_ai.usage.cache_read.input_tokens",
-    "cache_write": "gen_ai.usage.cache_creation.input_tokens",
-    "reasoning": "gen_ai.usage.reasoning.output_tokens",
 }
 _UNSET: Final[Any] = object()
 _MAX_ERROR_CHARS = 2000
@@ -157,8 +146,8 @@ class Observation:
     ) -> None:
         """Say more about the span; of what is said twice the later holds, tags and metadata add up.
 
-        `usage` names tokens (`input`, `output`, `cache_read`, `cache_write`, `reasoning`; input includes cached ones), in a
-        mapping or as a client's own object does;
+        `usage` counts tokens: names in a mapping (`input`, `output`, `cache_read`, `cache_write`, `reasoning`; input includes
+        cached ones, output reasoning), or what a provider's client gives as its usage, object or JSON, counted as that one does;
         `error` marks the span as failed for this reason.
         """
         if not self.is_open:
@@ -185,7 +174,7 @@ class Observation:
             if cost_usd is not None:
                 found["gen_ai.usage.cost"] = float(cost_usd)
             if usage is not None:
-                found.update(_usage_attributes(usage))
+                found.update(read_counts(usage))
             if tags:
                 found["tag.tags"] = [*found.get("tag.tags", self._carried_tags()), *map(str, tags)]
             if error is not None:
@@ -395,27 +384,6 @@ def update(*, name: str | None = None, **said: Unpack[Said]) -> None:
 def monotonic_s() -> float:
     """Return a clock's seconds for measuring within this process."""
     return time.perf_counter()
-
-
-def _usage_attributes(usage: object) -> dict[str, int]:
-    if isinstance(usage, Usage):
-        written = [usage.input_cache_write, usage.input_cache_write_1h]
-        counts: Mapping[str, int | None] = {
-            "input": usage.input_tokens,
-            "output": usage.output_tokens,
-            "cache_read": usage.input_cache_read,
-            "cache_write": None if written == [None, None] else sum(filter(None, written)),
-            "reasoning": usage.output_reasoning,
-        }
-    elif isinstance(usage, Mapping):
-        counts = usage
-    else:  # a client's own object with fields of these names
-        counts = {name: getattr(usage, name, None) for name in USAGE}
-    return {
-        USAGE[name]: count
-        for name, count in counts.items()
-        if name in USAGE and isinstance(count, int) and not isinstance(count, bool)
-    }
 
 
 def _message_of(error: BaseException) -> str:
