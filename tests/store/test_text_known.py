@@ -3,7 +3,9 @@
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from penstock.spec.measures import MetricQuery
@@ -132,13 +134,18 @@ def test_whatever_is_written_between_searches_they_find_what_a_fresh_look_finds(
     store.close()
 
 
+def hits(*starts: int) -> dict[str, Any]:
+    return {name: np.array(starts, dtype=np.int64) for name in ("place", "high", "low", "start_ns")}
+
+
 def test_what_was_found_before_a_write_is_kept_for_the_time_before_it_alone() -> None:
     texts = KnownTexts()
     mark = texts.mark()
-    hits = [(0, "a", 10), (0, "b", 20)]
     texts.note_change(15)  # while the search ran
-    texts.keep((PEAR,), Known(mark, 5, 30, hits))
-    assert texts.find((PEAR,), texts.mark()) == Known(1, 5, 15, [(0, "a", 10)])
+    texts.keep((PEAR,), Known(mark, 5, 30, hits(10, 20)))
+    found = texts.find((PEAR,), texts.mark())
+    assert found is not None
+    assert (found.mark, found.low, found.end, list(found.hits["high"])) == (1, 5, 15, [10])
     assert texts.find((PLUM,), texts.mark()) is None
     texts.note_change(5)
     assert texts.find((PEAR,), texts.mark()) is None
@@ -148,7 +155,7 @@ def test_a_reader_is_not_given_what_a_later_one_found() -> None:
     texts = KnownTexts()
     early = texts.mark()
     texts.note_change(100)
-    texts.keep((PEAR,), Known(texts.mark(), 5, 200, []))
+    texts.keep((PEAR,), Known(texts.mark(), 5, 200, hits()))
     assert texts.find((PEAR,), early) is None
 
 
@@ -157,14 +164,14 @@ def test_little_is_remembered_and_nothing_after_a_change_of_unknown_reach(
 ) -> None:
     monkeypatch.setattr(text_known, "MAX_HITS", 1)
     texts = KnownTexts()
-    texts.keep((PEAR,), Known(0, 5, 200, [(0, "a", 10), (0, "b", 10)]))
+    texts.keep((PEAR,), Known(0, 5, 200, hits(10, 10)))
     assert texts.find((PEAR,), 0) is None
     for number in range(6):
-        texts.keep((Words(text=str(number)),), Known(0, 5, 200, []))
+        texts.keep((Words(text=str(number)),), Known(0, 5, 200, hits()))
     assert [texts.find((Words(text=str(n)),), 0) is None for n in range(6)] == [True, True, *[False] * 4]
     texts.note_change(0)
     assert texts.find((Words(text="5"),), 0) is None
-    texts.keep((PEAR,), Known(texts.mark(), 5, 200, []))
+    texts.keep((PEAR,), Known(texts.mark(), 5, 200, hits()))
     for _ in range(text_known.MAX_CHANGES + 1):
         texts.note_change(500)
     assert texts.find((PEAR,), texts.mark()) is None, "more changes than are noted"

@@ -10,13 +10,20 @@ from typing import Any
 
 from penstock.spec.search import All, Condition, Either, Negated, Words
 from penstock.store.spans.duckdb_file import run
-from penstock.store.spans.rows import column_array
 from penstock.store.spans.text_known import MAX_HITS, Known, KnownTexts
 from penstock.store.spans.text_sql import text_condition
 
 FIRST_SLICE = 3_000
 """Traces in the first slice."""
 GROWTH = 5
+_HEX = "replace(trace_id::VARCHAR, '-', '')"
+_PACK = (
+    f"SELECT place, ('0x' || left({_HEX}, 16))::UBIGINT AS high, ('0x' || right({_HEX}, 16))::UBIGINT AS low, start_ns"  # noqa: S608 - names of ours
+    " FROM text_hits"
+)
+_UNPACK = (
+    "INSERT INTO text_hits SELECT place, printf('%016x%016x', high, low)::UUID, start_ns FROM known_hits"
+)
 _END = 2**63 - 1
 
 
@@ -67,7 +74,7 @@ class TextHits:
             self._look(self._end, end)
             self._end = end
         if covered != (self._low, self._end) and self._n_hits <= MAX_HITS:
-            hits = self._cursor.execute("SELECT place, trace_id::VARCHAR, start_ns FROM text_hits").fetchall()
+            hits = self._cursor.execute(_PACK).fetchnumpy()
             self._known.keep(self._words, Known(self._mark, self._low, self._end, hits))
 
     def _take_over(self, low: int, end: int) -> None:
@@ -75,16 +82,10 @@ class TextHits:
         known = self._known.find(self._words, self._mark)
         if known is None or known.low > end or known.end < low:
             return
-        self._low, self._end, self._n_hits = known.low, known.end, len(known.hits)
-        if known.hits:
-            places, traces, starts = zip(*known.hits, strict=True)
-            columns = {
-                "place": column_array("BIGINT", places),
-                "trace_id": column_array("UUID", traces),
-                "start_ns": column_array("BIGINT", starts),
-            }
-            self._cursor.register("known_hits", columns)
-            run(self._cursor, "INSERT INTO text_hits SELECT place, trace_id::UUID, start_ns FROM known_hits")
+        self._low, self._end, self._n_hits = known.low, known.end, known.n_hits
+        if known.n_hits:
+            self._cursor.register("known_hits", dict(known.hits))
+            run(self._cursor, _UNPACK)
             self._cursor.unregister("known_hits")
 
     def _look(self, low: int, end: int) -> None:
