@@ -6,7 +6,7 @@ import msgspec
 
 from penstock.spec.masks import MaskRule
 from penstock.spec.snapshot import Limits, Snapshot
-from penstock.spec.spans import FOREIGN_MARK, Span, SpanEvent
+from penstock.spec.spans import FOREIGN_MARK, Span, SpanEvent, SpanLink
 from penstock.telemetry.cutting import CUT, MAX_ATTRIBUTES
 from penstock.telemetry.edge import LARGE_RECORD_BYTES, Edge, EdgeRules, SnapshotEdge
 from penstock.telemetry.encode import decode_span
@@ -48,6 +48,33 @@ def test_without_capture_content_goes_and_metadata_stays() -> None:
     assert (kept.user_id, kept.usage, kept.name) == ("u", span.usage, span.name)
     assert Edge(EdgeRules(project_capture={"other": False})).admit(span)[0] is span
     assert Edge(EdgeRules(capture_payloads=False, project_capture={"default": True})).admit(span)[0] is span
+
+
+def test_without_capture_no_error_and_no_link_quotes_what_was_asked() -> None:
+    span = foreign(
+        attributes={"error.type": "ValueError: secret", "exception.type": "KeyError"},
+        events=[
+            SpanEvent(
+                name="exception",
+                time_ns=1,
+                attributes={"exception.type": "E: secret", "exception.message": "secret"},
+            )
+        ],
+        links=[SpanLink(trace_id="c" * 32, span_id="d" * 16, attributes={"why": "secret"})],
+        status="error",
+        status_message="bad request: 'secret' has no answer",
+        error_code="ValueError: secret",
+        tags=["batch"],
+    )
+    kept, record = Edge(EdgeRules(capture_payloads=False)).admit(span)
+    assert b"secret" not in record
+    assert (kept.status, kept.status_message, kept.error_code, kept.tags) == ("error", None, None, ["batch"])
+    assert kept.attributes == {FOREIGN_MARK: 2, "exception.type": "KeyError"}
+    assert kept.links == [SpanLink(trace_id="c" * 32, span_id="d" * 16)]
+    for code in ("openai.RateLimitError", "PS-5601", "429", "context_length_exceeded"):
+        told = foreign(error_code=code, attributes={"error.type": code})
+        kept, _ = Edge(EdgeRules(capture_payloads=False)).admit(told)
+        assert (kept.error_code, kept.attributes["error.type"]) == (code, code)
 
 
 def test_a_large_span_is_kept_and_says_what_was_cut() -> None:

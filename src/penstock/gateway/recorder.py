@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
-from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -23,12 +22,13 @@ from penstock.base.ids import new_span_id
 from penstock.gateway.bills import NOT_BEGUN, NOT_LOADED, Bill, bill_call, load_price
 from penstock.gateway.calls import AttemptRecord, Call
 from penstock.gateway.estimates import input_estimate
-from penstock.gateway.journal import KINDS, RATES, Journal, OpenedFor, Settled
+from penstock.gateway.journal import KINDS, RATES, Journal, OpenedFor
 from penstock.gateway.outputs import fold_output
+from penstock.gateway.settling import attempt_end_ns, settled_attempt, settled_call
 from penstock.gateway.table import ReadyTarget, Table
 from penstock.providers.prices import PriceBook
 from penstock.spec.spans import Span, SpanEvent
-from penstock.spec.usage import TOKEN_CLASSES, Usage
+from penstock.spec.usage import Usage
 from penstock.telemetry.cutting import cut
 from penstock.telemetry.masks import MaskSet
 
@@ -38,7 +38,6 @@ _RATE_HOLDS_S = 60.0
 """How long the price in a journal's entry may be old. It is used only where a worker was lost."""
 _MAX_PACKED = 4096
 _ONE_TOKEN = Usage(input_uncached=1)
-_all_counts = attrgetter(*TOKEN_CLASSES)
 UNCOVERED = -2
 """Slot of a request that was begun without a journal."""
 
@@ -61,6 +60,8 @@ class _Item(NamedTuple):
     end_ns: int
     capture: bool
     limit: int
+    quotes: bool
+    """Whether messages of errors are kept: providers quote in them what was asked."""
 
 
 class CallRecorder:
@@ -77,6 +78,8 @@ class CallRecorder:
         self._masks = MaskSet()
         self._packed: dict[tuple[int, str | None, str | None, str], tuple[float, bytes, ReadyTarget]] = {}
         """By target, key, model and operation: until when it holds, and what the journal keeps of it."""
+        self._names: dict[tuple[str, str], str | None] = {}
+        """By project and user or session: what may be written of it."""
 
     def start(self) -> None:
         """Start the background thread."""
@@ -95,6 +98,7 @@ class CallRecorder:
         self._prices.set_own_prices(table.prices)
         if table.limits.masks != self._masks.rules:
             self._masks = MaskSet(table.limits.masks)
+            self._names.clear()
         self._packed.clear()
         self.preload_prices(table.priced_models())
 
@@ -122,12 +126,23 @@ class CallRecorder:
             is_first=is_first,
             start_ns=time.time_ns(),
             input_tokens=input_estimate(call),
-            user_id=_user(call),
-            session_id=call.session,
+            user_id=self._masked_name(call, _user(call)),
+            session_id=self._masked_name(call, call.session),
             common=self._common(call, record.target),
         )
         if slot >= 0:
             record.slot = slot
+
+    def _masked_name(self, call: Call, name: str | None) -> str | None:
+        """Return a user or session as the rules let it be written; names come again, so what was found is kept."""
+        if name is None or not self._masks:
+            return name
+        place = (call.key.project if call.key is not None else "default", name)
+        if place not in self._names:
+            if len(self._names) >= _MAX_PACKED:
+                self._names.clear()
+            self._names[place] = self._masks.apply_value(name, "identity", place[0])
+        return self._names[place]
 
     def refuse(self, record: AttemptRecord) -> None:
         """Take back what `begin` noted: the provider has answered with an error, so nothing is owed."""
@@ -180,8 +195,8 @@ class CallRecorder:
         lost = [(bill, new_span_id()) for bill in bills]
         call.cost = main.cost
         if self._journal is not None:
-            self._settle(call, main, lost, end_ns)
-        item = _Item(call, main, lost, end_ns, capture, max_payload_bytes)
+            self._settle(call, main, lost, end_ns, quotes=capture and not self._masks)
+        item = _Item(call, main, lost, end_ns, capture, max_payload_bytes, quotes=capture)
         is_priced = main.cost is not None and all(bill.cost is not None for bill in bills)
         # folding a stream, or looking through texts for what is to be masked, is not for the event loop
         needs_work = capture and (call.streamed or bool(self._masks))
@@ -208,16 +223,18 @@ class CallRecorder:
 
     # -- the journal
 
-    def _settle(self, call: Call, main: Bill, lost: list[tuple[Bill, str]], end_ns: int) -> None:
+    def _settle(
+        self, call: Call, main: Bill, lost: list[tuple[Bill, str]], end_ns: int, *, quotes: bool
+    ) -> None:
         """Settle the lost ones first: until the last step no two slots share an id."""
         journal = self._journal
         assert journal is not None
         for bill, span_id in lost:
             slot = _slot(bill)
             if slot >= 0:
-                journal.settle(slot, _settled_attempt(call, bill, span_id))
+                journal.settle(slot, settled_attempt(call, bill, span_id, quotes=quotes))
         if (slot := _slot(main)) >= 0:
-            journal.settle(slot, _settled_call(call, main, end_ns))
+            journal.settle(slot, settled_call(call, main, end_ns, quotes=quotes))
         kept = {_slot(main), *(_slot(bill) for bill, _ in lost)}
         for record in call.attempt_log:
             if record.slot >= 0 and record.slot not in kept:
@@ -232,7 +249,7 @@ class CallRecorder:
     def _store(self, item: _Item) -> None:
         for bill, span_id in item.lost:
             load_price(bill, item.call.start_ns, self._prices)
-            self._hand_on(_attempt_span(item.call, bill, span_id), bill, item.limit)
+            self._hand_on(_attempt_span(item.call, bill, span_id, quotes=item.quotes), bill, item.limit)
         load_price(item.main, item.call.start_ns, self._prices)
         self._hand_on(self._span(item), item.main, item.limit)
 
@@ -259,7 +276,7 @@ class CallRecorder:
             start_ns=call.start_ns,
             end_ns=item.end_ns,
             status="ok" if call.error_code is None else "error",
-            status_message=call.error_message,
+            status_message=call.error_message if item.quotes else None,
             error_code=call.error_code,
             project=key.project if key is not None else "default",
             service="gateway",
@@ -283,7 +300,7 @@ class CallRecorder:
                 SpanEvent(
                     name="attempt failed",
                     time_ns=tried.started_ns,
-                    attributes=_tried(tried),
+                    attributes=_tried(tried, quotes=item.quotes),
                 )
                 for tried in call.attempt_log
                 if tried.outcome != "served"
@@ -342,52 +359,7 @@ def _slot(bill: Bill) -> int:
     return bill.record.slot if bill.record is not None else NOT_BEGUN
 
 
-def _settled_call(call: Call, bill: Bill, end_ns: int) -> Settled:
-    usage, cost = bill.usage, bill.cost
-    return Settled(
-        call.span_id,
-        call.parent_id,
-        KINDS.get(call.operation, "llm"),
-        end_ns,
-        "ok" if call.error_code is None else "error",
-        call.error_code,
-        call.error_message[:200] if call.error_message else None,
-        call.http_status,
-        bill.model,
-        call.streamed,
-        call.attempts,
-        call.ttft_ms,
-        _counts(usage),
-        usage is not None and usage.estimated,
-        cost.usd if cost is not None else None,
-        cost.source if cost is not None else None,
-    )
-
-
-def _settled_attempt(call: Call, bill: Bill, span_id: str) -> Settled:
-    record, usage, cost = bill.record, bill.usage, bill.cost
-    assert record is not None
-    return Settled(
-        span_id,
-        call.span_id,
-        "attempt",
-        _end_ns(record),
-        "error",
-        record.error_code,
-        record.message[:200] if record.message else None,
-        record.status,
-        bill.model,
-        False,
-        None,
-        None,
-        _counts(usage),
-        usage is not None and usage.estimated,
-        cost.usd if cost is not None else None,
-        cost.source if cost is not None else None,
-    )
-
-
-def _attempt_span(call: Call, bill: Bill, span_id: str) -> Span:
+def _attempt_span(call: Call, bill: Bill, span_id: str, *, quotes: bool) -> Span:
     record, key, envelope = bill.record, call.key, call.envelope
     assert record is not None
     attributes: dict[str, Any] = {
@@ -402,9 +374,9 @@ def _attempt_span(call: Call, bill: Bill, span_id: str) -> Span:
         name=f"attempt {record.target.provider.name}"[:200],
         kind="attempt",
         start_ns=record.started_ns,
-        end_ns=_end_ns(record),
+        end_ns=attempt_end_ns(record),
         status="error",
-        status_message=record.message or "Another attempt served the call.",
+        status_message=(record.message if quotes else None) or "Another attempt served the call.",
         error_code=record.error_code,
         project=key.project if key is not None else "default",
         service="gateway",
@@ -421,10 +393,6 @@ def _attempt_span(call: Call, bill: Bill, span_id: str) -> Span:
         versions=call.route.route.versions if call.route is not None else {},
         attributes=attributes,
     )
-
-
-def _end_ns(record: AttemptRecord) -> int:
-    return record.started_ns + int((record.took_s or 0.0) * 1e9)
 
 
 def _name(call: Call) -> str:
@@ -447,10 +415,6 @@ def _plain(usage: Usage | None) -> Usage | None:
     return msgspec.structs.replace(usage, reported_usd=None)
 
 
-def _counts(usage: Usage | None) -> tuple[int | None, ...] | None:
-    return _all_counts(usage) if usage is not None else None
-
-
 def _add_rates(attributes: dict[str, Any], bill: Bill) -> None:
     cost = bill.cost
     if cost is None or not cost.rates:
@@ -462,12 +426,12 @@ def _add_rates(attributes: dict[str, Any], bill: Bill) -> None:
         attributes["penstock.cost.tier_over"] = cost.tier_over
 
 
-def _tried(record: AttemptRecord) -> dict[str, Any]:
+def _tried(record: AttemptRecord, *, quotes: bool) -> dict[str, Any]:
     tried: dict[str, Any] = {
         "provider": record.target.provider.name,
         "model": record.target.model,
         "outcome": record.outcome,
-        "reason": record.message or record.outcome,
+        "reason": (record.message if quotes else None) or record.outcome,
     }
     if record.status is not None:
         tried["http_status"] = record.status

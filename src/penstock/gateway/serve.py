@@ -28,7 +28,7 @@ from penstock.store.counters import CounterStore
 from penstock.store.files import FileStore
 from penstock.store.response_cache import ResponseStore
 from penstock.store.sealing import master_key_path
-from penstock.telemetry.encode import encode_span
+from penstock.telemetry.edge import SnapshotEdge
 from penstock.telemetry.recorder import SpanRecorder
 from penstock.telemetry.spool import SpoolWriter, open_writer
 
@@ -104,12 +104,17 @@ class NotedServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def recover_in_background(folder: Path, spool: SpoolWriter, prices: PriceBook) -> threading.Event:
+def recover_in_background(
+    folder: Path, spool: SpoolWriter, prices: PriceBook, snapshot_path: Path
+) -> threading.Event:
     """Bill what dead workers left, now and every few seconds, through this worker's spool, until the event is set."""
     stop = threading.Event()
 
     def store(spans: Sequence[Span]) -> None:
-        spool.append_durable([encode_span(span) for span in spans])
+        edge = SnapshotEdge(
+            snapshot_path
+        ).refresh()  # made when it is needed: most workers never find anything
+        spool.append_durable([edge.admit(span)[1] for span in spans])
 
     def recover() -> None:
         while not stop.is_set():
@@ -143,7 +148,7 @@ def serve_gateway(
     sink = SpanRecorder(spool)
     journal = open_journal(home.journal)
     prices = PriceBook()
-    recovery = recover_in_background(home.journal, spool, prices)
+    recovery = recover_in_background(home.journal, spool, prices, snapshot_path or home.snapshot)
     counters = CounterStore(home.counters)
     health = HealthBoard(home.run / "health")
     metrics = Metrics(home.run / "metrics", health=health, spans_lost=partial(_count_lost, spool))

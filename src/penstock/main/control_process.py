@@ -42,6 +42,7 @@ from penstock.store.spans.export_rows import DuckDBSpanExport
 from penstock.store.spans.measures import DuckDBMeasures
 from penstock.store.spans.session_queries import DuckDBSessions
 from penstock.store.spans.trace_lists import DuckDBTraceLists
+from penstock.telemetry.edge import SnapshotEdge
 from penstock.traces.exports import ExportService
 from penstock.traces.lists import TraceListService
 from penstock.traces.measures.dashboards import DashboardService
@@ -72,7 +73,9 @@ def run_control(home: Home, *, host: str, port: int) -> None:
         recording.collector.run,
         worker.run,
         watch.run,
-        JournalWatch(home.journal, recording.spool, lambda: read_last_snapshot(home)).run,
+        JournalWatch(
+            home.journal, recording.spool, SnapshotEdge(home.snapshot), lambda: read_last_snapshot(home)
+        ).run,
         monitoring.evaluator.run,
         monitoring.delivery.run,
         services.upkeep.run,

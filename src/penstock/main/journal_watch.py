@@ -10,7 +10,7 @@ from penstock.gateway.journal import recover_journals
 from penstock.providers.prices import PriceBook
 from penstock.spec.snapshot import Snapshot
 from penstock.spec.spans import Span
-from penstock.telemetry.encode import encode_span
+from penstock.telemetry.edge import SnapshotEdge
 from penstock.telemetry.spool import SpoolWriter
 
 INTERVAL_S = 5.0
@@ -18,13 +18,18 @@ _log = logging.getLogger("penstock.journal")
 
 
 class JournalWatch:
-    """Recovers journals into a spool. One a control process."""
+    """Recovers journals into a spool, through the edge that all spans pass. One a control process."""
 
     def __init__(
-        self, folder: Path, spool: SpoolWriter, find_snapshot: Callable[[], Snapshot | None]
+        self,
+        folder: Path,
+        spool: SpoolWriter,
+        edge: SnapshotEdge,
+        find_snapshot: Callable[[], Snapshot | None],
     ) -> None:
         self._folder = folder
         self._spool = spool
+        self._edge = edge
         self._find_snapshot = find_snapshot
         self._prices = PriceBook()
 
@@ -47,4 +52,4 @@ class JournalWatch:
         return recover_journals(self._folder, self._store, self._prices)
 
     def _store(self, spans: Sequence[Span]) -> None:
-        self._spool.append_durable([encode_span(span) for span in spans])
+        self._spool.append_durable([self._edge.admit(span)[1] for span in spans])

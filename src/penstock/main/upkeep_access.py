@@ -21,6 +21,7 @@ from penstock.providers.prices import PriceBook
 from penstock.spec.home import Home
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.upkeep_types import Compaction, Expired, Subject, SubjectRows
+from penstock.telemetry.edge import SnapshotEdge
 from penstock.traces.collector import Collector
 from penstock.traces.upkeep.retention import RetentionRun
 from penstock.traces.upkeep.seal import SignedReceipt
@@ -94,7 +95,12 @@ def open_upkeep(home: Home) -> "Iterator[_Remote | _Local]":
         rooms = Rooms(home)
         store = DuckDBSpanStore(home.span_db)
         collector = Collector(home.spool, store, source=store)
-        recover_journals(home.journal, lambda spans: (store.append(spans), None)[1], PriceBook())
+        edge = SnapshotEdge(home.snapshot)
+        recover_journals(
+            home.journal,
+            lambda spans: (store.append([edge.admit(span)[0] for span in spans]), None)[1],
+            PriceBook(),
+        )
         cache = ResponseCacheService(home.cache, lambda: read_snapshot(home.snapshot), os.environ)
         try:
             yield _Local(create_upkeep(rooms, store, collector, cache))

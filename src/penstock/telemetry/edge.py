@@ -4,6 +4,7 @@ Rules come from the snapshot, as they reach gateways. While no snapshot can be r
 was any, nothing of content is kept.
 """
 
+import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from penstock.telemetry.masks import MaskSet
 
 LARGE_RECORD_BYTES = 256 * 1024
 """Below this nothing is looked at more closely."""
+_WORD = re.compile(r"[A-Za-z0-9_.:/$-]{1,100}")
+"""What a code or a class of errors looks like, and a sentence does not."""
 
 
 class EdgeRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,14 +122,16 @@ class _LimitsOnly(msgspec.Struct, frozen=True):
 
 
 def withhold(span: Span, table: MappingTable) -> Span:
-    """Return a span without what people wrote and models said; names, times, tokens, money and versions stay.
+    """Return a span without what people wrote and models said; names, tags, times, tokens, money and versions stay.
 
-    Of a foreign span's attributes those stay whose names are known to hold no such thing; of unknown names only numbers
-    and truth values do.
+    Messages of errors go too, since they quote what was asked. Of a foreign span's attributes those stay whose names are
+    known to hold no such thing; of unknown names only numbers and truth values do.
     """
     attributes = _without_content(span.attributes, table) if span.is_foreign else span.attributes
     return msgspec.structs.replace(
         span,
+        status_message=None,
+        error_code=span.error_code if _is_word(span.error_code) else None,
         attributes=attributes,
         events=[
             SpanEvent(
@@ -134,6 +139,7 @@ def withhold(span: Span, table: MappingTable) -> Span:
             )
             for event in span.events
         ],
+        links=[msgspec.structs.replace(link, attributes={}) for link in span.links],
         scores=[msgspec.structs.replace(score, comment=None, evidence={}) for score in span.scores],
         input=None,
         output=None,
@@ -145,8 +151,16 @@ def _without_content(attributes: dict[str, Any], table: MappingTable) -> dict[st
     kept: dict[str, Any] = {}
     for name, value in attributes.items():
         facts = table.look_up(name)
-        if not facts.is_content and (
-            facts.is_known or name == "resource" or isinstance(value, bool | int | float)
+        if (
+            facts.is_content
+            or facts.field == "status_message"
+            or (facts.field == "error_code" and not _is_word(value))
         ):
+            continue
+        if facts.is_known or name == "resource" or isinstance(value, bool | int | float):
             kept[name] = value
     return kept
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and _WORD.fullmatch(value) is not None
