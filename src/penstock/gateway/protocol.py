@@ -39,6 +39,8 @@ _MORE_THAN_CAP = 256
 _FIRST_BYTES = 4096
 _LEAST_PROGRESS_BYTES = 1024
 _ONCE = frozenset({b"host", b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"content-type"})
+_AMBIGUOUS = re.compile(rb"//|/\.|[\\\0]")
+"""What gives a path two readings."""
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 _IDLE, _HEAD, _BODY, _TURNED_AWAY = range(4)
 
@@ -388,8 +390,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if not url.startswith(b"/"):
             self._refuse(NotHttp("The request names no path.", hint="This is a gateway, not a proxy."))
         raw_path, _, query = url.partition(b"#")[0].partition(b"?")
-        path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
-        if b"//" in path or b"/." in path or b"\\" in path or b"\0" in path or not raw_path.isascii():
+        path = unquote_to_bytes(raw_path) if raw_path.find(b"%") >= 0 else raw_path
+        if _AMBIGUOUS.search(path) is not None or not raw_path.isascii():
             self._refuse(NotHttp("The path can be read in more than one way.", hint="Send it in plain form."))
         return raw_path, path.decode("utf-8", "replace"), query
 
