@@ -107,7 +107,7 @@ class SpoolWriter:
 
         `on_stored` is called from the writer's thread and must return at once.
         """
-        self._add(payload, slim, None, on_stored)
+        self._add_all([(payload, slim, None, on_stored, None)], None)
         if self._sync == "each":
             self.flush()
 
@@ -135,7 +135,7 @@ class SpoolWriter:
     def flush(self) -> None:
         """Return once everything appended before is on disk, or counted as dropped."""
         ticket = _Ticket()
-        self._add(b"", None, ticket)
+        self._add_all([(b"", None, ticket, None, None)], ticket)
         self._wait_for(ticket)
 
     def close(self) -> None:
@@ -148,9 +148,6 @@ class SpoolWriter:
         self._thread.join()
         self._segment.close()
         self._lock_file.close()
-
-    def _add(self, payload: bytes, slim: Slim, ticket: _Ticket | None, on_stored: Stored = None) -> None:
-        self._add_all([(payload, slim, ticket, on_stored, None)], ticket)
 
     def _add_all(self, items: list[_Item], ticket: _Ticket | None) -> None:
         sizes = [len(item[0]) for item in items]
