@@ -339,17 +339,17 @@ class GuardedProtocol(HttpToolsProtocol):
         }
         before = self.cycle
         self.cycle = cycle = ReplyCycle(
-            scope=scope,  # type: ignore[arg-type]  # uvicorn's own type for it
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
+            scope,  # type: ignore[arg-type]  # uvicorn's own type for it
+            self.transport,
+            self.flow,
+            self.logger,
+            self.access_logger,
+            False,  # no access log
+            self.server_state.default_headers,
+            asyncio.Event(),
+            self.expect_100_continue,
+            version != "1.0" and self.parser.should_keep_alive(),
+            self.on_response_complete,
         )
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)

@@ -194,10 +194,12 @@ def _weigh(ask: Ask, stored: tuple[int, int]) -> Taken:
     value, end_s = stored
     if not ask.window_end_s <= end_s <= ask.window_end_s + ask.window_s:
         value, end_s = 0, ask.window_end_s
-    taken = ask.amount if ask.limit is None else min(ask.amount, ask.limit - value)
-    if taken < ask.least:
+    after = value + ask.amount
+    if ask.limit is not None and after > ask.limit:
+        after = ask.limit
+    if after - value < ask.least:
         return Taken(value, end_s, 0, False)
-    after = min(value + taken, MAX_VALUE)
+    after = min(after, MAX_VALUE)
     return Taken(after, end_s, after - value, True)
 
 
