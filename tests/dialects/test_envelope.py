@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.base.errors import InvalidInput
+from penstock.dialects.openai.dialect import OPENAI
 from penstock.dialects.openai.envelope import parse_envelope
 from penstock.dialects.openai.json_scan import is_deeper, is_nested_deeper, scan_members
 from penstock.dialects.openai.splice import ask_for_usage, replace_model
@@ -159,6 +160,15 @@ def test_the_word_model_elsewhere_is_left_alone() -> None:
     )
     escaped = b'{"m": {"model": "inner"}, "mod\\u0065l": "outer"}'
     assert replace_model(escaped, "new") == b'{"m": {"model": "inner"}, "mod\\u0065l": "new"}'
+
+
+def test_what_keeps_requests_together_reaches_the_gateway() -> None:
+    def read(text: bytes) -> str | None:
+        body = b'{"model": "m"' + text + b"}"
+        return OPENAI.peek(body, model=None, stream=None, max_depth=64).cache_key
+
+    assert read(b', "prompt_cache_key": "talk-7"') == "talk-7"
+    assert (read(b""), read(b', "prompt_cache_key": 7')) == (None, None)
 
 
 def test_what_limits_need_is_read_whatever_it_is_called() -> None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from penstock.base.errors import InvalidInput
 from penstock.gateway.limiting.memory import MemoryCounters
@@ -64,12 +65,12 @@ class Redis:
         self.counters = RedisCounters(self.client, prefix=f"{{penstock}}:{uuid.uuid4()}:")
 
     def reserve(self, asks: Sequence[Ask]) -> list[Taken]:
-        moved = [one._replace(window_end_s=one.window_end_s + self.later_s) for one in asks]
+        moved = [replace(one, window_end_s=one.window_end_s + self.later_s) for one in asks]
         told = self.runner.run(self.counters.reserve(moved))
-        return [one._replace(window_end_s=one.window_end_s - self.later_s) for one in told]
+        return [replace(one, window_end_s=one.window_end_s - self.later_s) for one in told]
 
     def adjust(self, adjustments: Sequence[Adjustment]) -> None:
-        moved = [one._replace(window_end_s=one.window_end_s + self.later_s) for one in adjustments]
+        moved = [replace(one, window_end_s=one.window_end_s + self.later_s) for one in adjustments]
         self.runner.run(self.counters.adjust(moved))
 
     def get(self, key: str) -> int:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from penstock.spec.hub import Event, HubError, HubReply, HubRequest
 from penstock.spec.routes import DialectName
 from penstock.spec.usage import Usage
@@ -26,8 +28,7 @@ class WrittenRequest:
     """What the request said and this dialect cannot, as paths: `seed`, `tools[1].builtin`, `messages[0].audio`."""
 
 
-@dataclass(kw_only=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, kw_only=True):
     """The little that a gateway must know of a request before it is sent on: cheap to read, leaves messages alone."""
 
     model: str

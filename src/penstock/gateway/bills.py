@@ -5,8 +5,9 @@ other one that was sent and lost is a bill of its own. A request that a provider
 nothing, nor does one that was never sent.
 """
 
-from dataclasses import dataclass
 from decimal import Decimal
+
+import msgspec
 
 from penstock.gateway.calls import AttemptRecord, Call
 from penstock.gateway.estimates import complete_usage, is_complete, is_cut, lost_usage
@@ -25,8 +26,7 @@ _FREE_OPERATIONS = frozenset({"count_tokens", "moderations"})
 _CACHED = frozenset({"hit", "semantic", "shared"})
 
 
-@dataclass(kw_only=True, slots=True)
-class Bill:
+class Bill(msgspec.Struct, kw_only=True):
     """What one request used and costs. `cost` is None while the price is not loaded."""
 
     record: AttemptRecord | None

@@ -1,6 +1,7 @@
 """What clients do beside asking: they send slowly, they leave, they have begun to get an answer."""
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 from penstock.gateway.calls import Call
@@ -19,10 +20,10 @@ class Outbox:
         self.has_begun = False
         self._send = send
 
-    async def __call__(self, message: dict[str, Any]) -> None:
+    def __call__(self, message: dict[str, Any]) -> Awaitable[None]:
         """Send one message."""
         self.has_begun = True
-        await self._send(message)
+        return self._send(message)
 
 
 class Departure:

@@ -60,7 +60,7 @@ async def take_body(call: Call, answer: Answer, request: Outgoing) -> None:
             body.decode("utf-8")  # a client would fail at it, and could not ask anybody else
         answer.usage, answer.reply_model = dialect.read_usage(body)
         usage = answer.usage
-        if b'"error"' in body[:512] or usage is None:
+        if body.find(b'"error"', 0, 512) >= 0 or usage is None:
             told = dialect.read_error(answer.status, body)
             if told is not None:
                 raise judge_error(target, told)

@@ -74,6 +74,8 @@ def is_complete(usage: Usage | None, operation: str) -> bool:
     """Return whether a provider told all that a bill needs."""
     if usage is None:
         return operation not in COUNTED
+    if usage.input_uncached is not None and usage.output_text is not None:
+        return True
     if operation in WRITING and _outputs(usage).count(None) == len(OUTPUT_CLASSES):
         return False
     return _inputs(usage).count(None) < len(INPUT_CLASSES)

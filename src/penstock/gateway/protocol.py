@@ -39,6 +39,8 @@ _MORE_THAN_CAP = 256
 _FIRST_BYTES = 4096
 _LEAST_PROGRESS_BYTES = 1024
 _ONCE = frozenset({b"host", b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"content-type"})
+_AMBIGUOUS = re.compile(rb"//|/\.|[\\\0]")
+"""What gives a path two readings."""
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 _IDLE, _HEAD, _BODY, _TURNED_AWAY = range(4)
 
@@ -337,17 +339,17 @@ class GuardedProtocol(HttpToolsProtocol):
         }
         before = self.cycle
         self.cycle = cycle = ReplyCycle(
-            scope=scope,  # type: ignore[arg-type]  # uvicorn's own type for it
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
+            scope,  # type: ignore[arg-type]  # uvicorn's own type for it
+            self.transport,
+            self.flow,
+            self.logger,
+            self.access_logger,
+            False,  # no access log
+            self.server_state.default_headers,
+            asyncio.Event(),
+            self.expect_100_continue,
+            version != "1.0" and self.parser.should_keep_alive(),
+            self.on_response_complete,
         )
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)
@@ -388,8 +390,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if not url.startswith(b"/"):
             self._refuse(NotHttp("The request names no path.", hint="This is a gateway, not a proxy."))
         raw_path, _, query = url.partition(b"#")[0].partition(b"?")
-        path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
-        if b"//" in path or b"/." in path or b"\\" in path or b"\0" in path or not raw_path.isascii():
+        path = unquote_to_bytes(raw_path) if raw_path.find(b"%") >= 0 else raw_path
+        if _AMBIGUOUS.search(path) is not None or not raw_path.isascii():
             self._refuse(NotHttp("The path can be read in more than one way.", hint="Send it in plain form."))
         return raw_path, path.decode("utf-8", "replace"), query
 

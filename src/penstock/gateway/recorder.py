@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -53,7 +53,7 @@ class SpanSink(Protocol):
         ...
 
 
-class _Item(NamedTuple):
+class _Item(msgspec.Struct, frozen=True):
     call: Call
     main: Bill
     lost: list[tuple[Bill, str]]
@@ -197,7 +197,7 @@ class CallRecorder:
         if self._journal is not None:
             self._settle(call, main, lost, end_ns, quotes=capture and not self._masks)
         item = _Item(call, main, lost, end_ns, capture, max_payload_bytes, quotes=capture)
-        is_priced = main.cost is not None and all(bill.cost is not None for bill in bills)
+        is_priced = main.cost is not None and (not bills or all(bill.cost is not None for bill in bills))
         # folding a stream, or looking through texts for what is to be masked, is not for the event loop
         needs_work = capture and (call.streamed or bool(self._masks))
         if self._thread is None or (is_priced and not needs_work):
@@ -209,7 +209,7 @@ class CallRecorder:
             self.dropped_payloads += 1
             for bill in (main, *bills):
                 bill.cost = bill.cost or NOT_LOADED  # the event loop must not wait for a price
-            self._store(item._replace(capture=False))
+            self._store(msgspec.structs.replace(item, capture=False))
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -235,7 +235,9 @@ class CallRecorder:
                 journal.settle(slot, settled_attempt(call, bill, span_id, quotes=quotes))
         if (slot := _slot(main)) >= 0:
             journal.settle(slot, settled_call(call, main, end_ns, quotes=quotes))
-        kept = {_slot(main), *(_slot(bill) for bill, _ in lost)}
+        if len(call.attempt_log) == 1 and slot >= 0:
+            return
+        kept = {slot, *(_slot(bill) for bill, _ in lost)}
         for record in call.attempt_log:
             if record.slot >= 0 and record.slot not in kept:
                 journal.free(record.slot)  # the provider refused it: nothing is owed

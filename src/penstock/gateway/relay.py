@@ -34,6 +34,7 @@ _PASSED = frozenset(
         b"x-amzn-errortype",
     }
 )
+_PASSED_FAMILIES = (b"x-ratelimit-", b"anthropic-ratelimit-")
 _KEEP_ALIVE = b": keep-alive\n\n"
 _BORDERS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _LAST_WORD_S = 1.0
@@ -111,13 +112,12 @@ def reply_headers(call: Call, answer: Answer) -> list[Header]:
         headers += [(b"x-penstock-warning", header_text(text[:500])) for text in call.warnings]
     if call.cache_state is not None:
         headers.append((b"x-penstock-cache", call.cache_state.encode()))
-    own = {name for name, _ in call.extra_headers} if call.extra_headers else ()
-    for header in answer.headers:
-        name = header[0]
-        if (
-            name in _PASSED or name.startswith((b"x-ratelimit-", b"anthropic-ratelimit-"))
-        ) and name not in own:
-            headers.append(header)
+    passed = [
+        header for header in answer.headers if header[0] in _PASSED or header[0].startswith(_PASSED_FAMILIES)
+    ]
+    if passed:
+        own = {name for name, _ in call.extra_headers}
+        headers += [header for header in passed if header[0] not in own]
     return headers
 
 

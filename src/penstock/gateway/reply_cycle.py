@@ -42,23 +42,23 @@ class ReplyCycle(RequestResponseCycle):
             self.transport.write(head)
 
     def _write_head(self, status: int, headers: Any) -> bytes:
-        lines = [STATUS_LINE[status]]
+        lines: list[bytes] = []
         has_connection_close = False
-        for name, value in (*self.default_headers, *headers):
-            if name in _FRAMING:
-                has_connection_close |= self._take_framing(name, value)
-            lines.append(b"%b: %b\r\n" % (name, value))
+        for header in (*self.default_headers, *headers):
+            if header[0] in _FRAMING:
+                has_connection_close |= self._take_framing(*header)
+            lines.append(b": ".join(header))
         if not self.keep_alive and not has_connection_close:
-            lines.append(b"connection: close\r\n")
+            lines.append(b"connection: close")
         if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in (204, 304):
             self.chunked_encoding = True
-            lines.append(b"transfer-encoding: chunked\r\n")
-        n_lines = len(lines)
-        lines.append(b"\r\n")
-        head = b"".join(lines)
-        if head.count(b"\n") != n_lines + 1 or head.count(b"\r") != n_lines + 1 or b"\0" in head:
+            lines.append(b"transfer-encoding: chunked")
+        text = b"".join(lines)
+        # `find`, here and wherever a call passes: `in` takes bytes for a number first, and fails at it with an exception
+        if text.find(b"\n") >= 0 or text.find(b"\r") >= 0 or text.find(b"\0") >= 0:
             raise RuntimeError("A header of the reply holds what no header may hold.")
-        return head
+        lines.append(b"\r\n")
+        return STATUS_LINE[status] + b"\r\n".join(lines)
 
     def _take_framing(self, name: bytes, value: bytes) -> bool:
         """Note how the reply is framed; return whether the header says that the connection ends."""

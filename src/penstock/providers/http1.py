@@ -257,9 +257,11 @@ class Connection(asyncio.Protocol):
             self._body_waiter = None
 
     def _wake(self) -> None:
-        for waiter in (self._head_waiter, self._body_waiter):
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
+        head, body = self._head_waiter, self._body_waiter
+        if head is not None and not head.done():
+            head.set_result(None)
+        if body is not None and not body.done():
+            body.set_result(None)
 
     def _fail(self, error: PenstockError) -> None:
         if self._error is None and not self.is_complete:

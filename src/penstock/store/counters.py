@@ -9,7 +9,7 @@ import contextlib
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lmdb
 import msgspec
@@ -25,7 +25,7 @@ _ENTRY = struct.Struct("<qq")  # value, end of the window
 _MAX_KEY_BYTES = 480
 
 
-class Ask(NamedTuple):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """A wish to count `amount`, or as much of it as the limit leaves if that is at least `least`."""
 
     key: str
@@ -39,7 +39,7 @@ class Ask(NamedTuple):
     """Length of the window: how far ahead a stored window may end and still be the one to count in."""
 
 
-class Taken(NamedTuple):
+class Taken(msgspec.Struct, frozen=True, gc=False):
     """What became of an `Ask`. Of several asks either all are counted or none is."""
 
     value: int
@@ -51,8 +51,12 @@ class Taken(NamedTuple):
     allowed: bool
     """False: this ask is one that did not fit."""
 
+    def given_back(self) -> "Taken":
+        """Return the same for an ask that is not counted after all."""
+        return Taken(self.value - self.taken, self.window_end_s, 0, self.allowed)
 
-class Adjustment(NamedTuple):
+
+class Adjustment(msgspec.Struct, frozen=True, gc=False):
     """An addition without limit, negative to give back, for one window only: if that is over, nothing happens."""
 
     key: str
@@ -173,9 +177,9 @@ class _Drafts:
         found = [_weigh(ask, self._read(name)) for ask, name in zip(asks, names, strict=True)]
         for one in found:
             if not one.allowed:
-                return [one._replace(value=one.value - one.taken, taken=0) for one in found]
-        for name, (value, end_s, _, _) in zip(names, found, strict=True):
-            self._changed[name] = value, end_s
+                return [one.given_back() for one in found]
+        for name, one in zip(names, found, strict=True):
+            self._changed[name] = one.value, one.window_end_s
         return found
 
     def write(self) -> None:
@@ -190,10 +194,12 @@ def _weigh(ask: Ask, stored: tuple[int, int]) -> Taken:
     value, end_s = stored
     if not ask.window_end_s <= end_s <= ask.window_end_s + ask.window_s:
         value, end_s = 0, ask.window_end_s
-    taken = ask.amount if ask.limit is None else min(ask.amount, ask.limit - value)
-    if taken < ask.least:
+    after = value + ask.amount
+    if ask.limit is not None and after > ask.limit:
+        after = ask.limit
+    if after - value < ask.least:
         return Taken(value, end_s, 0, False)
-    after = min(value + taken, MAX_VALUE)
+    after = min(after, MAX_VALUE)
     return Taken(after, end_s, after - value, True)
 
 

@@ -27,10 +27,10 @@ _decoder = msgspec.json.Decoder(SpanRecord)
 
 def encode_span(span: Span) -> bytes:
     """Return the record of `span`."""
-    for name in ("input", "output"):
-        payload = getattr(span, name)
-        if isinstance(payload, msgspec.Raw) and not _is_json(payload):
-            span = msgspec.structs.replace(span, **{name: bytes(payload).decode("utf-8", "replace")})
+    if isinstance(span.input, msgspec.Raw) and not _is_json(span.input):
+        span = msgspec.structs.replace(span, input=bytes(span.input).decode("utf-8", "replace"))
+    if isinstance(span.output, msgspec.Raw) and not _is_json(span.output):
+        span = msgspec.structs.replace(span, output=bytes(span.output).decode("utf-8", "replace"))
     try:
         return _encoder.encode(span)
     except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError):

@@ -107,7 +107,7 @@ class SpoolWriter:
 
         `on_stored` is called from the writer's thread and must return at once.
         """
-        self._add(payload, slim, None, on_stored)
+        self._add_all([(payload, slim, None, on_stored, None)], None)
         if self._sync == "each":
             self.flush()
 
@@ -135,7 +135,7 @@ class SpoolWriter:
     def flush(self) -> None:
         """Return once everything appended before is on disk, or counted as dropped."""
         ticket = _Ticket()
-        self._add(b"", None, ticket)
+        self._add_all([(b"", None, ticket, None, None)], ticket)
         self._wait_for(ticket)
 
     def close(self) -> None:
@@ -149,21 +149,18 @@ class SpoolWriter:
         self._segment.close()
         self._lock_file.close()
 
-    def _add(self, payload: bytes, slim: Slim, ticket: _Ticket | None, on_stored: Stored = None) -> None:
-        self._add_all([(payload, slim, ticket, on_stored, None)], ticket)
-
     def _add_all(self, items: list[_Item], ticket: _Ticket | None) -> None:
-        if self._is_closing or any(len(item[0]) > MAX_RECORD_BYTES for item in items):
+        sizes = [len(item[0]) for item in items]
+        if self._is_closing or max(sizes) > MAX_RECORD_BYTES:
             self.dropped_records += sum(1 for item in items if item[0])
             if ticket is not None:
                 ticket.error = OSError(errno.EFBIG, "a record is too large or the spool is closed")
                 ticket.done.set()
             return
-        size = sum(len(item[0]) for item in items)
         with self._guard:
             is_first = not self._pending
             self._pending += items
-            self._pending_bytes += size
+            self._pending_bytes += sum(sizes)
             waiting = self._pending_bytes
         if is_first:
             self._wake.set()
@@ -230,7 +227,8 @@ class SpoolWriter:
                 raise OSError(errno.ENOSPC, "less free space than the reserve")
             self._segment.write([encode_frame(payload) for payload, _, _, _, _ in items if payload])
             self._note_pressure(None)
-            self._hand_over([Handed(payload, value) for payload, _, _, _, value in items if payload])
+            if self._taker is not None:
+                self._hand_over([Handed(payload, value) for payload, _, _, _, value in items if payload])
             for _, _, _, on_stored, _ in items:
                 if on_stored is not None:
                     on_stored()

@@ -46,6 +46,7 @@ class OpenAiDialect:
             n=found.n,
             user=found.user,
             has_tools=found.has_tools,
+            cache_key=found.cache_key,
         )
 
     def replace_model(self, body: bytes, model: str) -> bytes:

@@ -185,7 +185,10 @@ def find_usage(tail: bytes) -> tuple[UsageObject | None, str | None]:
     The first event of `tail` may be cut; it is skipped if it cannot be read.
     """
     model: str | None = None
+    has_usage = tail.find(b'"usage"') >= 0
     for data in reversed(list(iter_data(tail))):
+        if model is not None and not has_usage:
+            break
         try:
             head = _chunk_head.decode(data)
         except (msgspec.DecodeError, UnicodeError, RecursionError):

@@ -125,7 +125,9 @@ class ChatStreamReader:
 
     def _read_choice(self, choice: Members) -> list[Event]:
         number = choice.integer("index") or 0
-        state = self._choices.setdefault(number, _ChoiceState(number))
+        state = self._choices.get(number)
+        if state is None:
+            state = self._choices[number] = _ChoiceState(number)
         if state.is_finished:
             return []
         events: list[Event] = []

@@ -47,6 +47,9 @@ class UsageObject(msgspec.Struct, frozen=True):
     cost: Any = None
 
 
+_NO_PROMPT_DETAILS, _NO_COMPLETION_DETAILS = PromptDetails(), CompletionDetails()
+
+
 def disjoint_usage(wire: UsageObject) -> Usage | None:
     """Return usage in which each token stands in exactly one class, or None if nothing was counted.
 
@@ -68,7 +71,7 @@ def disjoint_usage(wire: UsageObject) -> Usage | None:
         and wire.cached_tokens is None
     ):
         return Usage(input_uncached=prompt, output_text=completion)
-    details = wire.prompt_tokens_details or PromptDetails()
+    details = wire.prompt_tokens_details or _NO_PROMPT_DETAILS
     cached = _first(details.cached_tokens, wire.prompt_cache_hit_tokens, wire.cached_tokens)
     uncached, (read, written, audio_in, image_in) = split_total(
         prompt,
@@ -77,7 +80,7 @@ def disjoint_usage(wire: UsageObject) -> Usage | None:
         details.audio_tokens,
         details.image_tokens,
     )
-    made = wire.completion_tokens_details or CompletionDetails()
+    made = wire.completion_tokens_details or _NO_COMPLETION_DETAILS
     text, (reasoning, audio_out, image_out) = split_total(
         _completion_total(wire, made.reasoning_tokens),
         made.reasoning_tokens,

@@ -41,8 +41,9 @@ def gather_facts(
     """Return what limits ask of a call. Money is the most that any of the route's targets may cost, None without `prices`."""
     completion: int | None = 0
     if operation in WRITING:
-        most = max(0, envelope.max_tokens or 0) * max(1, envelope.n or 1)
-        completion = most or None
+        completion = None
+        if envelope.max_tokens is not None:
+            completion = max(0, envelope.max_tokens) * max(1, envelope.n or 1) or None
     if operation in _FREE_OF_TOKENS:
         prompt_tokens = 0
     known: list[Decimal] = []

@@ -112,10 +112,12 @@ class LocalCounters:
         worker that is killed never leaves less counted than was used.
         """
         owed = self._owed
+        is_more = False
         for one in adjustments:
             place = (one.key, one.window_end_s)
             owed[place] = owed.get(place, 0) + one.amount
-        if any(one.amount > 0 for one in adjustments):
+            is_more = is_more or one.amount > 0
+        if is_more:
             self.settle()
         elif self._timer is None:
             try:

@@ -17,7 +17,7 @@ class MemoryCounters:
         """Count all asks, or none of them if one does not fit its limit."""
         found = [self._weigh(ask) for ask in asks]
         if not all(one.allowed for one in found):
-            return [one._replace(value=one.value - one.taken, taken=0) for one in found]
+            return [one.given_back() for one in found]
         for ask, one in zip(asks, found, strict=True):
             self._put(ask.key, one.value, one.window_end_s)
         return found

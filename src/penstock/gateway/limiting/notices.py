@@ -97,10 +97,11 @@ def standing_headers(lines: list[tuple[Charge, Taken]], now_s: float) -> list[He
         found = tightest.get(unit)
         if found is not None:
             left, charge, taken = found
+            reset_s = round(taken.window_end_s - now_s)
             headers += (
                 (limit_name, b"%d" % charge.meter.limit),
-                (left_name, b"%d" % max(0, left)),
-                (reset_name, b"%ds" % max(1, round(taken.window_end_s - now_s))),
+                (left_name, b"%d" % left if left > 0 else b"0"),
+                (reset_name, b"%ds" % reset_s if reset_s > 1 else b"1s"),
             )
     return headers
 

@@ -12,6 +12,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from penstock.base.errors import PenstockError
 from penstock.gateway.limiting.local import LocalCounters
 from penstock.store.counters import MAX_VALUE, Adjustment, Ask, Counter, Taken
@@ -108,7 +110,7 @@ class SharedCounters:
                 self._owed[place] = self._owed.get(place, 0) + one.amount
             self._wake.set()
         else:
-            self._local.adjust([one._replace(key=_AWAY + one.key) for one in adjustments])
+            self._local.adjust([replace(one, key=_AWAY + one.key) for one in adjustments])
 
     # -- while Redis is gone
 
@@ -120,9 +122,9 @@ class SharedCounters:
             seen = value if ask.window_end_s <= end_s <= ask.window_end_s + ask.window_s else 0
             before.append(seen)
             limit = None if ask.limit is None else ask.limit - seen
-            moved.append(ask._replace(key=_AWAY + ask.key, limit=limit))
+            moved.append(replace(ask, key=_AWAY + ask.key, limit=limit))
         taken = self._local.reserve(moved)
-        return [one._replace(value=one.value + seen) for one, seen in zip(taken, before, strict=True)]
+        return [replace(one, value=one.value + seen) for one, seen in zip(taken, before, strict=True)]
 
     def _remember(self, asks: Sequence[Ask], taken: Sequence[Taken]) -> None:
         if len(self._seen) > _MAX_SEEN:
