@@ -90,18 +90,19 @@ class TextHits:
 
     def _look(self, low: int, end: int) -> None:
         fragments = [text_condition(each, "spans") for each in self._words]
-        either = " OR ".join(sql for sql, _ in fragments)
         values = [value for _, bound in fragments for value in bound]
-        window = f"FROM spans WHERE start_ns >= ? AND start_ns < ? AND ({either})"
+        window = "FROM spans WHERE start_ns >= ? AND start_ns < ?"
         if len(fragments) == 1:
-            found, bound = f"SELECT 0, trace_id, min(start_ns) {window} GROUP BY ALL", [low, end, *values]
-        else:
-            columns = ", ".join(sql for sql, _ in fragments)
+            found = f"SELECT 0, trace_id, min(start_ns) {window} AND {fragments[0][0]} GROUP BY trace_id"
+            bound = [low, end, *values]
+        else:  # each word is looked for once in each text: a condition beside the columns would look again
+            first = ", ".join(f"min(CASE WHEN {sql} THEN start_ns END)" for sql, _ in fragments)
             found = (
-                "SELECT place, trace_id, min(start_ns) FROM (SELECT trace_id, start_ns,"  # noqa: S608 - names of ours
-                f" unnest(range({len(fragments)})) AS place, unnest([{columns}]) AS has {window}) WHERE has GROUP BY ALL"
+                "SELECT place, trace_id, first_ns FROM (SELECT trace_id,"  # noqa: S608 - names of ours
+                f" unnest(range({len(fragments)})) AS place, unnest([{first}]) AS first_ns {window}"
+                " GROUP BY trace_id) WHERE first_ns IS NOT NULL"
             )
-            bound = [*values, low, end, *values]
+            bound = [*values, low, end]
         inserted = self._cursor.execute(f"INSERT INTO text_hits {found}", bound).fetchall()
         self._n_hits += inserted[0][0]
 

@@ -7,6 +7,7 @@ place, and the others stand.
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -34,6 +35,7 @@ from penstock.traces.measures.types import (
     DashboardView,
     Panel,
     PanelView,
+    Report,
 )
 
 MAX_PANELS = 40
@@ -177,11 +179,13 @@ class DashboardService:
         window = (since_ns, until_ns, choose_bucket(since_ns, until_ns))
         groups = {number: group for group in _shared(dashboard.panels) for number, _ in group}
 
+        totals: dict[MetricQuery, Report] = {}
+
         def answer() -> Iterator[PanelView]:
             views: dict[int, PanelView] = {}
             for number in range(len(dashboard.panels)):
                 if number not in views:
-                    views.update(self._fill(dashboard, groups[number], window, where, compare))
+                    views.update(self._fill(dashboard, groups[number], window, where, compare, totals=totals))
                 yield views.pop(number)
 
         return answer()
@@ -193,6 +197,8 @@ class DashboardService:
         window: tuple[int, int, int],
         where: str,
         compare: Compare | None,
+        *,
+        totals: dict[MetricQuery, Report],
     ) -> dict[int, PanelView]:
         """Return the views of panels that look at the same rows."""
         first = group[0][1]
@@ -208,10 +214,10 @@ class DashboardService:
                 limit=first.limit,
             )
             is_line = first.chart == "line"
-            whole = msgspec.structs.replace(query, by=())
+            whole = msgspec.structs.replace(query, by=(), limit=1)
             total = None
             if is_line:  # its headline is the window as one: percentiles of slices cannot be put together
-                total = self._measures.measure(whole, compare)
+                whole, total = self._total(whole, _headlines(dashboard.panels, first), compare, totals)
                 query = msgspec.structs.replace(query, bucket_ns=window[2])
             report = self._measures.measure(query, compare)
         except CallerError as error:
@@ -226,6 +232,23 @@ class DashboardService:
             )
             for number, panel in group
         }
+
+    def _total(
+        self,
+        whole: MetricQuery,
+        names: tuple[str, ...],
+        compare: Compare | None,
+        totals: dict[MetricQuery, Report],
+    ) -> tuple[MetricQuery, Report]:
+        """Return the headline of a line and the query it answers: of all lines over the same rows, where one query can."""
+        wide = msgspec.structs.replace(whole, measures=names)
+        if wide in totals:
+            return wide, totals[wide]
+        if len(names) <= MAX_MEASURES:
+            with suppress(CallerError):  # of another line: it says so in its own place
+                totals[wide] = self._measures.measure(wide, compare)
+                return wide, totals[wide]
+        return whole, self._measures.measure(whole, compare)
 
     def _condition(self, texts: Iterable[str], panel: Panel) -> Condition:
         parts = [self._measures.parse(text, panel.subject) for text in texts if text.strip()]
@@ -286,6 +309,14 @@ def _shared(panels: Sequence[Panel]) -> list[list[tuple[int, Panel]]]:
         shape = (panel.chart == "line", panel.subject, panel.where, panel.by, panel.limit, ranked)
         groups.setdefault(shape, []).append((number, panel))
     return [part for group in groups.values() for part in _split(group)]
+
+
+def _headlines(panels: Sequence[Panel], line: Panel) -> tuple[str, ...]:
+    """Return the measures of all lines over the same rows, whatever these are grouped by."""
+    same = [
+        one for one in panels if (one.chart, one.subject, one.where) == ("line", line.subject, line.where)
+    ]
+    return tuple(dict.fromkeys(name for panel in same for name in panel.measures))
 
 
 def _split(group: list[tuple[int, Panel]]) -> list[list[tuple[int, Panel]]]:
