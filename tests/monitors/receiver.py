@@ -59,6 +59,7 @@ class Mailbox:
     mails: list[str] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
     refuses: frozenset[str] = frozenset()
+    postpones: frozenset[str] = frozenset()
 
 
 @contextmanager
@@ -82,6 +83,8 @@ def mail_receiver() -> Iterator[Mailbox]:
                     address = line.decode().partition("<")[2].partition(">")[0]
                     if address in mailbox.refuses:
                         self._say("550 unknown here")
+                    elif address in mailbox.postpones:
+                        self._say("450 come again")
                     else:
                         mailbox.recipients.append(address)
                         self._say("250 fine")

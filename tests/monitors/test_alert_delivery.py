@@ -1,5 +1,6 @@
 """Messages reach real receivers in their own form, are tried again, in order, and never where they must not go."""
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from sqlalchemy import Engine
 
 from penstock.monitors.channels import check_channel
+from penstock.monitors.deadline import Deadline
 from penstock.monitors.delivery import MAX_ATTEMPTS
 from penstock.monitors.errors import (
     ChannelInUse,
@@ -105,8 +108,7 @@ def test_mail_is_handed_over_with_an_id_of_its_own(bench: Bench, mailbox: Mailbo
     assert "Error share 0.5 is above 0.1" in body
 
 
-def test_mail_that_not_every_recipient_got_is_tried_again(bench: Bench, mailbox: Mailbox) -> None:
-    mailbox.refuses = frozenset({"bob@example.com"})
+def mail_to(bench: Bench, mailbox: Mailbox, *names: str) -> None:
     content = ChannelContent(
         kind="email",
         host="127.0.0.1",
@@ -114,12 +116,114 @@ def test_mail_that_not_every_recipient_got_is_tried_again(bench: Bench, mailbox:
         security="none",
         allow_private=True,
         sender="penstock@example.com",
-        recipients=("ann@example.com", "bob@example.com"),
+        recipients=tuple(f"{name}@example.com" for name in names),
     )
     bench.channels.put("mail", content, actor="ann")
+
+
+def test_a_recipient_whom_the_server_does_not_know_costs_the_others_no_second_mail(
+    bench: Bench, mailbox: Mailbox
+) -> None:
+    mailbox.refuses = frozenset({"bob@example.com"})
+    mail_to(bench, mailbox, "ann", "bob")
+    fire(bench, "mail")
+    assert bench.delivery.run_once() == 1
+    bench.step(error_share=0.0)
+    assert bench.delivery.run_once() == 1, "nothing waits behind it"
+    assert mailbox.recipients == ["ann@example.com"] * 2
+    newest = bench.channels.messages()[0]
+    assert (newest.state, newest.attempts) == ("sent", 1)
+    assert "bob@example.com (550 unknown here)" in (newest.error or "")
+
+
+def test_mail_that_a_recipient_may_get_later_is_tried_again_for_that_one_alone(
+    bench: Bench, mailbox: Mailbox
+) -> None:
+    mailbox.postpones = frozenset({"bob@example.com"})
+    mail_to(bench, mailbox, "ann", "bob", "eve")
     fire(bench, "mail")
     assert bench.delivery.run_once() == 0
-    assert "refused 1 of the recipients" in (bench.channels.messages()[0].error or "")
+    assert "bob@example.com (450 come again)" in (bench.channels.messages()[0].error or "")
+    bench.now += 5 * S
+    assert bench.delivery.run_once() == 0
+    mailbox.postpones = frozenset()
+    bench.now += 15 * S
+    assert bench.delivery.run_once() == 1
+    assert sorted(mailbox.recipients) == ["ann@example.com", "bob@example.com", "eve@example.com"]
+
+
+def test_mail_that_nobody_may_have_is_tried_again_as_a_whole(bench: Bench, mailbox: Mailbox) -> None:
+    mailbox.refuses = frozenset({"ann@example.com", "bob@example.com"})
+    mail_to(bench, mailbox, "ann", "bob")
+    fire(bench, "mail")
+    assert bench.delivery.run_once() == 0
+    mailbox.refuses = frozenset()
+    bench.now += 5 * S
+    assert bench.delivery.run_once() == 1
+    assert mailbox.recipients == ["ann@example.com", "bob@example.com"]
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n", b""]
+)
+def test_a_server_that_drips_its_answer_holds_nobody_up(answer: bytes) -> None:
+    stop = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        link, _ = server.accept()
+        with link, contextlib.suppress(OSError):
+            link.sendall(answer)
+            while not stop.wait(0.05):
+                link.sendall(b"X" if answer.endswith(b"\r\n\r\n") else b"X-A: 1\r\n" if answer else b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,), daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        asked = threading.Thread(target=lambda: _try_post(url), daemon=True)
+        asked.start()
+        asked.join(20)  # it would drip for ever
+        assert not asked.is_alive()
+        stop.set()
+        thread.join(5)
+
+
+def _try_post(url: str) -> None:
+    with contextlib.suppress(DeliveryFailed):
+        post(url, b"{}", {}, allow_private=True, timeout_s=0.3)
+
+
+def test_a_secret_address_that_cannot_be_used_stays_secret() -> None:
+    for url in (
+        "https://hooks.example.com/services/S3CRET x",
+        "https://[S3CRET/",
+        "https://a.example:S3CRET/",
+    ):
+        with pytest.raises(DeliveryFailed) as refused:
+            post(url, b"{}", {}, allow_private=True)
+        assert "S3CRET" not in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_a_channel_that_was_mended_sends_what_waits_at_once(bench: Bench, received: Received) -> None:
+    bench.hook("http://127.0.0.1:9/")
+    fire(bench, "hook")
+    for _ in range(5):
+        bench.delivery.run_once()
+        bench.now += 300 * S
+    bench.delivery.run_once()
+    bench.hook(received.url)
+    assert bench.delivery.run_once() == 1
+
+
+def test_a_test_message_does_not_wait_behind_an_earlier_one(bench: Bench, received: Received) -> None:
+    received.statuses = [500, 200]
+    bench.hook(received.url)
+    bench.channels.test("hook", actor="ann")
+    assert bench.delivery.run_once() == 0
+    bench.now += S
+    bench.channels.test("hook", actor="ann")
+    assert bench.delivery.run_once() == 1
+    assert [one.state for one in bench.channels.messages()] == ["sent", "dropped"]
 
 
 def test_mail_without_the_tls_that_was_asked_for_is_not_sent(bench: Bench, mailbox: Mailbox) -> None:
@@ -228,7 +332,7 @@ def test_redirects_are_not_followed(bench: Bench, received: Received) -> None:
 )
 def test_metadata_services_are_never_reached(host: str) -> None:
     with pytest.raises(DeliveryFailed):
-        open_checked(host, 80, allow_private=True, timeout_s=1)
+        open_checked(host, 80, allow_private=True, deadline=Deadline(1))
 
 
 @pytest.mark.parametrize(
@@ -250,7 +354,7 @@ def test_private_addresses_need_to_be_allowed(monkeypatch: pytest.MonkeyPatch, a
     found = [(family, socket.SOCK_STREAM, 6, "", (address, 443))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     with pytest.raises(DeliveryFailed, match="private"):
-        open_checked("hooks.example.com", 443, allow_private=False, timeout_s=1)
+        open_checked("hooks.example.com", 443, allow_private=False, deadline=Deadline(1))
 
 
 def test_messages_do_not_go_over_the_internet_in_the_clear() -> None:
@@ -348,13 +452,13 @@ from penstock.store.control.engine import open_control
 from tests.monitors.bench_of_alerts import Bench
 bench = Bench(open_control(sys.argv[1]))
 moment = sys.argv[2]
-def die(*_): os.kill(os.getpid(), signal.SIGKILL)
+def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
 if moment == "before":
     bench.delivery._sender.send = die
 else:
     send = bench.delivery._sender.send
-    def then_die(channel, payload):
-        send(channel, payload)
+    def then_die(*given, **more):
+        send(*given, **more)
         die()
     bench.delivery._sender.send = then_die
 bench.delivery.run_once()

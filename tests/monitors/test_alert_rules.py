@@ -3,13 +3,16 @@
 import threading
 from typing import Any
 
+import msgspec
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 from penstock.base.errors import CallerError, InvalidInput, PenstockError
+from penstock.monitors import queries
 from penstock.monitors.errors import AlertChanged, RuleInvalid, UnknownChannel, UnknownRule
 from penstock.monitors.rules import read_rule, search_of
 from penstock.monitors.types import RuleContent, Threshold
+from penstock.spec.measures import Example, MetricQuery
 from tests.monitors.bench_of_alerts import T0, Bench, S
 
 URL = "http://127.0.0.1:9/hook"
@@ -333,3 +336,52 @@ def test_a_round_that_fails_is_told_and_the_thread_lives_on(bench: Bench) -> Non
     bench.evaluator.run_once = run_once  # type: ignore[method-assign]
     bench.evaluator.run(stop, interval_s=0)
     assert rounds == [None, "OSError: the database is away", None]
+
+
+def test_examples_that_cannot_be_found_hold_back_no_alert(sqlite_engine: Engine) -> None:
+    bench = Bench(sqlite_engine)
+    bench.rule()
+
+    def fail(query: MetricQuery, *, limit: int, lowest: bool = False) -> list[Example]:
+        raise RuntimeError("out of memory")
+
+    bench.measures.find_examples = fail  # type: ignore[method-assign]
+    assert bench.step(0, error_share=0.5) == ["alert"]
+
+
+def test_a_rule_whose_change_cannot_be_written_stops_no_other(
+    sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(sqlite_engine)
+    bench.rule("first")
+    bench.rule("second")
+    write = queries.add_transition
+
+    def fail(connection: Any, identity: str, rule: str, at_ns: int, content: dict[str, Any]) -> None:
+        if rule == "first":
+            raise RuntimeError("cannot be written")
+        write(connection, identity, rule, at_ns, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queries, "add_transition", fail)
+        with pytest.raises(RuntimeError, match="cannot be written"):
+            bench.step(0, error_share=0.5)
+    states = {view.rule.name: view.status.state for view in bench.alerts.list()}
+    assert states == {"first": "unknown", "second": "alert"}
+    bench.step(1)
+    assert {view.status.state for view in bench.alerts.list()} == {"alert"}, "it is tried again"
+
+
+def test_a_rule_that_cannot_be_read_stops_no_other(sqlite_engine: Engine) -> None:
+    bench = Bench(sqlite_engine)
+    bench.rule("first")
+    bench.rule("second")
+    broken = update(queries.RULES).where(queries.RULES.c.name == "first").values(content={"measure": 4})
+    with sqlite_engine.begin() as connection:
+        connection.execute(broken)
+    bench.measures.values |= {"error_share": 0.5}
+    with pytest.raises(msgspec.ValidationError):
+        bench.evaluator.run_once()
+    with sqlite_engine.connect() as connection:
+        states = {row.rule: row.content["state"] for row in queries.list_states(connection)}
+    assert states["second"] == "alert"

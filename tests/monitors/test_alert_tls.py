@@ -154,6 +154,7 @@ def mail(server: tuple[str, int], *, host: str = "localhost", password: str = "p
     """Send a mail as the server wants it."""
     send_mail(
         write_email(PAYLOAD, CHANNEL),
+        recipients=CHANNEL.recipients,
         host=host,
         port=server[1],
         security=server[0],

@@ -50,11 +50,12 @@ class ChannelService:
     def put(
         self, name: str, content: ChannelContent, *, actor: str, expected_version: int | None = None
     ) -> Channel:
-        """Create or replace a channel; raises `ChannelInvalid`, `AlertChanged`."""
+        """Create or replace a channel and try anew what waits for it; raises `ChannelInvalid`, `AlertChanged`."""
         check_name(name)
         check_channel(content)
         with self._engine.begin() as connection:
             self._store.put(connection, name, content, actor=actor, expected_version=expected_version)
+            queries.wake_messages(connection, name, self._clock())
         return self.get(name)
 
     def delete(self, name: str) -> None:
@@ -69,11 +70,15 @@ class ChannelService:
             queries.drop_messages(connection, now_ns=self._clock(), channel=name)
 
     def test(self, name: str, *, actor: str) -> OutboxMessage:
-        """Put a test message for one channel into the outbox and return it; raise `UnknownChannel`."""
+        """Put a test message for one channel into the outbox and return it; raise `UnknownChannel`.
+
+        It takes the place of an earlier one that still waits.
+        """
         self.get(name)
         now = self._clock()
         identity = new_id("msg", now_ms=now // 1_000_000)
         with self._engine.begin() as connection:
+            queries.drop_messages(connection, now_ns=now, rule="", channel=name)
             queries.add_message(
                 connection,
                 {

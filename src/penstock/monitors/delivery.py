@@ -6,8 +6,8 @@ therefore get a message twice, and knows it by its id.
 
 import logging
 import threading
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from sqlalchemy import Engine
@@ -32,6 +32,17 @@ _ROUND = 20
 _log = logging.getLogger("penstock.alerts")
 
 
+_LEFT = "recipients_left"
+"""Of a stored payload: to whom a mail has still to go, once some have it."""
+
+
+class _Problem(NamedTuple):
+    told: str
+    retry_after_s: float | None = None
+    """How long the server wants to be left alone."""
+    left: tuple[str, ...] | None = None
+
+
 class SecretReader(Protocol):
     """Reads what channels name: variables of the process, and sealed secrets."""
 
@@ -47,11 +58,15 @@ class Sender:
         self._read_secret = read_secret
         self._clock = clock
 
-    def send(self, channel: ChannelContent, payload: dict[str, Any]) -> None:
-        """Return once the channel's server took the message; raise `DeliveryFailed`, `SecretMissing`, `ChannelInvalid`."""
+    def send(
+        self, channel: ChannelContent, payload: dict[str, Any], *, left: Sequence[str] | None = None
+    ) -> str | None:
+        """Return once the channel's server took the message; raise `DeliveryFailed`, `SecretMissing`, `ChannelInvalid`.
+
+        A mail goes to those recipients alone that are `left`; what is returned says who will never take it.
+        """
         if channel.kind == "email":
-            self._mail(channel, payload)
-            return
+            return self._mail(channel, payload, left)
         url = channel.url
         if url is None:
             url = self._read_secret(env=channel.url_env, secret=channel.url_secret, url=None)
@@ -65,16 +80,24 @@ class Sender:
                 headers["Penstock-Signature"] = sign(body, key, self._clock() // _S)
         headers |= {"Content-Type": "application/json", "User-Agent": "penstock"}
         post(url, body, headers, allow_private=channel.allow_private)
+        return None
 
-    def _mail(self, channel: ChannelContent, payload: dict[str, Any]) -> None:
+    def _mail(
+        self, channel: ChannelContent, payload: dict[str, Any], left: Sequence[str] | None
+    ) -> str | None:
         if channel.host is None:
             raise ChannelInvalid("The channel names no mail server.")
         password = None
         if channel.password_env is not None or channel.password_secret is not None:
             url = f"https://{channel.host}"
             password = self._read_secret(env=channel.password_env, secret=channel.password_secret, url=url)
-        send_mail(
+        # who was taken out of the channel meanwhile is left out, too
+        recipients = [each for each in channel.recipients if left is None or each in left]
+        if not recipients:
+            return None
+        refused = send_mail(
             write_email(payload, channel),
+            recipients=recipients,
             host=channel.host,
             port=channel.port,
             security=channel.security,
@@ -82,6 +105,19 @@ class Sender:
             password=password,
             allow_private=channel.allow_private,
         )
+        n_refused = len(refused.for_now) + len(refused.for_good)
+        if refused.for_now or (n_refused == len(recipients) and left is None):
+            # one whom the server does not know costs nobody else a second mail
+            again = None if n_refused == len(channel.recipients) else tuple(refused.for_now)
+            told = _who({**refused.for_now, **refused.for_good})
+            raise DeliveryFailed(f"{channel.host} did not take the mail for {told}.", left=again)
+        return (
+            f"{channel.host} does not take mail for {_who(refused.for_good)}." if refused.for_good else None
+        )
+
+
+def _who(refused: Mapping[str, str]) -> str:
+    return ", ".join(f"{address} ({text})" for address, text in sorted(refused.items()))[:1000]
 
 
 class Delivery:
@@ -122,34 +158,45 @@ class Delivery:
                     {"state": "dropped", "finished_ns": now, "error": "There is no such channel."},
                 )
                 return False
-        problem, retry_after_s = self._send(channel, row)
+        note, problem = self._send(channel, row)
         values: dict[str, Any]
         now = self._clock()
         if problem is None:
-            values = {"state": "sent", "finished_ns": now, "error": None}
+            values = {"state": "sent", "finished_ns": now, "error": note}
+            if note is not None:
+                _log.warning(
+                    "a message did not reach everybody", extra={"channel": row.channel, "reason": note}
+                )
         elif row.attempts + 1 >= MAX_ATTEMPTS:
-            values = {"state": "dead", "finished_ns": now, "error": problem}
+            values = {"state": "dead", "finished_ns": now, "error": problem.told}
             _log.error(
-                "a message was given up", extra={"channel": row.channel, "rule": row.rule, "reason": problem}
+                "a message was given up",
+                extra={"channel": row.channel, "rule": row.rule, "reason": problem.told},
             )
         else:
-            wait_s = max(_BACKOFF_S[min(row.attempts, len(_BACKOFF_S) - 1)], retry_after_s or 0)
-            values = {"due_ns": now + int(wait_s * _S), "error": problem}
+            wait_s = max(_BACKOFF_S[min(row.attempts, len(_BACKOFF_S) - 1)], problem.retry_after_s or 0)
+            values = {"due_ns": now + int(wait_s * _S), "error": problem.told}
+            if problem.left is not None:
+                values["payload"] = {**row.payload, _LEFT: list(problem.left)}
         with self._engine.begin() as connection:
             queries.update_message(connection, row.id, values)
         return problem is None
 
-    def _send(self, channel: Any, row: Any) -> tuple[str | None, float | None]:
-        """Return what went wrong, and how long the server wants to be left alone."""
+    def _send(self, channel: Any, row: Any) -> tuple[str | None, _Problem | None]:
+        """Return what is to be noted of a message that was sent, and what went wrong with one that was not."""
+        payload = dict(row.payload)
+        left = payload.pop(_LEFT, None)
         try:
-            self._sender.send(msgspec.convert(channel.content, ChannelContent), row.payload)
+            note = self._sender.send(msgspec.convert(channel.content, ChannelContent), payload, left=left)
         except PenstockError as error:
             told = f"{error.message} {error.hint}" if error.hint else error.message
-            return told, error.retry_after_s if isinstance(error, DeliveryFailed) else None
+            if isinstance(error, DeliveryFailed):
+                return None, _Problem(told, error.retry_after_s, error.left)
+            return None, _Problem(told)
         except Exception as error:
             _log.exception("a message could not be written")
-            return f"{type(error).__name__}: {error}"[:500], None
-        return None, None
+            return None, _Problem(f"{type(error).__name__}: {error}"[:500])
+        return note, None
 
     def _sweep(self) -> None:
         """Once an hour, forget messages that were finished long ago, and history beyond its bound."""

@@ -91,6 +91,15 @@ class DeliveryFailed(UpstreamError):
 
     code = "PS-4971"
 
-    def __init__(self, message: str, *, hint: str | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        retry_after_s: float | None = None,
+        left: tuple[str, ...] | None = None,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+        self.left = left
+        """Recipients of a mail to whom it has still to go; None for all."""

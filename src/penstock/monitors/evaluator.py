@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Engine
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from penstock.base.clock import now_ns as wall_clock
 from penstock.base.errors import CallerError, PenstockError
@@ -49,6 +49,8 @@ class Evaluator:
         self._parse = parse
         self._find_console_url = find_console_url
         self._clock = clock
+        self._faults: list[Exception] = []
+        """What went wrong with single rules in the round that runs."""
         self.problem: str | None = None
         """Why the last round failed, or None when it worked."""
 
@@ -65,18 +67,25 @@ class Evaluator:
                     _log.exception("alerts could not be evaluated, will try again")
 
     def run_once(self) -> int:
-        """Evaluate every rule that is due now; return how many were."""
+        """Evaluate every rule that is due now; return how many were. What fails with one rule stops no other."""
         now = self._clock()
         with self._engine.connect() as connection:
             states = {row.rule: row for row in queries.list_states(connection)}
-            rules = [read_rule_row(row) for row in queries.list_named(connection, queries.RULES)]
+            rows = queries.list_named(connection, queries.RULES)
+        faults = self._faults = []
         due = []
-        for rule in rules:
-            status = read_status(rule.name, states.get(rule.name))
+        for row in rows:
+            try:
+                rule, status = read_rule_row(row), read_status(row.name, states.get(row.name))
+            except msgspec.ValidationError as error:
+                faults.append(error)
+                continue
             if rule.content.enabled and status.due_ns <= now:
                 due.append((rule, status))
         for group in _shared(due):
             self._evaluate(group, now)
+        if faults:
+            raise faults[0]  # once all others had their turn
         return len(due)
 
     def _evaluate(self, group: Sequence[tuple[AlertRule, AlertStatus]], now: int) -> None:
@@ -108,6 +117,15 @@ class Evaluator:
             self._write(rule, status, fail(rule.content, status, problem[:500], now, at_once=at_once), now)
 
     def _write(self, rule: AlertRule, before: AlertStatus, after: AlertStatus, now: int) -> None:
+        try:
+            self._write_one(rule, before, after, now)
+        except OperationalError:  # the database is away, for all rules
+            raise
+        except Exception as error:
+            error.add_note(f"It happened with the alert {rule.name!r}.")
+            self._faults.append(error)
+
+    def _write_one(self, rule: AlertRule, before: AlertStatus, after: AlertStatus, now: int) -> None:
         transition = None
         if after.state != before.state:
             transition = self._transition(rule.content, before, after, now)
@@ -186,7 +204,7 @@ class Evaluator:
             query = build_query(content, now, parse=self._parse)
             lowest = content.alert.below is not None
             return self._measures.find_examples(query, limit=N_EXAMPLES, lowest=lowest)
-        except PenstockError:
+        except Exception:  # they are a help: whatever hinders them must not hold back the alert
             _log.warning("examples of an alert could not be found", exc_info=True)
             return []
 

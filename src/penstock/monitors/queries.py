@@ -176,6 +176,12 @@ def update_message(connection: Connection, identity: str, values: dict[str, Any]
     connection.execute(update(alert_outbox).where(alert_outbox.c.id == identity).values(**values))
 
 
+def wake_messages(connection: Connection, channel: str, now_ns: int) -> None:
+    """Let what waits for a channel be tried from the beginning, now."""
+    change = update(alert_outbox).where(alert_outbox.c.state == "pending", alert_outbox.c.channel == channel)
+    connection.execute(change.values(due_ns=now_ns, attempts=0))
+
+
 def drop_messages(
     connection: Connection, *, now_ns: int, rule: str | None = None, channel: str | None = None
 ) -> None:
