@@ -5,13 +5,14 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from penstock.main.recording import Recording
 from penstock.spec.spans import Span
 from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.store.spans.read_rows import READ_COLUMNS, span_of_row
 from penstock.store.spans.types import TraceQuery
 from tests.main import lives
 
@@ -45,14 +46,32 @@ class FarSide:
         self._server.server_close()
 
 
+class Said(NamedTuple):
+    """What was said of one span."""
+
+    input: Any
+    output: Any
+
+
 def dump(store: DuckDBSpanStore) -> dict[str, Any]:
     """Return what a store says, ready to be compared."""
-    rows = store.list_traces(TraceQuery(limit=500)).rows
-    spans = [span for row in rows for span in store.get_trace(row.trace_id)]
-    payloads = {
-        (span.trace_id, span.span_id): store.get_payload(span.trace_id, span.span_id) for span in spans
+    with store.file.cursor() as cursor:
+        spans = cursor.execute(
+            f"SELECT {READ_COLUMNS} FROM spans ORDER BY start_ns, trace_id, span_id"
+        ).fetchall()
+        payloads = cursor.execute(
+            "SELECT replace(trace_id::VARCHAR, '-', ''), span_id, input, output FROM payloads"
+        ).fetchall()
+    said = {(trace_id, f"{span_id:016x}"): Said(*map(_read, texts)) for trace_id, span_id, *texts in payloads}
+    return {
+        "rows": store.list_traces(TraceQuery(limit=500)).rows,
+        "spans": [span_of_row(row) for row in spans],
+        "payloads": said,
     }
-    return {"rows": rows, "spans": spans, "payloads": payloads}
+
+
+def _read(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
 
 
 def assert_whole(store: DuckDBSpanStore, scratch: Path) -> dict[str, Any]:
@@ -78,7 +97,7 @@ def assert_whole(store: DuckDBSpanStore, scratch: Path) -> dict[str, Any]:
 
 
 def with_payload(span: Span, found: dict[str, Any]) -> Span:
-    payload = found["payloads"][(span.trace_id, span.span_id)]
+    payload = found["payloads"].get((span.trace_id, span.span_id), Said(None, None))
     return msgspec.structs.replace(span, input=payload.input, output=payload.output)
 
 

@@ -39,6 +39,11 @@ def payload_block(path: Path) -> int:
     return HEADERS_BYTES + int(blocks[0][0]) * BLOCK_BYTES
 
 
+def read_all_payloads(recording: Recording) -> None:
+    for trace in range(1, 600):
+        recording.store.get_payload(f"{trace:032x}", f"{1:016x}")
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     lives.fill(tmp_path / "home", 600)
@@ -50,8 +55,7 @@ def test_damage_within_the_file_is_told_and_spans_go_on_being_taken(home: Home, 
     damage(home.span_db, payload_block(home.span_db) + 1000)
     recording = Recording(home, lives.settings_of())
     with pytest.raises(SpanStoreFailed, match="Corrupt") as told:
-        for trace in range(1, 600):
-            recording.store.get_payload(f"{trace:032x}", f"{1:016x}")
+        read_all_payloads(recording)
     assert "backup" in (told.value.hint or "")
     assert len(recording.store.list_traces(TraceQuery(limit=100)).rows) == 100, "lists go on"
     recording.ingest.take("traces", lives.request(1), JSON, way="http")

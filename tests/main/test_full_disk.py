@@ -13,14 +13,11 @@ from tests.main.recorded import FarSide, assert_recorded
 LIVES = "tests.main.lives"
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MortalHouse]:
-    opened = MortalHouse(tmp_path_factory.mktemp("mortal"), [LIVES])
-    if not opened.can_break_disk:
-        opened.close()
+@pytest.fixture
+def house(mortal_house: MortalHouse) -> MortalHouse:
+    if not mortal_house.can_break_disk:
         pytest.skip("needs Linux and a C compiler")
-    yield opened
-    opened.close()
+    return mortal_house
 
 
 @pytest.fixture

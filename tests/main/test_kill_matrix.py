@@ -16,11 +16,9 @@ from tests.main.recorded import FarSide, assert_recorded
 LIVES = "tests.main.lives"
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MortalHouse]:
-    opened = MortalHouse(tmp_path_factory.mktemp("mortal"), [LIVES])
-    yield opened
-    opened.close()
+@pytest.fixture
+def house(mortal_house: MortalHouse) -> MortalHouse:
+    return mortal_house
 
 
 @pytest.fixture

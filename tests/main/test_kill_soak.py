@@ -12,7 +12,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,11 +31,9 @@ SPANS_PER_REQUEST = 8
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 + 6 * N_KILLS)]
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MortalHouse]:
-    opened = MortalHouse(tmp_path_factory.mktemp("mortal"), [LIVES])
-    yield opened
-    opened.close()
+@pytest.fixture
+def house(mortal_house: MortalHouse) -> MortalHouse:
+    return mortal_house
 
 
 class Sender(threading.Thread):

@@ -2,7 +2,6 @@
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,9 @@ LIVES = "tests.main.lives"
 FILE = "store.spans.duckdb_file"
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MortalHouse]:
-    opened = MortalHouse(tmp_path_factory.mktemp("mortal"), [LIVES])
-    yield opened
-    opened.close()
+@pytest.fixture
+def house(mortal_house: MortalHouse) -> MortalHouse:
+    return mortal_house
 
 
 @pytest.fixture(scope="module")
