@@ -10,7 +10,7 @@ import pytest
 
 from penstock.base.errors import InvalidInput
 from penstock.spec.scores import SpanScore
-from penstock.spec.spans import FOREIGN_MARK, Span
+from penstock.spec.spans import FOREIGN_MARK, Span, SpanEvent
 from penstock.store.spans import duckdb_file
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.errors import SpanStoreBusy, SpanStoreFailed
@@ -105,6 +105,43 @@ def test_payloads_go_earlier_than_their_spans_with_every_trace_of_their_text(
     assert len(texts) == 2, "only the young trace is found by its text"
     store.append(make_call_trace(1, answer=SECRET))
     assert store.get_payload(f"{1:032x}", f"{1:016x}").dropped, "the same record again brings nothing back"
+
+
+def test_with_payloads_go_all_texts_that_say_the_same(store: DuckDBSpanStore, upkeep: DuckDBUpkeep) -> None:
+    asked = SpanEvent(name="gen_ai.user.message", time_ns=T0 + 7, attributes={"content": SECRET})
+    raised = SpanEvent(name="attributes", time_ns=T0, attributes={"exception.message": SECRET})
+    tried = SpanEvent(name="attempt failed", time_ns=T0, attributes={"provider": "p", "reason": SECRET})
+    mark = {FOREIGN_MARK: 2}
+    failed = {"status": "error", "error_code": "E", "status_message": SECRET}
+    spans = [
+        make_span(1, input=SECRET, events=[asked, raised], attributes=mark, **failed),
+        make_span(2, parent_id=f"{1:016x}", events=[asked], attributes=mark),
+        make_span(3, parent_id=f"{1:016x}", service="gateway", events=[tried], **failed),
+        score(1, 1, 4, comment=SECRET, evidence={"quote": SECRET}),
+        make_span(
+            5,
+            parent_id=f"{1:016x}",
+            attributes={**mark, "kept": 0.1},
+            events=[SpanEvent(name="e", time_ns=1)],
+        ),
+    ]
+    young = make_span(6, trace=2, events=[asked], start_ns=T0 + 100 * S, attributes=mark, **failed)
+    store.append([*spans, young])
+    rule = RetentionRule(payloads_before_ns=T0 + 50 * S)
+    assert upkeep.expire([rule]).n_payloads == 4
+    assert upkeep.expire([rule]).n_payloads == 0, "what has nothing left is not looked at again"
+    stored = {span.span_id: span for span in store.get_trace(f"{1:032x}")}
+    assert SECRET.encode() not in msgspec.json.encode(list(stored.values()))
+    first = stored[f"{1:016x}"]
+    assert (first.status, first.error_code, first.status_message) == ("error", "E", None)
+    bare = [(event.name, event.time_ns, event.attributes) for event in first.events]
+    assert bare == [("gen_ai.user.message", T0 + 7, {}), ("attributes", T0, {})]
+    assert stored[f"{3:016x}"].events[0].attributes == {"provider": "p"}
+    assert stored[f"{5:016x}"] == spans[4]
+    (judged,) = store.list_scores(ScoreQuery())
+    assert (judged.name, judged.value, judged.comment) == ("helpful", 1.0, None)
+    assert judged.evidence == {}
+    assert store.get_trace(f"{2:032x}") == [young]
 
 
 def test_each_project_keeps_its_record_as_long_as_its_own_rule_says(

@@ -27,6 +27,26 @@ _OF_SUBJECT = {
 _JUDGED_BY = {"user": "scorer = ?", "session": "session_id = ?"}
 _NAMED_IN_LEDGER = {"user": "user_id = ?", "session": "session_id = ?"}
 
+_IS_FOREIGN = f"coalesce(contains(attributes, '\"{FOREIGN_MARK}\":'), false)"
+_HAS_TEXT = f"""(status_message IS NOT NULL
+    OR coalesce(contains(events, '"reason":'), false)
+    OR (coalesce(contains(events, '"attributes":'), false) AND {_IS_FOREIGN})
+    OR coalesce(contains(scores, '"comment":') OR contains(scores, '"evidence":'), false))"""
+"""Whether a span without payload holds what somebody wrote. JSON has quotes escaped, so texts look like no member."""
+
+
+def _patched(column: str, patch: str) -> str:
+    """Return a list of JSON objects with a merge patch applied to each; nothing of a list that cannot be read."""
+    members = f"from_json({column}, '[\"JSON\"]')"
+    return f"TRY(to_json(list_transform({members}, lambda each: json_merge_patch(each, {patch})))::VARCHAR)"
+
+
+_BARE_EVENTS = _patched(
+    "events",
+    f"""CASE WHEN {_IS_FOREIGN} THEN '{{"attributes":null}}' ELSE '{{"attributes":{{"reason":null}}}}' END""",
+)
+_BARE_SCORES = _patched("scores", """'{"comment":null,"evidence":null}'""")
+
 
 class DuckDBUpkeep:
     """Upkeep over the shared file. See `SpanUpkeep` for what the methods promise."""
@@ -170,19 +190,24 @@ def _expire_traces(
 def _expire_payloads(
     cursor: Any, condition: str, values: Sequence[Any], before_ns: int, max_spans: int
 ) -> int:
-    """Delete payloads, and what stands of them in previews and in the text that search looks at."""
+    """Take from spans what people wrote and models said; raw attributes stay as long as the span.
+
+    That is payloads, previews, the text that search looks at, messages of errors, what events of foreign spans hold, and
+    comments and evidence of scores.
+    """
     # The join is only for rules of single projects: payloads do not say whose they are.
     theirs = f"SELECT trace_id, span_id FROM spans WHERE start_ns < ? AND {condition}"  # noqa: S608 - names of ours
     of_project = "" if condition == "true" else f"SEMI JOIN ({theirs}) USING (trace_id, span_id)"
     cursor.execute(
-        "CREATE OR REPLACE TEMP TABLE expired AS SELECT trace_id, span_id, start_ns FROM payloads"  # noqa: S608 - names of ours
-        f" {of_project} WHERE start_ns < ? LIMIT ?",
-        [*([before_ns, *values] if of_project else []), before_ns, max_spans],
+        "CREATE OR REPLACE TEMP TABLE expired AS SELECT trace_id, span_id, start_ns FROM (SELECT trace_id, span_id,"  # noqa: S608 - names of ours
+        f" start_ns FROM payloads {of_project} WHERE start_ns < ? UNION SELECT trace_id, span_id, start_ns FROM spans"
+        f" WHERE start_ns < ? AND {condition} AND {_HAS_TEXT}) LIMIT ?",
+        [*([before_ns, *values] if of_project else []), before_ns, before_ns, *values, max_spans],
     ).fetchall()
-    n_payloads, first_ns, last_ns = cursor.execute(
+    n_spans, first_ns, last_ns = cursor.execute(
         "SELECT count(*), min(start_ns), max(start_ns) FROM expired"
     ).fetchall()[0]
-    if not n_payloads:
+    if not n_spans:
         return 0
     reach = [first_ns, last_ns]
     cursor.execute(
@@ -191,16 +216,22 @@ def _expire_payloads(
         reach,
     ).fetchall()
     cursor.execute(
-        "UPDATE spans s SET payload_dropped = true, preview = NULL, search_text = lower(name) FROM expired e"
+        "UPDATE spans s SET payload_dropped = true, preview = NULL, search_text = lower(name),"  # noqa: S608 - names of ours
+        f" status_message = NULL, events = {_BARE_EVENTS}, scores = {_BARE_SCORES} FROM expired e"
         " WHERE s.trace_id = e.trace_id AND s.span_id = e.span_id AND s.start_ns BETWEEN ? AND ?",
         reach,
     ).fetchall()
     run(
         cursor,
+        "UPDATE scores s SET comment = NULL, evidence = NULL FROM expired e"
+        " WHERE s.by_trace_id = e.trace_id AND s.by_span_id = e.span_id",
+    )
+    run(
+        cursor,
         "UPDATE traces SET preview = NULL FROM expired e"
         " WHERE traces.trace_id = e.trace_id AND traces.root_id = e.span_id AND preview IS NOT NULL",
     )
-    return int(n_payloads)
+    return int(n_spans)
 
 
 def _gather_subject(cursor: Any, subject: Subject) -> None:
