@@ -1,5 +1,6 @@
 """Measures of the span store, held against the same computed in plain Python."""
 
+import random
 import statistics
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -455,3 +456,39 @@ def test_files_of_schema_2_count_nothing_twice_either(tmp_path: Path) -> None:
         assert cell(DuckDBMeasures(store.file), "calls").value == 1
     finally:
         store.close()
+
+
+@pytest.mark.parametrize("by", [("model",), ("status", "model"), ("route",)])
+@pytest.mark.parametrize(
+    "names", [("cost", "latency_p95"), ("tokens",), ("calls", "score.good"), ("error_share",)]
+)
+def test_slices_of_few_groups_come_from_one_reading_and_are_the_same(
+    measures: Measures,
+    store: DuckDBSpanStore,
+    monkeypatch: pytest.MonkeyPatch,
+    by: tuple[str, ...],
+    names: tuple[str, ...],
+) -> None:
+    rng = random.Random(3)
+    store.append(
+        [
+            make_span(
+                1,
+                trace=number,
+                kind=rng.choice(("llm", "llm", "attempt")),
+                model=rng.choice((None, "a", "b", "c")),
+                status=rng.choice(("ok", "error")),
+                cost_usd=rng.choice((None, Decimal("0.1"), Decimal("0.3"))),
+                start_ns=T0 + rng.randrange(10) * 1000 * S,
+                end_ns=T0 + rng.randrange(10_000, 20_000) * S,
+                scores=[SpanScore(name="good", value=rng.random(), time_ns=1)] if number % 3 else [],
+            )
+            for number in range(1, 80)
+        ]
+    )
+    for limit in (1, 2, 3, 50):
+        query = MetricQuery(measures=names, by=by, bucket_ns=3600 * S, limit=limit, **WINDOW)  # type: ignore[arg-type]
+        found = measures.measure(query)
+        with monkeypatch.context() as patch:
+            patch.setattr("penstock.store.spans.measures.FEW_VALUES", frozenset())
+            assert found == measures.measure(query)

@@ -34,6 +34,21 @@ MAX_MEASURES = 16
 MAX_DIMENSIONS = 4
 MAX_GROUPS = 1000
 MAX_SLICES = 2000
+FEW_VALUES = frozenset(
+    {
+        "route",
+        "model",
+        "provider",
+        "project",
+        "environment",
+        "kind",
+        "status",
+        "error_code",
+        "service",
+        "cache",
+    }
+)
+"""Dimensions that have few values in any store, so that reading all groups costs no more than reading the first of them."""
 _Key = tuple[Any, ...]
 
 
@@ -104,6 +119,8 @@ class _Measurement:
             found = self._rows([], is_cut=False)
             n_matched = sum(row.n for row in found)
             return MetricTable(rows=found, n_groups=int(bool(found)), n_matched=n_matched)
+        if self._query.bucket_ns is not None and FEW_VALUES.issuperset(self._query.by):
+            return self._ranked_slices()
         # of slices the groups must be known first; without slices one reading gives both
         whole = () if self._query.bucket_ns is not None else self._plan.expressions
         top, n_groups, n_matched = self._rank(whole)
@@ -114,6 +131,28 @@ class _Measurement:
             [*top], is_cut=is_cut, found=[(*key, *values) for key, values in top.items()] if whole else None
         )
         return MetricTable(rows=rows, n_groups=n_groups, n_matched=n_matched)
+
+    def _ranked_slices(self) -> MetricTable:
+        """Return slices and groups from one reading of all groups: for dimensions of which there are few.
+
+        What groups are ranked by are sums, which add up over slices.
+        """
+        n, weight = self._plan.expressions[0], rank_sql(self._query.measures[0])
+        rows = self._select("m", [*self._plan.expressions, weight, n], ())
+        ranks: dict[_Key, tuple[Any, int]] = {}
+        for row in rows:
+            weighed, counted = ranks.get(row[: len(self._keys)], (0, 0))
+            ranks[row[: len(self._keys)]] = (weighed + row[-2], counted + row[-1])
+        names = sorted(ranks, key=lambda key: [(part is None, part or "") for part in key])
+        top = sorted(names, key=lambda key: ranks[key], reverse=True)[: self._query.limit]
+        is_cut = len(top) < len(ranks)
+        kept = {*top} if is_cut else ranks
+        found = [row[:-2] for row in rows if row[: len(self._keys)] in kept]
+        return MetricTable(
+            rows=self._rows(top, is_cut=is_cut, found=found),
+            n_groups=len(ranks),
+            n_matched=sum(counted for _, counted in ranks.values()),
+        )
 
     def _rank(self, expressions: Sequence[str]) -> tuple[dict[_Key, _Key], int, int]:
         """Return the groups that are answered with the values of `expressions`, how many groups there are, of how many."""
