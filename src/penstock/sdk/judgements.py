@@ -5,12 +5,16 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import msgspec
+
 from penstock.base.clock import now_ns
+from penstock.base.errors import InvalidInput
 from penstock.sdk.observation import NOTHING, Observation, current_span
 from penstock.sdk.payloads import black_out, copy_payload, encode_json
 from penstock.sdk.records import ScoreRecord
 from penstock.sdk.runtime import RUNTIME
-from penstock.spec.scores import ScoreSource
+from penstock.spec.score_rules import check_score
+from penstock.spec.scores import ScoreSource, SpanScore
 
 _MAX_COMMENT = 10_000
 
@@ -36,7 +40,8 @@ def score(
     """Judge the current span, or its whole trace (`on="trace"`), or what the ids name, whenever that was.
 
     Give a `value` (True counts 1, False 0), a `label`, or both. Of several with the same target, `name`, `scorer` and
-    `identifier` the latest holds. Never raises; what names no target is told in the log and left out.
+    `identifier` the latest holds. Never raises; what names no target, or could not be stored (a name
+    over 200 characters, an id that is none), is told in the log and left out.
     """
     pipeline = RUNTIME.start()
     if pipeline is None:
@@ -58,31 +63,41 @@ def score(
         if number is None and label is None:
             _log.warning("penstock: the score %r has neither a value nor a label", name)
             return
+        settings = pipeline.settings
+        judged = SpanScore(
+            name=str(name),
+            value=number,
+            label=_word(label),
+            source=source,
+            scorer=_word(scorer),
+            identifier=_word(identifier),
+            trace_id=None if trace_id is None else str(trace_id).lower(),
+            span_id=None if span_id is None else str(span_id).lower(),
+            session_id=_word(session_id),
+            comment=str(comment)[:_MAX_COMMENT] if comment and settings.capture else None,
+            time_ns=now_ns(),
+            evidence=copy_payload(dict(evidence), settings.max_payload_bytes)[0]
+            if evidence and settings.capture
+            else {},
+        )
+        check_score(judged, where="score")  # here, since what is refused later would be found by nobody
         given = {
-            "name": str(name),
-            "value": number,
-            "label": label,
-            "comment": comment[:_MAX_COMMENT] if comment and pipeline.settings.capture else None,
-            "source": source,
-            "scorer": scorer,
-            "identifier": identifier,
-            "trace_id": trace_id,
-            "span_id": span_id,
-            "session_id": session_id,
-            "time_ns": now_ns(),
-            "evidence": copy_payload(dict(evidence), pipeline.settings.max_payload_bytes)[0]
-            if evidence
-            else None,
+            part: item for part, item in msgspec.structs.asdict(judged).items() if item not in (None, {})
         }
-        rule = pipeline.settings.redact
-        if rule is not None:
-            given.update(
-                {part: black_out(given[part], [rule]) for part in ("comment", "evidence") if given[part]}
-            )
-        body = encode_json({part: item for part, item in given.items() if item is not None})
+        del given["status"]
+        if settings.redact is not None:
+            parts = [part for part in ("label", "comment", "evidence") if part in given]
+            given.update({part: black_out(given[part], [settings.redact]) for part in parts})
+        body = encode_json(given)
         pipeline.add(ScoreRecord(body, len(body)))
+    except InvalidInput as error:
+        _log.warning("penstock: a score was left out: %s", error)
     except Exception:  # the edge between the program and its record: the program goes on
         _log.debug("penstock: a score failed", exc_info=True)
+
+
+def _word(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def feedback(

@@ -19,6 +19,8 @@ LOOK_AGAIN_S = 5.0
 """Until what is kept and could not be read is tried again."""
 MAX_AWAY = 3
 """Batches in a row that may fail before the rest is left for later, where somebody asked to try."""
+MAX_SCORES = 500
+"""Of one request: the collector takes a thousand."""
 SLICE_S = 0.001
 """How long this thread holds the interpreter at once: the program would wait up to 5 ms (`sys.getswitchinterval`)."""
 DROPPED_HEADER = "x-penstock-dropped"
@@ -173,7 +175,9 @@ class Sender:
             for kind, texts in parts.items()
             if texts
             for batch in split(
-                Batch(kind=kind, resource=self._resource, parts=texts), self._settings.max_batch_bytes
+                Batch(kind=kind, resource=self._resource, parts=texts),
+                self._settings.max_batch_bytes,
+                MAX_SCORES if kind == "scores" else None,
             )
         ]
 
@@ -216,7 +220,9 @@ class Sender:
             self.n_failed += n_rejected
             if n_rejected:
                 _log.warning("penstock: %d spans were rejected: %s", n_rejected, answer.reason)
-        elif answer.verdict == "too_large" and len(batch.parts) > 1:
+        elif len(batch.parts) > 1 and (
+            answer.verdict == "too_large" or (batch.kind == "scores" and answer.is_of_body)
+        ):  # scores are taken all or none: only the wrong one shall fail
             for half in split(batch, max(1, batch.size_bytes // 2)):
                 self._send_again(half, n_own > 0)
         elif (
@@ -251,12 +257,12 @@ class Sender:
         self._closed_until = self._clock() + max(pause, min(answer.retry_after_s or 0.0, 300.0))
 
 
-def split(batch: Batch, max_bytes: int) -> list[Batch]:
-    """Return the batch in pieces of about `max_bytes`, each of at least one record."""
+def split(batch: Batch, max_bytes: int, max_parts: int | None = None) -> list[Batch]:
+    """Return the batch in pieces of about `max_bytes` and at most `max_parts`, each of at least one record."""
     groups: list[list[bytes]] = [[]]
     size = 0
     for part in batch.parts:
-        if groups[-1] and size + len(part) > max_bytes:
+        if groups[-1] and (size + len(part) > max_bytes or len(groups[-1]) == max_parts):
             groups.append([])
             size = 0
         groups[-1].append(part)

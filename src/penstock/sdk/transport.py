@@ -18,6 +18,7 @@ from penstock.sdk.settings import SdkSettings
 GZIP_FROM_BYTES = 2048
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_ABOUT_BODY = frozenset({400, 422})
 _FAILED = frozenset({500, 502, 504})
 """Statuses of a server that may have failed over one body; the others of `_AGAIN` ask to wait."""
 
@@ -32,6 +33,8 @@ class Answer(NamedTuple):
     """Records that were left out of an accepted request."""
     reason: str | None = None
     retry_after_s: float | None = None
+    is_of_body: bool = False
+    """Whether a refusal is about something in this body, so that a part of it may be taken."""
     is_there: bool = False
     """Whether a server that did not take this body was there and may take others: it failed, or broke off."""
 
@@ -119,7 +122,7 @@ def judge(status: int, text: bytes, retry_after: str | None = None) -> Answer:
         return Answer("away", reason=reason, retry_after_s=_seconds(retry_after), is_there=is_there)
     if status == 413:
         return Answer("too_large", reason=reason)
-    return Answer("refused", reason=reason)
+    return Answer("refused", reason=reason, is_of_body=status in _ABOUT_BODY)
 
 
 def _read_partial(text: bytes) -> Answer:
