@@ -60,6 +60,8 @@ def test_values_stand_beside_those_of_the_period_before(
     assert rows["a"].before["cost"].exact == 2
     assert rows["a"].change == {"cost": 0.5, "calls": 0.0}
     assert rows["b"].before == {}
+    assert rows["gone"].cells["calls"].value == 0
+    assert rows["gone"].change == {"cost": None, "calls": -1.0}
     assert (report.n_matched, report.n_matched_before) == (2, 2)
     assert (report.before_since_ns, report.before_until_ns) == (NOW - 2 * HOUR, NOW - HOUR)
 
@@ -73,6 +75,43 @@ def test_slices_meet_the_slice_as_far_from_the_beginning(
         (NOW - 600 * S, 1, 2)
     ]
     assert report.slices == tuple(NOW - HOUR + number * 600 * S for number in range(6))
+
+
+def test_what_went_to_zero_is_told(store: DuckDBSpanStore, service: MeasureService) -> None:
+    store.append([call(1, NOW - 2 * HOUR, cost_usd=Decimal(2)), call(2, NOW - 2 * HOUR + 1200 * S)])  # type: ignore[list-item]
+    (row,) = service.measure(ask("calls", "cost", "latency_p50"), "previous").rows
+    assert (row.n, row.cells["calls"].value, row.cells["cost"].exact, row.cells["latency_p50"].value) == (
+        0,
+        0,
+        0,
+        None,
+    )
+    assert row.change == {"calls": -1.0, "cost": -1.0, "latency_p50": None}
+    assert row.before["latency_p50"].value == 100
+    sliced = service.measure(ask("calls", bucket_ns=600 * S), "previous")
+    assert [(row.start_ns, row.cells["calls"].value, row.before["calls"].value) for row in sliced.rows] == [
+        (NOW - HOUR, 0, 1),
+        (NOW - HOUR + 1200 * S, 0, 1),
+    ]
+    assert service.measure(ask("calls"), "previous").rows[0].zoom.since_ns == NOW - HOUR
+    assert service.measure(ask("calls", since_ns=NOW - HOUR // 2), "previous").rows == []
+
+
+def test_groups_that_were_cut_off_are_not_told_as_gone(
+    store: DuckDBSpanStore, service: MeasureService
+) -> None:
+    names = ["a", "a", "b", "c"]
+    now = [call(number, NOW - 1, model=name) for number, name in enumerate(names, 1)]
+    before = [call(10 + number, NOW - HOUR - 1, model=name) for number, name in enumerate([*names, "gone"])]
+    store.append([*now, *before])  # type: ignore[list-item]
+
+    def shown(limit: int) -> list[str | None]:
+        report = service.measure(ask("calls", by=("model",), limit=limit), "previous")
+        return [row.group["model"] for row in report.rows]
+
+    assert shown(2) == ["a", "b"]
+    assert shown(3) == ["a", "b", "c"]
+    assert shown(4) == ["a", "b", "c", "gone"]
 
 
 @pytest.mark.parametrize(

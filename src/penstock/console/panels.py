@@ -11,7 +11,7 @@ from penstock.console.formats import DASH
 from penstock.console.links import link
 from penstock.console.measured import format_change, format_value
 from penstock.console.plots import BAD_TONE, Plot, Series, draw_lines, tone_of
-from penstock.spec.measures import Measure, MetricCell
+from penstock.spec.measures import Measure, MetricCell, is_sum
 from penstock.traces.measures.types import Compare, PanelView, Report, ReportRow, Zoom
 
 CardKind = Literal["plot", "bars", "table", "number", "problem"]
@@ -20,7 +20,6 @@ COMPARISONS: tuple[tuple[Compare, str], ...] = (
     ("day", "the same time a day earlier"),
     ("week", "the same time a week earlier"),
 )
-_SUMS = frozenset({"calls", "errors", "sessions", "users", "cost", "tokens", "input_tokens", "output_tokens"})
 NOT_SAID = "not said"
 
 
@@ -161,11 +160,6 @@ def shorten(titles: Sequence[str]) -> list[str]:
             break
         n_shared += 1
     return [" ".join(each[n_shared:]) for each in words]
-
-
-def is_sum(measure: str) -> bool:
-    """Return whether nothing at all counts as zero."""
-    return measure in _SUMS or measure.startswith("tokens.")
 
 
 def _draw(view: PanelView, report: Report, zoom_href: str) -> Plot:

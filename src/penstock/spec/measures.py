@@ -149,6 +149,9 @@ MODEL_CALLS = ("llm", "embedding", "rerank")
 """Kinds of spans that are calls."""
 
 
+_SUMS = frozenset({"calls", "errors", "sessions", "users", "cost", "tokens", "input_tokens", "output_tokens"})
+
+
 class MetricQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Measures of what began in `[since_ns, until_ns)`, by every combination of the dimensions."""
 
@@ -230,6 +233,11 @@ def find_measure(name: str) -> Measure | None:
             name=name, unit="score", title=score, text=f"Mean of the scores {score}.", worst="lowest"
         )
     return MEASURES.get(name)
+
+
+def is_sum(name: str) -> bool:
+    """Return whether a measure is 0, and not unknown, where there is nothing at all."""
+    return name in _SUMS or name.startswith("tokens.")
 
 
 def is_dimension(name: str) -> bool:

@@ -1,6 +1,7 @@
 """Measures for pages, REST and the command line: compared with the period before, and with the way to what is behind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from penstock.spec.measures import (
     Subject,
     find_measure,
     is_dimension,
+    is_sum,
 )
 from penstock.spec.search import Condition
 from penstock.store.spans.measures import MAX_GROUPS
@@ -44,6 +46,7 @@ class MeasureService:
     def measure(self, query: MetricQuery, compare: Compare | None = None) -> Report:
         """Return the measures of each group and slice, compared with an earlier window if asked.
 
+        Compared, there are rows also for groups and slices that only the earlier window has.
         Raises `InvalidInput` for a query that means nothing, or a window that has no earlier one.
         """
         measures = check_measures(query)
@@ -99,7 +102,10 @@ class MeasureService:
         )
         table = self._measures.measure(earlier)
         before = {_key(row, shift): row for row in table.rows}
-        found = [self._row(query, row, before.get(_key(row, 0))) for row in rows]
+        shown = [*rows, *_gone(query, report, rows, before.values(), shift)]
+        groups = {row_group: place for place, row_group in enumerate(dict.fromkeys(map(_group, shown)))}
+        shown.sort(key=lambda row: (groups[_group(row)], row.start_ns or 0))
+        found = [self._row(query, row, before.get(_key(row, 0))) for row in shown]
         return msgspec.structs.replace(
             report,
             rows=found,
@@ -164,6 +170,38 @@ def _slices(query: MetricQuery) -> tuple[int, ...]:
 
 def _key(row: MetricRow, shift: int) -> _Key:
     return (*row.group.values(), None if row.start_ns is None else row.start_ns + shift)
+
+
+def _group(row: MetricRow) -> _Key:
+    return tuple(row.group.values())
+
+
+def _gone(
+    query: MetricQuery, report: Report, rows: list[MetricRow], before: Iterable[MetricRow], shift: int
+) -> Iterator[MetricRow]:
+    """Yield rows for what was there before and is not any more: what went to zero is what a comparison is for.
+
+    Of groups as many as there is room for; where groups were cut off, one that is not among the rows need not be gone.
+    """
+    known = {_key(row, 0) for row in rows}
+    groups = {_group(row) for row in rows}
+    n_free = 0 if report.n_groups > len(groups) else query.limit - len(groups)
+    nothing = {
+        name: MetricCell(value=0.0, n=0, exact=Decimal(0) if name == "cost" else None)
+        if is_sum(name)
+        else MetricCell(value=None, n=0)
+        for name in query.measures
+    }
+    for row in before:
+        start_ns = None if row.start_ns is None else row.start_ns + shift
+        if _key(row, shift) in known or (start_ns is not None and start_ns not in report.slices):
+            continue
+        if _group(row) not in groups:
+            if n_free <= 0:
+                continue
+            n_free -= 1
+            groups.add(_group(row))
+        yield MetricRow(cells=nothing, n=0, group=row.group, start_ns=start_ns)
 
 
 def _change(now: MetricCell, before: MetricCell) -> float | None:
