@@ -70,6 +70,28 @@ def test_steps_are_paired_by_name_and_models_that_took_over_by_kind(store: DuckD
     assert not next(pair for pair in diff.pairs if pair.left and pair.left.name == "search").differs
 
 
+def test_sums_are_of_whole_traces_however_many_steps_are_kept(
+    store: DuckDBSpanStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.traces.comparison.MAX_PAIRS", 3)
+    for trace, n_loose in ((1, 2), (2, 5)):
+        loose = [
+            make_span(
+                50 + number, trace=trace, parent_id=f"{77:016x}", name="chat", kind="llm", cost_usd=Decimal(1),
+                usage=Usage(input_uncached=10, output_text=number), status="error",
+            )
+            for number in range(n_loose)
+        ]  # fmt: skip
+        store.append([*agent_trace(trace, ["search"] * 8), *loose])
+    diff = compare_traces(TraceService(store), Reference(trace_id=LEFT), Reference(trace_id=RIGHT))
+    one, two = diff.totals
+    assert (one.n_steps, two.n_steps) == (11, 14)
+    assert (one.cost_usd, two.cost_usd) == (Decimal(2), Decimal(5))
+    assert (one.tokens, two.tokens) == (21, 60)
+    assert (one.n_errors, two.n_errors) == (2, 5)
+    assert (len(diff.pairs), diff.n_left_out, diff.n_same) == (3, 11, 11)
+
+
 def test_traces_with_loose_spans_are_compared_by_their_roots(store: DuckDBSpanStore) -> None:
     lost = make_span(9, trace=1, parent_id=f"{77:016x}", name="lost")
     store.append(

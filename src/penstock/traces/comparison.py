@@ -55,6 +55,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Decimal | None
     n_errors: int
 
+    @property
+    def tokens(self) -> int | None:
+        """In and out; None where neither is known."""
+        known = [count for count in (self.input_tokens, self.output_tokens) if count is not None]
+        return sum(known) if known else None
+
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
     """Two steps that belong together; None where the other side has none."""
@@ -83,6 +89,16 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
         return abs(two - one) > max(_ALIKE_MS, _ALIKE_SHARE * max(one, two))
 
 
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """What one side of a comparison adds up to."""
+
+    n_steps: int
+    duration_ms: float | None
+    tokens: int | None
+    cost_usd: Decimal | None
+    n_errors: int
+
+
 class TraceDiff(msgspec.Struct, frozen=True, kw_only=True):
     """Two references compared."""
 
@@ -91,6 +107,10 @@ class TraceDiff(msgspec.Struct, frozen=True, kw_only=True):
     pairs: list[Pair]
     n_left_out: int
     """Pairs beyond `MAX_PAIRS`."""
+    n_same: int
+    """Pairs that do not differ, those beyond `MAX_PAIRS` counted too."""
+    totals: tuple[Totals, Totals]
+    """Of each side as a whole."""
     versions: list[tuple[str, str | None, str | None]]
     """What shaped one of them or both: asset, and its version left and right."""
 
@@ -142,21 +162,43 @@ def compare_traces(traces: TraceService, left: Reference, right: Reference) -> T
     one, two = traces.read_outline(left.trace_id), traces.read_outline(right.trace_id)
     rows = align_trees(one, _row_of(one, left), two, _row_of(two, right))
     stamps = one.skeleton.versions, two.skeleton.versions
+    pairs = [
+        Pair(
+            depth=depth,
+            left=None if at is None else _step(one, at),
+            right=None if to is None else _step(two, to),
+        )
+        for at, to, depth in rows
+    ]
     return TraceDiff(
         left=left,
         right=right,
-        pairs=[
-            Pair(
-                depth=depth,
-                left=None if at is None else _step(one, at),
-                right=None if to is None else _step(two, to),
-            )
-            for at, to, depth in rows[:MAX_PAIRS]
-        ],
+        pairs=pairs[:MAX_PAIRS],
         n_left_out=max(0, len(rows) - MAX_PAIRS),
+        n_same=sum(not pair.differs for pair in pairs),
+        totals=(
+            add_up([(pair.depth, pair.left) for pair in pairs]),
+            add_up([(pair.depth, pair.right) for pair in pairs]),
+        ),
         versions=[
             (asset, stamps[0].get(asset), stamps[1].get(asset)) for asset in sorted({*stamps[0], *stamps[1]})
         ],
+    )
+
+
+def add_up(pairs: Sequence[tuple[int, Step | None]]) -> Totals:
+    """Return the sums of one side from all its steps with their depth: those on top hold everything below."""
+    steps = [(depth, step) for depth, step in pairs if step is not None]
+    tops = [step for depth, step in steps if depth == 0]
+    durations = [step.duration_ms for step in tops if step.duration_ms is not None]
+    tokens = [step.tokens for step in tops if step.tokens is not None]
+    costs = [step.cost_usd for step in tops if step.cost_usd is not None]
+    return Totals(
+        n_steps=len(steps),
+        duration_ms=max(durations, default=None),
+        tokens=sum(tokens) if tokens else None,
+        cost_usd=sum(costs, Decimal(0)) if costs else None,
+        n_errors=sum(step.n_errors for step in tops),
     )
 
 

@@ -1,6 +1,6 @@
 """Two traces or spans side by side: aligned steps, what differs, and the words that changed."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar, TypeVar
@@ -21,6 +21,7 @@ from penstock.traces.comparison import (
     PayloadDiff,
     Reference,
     Step,
+    Totals,
     TraceDiff,
     compare_payloads,
     compare_traces,
@@ -91,7 +92,8 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             one = Reference(trace_id=left.trace_id, span_id=chosen.left.span_id) if chosen.left else None
             two = Reference(trace_id=right.trace_id, span_id=chosen.right.span_id) if chosen.right else None
             words = compare_payloads(services.traces, one, two)
-        n_differing = sum(each.differs for each in diff.pairs) if diff else 0
+        lines = tuple(_line(each, base, chosen, is_all=all) for each in shown[:MAX_ROWS])
+        n_wanted = len(diff.pairs) + diff.n_left_out - (0 if all else diff.n_same) if diff else 0
         page = DiffPage(
             frame=renderer.frame(request, "Comparison", "/traces"),
             a=base["a"],
@@ -100,14 +102,14 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             right=services.traces.read_outline(right.trace_id).summary if right else None,
             is_guess=is_guess,
             diff=diff,
-            lines=tuple(_line(each, base, chosen, is_all=all) for each in shown[:MAX_ROWS]),
-            n_same=len(diff.pairs) - n_differing if diff else 0,
+            lines=lines,
+            n_same=diff.n_same if diff else 0,
             only_differing=not all,
-            n_hidden=max(0, len(shown) - MAX_ROWS) + (diff.n_left_out if diff else 0),
+            n_hidden=n_wanted - len(lines),
             toggle_href=f"/traces/diff?{urlencode({**base, **({} if all else {'all': 'true'})})}",
             words=words,
             chosen=chosen,
-            totals=_totals(diff.pairs) if diff else (),
+            totals=_totals(*diff.totals) if diff else (),
         )
         return renderer.show(page)
 
@@ -143,14 +145,9 @@ def _line(pair: Pair, base: dict[str, str], chosen: Pair | None, *, is_all: bool
         href=f"/traces/diff?{urlencode(query)}#words",
         is_chosen=pair is chosen,
         duration=_change(one.duration_ms, two.duration_ms, _ms) if one and two else "",
-        tokens=_change(_tokens(one), _tokens(two), format_count) if one and two else "",
+        tokens=_change(one.tokens, two.tokens, format_count) if one and two else "",
         cost=_change(one.cost_usd, two.cost_usd, format_money) if one and two else "",
     )
-
-
-def _tokens(step: Step) -> int | None:
-    known = [count for count in (step.input_tokens, step.output_tokens) if count is not None]
-    return sum(known) if known else None
 
 
 def _ms(value: float | None) -> str:
@@ -166,31 +163,14 @@ def _change(one: _Number | None, two: _Number | None, show: Callable[[_Number], 
     return f"{sign}{show(abs(two - one))}{share}"
 
 
-def _totals(pairs: list[Pair]) -> tuple[tuple[str, str, str, str], ...]:
-    """Return the sums of both sides: of their first steps, which hold everything below."""
-    tops = [each for each in pairs if each.depth == 0]
-    one = [each.left for each in tops if each.left is not None]
-    two = [each.right for each in tops if each.right is not None]
-    durations = [_known((step.duration_ms for step in side), max) for side in (one, two)]
-    tokens = [_known((_tokens(step) for step in side), sum) for side in (one, two)]
-    costs = [_known((step.cost_usd for step in side), sum) for side in (one, two)]
-    errors = [sum(step.n_errors for step in side) for side in (one, two)]
-    steps = [
-        sum(each.left is not None for each in pairs),
-        sum(each.right is not None for each in pairs),
-    ]
+def _totals(one: Totals, two: Totals) -> tuple[tuple[str, str, str, str], ...]:
     return (
-        _total("Duration", durations, _ms),
-        _total("Tokens", tokens, format_count),
-        _total("Cost", costs, format_money),
-        _total("Failed spans", errors, format_count),
-        _total("Steps", steps, format_count),
+        _total("Duration", (one.duration_ms, two.duration_ms), _ms),
+        _total("Tokens", (one.tokens, two.tokens), format_count),
+        _total("Cost", (one.cost_usd, two.cost_usd), format_money),
+        _total("Failed spans", (one.n_errors, two.n_errors), format_count),
+        _total("Steps", (one.n_steps, two.n_steps), format_count),
     )
-
-
-def _known(values: Iterable[Any], join: Callable[[list[Any]], Any]) -> Any:
-    known = [value for value in values if value is not None]
-    return join(known) if known else None
 
 
 def _total(name: str, sides: Sequence[Any], show: Callable[[Any], str]) -> tuple[str, str, str, str]:
