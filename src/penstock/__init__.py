@@ -5,8 +5,8 @@ architecture tests hold it to that. The names of the SDK are loaded when they ar
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers take it as true; importing `typing` for it would be most of this import
 if TYPE_CHECKING:
     from penstock.sdk.carried import attributes
     from penstock.sdk.delivery import Delivery
@@ -49,11 +49,11 @@ _HOMES = {
 _PLACES = {name: f"penstock.sdk.{module}" for module, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     place = _PLACES.get(name)
     if place is None:
         raise AttributeError(f"module 'penstock' has no attribute {name!r}")
-    value = getattr(importlib.import_module(place), name)
+    value: object = getattr(importlib.import_module(place), name)
     globals()[name] = value
     return value
 
