@@ -20,7 +20,7 @@ from penstock.spec.scores import SpanScore
 from penstock.spec.spans import FOREIGN_MARK, Span, SpanLink
 from penstock.spec.usage import Usage
 from penstock.store.spans.port import ScoreReader, SpanSink, TraceReader
-from penstock.store.spans.rows import facts_of, prepare_span
+from penstock.store.spans.rows import ENDED_BEFORE, facts_of, prepare_span
 from penstock.store.spans.skeleton import skeleton_of
 from penstock.store.spans.summaries import summarise_trace
 from penstock.store.spans.types import ScoreQuery
@@ -295,9 +295,31 @@ def test_spans_in_a_circle_are_stored_and_counted_once(
     assert stored_spans(store) == trace
 
 
+def test_a_service_of_somebodys_own_may_be_called_gateway(make_store: MakeStore) -> None:
+    store = make_store()
+    begun = make_span(1, service="gateway", end_ns=None, status="unset", attributes={FOREIGN_MARK: 2})
+    ended = msgspec.structs.replace(begun, end_ns=begun.start_ns + 10**9, status="ok")
+    store.sink.append([begun])
+    store.sink.append([ended])
+    summary = store.reader.get_summary(TRACE)
+    assert summary is not None
+    assert (summary.duration_ms, summary.status) == (1000.0, "ok")
+
+
+def test_a_span_that_ended_before_it_began_took_nobody_knows_how_long(make_store: MakeStore) -> None:
+    store = make_store()
+    store.sink.append([make_span(1, end_ns=T0 - 10**10)])
+    (span,) = stored_spans(store)
+    assert (span.end_ns, span.duration_ms) == (None, None)
+    assert span.attributes[ENDED_BEFORE] == T0 - 10**10
+    summary = store.reader.get_summary(TRACE)
+    assert summary is not None
+    assert summary.duration_ms is None
+
+
 def test_clocks_that_disagree_are_kept_as_they_were(make_store: MakeStore) -> None:
     store = make_store()
-    trace = [make_span(1), make_span(2, parent_id=f"{1:016x}", start_ns=T0 - 10**15, end_ns=T0 - 10**16)]
+    trace = [make_span(1), make_span(2, parent_id=f"{1:016x}", start_ns=T0 - 10**15, end_ns=T0 - 10**15)]
     store.sink.append(trace)
     assert stored_spans(store) == [trace[1], trace[0]]
     edge = [

@@ -131,13 +131,6 @@ def test_what_somebody_sent_never_takes_the_place_of_a_call(
     assert [span.service for span in store.get_trace(own.trace_id)] == ["gateway"]
 
 
-def test_a_call_stored_before_spans_were_marked_is_not_replaced_either(store: DuckDBSpanStore) -> None:
-    store.append([call(payload_dropped=True)])
-    store.file._connection.execute("UPDATE spans SET completeness = 14").fetchall()  # as earlier versions wrote it
-    store.append([call(service="shop", input="q", output="a", attributes={FOREIGN_MARK: 1})])
-    assert total(store) == (1, Decimal("0.001"))
-
-
 def test_sums_by_any_dimension_add_up_and_say_what_they_leave_out(store: DuckDBSpanStore) -> None:
     day_ns = 86_400 * 10**9
     store.append(

@@ -54,6 +54,16 @@ def by_group(
     return {tuple(row.group.values()): row.cells[name].value for row in table.rows}
 
 
+def test_a_span_that_ended_before_it_began_is_in_no_percentile(
+    store: DuckDBSpanStore, measures: Measures
+) -> None:
+    store.append(
+        [make_span(1, kind="llm", start_ns=T0, end_ns=T0 + 10**9), make_span(1, trace=2, kind="llm", end_ns=T0 - 10**9)]
+    )
+    for name in ("latency_p50", "latency_p95"):
+        assert cell(measures, name) == MetricCell(value=1000.0, n=1)
+
+
 def test_a_call_through_an_app_counts_once_where_it_ends(store: DuckDBSpanStore, measures: Measures) -> None:
     store.append([*make_call_trace(1), *make_call_trace(2)])
     money = Decimal("0.000124456789012345")

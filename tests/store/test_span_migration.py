@@ -1,5 +1,6 @@
 """Span files of earlier versions: brought up to date when opened, with everything that was in them."""
 
+import json
 import shutil
 from decimal import Decimal
 from pathlib import Path
@@ -8,6 +9,7 @@ import duckdb
 import pytest
 
 from penstock.spec.scores import SpanScore
+from penstock.spec.spans import FOREIGN_MARK
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.errors import SpanStoreUnreadable
 from penstock.store.spans.schema import SCHEMA_VERSION
@@ -20,7 +22,7 @@ INSERT INTO spans (trace_id, span_id, parent_id, name, kind, start_ns, end_ns, s
                    usage_estimated, input_uncached, output_text, cost_usd, cost_source, versions, attributes, events,
                    payload_dropped, completeness, preview, search_text)
 VALUES (?::UUID, ?, ?, ?, ?, ?, ?, ?, 'default', 'gateway', 'pocket', 'handbook', false, 7, 3, 0.25, 'settings', NULL,
-        ?, NULL, false, 31, 'hello', 'old call\nhello there')
+        ?, NULL, false, 15, 'hello', 'old call\nhello there')
 """
 _TRACE = """
 INSERT INTO traces (trace_id, root_id, name, kind, start_ns, first_ns, last_ns, duration_ms, status, project, route,
@@ -76,6 +78,23 @@ def test_a_file_of_schema_2_opens_with_all_it_had_and_takes_new_spans(tmp_path: 
     reader = DuckDBSpanStore(path, read_only=True)
     assert reader.list_traces(TraceQuery(limit=1)).rows
     reader.close()
+
+
+def test_a_call_of_an_older_file_gives_way_to_nothing_that_was_sent_and_what_was_sent_there_does(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "s.duckdb"
+    write_old_file(path)
+    sent = json.dumps({FOREIGN_MARK: 2})
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(_SPAN, [OLD, 3, 1, "sent", "tool", T0 + 5, None, "unset", sent]).fetchall()
+        connection.execute("UPDATE spans SET completeness = 0 WHERE span_id = 3").fetchall()
+    store = DuckDBSpanStore(path)
+    mark = {FOREIGN_MARK: 2}
+    full = {"trace": 0xABC, "status": "ok", "usage": None, "input": "q", "output": "a", "attributes": mark}
+    store.append([make_span(1, name="taken over", **full), make_span(3, name="ended", **full)])
+    assert {span.name for span in store.get_trace(OLD)} == {"old call", "ended", "old step"}
+    store.close()
 
 
 def test_a_migration_that_was_cut_off_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

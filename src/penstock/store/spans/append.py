@@ -31,7 +31,7 @@ from penstock.store.spans.rows import (
     select_list,
     span_arrays,
 )
-from penstock.store.spans.schema import FACT_COLUMNS, RANK_SQL, TRACE_COLUMNS
+from penstock.store.spans.schema import FACT_COLUMNS, TRACE_COLUMNS
 from penstock.store.spans.score_rows import delete_scores_of, judged_traces, mark_judged, update_scores
 from penstock.store.spans.summaries import SpanFacts, TraceSummary, summarise_trace
 
@@ -134,7 +134,7 @@ class Append:
         if small:
             self._register_ids("small", small)
             for row in self._cursor.execute(
-                f"SELECT {FACT_COLUMNS}, {RANK_SQL} FROM spans SEMI JOIN small USING (trace_id)"  # noqa: S608 - names of ours
+                f"SELECT {FACT_COLUMNS}, completeness FROM spans SEMI JOIN small USING (trace_id)"  # noqa: S608 - names of ours
                 " WHERE start_ns BETWEEN ? AND ?",
                 [self._first_ns, self._last_ns],
             ).fetchall():
@@ -146,7 +146,7 @@ class Append:
         if coming:
             _register_keys(self._cursor, "coming", [(row.key[0], row.span_id) for row in coming])
             for trace_id, span_id, completeness, judged_ns in self._cursor.execute(
-                f"SELECT {_HEX}, span_id, {RANK_SQL}, CASE WHEN scores IS NULL THEN 0 ELSE coalesce(end_ns, 0) END"  # noqa: S608 - names of ours
+                f"SELECT {_HEX}, span_id, completeness, CASE WHEN scores IS NULL THEN 0 ELSE coalesce(end_ns, 0) END"  # noqa: S608 - names of ours
                 " FROM spans SEMI JOIN coming USING (trace_id, span_id) WHERE start_ns BETWEEN ? AND ?",
                 [self._first_ns, self._last_ns],
             ).fetchall():

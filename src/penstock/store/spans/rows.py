@@ -38,6 +38,8 @@ RECOVERED = "penstock.recovered"
 """Attribute of spans that were put together from the journal of a worker that died."""
 SEARCH_PARTS = "\x1e"
 """Stands between name, input and output in `search_text`, so that no phrase reaches across; older rows have newlines."""
+ENDED_BEFORE = "penstock.ended_before_start"
+"""Attribute of a span whose end was told as before its start: the end that was told. How long it took is unknown."""
 OWN = 16
 """What a span of our own processes has ahead of any that was sent to us."""
 
@@ -154,6 +156,9 @@ def completeness_of(span: Span) -> int:
 def prepare_span(span: Span, reader: PayloadReader | None = None) -> PreparedSpan:
     """Work out what the tables hold of one span that has no fault; `reader` remembers payloads that come again."""
     reader = reader or PayloadReader()
+    if span.end_ns is not None and span.end_ns < span.start_ns:  # two clocks, or one that was put back
+        marked = {**span.attributes, ENDED_BEFORE: span.end_ns}
+        span = msgspec.structs.replace(span, end_ns=None, attributes=marked)
     given, answer = reader.read(span.input), reader.read(span.output)
     cost = span.cost_usd
     return PreparedSpan(

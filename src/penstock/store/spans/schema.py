@@ -1,6 +1,7 @@
 """Tables of the span store. No index: rows arrive in time order, so DuckDB's zone maps on `start_ns`
 keep a lookup by trace to a few row groups once the trace's time range is known from `traces`."""
 
+from penstock.spec.spans import FOREIGN_MARK
 from penstock.spec.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES
 from penstock.store.spans.ledger import CACHE_STATE, FILL_FROM_SPANS, create_ledger_statement
 from penstock.store.spans.rows import OWN, PAYLOAD_COLUMNS, SPAN_COLUMNS, Column
@@ -50,10 +51,11 @@ FACT_COLUMNS = ", ".join(
 )
 """Selects the fields of `SpanFacts` from the span table."""
 
-RANK_SQL = f"completeness + CASE WHEN service = 'gateway' AND completeness < {OWN} THEN {OWN} ELSE 0 END"
-"""The completeness of a stored span; files of earlier versions do not say there that a span is our own."""
-
-
+_RANK_OUR_OWN = f"""
+UPDATE spans SET completeness = completeness + {OWN}
+WHERE service = 'gateway' AND completeness < {OWN} AND NOT coalesce(contains(attributes, '"{FOREIGN_MARK}":'), false)
+"""  # noqa: S608 - names of ours
+"""Files of earlier versions do not say in the completeness that a span is our own."""
 _NEW_TEXTS = ("environment", "release", "scope", "agent", "tool", "prompt", "cache", "links", "scores")
 _NEW_TRACE_TEXTS = ("environment", "release", "agent", "cache")
 _FILL_CACHE = f"""
@@ -127,6 +129,7 @@ def _from_2() -> list[str]:
         "ALTER TABLE spans ADD COLUMN IF NOT EXISTS tags VARCHAR DEFAULT ''",
         "ALTER TABLE spans ADD COLUMN IF NOT EXISTS n_links BIGINT DEFAULT 0",
         "ALTER TABLE spans ADD COLUMN IF NOT EXISTS passages BIGINT",
+        _RANK_OUR_OWN,
         _COUNT_PASSAGES,
         _FILL_CACHE,
         *(f"ALTER TABLE traces ADD COLUMN IF NOT EXISTS {name} VARCHAR" for name in _NEW_TRACE_TEXTS),
