@@ -19,6 +19,7 @@ from penstock.sdk.carried import name_attributes, read_carried
 from penstock.sdk.payloads import capture, copy_payload, encode_payload
 from penstock.sdk.pipeline import Pipeline
 from penstock.sdk.processor import OBSERVATION, Held
+from penstock.sdk.records import size_of
 from penstock.sdk.runtime import RUNTIME
 from penstock.sdk.settings import Redaction
 from penstock.sdk.token_counts import read_counts
@@ -37,6 +38,7 @@ OPENINFERENCE: Mapping[str, str] = {
 }
 _UNSET: Final[Any] = object()
 _MAX_ERROR_CHARS = 2000
+_MAX_WORD = 2000
 _MAX_TRACE_CHARS = 20_000
 
 _log = logging.getLogger("penstock.sdk")
@@ -123,7 +125,8 @@ class Observation:
     @property
     def is_sampled(self) -> bool:
         """Whether its trace is one of those that are recorded."""
-        return self.otel_span.get_span_context().trace_flags.sampled
+        context = self.otel_span.get_span_context()
+        return context.trace_flags.sampled and RUNTIME.sampler.chooses(context.trace_id)
 
     def update(
         self,
@@ -161,7 +164,7 @@ class Observation:
                 self._capture("output", output)
             if metadata:
                 copied, size = copy_payload(dict(metadata), self._pipeline.settings.max_payload_bytes)
-                if self._reserve(size):
+                if self.reserve(size):
                     self._metadata = {**self._metadata, **copied}
             found = self._attributes
             found.update(name_attributes(session_id=session_id, user_id=user_id, prompt=prompt, agent=agent))
@@ -170,13 +173,13 @@ class Observation:
                 "gen_ai.provider.name": provider,
                 "gen_ai.tool.name": tool,
             }
-            found.update({place: str(word) for place, word in words.items() if word is not None})
+            found.update({place: str(word)[:_MAX_WORD] for place, word in words.items() if word is not None})
             if cost_usd is not None:
                 found["gen_ai.usage.cost"] = float(cost_usd)
             if usage is not None:
                 found.update(read_counts(usage))
-            if tags:
-                found["tag.tags"] = [*found.get("tag.tags", self._carried_tags()), *map(str, tags)]
+            if tags and self._take(tags := [str(tag) for tag in tags]):
+                found["tag.tags"] = [*found.get("tag.tags", self._carried_tags()), *tags]
             if error is not None:
                 self._has_failed = True
                 self.otel_span.set_status(StatusCode.ERROR, str(error)[:_MAX_ERROR_CHARS])
@@ -188,14 +191,19 @@ class Observation:
         try:
             if not self.is_open:
                 return
-            plain = {key: _plain(value) for key, value in attributes.items()}
-            self.otel_span.add_event(name, plain)
+            plain = {key: self._plain(value) for key, value in attributes.items()}
+            self.otel_span.add_event(name, plain if self._take([*plain, *plain.values()]) else {})
         except Exception:  # as above
             _log.debug("penstock: event failed", exc_info=True)
 
     def set(self, name: str, value: Any) -> None:
         """Set an OpenTelemetry attribute: a text, a number or a truth; anything else as JSON text."""
-        self._attributes[name] = _plain(value)
+        try:
+            plain = self._plain(value)
+            if not isinstance(plain, str) or self._take([plain]):
+                self._attributes[name] = plain
+        except Exception:  # as above
+            _log.debug("penstock: set failed", exc_info=True)
 
     def fail(self, error: BaseException) -> None:
         """Record an exception as the reason why this failed."""
@@ -211,6 +219,8 @@ class Observation:
                 "exception.message": text[:_MAX_ERROR_CHARS],
                 "exception.stacktrace": "".join(traceback.format_exception(error))[-_MAX_TRACE_CHARS:],
             }
+            if not self._take(told.values()):
+                del told["exception.stacktrace"]
             self.otel_span.add_event("exception", told)
         except Exception:  # as above: an exception's own `__str__` may raise
             _log.debug("penstock: fail failed", exc_info=True)
@@ -243,17 +253,45 @@ class Observation:
         if not settings.capture or not self.otel_span.is_recording():
             return
         copied, size = capture(value, settings.max_payload_bytes)
-        if self._reserve(size):
+        if self.reserve(size):
             self._payload[place] = copied
         else:
-            self._attributes["penstock.payload_dropped"] = True
-            self._pipeline.note_payload_dropped()
+            self.note_dropped()
 
-    def _reserve(self, size: int) -> bool:
+    def reserve(self, size: int) -> bool:
+        """Set bytes aside for what is kept until the end; False when there is no room."""
         if not self.is_open or not self._pipeline.reserve(size):
             return False
         self._size += size
         return True
+
+    def give_back(self, size: int) -> None:
+        """Free some of what was set aside."""
+        if size and self.is_open:
+            self._size -= size
+            self._pipeline.release(size)
+
+    def note_dropped(self) -> None:
+        """Say that something was left out for which there was no room."""
+        self._attributes["penstock.payload_dropped"] = True
+        self._pipeline.note_payload_dropped()
+
+    def _take(self, parts: Iterable[Any]) -> bool:
+        """Set aside what texts take; False, and told, when there is no room."""
+        if self.reserve(sum(map(size_of, parts))):
+            return True
+        if self.is_open:
+            self.note_dropped()
+        return False
+
+    def _plain(self, value: Any) -> str | bool | int | float:
+        """Return a value as an attribute can hold it: what is no text, number or truth as JSON text, cut short."""
+        if issubclass(type(value), bool | int | float):
+            plain: bool | int | float = value
+            return plain
+        if issubclass(type(value), str):
+            return str(copy_payload(value, self._pipeline.settings.max_payload_bytes)[0])
+        return encode_payload(copy_payload(value, _MAX_ERROR_CHARS)[0])[0]
 
     def _carried_tags(self) -> Sequence[str]:
         tags = read_carried().attributes.get("tag.tags", ())
@@ -391,11 +429,3 @@ def _message_of(error: BaseException) -> str:
         return str(error)
     except Exception as broken:  # the program's own exception class
         return f"<its text failed with {type(broken).__name__}>"
-
-
-def _plain(value: Any) -> str | bool | int | float:
-    """Return a value as an attribute can hold it: what is no text, number or truth as JSON text, cut short."""
-    if issubclass(type(value), str | bool | int | float):
-        plain: str | bool | int | float = value
-        return plain
-    return encode_payload(copy_payload(value, _MAX_ERROR_CHARS)[0])[0]

@@ -17,7 +17,7 @@ from opentelemetry import context as otel
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from penstock.sdk.delivery import Delivery
-from penstock.sdk.records import SPAN_BYTES, Record, SpanRecord
+from penstock.sdk.records import SPAN_BYTES, Record, SpanRecord, slim
 from penstock.sdk.sender import Sender
 from penstock.sdk.settings import SdkSettings, spill_place
 from penstock.sdk.spill import DiskSpill, MemorySpill
@@ -90,8 +90,8 @@ class Pipeline:
         with self._guard:
             self._n_taken += 1
             if isinstance(record, SpanRecord) and self._bytes + record.size > limit:
-                self._n_payloads_dropped += record.payload is not None
-                record = record._replace(payload=None, size=SPAN_BYTES)
+                self._n_payloads_dropped += record.size > SPAN_BYTES
+                record = slim(record)
                 limit = int(limit * SLIM_SHARE)
             if self._is_closed or self._bytes + record.size > limit:
                 self._n_dropped += 1
@@ -113,6 +113,11 @@ class Pipeline:
     def losses_of(self, trace_id: int) -> int:
         """Return how many spans of a trace were dropped here, and forget it."""
         return self._lost.pop(trace_id, 0) if self._lost else 0
+
+    def orphan(self) -> None:
+        """In a forked child: take nothing more, and free what a thread of the parent may hold; open spans still look here."""
+        self._guard = threading.RLock()
+        self._is_closed = True
 
     def flush(self, timeout_s: float) -> Delivery:
         """Try to deliver all that was added before; return the counts after at most `timeout_s`."""

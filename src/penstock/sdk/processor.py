@@ -21,12 +21,11 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
 from penstock.sdk.carried import read_carried
 from penstock.sdk.pipeline import Pipeline
-from penstock.sdk.records import KEEP, SPAN_BYTES, SpanRecord
+from penstock.sdk.records import KEEP, SCOPE, SPAN_BYTES, SpanRecord, size_of
 from penstock.sdk.settings import Redaction
 
 MARK = "penstock.sdk"
 """Resource attribute of our own provider: tells its spans from those of others."""
-SCOPE = "penstock"
 _LLM_SCOPES = re.compile(
     r"(?i)penstock|openinference|traceloop|opentelemetry[._](instrumentation|util)[._](openai|anthropic|bedrock|cohere|"
     r"google|gemini|genai|vertex|mistral|groq|ollama|together|replicate|watsonx|sagemaker|alephalpha|transformers|"
@@ -57,11 +56,15 @@ def is_llm_scope(scope: str) -> bool:
 class TraceProcessor(SpanProcessor):
     """Hands ended spans to a pipeline, which may be exchanged or missing. Never raises."""
 
-    def __init__(self, wants: Callable[[str], bool] | None = None) -> None:
+    def __init__(
+        self, wants: Callable[[str], bool] | None = None, chooses: Callable[[int], bool] | None = None
+    ) -> None:
         self.pipeline: Pipeline | None = None
         self.on_root_end: Callable[[], None] | None = None
         self._wants = wants
         """Which scopes are sent; None for all."""
+        self._chooses = chooses
+        """Which traces are sent, where the provider's own sampler does not ask us; None for all that it records."""
         self._held: dict[int, Held] = {}
         self._parents: dict[int, int | None] = {}
         """Of open spans whose parent is not sent: the id to give instead."""
@@ -109,7 +112,7 @@ class TraceProcessor(SpanProcessor):
                 size = SPAN_BYTES + held.size
                 record = SpanRecord(span, held.payload, parent, held.redactions, notes, size, held.is_ok)
             else:
-                record = SpanRecord(span, None, parent, (), notes, SPAN_BYTES + _text_bytes(span.attributes))
+                record = SpanRecord(span, None, parent, (), notes, SPAN_BYTES + _text_bytes(span))
             pipeline.add(record)
             if is_root and self.on_root_end is not None:
                 self.on_root_end()
@@ -125,6 +128,8 @@ class TraceProcessor(SpanProcessor):
         return pipeline is None or pipeline.flush(timeout_millis / 1000).is_complete
 
     def _is_sent(self, span: ReadableSpan) -> bool:
+        if self._chooses is not None and not (span.context and self._chooses(span.context.trace_id)):
+            return False
         scope = span.instrumentation_scope
         return self._wants is None or (scope is not None and (scope.name == SCOPE or self._wants(scope.name)))
 
@@ -170,10 +175,13 @@ def _is_ours(span: trace.Span) -> bool:
     return isinstance(span, trace.NonRecordingSpan)
 
 
-def _text_bytes(attributes: Mapping[str, Any] | None) -> int:
-    if not attributes:
-        return 0
-    return sum(len(value) if isinstance(value, str) else 24 for value in attributes.values())
+def _text_bytes(span: ReadableSpan) -> int:
+    held = [
+        span.attributes,
+        *(event.attributes for event in span.events),
+        *(link.attributes for link in span.links),
+    ]
+    return sum(size_of(list((attributes or {}).values())) for attributes in held)
 
 
 class ShareSampler(Sampler):
@@ -189,6 +197,10 @@ class ShareSampler(Sampler):
         """Record this share from now on."""
         self._bound = round(share * (1 << 64))
 
+    def chooses(self, trace_id: int) -> bool:
+        """Return whether a trace of this id is recorded."""
+        return trace_id & 0xFFFFFFFFFFFFFFFF < self._bound
+
     def should_sample(  # noqa: PLR0917  # the signature is OpenTelemetry's
         self,
         parent_context: Context | None,  # noqa: ARG002
@@ -200,7 +212,7 @@ class ShareSampler(Sampler):
         trace_state: Any = None,  # noqa: ARG002
     ) -> SamplingResult:
         """Return whether a span is recorded."""
-        if trace_id & 0xFFFFFFFFFFFFFFFF < self._bound:
+        if self.chooses(trace_id):
             return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
         return SamplingResult(Decision.DROP)
 

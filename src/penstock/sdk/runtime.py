@@ -19,7 +19,8 @@ from penstock import __version__
 from penstock.sdk.delivery import Delivery
 from penstock.sdk.errors import SdkSettingInvalid
 from penstock.sdk.pipeline import Pipeline
-from penstock.sdk.processor import MARK, SCOPE, OwnIds, ShareSampler, TraceProcessor, is_llm_scope
+from penstock.sdk.processor import MARK, OwnIds, ShareSampler, TraceProcessor, is_llm_scope
+from penstock.sdk.records import SCOPE
 from penstock.sdk.settings import Redaction, SdkSettings, build_settings
 
 MAX_ATTRIBUTES = 20_000
@@ -124,7 +125,7 @@ class Runtime:
                 return
             pipeline = self.processor.pipeline
             self.processor.pipeline = None
-            self.processor = TraceProcessor(wants)
+            self.processor = TraceProcessor(wants, self.sampler.chooses)
             self.processor.pipeline = pipeline
             provider.add_span_processor(self.processor)
             self._joined = provider
@@ -154,6 +155,7 @@ class Runtime:
         self.guard = threading.RLock()
         self._ids.reseed()
         if self.pipeline is not None and self.settings is not None:
+            self.pipeline.orphan()
             self.pipeline = Pipeline(self.settings)
             self.processor.pipeline = self.pipeline
 

@@ -64,6 +64,7 @@ class Stream:
         "_left",
         "_n_items",
         "_reduce",
+        "_reserved",
         "_started_s",
         "observation",
     )
@@ -78,7 +79,11 @@ class Stream:
         self._items: list[Any] = []
         self._n_items = 0
         settings = RUNTIME.settings
-        self._left = 0 if settings is None else settings.max_payload_bytes
+        self._reserved = 0
+        self._left = 0
+        if settings is not None:  # what is reduced may be far larger than what comes of it
+            whole = settings.max_buffer_bytes // 4
+            self._left = settings.max_payload_bytes if reduce is None else whole
         self._started_s = monotonic_s()
 
     def __enter__(self) -> None:
@@ -106,10 +111,15 @@ class Stream:
         self._n_items += 1
         if not self._capture or self._left <= 0 or self._n_items > MAX_ITEMS or not self.observation.is_open:
             return
-        if self._reduce is None:  # kept as it is now, within the bound of one payload
-            item, size = capture(item, self._left)
-            self._left -= size + _ITEM_BYTES
-        self._items.append(item)
+        copied, size = capture(item, self._left)
+        size += _ITEM_BYTES
+        if not self.observation.reserve(size):
+            self._left = 0
+            self.observation.note_dropped()
+            return
+        self._left -= size
+        self._reserved += size
+        self._items.append(copied if self._reduce is None else item)  # copied: kept as it is now
 
     def finish(self, error: BaseException | None = None, *, is_aborted: bool = False) -> None:
         """End the span, with what came until now as its output."""
@@ -122,7 +132,9 @@ class Stream:
             observation.fail(error)
         observation.set("stream.items", self._n_items)
         if self._capture:
-            observation.update(output=self._joined())
+            output = self._joined()
+            observation.give_back(self._reserved)
+            observation.update(output=output)
         observation.end()
         self._items = []
 

@@ -11,13 +11,15 @@ from typing import Any
 import msgspec
 from opentelemetry.trace import StatusCode
 
-from penstock.sdk.payloads import black_out, encode_json, encode_payload, open_payload
-from penstock.sdk.records import KEEP, SpanRecord
+from penstock.sdk.payloads import BLACKED, black_out, encode_json, encode_payload, open_payload
+from penstock.sdk.records import KEEP, SCOPE, SpanRecord
 from penstock.sdk.settings import Redaction, SdkSettings
 from penstock.sdk.spill import Batch
 from penstock.telemetry.mapping_table import load_table
 
 _MAX_DEPTH = 16
+_OWN_NAMES = frozenset({"stream.items", "stream.aborted"})
+"""Attributes of ours that the mapping does not list."""
 
 
 def encode_span(record: SpanRecord, settings: SdkSettings) -> bytes:
@@ -25,8 +27,9 @@ def encode_span(record: SpanRecord, settings: SdkSettings) -> bytes:
     span = record.span
     context, scope = span.context, span.instrumentation_scope
     redactions = [*record.redactions, *([] if settings.redact is None else [settings.redact])]
-    attributes = _clean(span.attributes or {}, redactions, settings.capture)
-    attributes.update(record.notes)
+    is_own = scope is not None and scope.name == SCOPE
+    attributes = _clean(span.attributes or {}, redactions, settings.capture, is_own=is_own)
+    attributes.update(_clean(record.notes, redactions, settings.capture, is_own=is_own))
     if record.payload is not None and settings.capture:
         attributes.update(_payload_attributes(record.payload, redactions))
     parent = (span.parent.span_id if span.parent else None) if record.parent == KEEP else record.parent
@@ -53,7 +56,9 @@ def encode_span(record: SpanRecord, settings: SdkSettings) -> bytes:
             {
                 "name": event.name,
                 "timeUnixNano": str(event.timestamp),
-                "attributes": _pairs(_clean(event.attributes or {}, redactions, settings.capture)),
+                "attributes": _pairs(
+                    _clean(event.attributes or {}, redactions, settings.capture, is_own=is_own)
+                ),
             }
             for event in span.events
         ]
@@ -130,14 +135,22 @@ def _payload_attributes(payload: Mapping[str, Any], redactions: Sequence[Redacti
     return found
 
 
-def _clean(attributes: Mapping[str, Any], redactions: Sequence[Redaction], capture: bool) -> dict[str, Any]:
+def _clean(
+    attributes: Mapping[str, Any], redactions: Sequence[Redaction], capture: bool, *, is_own: bool
+) -> dict[str, Any]:
+    """Leave out, or black out, what may hold what was said; of our own spans also what the program called as it liked."""
     if capture and not redactions:
         return dict(attributes)
     kept = {}
     for name, value in attributes.items():
-        if _is_content(name):
+        if _is_content(name) or (
+            is_own and not load_table().look_up(name).is_known and name not in _OWN_NAMES
+        ):
             if capture:
-                kept[name] = _clean_one(value, redactions)
+                is_named = any(not callable(rule) and name in rule for rule in redactions)
+                kept[name] = BLACKED if is_named else _clean_one(value, redactions)
+        elif name == "tag.tags":
+            kept[name] = _clean_one(value, redactions)
         else:
             kept[name] = value
     return kept
