@@ -112,7 +112,7 @@ def _add_rules(router: APIRouter, services: ConsoleServices, renderer: Renderer)
         return show(request, draft_of_rule(name, rule.content, rule.version))
 
     @router.post(f"{ACTIVE}/edit")
-    @needs(Permission.ALERTS_WRITE, Permission.TRACES_READ)
+    @needs(Permission.ALERTS_WRITE, Permission.TRACES_READ, Permission.TRACES_CONTENT)
     def take(request: Request) -> Response:
         caller: Caller = request.state.caller
         step, draft = caller.form.get("step", "preview"), read_rule_draft(caller.form)

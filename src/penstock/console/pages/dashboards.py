@@ -87,12 +87,12 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         return renderer.show(page, status=400) if page.problem else renderer.stream(page)
 
     @router.get(ACTIVE)
-    @needs(Permission.TRACES_READ)
+    @needs(Permission.TRACES_READ, Permission.TRACES_CONTENT)
     def show_first(request: Request) -> Response:
         return show(request, FIRST)
 
     @router.get(f"{ACTIVE}/{{name}}")
-    @needs(Permission.TRACES_READ)
+    @needs(Permission.TRACES_READ, Permission.TRACES_CONTENT)
     def show_dashboard(request: Request, name: str) -> Response:
         return show(request, name)
 

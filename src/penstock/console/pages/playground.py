@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from penstock.access.declarations import needs
+from penstock.access.declarations import check_caller, needs
 from penstock.access.permissions import Permission
 from penstock.base.errors import InvalidInput, UpstreamError
 from penstock.console.gateway_client import GatewayClient
@@ -95,6 +95,10 @@ def encode_call(raw: bytes) -> bytes:
     return msgspec.json.encode(body)
 
 
+_OF_RECORDS = frozenset({Permission.TRACES_READ, Permission.TRACES_CONTENT})
+"""What is needed besides to begin with a request that was recorded."""
+
+
 def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     """Return `/playground` and the call that its script makes."""
     router = APIRouter(include_in_schema=False)
@@ -105,6 +109,8 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     def show_playground(
         request: Request, model: str | None = None, user: str = "", span: str | None = None
     ) -> Response:
+        if span:
+            check_caller(request.state.caller, _OF_RECORDS)
         taken = take_request(services.traces, span) if span else TakenRequest()
         snapshot = services.read_snapshot()
         routes = [route for route in snapshot.routes if route.kind != "embedding"] if snapshot else []

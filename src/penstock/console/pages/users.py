@@ -142,7 +142,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     ranges = (*((name, label) for name, (label, _) in RANGES.items()), ("all", "All time"))
 
     @router.get("/users")
-    @needs(Permission.TRACES_READ)
+    @needs(Permission.TRACES_READ, Permission.TRACES_CONTENT)
     def list_users(
         request: Request,
         *,

@@ -90,9 +90,9 @@ def _add_writing(router: APIRouter, services: ControlServices) -> None:
     alerts = services.alerts
 
     @router.put("/alerts/{name}")
-    @needs(Permission.ALERTS_WRITE)
+    @needs(Permission.ALERTS_WRITE, Permission.TRACES_READ, Permission.TRACES_CONTENT)
     def put_alert(name: str, body: ContentBody, request: Request) -> Response:
-        """Create or replace a rule; it is evaluated within seconds."""
+        """Create or replace a rule; it is evaluated within seconds. Its search tells what was said, so that has to be allowed."""
         view = alerts.put(
             name,
             read_rule(body.content),

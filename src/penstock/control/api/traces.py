@@ -40,7 +40,7 @@ def create_router(services: ControlServices) -> APIRouter:
         return json_reply(compare_traces(services.traces, read_reference(a), read_reference(b)))
 
     @router.get("/traces/{trace_id}")
-    @needs(Permission.TRACES_READ)
+    @needs(Permission.TRACES_READ, Permission.TRACES_CONTENT)
     def show_trace(trace_id: str) -> Response:
         """One trace: summary, versions, and its spans laid out as a waterfall."""
         return json_reply(services.traces.show_trace(trace_id))
@@ -63,7 +63,7 @@ def create_router(services: ControlServices) -> APIRouter:
         return Response(body, media_type="application/json", headers=headers)
 
     @router.get("/traces/{trace_id}/spans")
-    @needs(Permission.TRACES_READ)
+    @needs(Permission.TRACES_READ, Permission.TRACES_CONTENT)
     def list_spans(trace_id: str, ids: str) -> Response:
         """Facts of some spans of a trace, without payloads: `ids` are span ids with commas between them, at most 500."""
         wanted = [each for each in ids.split(",") if each.strip()]
