@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from penstock.base.clock import now_ns
 from penstock.console.pages.traces import EXAMPLES
 from penstock.console.queries import build_chips, clause, read_search, toggle
 from penstock.console.trace_columns import COLUMNS, DEFAULTS, choose_columns
@@ -14,6 +15,7 @@ from penstock.traces.views import SPAN_COLUMNS, TRACE_COLUMNS
 from tests.console.conftest import make_app, sign_in
 from tests.fixtures.asgi import AsgiClient
 from tests.fixtures.furnished import FAILED_TRACE_ID, TRACE_ID, Furnished
+from tests.fixtures.spans import make_span
 
 
 def test_single_filters_of_links_become_part_of_the_search() -> None:
@@ -124,6 +126,34 @@ def test_the_strip_and_the_values_follow_search_and_window(visitor: AsgiClient) 
     assert 'href="/traces?range=24h" aria-current="true"' in facets
     assert 'href="/traces?q=status%3Aok+route%3Ahandbook&range=24h"' in facets
     assert visitor.get("/traces/strip?q=modle%3Ax").status == 400
+
+
+def test_models_below_the_root_are_shown_and_can_be_narrowed_to(furnished: Furnished) -> None:
+    start_ns = now_ns() - 60_000_000_000
+    root = make_span(1, trace=77, name="request", kind="chain", start_ns=start_ns, end_ns=start_ns + 9)
+    calls = [
+        make_span(
+            number,
+            trace=77,
+            parent_id=root.span_id,
+            kind="llm",
+            model=model,
+            start_ns=start_ns,
+            end_ns=start_ns,
+        )
+        for number, model in ((2, "gpt-4o"), (3, "gpt-4o-mini"))
+    ]
+    furnished.spans.append([root, *calls])
+    client = sign_in(AsgiClient(make_app(furnished)), furnished.owner_key)
+    facets = client.get("/traces/facets?range=24h").text
+    assert '<span class="facet-name">gpt-4o</span>' in facets
+    assert '<span class="facet-name">gpt-4o-mini</span>' in facets
+    row = client.get("/traces?range=24h&q=name%3Arequest&cols=name,route,model").text.partition("data-rows>")[
+        2
+    ]
+    assert '<td class="mid">request</td>' in row
+    assert '<td class="wide mid">–</td>' in row  # it came through no route
+    assert 'gpt-4o <span class="faint" title="gpt-4o, gpt-4o-mini">+1</span>' in row
 
 
 def test_a_search_is_checked_while_it_is_typed(visitor: AsgiClient) -> None:

@@ -26,7 +26,7 @@ class Column:
 
 _ASKED = Column(name="asked", label="Asked")
 _SHARED = (
-    Column(name="route", label="Route", css="mid"),
+    Column(name="route", label="Route", css="wide mid"),
     Column(name="model", label="Model", css="wide mid"),
     Column(name="provider", label="Provider", css="wide mid"),
     Column(name="status", label="Status"),
@@ -48,7 +48,7 @@ _STARTED = Column(name="start_ns", label="Started", css="num", order="newest")
 COLUMNS: dict[View, tuple[Column, ...]] = {
     "traces": (
         _ASKED,
-        Column(name="name", label="Name", css="wide mid"),
+        Column(name="name", label="Name", css="mid"),
         Column(name="kind", label="Kind", css="wide mid"),
         *_SHARED,
         Column(name="n_spans", label="Spans", css="num wide"),
@@ -77,6 +77,7 @@ COLUMNS: dict[View, tuple[Column, ...]] = {
 DEFAULTS: dict[View, tuple[str, ...]] = {
     "traces": (
         "asked",
+        "name",
         "route",
         "model",
         "status",

@@ -31,8 +31,8 @@ N_VALUES = 8
 FACETS: tuple[tuple[str, str, str], ...] = (
     ("status", "status", "Status"),
     ("route", "route", "Route"),
-    ("model", "model", "Model"),
-    ("provider", "provider", "Provider"),
+    ("any_model", "model", "Model"),
+    ("any_provider", "provider", "Provider"),
     ("kind", "kind", "Kind"),
     ("error_code", "error_code", "Error"),
     ("environment", "environment", "Environment"),

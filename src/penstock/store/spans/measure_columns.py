@@ -15,6 +15,10 @@ from penstock.spec.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES
 
 Fragment = tuple[str, list[Any]]
 _SHORT = {"key": "key_id", "user": "user_id", "session": "session_id", "tag": "tags"}
+_ANY = {"any_model": "model", "any_provider": "provider"}
+"""Of a span what it says itself, of a trace what any of its spans says."""
+_LISTED = frozenset({"tag", *_ANY})
+"""Dimensions with several values in one column, as `\\nA\\nB\\n`."""
 _OF_ROOT = frozenset({"service", "tool", "prompt"})
 """Dimensions of traces that stand with their root span alone."""
 _INPUTS = ", ".join(INPUT_CLASSES)
@@ -60,8 +64,9 @@ def source_sql(
         sql, more = _of_calls("".join(picked), window, condition)
     else:
         sql, more = _of_spans("".join(picked), window, condition, needs_sums=needs_sums)
-    if "tag" in dimensions:
-        number = dimensions.index("tag")
+    for number, name in enumerate(dimensions):
+        if name not in _LISTED or (name in _ANY and subject != "trace"):
+            continue
         tags = f"CASE WHEN coalesce(d{number}, '') = '' THEN [NULL] ELSE list_distinct(string_split(trim(d{number}, chr(10)), chr(10))) END"
         sql = f"SELECT * EXCLUDE (d{number}), unnest({tags}) AS d{number} FROM ({sql})"  # noqa: S608 - names of ours
     return sql, [*values, *more]
@@ -77,6 +82,8 @@ def _dimension_sql(name: str, subject: Subject) -> Fragment:
     if name not in DIMENSIONS:
         raise InvalidInput(f"One cannot group by {name[:80]!r}.", hint=f"Known: {', '.join(DIMENSIONS)}.")
     column = _SHORT.get(name, name)
+    if name in _ANY:
+        column = f"{_ANY[name]}s" if subject == "trace" else _ANY[name]
     return (f"{root}{column}" if name in _OF_ROOT else column), []
 
 

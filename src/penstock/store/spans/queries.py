@@ -170,7 +170,8 @@ def trace_row(row: tuple[Any, ...]) -> TraceRow:
     """Return the trace that a row of `ROW_COLUMNS` holds."""
     fields = dict(zip(_ROW_FIELDS, row, strict=True))
     fields["cost_usd"] = plain_decimal(fields["cost_usd"])
-    fields["tags"] = split_lines(fields["tags"])
+    for name in ("tags", "models", "providers"):
+        fields[name] = split_lines(fields[name])
     return TraceRow(**fields)
 
 

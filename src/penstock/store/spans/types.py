@@ -79,6 +79,10 @@ class TraceRow(msgspec.Struct, frozen=True, kw_only=True):
     n_errors: int = 0
     """Spans that failed."""
     has_scores: bool = False
+    models: list[str] = []
+    """Of all spans, as a search by model asks."""
+    providers: list[str] = []
+    """Of all spans."""
 
 
 class TracePage(msgspec.Struct, frozen=True, kw_only=True):
