@@ -12,6 +12,7 @@ from penstock.spec.spans import FOREIGN_MARK, Span, SpanEvent
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.telemetry.counters import IngestCounters
 from penstock.telemetry.encode import encode_span
+from penstock.telemetry.errors import SpoolUnavailable
 from penstock.telemetry.otlp import LOG_EVENTS
 from penstock.telemetry.spool import SpoolWriter
 from penstock.traces.collector import Collector
@@ -218,3 +219,38 @@ def test_the_folder_of_waiting_events_is_left_to_itself(bench: Bench) -> None:
     assert late is not None
     assert late.folder is not None
     assert [reader.folder for reader in bench.collector._find_readers()] == [bench.writer.folder]
+
+
+def test_events_of_another_project_and_events_for_our_own_spans_are_refused(bench: Bench) -> None:
+    """Ids travel with every request, so they are known to many."""
+    own = make_span(1, service="gateway", input=None, output=None, payload_dropped=True)
+    theirs = msgspec.structs.replace(bare(2), project="theirs")
+    bench.round(own, theirs)
+    bench.round(events_of(1, ASKED), events_of(2, ASKED))
+    bench.round(own, theirs, events_of(1, SAID), events_of(2, SAID))
+    assert bench.store.get_trace(own.trace_id) == [own, theirs]
+    assert bench.payload(1) == bench.payload(2) == (None, None)
+    refused = bench.counters.get("dropped", "log events under the ids of somebody else's span")
+    assert refused == 4
+    assert bench.collector.stats.waiting_logs == 0
+
+
+def test_events_that_wait_are_not_carried_off_by_a_span_of_another_project(bench: Bench) -> None:
+    bench.round(events_of(1, ASKED, SAID))
+    bench.round(msgspec.structs.replace(begun(), project="other"))
+    assert bench.payload() == (None, None)
+    assert bench.collector.stats.waiting_logs == 1
+
+
+def test_events_that_a_full_disk_refused_are_written_when_they_come_again(bench: Bench) -> None:
+    bench.round(events_of(1, ASKED))
+    writer = bench.collector._late._writer
+    assert writer is not None
+    enough, writer._min_free_bytes = writer._min_free_bytes, 2**60
+    with pytest.raises(SpoolUnavailable):
+        bench.round(events_of(2, ASKED, SAID))
+    writer._min_free_bytes = enough
+    bench.round()
+    bench.restart()
+    bench.round(bare(2))
+    assert bench.payload(2) == FILLED

@@ -26,7 +26,8 @@ WAIT_S = 900.0
 MAX_WAITING = 50_000
 MAX_WAITING_BYTES = 32 * 1024 * 1024
 REWRITE_EVERY_S = 60.0
-Key = tuple[str, str]
+Key = tuple[str, str, str]
+"""Trace, span and project: ids are known to many, so events of one project are never joined to spans of another."""
 
 
 class SpanSource(Protocol):
@@ -127,14 +128,15 @@ class LateEvents:
         whole: list[Span] = []
         for span in spans:
             if is_log_events(span):
-                fresh.setdefault((span.trace_id, span.span_id), []).append(span)
+                fresh.setdefault(_key_of(span), []).append(span)
             else:
                 whole.append(span)
         if not fresh and not self._waiting:
             return whole, []
         joined = [self._joined(span, fresh) for span in whole]
-        ended = {(span.trace_id, span.span_id) for span in whole if span.end_ns is not None}
-        begun = {(span.trace_id, span.span_id) for span in whole} - ended
+        sent = [span for span in whole if span.is_foreign]
+        ended = {_key_of(span) for span in sent if span.end_ns is not None}
+        begun = {_key_of(span) for span in sent} - ended
         left = {key: found for key, found in fresh.items() if key not in ended}
         rewritten = self._join_stored(left, begun)
         self._wait_for(left)
@@ -143,7 +145,9 @@ class LateEvents:
         return joined, rewritten
 
     def _joined(self, span: Span, fresh: dict[Key, list[Span]]) -> Span:
-        key = (span.trace_id, span.span_id)
+        if not span.is_foreign:
+            return span  # what our own processes recorded is nobody's to add to
+        key = _key_of(span)
         waited = self._waiting.get(key, []) if span.end_ns is None else self._forget(key)
         more = fresh.get(key, []) + waited
         if not more:
@@ -160,22 +164,29 @@ class LateEvents:
         What is `begun` comes in this very round, and is not looked for.
         """
         done: list[Span] = []
-        by_trace: dict[str, list[str]] = {}
-        for trace_id, span_id in left.keys() - begun:
-            by_trace.setdefault(trace_id, []).append(span_id)
-        for trace_id, span_ids in by_trace.items():
-            for stored in self._source.get_spans(trace_id, span_ids):
-                key = (trace_id, stored.span_id)
-                more = left.get(key)
-                if more is None:
+        by_trace: dict[str, dict[str, list[Key]]] = {}
+        for key in left.keys() - begun:
+            by_trace.setdefault(key[0], {}).setdefault(key[1], []).append(key)
+        for trace_id, keys in by_trace.items():
+            for stored in self._source.get_spans(trace_id, sorted(keys)):
+                self._refuse_others(left, keys[stored.span_id], stored)
+                more = left.get(_key_of(stored)) if stored.is_foreign else None
+                if more is None or _key_of(stored) in begun:
                     continue
                 if stored.end_ns is None:
-                    self._met.add(key)
+                    self._met.add(_key_of(stored))
                 else:
-                    del left[key]
+                    del left[_key_of(stored)]
                 self._count_joined(more)
                 done.append(join_events(self._with_payload(stored), more))
         return done
+
+    def _refuse_others(self, left: dict[Key, list[Span]], keys: Sequence[Key], stored: Span) -> None:
+        """Take out of `left` what was sent under the ids of a span of our own or of another project."""
+        for key in keys:
+            if not stored.is_foreign or key != _key_of(stored):
+                n_events = sum(len(each.events) for each in left.pop(key))
+                self._counters.add("dropped", "log events under the ids of somebody else's span", n_events)
 
     def _with_payload(self, span: Span) -> Span:
         try:
@@ -187,20 +198,27 @@ class LateEvents:
     def _wait_for(self, left: dict[Key, list[Span]]) -> None:
         if not left:
             return
+        taken: list[tuple[Key, list[Span], int]] = []
         records: list[bytes] = []
+        n_keys, n_bytes = len(self._waiting), self._bytes
         for key, came in left.items():
             found = [span for span in came if span not in self._waiting.get(key, ())]
             encoded = [encode_span(span) for span in found]
             size = sum(map(len, encoded))
-            if len(self._waiting) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
+            if n_keys >= MAX_WAITING or n_bytes + size > MAX_WAITING_BYTES:
                 self._counters.add("dropped", "log events, too many wait for their spans", len(found))
                 continue
+            taken.append((key, found, size))
+            n_keys, n_bytes = n_keys + (key not in self._waiting), n_bytes + size
+            records += encoded
+        if records:
+            self._open().append_durable(
+                records
+            )  # raises: then none of them is known, and the round brings them again
+        for key, found, size in taken:
             self._waiting.setdefault(key, []).extend(found)
             self._since.setdefault(key, self._clock())
             self._bytes += size
-            records += encoded
-        if records:
-            self._open().append_durable(records)
 
     def _forget(self, key: Key) -> list[Span]:
         found = self._waiting.pop(key, None)
@@ -268,6 +286,10 @@ class LateEvents:
             self._reader = SpoolReader(self._writer.folder)
             self._written_ns = self._clock()
         return self._writer
+
+
+def _key_of(span: Span) -> Key:
+    return span.trace_id, span.span_id, span.project
 
 
 def _opened(span: Span) -> Span:
