@@ -344,3 +344,35 @@ def test_an_async_generator_whose_cleaning_up_cannot_run_ends_its_span(sdk: Coll
     gc.collect()
     penstock.flush()
     check(sdk, n_items=1, is_aborted=True)
+
+
+def test_a_stream_left_just_before_the_loop_ends_has_not_failed(sdk: Collector) -> None:
+    async def main() -> None:
+        with penstock.span("outer"):
+            async for _ in words_async():
+                break  # nothing is awaited after this: the end of the loop cancels what closes the stream
+
+    asyncio.run(main())
+    penstock.flush()
+    assert not sdk.span("outer").failed
+    assert sdk.span("words").parent == sdk.span("outer").id
+    check(sdk, n_items=1, is_aborted=True)
+
+
+async def test_a_stream_whose_closing_is_cancelled_has_not_failed(sdk: Collector) -> None:
+    @penstock.observe(name="words")
+    async def slow_to_close() -> AsyncIterator[str]:
+        try:
+            yield "one"
+        finally:
+            await asyncio.sleep(60)
+
+    stream = slow_to_close()
+    await anext(stream)
+    closing = asyncio.ensure_future(stream.aclose())  # type: ignore[attr-defined]
+    await asyncio.sleep(0.01)
+    closing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await closing
+    await asyncio.to_thread(penstock.flush)
+    check(sdk, n_items=1, is_aborted=True)

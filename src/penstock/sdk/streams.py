@@ -202,6 +202,7 @@ async def follow_async(source: AsyncGenerator[Any, Any], opening: Opening) -> As
     ending = _Ending(stream)
     sent: Any = None
     thrown: BaseException | None = None
+    is_left = False
     try:
         while True:
             with stream:
@@ -211,6 +212,7 @@ async def follow_async(source: AsyncGenerator[Any, Any], opening: Opening) -> As
             try:
                 sent = yield item
             except GeneratorExit:
+                is_left = True
                 with stream:
                     await source.aclose()
                 stream.finish(is_aborted=True)
@@ -220,6 +222,14 @@ async def follow_async(source: AsyncGenerator[Any, Any], opening: Opening) -> As
     except StopAsyncIteration:
         stream.finish()
     except GeneratorExit:
+        raise
+    except asyncio.CancelledError as error:
+        if (
+            is_left or error is thrown
+        ):  # whoever read it left, and a loop that ends cancels what closes it: no failure
+            stream.finish(is_aborted=True)
+        else:
+            stream.finish(error)
         raise
     except BaseException as error:
         stream.finish(error)
