@@ -2,20 +2,24 @@
 
 import mmap
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, delete
+from sqlalchemy import Engine, delete, select
 
 from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.main.copies import clear_copies
 from penstock.spec.home import Home
+from penstock.spec.search import All, Condition, Either, Negated, Related, Words
+from penstock.spec.search_fields import FIELDS
 from penstock.store.control.tables.views import saved_views
 from penstock.store.response_cache import KeptReply
 from penstock.store.spans.upkeep_types import Subject
 from penstock.telemetry.blanking import blank_records
 from penstock.traces.collector import Collector
+from penstock.traces.search import SearchInvalid, parse
 from penstock.traces.upkeep.sweep import MIN_NAME
 from penstock.traces.upkeep.types import Doomed, Place, PlaceReport
 
@@ -23,6 +27,10 @@ KEPT_AFTER_NS = 30_000_000_000
 """How long after the end of a call its reply may still be put into the cache."""
 UNENDED_NS = 3_600_000_000_000
 """How long a call may have gone on whose end was never seen."""
+
+_CHOICES = frozenset(field.name for field in FIELDS if field.type == "choice")
+_IDENTITY = re.compile(r"user|session|scorer|^trace$", re.IGNORECASE)
+"""Fields and attributes whose value is somebody's name, so that it is compared however short it is."""
 
 
 def create_places(
@@ -74,14 +82,51 @@ def _is_theirs(reply: KeptReply, spans: Mapping[tuple[str, str], list[tuple[int,
 def clear_views(engine: Engine, doomed: Doomed) -> PlaceReport:
     """Delete saved views whose search names the subject."""
     with engine.begin() as connection:
-        done = connection.execute(
-            delete(saved_views).where(saved_views.c.query.contains(doomed.subject.id, autoescape=True))
-        )
-    return PlaceReport(place="saved views", removed={"views": done.rowcount})
+        rows = connection.execute(
+            select(saved_views.c.project, saved_views.c.name, saved_views.c.query)
+        ).all()
+        theirs = [row for row in rows if names_subject(row.query, doomed.subject)]
+        for row in theirs:
+            connection.execute(
+                delete(saved_views).where(
+                    saved_views.c.project == row.project, saved_views.c.name == row.name
+                )
+            )
+    return PlaceReport(place="saved views", removed={"views": len(theirs)})
+
+
+def names_subject(query: str, subject: Subject) -> bool:
+    """Return whether a search asks for the subject, or has its name within some text; short names are in many texts."""
+    try:
+        return _names(parse(query), subject)
+    except SearchInvalid:
+        return _holds(query, subject.id)
+
+
+def _names(condition: Condition, subject: Subject) -> bool:
+    if isinstance(condition, All | Either):
+        return any(_names(part, subject) for part in condition.parts)
+    if isinstance(condition, Related | Negated):
+        return _names(condition.condition, subject)
+    if isinstance(condition, Words):
+        return _is_told_within(condition.text, subject.id)
+    if condition.value is None or condition.field in _CHOICES:
+        return False
+    if _IDENTITY.search(condition.field) and str(condition.value) == subject.id:
+        return True
+    return isinstance(condition.value, str) and _is_told_within(condition.value, subject.id)
+
+
+def _is_told_within(text: str, name: str) -> bool:
+    return len(name) >= MIN_NAME and _holds(text, name)
+
+
+def _holds(text: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 def clear_logs(home: Home, subject: Subject) -> PlaceReport:
-    """Write over the name wherever a log names it."""
+    """Write over the name wherever a log names it; longer names that contain it stay."""
     if len(subject.id) < MIN_NAME:
         return PlaceReport(place="logs", note="the name is too short to be looked for")
     name = subject.id.encode("utf-8", "replace")
@@ -91,18 +136,18 @@ def clear_logs(home: Home, subject: Subject) -> PlaceReport:
 
 def _write_over(path: Path, name: bytes) -> int:
     """Put as many `x` in the place of each `name`; whoever appends to the file meanwhile is not disturbed."""
-    n = 0
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        if os.fstat(descriptor).st_size:
-            with mmap.mmap(descriptor, 0) as data:
-                at = data.find(name)
-                while at >= 0:
-                    data[at : at + len(name)] = b"x" * len(name)
-                    n, at = n + 1, data.find(name, at + len(name))
+        if not os.fstat(descriptor).st_size:
+            return 0
+        with mmap.mmap(descriptor, 0) as data:
+            found = re.finditer(rb"(?<![0-9A-Za-z_])" + re.escape(name) + rb"(?![0-9A-Za-z_])", data)
+            starts = [match.start() for match in found]
+            for at in starts:
+                data[at : at + len(name)] = b"x" * len(name)
+        return len(starts)
     finally:
         os.close(descriptor)
-    return n
 
 
 def list_beyond(engine: Engine, forwards: Callable[[], Mapping[str, str]], *, is_shared: bool) -> list[str]:
