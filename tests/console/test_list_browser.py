@@ -40,6 +40,7 @@ def test_fields_and_values_are_offered_and_taken_with_the_keyboard(page: Page) -
     expect(bar).to_be_focused()
     page.keyboard.type("stat")
     expect(page.get_by_role("option").first).to_contain_text("status:")
+    page.keyboard.press("ArrowDown")
     page.keyboard.press("Tab")
     expect(bar).to_have_value("status:")
     page.get_by_role("option", name="error").wait_for()
@@ -53,6 +54,17 @@ def test_fields_and_values_are_offered_and_taken_with_the_keyboard(page: Page) -
     page.goto("/traces")
     page.locator("[data-search-bar]").click()
     expect(page.get_by_role("option").first).to_contain_text("status:error")
+
+
+def test_tab_leaves_the_search_as_it_is_where_nothing_was_picked(page: Page) -> None:
+    bar = page.locator("[data-search-bar]")
+    bar.focus()
+    page.keyboard.type("status:error")
+    page.get_by_role("option").first.wait_for()
+    page.keyboard.press("Tab")
+    expect(bar).not_to_be_focused()
+    expect(bar).to_have_value("status:error")
+    expect(page.get_by_role("option")).to_have_count(0)
 
 
 def test_what_cannot_be_read_is_marked_while_it_is_typed(page: Page) -> None:

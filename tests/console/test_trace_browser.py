@@ -199,6 +199,38 @@ def test_a_trace_that_is_going_on_fills_up_and_says_when_it_is_whole(
     house.spans.append(spans)
     expect(page.locator("[data-going-on]")).to_be_hidden(timeout=15_000)
     expect(page.locator("[data-rows]")).to_contain_text("research agent")
+    expect(page.locator(".strip div", has_text="Spans")).to_contain_text(str(len(spans)))
+    assert trouble == []
+
+
+def test_numbers_are_shown_and_copied_as_they_were_written(
+    shared_page: Page, house: Furnished, trouble: list[str]
+) -> None:
+    trace_id, now = "88" * 16, now_ns()
+    order = {"order": 12345678901234567890, "share": 1.0, "few": 3, "exact": [9007199254740993]}
+    house.spans.append(
+        [
+            Span(
+                trace_id=trace_id,
+                span_id=f"{1:016x}",
+                name="look up",
+                kind="tool",
+                start_ns=now - 9_000_000,
+                end_ns=now - 1_000_000,
+                input=order,
+            )
+        ]
+    )
+    page = visit(shared_page, f"/traces/{trace_id}?span={1:016x}")
+    place = page.locator('[data-json="input"]')
+    expect(place.locator(".json-leaf", has_text="order")).to_contain_text("12345678901234567890")
+    expect(place.locator(".json-leaf", has_text="share")).to_contain_text("1.0")
+    expect(place).to_contain_text("9007199254740993")
+    copied = page.evaluate(
+        "async text => JSON.stringify((await import('/static/trace-words.js')).parseExact(text))",
+        msgspec.json.encode(order).decode(),
+    )
+    assert copied == msgspec.json.encode(order).decode()
     assert trouble == []
 
 

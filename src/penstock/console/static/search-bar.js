@@ -93,9 +93,9 @@ class SearchBar {
         event.preventDefault();
         this.take(this.picked);
       } else this.hide();
-    } else if (event.key === "Tab" && isOpen && !event.shiftKey && this.options[0]?.kind !== "before") {
-      event.preventDefault();
-      this.take(Math.max(this.picked, 0));
+    } else if (event.key === "Tab" && isOpen && !event.shiftKey && this.picked >= 0) {
+      event.preventDefault(); // with nothing picked it leads on, as everywhere
+      this.take(this.picked);
     } else if (event.key === "Escape" && isOpen) {
       event.preventDefault();
       event.stopPropagation();

@@ -1,6 +1,6 @@
 // Copying ids, links and requests, and going to the traces before and after in the list this one was opened from.
 
-import { copy } from "./trace-words.js";
+import { copy, parseExact } from "./trace-words.js";
 
 const LIST = "penstock-traces-in-list";
 
@@ -11,9 +11,9 @@ export function startActions(root, panel, base, spanId) {
     event.preventDefault();
     let text = button.dataset.copyText;
     if ("copyLink" in button.dataset) text = location.href;
-    if ("copyRequest" in button.dataset) text = await curl(button, base, spanId());
+    if ("copyRequest" in button.dataset) text = await curl(button, base, spanId()).catch(() => null);
     const words = button.textContent;
-    button.textContent = (await copy(text)) ? "Copied" : "Could not copy";
+    button.textContent = text !== null && (await copy(text)) ? "Copied" : "Could not copy";
     setTimeout(() => (button.textContent = words), 1500);
   });
   showNeighbours(root);
@@ -28,7 +28,7 @@ export function startActions(root, panel, base, spanId) {
 // The request as a command; the key is a variable, as it is in every example.
 async function curl(button, base, id) {
   const reply = await fetch(`/api/v1${base}/spans/${id}/payload`);
-  const { input } = await reply.json();
+  const { input } = parseExact(await reply.text());
   const body = JSON.stringify(input, null, 1).replaceAll("'", "'\\''");
   return `curl ${button.dataset.copyRequest} \\\n  -H "authorization: Bearer $PENSTOCK_KEY" \\\n  -H "content-type: application/json" \\\n  -d '${body}'`;
 }

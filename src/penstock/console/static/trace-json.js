@@ -1,6 +1,6 @@
 // Payloads as a tree that is built as it is opened: a large one never holds up the page.
 
-import { make } from "./trace-words.js";
+import { make, parseExact } from "./trace-words.js";
 
 const MAX_CHARS = 4_000_000;
 const STEP = 100;
@@ -36,7 +36,7 @@ async function read(base, id) {
     return null;
   }
   const text = await reply.text();
-  return text.length > MAX_CHARS ? null : JSON.parse(text);
+  return text.length > MAX_CHARS ? null : parseExact(text);
 }
 
 function tooLarge(base, id) {
@@ -54,6 +54,7 @@ export function draw(value) {
 }
 
 function node(name, value, depth) {
+  if (JSON.isRawJSON?.(value)) return leaf(name, value.rawJSON, "json-value");
   if (value === null || typeof value !== "object") return leaf(name, value);
   const entries = Array.isArray(value) ? null : Object.keys(value);
   const size = entries ? entries.length : value.length;

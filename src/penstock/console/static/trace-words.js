@@ -32,6 +32,14 @@ export function money(value) {
   return `$${value.toFixed(digits)}`;
 }
 
+// JSON with every number as it was written, where the browser can keep it: a double has no room for an order's 19 digits.
+const ODD_NUMBER = /[\d.]{16}|\.\d*0(?!\d)|\d[eE]|-0/;
+export function parseExact(text) {
+  if (!ODD_NUMBER.test(text)) return JSON.parse(text);
+  if (!JSON.rawJSON) throw new Error("this browser would round numbers");
+  return JSON.parse(text, (_, value, { source }) => (typeof value === "number" && String(value) !== source ? JSON.rawJSON(source) : value));
+}
+
 // Colours come from the style sheet; a canvas wants them worked out.
 export function colours(names) {
   const probe = make("span", "hidden");

@@ -304,12 +304,24 @@ async function follow() {
       if (state.view === "timeline") timeline.show(tree);
       else if (state.view !== "messages") messages.isOpen = false; // read anew when it is opened
       showPath(tree);
+      await showSums();
       note.textContent = `still going on · ${count(tree.n_spans)} spans`;
     } catch {
       // the control process may be restarting; the next round asks again
     }
   }
   note.hidden = true;
+}
+
+// What the head says of the whole trace is the server's to add up.
+async function showSums() {
+  const reply = await fetch(location.href, { headers: { accept: "text/html" } });
+  if (!reply.ok) return;
+  const fresh = new DOMParser().parseFromString(await reply.text(), "text/html");
+  for (const place of [".strip", ".trace > .head .state"]) {
+    const [now, then] = [document.querySelector(place), fresh.querySelector(place)];
+    if (now && then) now.replaceWith(document.adoptNode(then));
+  }
 }
 
 // Where the time of the critical path went.
