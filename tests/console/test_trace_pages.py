@@ -54,6 +54,21 @@ def test_markdown_of_models_carries_no_html_no_script_and_no_foreign_picture() -
     assert render_markdown("x" * 20_001) is None
 
 
+def test_what_went_in_stands_open_before_what_came_out(furnished: Furnished, client: AsgiClient) -> None:
+    trace = "ac" * 16
+    furnished.spans.append(
+        [make(1, trace=trace, kind="chain", input={"q": "where is it"}, output="On its way.")]
+    )
+    panel = client.get(f"/traces/{trace}?span={1:016x}").text.partition("data-span-id")[2]
+    assert panel.count("Input as JSON") == 1
+    assert (
+        panel.index("<details open><summary>Input as JSON")
+        < panel.index("where is it")
+        < panel.index("On its way.")
+    )
+    assert panel.index("On its way.") < panel.index("started")
+
+
 def test_pictures_that_came_along_are_shown_and_others_are_not_fetched() -> None:
     def parts(url: str) -> Any:
         sent = {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}

@@ -76,6 +76,16 @@ class SpanDetail:
         """Whether there is a conversation to read."""
         return bool(self.messages or self.answered)
 
+    @property
+    def shows_input(self) -> bool:
+        """Whether what went in can be read as JSON alone, and so stands open before what came out."""
+        return not self.messages
+
+    @property
+    def shows_output(self) -> bool:
+        """Whether what came out can be read as JSON alone."""
+        return not self.answered and not self.passages
+
 
 def list_tokens(usage: Usage | None) -> tuple[tuple[str, int, float], ...]:
     """Return the known token classes by name, with their share in percent."""
