@@ -3,7 +3,7 @@
 import html
 
 from penstock.console.pages.record import GROUPS, build_figures, build_groups, find_problems, say_upkeep
-from penstock.telemetry.counters import CollectorHealth, ForwardHealth, RecordHealth
+from penstock.telemetry.counters import LATE_OF_ERASED, CollectorHealth, ForwardHealth, RecordHealth
 from penstock.traces.upkeep.retention import Ages, RetentionPolicy, RetentionRun, RetentionState
 from penstock.traces.upkeep.service import UpkeepReport
 from tests.console.conftest import make_app, sign_in
@@ -17,6 +17,14 @@ def test_every_group_of_counters_has_its_place() -> None:
     figures = {figure.name: figure for figure in build_figures(health)}
     assert (figures["Lost"].value, figures["Lost"].is_bad) == ("2", True)
     assert figures["Turned away"].value == "4"
+
+
+def test_what_an_erasure_keeps_out_is_no_loss() -> None:
+    health = RecordHealth(since_ns=0, counts={"erased": {LATE_OF_ERASED: 4}})
+    figures = {figure.name: figure for figure in build_figures(health)}
+    assert (figures["Lost"].value, figures["Lost"].is_bad) == ("0", False)
+    (card,) = build_groups(health.counts)
+    assert (card.title, card.total, card.is_bad) == ("Kept out", 4, False)
 
 
 def test_what_stops_storing_or_sending_on_is_a_problem() -> None:

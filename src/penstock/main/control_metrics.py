@@ -14,7 +14,7 @@ from penstock.telemetry.counters import RecordHealth
 from penstock.telemetry.exposition import MetricFamily
 
 _MAX_JOBS = 1000
-_COUNTED = ("taken", "rejected", "refused", "dropped", "cut", "masked", "withheld", "logs")
+_COUNTED = ("taken", "rejected", "refused", "dropped", "erased", "cut", "masked", "withheld", "logs")
 
 
 class ControlMetrics:

@@ -82,8 +82,7 @@ def _examine_spool(home: Home) -> Iterator[Told]:
 
 
 def _examine_losses(home: Home) -> Iterator[Told]:
-    counts = IngestCounters(home.run / "ingest.json").read().get("dropped", {})
-    lost = {name: n for name, n in counts.items() if "erased" not in name}
+    lost = IngestCounters(home.run / "ingest.json").read().get("dropped", {})
     if lost:
         told = ", ".join(f"{n:,} {name}" for name, n in lost.items())
         yield Told("lost spans", None, told, "The console says more under Settings, Record.")

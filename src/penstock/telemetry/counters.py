@@ -17,13 +17,16 @@ import msgspec
 from penstock.base.clock import now_ns
 from penstock.base.files import write_atomic
 
-Group = Literal["taken", "rejected", "refused", "dropped", "cut", "masked", "withheld", "logs", "unmapped"]
+Group = Literal[
+    "taken", "rejected", "refused", "dropped", "erased", "cut", "masked", "withheld", "logs", "unmapped"
+]
 """What is counted, each by name:
 
 - `taken`: spans and log records that were acknowledged, by way (`traces http`, `logs grpc` …)
 - `rejected`: single spans and records left out of a request that was taken, by reason; their sender was told
 - `refused`: whole requests that were not taken, by reason; their sender was told
 - `dropped`: what had been acknowledged and was lost, by reason
+- `erased`: what had been acknowledged and was kept out on purpose, because its subject was erased
 - `cut`: what was kept only in part, by what
 - `masked`: places that a rule made unreadable, by rule
 - `withheld`: payloads that were not kept because a project does not capture content, by project
@@ -33,6 +36,7 @@ Group = Literal["taken", "rejected", "refused", "dropped", "cut", "masked", "wit
 MAX_NAMES = 2000
 SAVE_EVERY_S = 10.0
 _OTHERS = "(others)"
+LATE_OF_ERASED = "late spans of what was erased"
 
 
 class ForwardHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,4 +169,7 @@ class IngestCounters:
             return
         self._since_ns = saved.since_ns
         self._counts = {group: Counter(names) for group, names in saved.counts.items()}
+        # files of older versions count among what was lost what was kept out on purpose
+        if n := self._counts.get("dropped", Counter()).pop(LATE_OF_ERASED, 0):
+            self._add("erased", LATE_OF_ERASED, n)
         self._saved_total = sum(counter.total() for counter in self._counts.values())

@@ -16,7 +16,7 @@ import msgspec
 from penstock.base.errors import CallerError
 from penstock.spec.spans import Span
 from penstock.store.spans.port import SpanSink
-from penstock.telemetry.counters import CollectorHealth, IngestCounters
+from penstock.telemetry.counters import LATE_OF_ERASED, CollectorHealth, IngestCounters
 from penstock.telemetry.cutting import CUT
 from penstock.telemetry.encode import decode_span
 from penstock.telemetry.masks import MASKED
@@ -185,7 +185,7 @@ class Collector:
         if self.sieve is not None:
             n_came = len(spans)
             spans = self.sieve(spans)
-            self._counters.add("dropped", "late spans of what was erased", n_came - len(spans))
+            self._counters.add("erased", LATE_OF_ERASED, n_came - len(spans))
         if self._late is not None:
             spans, rewritten = self._late.join(spans)
         n_new = self._append(spans) if spans else 0

@@ -35,6 +35,11 @@ GROUPS: tuple[tuple[Group, str, str], ...] = (
         "Left out",
         "Single spans and records of requests that were taken; their sender was told which.",
     ),
+    (
+        "erased",
+        "Kept out",
+        "Late spans of what had been erased: kept out on purpose, as the erasure promised. No loss.",
+    ),
     ("cut", "Cut", "Kept only in part, with a mark on the span."),
     ("masked", "Masked", "Places that a rule made unreadable before anything was written."),
     ("withheld", "Withheld", "Payloads of projects that keep no content; their spans are there."),
