@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from penstock.console.cards import parse_card
 from penstock.console.charts import build_charts, nice_ceiling, sparkline
+from penstock.console.exchanges import read_exchange
 from penstock.console.formats import format_ago, format_json, format_money, format_ms, format_share, short_id
-from penstock.console.messages import MAX_CHARS, read_citations, read_passages, read_turns, show_json
+from penstock.console.messages import MAX_CHARS, read_citations, read_passages, show_json
 from penstock.console.pages.overview import NO_SUCH_ROUTE, gather_unknown
 from penstock.console.pages.patterns import START_NS, make_series
 from penstock.console.pages.signin import safe_next
@@ -83,7 +84,7 @@ def test_unknown_and_undefined_are_a_dash() -> None:
 
 @given(JSON, JSON)
 def test_any_payload_can_be_read(sent: object, received: object) -> None:
-    read_turns(sent, received)
+    read_exchange(sent, received)
     read_citations(received)
     read_passages(received)
     show_json(sent)
@@ -93,16 +94,26 @@ def test_turns_keep_roles_parts_and_tool_calls_and_say_what_is_cut() -> None:
     sent = {
         "messages": [
             {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": [{"type": "text", "text": "Look"}, {"type": "image_url"}]},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "Look"},
+                    {"type": "image_url", "image_url": {"url": "x"}},
+                ],
+            },
         ]
     }
-    received = {"choices": [{"message": {"content": "x" * (MAX_CHARS + 7), "tool_calls": []}}]}
-    turns = read_turns(sent, received)
-    assert [turn.role for turn in turns] == ["system", "user", "assistant"]
-    assert turns[1].text == "Look\n[image_url]"
-    assert (len(turns[2].text), turns[2].n_cut) == (MAX_CHARS, 7)
-    assert read_turns({"query": "a"}, "b")[0].text == "a"
-    assert read_turns({"question": "a"}, {"role": "assistant", "content": "b"})[1].text == "b"
+    called = {"function": {"name": "look_up", "arguments": '{"id":1}'}}
+    received = {
+        "choices": [{"message": {"content": "x" * (MAX_CHARS + 7)}}, {"message": {"tool_calls": [called]}}]
+    }
+    read = read_exchange(sent, received)
+    assert [turn.role for turn in (*read.standing, *read.asked, *read.answered)] == [
+        "system", "user", "assistant", "assistant",
+    ]  # fmt: skip
+    assert read.asked[0].text.startswith("Look\n[")
+    assert (len(read.answered[0].text), read.answered[0].n_cut) == (MAX_CHARS, 7)
+    assert read.answered[1].text == 'look_up({"id":1})'
 
 
 def test_what_a_retrieval_found_is_listed_in_its_order() -> None:

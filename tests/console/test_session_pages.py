@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from penstock.console.exchanges import read_exchange
 from tests.console.conftest import make_app, sign_in
 from tests.fixtures.asgi import AsgiClient
@@ -24,8 +26,65 @@ def test_a_turn_shows_only_what_was_new_in_it() -> None:
     assert (exchange.n_before, exchange.raw_input, exchange.raw_output) == (2, None, None)
 
 
+@pytest.mark.parametrize(
+    ("sent", "received"),
+    [
+        (
+            {
+                "system": "Be kind.",
+                "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+            },
+            {"role": "assistant", "content": [{"type": "text", "text": "Hello!"}], "stop_reason": "end_turn"},
+        ),
+        (
+            {"input": [{"role": "user", "content": "Hi"}], "instructions": "Be kind."},
+            {
+                "output": [
+                    {
+                        "type": "message",
+                        "role": "assistant",
+                        "content": [{"type": "output_text", "text": "Hello!"}],
+                    }
+                ]
+            },
+        ),
+        (
+            {
+                "systemInstruction": {"parts": [{"text": "Be kind."}]},
+                "contents": [
+                    {"role": "user", "parts": [{"text": "before"}]},
+                    {"role": "model", "parts": [{"text": "then"}]},
+                    {"role": "user", "parts": [{"text": "Hi"}]},
+                ],
+            },
+            {"candidates": [{"content": {"role": "model", "parts": [{"text": "Hello!"}]}}]},
+        ),
+        (
+            [
+                {"role": "system", "parts": [{"type": "text", "content": "Be kind."}]},
+                {"role": "user", "parts": [{"type": "text", "content": "Hi"}]},
+            ],
+            [{"role": "assistant", "parts": [{"type": "text", "content": "Hello!"}]}],
+        ),
+    ],
+    ids=["anthropic", "responses", "gemini", "opentelemetry"],
+)
+def test_sessions_of_every_dialect_read_as_talk(sent: object, received: object) -> None:
+    exchange = read_exchange(sent, received)
+    assert [turn.text for turn in exchange.standing] == ["Be kind."]
+    assert [turn.text for turn in exchange.asked] == ["Hi"]
+    assert [turn.text for turn in exchange.answered] == ["Hello!"]
+    assert (exchange.raw_input, exchange.raw_output) == (None, None)
+
+
+def test_a_function_called_with_one_text_was_asked_that() -> None:
+    exchange = read_exchange({"q": "Where is it?"}, "On its way.")
+    assert [turn.text for turn in (*exchange.asked, *exchange.answered)] == ["Where is it?", "On its way."]
+    assert exchange.raw_input is None
+
+
 def test_what_is_no_conversation_is_shown_as_it_is() -> None:
-    exchange = read_exchange({"city": "Oslo"}, [1, 2])
+    exchange = read_exchange({"city": "Oslo", "days": 3}, [1, 2])
     assert exchange.asked == exchange.answered == ()
     assert exchange.raw_input is not None
     assert '"Oslo"' in exchange.raw_input

@@ -1,6 +1,6 @@
-"""Payloads as a conversation: chat requests and replies of any shape become turns that can be read.
+"""What replies of knowledge apps and retrievals hold beside the talk, and any payload as JSON that can be read.
 
-What has no such shape stays JSON. Nothing is executed or trusted: the template escapes every text.
+Nothing is executed or trusted: the template escapes every text.
 """
 
 from collections.abc import Mapping
@@ -12,17 +12,6 @@ import msgspec
 from penstock.console.formats import format_json
 
 MAX_CHARS = 20_000
-_ASKED = ("prompt", "question", "query", "input")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Turn:
-    """One message. `n_cut` characters were left out here; the raw payload has them."""
-
-    role: str
-    text: str
-    n_cut: int = 0
-    is_reply: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,33 +32,6 @@ class Found:
     section: str | None
     text: str
     score: str | None
-
-
-def read_turns(sent: Any, received: Any) -> tuple[Turn, ...]:
-    """Return the turns of one model or app call; empty when the payloads are not a conversation."""
-    turns: list[Turn] = []
-    messages = sent.get("messages") if isinstance(sent, Mapping) else None
-    if isinstance(messages, list):
-        turns += [_turn(each) for each in messages if isinstance(each, Mapping)]
-    elif isinstance(sent, Mapping):
-        asked = next((sent[name] for name in _ASKED if name in sent), None)
-        if isinstance(asked, str):
-            turns.append(_cut("user", asked))
-    elif isinstance(sent, str):
-        turns.append(_cut("user", sent))
-    choices = received.get("choices") if isinstance(received, Mapping) else None
-    if isinstance(choices, list):
-        for choice in choices:
-            if isinstance(choice, Mapping):
-                message = choice.get("message", choice.get("delta"))
-                if not isinstance(message, Mapping):
-                    message = {"content": choice.get("text")}
-                turns.append(_turn({"role": "assistant", **message}, is_reply=True))
-    elif isinstance(received, str):
-        turns.append(_cut("assistant", received, is_reply=True))
-    elif isinstance(received, Mapping) and isinstance(received.get("content"), str):
-        turns.append(_turn({"role": "assistant", **received}, is_reply=True))
-    return tuple(turn for turn in turns if turn.text)
 
 
 def read_citations(received: Any) -> tuple[Quote, ...]:
@@ -120,23 +82,6 @@ def show_json(value: Any) -> str | None:
     )
 
 
-def _turn(message: Mapping[str, Any], *, is_reply: bool = False) -> Turn:
-    role = str(message.get("role", "unknown"))
-    content = message.get("content")
-    if isinstance(content, list):
-        pieces = [
-            str(part.get("text")) if isinstance(part, Mapping) and "text" in part else _name_part(part)
-            for part in content
-        ]
-        text = "\n".join(pieces)
-    else:
-        text = "" if content is None else str(content)
-    calls = message.get("tool_calls")
-    if isinstance(calls, list) and calls:
-        text = f"{text}\n{format_json(calls)}".strip()
-    return _cut(role, text, is_reply=is_reply)
-
-
 def _score(value: Any) -> str | None:
     if not isinstance(value, int | float):
         return None
@@ -144,15 +89,6 @@ def _score(value: Any) -> str | None:
         return f"{value:.3f}"
     except OverflowError:  # JSON knows whole numbers of any length
         return None
-
-
-def _name_part(part: Any) -> str:
-    kind = part.get("type", "part") if isinstance(part, Mapping) else "part"
-    return f"[{kind}]"
-
-
-def _cut(role: str, text: str, *, is_reply: bool = False) -> Turn:
-    return Turn(role=role, text=text[:MAX_CHARS], n_cut=max(0, len(text) - MAX_CHARS), is_reply=is_reply)
 
 
 def _text_or_none(value: Any) -> str | None:

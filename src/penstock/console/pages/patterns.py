@@ -11,7 +11,7 @@ from starlette.responses import Response
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.console.charts import build_charts, sparkline
-from penstock.console.messages import Turn
+from penstock.console.exchanges import Turn
 from penstock.console.pages.overview import Figure
 from penstock.console.plots import Plot
 from penstock.console.rendering import Page, Renderer
@@ -72,7 +72,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             turns=(
                 Turn(role="system", text="Answer from the passages."),
                 Turn(role="user", text="How long should a nap be?"),
-                Turn(role="assistant", text="Ten to twenty minutes.", is_reply=True, n_cut=1200),
+                Turn(role="assistant", text="Ten to twenty minutes.", n_cut=1200),
             ),
         )
         return renderer.show(page)
