@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -112,3 +113,38 @@ def test_an_export_of_nothing_is_a_file_all_the_same(service: ExportService, tmp
     assert duckdb.sql(f"SELECT count(*) FROM '{path}'").fetchall() == [(0,)]
     with pytest.raises(InvalidInput):
         service.write(TraceQuery(), "csv")
+
+
+@pytest.mark.parametrize("query", [TraceQuery(), SpanQuery()])
+def test_few_heavy_spans_are_read_in_small_groups(
+    store: DuckDBSpanStore,
+    service: ExportService,
+    monkeypatch: pytest.MonkeyPatch,
+    query: TraceQuery | SpanQuery,
+) -> None:
+    monkeypatch.setattr(exports, "MAX_BYTES", 100_000)
+    heavy = [make_span(number, input="x" * 30_000, output={"y": "z" * 15_000}) for number in range(1, 8)]
+    heavy.append(make_span(8, attributes={"a": "b" * 90_000}, input="x" * 20_000))
+    store.append(heavy)
+    groups = list(service.read(query))
+    assert [span for group in groups for span in group] == (
+        heavy if isinstance(query, TraceQuery) else sorted(heavy, key=lambda span: span.span_id)
+    )
+    assert [len(group) for group in groups] == [2, 2, 2, 1, 1]
+
+
+def test_a_parquet_export_lies_where_its_home_says_and_is_gone_afterwards(
+    store: DuckDBSpanStore, tmp_path: Path
+) -> None:
+    @contextmanager
+    def hold() -> Iterator[Path]:
+        (tmp_path / "run").mkdir()
+        yield tmp_path / "run"
+
+    store.append(make_call_trace(1))
+    held = ExportService(DuckDBTraceLists(store.file), DuckDBSpanExport(store.file), hold)
+    data = held.write(TraceQuery(), "parquet")
+    assert next(data)
+    assert [path.name for path in (tmp_path / "run").rglob("*.parquet")] == ["spans.parquet"]
+    list(data)
+    assert list((tmp_path / "run").iterdir()) == []

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from penstock import __version__
 from penstock.access.sessions import SessionSigner, load_session_secret
@@ -21,6 +22,7 @@ from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.deploy.snapshots import read_snapshot
 from penstock.jobs.worker import Worker
 from penstock.main.control_metrics import ControlMetrics
+from penstock.main.copies import clear_copies, hold_copies
 from penstock.main.cost_access import create_costs
 from penstock.main.instance import find_addresses
 from penstock.main.job_handlers import create_handlers
@@ -62,6 +64,7 @@ def run_control(home: Home, *, host: str, port: int) -> None:
     configure_logs(process="control")
     installation = Installation(home, keeps_running=True)
     installation.prepare()
+    clear_copies(home)  # of an export or backup that was killed
     gc.set_threshold(*GC_THRESHOLD)
     recording = Recording(home, installation.storage_file.settings.traces)
     handlers = {**create_handlers(installation), TRACES_REMAP: remap_handler(recording.store)}
@@ -127,7 +130,9 @@ def build_services(
     return ControlServices(
         traces=TraceService(store),
         trace_lists=TraceListService(DuckDBTraceLists(store.file)),
-        trace_exports=ExportService(DuckDBTraceLists(store.file), DuckDBSpanExport(store.file)),
+        trace_exports=ExportService(
+            DuckDBTraceLists(store.file), DuckDBSpanExport(store.file), partial(hold_copies, home)
+        ),
         views=ViewService(installation.engine),
         scores=ScoreService(store, ingest.store),
         measures=measures,

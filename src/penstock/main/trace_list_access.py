@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from penstock.base.errors import NotFound
 from penstock.main.control_client import ControlClient
+from penstock.main.copies import hold_copies
 from penstock.main.instance import running_instance
 from penstock.spec.home import Home
 from penstock.store.spans.duckdb import DuckDBSpanStore
@@ -49,7 +51,7 @@ def open_trace_lists(home: Home) -> Iterator[TraceListAccess]:
         )
     store = DuckDBSpanStore(home.span_db, read_only=True)
     try:
-        yield _Local(store)
+        yield _Local(store, home)
     finally:
         store.close()
 
@@ -71,10 +73,10 @@ class _Remote:
 
 
 class _Local:
-    def __init__(self, store: DuckDBSpanStore) -> None:
+    def __init__(self, store: DuckDBSpanStore, home: Home) -> None:
         lists = DuckDBTraceLists(store.file)
         self._lists = TraceListService(lists)
-        self._exports = ExportService(lists, DuckDBSpanExport(store.file))
+        self._exports = ExportService(lists, DuckDBSpanExport(store.file), partial(hold_copies, home))
 
     def list_rows(self, subject: Subject, filters: Filters) -> dict[str, Any]:
         query = _query(subject, filters)

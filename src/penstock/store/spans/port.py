@@ -243,6 +243,14 @@ class SpanExport(Protocol):
         """Return these spans (trace id, span id), trace by trace and by start time; unknown ones are left out."""
         ...
 
+    def weigh_traces(self, trace_ids: Sequence[str]) -> list[tuple[str, str, int]]:
+        """Return what `read_traces` would, as trace id, span id and bytes of text."""
+        ...
+
+    def weigh_spans(self, keys: Sequence[tuple[str, str]]) -> list[tuple[str, str, int]]:
+        """Return what `read_spans` would, as trace id, span id and bytes of text."""
+        ...
+
 
 class Measures(Protocol):
     """Numbers over many spans. Every method may be called from any thread."""
