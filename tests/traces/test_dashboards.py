@@ -203,3 +203,23 @@ def test_what_is_written_can_be_read_again() -> None:
         read_dashboard("x", {"title": "t", "panels": [], "owner": 1})
     with pytest.raises(DashboardInvalid, match="panels"):
         read_dashboard("x", {"title": "t", "panels": [{"title": "p", "measures": "calls"}]})
+
+
+class Failing(DuckDBMeasures):
+    """Measures of which one cannot be read."""
+
+    def measure(self, query: MetricQuery) -> MetricTable:
+        if "cost" in query.measures:
+            raise RuntimeError("out of memory")
+        return super().measure(query)
+
+
+def test_a_panel_that_cannot_be_read_takes_no_other_along(
+    sqlite_engine: Engine, store: DuckDBSpanStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    measures = MeasureService(Failing(store.file), parse=parse_for, render=render)
+    panels = [Panel(title=name, measures=(name,), chart="number") for name in ("calls", "cost", "errors")]
+    view = DashboardService(sqlite_engine, measures).fill(board(*panels), **WINDOW)
+    assert [each.problem is None for each in view.panels] == [True, False, True]
+    assert [each.report is None for each in view.panels] == [False, True, False]
+    assert "out of memory" in caplog.text

@@ -4,6 +4,7 @@ Panels that look at the same rows are answered by one reading of them. A panel t
 place, and the others stand.
 """
 
+import logging
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
 from penstock.base.clock import now_ns as wall_clock
-from penstock.base.errors import CallerError
+from penstock.base.errors import CallerError, PenstockError
 from penstock.spec.measures import Measure, MetricQuery
 from penstock.spec.search import All, Condition
 from penstock.store.spans.measures import MAX_MEASURES
@@ -41,6 +42,8 @@ from penstock.traces.measures.types import (
 MAX_PANELS = 40
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 _CONTENT = ("title", "panels", "text", "where", "window_s")
+_FAILED = "It could not be read; the log of the control process says why."
+_log = logging.getLogger("penstock.measures")
 
 
 class DashboardService:
@@ -220,10 +223,16 @@ class DashboardService:
                 whole, total = self._total(whole, _headlines(dashboard.panels, first), compare, totals)
                 query = msgspec.structs.replace(query, bucket_ns=window[2])
             report = self._measures.measure(query, compare)
-        except CallerError as error:
-            return {
-                number: PanelView(panel=panel, report=None, problem=error.message) for number, panel in group
-            }
+        except (
+            Exception
+        ) as error:  # one panel must not take the others along, nor the page that is on its way
+            if len(group) > 1:
+                alone = [self._fill(dashboard, [one], window, where, compare, totals=totals) for one in group]
+                return {number: view for views in alone for number, view in views.items()}
+            if not isinstance(error, PenstockError):
+                _log.exception("a panel could not be filled", extra={"panel": first.title})
+            problem = error.message if isinstance(error, PenstockError) else _FAILED
+            return {number: PanelView(panel=panel, report=None, problem=problem) for number, panel in group}
         return {
             number: PanelView(
                 panel=panel,
@@ -245,7 +254,7 @@ class DashboardService:
         if wide in totals:
             return wide, totals[wide]
         if len(names) <= MAX_MEASURES:
-            with suppress(CallerError):  # of another line: it says so in its own place
+            with suppress(PenstockError):  # of another line: it says so in its own place
                 totals[wide] = self._measures.measure(wide, compare)
                 return wide, totals[wide]
         return whole, self._measures.measure(whole, compare)
