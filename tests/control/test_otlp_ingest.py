@@ -1,9 +1,10 @@
 """OTLP over HTTP: what is acknowledged is stored, what is wrong is refused."""
 
+import asyncio
 import gzip
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from penstock.base.errors import InvalidInput
-from penstock.control.api.otlp import Gunzip
+from penstock.control.api import otlp
+from penstock.control.api.otlp import Gunzip, read_body
 from penstock.control.app import create_control
 from penstock.telemetry.counters import IngestCounters
 from penstock.telemetry.edge import Edge, SnapshotEdge
@@ -94,6 +96,35 @@ def test_gzip_of_several_members_is_one_body(owner: AsgiClient, furnished: Furni
     headers = {**PROTOBUF, "content-encoding": "gzip"}
     assert owner.send("POST", "/v1/traces", body=body, headers=headers).status == 200
     assert [len(furnished.spans.get_trace(trace_id.hex())) for trace_id in ids] == [1, 1]
+
+
+class Arriving:
+    """A request whose body comes chunk by chunk, and perhaps stops."""
+
+    def __init__(self, *chunks: bytes, encoding: str = "gzip", stalls: bool = False) -> None:
+        self.headers = {"content-encoding": encoding}
+        self._chunks = chunks
+        self._stalls = stalls
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            yield chunk
+        if self._stalls:
+            await asyncio.Event().wait()
+
+
+def test_gzip_that_holds_nothing_counts_as_what_is_on_the_wire() -> None:
+    grown: list[int] = []
+    chunks = [gzip.compress(b"") * 1000] * 3
+    assert asyncio.run(read_body(Arriving(*chunks), grown.append)) == b""  # type: ignore[arg-type]
+    assert sum(grown) == sum(map(len, chunks))
+
+
+def test_a_sender_that_stalls_gives_its_room_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp, "PAUSE_S", 0.02)
+    stalled = Arriving(b"beginning", encoding="identity", stalls=True)
+    with pytest.raises(otlp.BodyStalled):
+        asyncio.run(read_body(stalled, lambda n_bytes: None))  # type: ignore[arg-type]
 
 
 def test_what_follows_a_gzip_body_is_refused_at_once() -> None:

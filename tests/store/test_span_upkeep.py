@@ -389,3 +389,15 @@ def test_rewriting_keeps_the_payload_that_it_does_not_bring(store: DuckDBSpanSto
     summary = store.get_summary(f"{1:032x}")
     assert summary is not None
     assert (summary.preview, summary.n_spans) == ("asked", 1)
+
+
+def test_rows_that_a_killed_process_put_aside_are_cleared_away(tmp_path: Path) -> None:
+    path = tmp_path / "spans.duckdb"
+    DuckDBSpanStore(path, threads=1).close()
+    aside = tmp_path / "spans.duckdb.tmp"
+    aside.mkdir()
+    (aside / "duckdb_temp_storage-0.tmp").write_text(SECRET)
+    DuckDBSpanStore(path, read_only=True).close()
+    assert aside.exists()
+    DuckDBSpanStore(path, threads=1).close()
+    assert not aside.exists()

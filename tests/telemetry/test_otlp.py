@@ -389,6 +389,12 @@ def test_hostile_attributes_cost_their_meaning_not_the_span(attributes: dict[str
     decode_span(encode_span(span))
 
 
+def test_a_zero_with_a_huge_exponent_is_zero() -> None:
+    attributes = {"gen_ai.operation.name": "chat", "gen_ai.usage.cost": "0e-3000000000"}
+    [span] = decode_otlp_traces(json.dumps(request_of(attributes)).encode(), JSON)
+    assert str(span.cost_usd) == "0"
+
+
 def test_a_sender_cannot_pass_for_the_gateway() -> None:
     request = request_of(
         {

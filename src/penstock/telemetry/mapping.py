@@ -160,7 +160,9 @@ def map_cost(values: Mapping[str, Any], kind: SpanKind) -> Decimal | None:
         return None
     if not cost.is_finite() or not 0 <= cost < 10**12:
         return None
-    return cost if not cost or cost.adjusted() >= LEAST_COST_EXPONENT else None
+    if not cost:
+        return Decimal(0)  # whatever its exponent: written out, 0e-3000000000 has as many digits
+    return cost if cost.adjusted() >= LEAST_COST_EXPONENT else None
 
 
 def map_ttft_ms(

@@ -8,7 +8,7 @@ with the seconds after which to come again.
 
 import asyncio
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -27,6 +27,9 @@ from penstock.telemetry.otlp import JSON, PROTOBUF, Signal, encode_otlp_reply
 
 _PIECE_BYTES = 1024 * 1024
 _MAX_LOST = 2**40
+PAUSE_S = 30.0
+"""How long a sender may pause within a body: what it holds meanwhile, nobody else can take."""
+BODY_S = 300.0
 _THREADS = 16
 """Requests that may wait for the disk at once; they share its syncs."""
 _SIGNALS: tuple[Signal, ...] = ("traces", "logs", "metrics")
@@ -39,10 +42,17 @@ class UnsupportedEncoding(InvalidInput):
     status = 415
 
 
-async def read_body(request: Request, grow: Callable[[int], None]) -> bytes:
-    """Return the inflated body; `grow` is told of each piece and may refuse it.
+class BodyStalled(InvalidInput):
+    """The body did not come to its end in time."""
 
-    Raises `InvalidInput` and `UnsupportedEncoding`.
+    code = "PS-1657"
+    status = 408
+
+
+async def read_body(request: Request, grow: Callable[[int], None]) -> bytes:
+    """Return the inflated body; `grow` is told how much more of it there is, on the wire or inflated, and may refuse it.
+
+    Raises `InvalidInput`, `UnsupportedEncoding` and `BodyStalled`.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"identity", "gzip", ""}:
@@ -51,13 +61,35 @@ async def read_body(request: Request, grow: Callable[[int], None]) -> bytes:
         )
     inflate = Gunzip() if encoding == "gzip" else None
     pieces: list[bytes] = []
-    async for chunk in request.stream():
+    n_wire = n_held = 0
+    async for chunk in _in_time(request.stream()):
+        n_wire += len(chunk)
         for piece in inflate.pieces(chunk) if inflate is not None else (chunk,):
             grow(len(piece))
+            n_held += len(piece)
             pieces.append(piece)
+        if n_wire > n_held:  # gzip may go on for ever without holding anything
+            grow(n_wire - n_held)
+            n_held = n_wire
     if inflate is not None:
         inflate.check_end()
     return b"".join(pieces)
+
+
+async def _in_time(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    now = asyncio.get_running_loop().time
+    end = now() + BODY_S
+    while True:
+        try:
+            async with asyncio.timeout_at(min(now() + PAUSE_S, end)):
+                chunk = await anext(chunks, None)
+        except TimeoutError as error:
+            raise BodyStalled(
+                "The body did not come to its end in time.", hint="Send it again, in smaller batches."
+            ) from error
+        if chunk is None:
+            return
+        yield chunk
 
 
 class Gunzip:
@@ -82,7 +114,8 @@ class Gunzip:
             except zlib.error as error:
                 raise InvalidInput("The body is not valid gzip.") from error
             rest = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
-            yield piece
+            if piece:
+                yield piece
 
     def check_end(self) -> None:
         """Raise `InvalidInput` when the last member is not whole."""

@@ -112,7 +112,9 @@ def told_usd(wire: UsageObject) -> Decimal | None:
         return None
     if not usd.is_finite() or not 0 <= usd < 10**12:
         return None
-    return usd if not usd or usd.adjusted() >= LEAST_COST_EXPONENT else None
+    if not usd:
+        return Decimal(0)  # whatever its exponent: written out, 0e-3000000000 has as many digits
+    return usd if usd.adjusted() >= LEAST_COST_EXPONENT else None
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:

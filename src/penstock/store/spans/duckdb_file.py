@@ -205,6 +205,10 @@ class DuckDBFile:
         if not self._read_only and self.path != IN_MEMORY and not self.path.exists():
             _create(self.path, self._config)
         connection = _connect(self.path, read_only=self._read_only, config=self._config)
+        if (
+            not self._read_only and self.path != IN_MEMORY
+        ):  # rows that a killed process put aside while it sorted
+            shutil.rmtree(self.path.with_name(self.path.name + ".tmp"), ignore_errors=True)
         try:
             _prepare(connection, self.path, read_only=self._read_only)
         except BaseException as error:

@@ -50,7 +50,8 @@ def summarise_large_trace(cursor: Any, trace_id: str, *, is_judged: bool) -> Tra
         "SELECT count(*), min(start_ns), max(start_ns), bool_or(has_scores) FROM everything"
     ).fetchall()[0]
     n_leaves, n_priced, cost, given, written = cursor.execute(
-        "SELECT count(*), count(cost_usd), sum(cost_usd), sum(input_tokens)::BIGINT, sum(output_tokens)::BIGINT"
+        "SELECT count(*), count(cost_usd), sum(cost_usd), least(sum(input_tokens), 9223372036854775807)::BIGINT,"
+        " least(sum(output_tokens), 9223372036854775807)::BIGINT"
         " FROM large SEMI JOIN leaves USING (span_id)"
     ).fetchall()[0]
     told = ", ".join(

@@ -244,7 +244,9 @@ def _fits_money(cost: Decimal) -> bool:
 
 def money_text(cost: Decimal | None) -> str | None:
     """Return an amount as the text that DuckDB casts to its column, or None."""
-    return None if cost is None else f"{cost:f}"
+    if not cost:
+        return None if cost is None else "0"  # whatever its exponent
+    return f"{cost:f}"
 
 
 def facts_of(row: PreparedSpan) -> SpanFacts:
