@@ -10,10 +10,11 @@ from sqlalchemy import Engine, update
 from penstock.base.errors import CallerError, InvalidInput, PenstockError
 from penstock.monitors import queries
 from penstock.monitors.errors import AlertChanged, RuleInvalid, UnknownChannel, UnknownRule
+from penstock.monitors.evaluator import LONGEST_WAIT_S, Evaluator
 from penstock.monitors.rules import read_rule, search_of
 from penstock.monitors.types import RuleContent, Threshold
 from penstock.spec.measures import Example, MetricQuery
-from tests.monitors.bench_of_alerts import T0, Bench, S
+from tests.monitors.bench_of_alerts import T0, Bench, S, parse
 
 URL = "http://127.0.0.1:9/hook"
 
@@ -385,3 +386,29 @@ def test_a_rule_that_cannot_be_read_stops_no_other(sqlite_engine: Engine) -> Non
     with sqlite_engine.connect() as connection:
         states = {row.rule: row.content["state"] for row in queries.list_states(connection)}
     assert states["second"] == "alert"
+
+
+@pytest.mark.parametrize("catches_up", [True, False])
+def test_after_a_start_rules_wait_for_spans_that_were_taken_and_are_not_stored_yet(
+    sqlite_engine: Engine, catches_up: bool
+) -> None:
+    bench = Bench(sqlite_engine)
+    behind = [True]
+    bench.evaluator = Evaluator(
+        sqlite_engine,
+        bench.measures,
+        parse=parse,
+        find_console_url=str,
+        clock=bench.clock,
+        is_behind=lambda: behind[0],
+    )
+    bench.rule(measure="calls", alert=Threshold(below=1))
+    assert bench.step(0, calls=0.0) == ["unknown"]
+    if catches_up:
+        behind[0] = False
+        assert bench.step(30, calls=5.0) == ["ok"]
+        behind[0] = True
+        assert bench.step(30, calls=0.0) == ["alert"], "a lag later on holds up nothing"
+    else:
+        assert bench.step(LONGEST_WAIT_S - 1) == ["unknown"]
+        assert bench.step(1) == ["alert"]

@@ -70,7 +70,11 @@ def run_control(home: Home, *, host: str, port: int) -> None:
     handlers = {**create_handlers(installation), TRACES_REMAP: remap_handler(recording.store)}
     worker = Worker(installation.engine, handlers, f"control-{os.getpid()}")
     watch = SettingsWatch(home, installation.take_up_settings)
-    monitoring = create_monitoring(installation, DuckDBMeasures(recording.store.file))
+    monitoring = create_monitoring(
+        installation,
+        DuckDBMeasures(recording.store.file),
+        waiting_bytes=lambda: recording.collector.waiting_bytes,
+    )
     services = build_services(installation, recording, watch, monitoring)
     loops: tuple[Callable[[threading.Event], None], ...] = (
         recording.collector.run,

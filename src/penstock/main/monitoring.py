@@ -1,6 +1,6 @@
 """Alerts of one home, joined: what REST and pages work on, and the two threads behind them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from penstock.base.errors import PenstockError
@@ -17,6 +17,9 @@ from penstock.store.spans.port import Measures
 
 PUBLIC_URL = "PENSTOCK_CONSOLE_URL"
 """Under which address people reach the console, for links in messages; else the one it listens on."""
+
+MAX_BEHIND_BYTES = 16 * 1024 * 1024
+"""What the collector stores in a second or two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +39,13 @@ class Monitoring:
         return f"{n_dead} messages were given up: penstock alert messages --state dead" if n_dead else None
 
 
-def create_monitoring(rooms: Rooms, measures: Measures) -> Monitoring:
-    """Return the services over the control tables of `rooms` and the measures of its span store."""
+def create_monitoring(
+    rooms: Rooms, measures: Measures, *, waiting_bytes: Callable[[], int] = lambda: 0
+) -> Monitoring:
+    """Return the services over the control tables of `rooms` and the measures of its span store.
+
+    `waiting_bytes` says how much is taken and not stored yet: while that is more than seconds' worth, rules wait.
+    """
 
     def find_console_url() -> str:
         return rooms.environ.get(PUBLIC_URL, "").strip() or find_addresses(rooms.home).console_url
@@ -46,7 +54,13 @@ def create_monitoring(rooms: Rooms, measures: Measures) -> Monitoring:
     return Monitoring(
         alerts=AlertService(engine, measures, parse=parse_for, find_console_url=find_console_url),
         channels=ChannelService(engine),
-        evaluator=Evaluator(engine, measures, parse=parse_for, find_console_url=find_console_url),
+        evaluator=Evaluator(
+            engine,
+            measures,
+            parse=parse_for,
+            find_console_url=find_console_url,
+            is_behind=lambda: waiting_bytes() > MAX_BEHIND_BYTES,
+        ),
         delivery=Delivery(engine, Sender(ChannelSecrets(rooms))),
     )
 

@@ -27,6 +27,8 @@ from penstock.store.spans.port import Measures
 
 INTERVAL_S = 1.0
 N_EXAMPLES = 5
+LONGEST_WAIT_S = 600
+"""After a stop spans wait in the spool: rules are not judged by half a window, but after this long they are anyway."""
 _ZERO_OF_NONE = frozenset({"calls", "errors", "sessions", "users"})
 """Measures that are 0, and not unknown, where nothing matched."""
 _log = logging.getLogger("penstock.alerts")
@@ -43,10 +45,15 @@ class Evaluator:
         parse: Parse,
         find_console_url: Callable[[], str],
         clock: Callable[[], int] = wall_clock,
+        is_behind: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`is_behind` says whether spans that were taken wait to be stored, so that what is stored tells half of it."""
         self._engine = engine
         self._measures = measures
         self._parse = parse
+        self._is_behind = is_behind
+        self._wait_until_ns: int | None = None
+        """When rules are judged whatever waits: 0 once the store has caught up after the start."""
         self._find_console_url = find_console_url
         self._clock = clock
         self._faults: list[Exception] = []
@@ -69,6 +76,8 @@ class Evaluator:
     def run_once(self) -> int:
         """Evaluate every rule that is due now; return how many were. What fails with one rule stops no other."""
         now = self._clock()
+        if self._waits(now):
+            return 0
         with self._engine.connect() as connection:
             states = {row.rule: row for row in queries.list_states(connection)}
             rows = queries.list_named(connection, queries.RULES)
@@ -87,6 +96,14 @@ class Evaluator:
         if faults:
             raise faults[0]  # once all others had their turn
         return len(due)
+
+    def _waits(self, now: int) -> bool:
+        """Return whether the store has still to catch up with what was taken before the start. Later lags hold up nothing."""
+        if self._wait_until_ns is None:
+            self._wait_until_ns = now + LONGEST_WAIT_S * 1_000_000_000
+        if now >= self._wait_until_ns or not self._is_behind():
+            self._wait_until_ns = 0
+        return self._wait_until_ns > 0
 
     def _evaluate(self, group: Sequence[tuple[AlertRule, AlertStatus]], now: int) -> None:
         names = tuple(dict.fromkeys(rule.content.measure for rule, _ in group))

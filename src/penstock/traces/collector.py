@@ -168,6 +168,10 @@ class Collector:
             left -= sum(map(len, batch.payloads))
             spans += self._decode(batch.payloads)
             positions.append((reader, batch.position))
+        if (
+            positions
+        ):  # told before it is stored: who looks just after a start must not take the record for whole
+            self._elsewhere_bytes = self._count_elsewhere()
         n_new = self._store_round(spans) if spans else 0
         for reader, position in positions:
             reader.ack(position)
@@ -175,9 +179,12 @@ class Collector:
             self._live.ack(own)
         if self._late is not None:
             self._late.settle()
-        self._elsewhere_bytes = sum(reader.waiting_bytes for reader in self._readers.values())
+        self._elsewhere_bytes = self._count_elsewhere()
         self._n_stored += n_new
         return n_records, n_new
+
+    def _count_elsewhere(self) -> int:
+        return sum(reader.waiting_bytes for reader in self._readers.values())
 
     def _store_round(self, spans: list[Span]) -> int:
         """Store a round's spans, with the log events among them joined to theirs."""
