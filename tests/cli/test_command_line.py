@@ -245,6 +245,21 @@ def test_a_payload_is_shown_as_text() -> None:
     ]  # fmt: skip
 
 
+def test_a_span_whose_parent_has_not_come_says_so(home: Home) -> None:
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4737"
+    home.span_db.parent.mkdir(parents=True, exist_ok=True)
+    store = DuckDBSpanStore(home.span_db)
+    for span_id, parent_id, name in (("a", None, "ask"), ("b", "c", "chat")):
+        parent = None if parent_id is None else parent_id * 16
+        store.append(
+            [Span(trace_id=trace_id, span_id=span_id * 16, parent_id=parent, name=name, start_ns=10**18)]
+        )
+    store.close()
+    assert "chat (orphan: its parent has not come)" in call("traces", "show", trace_id, home=home.root).out
+    spans = call("traces", "show", trace_id, "--json", home=home.root).json["spans"]
+    assert [span["is_orphan"] for span in spans] == [False, True]
+
+
 def test_a_trace_is_shown_as_a_tree_with_what_went_in_and_out(home: Home) -> None:
     common: Any = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "status": "ok"}
     asked = {"messages": [{"role": "user", "content": "How long?"}]}

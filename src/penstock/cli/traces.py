@@ -44,6 +44,7 @@ SHORTEST_START = 4
 N_NAMED = 10
 """How many traces with the same beginning are counted."""
 TREE_STEP = "· "
+ORPHAN = " (orphan: its parent has not come)"
 """Indents a span below its parent; visible, because cells lose leading blanks."""
 ATTEMPT_FAILED = "attempt failed"
 """Name of the events that tell of attempts which did not serve their call."""
@@ -88,7 +89,7 @@ def show(
 
 
 def _span_row(row: dict[str, Any]) -> dict[str, Any]:
-    return {"depth": row.get("depth", 0), **row["span"]}
+    return {"depth": row.get("depth", 0), "is_orphan": row.get("is_orphan", False), **row["span"]}
 
 
 def _whole_id(traces: TraceAccess, start: str) -> str:
@@ -106,7 +107,7 @@ def _tree_row(span: dict[str, Any], start_ns: int) -> dict[str, Any]:
     usage = msgspec.convert(span["usage"], Usage) if span.get("usage") else Usage()
     return {
         **span,
-        "span": TREE_STEP * span["depth"] + span["name"],
+        "span": TREE_STEP * span["depth"] + span["name"] + (ORPHAN if span["is_orphan"] else ""),
         "start": (span["start_ns"] - start_ns) / 1e6,
         "ms": None if span.get("end_ns") is None else (span["end_ns"] - span["start_ns"]) / 1e6,
         "tokens": _tokens(usage.input_tokens, usage.output_tokens) if span.get("usage") else None,

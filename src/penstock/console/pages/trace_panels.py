@@ -36,8 +36,11 @@ FACETS: tuple[tuple[str, str, str], ...] = (
     ("kind", "kind", "Kind"),
     ("error_code", "error_code", "Error"),
     ("environment", "environment", "Environment"),
+    ("release", "release", "Release"),
+    ("tag", "tag", "Tag"),
     ("agent", "agent", "Agent"),
     ("user", "user", "User"),
+    ("session", "session", "Session"),
     ("cache", "cache", "Cache"),
 )
 """Dimension that is counted, field of the search, and label."""
