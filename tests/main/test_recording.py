@@ -5,23 +5,27 @@ import json
 import socket
 import threading
 from collections.abc import Callable
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.main.recording import Recording
 from penstock.main.trace_settings import ForwardSettings, TraceSettings
 from penstock.spec.home import Home
+from penstock.spec.routes import PriceRow
 from penstock.spec.snapshot import Snapshot
+from penstock.spec.spans import FOREIGN_MARK, Span
+from penstock.spec.usage import Usage
+from penstock.telemetry.encode import encode_span
 from penstock.telemetry.otlp import JSON
 from tests.telemetry.test_otlp import TRACE, request_of
 
 
 @pytest.fixture
 def home(home: Home) -> Home:
-    import msgspec
-
     for folder in (home.run, home.snapshot.parent):
         folder.mkdir(parents=True, exist_ok=True)
     home.snapshot.write_bytes(msgspec.json.encode(Snapshot(digest="d", written_ns=1)))
@@ -84,3 +88,30 @@ def test_a_port_that_is_taken_is_told_and_stops_nothing(home: Home) -> None:
         assert recording.ingest.record_health().grpc_address is None
         recording.stop_taking()
         recording.close()
+
+
+@pytest.mark.parametrize(("is_on", "cost"), [(True, Decimal("0.003")), (False, None)])
+def test_calls_that_are_sent_in_bear_an_estimate_unless_the_settings_say_no(
+    home: Home, is_on: bool, cost: Decimal | None
+) -> None:
+    rates = {"input_uncached": Decimal(1), "output_text": Decimal(10)}
+    row = PriceRow(provider="mine", model="m-1", usd_per_million=rates)
+    home.snapshot.write_bytes(msgspec.json.encode(Snapshot(digest="d", written_ns=1, prices=(row,))))
+    call = Span(
+        trace_id=TRACE,
+        span_id="00000000000000ab",
+        name="chat",
+        kind="llm",
+        start_ns=1,
+        end_ns=2,
+        provider="mine",
+        model="m-1",
+        usage=Usage(input_uncached=1000, output_text=200),
+        attributes={FOREIGN_MARK: 2},
+    )
+    recording = Recording(home, TraceSettings(grpc_port=0, estimate_cost=is_on))
+    recording.spool.append_durable([encode_span(call)])
+    recording.collector.run_once()
+    (stored,) = recording.store.get_trace(TRACE)
+    recording.close()
+    assert stored.cost_usd == cost

@@ -10,10 +10,12 @@ from penstock.control.otlp_grpc import GrpcIngest, PortUnusable
 from penstock.main.trace_settings import TraceSettings
 from penstock.spec.home import Home
 from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.store.spans.port import SpanSink
 from penstock.telemetry.counters import IngestCounters
 from penstock.telemetry.edge import SnapshotEdge
 from penstock.telemetry.spool import open_writer
 from penstock.traces.collector import Collector
+from penstock.traces.estimates import CostEstimates, EstimatingSink
 from penstock.traces.forward import Forwarder, ForwardTarget, read_headers, read_mark
 from penstock.traces.ingest import IngestService
 from penstock.traces.live_folder import LiveFolder
@@ -37,7 +39,7 @@ class Recording:
         self._forwarders = create_forwarders(home, settings, os.environ)
         self.collector = Collector(
             home.spool,
-            self.store,
+            self._sink(home),
             live=live,
             source=self.store,
             counters=self.counters,
@@ -57,6 +59,11 @@ class Recording:
             threading.Thread(target=forwarder.run, args=(self._stopping,), name="forward", daemon=True)
             for forwarder in self._forwarders
         ]
+
+    def _sink(self, home: Home) -> SpanSink:
+        if not self._settings.estimate_cost:
+            return self.store
+        return EstimatingSink(self.store, CostEstimates(home.snapshot))
 
     def start_forwarding(self) -> None:
         """Send stored spans on to where the settings say."""

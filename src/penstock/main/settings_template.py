@@ -63,6 +63,7 @@ TEMPLATE = """\
 [traces]
 # capture_payloads = true                  # false: spans keep tokens, money and times, but no text
 # max_payload_bytes = 1048576
+# estimate_cost = true                     # of calls that are sent in without a cost, from the price table
 # grpc_port = 4317                         # OTLP over gRPC, beside the console; 0: none
 # [traces.retention]                       # by default everything is kept
 # payload_days = 30                        # what was asked and answered

@@ -116,6 +116,8 @@ class TraceSettings(Section):
     """Port that takes OTLP over gRPC, beside the console; unset: 4317 where that is free; 0: none."""
     max_waiting_bytes: Annotated[int, Field(ge=1024 * 1024, le=1 << 40)] = 512 * 1024 * 1024
     """While that much is acknowledged and not yet stored, senders are asked to wait."""
+    estimate_cost: bool = True
+    """Whether model calls that are sent in without a cost get an estimate from the price table."""
     retention: RetentionSettings = RetentionSettings()
     """`[traces.retention]`: what goes by age."""
     projects: dict[_Name, ProjectTraceSettings] = Field(default_factory=dict)

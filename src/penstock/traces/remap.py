@@ -18,6 +18,7 @@ from penstock.telemetry.foreign_scores import read_scores
 from penstock.telemetry.mapping_table import MappingTable, load_table
 from penstock.telemetry.payloads import take_payloads
 from penstock.telemetry.span_fields import map_span, pick_resource
+from penstock.traces.estimates import ESTIMATE
 
 BATCH = 1000
 Place = tuple[int, str, str]
@@ -111,6 +112,8 @@ def remap_span(span: Span, table: MappingTable, store: Mended) -> Span:
     )
     for name in _MAPPED:
         fields.setdefault(name, getattr(span, name) if name in _KEPT_WHEN_SILENT else None)
+    if fields["cost_usd"] is None and (span.cost_source or "").startswith(ESTIMATE):
+        fields["cost_usd"], fields["cost_source"] = span.cost_usd, span.cost_source
     fields.setdefault("tags", [])
     fields["service"] = span.service
     if span.status_message is not None:
