@@ -295,6 +295,23 @@ def test_spans_in_a_circle_are_stored_and_counted_once(
     assert stored_spans(store) == trace
 
 
+@pytest.mark.parametrize("n_others", [0, 2100])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_span_of_another_project_never_takes_the_place_of_one_under_the_same_ids(
+    make_store: MakeStore, n_others: int, at_once: bool
+) -> None:
+    store = make_store()
+    theirs = make_span(1, project="a", status="unset", usage=None, attributes={FOREIGN_MARK: 2})
+    taker = msgspec.structs.replace(theirs, project="b", name="taken over", status="ok", output="x")
+    store.sink.append([make_span(number, parent_id=theirs.span_id) for number in range(2, 2 + n_others)])
+    for batch in [[theirs, taker]] if at_once else [[theirs], [taker]]:
+        store.sink.append(batch)
+    assert store.reader.get_spans(TRACE, [theirs.span_id]) == [theirs]
+    grown = msgspec.structs.replace(theirs, status="ok")
+    store.sink.append([grown])
+    assert store.reader.get_spans(TRACE, [theirs.span_id]) == [grown]
+
+
 def test_a_service_of_somebodys_own_may_be_called_gateway(make_store: MakeStore) -> None:
     store = make_store()
     begun = make_span(1, service="gateway", end_ns=None, status="unset", attributes={FOREIGN_MARK: 2})

@@ -54,6 +54,7 @@ class _Stored(msgspec.Struct, frozen=True, gc=False):
 
     completeness: int
     judged_ns: int
+    project: str
 
 
 def prepare_spans(spans: Iterable[Span]) -> list[PreparedSpan]:
@@ -66,7 +67,8 @@ def prepare_spans(spans: Iterable[Span]) -> list[PreparedSpan]:
             raise InvalidInput(f"Span {span.span_id!r} cannot be stored: {fault}.", trace_id=span.trace_id)
         prepared = prepare_span(span, reader)
         other = best.setdefault(prepared.key, prepared)
-        if other is not prepared and rank_of(prepared) > rank_of(other):
+        is_theirs = span.is_foreign and span.project != other.span.project
+        if other is not prepared and not is_theirs and rank_of(prepared) > rank_of(other):
             best[prepared.key] = prepared
     return list(best.values())
 
@@ -141,21 +143,23 @@ class Append:
                 facts = SpanFacts(*row[:-1])
                 key = (facts.trace_id, f"{facts.span_id:016x}")
                 self._facts[key] = facts
-                stored[key] = _Stored(row[-1], facts.end_ns or 0 if facts.has_scores else 0)
+                stored[key] = _Stored(row[-1], facts.end_ns or 0 if facts.has_scores else 0, facts.project)
         coming = [row for row in self._rows if self._is_large(row.key[0])]
         if coming:
             _register_keys(self._cursor, "coming", [(row.key[0], row.span_id) for row in coming])
-            for trace_id, span_id, completeness, judged_ns in self._cursor.execute(
-                f"SELECT {_HEX}, span_id, completeness, CASE WHEN scores IS NULL THEN 0 ELSE coalesce(end_ns, 0) END"  # noqa: S608 - names of ours
-                " FROM spans SEMI JOIN coming USING (trace_id, span_id) WHERE start_ns BETWEEN ? AND ?",
+            for trace_id, span_id, *told in self._cursor.execute(
+                f"SELECT {_HEX}, span_id, completeness, CASE WHEN scores IS NULL THEN 0 ELSE coalesce(end_ns, 0) END,"  # noqa: S608 - names of ours
+                " project FROM spans SEMI JOIN coming USING (trace_id, span_id) WHERE start_ns BETWEEN ? AND ?",
                 [self._first_ns, self._last_ns],
             ).fetchall():
-                stored[(trace_id, f"{span_id:016x}")] = _Stored(completeness, judged_ns)
+                stored[(trace_id, f"{span_id:016x}")] = _Stored(*told)
         return stored
 
     def _is_better(self, row: PreparedSpan, stored: _Stored) -> bool:
+        """Say whether a record takes a stored one's place: ids are known to many, so never one of another project."""
         rank = (min(stored.completeness, OWN), stored.judged_ns, stored.completeness)
-        return self._replaces or rank_of(row) > rank
+        is_theirs = row.span.is_foreign and row.span.project != stored.project
+        return self._replaces or (not is_theirs and rank_of(row) > rank)
 
     def _register_ids(self, name: str, trace_ids: Iterable[str]) -> None:
         self._cursor.register("raw_ids", {"trace_id": column_array("UUID", list(trace_ids))})
