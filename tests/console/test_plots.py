@@ -14,6 +14,7 @@ from penstock.console.panels import shorten
 from penstock.console.plots import (
     Series,
     choose_width_ns,
+    dots_of,
     draw_bars,
     draw_lines,
     path_of,
@@ -44,6 +45,28 @@ def test_a_path_draws_each_known_value_once_and_no_line_over_a_gap(found: list[f
     assert path.count("M") == len(runs)
     alone = sum(len(run) == 1 for run in runs)
     assert len(re.findall(r"[ML]", path)) == sum(map(len, runs)) + alone
+
+
+def test_a_value_without_neighbours_is_a_point_that_can_be_seen() -> None:
+    assert dots_of([None, 1.0, None, 2.0, 3.0, None, 4.0], 0.0, 4.0).count("M") == 2
+    assert dots_of([1.0, 2.0], 0.0, 4.0) == ""
+
+
+def test_a_share_of_nothing_but_zeros_is_not_drawn_on_a_scale_up_to_the_whole() -> None:
+    def top(found: list[float | None]) -> str:
+        series = [Series(name="error_share", values=found, tone="bad")]
+        return draw_lines(
+            series,
+            title="",
+            unit="share",
+            starts=[0, MINUTE],
+            width_ns=MINUTE,
+            until_ns=2 * MINUTE,
+            zoom_href="",
+        ).top
+
+    assert top([0.0, 0.0]) == format_value(0.1, "share")
+    assert top([0.0, 0.9]) == format_value(1.0, "share")
 
 
 @given(st.lists(st.floats(0, 100), max_size=10))

@@ -57,6 +57,8 @@ class Line:
     name: str
     tone: str
     path: str
+    dots: str
+    """The values that have no neighbour, as a path of points."""
     band: str
     before: str
     label_y: float
@@ -134,6 +136,8 @@ def draw_lines(
 ) -> Plot:
     """Return lines over the slices that begin at `starts`, held against `bounds`."""
     low, high = scale_of([*(value for each in series for value in _known(each)), *(b.value for b in bounds)])
+    if unit == "share" and not bounds and all(value == 0 for each in series for value in _known(each)):
+        high = 0.1  # nothing but zeros: the next thing to see is a few percent
     known = [each for each in series if any(value is not None for value in each.values)]
     labels = spread_labels([_y(_last(each.values), low, high) for each in known])
     return Plot(
@@ -146,6 +150,7 @@ def draw_lines(
                 name=each.name,
                 tone=each.tone,
                 path=path_of(each.values, low, high),
+                dots=dots_of(each.values, low, high),
                 band=band_of(each.lows, each.highs, low, high),
                 before=path_of(each.before, low, high) if len(known) <= MAX_DASHED else "",
                 label_y=label_y,
@@ -249,6 +254,17 @@ def path_of(values: Sequence[float | None], low: float, high: float) -> str:
         parts.append(f"L{place}" if is_down else f"M{place}L{place}" if alone else f"M{place}")
         is_down = True
     return "".join(parts)
+
+
+def dots_of(values: Sequence[float | None], low: float, high: float) -> str:
+    """Return an SVG path of points where a value stands alone: as part of a thin line nobody would see it."""
+    around = (None, *values, None)
+    places = [
+        f"{_x(index, len(values)):.2f} {_y(value, low, high):.2f}"
+        for index, value in enumerate(values)
+        if value is not None and around[index] is None and around[index + 2] is None
+    ]
+    return "".join(f"M{place}L{place}" for place in places)
 
 
 def band_of(lows: Sequence[float | None], highs: Sequence[float | None], low: float, high: float) -> str:
