@@ -144,17 +144,25 @@ class RowsPage(Page):
 
 def build_lines(rows: list[TraceRow] | list[SpanRow]) -> tuple[TraceLine, ...]:
     """Return the rows with bars in proportion."""
-    longest = max((row.duration_ms for row in rows if row.duration_ms is not None), default=0.0) or 1.0
+    scale = _find_scale([row.duration_ms for row in rows if row.duration_ms is not None])
     return tuple(
         TraceLine(
             row=row,
             href=f"/traces/{row.trace_id}?span={row.span_id}"
             if isinstance(row, SpanRow)
             else f"/traces/{row.trace_id}",
-            bar_pct=round(100 * (row.duration_ms or 0.0) / longest, 2),
+            bar_pct=round(min(100.0, 100 * (row.duration_ms or 0.0) / scale), 2),
         )
         for row in rows
     )
+
+
+def _find_scale(durations: list[float]) -> float:
+    """Return what a whole bar means: the longest, unless a few are so long that all others would be specks."""
+    if not durations:
+        return 1.0
+    usual = sorted(durations)[(len(durations) - 1) * 3 // 4]
+    return min(max(durations), 3 * usual) or max(durations) or 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
