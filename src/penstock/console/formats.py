@@ -92,6 +92,12 @@ def format_share(part: int | None, whole: int | None) -> str:
     return DASH if not whole or part is None else f"{100 * part / whole:.1f} %"
 
 
+def add_known(*counts: int | None) -> int | None:
+    """Return the sum of what is known, None where nothing is."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
 def name_job(kind: str, spec: Mapping[str, Any]) -> str:
     """Return what a job does and to what, such as `model.pull minilm`; the kind alone when it names nothing."""
     subject = spec.get("name")

@@ -15,6 +15,8 @@ def format_value(value: float | None, unit: Unit, exact: Decimal | None = None) 
     if unit == "usd":
         return format_money(exact if exact is not None else Decimal(repr(value)))
     if unit == "share":
+        if 0 < value < 0.0005:
+            return "< 0.1 %"  # not none
         return f"{100 * value:.1f} %" if value < 0.9995 or value == 1 else "> 99.9 %"
     if unit == "score":
         return f"{value:.2f}"

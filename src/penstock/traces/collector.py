@@ -168,9 +168,8 @@ class Collector:
             left -= sum(map(len, batch.payloads))
             spans += self._decode(batch.payloads)
             positions.append((reader, batch.position))
-        if (
-            positions
-        ):  # told before it is stored: who looks just after a start must not take the record for whole
+        if positions:
+            # told before it is stored: who looks just after a start must not take the record for whole
             self._elsewhere_bytes = self._count_elsewhere()
         n_new = self._store_round(spans) if spans else 0
         for reader, position in positions:

@@ -12,7 +12,7 @@ from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.clock import now_ns
 from penstock.console.exchanges import Exchange, read_exchange
-from penstock.console.formats import format_calls, format_count, format_money, format_ms
+from penstock.console.formats import add_known, format_calls, format_count, format_money, format_ms
 from penstock.console.links import link, member
 from penstock.console.pages.overview import Figure
 from penstock.console.queries import clause
@@ -103,7 +103,7 @@ def name_scores(rows: tuple[SessionLine, ...]) -> tuple[str, ...]:
 def build_figures(row: SessionRow) -> tuple[Figure, ...]:
     """Return the strip of figures of one session."""
     span_ms = (row.last_ns - row.first_ns) / 1e6
-    tokens = None if row.input_tokens is None else row.input_tokens + (row.output_tokens or 0)
+    tokens = add_known(row.input_tokens, row.output_tokens)
     priced = f"{format_calls(row.n_unpriced)} without a price" if row.n_unpriced else "all calls priced"
     return (
         Figure(name="Turns", value=format_count(row.n_turns), detail=f"{format_count(row.n_spans)} spans"),

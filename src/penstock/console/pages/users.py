@@ -11,7 +11,14 @@ from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.clock import now_ns
 from penstock.console.charts import nice_ceiling, sparkline
-from penstock.console.formats import format_calls, format_count, format_money, format_ms, format_share
+from penstock.console.formats import (
+    add_known,
+    format_calls,
+    format_count,
+    format_money,
+    format_ms,
+    format_share,
+)
 from penstock.console.links import link, member
 from penstock.console.pages.overview import Figure
 from penstock.console.pages.sessions import (
@@ -97,7 +104,7 @@ def build_line(row: UserRow, range_name: str) -> UserLine:
 
 def build_figures(row: UserRow, window: Window) -> tuple[Figure, ...]:
     """Return the strip of figures of one user."""
-    tokens = None if row.input_tokens is None else row.input_tokens + (row.output_tokens or 0)
+    tokens = add_known(row.input_tokens, row.output_tokens)
     priced = f"{format_calls(row.n_unpriced)} without a price" if row.n_unpriced else "all calls priced"
     return (
         Figure(name="Traces", value=format_count(row.n_traces), detail=window.label.lower()),
