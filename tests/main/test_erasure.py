@@ -274,6 +274,18 @@ def test_what_was_stored_of_a_trace_goes_when_a_late_span_shows_whose_it_is(hous
     assert find_bytes(house.home.root, USER, SECRET) == []
 
 
+def test_who_may_send_spans_cannot_have_the_traces_of_others_erased(house: House) -> None:
+    house.erase()
+    mark = {FOREIGN_MARK: 2}
+    house.take(make_span(1, trace=70, project="a"), make_span(1, trace=71, user_id="somebody else"))
+    for trace in (70, 71):
+        house.take(make_span(9, trace=trace, project="default", user_id=USER, start_ns=T0, attributes=mark))
+    assert house.upkeep.erasures.follow_late() == 0
+    for trace in (70, 71):
+        house.take(make_span(2, trace=trace, project="a" if trace == 70 else "default"))
+        assert [span.span_id for span in house.store.get_trace(f"{trace:032x}")] == [f"{1:016x}", f"{2:016x}"]
+
+
 def test_an_erasure_that_is_cut_off_is_carried_out_again_with_the_same_receipt(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,7 @@ def create_upkeep(
     clear_copies(home)
     upkeep, reader = DuckDBUpkeep(store.file), DuckDBSubjectRows(store.file)
     key = PrivacyKey.load(home.privacy_key)
-    tombstones = Tombstones(engine, key, find_billed=store.find_billed)
+    tombstones = Tombstones(engine, key, find_billed=store.find_billed, find_trace=store.get_summary)
     collector.sieve = tombstones.sift
     wake = threading.Event()
     read_settings = create_settings_reader(rooms)

@@ -15,6 +15,7 @@ from penstock.spec.spans import Span
 from penstock.store.control.tables.privacy import privacy_tombstones
 from penstock.store.spans.ledger import RATES, SAVED_USD, is_billed
 from penstock.store.spans.ledger_queries import LedgerRow
+from penstock.store.spans.types import TraceRow
 from penstock.store.spans.upkeep_types import Subject
 from penstock.traces.upkeep.seal import PrivacyKey
 
@@ -53,9 +54,11 @@ class Tombstones:
         key: PrivacyKey,
         *,
         find_billed: Callable[[str], Sequence[LedgerRow]] = lambda _: (),
+        find_trace: Callable[[str], TraceRow | None] = lambda _: None,
         now_ns: Callable[[], int] = wall_clock,
     ) -> None:
-        """`find_billed` returns the ledger's rows of a trace."""
+        """`find_billed` returns the ledger's rows of a trace, `find_trace` its row."""
+        self._find_trace = find_trace
         self._find_billed = find_billed
         self._engine = engine
         self._digest = key.digest
@@ -134,7 +137,8 @@ class Tombstones:
             return True
         for kind, name in (("user", span.user_id), ("session", span.session_id)):
             if name is not None and self._is_before(kind, name, span.start_ns):
-                self._note_trace(span.trace_id)
+                if self._may_tell_whose(span):
+                    self._note_trace(span.trace_id)
                 return True
         for score in span.scores:
             if score.trace_id is not None and digest("trace", score.trace_id) in erased["trace"]:
@@ -167,6 +171,13 @@ class Tombstones:
     def _is_before(self, kind: str, name: str, at_ns: int) -> bool:
         erased = self._erased[kind]
         return bool(erased) and at_ns <= erased.get(self._digest(kind, name), -1)
+
+    def _may_tell_whose(self, span: Span) -> bool:
+        """Say whether a late span shows whose its trace is: one that was sent must not have others' traces erased."""
+        trace = self._find_trace(span.trace_id) if span.is_foreign else None
+        if trace is None:
+            return True
+        return span.project == trace.project and trace.user_id in (None, span.user_id)
 
     def _note_trace(self, trace_id: str) -> None:
         with self._guard:
