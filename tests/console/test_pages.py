@@ -96,7 +96,7 @@ def test_every_navigation_entry_leads_to_a_page(visitor: AsgiClient) -> None:
 
 def test_the_overview_shows_calls_failures_money_and_latency(visitor: AsgiClient) -> None:
     text = visitor.get("/?range=24h").text
-    for word in ("Calls", "Failed", "Cost", "Tokens", "p95", "First token".lower(), "calls without a price"):
+    for word in ("Traces", "Failed", "Cost", "Tokens", "p95", "First token".lower(), "calls without a price"):
         assert word in text
     assert "<svg" in text
     assert "handbook" in text

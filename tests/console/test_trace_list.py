@@ -6,10 +6,11 @@ import re
 import pytest
 
 from penstock.base.clock import now_ns
-from penstock.console.pages.traces import EXAMPLES
+from penstock.console.pages.traces import EXAMPLES, build_lines
 from penstock.console.queries import build_chips, clause, read_search, toggle
 from penstock.console.trace_columns import COLUMNS, DEFAULTS, choose_columns
 from penstock.spec.search import Compare
+from penstock.store.spans.types import TraceRow
 from penstock.traces.search import parse
 from penstock.traces.views import SPAN_COLUMNS, TRACE_COLUMNS
 from tests.console.conftest import make_app, sign_in
@@ -138,6 +139,7 @@ def test_models_below_the_root_are_shown_and_can_be_narrowed_to(furnished: Furni
             parent_id=root.span_id,
             kind="llm",
             model=model,
+            status="error",
             start_ns=start_ns,
             end_ns=start_ns,
         )
@@ -152,8 +154,25 @@ def test_models_below_the_root_are_shown_and_can_be_narrowed_to(furnished: Furni
         2
     ]
     assert '<td class="mid">request</td>' in row
+    strip = client.get("/traces/strip?range=24h&q=name%3Arequest").text
+    assert "1 traces, none failed as a whole, 1 with failed steps" in strip
     assert '<td class="wide mid">–</td>' in row  # it came through no route
     assert 'gpt-4o <span class="faint" title="gpt-4o, gpt-4o-mini">+1</span>' in row
+
+
+def test_one_very_long_trace_does_not_make_specks_of_all_other_bars() -> None:
+    def bars(*durations: float | None) -> list[float]:
+        rows = [
+            TraceRow(
+                trace_id="a", name="x", kind="llm", status="ok", start_ns=0, n_spans=1, duration_ms=duration
+            )
+            for duration in durations
+        ]
+        return [line.bar_pct for line in build_lines(rows)]
+
+    assert bars(10.0, 20.0, 30.0, 40.0) == [25.0, 50.0, 75.0, 100.0]
+    assert min(bars(10.0, 10.0, 10.0, 10.0, 5000.0)) > 30
+    assert bars(None, 0.0) == [0.0, 0.0]
 
 
 def test_a_search_is_checked_while_it_is_typed(visitor: AsgiClient) -> None:

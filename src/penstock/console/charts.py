@@ -18,16 +18,16 @@ def build_charts(series: Sequence[Bucket], until_ns: int) -> tuple[Plot, ...]:
     money = [None if each.cost_usd is None else float(each.cost_usd) for each in series]
     return (
         draw_bars(
-            Series(name="calls", values=n_calls, tone=QUIET_TONE, href=TRACES),
+            Series(name="traces", values=n_calls, tone=QUIET_TONE, href=TRACES),
             Series(
                 name="failed",
                 values=[float(each.n_errors) for each in series],
                 tone=BAD_TONE,
                 href=f"{TRACES}?q=status%3Aerror",
             ),
-            title="Calls, failed in red",
+            title="Traces, failed in red",
             unit="count",
-            empty="No calls in this window",
+            empty="Nothing in this window",
             **window,  # type: ignore[arg-type]  # names and types of the window
         ),
         draw_lines(

@@ -61,11 +61,11 @@ def build_figures(found: Overview, window: Window) -> tuple[Figure, ...]:
     counted = f", {format_calls(found.n_without_usage)} without a count" if found.n_without_usage else ""
     tokens = None if found.input_tokens is None else found.input_tokens + (found.output_tokens or 0)
     return (
-        Figure(name="Calls", value=format_count(found.n_calls), detail=window.label.lower(), href=link),
+        Figure(name="Traces", value=format_count(found.n_calls), detail=window.label.lower(), href=link),
         Figure(
             name="Failed",
             value=format_count(found.n_errors),
-            detail=f"{format_share(found.n_errors, found.n_calls)} of calls",
+            detail=f"{format_share(found.n_errors, found.n_calls)} of traces, by their root",
             href=f"{link}&status=error" if window.name else None,
             is_bad=bool(found.n_errors),
         ),

@@ -22,8 +22,8 @@ from penstock.console.queries import parts_of, read_search, toggle
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
 from penstock.spec.measures import MetricQuery, Subject
-from penstock.spec.search import Compare, Condition
-from penstock.store.spans.types import TraceQuery
+from penstock.spec.search import All, Compare, Condition, Negated
+from penstock.store.spans.types import Count, TraceQuery
 from penstock.traces.measures.types import Report, ReportRow
 
 N_SLICES = 96
@@ -44,6 +44,12 @@ FACETS: tuple[tuple[str, str, str], ...] = (
     ("cache", "cache", "Cache"),
 )
 """Dimension that is counted, field of the search, and label."""
+
+_INNER = (
+    Compare(field="errors", operator=">", value=0),
+    Negated(condition=Compare(field="status", operator="=", value="error")),
+)
+"""Traces that went well as a whole, with spans that failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +89,13 @@ class FacetsPage(Page):
     facets: tuple[Facet, ...]
 
 
-def draw_strip(report: Report, base: dict[str, str], noun: str) -> tuple[Plot, str]:
-    """Return calls and failed ones by slice, and their sums in words."""
+def draw_strip(
+    report: Report, base: dict[str, str], noun: str, inner: Count | None = None
+) -> tuple[Plot, str]:
+    """Return calls and failed ones by slice, and their sums in words.
+
+    `inner` is how many traces went well as a whole and yet have spans that failed.
+    """
     by_start = {row.start_ns: row for row in report.rows}
     calls, errors = (
         [_value(by_start, start, name) for start in report.slices] for name in ("calls", "errors")
@@ -107,6 +118,8 @@ def draw_strip(report: Report, base: dict[str, str], noun: str) -> tuple[Plot, s
         if n_errors
         else ", none failed"
     )
+    if inner is not None and inner.n:
+        failed += f" as a whole, {'over ' if inner.is_more else ''}{format_count(inner.n)} with failed steps"
     return plot, f"{format_count(n_calls)} {noun}{failed if n_calls else ''}"
 
 
@@ -157,7 +170,11 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             where=asked.search.condition,
             bucket_ns=choose_width_ns(since_ns, until_ns, n_most=N_SLICES),
         )
-        plot, words = draw_strip(services.measures.measure(query), asked.base, asked.view)
+        inner = None
+        if asked.view == "traces":
+            within = TraceQuery(since_ns=since_ns, until_ns=until_ns, where=All(parts=(*_INNER, query.where)))
+            inner = services.trace_lists.count(within)
+        plot, words = draw_strip(services.measures.measure(query), asked.base, asked.view, inner)
         return renderer.show(StripPage(frame=renderer.frame(request, "Strip", PATH), plot=plot, words=words))
 
     @router.get(f"{PATH}/facets")
