@@ -42,7 +42,9 @@ export class Timeline {
     this.colours ??= colours(BARS);
     this.pack();
     this.canvas.setAttribute("aria-label", `Timeline of ${tree.size} spans in ${this.lanes.length} lanes; the keys of the tree work here too`);
-    this.sheet.style.height = `${Math.max(1, this.lanes.length * LANE + 2 * PAD - 1)}px`;
+    const height = Math.max(1, this.lanes.length * LANE + 2 * PAD - 1);
+    this.sheet.style.height = `${height}px`;
+    this.view.style.maxHeight = `${Math.max(96, height + 1)}px`; // few lanes leave no empty field above the legend
     this.drawSoon();
   }
 
