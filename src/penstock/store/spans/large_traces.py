@@ -50,8 +50,7 @@ def summarise_large_trace(cursor: Any, trace_id: str, *, is_judged: bool) -> Tra
         "SELECT count(*), min(start_ns), max(start_ns), bool_or(has_scores) FROM everything"
     ).fetchall()[0]
     n_leaves, n_priced, cost, given, written = cursor.execute(
-        "SELECT count(*), count(cost_usd), sum(cost_usd), least(sum(input_tokens), 9223372036854775807)::BIGINT,"
-        " least(sum(output_tokens), 9223372036854775807)::BIGINT"
+        f"SELECT count(*), count(cost_usd), sum(cost_usd), {_sum_sql('input_tokens')}, {_sum_sql('output_tokens')}"  # noqa: S608 - names of ours
         " FROM large SEMI JOIN leaves USING (span_id)"
     ).fetchall()[0]
     told = ", ".join(
@@ -102,3 +101,8 @@ def _distinct(cursor: Any, column: str) -> list[str]:
         f"SELECT DISTINCT {column} FROM large WHERE {column} <> '' ORDER BY {column}"  # noqa: S608 - a name of ours
     ).fetchall()
     return [row[0] for row in rows]
+
+
+def _sum_sql(column: str) -> str:
+    """Return the sum as far as a column can hold it; `least` alone would make a number of an unknown sum."""
+    return f"CASE WHEN count({column}) > 0 THEN least(sum({column}), 9223372036854775807)::BIGINT END"
