@@ -50,6 +50,7 @@ def test_the_page_shows_names_escaped_and_leads_to_the_spans(furnished: Furnishe
             "dropped": {"disk full": 3},
             "taken": {"traces http": 12},
         },
+        gaps=((1_000_000_000, 2_000_000_000),),
     )
     services = furnished.services
     object.__setattr__(services.ingest, "record_health", lambda: health)
@@ -61,6 +62,7 @@ def test_the_page_shows_names_escaped_and_leads_to_the_spans(furnished: Furnishe
     assert text.index("disk full") < text.index("traces http") < text.index("my.attribute")
     assert "has%3Aattr.%22my.attribute%22" in text
     assert "Nothing under: Refused" in text
+    assert "Control was killed once; the last seconds of counting" in text
 
 
 def test_how_long_what_is_kept_is_told_by_project() -> None:

@@ -51,3 +51,16 @@ def test_counts_are_not_written_at_every_breath(tmp_path: Path) -> None:
     assert IngestCounters(path).get("taken", "a") <= 1
     counters.save(is_last=True)
     assert IngestCounters(path).get("taken", "a") == 2
+
+
+def test_a_kill_leaves_a_gap_that_is_told_and_an_orderly_end_none(tmp_path: Path) -> None:
+    path = tmp_path / "ingest.json"
+    first = IngestCounters(path)
+    first.save()  # from now on the file says that somebody counts
+    first.add("taken", "traces http", 5)
+    second = IngestCounters(path)  # the first was killed before it wrote again
+    assert len(second.gaps) == 1
+    assert second.gaps[0][0] <= second.gaps[0][1]
+    second.save(is_last=True)
+    third = IngestCounters(path)
+    assert third.gaps == second.gaps

@@ -2,6 +2,7 @@
 
 One `IngestCounters` a control process; whatever handles spans on their way counts here, and the page on the record's
 health, the metrics and the commands read it. Counts survive a restart: they are kept in one small file.
+A kill costs what was counted since the file was written last, seconds at most, and is told as a gap.
 """
 
 import contextlib
@@ -34,6 +35,7 @@ Group = Literal[
 - `unmapped`: attribute names that the mapping table does not know
 """
 MAX_NAMES = 2000
+MAX_GAPS = 20
 SAVE_EVERY_S = 10.0
 _OTHERS = "(others)"
 LATE_OF_ERASED = "late spans of what was erased"
@@ -73,6 +75,8 @@ class RecordHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     since_ns: int
     """When counting began."""
+    gaps: tuple[tuple[int, int], ...] = ()
+    """Begin and end of times whose counts were lost with a process that was killed; the spans themselves are kept."""
     counts: Mapping[Group, Mapping[str, int]]
     """By group and name; the largest first. See `Group`."""
     mapping_version: int = 0
@@ -90,6 +94,10 @@ class RecordHealth(msgspec.Struct, frozen=True, kw_only=True):
 class _Saved(msgspec.Struct, frozen=True, kw_only=True):
     since_ns: int
     counts: dict[str, dict[str, int]]
+    saved_ns: int = 0
+    is_closed: bool = True
+    """The process that wrote it ended in order; False as long as it runs. Files of older versions do not say."""
+    gaps: tuple[tuple[int, int], ...] = ()
 
 
 class IngestCounters:
@@ -103,6 +111,8 @@ class IngestCounters:
         self._since_ns = now_ns()
         self._saved_total = 0
         self._saved_s = 0.0
+        self._is_marked = False
+        self._gaps: tuple[tuple[int, int], ...] = ()
         if path is not None:
             self._load(path)
 
@@ -133,6 +143,11 @@ class IngestCounters:
             return counter[name] if counter is not None else 0
 
     @property
+    def gaps(self) -> tuple[tuple[int, int], ...]:
+        """Begin and end of times whose counts were lost with a process that was killed, the newest last."""
+        return self._gaps
+
+    @property
     def since_ns(self) -> int:
         """When counting began."""
         return self._since_ns
@@ -148,17 +163,22 @@ class IngestCounters:
         `is_last` does so at once.
         """
         now = time.monotonic()
-        if self._path is None or not (is_last or now - self._saved_s >= SAVE_EVERY_S):
+        if self._path is None or not (is_last or not self._is_marked or now - self._saved_s >= SAVE_EVERY_S):
             return
         self._saved_s = now
         with self._guard:
             total = sum(counter.total() for counter in self._counts.values())
-            if total == self._saved_total:
+            if total == self._saved_total and self._is_marked and not is_last:
                 return
             saved = _Saved(
-                since_ns=self._since_ns, counts={name: dict(each) for name, each in self._counts.items()}
+                since_ns=self._since_ns,
+                counts={name: dict(each) for name, each in self._counts.items()},
+                saved_ns=now_ns(),
+                is_closed=is_last,
+                gaps=self._gaps,
             )
             self._saved_total = total
+            self._is_marked = not is_last
         with contextlib.suppress(OSError):
             write_atomic(self._path, msgspec.json.encode(saved), mode=0o600)
 
@@ -168,6 +188,9 @@ class IngestCounters:
         except (OSError, msgspec.MsgspecError, UnicodeError):
             return
         self._since_ns = saved.since_ns
+        self._gaps = saved.gaps
+        if not saved.is_closed:
+            self._gaps = (*saved.gaps, (saved.saved_ns, now_ns()))[-MAX_GAPS:]
         self._counts = {group: Counter(names) for group, names in saved.counts.items()}
         # files of older versions count among what was lost what was kept out on purpose
         if n := self._counts.get("dropped", Counter()).pop(LATE_OF_ERASED, 0):

@@ -214,6 +214,7 @@ class IngestService:
         """Return what became of everything that was sent."""
         return RecordHealth(
             since_ns=self.counters.since_ns,
+            gaps=self.counters.gaps,
             counts=self.counters.read(),
             mapping_version=load_table().version,
             collector=self._collector.stats,
