@@ -187,3 +187,14 @@ def test_a_span_that_breaks_the_store_holds_up_no_other(spool: Path, writer: Spo
     assert collector.run_once() == 2
     assert sorted(span.name for span in store.spans.values()) == ["span 1", "span 3"]
     assert collector.stats.n_undecodable == 1
+
+
+def test_when_every_span_breaks_the_store_all_of_them_wait(spool: Path, writer: SpoolWriter) -> None:
+    store = RecordingStore()
+    record(writer, *(msgspec.structs.replace(make_span(number), name="breaks") for number in (1, 2)))
+    collector = Collector(spool, store)
+    with pytest.raises(OverflowError):
+        collector.run_once()
+    assert collector.stats.n_undecodable == 0
+    record(writer, make_span(3))
+    assert collector.run_once() == 1

@@ -213,20 +213,30 @@ class Collector:
                     self._counters.add(group, name, n if group == "masked" and isinstance(n, int) else 1)  # type: ignore[arg-type]
 
     def _append(self, spans: list[Span]) -> int:
-        """Store all spans but those that cannot be, found by halving: one of them must not hold up all others.
+        """Store all spans but those that cannot be: one of them must not hold up all others.
 
-        What is wrong with the store as a whole is raised, and the round is tried again.
+        What is wrong with the store as a whole is raised, and the round is tried again. So is an error that every span
+        of several runs into: then the fault is ours, and what was acknowledged waits until it is mended.
         """
+        broken: list[tuple[Span, Exception]] = []
+        n_new = self._append_halves(spans, broken)
+        if len(broken) == len(spans) > 1 and not any(isinstance(error, CallerError) for _, error in broken):
+            raise broken[0][1]
+        for span, error in broken:
+            if not isinstance(error, CallerError):
+                _log.error("a span breaks the store", exc_info=error, extra={"span": span.span_id})
+            self._pass_over(f"{type(error).__name__}: {error}")
+        return n_new
+
+    def _append_halves(self, spans: list[Span], broken: list[tuple[Span, Exception]]) -> int:
         try:
             return self._store.append(spans)
         except (CallerError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
             if len(spans) == 1:
-                if not isinstance(error, CallerError):
-                    _log.exception("a span breaks the store", extra={"span": spans[0].span_id})
-                self._pass_over(f"{type(error).__name__}: {error}")
+                broken.append((spans[0], error))
                 return 0
         middle = len(spans) // 2
-        return self._append(spans[:middle]) + self._append(spans[middle:])
+        return self._append_halves(spans[:middle], broken) + self._append_halves(spans[middle:], broken)
 
     def _decode(self, records: list[bytes]) -> list[Span]:
         spans: list[Span] = []
