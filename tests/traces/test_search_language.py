@@ -253,3 +253,10 @@ trees = st.recursive(
 def test_any_condition_is_written_so_that_it_reads_back_to_the_same_text(tree: Condition) -> None:
     text = render(tree)
     assert render(parse(text)) == render(parse(render(parse(text))))
+
+
+@pytest.mark.parametrize(
+    "text", ["metadata.plan:pro", 'metadata."my plan":pro', "metadata.turn>2", "has:metadata.plan"]
+)
+def test_metadata_is_asked_by_name_and_written_back_as_it_was(text: str) -> None:
+    assert render(parse(text)) == text

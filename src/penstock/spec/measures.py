@@ -144,9 +144,9 @@ DIMENSIONS: tuple[str, ...] = (
     "any_model",
     "any_provider",
 )
-"""What can be grouped by, besides `version.ASSET` and `attr.NAME`; the names are those of searches. A span with two tags
+"""What can be grouped by, besides `version.ASSET`, `metadata.NAME` and `attr.NAME`; the names are those of searches. A span with two tags
 stands in both groups, and so does a trace in those of all models of its spans (`any_model`; `model` is its root's)."""
-OPEN_DIMENSIONS = ("version.", "attr.")
+OPEN_DIMENSIONS = ("version.", "attr.", "metadata.")
 MODEL_CALLS = ("llm", "embedding", "rerank")
 """Kinds of spans that are calls."""
 

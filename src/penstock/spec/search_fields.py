@@ -111,9 +111,10 @@ FIELDS: tuple[SearchField, ...] = (
 
 BY_NAME: dict[str, SearchField] = {name: field for field in FIELDS for name in (field.name, *field.aliases)}
 
-ATTRIBUTE, SCORE, VERSION = "attr.", "score.", "version."
+ATTRIBUTE, METADATA, SCORE, VERSION = "attr.", "metadata.", "score.", "version."
 PREFIXES: tuple[tuple[str, str, str], ...] = (
     (ATTRIBUTE, "An attribute as it was sent.", "attr.gen_ai.request.temperature>0.5"),
+    (METADATA, "Metadata by its name, whoever sent it.", "metadata.plan:pro"),
     (SCORE, "A score of the span; in a list of traces of any span, or of the trace.", "score.helpful<0.5"),
     (VERSION, "The version of an asset that shaped the answer.", "version.prompt:triage:3"),
 )

@@ -19,6 +19,7 @@ from penstock.telemetry.cutting import CUT
 from penstock.telemetry.foreign_scores import read_scores
 from penstock.telemetry.mapping_table import MappingTable, load_table
 from penstock.telemetry.masks import MASKED
+from penstock.telemetry.metadata import add_metadata
 from penstock.telemetry.otlp_wire import JSON, MAX_NS, PROTOBUF, WireSpan, is_json_type, read_spans
 from penstock.telemetry.payloads import fill_from_events, take_payloads
 from penstock.telemetry.span_fields import map_span, pick_resource
@@ -131,6 +132,7 @@ def _span_of(item: WireSpan, table: MappingTable, unmapped: list[str], owner: _O
     given, answer = take_payloads(table, attributes, picked.flat)
     if events:
         given, answer = fill_from_events(events, given, answer)
+    add_metadata(attributes)
     for mark in OUR_MARKS:
         attributes.pop(mark, None)  # what a sender writes there says nothing about what we did
     name = item.name or "unnamed"

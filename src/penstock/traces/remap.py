@@ -16,6 +16,7 @@ from penstock.store.spans.types import Payload
 from penstock.telemetry import mapping
 from penstock.telemetry.foreign_scores import read_scores
 from penstock.telemetry.mapping_table import MappingTable, load_table
+from penstock.telemetry.metadata import add_metadata
 from penstock.telemetry.payloads import take_payloads
 from penstock.telemetry.span_fields import map_span, pick_resource
 from penstock.traces.estimates import ESTIMATE
@@ -129,6 +130,7 @@ def remap_span(span: Span, table: MappingTable, store: Mended) -> Span:
         session_id=fields["session_id"],
         time_ns=span.end_ns or span.start_ns,
     )
+    add_metadata(attributes)
     if resource:
         attributes["resource"] = resource
     attributes[FOREIGN_MARK] = table.version

@@ -113,7 +113,7 @@ def compare_sql(column: str, kind: FieldType, part: Compare, *, is_list: bool, n
 
 
 def attribute_sql(row: str, part: Compare) -> Fragment:
-    """Return a condition on one attribute of the span `row`."""
+    """Return a condition on one attribute of the span `row`; metadata stand there under `metadata.NAME`."""
     name = part.field.removeprefix(ATTRIBUTE)
     mark = msgspec.json.encode(name).decode()
     sql, values = _compare_json(f"json_extract_string({row}.attributes, ?)", part)

@@ -10,7 +10,7 @@ from typing import Any
 
 from penstock.base.errors import InvalidInput
 from penstock.spec.measures import DIMENSIONS, Subject
-from penstock.spec.search_fields import ATTRIBUTE, VERSION
+from penstock.spec.search_fields import ATTRIBUTE, METADATA, VERSION
 from penstock.spec.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES
 
 Fragment = tuple[str, list[Any]]
@@ -74,7 +74,7 @@ def source_sql(
 
 def _dimension_sql(name: str, subject: Subject) -> Fragment:
     root = "r_" if subject == "trace" else ""
-    if name.startswith(ATTRIBUTE):
+    if name.startswith((ATTRIBUTE, METADATA)):
         return f"json_extract_string({root}attributes, ?)", [_pointer(name.removeprefix(ATTRIBUTE))]
     if name.startswith(VERSION):  # a stored version may name its digest too: 3@sha256:…
         version = f"split_part(json_extract_string({root}versions, ?), '@', 1)"

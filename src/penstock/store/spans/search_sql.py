@@ -14,7 +14,7 @@ from typing import Any, Literal
 from penstock.base.clock import now_ns as read_clock
 from penstock.base.errors import InvalidInput
 from penstock.spec.search import All, Compare, Condition, Either, Negated, Related, Words
-from penstock.spec.search_fields import ATTRIBUTE, BY_NAME, SCORE, VERSION
+from penstock.spec.search_fields import ATTRIBUTE, BY_NAME, METADATA, SCORE, VERSION
 from penstock.store.spans.field_sql import (
     SPAN_SQL,
     TRACE_LISTS,
@@ -136,7 +136,7 @@ class _Compiler:
         if leaf.field.startswith(SCORE):
             sql, values = score_sql(leaf)
             return f"{row}.trace_id IN (SELECT c.trace_id FROM scores c WHERE {sql})", values  # noqa: S608 - names of ours
-        if leaf.field.startswith((ATTRIBUTE, VERSION)):
+        if leaf.field.startswith((ATTRIBUTE, METADATA, VERSION)):
             return self._any_span(leaf, row)
         field = BY_NAME.get(leaf.field)
         if field is not None and field.name in TRACE_SQL:
@@ -153,7 +153,7 @@ class _Compiler:
     def _span_leaf(self, leaf: Compare | Words, row: str) -> Fragment:
         if isinstance(leaf, Words):
             return text_condition(leaf, row)
-        if leaf.field.startswith(ATTRIBUTE):
+        if leaf.field.startswith((ATTRIBUTE, METADATA)):
             return attribute_sql(row, leaf)
         if leaf.field.startswith(VERSION):
             return version_sql(row, leaf)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from penstock.spec.search_fields import ATTRIBUTE, BY_NAME, SCORE, VERSION
+from penstock.spec.search_fields import ATTRIBUTE, BY_NAME, METADATA, SCORE, VERSION
 from penstock.spec.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES
 from penstock.store.spans.duckdb_file import DuckDBFile
 from penstock.store.spans.field_sql import SPAN_SQL, sum_sql
@@ -103,8 +103,14 @@ def _complete(cursor: Any, field: str, start: str, limit: int) -> list[tuple[str
     elif field in {ATTRIBUTE, VERSION}:
         column = "attributes" if field == ATTRIBUTE else "versions"
         source, bound = f"SELECT unnest(json_keys({column})) AS v FROM spans {newest}", [N_SAMPLED_JSON]  # noqa: S608 - names of ours
-    elif field.startswith((ATTRIBUTE, VERSION)):
-        prefix, column = (ATTRIBUTE, "attributes") if field.startswith(ATTRIBUTE) else (VERSION, "versions")
+    elif field == METADATA:
+        names = f"SELECT unnest(json_keys(attributes)) AS k FROM spans {newest}"  # noqa: S608 - names of ours
+        source = (
+            f"SELECT substr(k, {len(METADATA) + 1}) AS v FROM ({names}) WHERE starts_with(k, '{METADATA}')"  # noqa: S608 - names of ours
+        )
+        bound = [N_SAMPLED_JSON]
+    elif field.startswith((ATTRIBUTE, METADATA, VERSION)):
+        prefix, column = (VERSION, "versions") if field.startswith(VERSION) else (ATTRIBUTE, "attributes")
         pointer = "/" + field.removeprefix(prefix).replace("~", "~0").replace("/", "~1")
         source = f"SELECT json_extract_string({column}, ?) AS v FROM spans {newest}"  # noqa: S608 - names of ours
         bound = [pointer, N_SAMPLED_JSON]

@@ -4,7 +4,16 @@ from typing import NamedTuple, get_args
 
 from penstock.base.errors import suggest
 from penstock.spec.search import Relation
-from penstock.spec.search_fields import ATTRIBUTE, BY_NAME, NUMERIC_TYPES, PREFIXES, SCORE, VERSION, FieldType
+from penstock.spec.search_fields import (
+    ATTRIBUTE,
+    BY_NAME,
+    METADATA,
+    NUMERIC_TYPES,
+    PREFIXES,
+    SCORE,
+    VERSION,
+    FieldType,
+)
 from penstock.traces.search.errors import SearchInvalid
 from penstock.traces.search.scanner import unquote
 
@@ -26,7 +35,7 @@ class Asked(NamedTuple):
     @property
     def has_order(self) -> bool:
         """Whether it can be compared with < and >."""
-        return self.type in NUMERIC_TYPES or self.name.startswith((ATTRIBUTE, SCORE))
+        return self.type in NUMERIC_TYPES or self.name.startswith((ATTRIBUTE, METADATA, SCORE))
 
     @property
     def has_text(self) -> bool:

@@ -245,7 +245,7 @@ class _Parser:
         sign = scanner.take_operator()
         if sign is None or (sign == ":" and sign_at != after):
             scanner.at = start
-            if name.startswith(("version.", "attr.", "score.")):
+            if name.startswith(("version.", "attr.", "metadata.", "score.")):
                 find_field(self._text, name, start)
                 raise SearchInvalid.at(
                     self._text,

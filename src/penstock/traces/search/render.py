@@ -3,7 +3,7 @@
 import re
 
 from penstock.spec.search import All, Compare, Condition, Either, Negated, Related, Scalar, Words
-from penstock.spec.search_fields import ATTRIBUTE, BY_NAME, PREFIXES, SCORE
+from penstock.spec.search_fields import ATTRIBUTE, BY_NAME, METADATA, PREFIXES, SCORE
 from penstock.traces.search.fields import NONE, WORDS_OF_THE_LANGUAGE
 from penstock.traces.search.scanner import quote
 from penstock.traces.search.values import read_number, write_duration, write_moment, write_number
@@ -91,7 +91,7 @@ def _write_value(field: str, value: Scalar) -> str:
         if kind == "time":
             return write_moment(int(value))
         return write_number(value)
-    is_untyped = field.startswith((ATTRIBUTE, SCORE))
+    is_untyped = field.startswith((ATTRIBUTE, METADATA, SCORE))
     return quote(value) if is_untyped and _reads_otherwise(value) else write_text(value)
 
 

@@ -8,7 +8,7 @@ MAX_TEXT = 500
 """Longest single value, in characters."""
 _NAME_START = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 _NAME = _NAME_START | frozenset("0123456789.-/@")
-_PREFIXES = frozenset({"attr.", "score.", "version."})
+_PREFIXES = frozenset({"attr.", "metadata.", "score.", "version."})
 _OPERATORS = ("!=", "<=", ">=", "!~", ":", "=", "<", ">", "~")
 STAR = "*"
 
