@@ -28,11 +28,15 @@ def leaf_commands() -> list[tuple[str, Any]]:
     found = []
     for name in cli_app.COMMANDS:
         _, command, _ = root.resolve_command(None, [name])  # type: ignore[attr-defined]
-        children = getattr(command, "commands", None)
-        found += (
-            [(f"{name} {verb}", child) for verb, child in children.items()] if children else [(name, command)]
-        )
+        found += leaves_of(name, command)
     return found
+
+
+def leaves_of(name: str, command: Any) -> list[tuple[str, Any]]:
+    children = getattr(command, "commands", None)
+    if not children:
+        return [(name, command)]
+    return [leaf for verb, child in children.items() for leaf in leaves_of(f"{name} {verb}", child)]
 
 
 COMMANDS = leaf_commands()

@@ -58,7 +58,10 @@ def test_a_span_that_ended_before_it_began_is_in_no_percentile(
     store: DuckDBSpanStore, measures: Measures
 ) -> None:
     store.append(
-        [make_span(1, kind="llm", start_ns=T0, end_ns=T0 + 10**9), make_span(1, trace=2, kind="llm", end_ns=T0 - 10**9)]
+        [
+            make_span(1, kind="llm", start_ns=T0, end_ns=T0 + 10**9),
+            make_span(1, trace=2, kind="llm", end_ns=T0 - 10**9),
+        ]
     )
     for name in ("latency_p50", "latency_p95"):
         assert cell(measures, name) == MetricCell(value=1000.0, n=1)

@@ -13,9 +13,7 @@ from penstock.access.declarations import Caller, check_caller, declared_permissi
 from penstock.base.errors import TooLarge
 from penstock.control.replies import error_reply
 
-CONTENT_POLICY = (
-    "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
-)
+CONTENT_POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 SESSION_COOKIE = "penstock_session"
 MAX_BODY_BYTES = 3 * 1024 * 1024
 """Holds the largest request there is: a version whose content and list of artefacts have 1 MiB each."""
