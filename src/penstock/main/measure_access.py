@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 import msgspec
 
-from penstock.base.errors import NotFound
 from penstock.main.control_client import ControlClient
 from penstock.main.instance import running_instance
 from penstock.main.measuring import create_measures, parse_for
 from penstock.main.monitoring import Monitoring, create_monitoring
 from penstock.main.rooms import Rooms
+from penstock.main.stopped_spans import check_span_file
 from penstock.monitors.types import OutboxMessage, Preview, RuleContent
 from penstock.spec.home import Home
 from penstock.spec.measures import MetricQuery, Subject
@@ -67,11 +67,7 @@ def open_measures(home: Home) -> Iterator[MeasureAccess]:
     if running_instance(home) is not None:
         yield _Remote(ControlClient(home))
         return
-    if not home.span_db.exists():
-        raise NotFound(
-            f"{home.root} holds no traces yet.",
-            hint=f"Start it and make a call: penstock up --home {home.root}",
-        )
+    check_span_file(home)
     file = DuckDBFile(home.span_db, read_only=True)
     rooms = Rooms(home, keeps_running=True)
     try:

@@ -7,11 +7,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from penstock.base.errors import NotFound
 from penstock.main.control_client import ControlClient
 from penstock.main.instance import running_instance
+from penstock.main.stopped_spans import read_stopped
 from penstock.spec.home import Home
-from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.session_queries import DuckDBSessions
 from penstock.store.spans.session_types import SessionPage, SessionQuery, UserPage, UserQuery
 from penstock.traces.sessions import SessionService, SessionView, UserView
@@ -41,16 +40,8 @@ def open_sessions(home: Home) -> Iterator[SessionAccess]:
     if running_instance(home) is not None:
         yield _Remote(ControlClient(home))
         return
-    if not home.span_db.exists():
-        raise NotFound(
-            f"{home.root} holds no traces yet.",
-            hint=f"Start it and make a call: penstock up --home {home.root}",
-        )
-    store = DuckDBSpanStore(home.span_db, read_only=True)
-    try:
+    with read_stopped(home) as store:
         yield SessionService(DuckDBSessions(store.file))
-    finally:
-        store.close()
 
 
 class _Remote:

@@ -9,11 +9,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from penstock.base.errors import NotFound
 from penstock.main.control_client import ControlClient
 from penstock.main.instance import running_instance
+from penstock.main.stopped_spans import read_stopped
 from penstock.spec.home import Home
-from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.traces.filters import build_query
 from penstock.traces.service import TraceService
 
@@ -37,16 +36,8 @@ def open_traces(home: Home) -> Iterator[TraceAccess]:
     if running_instance(home) is not None:
         yield _Remote(ControlClient(home))
         return
-    if not home.span_db.exists():
-        raise NotFound(
-            f"{home.root} holds no traces yet.",
-            hint=f"Start it and make a call: penstock up --home {home.root}",
-        )
-    store = DuckDBSpanStore(home.span_db, read_only=True)
-    try:
+    with read_stopped(home) as store:
         yield _Local(TraceService(store))
-    finally:
-        store.close()
 
 
 class _Remote:

@@ -7,10 +7,10 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from penstock.base.errors import NotFound
 from penstock.main.control_client import ControlClient
 from penstock.main.copies import hold_copies
 from penstock.main.instance import running_instance
+from penstock.main.stopped_spans import read_stopped
 from penstock.spec.home import Home
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.export_rows import DuckDBSpanExport
@@ -44,16 +44,8 @@ def open_trace_lists(home: Home) -> Iterator[TraceListAccess]:
     if running_instance(home) is not None:
         yield _Remote(ControlClient(home))
         return
-    if not home.span_db.exists():
-        raise NotFound(
-            f"{home.root} holds no traces yet.",
-            hint=f"Start it and make a call: penstock up --home {home.root}",
-        )
-    store = DuckDBSpanStore(home.span_db, read_only=True)
-    try:
+    with read_stopped(home) as store:
         yield _Local(store, home)
-    finally:
-        store.close()
 
 
 class _Remote:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from penstock.base.errors import NotFound, UpstreamError
+from penstock.base.errors import UpstreamError
 from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.deploy.snapshots import read_snapshot
 from penstock.gateway.journal import recover_journals
@@ -16,6 +16,7 @@ from penstock.main.control_client import ControlClient
 from penstock.main.home_files import create_home
 from penstock.main.instance import own_home, running_instance
 from penstock.main.rooms import Rooms
+from penstock.main.stopped_spans import check_span_file
 from penstock.main.upkeeping import create_upkeep
 from penstock.providers.prices import PriceBook
 from penstock.spec.home import Home
@@ -85,11 +86,7 @@ def open_upkeep(home: Home) -> "Iterator[_Remote | _Local]":
     if running_instance(home) is not None:
         yield _Remote(ControlClient(home))
         return
-    if not home.span_db.exists():
-        raise NotFound(
-            f"{home.root} holds no traces yet.",
-            hint=f"Start it and make a call: penstock up --home {home.root}",
-        )
+    check_span_file(home)
     create_home(home)
     with own_home(home):
         rooms = Rooms(home)
