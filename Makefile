@@ -33,7 +33,7 @@ test: $(STAMP) ## run the tests
 
 check: $(STAMP) ## format, lint, types, import rule
 	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

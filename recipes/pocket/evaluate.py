@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+
 from corpus import Text, load_articles
 from export import load_folder
 from model import Decoder

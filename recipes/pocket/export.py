@@ -12,8 +12,9 @@ import tomllib
 from pathlib import Path
 
 import torch
-from model import Decoder, ModelShape
 from safetensors.torch import load_file, save_file
+
+from model import Decoder, ModelShape
 from tokens import BOS, CHAT_TEMPLATE, END, PAD, Coder
 
 N_MARKS = 32

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from model import Tree
 from tokens import ASSISTANT, BOS, END, SYSTEM, UNKNOWN_ANSWER, USER, Coder
-from torch import Tensor
 from words import is_content, split_pieces, stem_of
 
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
 from words import split_pieces
 
 BOS, PAD, SYSTEM, USER, ASSISTANT, END = (

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import functional
+
 from corpus import HERE, load_articles, load_reading
 from data import Mix, RowMaker, make_batch
 from model import Decoder, ModelShape
 from rows import Batch
 from tokens import BOS, Coder
-from torch import Tensor
-from torch.nn import functional
 
 Recipe = dict[str, Any]
 
