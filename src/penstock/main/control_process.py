@@ -31,6 +31,7 @@ from penstock.main.journal_watch import JournalWatch
 from penstock.main.live_state import LiveReader
 from penstock.main.measuring import create_measures
 from penstock.main.monitoring import Monitoring, create_monitoring
+from penstock.main.quality import QualityParts, create_quality
 from penstock.main.recording import Recording
 from penstock.main.remapping import remap_handler
 from penstock.main.serving import serve
@@ -113,6 +114,23 @@ def build_services(
     live = LiveReader(home, os.environ, lambda: read_last_snapshot(home))
 
     measures = create_measures(store.file)
+    trace_lists = TraceListService(DuckDBTraceLists(store.file))
+    gateway_url = find_addresses(home).gateway_url
+    quality = create_quality(
+        QualityParts(
+            home=home,
+            engine=installation.engine,
+            blobs=installation.blobs,
+            registry=installation.registry,
+            jobs=installation.jobs,
+            spans=store,
+            trace_lists=trace_lists,
+            ingest=ingest,
+            gateway_url=gateway_url,
+            internal_key=installation.internal_key,
+        )
+    )
+    _ = quality
     cache = ResponseCacheService(home.cache, lambda: read_last_snapshot(home), os.environ)
 
     def publish(actor: str, note: str) -> None:
@@ -133,7 +151,7 @@ def build_services(
 
     return ControlServices(
         traces=TraceService(store),
-        trace_lists=TraceListService(DuckDBTraceLists(store.file)),
+        trace_lists=trace_lists,
         trace_exports=ExportService(
             DuckDBTraceLists(store.file), DuckDBSpanExport(store.file), partial(hold_copies, home)
         ),
@@ -162,7 +180,7 @@ def build_services(
         find_problems=find_problems,
         read_metrics=ControlMetrics(home, ingest.record_health, monitoring, installation.jobs).collect,
         find_warnings=find_warnings,
-        gateway_url=find_addresses(home).gateway_url,
+        gateway_url=gateway_url,
         live=live,
         home_option=home.option,
         internal_key=installation.internal_key,

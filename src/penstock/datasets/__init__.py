@@ -1,0 +1,1 @@
+"""Datasets: rows from many formats, immutable versions, splits, cleaning, review, datasheets."""

@@ -1,0 +1,1 @@
+"""Evaluations: scorers, judges, statistics, runs, gates, importers."""

@@ -1,0 +1,1 @@
+"""Gates: rules, verdicts, evidence, and how they are told to CI."""

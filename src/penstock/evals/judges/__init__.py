@@ -1,0 +1,1 @@
+"""Models as judges, and what people say of them: rubrics, pairs, claims, calibration."""

@@ -1,0 +1,1 @@
+"""Running evaluations: targets, pace, budget, store, resume; experiments over many of them."""

@@ -1,0 +1,1 @@
+"""Scorers that are code: text, classes, retrieval, safety, form, cost."""
