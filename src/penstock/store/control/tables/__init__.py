@@ -4,6 +4,7 @@ from penstock.store.control.metadata import metadata
 from penstock.store.control.tables import (
     access,
     deploy,
+    evaluations,
     jobs,
     knowledge,
     measures,
@@ -16,6 +17,7 @@ from penstock.store.control.tables import (
 __all__ = [
     "access",
     "deploy",
+    "evaluations",
     "jobs",
     "knowledge",
     "measures",
