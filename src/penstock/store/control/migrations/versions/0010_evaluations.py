@@ -31,7 +31,9 @@ def upgrade() -> None:
         sa.Column("content", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("set_id", "position", name="pk_evaluation_cases"),
     )
-    op.create_index("ix_evaluation_cases_set_id_case_id", "evaluation_cases", ["set_id", "case_id"], unique=True)
+    op.create_index(
+        "ix_evaluation_cases_set_id_case_id", "evaluation_cases", ["set_id", "case_id"], unique=True
+    )
     op.create_table(
         "evaluations",
         sa.Column("id", sa.String(64), nullable=False),
@@ -81,7 +83,9 @@ def upgrade() -> None:
         sa.Column("content", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("evaluation_id", "case_id", "repeat", name="pk_evaluation_outputs"),
     )
-    op.create_index("ix_evaluation_outputs_evaluation_id_position", "evaluation_outputs", ["evaluation_id", "position"])
+    op.create_index(
+        "ix_evaluation_outputs_evaluation_id_position", "evaluation_outputs", ["evaluation_id", "position"]
+    )
     op.create_index("ix_evaluation_outputs_request_key", "evaluation_outputs", ["request_key"])
     op.create_table(
         "evaluation_scores",
@@ -119,5 +123,12 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop the tables."""
-    for table in ("experiments", "evaluation_scores", "evaluation_outputs", "evaluations", "evaluation_cases", "evaluation_case_sets"):
+    for table in (
+        "experiments",
+        "evaluation_scores",
+        "evaluation_outputs",
+        "evaluations",
+        "evaluation_cases",
+        "evaluation_case_sets",
+    ):
         op.drop_table(table)
