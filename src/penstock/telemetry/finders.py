@@ -6,13 +6,14 @@ digits are right, so that order numbers stay readable.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from penstock.spec.masks import BuiltInMask
 
 Finder = Callable[[str, str], tuple[str, int]]
 """Takes a text and the replacement; returns the new text and how many places were replaced."""
+_Places = Callable[[str], Iterator[tuple[int, int]]]
 
 _EMAIL = re.compile(
     r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![A-Za-z])"
@@ -45,6 +46,11 @@ def built_in(kind: BuiltInMask) -> Finder:
     return _BUILT_IN[kind]
 
 
+def find_places(kind: BuiltInMask, text: str) -> list[tuple[int, int]]:
+    """Return where a text holds this kind: begin and end of each place, from left to right."""
+    return list(_PLACES[kind](text))
+
+
 def own_pattern(pattern: str) -> Finder:
     """Return the finder of an operator's pattern; raise `ValueError` that says what RE2 does not like about it."""
     import re2
@@ -74,20 +80,24 @@ def _quiet(re2: Any) -> Any:
     return options
 
 
-def _plain(pattern: re.Pattern[str], is_meant: Callable[[str], bool] | None = None) -> Finder:
+def _plain(pattern: re.Pattern[str], is_meant: Callable[[str], bool] | None = None) -> _Places:
+    def places(text: str) -> Iterator[tuple[int, int]]:
+        for match in pattern.finditer(text):
+            if is_meant is None or is_meant(match[0]):
+                yield match.span()
+
+    return places
+
+
+def _replacing(places: _Places) -> Finder:
     def find(text: str, replacement: str) -> tuple[str, int]:
-        if pattern.search(text) is None:
-            return text, 0
-        n = 0
-
-        def replace(match: re.Match[str]) -> str:
-            nonlocal n
-            if is_meant is not None and not is_meant(match[0]):
-                return match[0]
+        pieces: list[str] = []
+        end = n = 0
+        for start, stop in places(text):
+            pieces += (text[end:start], replacement)
+            end = stop
             n += 1
-            return replacement
-
-        return pattern.sub(replace, text), n
+        return ("".join([*pieces, text[end:]]), n) if n else (text, 0)
 
     return find
 
@@ -99,14 +109,9 @@ def _is_card(text: str) -> bool:
     return len(set(digits)) > 1 and (sum(digits[::2]) + doubled) % 10 == 0
 
 
-def _find_iban(text: str, replacement: str) -> tuple[str, int]:
-    """Replace account numbers; a match may run on into the words after it, so shorter ends are tried too."""
-    if _IBAN.search(text) is None:
-        return text, 0
-    n = 0
-
-    def replace(match: re.Match[str]) -> str:
-        nonlocal n
+def _iban_places(text: str) -> Iterator[tuple[int, int]]:
+    """Yield account numbers; a match may run on into the words after it, so shorter ends are tried too."""
+    for match in _IBAN.finditer(text):
         found = match[0]
         for end in range(len(found), 14, -1):
             if (
@@ -114,11 +119,8 @@ def _find_iban(text: str, replacement: str) -> tuple[str, int]:
                 and (end == len(found) or not found[end].isalnum())
                 and _is_iban(found[:end])
             ):
-                n += 1
-                return replacement + found[end:]
-        return found
-
-    return _IBAN.sub(replace, text), n
+                yield match.start(), match.start() + end
+                break
 
 
 def _is_iban(text: str) -> bool:
@@ -129,10 +131,11 @@ def _is_iban(text: str) -> bool:
     return int("".join(str(int(char, 36)) for char in packed[4:] + packed[:4])) % 97 == 1
 
 
-_BUILT_IN: Mapping[BuiltInMask, Finder] = {
+_PLACES: Mapping[BuiltInMask, _Places] = {
     "email": _plain(_EMAIL),
     "credit_card": _plain(_CARD, _is_card),
-    "iban": _find_iban,
+    "iban": _iban_places,
     "phone": _plain(_PHONE),
     "api_key": _plain(_API_KEY),
 }
+_BUILT_IN: Mapping[BuiltInMask, Finder] = {kind: _replacing(places) for kind, places in _PLACES.items()}

@@ -1,0 +1,202 @@
+"""Personal data in rows: what is found by form and check digit, where, and rows without it.
+
+Found are addresses of mail, telephone numbers, account and card numbers (check digits right), addresses of the internet,
+national ids with a check, and keys of programs. The surprise worth knowing: names of people, postal addresses and dates of
+birth are not found, and every report says so. What is found by form alone (a telephone number) may be something else.
+"""
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from penstock.base.errors import InvalidInput
+from penstock.datasets.cleaning.national_ids import find_national_ids
+from penstock.datasets.cleaning.texts import named_texts
+from penstock.spec.datasets import DatasetRow
+from penstock.telemetry.finders import find_places
+
+PersonalKind = Literal["email", "phone", "iban", "credit_card", "ip", "national_id", "api_key"]
+KINDS: tuple[PersonalKind, ...] = get_args(PersonalKind)
+NOT_FOUND = "Names of people, postal addresses and dates of birth are not looked for."
+MAX_IDS = 100
+"""Ids of rows that a finding names; its counts are whole."""
+MAX_EXAMPLES = 3
+_IP = re.compile(
+    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})(?![\w:])",
+    re.ASCII,
+)
+Place = tuple[int, int, PersonalKind]
+
+
+@dataclass(kw_only=True)
+class Finding:
+    """One kind in one field."""
+
+    field: str
+    kind: PersonalKind
+    n_places: int = 0
+    n_rows: int = 0
+    row_ids: list[str] = field(default_factory=list)
+    """The first of them."""
+    examples: list[str] = field(default_factory=list)
+    """Masked: the form shows, the value does not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonalReport:
+    """What was found in how many rows."""
+
+    n_rows: int
+    n_rows_with: int
+    findings: tuple[Finding, ...]
+    kinds: tuple[PersonalKind, ...]
+    """What was looked for."""
+    note: str = NOT_FOUND
+
+    def by_kind(self) -> dict[str, int]:
+        """Return places of each kind that was looked for, 0 where there is none."""
+        counts = Counter({kind: 0 for kind in self.kinds})
+        for each in self.findings:
+            counts[each.kind] += each.n_places
+        return dict(counts)
+
+
+def check_kinds(kinds: Sequence[str]) -> tuple[PersonalKind, ...]:
+    """Return the kinds, all of them where none is named; raise `InvalidInput` for an unknown one."""
+    unknown = [each for each in kinds if each not in KINDS]
+    if unknown:
+        raise InvalidInput(
+            f"There is no kind {unknown[0]!r}.", hint=f"Known: {', '.join(KINDS)}.", where="kinds"
+        )
+    return tuple(kind for kind in KINDS if not kinds or kind in kinds)
+
+
+def find_personal(text: str, kinds: Sequence[PersonalKind] = KINDS) -> list[Place]:
+    """Return begin, end and kind of every place, from left to right, none overlapping.
+
+    Where two kinds meet in one place, the one whose check is stricter wins: kinds later in the list of checks lose.
+    """
+    taken: list[Place] = []
+    for kind in _STRICTEST:
+        if kind in kinds:
+            for start, end in _FINDERS[kind](text):
+                if all(end <= begun or start >= ended for begun, ended, _ in taken):
+                    taken.append((start, end, kind))
+    return sorted(taken)
+
+
+def report_personal(rows: Iterable[DatasetRow], kinds: Sequence[PersonalKind] = KINDS) -> PersonalReport:
+    """Return what the rows hold, by field and kind, the most frequent first."""
+    findings: dict[tuple[str, PersonalKind], Finding] = {}
+    n_rows = n_rows_with = 0
+    for row in rows:
+        n_rows += 1
+        seen: set[tuple[str, PersonalKind]] = set()
+        for name, text in _all_texts(row):
+            for start, end, kind in find_personal(text, kinds):
+                finding = findings.setdefault((name, kind), Finding(field=name, kind=kind))
+                finding.n_places += 1
+                if len(finding.examples) < MAX_EXAMPLES:
+                    finding.examples.append(mask_example(text[start:end]))
+                if (name, kind) not in seen:
+                    seen.add((name, kind))
+                    finding.n_rows += 1
+                    if len(finding.row_ids) < MAX_IDS:
+                        finding.row_ids.append(row.id)
+        n_rows_with += bool(seen)
+    ranked = sorted(findings.values(), key=lambda each: (-each.n_places, each.field, each.kind))
+    return PersonalReport(n_rows=n_rows, n_rows_with=n_rows_with, findings=tuple(ranked), kinds=tuple(kinds))
+
+
+@dataclass
+class Scrubber:
+    """Rewrites rows one by one and counts what it replaced; an email address becomes `[email]`."""
+
+    kinds: tuple[PersonalKind, ...] = KINDS
+    n_rows: int = 0
+    n_changed: int = 0
+    replaced: Counter[str] = field(default_factory=Counter)
+
+    def scrub(self, row: DatasetRow) -> DatasetRow:
+        """Return the row without what was found in its fields, metadata and group; the same row if there was none."""
+        self.n_rows += 1
+        before = self.replaced.total()
+        fields, metadata = self._walk(row.fields, 0), self._walk(row.metadata, 0)
+        group = None if row.group is None else self._text(row.group)
+        if self.replaced.total() == before:
+            return row
+        self.n_changed += 1
+        return msgspec.structs.replace(row, fields=fields, metadata=metadata, group=group)
+
+    def _walk(self, value: Any, depth: int) -> Any:
+        if depth > 100:
+            raise InvalidInput("A row is nested too deep to be looked through.")
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, dict):
+            return {self._text(name): self._walk(item, depth + 1) for name, item in value.items()}
+        if isinstance(value, list):
+            return [self._walk(item, depth + 1) for item in value]
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**7:
+            masked = self._text(str(value))
+            return value if masked == str(value) else masked
+        return value
+
+    def _text(self, text: str) -> str:
+        pieces: list[str] = []
+        last = 0
+        for start, end, kind in find_personal(text, self.kinds):
+            self.replaced[kind] += 1
+            pieces += (text[last:start], f"[{kind}]")
+            last = end
+        return "".join([*pieces, text[last:]]) if pieces else text
+
+
+def mask_example(text: str) -> str:
+    """Return the form of a value: letters and digits masked but for the first."""
+    return text[:1] + re.sub(r"[^\W_]", "\u2022", text[1:])
+
+
+def _all_texts(row: DatasetRow) -> Iterator[tuple[str, str]]:
+    yield from named_texts(row.fields)
+    for name, text in named_texts(row.metadata):
+        yield f"metadata.{name}", text
+    if row.group:
+        yield "group", row.group
+
+
+def _find_ips(text: str) -> Iterator[tuple[int, int]]:
+    """Yield addresses that are one; a version such as 1.2.3.4 cannot be told apart, and loopback is nobody's."""
+    for match in _IP.finditer(text):
+        try:
+            address = ipaddress.ip_address(match[0])
+        except ValueError:
+            continue
+        if not (address.is_loopback or address.is_unspecified):
+            yield match.span()
+
+
+_FINDERS: Mapping[PersonalKind, Callable[[str], Iterable[tuple[int, int]]]] = {
+    "email": partial(find_places, "email"),
+    "phone": partial(find_places, "phone"),
+    "iban": partial(find_places, "iban"),
+    "credit_card": partial(find_places, "credit_card"),
+    "api_key": partial(find_places, "api_key"),
+    "ip": _find_ips,
+    "national_id": find_national_ids,
+}
+_STRICTEST: tuple[PersonalKind, ...] = (
+    "iban",
+    "email",
+    "api_key",
+    "national_id",
+    "credit_card",
+    "ip",
+    "phone",
+)
