@@ -1,9 +1,7 @@
 """Evaluation: held-out questions with the right passage in context, with wrong ones, and a word-overlap baseline.
 
 It measures; it never trains. Cases are drawn once from the seed, so that every version is judged on the same ones.
-Three sets: `answerable` (the answer's section and its neighbours, plus a section of another held-out article, blocks in
-random order, 6 to 14 sentences), `absent` (held-out questions over sections of other held-out articles) and `near_miss` (an article's own
-unanswerable questions over its own sections).
+The cases are those of `held_out.py`.
 """
 
 from __future__ import annotations
@@ -16,95 +14,20 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from corpus import Text, load_articles
 from export import load_folder
+from held_out import Case, make_cases
 from model import Decoder
 from rows import make_tree
 from tokens import ASSISTANT, BOS, END, UNKNOWN_ANSWER, USER, Coder, render_grounded
 from words import is_content, split_pieces, stem_of
 
-Kind = str
-Answerer = Callable[[Sequence["Case"]], list[str]]
-MAX_SENTENCES, MIN_WORDS = 14, 80
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    kind: Kind
-    source: str
-    phrasing: int  # 0 is the main phrasing, others are alternatives
-    question: str
-    sentences: tuple[str, ...]
-    answer: str | None
-
-
-def take_block(text: Text, section: int, n_words: int) -> list[str]:
-    """A section with as many following (then preceding) ones as bring it to about `n_words` words."""
-    sections = text.sections()
-    chosen = [section]
-    while sum(len(text.sentences[i].split()) for s in chosen for i in sections[s]) < n_words:
-        after, before = chosen[-1] + 1, chosen[0] - 1
-        if after < len(sections):
-            chosen.append(after)
-        elif before >= 0:
-            chosen.insert(0, before)
-        else:
-            break
-    return [text.sentences[i] for s in chosen for i in sections[s]]
-
-
-def arrange(blocks: list[list[str]], rng: random.Random, must_keep: str | None) -> tuple[str, ...]:
-    """Blocks in random order, cut at the end of the longest blocks to the most sentences a case may have."""
-    rng.shuffle(blocks)
-    while sum(map(len, blocks)) > MAX_SENTENCES:
-        longest = max(blocks, key=len)
-        longest.pop(-1 if longest[-1] != must_keep else 0)
-    return tuple(sentence for block in blocks for sentence in block)
-
-
-def make_cases(texts: Sequence[Text], seed: int) -> list[Case]:
-    """All cases for all questions and phrasings of the given texts."""
-    rng = random.Random(seed)
-    cases: list[Case] = []
-
-    def random_block(avoid: Sequence[str], n_words: int) -> list[str]:
-        other = rng.choice([t for t in texts if t.name not in avoid])
-        return take_block(other, rng.randrange(len(other.sections())), n_words)
-
-    for text in texts:
-        for question in text.questions:
-            for number, phrasing in enumerate(question.phrasings):
-                sections = text.sections()
-                kinds: list[tuple[Kind, list[list[str]], str | None]] = []
-                if question.answer is None:
-                    own = take_block(text, rng.randrange(len(sections)), MIN_WORDS)
-                    kinds.append(("near_miss", [own, random_block((text.name,), 50)], None))
-                else:
-                    answer = text.sentences[question.answer]
-                    home = next(n for n, s in enumerate(sections) if question.answer in s)
-                    own = take_block(text, home, MIN_WORDS)
-                    kinds.append(("answerable", [own, random_block((text.name,), 50)], answer))
-                    first = rng.choice([t for t in texts if t.name != text.name])
-                    block = take_block(first, rng.randrange(len(first.sections())), MIN_WORDS)
-                    kinds.append(("absent", [block, random_block((text.name, first.name), 50)], None))
-                for kind, blocks, wanted in kinds:
-                    shown = arrange(blocks, rng, wanted)
-                    cases.append(
-                        Case(
-                            kind=kind,
-                            source=text.name,
-                            phrasing=number,
-                            question=phrasing,
-                            sentences=shown,
-                            answer=wanted,
-                        )
-                    )
-    return cases
+Answerer = Callable[[Sequence[Case]], list[str]]
 
 
 @torch.no_grad()
