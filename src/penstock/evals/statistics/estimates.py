@@ -10,12 +10,19 @@
 The surprise: a case with several repeats counts once, by its mean; more repeats make no more cases.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from penstock.evals.statistics.types import Figure, IntervalAt, Measure, ScoredCase
+from penstock.evals.statistics.means import bounded_mean, no_interval, unbounded_mean
+from penstock.evals.statistics.resampling import bootstrap
+from penstock.evals.statistics.samples import Sample, is_scored, make_sample
+from penstock.evals.statistics.types import Figure, Interval, IntervalAt, Measure, ScoredCase, unit_of
 from penstock.spec.evaluations import Estimate
+
+SEED = 20_260_401
+"""Of resampling where no generator is given: the same scores then give the same interval."""
 
 
 def estimate(
@@ -34,7 +41,34 @@ def estimate(
     `name` is what the score is called (the measure's own when None). `rng` is used by figures alone; None takes
     a fixed seed, so that the same scores give the same interval. `value` is None when nothing was scored.
     """
-    raise NotImplementedError
+    check_level(level)
+    chosen = [case for case in cases if part is None or part in case.slices]
+    sample = make_sample(chosen)
+    interval = _maker(sample, measure, rng, figure, n_resamples)(level)
+    n_undefined, n_errors, n_skipped = _count_missing(chosen)
+    worst, best = (None, None) if figure else _extremes(chosen, measure)
+    return Estimate(
+        name=name or measure.name,
+        value=interval.value,
+        low=interval.low,
+        high=interval.high,
+        level=level,
+        method=interval.method,
+        n=sample.n,
+        n_cases=len(chosen),
+        n_groups=sample.n_groups,
+        n_undefined=n_undefined,
+        n_errors=n_errors,
+        n_skipped=n_skipped,
+        deviation=float(np.std(sample.values, ddof=1)) if sample.n > 1 else None,
+        deviation_within=deviation_within(chosen),
+        worst=worst,
+        best=best,
+        direction=measure.direction,
+        scale=measure.scale,
+        unit=unit_of(measure),
+        slice=part,
+    )
 
 
 def estimate_slices(
@@ -47,7 +81,10 @@ def estimate_slices(
     figure: Figure | None = None,
 ) -> list[Estimate]:
     """Return one estimate for each slice that any case belongs to, by the slice's name."""
-    raise NotImplementedError
+    return [
+        estimate(cases, measure, name=name, level=level, rng=rng, figure=figure, part=part)
+        for part in list_slices(cases)
+    ]
 
 
 def interval_maker(
@@ -59,4 +96,146 @@ def interval_maker(
     n_resamples: int = 10_000,
 ) -> IntervalAt:
     """Return what gives the interval of `estimate` at any level."""
-    raise NotImplementedError
+    return _maker(make_sample(cases), measure, rng, figure, n_resamples)
+
+
+def list_slices(cases: Sequence[ScoredCase]) -> list[str]:
+    """Return every slice that any of `cases` belongs to, sorted."""
+    return sorted({part for case in cases for part in case.slices})
+
+
+def deviation_within(cases: Sequence[ScoredCase]) -> float | None:
+    """Return the standard deviation between repeats of one case, pooled; None where no case has two scores."""
+    squares, freedom = 0.0, 0
+    for case in cases:
+        values = [value for value in case.values if math.isfinite(value)]
+        if len(values) > 1:
+            mean = math.fsum(values) / len(values)
+            squares += math.fsum((value - mean) ** 2 for value in values)
+            freedom += len(values) - 1
+    return math.sqrt(squares / freedom) if freedom else None
+
+
+def check_level(level: float) -> None:
+    """Raise `ValueError` for a level that is none, such as 95 for 0.95."""
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"a level lies between 0 and 1, such as 0.95; not {level}")
+
+
+def bounds_of(measure: Measure) -> tuple[float, float] | None:
+    """Return the bounds of a score, or None where it lacks one."""
+    if measure.scale == "binary":
+        return 0.0, 1.0
+    if measure.scale == "bounded" and measure.low is not None and measure.high is not None:
+        return (measure.low, measure.high) if measure.high > measure.low else None
+    return None
+
+
+def is_within(values: np.ndarray, bounds: tuple[float, float]) -> bool:
+    """Return whether all values keep to the bounds, but for rounding."""
+    slack = 1e-9 * (bounds[1] - bounds[0])
+    return not len(values) or bool(values.min() >= bounds[0] - slack and values.max() <= bounds[1] + slack)
+
+
+def is_share(sample: Sample, measure: Measure) -> bool:
+    """Return whether the values are yes or no, as the measure says they are."""
+    return measure.scale == "binary" and bool(np.all((sample.values == 0.0) | (sample.values == 1.0)))
+
+
+def _maker(
+    sample: Sample,
+    measure: Measure,
+    rng: np.random.Generator | None,
+    figure: Figure | None,
+    n_resamples: int,
+) -> IntervalAt:
+    if figure is not None:
+        return _figure_maker(sample, figure, rng, n_resamples)
+    bounds = bounds_of(measure)
+    # a score that leaves its own bounds has none: an interval cut at them would be wrong
+    if bounds is None or not is_within(sample.values, bounds):
+        return lambda level: unbounded_mean(sample.values, sample, level)
+    return lambda level: bounded_mean(
+        sample.values,
+        sample,
+        level,
+        low=bounds[0],
+        high=bounds[1],
+        is_binary=is_share(sample, measure),
+    )
+
+
+def _figure_maker(
+    sample: Sample, figure: Figure, rng: np.random.Generator | None, n_resamples: int
+) -> IntervalAt:
+    def fixed(value: float | None, method: str) -> IntervalAt:
+        return lambda level: Interval(
+            value=value,
+            low=None,
+            high=None,
+            level=level,
+            method=method,
+            n=sample.n,
+            n_groups=sample.n_groups,
+        )
+
+    if not sample.n:
+        return fixed(None, "no case has a score")
+    if sample.sums is None:
+        return fixed(None, "none: some scores lack the statistics that the figure is made from")
+    resampled = bootstrap(
+        sample.by_cluster(sample.sums), figure.reduce, rng or np.random.default_rng(SEED), n_resamples
+    )
+    if resampled is None:
+        return fixed(None, "the figure is undefined for these cases")
+
+    def at(level: float) -> Interval:
+        none = no_interval(sample, resampled.value, level)
+        if none is not None:
+            return none
+        bounds = resampled.interval(level)
+        if bounds is None:
+            return fixed(resampled.value, "none: the figure is undefined in too many resamples")(level)
+        if bounds[0] == bounds[1]:
+            return fixed(resampled.value, "none: all resamples are the same")(level)
+        by = "by group" if sample.is_grouped else "by case"
+        return Interval(
+            value=resampled.value,
+            low=min(bounds[0], resampled.value),
+            high=max(bounds[1], resampled.value),
+            level=level,
+            method=f"bootstrap BCa {by}, {n_resamples:,}",
+            n=sample.n,
+            n_groups=sample.n_groups,
+        )
+
+    return at
+
+
+def _count_missing(cases: Sequence[ScoredCase]) -> tuple[int, int, int]:
+    """Cases without any score, by why: an error weighs more than undefined, that more than not asked."""
+    counts = {"undefined": 0, "error": 0, "skipped": 0}
+    for case in cases:
+        if is_scored(case):
+            continue
+        if case.n_errors or case.values:  # values that are no numbers are the scorer's error
+            counts["error"] += 1
+        else:
+            counts["undefined" if case.n_undefined else "skipped"] += 1
+    return counts["undefined"], counts["error"], counts["skipped"]
+
+
+def _extremes(cases: Sequence[ScoredCase], measure: Measure) -> tuple[float | None, float | None]:
+    bounds = bounds_of(measure)
+    if bounds is None or not cases:
+        return None, None
+    means: list[list[float]] = [[], []]
+    for case in cases:
+        values = [value for value in case.values if math.isfinite(value)]
+        missing = case.n_undefined + case.n_errors + case.n_skipped + len(case.values) - len(values)
+        if not values and not missing:
+            missing = 1
+        for bound, into in zip(bounds, means, strict=True):
+            into.append((math.fsum(values) + missing * bound) / (len(values) + missing))
+    low, high = (math.fsum(into) / len(into) for into in means)
+    return (high, low) if measure.direction == "lower" else (low, high)
