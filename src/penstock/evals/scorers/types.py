@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import msgspec
 from numpy import float64
 from numpy.typing import NDArray
 
@@ -110,6 +111,14 @@ class Embed(Protocol):
         ...
 
 
+class EmbedTokens(Protocol):
+    """Embeds texts with an embedded encoder, a vector a token."""
+
+    async def __call__(self, model: str, texts: Sequence[str]) -> list[list[list[float]]]:
+        """Return one vector for each token of each text; raises `UpstreamError` when the engine cannot."""
+        ...
+
+
 class Likelihood(Protocol):
     """Asks an engine how likely it holds a given text."""
 
@@ -124,6 +133,7 @@ class ScorerTools:
 
     ask: Ask | None = None
     embed: Embed | None = None
+    embed_tokens: EmbedTokens | None = None
     likelihood: Likelihood | None = None
 
 
@@ -199,4 +209,15 @@ def make_error(
         fault=fault,
         source=scorer.info.kind,
         evidence=dict(evidence or {}),
+    )
+
+
+def score_unanswered(scorer: Scorer, output: Output) -> Score:
+    """Return the score of an output without an answer: an error of the target, or skipped as the output is."""
+    told = (
+        f"{output.error.code}: {output.error.message}" if output.error else f"the output is {output.status}"
+    )
+    score = make_error(scorer, told, fault="target")
+    return (
+        msgspec.structs.replace(score, status="skipped", fault=None) if output.status == "skipped" else score
     )

@@ -1,0 +1,324 @@
+"""Scorers that look for something in a text: the very answer, a pattern, words, a number, or how far it is from the answer."""
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+
+from penstock.evals.scorers.code import Judge, ScorerKind, Verdict
+from penstock.evals.scorers.distances import count_edits
+from penstock.evals.scorers.reading import (
+    NoScore,
+    Reading,
+    compile_pattern,
+    read_expected,
+    read_references,
+    read_text,
+)
+from penstock.evals.scorers.words import normalize, split_words
+from penstock.spec.cases import Case, Output
+
+NO_REFERENCE = "the case has no expected answer, or one that is an object"
+MAX_EDIT_CHARS = 50_000
+_NUMBER = re.compile(r"[-+−]?(?:\d[\d  .,'’]*\d|\d)(?:[eE][-+]?\d{1,4})?|[-+−]?\.\d+(?:[eE][-+]?\d{1,4})?")
+
+
+class TextParameters(Reading, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Reading, and in which normal form texts are compared."""
+
+    ignore_case: bool = False
+    ignore_punctuation: bool = False
+    ignore_articles: bool = False
+    """English `a`, `an`, `the`."""
+
+    def normalizer(self) -> Callable[[str], str]:
+        """Return the function that brings a text into the form in which it is compared."""
+        return lambda text: normalize(
+            text,
+            ignore_case=self.ignore_case,
+            ignore_punctuation=self.ignore_punctuation,
+            ignore_articles=self.ignore_articles,
+        )
+
+
+def extractor_of(reading: Reading) -> Any:
+    """Return the compiled `extract`, or None."""
+    return compile_pattern(reading.extract) if reading.extract is not None else None
+
+
+def _build_exact(parameters: TextParameters) -> Judge:
+    clean, extractor = parameters.normalizer(), extractor_of(parameters)
+
+    def judge(case: Case, output: Output) -> Verdict:
+        found = clean(read_text(output, parameters, extractor))
+        matched = next((each for each in read_references(case, parameters) if clean(each) == found), None)
+        return Verdict(value=float(matched is not None), evidence={"found": found[:200]})
+
+    return judge
+
+
+class RegexParameters(Reading, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A pattern of RE2; None: what the case expects is the pattern."""
+
+    pattern: str | None = None
+    match: Literal["search", "full"] = "search"
+    ignore_case: bool = False
+
+
+def _build_regex(parameters: RegexParameters) -> Judge:
+    extractor = extractor_of(parameters)
+    fixed = (
+        None
+        if parameters.pattern is None
+        else compile_pattern(parameters.pattern, ignore_case=parameters.ignore_case)
+    )
+
+    def judge(case: Case, output: Output) -> Verdict:
+        try:
+            patterns = (
+                [fixed]
+                if fixed is not None
+                else [
+                    compile_pattern(each, ignore_case=parameters.ignore_case)
+                    for each in read_references(case, parameters)
+                ]
+            )
+        except ValueError as error:
+            raise NoScore(str(error)) from error
+        text = read_text(output, parameters, extractor)
+        for pattern in patterns:
+            match = pattern.fullmatch(text) if parameters.match == "full" else pattern.search(text)
+            if match is not None:
+                return Verdict(value=1.0, evidence={"match": match.group(0)[:200], "at": match.start()})
+        return Verdict(value=0.0)
+
+    return judge
+
+
+class ContainsParameters(TextParameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Texts to look for; empty: what the case expects."""
+
+    values: tuple[str, ...] = ()
+    mode: Literal["any", "all", "share"] = "any"
+    """`share`: the share of the texts that are found."""
+    whole_words: bool = False
+    """Whether a text must stand between the borders of words."""
+
+
+def _build_contains(parameters: ContainsParameters) -> Judge:
+    clean, extractor = parameters.normalizer(), extractor_of(parameters)
+
+    def judge(case: Case, output: Output) -> Verdict:
+        wanted = list(parameters.values) or read_references(case, parameters)
+        text = clean(read_text(output, parameters, extractor))
+        found = [each for each in wanted if _holds(text, clean(each), whole_words=parameters.whole_words)]
+        share = len(found) / len(wanted)
+        value = {"any": float(bool(found)), "all": float(share == 1), "share": share}[parameters.mode]
+        missing = [each for each in wanted if each not in found]
+        return Verdict(value=value, evidence={"found": found[:20], "missing": missing[:20]})
+
+    return judge
+
+
+def _holds(text: str, wanted: str, *, whole_words: bool) -> bool:
+    if not whole_words:
+        return wanted in text
+    at = text.find(wanted)
+    while at >= 0:
+        end = at + len(wanted)
+        before, after = text[at - 1 : at] if at else "", text[end : end + 1]
+        if not before.isalnum() and not after.isalnum():
+            return True
+        at = text.find(wanted, at + 1)
+    return False
+
+
+class AffixParameters(TextParameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Texts of which one must stand there; empty: what the case expects."""
+
+    values: tuple[str, ...] = ()
+
+
+def _affix_builder(is_there: Callable[[str, str], bool]) -> Callable[[AffixParameters], Judge]:
+    def build(parameters: AffixParameters) -> Judge:
+        clean, extractor = parameters.normalizer(), extractor_of(parameters)
+
+        def judge(case: Case, output: Output) -> Verdict:
+            text = clean(read_text(output, parameters, extractor))
+            wanted = list(parameters.values) or read_references(case, parameters)
+            return Verdict(value=float(any(is_there(text, clean(each)) for each in wanted)))
+
+        return judge
+
+    return build
+
+
+class NumericParameters(Reading, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How near a number must be: within `absolute`, or within `relative` of the expected one."""
+
+    absolute: float = 0.0
+    relative: float = 1e-9
+    pick: Literal["first", "last", "only"] = "last"
+    """Which number of the text is the answer; `only`: with several numbers there is none."""
+    decimal_mark: Literal[".", ","] = "."
+
+
+def _build_numeric(parameters: NumericParameters) -> Judge:
+    if parameters.absolute < 0 or parameters.relative < 0:
+        raise ValueError("a tolerance is not negative")
+    extractor = extractor_of(parameters)
+
+    def judge(case: Case, output: Output) -> Verdict:
+        expected = read_expected(case, parameters)
+        wanted = [
+            _as_number(each, parameters) for each in (expected if isinstance(expected, list) else [expected])
+        ]
+        known = [number for number in wanted if number is not None]
+        if not known:
+            raise NoScore("the case's expected answer is no number")
+        numbers = find_numbers(read_text(output, parameters, extractor), parameters.decimal_mark)
+        if not numbers or (parameters.pick == "only" and len(numbers) > 1):
+            reason = "there is no number in the answer" if not numbers else "there are several numbers in it"
+            return Verdict(value=0.0, reason=reason, evidence={"found": numbers[:20]})
+        found = numbers[0 if parameters.pick == "first" else -1]
+        nearest = min(known, key=lambda number: abs(number - found))
+        is_near = abs(found - nearest) <= max(parameters.absolute, parameters.relative * abs(nearest))
+        evidence = {"found": found, "expected": nearest, "difference": found - nearest}
+        return Verdict(value=float(is_near), evidence=evidence)
+
+    return judge
+
+
+def _as_number(value: Any, parameters: NumericParameters) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return float(value) if math.isfinite(value) else None
+    numbers = find_numbers(str(value), parameters.decimal_mark)
+    return numbers[-1] if numbers else None
+
+
+def find_numbers(text: str, decimal_mark: str = ".") -> list[float]:
+    """Return the finite numbers of a text, in order; marks between thousands are taken out."""
+    found = []
+    for match in _NUMBER.finditer(text):
+        digits = re.sub(r"[  '’]", "", match[0]).replace("−", "-")
+        digits = digits.replace("," if decimal_mark == "." else ".", "").replace(decimal_mark, ".")
+        try:
+            number = float(digits)
+        except ValueError:  # 1.2.3: a version or a date
+            continue
+        if math.isfinite(number):
+            found.append(number)
+    return found
+
+
+class EditParameters(TextParameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is counted."""
+
+    unit: Literal["characters", "words"] = "characters"
+
+
+def _build_levenshtein(parameters: EditParameters) -> Judge:
+    clean, extractor = parameters.normalizer(), extractor_of(parameters)
+
+    def split(text: str) -> str | list[str]:
+        if parameters.unit == "words":
+            return split_words(text)
+        cleaned = clean(text)
+        if len(cleaned) > MAX_EDIT_CHARS:
+            raise NoScore(f"a text is longer than {MAX_EDIT_CHARS:,} characters; count words instead")
+        return cleaned
+
+    def judge(case: Case, output: Output) -> Verdict:
+        found = split(read_text(output, parameters, extractor))
+        best, edits = -1.0, 0
+        for each in read_references(case, parameters):
+            wanted = split(each)
+            n = count_edits(found, wanted)
+            longer = max(len(found), len(wanted))
+            likeness = 1.0 if longer == 0 else 1 - n / longer
+            if likeness > best:
+                best, edits = likeness, n
+        return Verdict(value=best, evidence={"edits": edits})
+
+    return judge
+
+
+def _binary_or_share(parameters: ContainsParameters) -> dict[str, Any]:
+    changes: dict[str, Any] = {"scale": "bounded" if parameters.mode == "share" else "binary"}
+    if parameters.values:
+        changes["needs"] = frozenset()
+    return changes
+
+
+KINDS: tuple[ScorerKind[Any], ...] = (
+    ScorerKind(
+        name="exact",
+        group="text",
+        summary="1 when the answer is one of the expected ones, spaces and Unicode forms aside.",
+        undefined_when=NO_REFERENCE,
+        parameters=TextParameters,
+        build=_build_exact,
+        scale="binary",
+        needs=frozenset({"expected"}),
+    ),
+    ScorerKind(
+        name="regex",
+        group="text",
+        summary="1 when the pattern (RE2) is found in the answer.",
+        undefined_when="without a pattern the case has none either",
+        parameters=RegexParameters,
+        build=_build_regex,
+        scale="binary",
+        needs=frozenset({"expected"}),
+        adapt=lambda parameters: {} if parameters.pattern is None else {"needs": frozenset()},
+    ),
+    ScorerKind(
+        name="contains",
+        group="text",
+        summary="1 when the answer holds any (or all) of the texts.",
+        undefined_when="without `values`: " + NO_REFERENCE,
+        parameters=ContainsParameters,
+        build=_build_contains,
+        scale="binary",
+        needs=frozenset({"expected"}),
+        adapt=_binary_or_share,
+    ),
+    *(
+        ScorerKind(
+            name=name,
+            group="text",
+            summary=f"1 when the answer {words} one of the texts.",
+            undefined_when="without `values`: " + NO_REFERENCE,
+            parameters=AffixParameters,
+            build=_affix_builder(is_there),
+            scale="binary",
+            needs=frozenset({"expected"}),
+            adapt=lambda parameters: {"needs": frozenset()} if parameters.values else {},
+        )
+        for name, words, is_there in (
+            ("starts_with", "begins with", str.startswith),
+            ("ends_with", "ends with", str.endswith),
+        )
+    ),
+    ScorerKind(
+        name="numeric",
+        group="text",
+        summary="1 when the number in the answer is near enough to the expected one.",
+        undefined_when="the case expects no number",
+        parameters=NumericParameters,
+        build=_build_numeric,
+        scale="binary",
+        needs=frozenset({"expected"}),
+    ),
+    ScorerKind(
+        name="levenshtein",
+        group="text",
+        summary="Likeness to the nearest expected answer: 1 − edits ÷ length of the longer text.",
+        undefined_when=NO_REFERENCE + f"; a text longer than {MAX_EDIT_CHARS:,} characters",
+        parameters=EditParameters,
+        build=_build_levenshtein,
+        needs=frozenset({"expected"}),
+    ),
+)
