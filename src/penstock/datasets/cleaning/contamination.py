@@ -8,8 +8,8 @@ The surprise: n-grams that stand in many held-out rows (a template, a standing i
 how many is told.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from itertools import islice
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from penstock.base.errors import InvalidInput
 from penstock.datasets.cleaning.minhash import Hashes, MinHashOptions, band_keys, jaccard, shingle_hashes
 from penstock.datasets.cleaning.texts import Part, normalise, row_text, tokens_of
+from penstock.datasets.types import Tell
 from penstock.spec.datasets import DatasetRow
 
 BATCH = 1000
@@ -38,7 +39,7 @@ class ContaminationOptions:
     """Words of an n-gram (characters in scripts without spaces)."""
     overlap: float = 0.8
     """Share of a held-out row's n-grams that must stand in one other row."""
-    near: MinHashOptions | None = MinHashOptions()
+    near: MinHashOptions | None = field(default_factory=MinHashOptions)
     part: Part = "inputs"
     """What is compared: a question that was seen is enough."""
 
@@ -194,9 +195,9 @@ class HeldOut:
 def find_contamination(
     held: Iterable[DatasetRow],
     other: Iterable[DatasetRow],
-    options: ContaminationOptions = ContaminationOptions(),  # noqa: B008 - frozen
+    options: ContaminationOptions = ContaminationOptions(),
     *,
-    on_progress: Callable[[int], None] = lambda n_rows: None,
+    tell: Tell | None = None,
 ) -> ContaminationReport:
     """Return which rows of `held` stand in `other` too, with proof."""
     index = HeldOut(held, options)
@@ -205,7 +206,8 @@ def find_contamination(
     for batch in _batches(other):
         contacts += index.find(batch)
         n_other += len(batch)
-        on_progress(n_other)
+        if tell is not None:
+            tell(None, f"{n_other:,} rows compared with {len(index.ids):,} held out")
     return ContaminationReport(
         n_held=len(index.ids),
         n_other=n_other,

@@ -7,7 +7,7 @@ do not carry a dataset away.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from penstock.datasets.cleaning.minhash import Hashes, MinHashOptions, band_keys, jaccard, shingle_hashes
 from penstock.datasets.cleaning.texts import Part, answer_fields, normalise, row_key, row_text, texts_of
+from penstock.datasets.types import Tell
 from penstock.spec.datasets import DatasetRow
 
 Rows = Callable[[], Iterable[DatasetRow]]
@@ -93,94 +94,31 @@ class DuplicateReport:
         }
 
 
-@dataclass
-class _Found:
-    duplicates: list[Duplicate] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-
-
 def find_duplicates(
     rows: Rows,
     *,
     part: Part = "all",
-    near: MinHashOptions | None = MinHashOptions(),  # noqa: B008 - frozen
-    on_progress: Callable[[float, str], None] = lambda share, text: None,
+    near: MinHashOptions | None = MinHashOptions(),
     n_rows: int | None = None,
+    tell: Tell | None = None,
 ) -> DuplicateReport:
     """Return which rows say the same as an earlier one; with `near=None` exactly the same alone.
 
-    The result does not depend on anything but the rows, their order and the parameters. Memory grows by about 200 bytes
-    a row, and by the shingles of rows that have a candidate.
+    The result does not depend on anything but the rows, their order and the parameters. Memory grows by about 300 bytes
+    a row, and by the shingles of rows that have a candidate. `n_rows` is for `tell` alone.
     """
-    found = _Found()
-    exact = _find_exact(rows, part, found, on_progress, n_rows)
+    search = _Search(rows, part, tell or (lambda *_: None), n_rows)
+    open_rows = search.find_exact()
     if near is not None:
-        _find_near(rows, part, near, exact, found, on_progress)
-    order = {each.id: each for each in found.duplicates}
+        search.find_near(open_rows, near)
     return DuplicateReport(
-        n_rows=found.counts["rows"],
-        n_empty=found.counts["empty"],
-        duplicates=tuple(order.values()),
-        n_other_answer=found.counts["other answer"],
-        n_uncompared=found.counts["uncompared"],
+        n_rows=search.counts["rows"],
+        n_empty=search.counts["empty"],
+        duplicates=tuple(search.duplicates),
+        n_other_answer=search.counts["other answer"],
+        n_uncompared=search.counts["uncompared"],
         parameters={"part": part, "near": near.as_dict() if near else None},
     )
-
-
-def _find_exact(
-    rows: Rows,
-    part: Part,
-    found: _Found,
-    on_progress: Callable[[float, str], None],
-    n_rows: int | None,
-) -> set[int]:
-    """Note exact duplicates; return the positions of rows that are still to be looked at."""
-    first: dict[bytes, str] = {}
-    open_rows: set[int] = set()
-    for position, row in enumerate(rows()):
-        found.counts["rows"] += 1
-        if position % BATCH == 0 and n_rows:
-            on_progress(0.1 * position / n_rows, "exact duplicates")
-        if not row_text(row, part).strip():
-            found.counts["empty"] += 1
-            continue
-        key = bytes.fromhex(row_key(row, part).removeprefix("sha256:")[:32])
-        kept = first.setdefault(key, row.id)
-        if kept != row.id:
-            found.duplicates.append(Duplicate(id=row.id, kept=kept, kind="exact", similarity=1.0))
-        else:
-            open_rows.add(position)
-    return open_rows
-
-
-def _find_near(
-    rows: Rows,
-    part: Part,
-    options: MinHashOptions,
-    open_rows: set[int],
-    found: _Found,
-    on_progress: Callable[[float, str], None],
-) -> None:
-    positions: list[int] = []
-    blocks = []
-    for batch in _batches(rows, open_rows):
-        sets = shingle_hashes([row_text(row, part) for _, row in batch], options)
-        kept = [i for i, each in enumerate(sets) if len(each)]
-        positions += [batch[i][0] for i in kept]
-        blocks.append(band_keys([sets[i] for i in kept], options))
-        on_progress(0.1 + 0.7 * len(positions) / len(open_rows), "signatures")
-    if not positions:
-        return
-    shared = _shared_keys(np.concatenate(blocks), positions)
-    del blocks, positions
-    seen = 0
-    staying: dict[int, list[_Staying]] = {}
-    for batch in _batches(rows, set(shared)):
-        sets = shingle_hashes([row_text(row, part) for _, row in batch], options)
-        for (position, row), hashes in zip(batch, sets, strict=True):
-            _place(row, hashes, shared[position], staying, options.threshold, found)
-        seen += len(batch)
-        on_progress(0.8 + 0.2 * seen / len(shared), "comparing candidates")
 
 
 @dataclass(frozen=True)
@@ -190,29 +128,65 @@ class _Staying:
     answer: str
 
 
-def _place(
-    row: DatasetRow,
-    hashes: Hashes,
-    keys: list[int],
-    staying: dict[int, list[_Staying]],
-    threshold: float,
-    found: _Found,
-) -> None:
-    """Compare a row with those that stay and share a key; it is nearly one of them, or stays itself."""
-    answer = short_answer(row)
-    compared: set[str] = set()
-    best: tuple[float, str] | None = None
-    has_other_answer = False
-    for key in keys:
-        others = staying.get(key, [])
-        found.counts["uncompared"] += max(0, len(others) - MAX_COMPARED)
-        for other in others[:MAX_COMPARED]:
-            if other.id in compared:
+class _Search:
+    """One way through the rows, and what was found on it."""
+
+    def __init__(self, rows: Rows, part: Part, tell: Tell, n_rows: int | None) -> None:
+        self._rows = rows
+        self._part = part
+        self._tell = tell
+        self._n_rows = n_rows
+        self._staying: dict[int, list[_Staying]] = {}
+        self.duplicates: list[Duplicate] = []
+        self.counts: Counter[str] = Counter()
+
+    def find_exact(self) -> set[int]:
+        """Note exact duplicates; return the positions of rows that are still to be looked at."""
+        first: dict[bytes, str] = {}
+        open_rows: set[int] = set()
+        for position, row in enumerate(self._rows()):
+            self.counts["rows"] += 1
+            if position % BATCH == 0 and self._n_rows:
+                self._tell(0.1 * position / self._n_rows, "exact duplicates")
+            if not row_text(row, self._part).strip():
+                self.counts["empty"] += 1
                 continue
-            compared.add(other.id)
-            low, high = sorted((len(hashes), len(other.hashes)))
-            if low < threshold * high:
-                continue  # sets of such sizes cannot be that similar
+            key = bytes.fromhex(row_key(row, self._part).removeprefix("sha256:")[:32])
+            kept = first.setdefault(key, row.id)
+            if kept != row.id:
+                self.duplicates.append(Duplicate(id=row.id, kept=kept, kind="exact", similarity=1.0))
+            else:
+                open_rows.add(position)
+        return open_rows
+
+    def find_near(self, open_rows: set[int], options: MinHashOptions) -> None:
+        """Note near-duplicates among the rows at these positions."""
+        positions: list[int] = []
+        blocks = []
+        for batch in self._batches(open_rows):
+            sets = shingle_hashes([row_text(row, self._part) for _, row in batch], options)
+            kept = [i for i, each in enumerate(sets) if len(each)]
+            positions += [batch[i][0] for i in kept]
+            blocks.append(band_keys([sets[i] for i in kept], options))
+            self._tell(0.1 + 0.7 * len(positions) / len(open_rows), "signatures")
+        if not positions:
+            return
+        shared = _shared_keys(np.concatenate(blocks), positions)
+        del blocks, positions
+        seen = 0
+        for batch in self._batches(set(shared)):
+            sets = shingle_hashes([row_text(row, self._part) for _, row in batch], options)
+            for (position, row), hashes in zip(batch, sets, strict=True):
+                self._place(row, hashes, shared[position], options.threshold)
+            seen += len(batch)
+            self._tell(0.8 + 0.2 * seen / len(shared), "comparing candidates")
+
+    def _place(self, row: DatasetRow, hashes: Hashes, keys: list[int], threshold: float) -> None:
+        """Compare a row with those that stay and share a key; it is nearly one of them, or stays itself."""
+        answer = short_answer(row)
+        best: tuple[float, str] | None = None
+        has_other_answer = False
+        for other in self._candidates(keys, len(hashes), threshold):
             similarity = jaccard(hashes, other.hashes)
             if similarity < threshold:
                 continue
@@ -220,13 +194,34 @@ def _place(
                 has_other_answer = True
             elif best is None or similarity > best[0]:
                 best = (similarity, other.id)
-    if best is not None:
-        found.duplicates.append(Duplicate(id=row.id, kept=best[1], kind="near", similarity=round(best[0], 4)))
-        return
-    found.counts["other answer"] += has_other_answer
-    mine = _Staying(row.id, hashes, answer)
-    for key in keys:
-        staying.setdefault(key, []).append(mine)
+        if best is not None:
+            self.duplicates.append(
+                Duplicate(id=row.id, kept=best[1], kind="near", similarity=round(best[0], 4))
+            )
+            return
+        self.counts["other answer"] += has_other_answer
+        mine = _Staying(row.id, hashes, answer)
+        for key in keys:
+            self._staying.setdefault(key, []).append(mine)
+
+    def _candidates(self, keys: list[int], size: int, threshold: float) -> Iterator[_Staying]:
+        """Yield each row that stays and shares a key once, unless their sizes rule the similarity out."""
+        seen: set[str] = set()
+        for key in keys:
+            others = self._staying.get(key, [])
+            self.counts["uncompared"] += max(0, len(others) - MAX_COMPARED)
+            for other in others[:MAX_COMPARED]:
+                if other.id in seen:
+                    continue
+                seen.add(other.id)
+                low, high = sorted((size, len(other.hashes)))
+                if low >= threshold * high:
+                    yield other
+
+    def _batches(self, wanted: set[int]) -> Iterator[list[tuple[int, DatasetRow]]]:
+        picked = ((position, row) for position, row in enumerate(self._rows()) if position in wanted)
+        while batch := list(islice(picked, BATCH)):
+            yield batch
 
 
 def short_answer(row: DatasetRow) -> str:
@@ -249,9 +244,3 @@ def _shared_keys(keys: np.ndarray[Any, np.dtype[np.uint64]], positions: list[int
         for index in order[has_mate]:
             shared.setdefault(positions[index], []).append(int(column[index]))
     return dict(sorted(shared.items()))
-
-
-def _batches(rows: Rows, wanted: set[int]) -> Iterator[list[tuple[int, DatasetRow]]]:
-    picked = ((position, row) for position, row in enumerate(rows()) if position in wanted)
-    while batch := list(islice(picked, BATCH)):
-        yield batch

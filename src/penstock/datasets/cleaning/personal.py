@@ -61,7 +61,7 @@ class PersonalReport:
 
     def by_kind(self) -> dict[str, int]:
         """Return places of each kind that was looked for, 0 where there is none."""
-        counts = Counter({kind: 0 for kind in self.kinds})
+        counts: Counter[str] = Counter(dict.fromkeys(self.kinds, 0))
         for each in self.findings:
             counts[each.kind] += each.n_places
         return dict(counts)
