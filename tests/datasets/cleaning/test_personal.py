@@ -74,7 +74,7 @@ def test_the_report_counts_by_field_and_shows_no_value() -> None:
     report = report_personal(rows())
     text = msgspec.json.encode(report).decode()
     assert "jo@example.org" not in text and "4111-1111" not in text
-    found = {(each.field, each.kind): (each.n_places, each.n_rows, each.row_ids) for each in report.findings}
+    found = {(each.path, each.kind): (each.n_places, each.n_rows, each.row_ids) for each in report.findings}
     assert found["input", "email"] == (2, 1, ["a"])
     assert found["metadata.by", "email"] == (1, 1, ["a"])
     assert found["group", "email"] == (1, 1, ["c"])

@@ -38,7 +38,8 @@ Place = tuple[int, int, PersonalKind]
 class Finding:
     """One kind in one field."""
 
-    field: str
+    path: str
+    """The field, such as `input` or `metadata.author`."""
     kind: PersonalKind
     n_places: int = 0
     n_rows: int = 0
@@ -100,7 +101,7 @@ def report_personal(rows: Iterable[DatasetRow], kinds: Sequence[PersonalKind] = 
         seen: set[tuple[str, PersonalKind]] = set()
         for name, text in _all_texts(row):
             for start, end, kind in find_personal(text, kinds):
-                finding = findings.setdefault((name, kind), Finding(field=name, kind=kind))
+                finding = findings.setdefault((name, kind), Finding(path=name, kind=kind))
                 finding.n_places += 1
                 if len(finding.examples) < MAX_EXAMPLES:
                     finding.examples.append(mask_example(text[start:end]))
@@ -110,7 +111,7 @@ def report_personal(rows: Iterable[DatasetRow], kinds: Sequence[PersonalKind] = 
                     if len(finding.row_ids) < MAX_IDS:
                         finding.row_ids.append(row.id)
         n_rows_with += bool(seen)
-    ranked = sorted(findings.values(), key=lambda each: (-each.n_places, each.field, each.kind))
+    ranked = sorted(findings.values(), key=lambda each: (-each.n_places, each.path, each.kind))
     return PersonalReport(n_rows=n_rows, n_rows_with=n_rows_with, findings=tuple(ranked), kinds=tuple(kinds))
 
 
