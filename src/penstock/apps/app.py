@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,11 +15,13 @@ import msgspec
 
 from penstock.apps.errors import UnknownApp
 from penstock.apps.model_client import ModelClient
+from penstock.apps.prompt_runner import PromptRunner, is_prompt_request
+from penstock.apps.relaying import Relay
 from penstock.apps.replies import ChunkWriter, reply_body
 from penstock.apps.requests import read_chat
 from penstock.apps.runner import AppRunner
 from penstock.apps.tracing import TraceContext, Tracer, read_context
-from penstock.apps.types import AppDeclaration, ChatRequest, Recorder, Retriever
+from penstock.apps.types import AppDeclaration, ChatRequest, PromptSource, Recorder, Retriever
 from penstock.base.clock import now_ns
 from penstock.base.errors import BugError, NotFound, PenstockError, TooLarge, Unauthenticated, suggest
 from penstock.dialects.openai.errors import error_body, error_event
@@ -29,7 +31,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Declarations = Sequence[AppDeclaration] | Callable[[], Sequence[AppDeclaration]]
 
-MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_BODY_BYTES = 25 * 1024 * 1024
 N_SEARCH_THREADS = 8
 _log = logging.getLogger(__name__)
 
@@ -42,23 +44,34 @@ def create_apps(
     gateway_url: str,
     internal_key: str,
     find_version: Callable[[str], str | None] = lambda _name: None,
+    prompts: PromptSource | None = None,
     clock: Callable[[], int] = now_ns,
 ) -> "AppsApp":
     """Return the ASGI application. `apps` may be a callable, asked anew for each request.
 
     `gateway_url` ends in `/v1`. `find_version` names an app's live version for its spans (`3@sha256:…`); without
-    one they show the digest of the declaration.
+    one they show the digest of the declaration. `prompts` answer under names that begin with `prompt:`.
     """
     client = ModelClient(gateway_url, internal_key)
+    relay = Relay(gateway_url, internal_key)
     executor = ThreadPoolExecutor(N_SEARCH_THREADS, thread_name_prefix="retrieve")
+    tracer = Tracer(recorder, clock)
     runner = AppRunner(
         retriever=retriever,
         model_client=client,
-        tracer=Tracer(recorder, clock),
+        tracer=tracer,
         executor=executor,
         find_version=find_version,
     )
-    return AppsApp(apps=apps, runner=runner, client=client, executor=executor, key=internal_key, clock=clock)
+    return AppsApp(
+        apps=apps,
+        runner=runner,
+        prompts=PromptRunner(prompts=prompts, relay=relay, tracer=tracer, executor=executor),
+        clients=(client, relay),
+        executor=executor,
+        key=internal_key,
+        clock=clock,
+    )
 
 
 class AppsApp:
@@ -69,14 +82,16 @@ class AppsApp:
         *,
         apps: Declarations,
         runner: AppRunner,
-        client: ModelClient,
+        prompts: PromptRunner,
+        clients: Sequence[ModelClient | Relay],
         executor: ThreadPoolExecutor,
         key: str,
         clock: Callable[[], int],
     ) -> None:
         self._apps = apps
         self._runner = runner
-        self._client = client
+        self._prompts = prompts
+        self._clients = clients
         self._executor = executor
         self._key = key.encode()
         self._clock = clock
@@ -101,7 +116,8 @@ class AppsApp:
 
     async def close(self) -> None:
         """Close what was opened. Searches that still run are not waited for."""
-        await self._client.close()
+        for client in self._clients:
+            await client.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -124,40 +140,23 @@ class AppsApp:
         if not hmac.compare_digest(offered, self._key):
             raise Unauthenticated("Apps take calls from this installation's gateway only.")
         if (method, path) == ("GET", "/v1/models"):
-            data = [{"id": app.name, "object": "model", "owned_by": "penstock"} for app in self._list()]
-            await response.json({"object": "list", "data": data})
+            listed = [{"id": app.name, "object": "model", "owned_by": "penstock"} for app in self._list()]
+            await response.json({"object": "list", "data": listed})
         elif (method, path) == ("POST", "/v1/chat/completions"):
-            request = read_chat(await _read_body(receive))
+            data = await _read_body(receive)
             context = read_context(
                 headers.get(b"traceparent"),
                 session_id=headers.get(b"x-penstock-session"),
                 user_id=headers.get(b"x-penstock-user"),
             )
-            await self._run_until_hangup(self._find(request.model), request, context, receive, response)
+            if is_prompt_request(data):
+                work = self._prompts.answer(data, context, response)
+            else:
+                request = read_chat(data)
+                work = self._answer(self._find(request.model), request, context, response)
+            await _run_until_hangup(work, receive)
         else:
             raise NotFound(f"There is no {method} {path} here.")
-
-    async def _run_until_hangup(
-        self,
-        app: AppDeclaration,
-        request: ChatRequest,
-        context: TraceContext,
-        receive: Receive,
-        response: "_Response",
-    ) -> None:
-        """Answer; when the caller hangs up, stop the run, which closes its own call upstream."""
-        run = asyncio.ensure_future(self._answer(app, request, context, response))
-        hangup = asyncio.ensure_future(_wait_for_hangup(receive))
-        try:
-            await asyncio.wait({run, hangup}, return_when=asyncio.FIRST_COMPLETED)
-            if run.done():
-                run.result()
-        finally:
-            for task in (run, hangup):
-                task.cancel()
-            for task in (run, hangup):
-                with contextlib.suppress(asyncio.CancelledError, PenstockError, OSError):
-                    await task
 
     async def _answer(
         self, app: AppDeclaration, request: ChatRequest, context: TraceContext, response: "_Response"
@@ -201,8 +200,11 @@ class _Response:
     async def json(self, value: Any) -> None:
         await self.body(msgspec.json.encode(value))
 
-    async def body(self, data: bytes, *, status: int = 200) -> None:
-        await self._begin(status, b"application/json", [(b"content-length", str(len(data)).encode())])
+    async def body(self, data: bytes, *, status: int = 200, retry_after: str | None = None) -> None:
+        more = [(b"content-length", str(len(data)).encode())]
+        if retry_after is not None:
+            more.append((b"retry-after", retry_after.encode("latin-1", "replace")))
+        await self._begin(status, b"application/json", more)
         await self._write(data, is_last=True)
 
     async def event(self, data: bytes, *, is_last: bool = False) -> None:
@@ -242,6 +244,22 @@ async def _read_body(receive: Receive) -> bytes:
         pieces.append(piece)
         if not message.get("more_body"):
             return b"".join(pieces)
+
+
+async def _run_until_hangup(work: Coroutine[Any, Any, None], receive: Receive) -> None:
+    """Answer; when the caller hangs up, stop the run, which closes its own call upstream."""
+    run = asyncio.ensure_future(work)
+    hangup = asyncio.ensure_future(_wait_for_hangup(receive))
+    try:
+        await asyncio.wait({run, hangup}, return_when=asyncio.FIRST_COMPLETED)
+        if run.done():
+            run.result()
+    finally:
+        for task in (run, hangup):
+            task.cancel()
+        for task in (run, hangup):
+            with contextlib.suppress(asyncio.CancelledError, PenstockError, OSError):
+                await task
 
 
 async def _wait_for_hangup(receive: Receive) -> None:

@@ -53,6 +53,7 @@ class OpenSpan:
     output: Any = None
     route: str | None = None
     model: str | None = None
+    prompt: str | None = None
     streamed: bool | None = None
     ttft_ms: float | None = None
     versions: dict[str, str] = field(default_factory=dict)
@@ -118,6 +119,7 @@ class Tracer:
                 user_id=span.context.user_id,
                 route=span.route,
                 model=span.model,
+                prompt=span.prompt,
                 streamed=span.streamed,
                 ttft_ms=span.ttft_ms,
                 versions=span.versions,

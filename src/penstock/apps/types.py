@@ -1,12 +1,13 @@
 """The nouns of apps: declarations, requests, replies, and the ports that `main` fills."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from penstock.base.digest import digest_json, short_digest
 from penstock.spec.messages import Citation
+from penstock.spec.prompts import ChainOfThought
 from penstock.spec.spans import Span
 from penstock.spec.usage import Usage
 
@@ -124,6 +125,34 @@ class Retriever(Protocol):
 
     def retrieve(self, name: str, query: str, k: int = 5, *, traceparent: str | None = None) -> Found:
         """Return at most `k` passages, best first; raise `PenstockError` when it cannot search."""
+
+
+class PreparedPrompt(Protocol):
+    """A chat request that a prompt has made; `prompts.serving.PreparedCall` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def stamp(self) -> str: ...
+    @property
+    def body(self) -> dict[str, Any]: ...
+    @property
+    def variables(self) -> dict[str, Any]: ...
+    @property
+    def chain_of_thought(self) -> ChainOfThought | None: ...
+    @property
+    def examples(self) -> list[str]: ...
+    @property
+    def warnings(self) -> list[str]: ...
+
+
+class PromptSource(Protocol):
+    """Knows the prompts that answer as models. Blocking: it runs in a thread."""
+
+    def prepare(self, body: Mapping[str, Any]) -> PreparedPrompt:
+        """Return the request to send for a request whose `model` is a prompt; raise `PenstockError`."""
 
 
 class Recorder(Protocol):

@@ -155,15 +155,15 @@ class _Bounding(NodeTransformer):
         self.generic_visit(node)
         return _filtered(nodes.List(node.nodes, lineno=node.lineno), "(joined)")
 
-    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
+    def visit_List(self, node: nodes.List) -> nodes.Filter:  # noqa: N802
         self.generic_visit(node)
         return _filtered(node, "(weighed)")
 
-    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Filter:  # noqa: N802
         self.generic_visit(node)
         return _filtered(node, "(weighed)")
 
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Expr:  # noqa: N802
         self.generic_visit(node)
         return _filtered(node, "(weighed)") if node.ctx == "load" else node
 

@@ -160,7 +160,7 @@ def _failing_token(source: str) -> tuple[Token | None, int]:
     except TemplateSyntaxError:
         return None, 0
     seen.append(parser.stream.current)
-    parser.stream._iter = note(parser.stream._iter)  # type: ignore[assignment]  # noqa: SLF001
+    parser.stream._iter = note(parser.stream._iter)  # noqa: SLF001
     try:
         parser.parse()
     except (TemplateSyntaxError, AssertionError):

@@ -124,10 +124,6 @@ def _tojson(value: Any, indent: int | None = None) -> str:
     return json_of(value, indent)
 
 
-def _string(value: Any) -> str:
-    return text_of(value)
-
-
 def weighed(value: Any) -> Any:
     """Return a list or object that the template wrote, once it is known not to be too large."""
     weigh(value)
@@ -185,18 +181,18 @@ def _watched(filter_of: Callable[..., Any]) -> Callable[..., Any]:
     return watch
 
 
+_OWN_FILTERS: Mapping[str, Callable[..., Any]] = {
+    "indent": _indent,
+    "join": _join,
+    "replace": _replace,
+    "round": _round,
+    "string": text_of,
+    "sum": _sum,
+    "tojson": _tojson,
+}
 TEMPLATE_FILTERS: Mapping[str, Callable[..., Any]] = {
-    name: _watched(each)
-    for name, each in {
-        **{name: FILTERS[name] for name in _PLAIN_FILTERS},
-        "indent": _indent,
-        "join": _join,
-        "replace": _replace,
-        "round": _round,
-        "string": _string,
-        "sum": _sum,
-        "tojson": _tojson,
-    }.items()
+    **{name: _watched(FILTERS[name]) for name in _PLAIN_FILTERS},
+    **{name: _watched(each) for name, each in _OWN_FILTERS.items()},
 }
 """What templates may write behind `|`."""
 TEMPLATE_TESTS: Mapping[str, Callable[..., Any]] = {name: TESTS[name] for name in _TESTS}
