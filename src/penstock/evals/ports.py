@@ -130,8 +130,8 @@ class Prices(Protocol):
 class EvaluationJobs(Protocol):
     """Starts and ends the background work of one evaluation."""
 
-    def submit(self, evaluation_id: str) -> str:
-        """Queue the run and return the job's id; while one is under way, that one's."""
+    def submit(self, evaluation_id: str, *, score_only: bool = False) -> str:
+        """Queue the run and return the job's id; while one is under way, that one's. `score_only`: ask nothing."""
         ...
 
     def cancel(self, job_id: str) -> None:

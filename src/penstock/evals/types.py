@@ -31,6 +31,11 @@ class ScoreColumn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     source: ScoreSource = "code"
     summary: str = ""
     undefined_when: str = ""
+    scorer: str = ""
+    """With `parameters` makes the scorer again, as the specification says; empty for user code."""
+    parameters: dict[str, Any] = {}
+    has_figure: bool = False
+    """The figure over many outputs is not the mean of their values."""
     added_ns: int | None = None
     """When it was scored later than the evaluation was made."""
 
@@ -67,7 +72,9 @@ class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     dataset: str | None = None
     """Pinned, `dataset:NAME@3`; None for a file or for cases that were sent."""
     dataset_stamp: str = ""
-    """Two evaluations with equal stamps had the same cases."""
+    """Version and digest of the dataset, or digest of the file."""
+    cases_digest: str = ""
+    """Over the cases that were drawn, twelve characters: evaluations with equal ones were asked the same."""
     columns: list[ScoreColumn] = []
     actor: str = ""
     is_local: bool = False
@@ -82,8 +89,11 @@ class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     created_ns: int = 0
     started_ns: int | None = None
     finished_ns: int | None = None
+    set_id: str | None = None
+    """Where its cases lie; several evaluations may share them."""
     n_cases: int | None = None
     """None until the cases were read."""
+    n_groups: int | None = None
     n_outputs: int = 0
     """Outputs that are final, of `n_cases × repeats`."""
     n_ok: int = 0

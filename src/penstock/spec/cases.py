@@ -86,6 +86,9 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: OutputError | None = None
     usage: Usage | None = None
     cost_usd: Decimal | None = None
+    """What it cost this time; 0 when it was kept from before."""
+    original_cost_usd: Decimal | None = None
+    """What the answer cost when it was made, where that was before; figures of cost per case are made of it."""
     latency_ms: float | None = None
     ttft_ms: float | None = None
     model: str | None = None

@@ -86,6 +86,8 @@ class EvaluationSpec(
     concurrency: int = 8
     """At most so many calls at once; fewer where the provider asks to slow down."""
     case_timeout_s: float = 300.0
+    preflight: bool = True
+    """Try target and scorers on the first cases, and stop when none of them works, before the rest is spent."""
     cache: bool = True
     """Take an earlier answer to the same request of the same repeat, target version and parameters; never across repeats."""
     tags: list[str] = []

@@ -1,0 +1,315 @@
+"""Runs stored evaluations: reads their cases, makes scorers and target, and brings the record up to date while it runs.
+
+Used by the background job of an evaluation, and by that of an experiment, whose cells share pace and budget.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, NoReturn
+
+import msgspec
+
+from penstock.base.errors import PenstockError
+from penstock.evals.errors import EvaluationInvalid, LocalOnly
+from penstock.evals.ports import CaseSource, Gateway, Prices, SpanScores, TargetPins, TraceFacts
+from penstock.evals.running.asking import Asker
+from penstock.evals.running.budget import Budget
+from penstock.evals.running.following import TraceFollower
+from penstock.evals.running.journal import StoreJournal
+from penstock.evals.running.pace import Pace
+from penstock.evals.running.runner import Progress, Runner, RunOutcome, RunParts
+from penstock.evals.running.scoring import column_of, prepare
+from penstock.evals.running.targets import ModelTarget, RunTarget, StoredTarget, read_outputs
+from penstock.evals.scorers.types import Scorer, ScorerTools
+from penstock.evals.store import EvaluationStore
+from penstock.evals.types import EvaluationRecord
+from penstock.spec.cases import Output
+from penstock.spec.evaluations import EvaluationSpec, ScorerSpec
+from penstock.spec.scores import SpanScore
+
+COUNT_EVERY_S = 2.0
+"""How often the sums of the record are made anew while it runs."""
+STORED = "eval:"
+_log = logging.getLogger("penstock.evals")
+
+CreateScorer = Callable[[ScorerSpec], Scorer]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPorts:
+    """What runs need of others."""
+
+    cases: CaseSource
+    pins: TargetPins
+    open_gateway: Callable[[], Gateway]
+    """A client for one event loop."""
+    create_scorer: CreateScorer
+    facts: TraceFacts | None = None
+    span_scores: SpanScores | None = None
+    prices: Prices | None = None
+    read_lines: Callable[[str], Sequence[str]] | None = None
+    """Reads a file of outputs of this machine."""
+
+
+@dataclass(kw_only=True)
+class Shared:
+    """What the cells of an experiment have together."""
+
+    pace: Pace
+    budget: Budget
+
+
+@dataclass(kw_only=True)
+class ControlRuns:
+    """Runs evaluations of the control tables."""
+
+    store: EvaluationStore
+    ports: RunPorts
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = field(default=asyncio.sleep)
+
+    def run(
+        self,
+        evaluation_id: str,
+        *,
+        tell: Callable[[Progress], None],
+        should_stop: Callable[[], str | None],
+        score_only: bool = False,
+    ) -> EvaluationRecord:
+        """Run one evaluation to its end in this thread and return it. Raises what ended it, after noting that."""
+        return asyncio.run(
+            self.run_async(evaluation_id, tell=tell, should_stop=should_stop, score_only=score_only)
+        )
+
+    async def run_async(
+        self,
+        evaluation_id: str,
+        *,
+        tell: Callable[[Progress], None],
+        should_stop: Callable[[], str | None],
+        score_only: bool = False,
+        shared: Shared | None = None,
+    ) -> EvaluationRecord:
+        """Run one evaluation in this event loop; see `run`."""
+        store = self.store
+        now_ns = store.now_ns()
+        record = store.change(
+            evaluation_id,
+            lambda old: msgspec.structs.replace(
+                old,
+                state="running",
+                started_ns=old.started_ns or now_ns,
+                finished_ns=None,
+                reason=None,
+                error=None,
+            ),
+        )
+        try:
+            outcome = await self._run(record, tell, should_stop, score_only=score_only, shared=shared)
+        except Exception as error:
+            self._note_failure(record.id, error)
+        state: Any = outcome.state
+        return store.count(
+            record.id, state=state, reason=outcome.reason, finished_ns=store.now_ns(), eta_s=None
+        )
+
+    def _note_failure(self, evaluation_id: str, error: Exception) -> NoReturn:
+        body = (
+            error.as_dict()
+            if isinstance(error, PenstockError)
+            else {"message": f"{type(error).__name__}: {error}"}
+        )
+        body = {key: value for key, value in body.items() if key in {"code", "message", "hint"}}
+        self.store.count(
+            evaluation_id,
+            state="failed",
+            reason=str(body["message"])[:2000],
+            error=body,
+            finished_ns=self.store.now_ns(),
+            eta_s=None,
+        )
+        raise error
+
+    async def _run(
+        self,
+        record: EvaluationRecord,
+        tell: Callable[[Progress], None],
+        should_stop: Callable[[], str | None],
+        *,
+        score_only: bool,
+        shared: Shared | None,
+    ) -> RunOutcome:
+        store, ports, spec = self.store, self.ports, record.spec
+        record = await asyncio.to_thread(self._load_cases, record)
+        assert record.set_id is not None
+        assert record.n_cases is not None
+        set_id, n_cases = record.set_id, record.n_cases
+        made = [ports.create_scorer(each) for each in spec.scorers]
+        scorers = await asyncio.to_thread(prepare, made, lambda: store.cases(set_id))
+        record = store.change(record.id, lambda old: _with_columns(old, scorers, store.now_ns()))
+        pace = shared.pace if shared else Pace(spec.concurrency, clock=self.clock, sleep=self.sleep)
+        budget = shared.budget if shared else self._budget(record)
+        follower = TraceFollower(ports.facts, clock=self.clock, sleep=self.sleep)
+        gateway = ports.open_gateway()
+        asker = Asker(
+            gateway=gateway,
+            pace=pace,
+            budget=budget,
+            follower=follower,
+            session=f"eval:{record.id}",
+            timeout_s=spec.case_timeout_s,
+            clock=self.clock,
+            sleep=self.sleep,
+        )
+        latest = Progress(n_asked=n_cases * spec.repeats)
+
+        def hear(progress: Progress) -> None:
+            nonlocal latest
+            latest = progress
+            tell(progress)
+
+        runner = Runner(
+            RunParts(
+                evaluation_id=record.id,
+                spec=spec,
+                n_cases=n_cases,
+                journal=StoreJournal(store, record.id, set_id, self._tell_traces),
+                target=await asyncio.to_thread(self._target, record, asker),
+                scorers=scorers,
+                tools=ScorerTools(ask=asker.ask, embed=asker.embed),
+                budget=budget,
+                clock=self.clock,
+                tell=hear,
+                should_stop=should_stop,
+                now_ns=store.now_ns,
+                score_only=score_only,
+            )
+        )
+        asker.is_stopping = lambda: runner.is_stopping
+        counting = asyncio.create_task(self._keep_counting(record.id, lambda: latest))
+        try:
+            return await runner.run()
+        finally:
+            counting.cancel()
+            with suppress(asyncio.CancelledError):
+                await counting
+            await follower.close()
+            await gateway.close()
+
+    def _load_cases(self, record: EvaluationRecord) -> EvaluationRecord:
+        """Return the record with its cases stored, reading them the first time."""
+        if record.set_id is not None:
+            return record
+        spec = record.spec
+        source = spec.target.outputs or ""
+        if spec.dataset is None and spec.file is None and source.startswith(STORED):
+            origin = self.store.get(source)
+            if origin.set_id is None:
+                raise EvaluationInvalid(f"{source} has no cases yet.", hint="Wait until it runs.")
+            return self.store.update(
+                record.id,
+                set_id=origin.set_id,
+                n_cases=origin.n_cases,
+                n_groups=origin.n_groups,
+                dataset=origin.dataset,
+                dataset_stamp=origin.dataset_stamp,
+                cases_digest=origin.cases_digest,
+            )
+        wanted = spec.dataset or spec.file
+        if wanted is None:
+            raise EvaluationInvalid("There are no cases: name a `dataset` or a `file`.")
+        found = self.ports.cases.read(wanted, where=spec.where, limit=spec.limit, seed=spec.seed)
+        set_id, n_cases, n_groups, digest = self.store.put_cases(found.cases, spec.slices)
+        versions = dict(record.versions)
+        if found.ref is not None:
+            versions[found.ref.partition("@")[0]] = found.stamp
+        return self.store.update(
+            record.id,
+            set_id=set_id,
+            n_cases=n_cases,
+            n_groups=n_groups,
+            dataset=found.ref,
+            dataset_stamp=found.stamp,
+            cases_digest=digest,
+            versions=versions,
+        )
+
+    def _target(self, record: EvaluationRecord, asker: Asker) -> RunTarget:
+        spec = record.spec.target
+        if spec.outputs is not None:
+            return StoredTarget(find=self._stored(spec.outputs))
+        if spec.model is None:
+            raise LocalOnly(
+                "Functions and HTTP endpoints are asked by the program of the person who wants it, not by control.",
+                hint="`penstock eval run` does that by itself.",
+            )
+        return ModelTarget(pinned=self.ports.pins.pin(spec), asker=asker)
+
+    def _stored(self, source: str) -> Callable[[str, int], Awaitable[Output | None]]:
+        if source.startswith(STORED):
+            origin = self.store.get(source)
+
+            async def find(case_id: str, repeat: int) -> Output | None:
+                found = await asyncio.to_thread(lambda: [*self.store.outputs(origin.id, [case_id])])
+                return next((each for each in found if each.repeat == repeat), None)
+
+            return find
+        if self.ports.read_lines is None:
+            raise LocalOnly("Files of outputs are read by the program of the person who asks.")
+        outputs = read_outputs(self.ports.read_lines(source), place=source.rpartition("/")[2])
+
+        async def find_in_file(case_id: str, repeat: int) -> Output | None:
+            return outputs.get((case_id, repeat))
+
+        return find_in_file
+
+    def _budget(self, record: EvaluationRecord) -> Budget:
+        tokens = (record.input_tokens or 0) + (record.output_tokens or 0)
+        return Budget(
+            record.spec.budget,
+            clock=self.clock,
+            spent_usd=record.cost_usd or Decimal(0),
+            spent_tokens=tokens,
+        )
+
+    def _tell_traces(self, scores: Sequence[SpanScore]) -> None:
+        if self.ports.span_scores is None:
+            return
+        try:
+            self.ports.span_scores.add([score for score in scores if score.status != "skipped"])
+        except PenstockError as error:  # the scores themselves are kept; the trace page lacks them
+            _log.warning("scores could not be put onto traces", extra={"reason": str(error)})
+
+    async def _keep_counting(self, evaluation_id: str, latest: Callable[[], Progress]) -> None:
+        while True:
+            await asyncio.sleep(COUNT_EVERY_S)
+            await asyncio.to_thread(self.store.count, evaluation_id, eta_s=latest().eta_s)
+
+
+def _with_columns(record: EvaluationRecord, scorers: Sequence[Scorer], now_ns: int) -> EvaluationRecord:
+    """Return the record with one column a scorer; those that were there keep when they were added."""
+    known = {(column.name, column.stamp): column for column in record.columns}
+    is_first = not record.columns
+    columns = []
+    for scorer, spec in zip(scorers, record.spec.scorers, strict=True):
+        is_code = is_user_code(spec)
+        added_ns = None if is_first else now_ns
+        made = column_of(scorer, None if is_code else spec, added_ns=added_ns)
+        columns.append(known.get((made.name, made.stamp), made))
+    return msgspec.structs.replace(record, columns=columns)
+
+
+def is_user_code(spec: ScorerSpec) -> bool:
+    """Whether a scorer is the user's own Python, which only their own process runs."""
+    return ":" in spec.scorer and not spec.scorer.startswith("scorer:")
+
+
+def needs_local(spec: EvaluationSpec) -> bool:
+    """Whether an evaluation runs in the process of the person who asks for it."""
+    target = spec.target
+    return target.python is not None or target.http is not None or any(map(is_user_code, spec.scorers))

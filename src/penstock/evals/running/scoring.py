@@ -1,0 +1,129 @@
+"""Asks scorers, and holds them to their promise: whatever a scorer does, what comes out is a score with a status.
+
+An error of the target is not a fail, an undefined score is not a zero, and a scorer that raises does not end the run.
+"""
+
+import asyncio
+import math
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from penstock.base.errors import PenstockError
+from penstock.base.json_text import clean_text
+from penstock.evals.errors import EvaluationInvalid
+from penstock.evals.scorers.types import Preparable, Scorer, ScorerTools, make_error
+from penstock.evals.types import ScoreColumn
+from penstock.spec.cases import Case, Output
+from penstock.spec.evaluations import ScorerSpec
+from penstock.spec.scores import ErrorFault, Score
+
+MAX_REASON = 2000
+FACT_NEEDS = frozenset({"context", "cost"})
+"""What a trace tells, so that its arrival must be awaited."""
+
+
+def needs_facts(scorer: Scorer) -> bool:
+    """Whether the scorer reads what only the trace of the call knows."""
+    return bool(FACT_NEEDS & scorer.info.needs)
+
+
+def needs_samples(scorer: Scorer) -> bool:
+    """Whether the scorer judges all repeats of a case together."""
+    return "samples" in scorer.info.needs
+
+
+async def judge(
+    scorer: Scorer, case: Case, outputs: Sequence[Output], tools: ScorerTools, *, timeout_s: float
+) -> list[Score]:
+    """Return the scores of these outputs; never raises but when the run is cancelled."""
+    if not scorer.info.takes_errors:
+        bad = next((output for output in outputs if output.status != "ok"), None)
+        usable = [output for output in outputs if output.status == "ok"]
+        if bad is not None and (not needs_samples(scorer) or not usable):
+            return [_of_target(scorer, bad)]
+        outputs = usable
+    try:
+        given = await asyncio.wait_for(scorer.score(case, outputs, tools), timeout_s)
+        return [_checked(scorer, score) for score in given]
+    except TimeoutError:
+        fault: ErrorFault = "judge" if scorer.info.kind == "model" else "scorer"
+        return [make_error(scorer, f"It took longer than {timeout_s:g} s.", fault=fault)]
+    except (
+        Exception
+    ) as error:  # a scorer may be anybody's code: what it raises is the outcome of this score alone
+        return [make_error(scorer, _told(error), fault="scorer")]
+
+
+def _of_target(scorer: Scorer, output: Output) -> Score:
+    if output.status == "skipped":
+        reason = output.error.message if output.error is not None else "It was not asked."
+        return msgspec.structs.replace(make_error(scorer, reason), status="skipped", fault=None)
+    told = f"The target gave no answer ({output.status})"
+    if output.error is not None:
+        told += f": {output.error.code}: {output.error.message}"
+    return make_error(scorer, told[:MAX_REASON], fault="target")
+
+
+def _checked(scorer: Scorer, score: Score) -> Score:
+    value = score.value
+    if value is not None and not math.isfinite(value):
+        return make_error(scorer, f"It gave {value}, which is no number.")
+    if any(not math.isfinite(each) for each in score.statistics):
+        return make_error(scorer, "It gave statistics that are no numbers.")
+    if (value is None) == (score.status == "scored"):
+        return make_error(scorer, f"It gave the status {score.status!r} with the value {value}.")
+    if score.reason is not None:
+        return msgspec.structs.replace(score, reason=clean_text(score.reason)[:MAX_REASON])
+    return score
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, PenstockError):
+        return clean_text(str(error))[:MAX_REASON]
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
+    return clean_text(f"{type(error).__name__}: {error}{where}")[:MAX_REASON]
+
+
+def prepare(scorers: Sequence[Scorer], read_cases: Callable[[], Iterable[Case]]) -> list[Scorer]:
+    """Return the scorers to use for these cases; those that must see all of them first have, one pass each.
+
+    Raises `EvaluationInvalid` when two scores would have one name.
+    """
+    ready = [each.prepare(read_cases()) if isinstance(each, Preparable) else each for each in scorers]
+    check_names(ready)
+    return ready
+
+
+def check_names(scorers: Sequence[Scorer]) -> None:
+    """Raise `EvaluationInvalid` when two scores would have one name."""
+    names = [scorer.name for scorer in scorers]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise EvaluationInvalid(
+            f"Two scorers give a score called {twice[0]!r}.",
+            hint='Give one of them another name: `name = "…"` beside `scorer`.',
+        )
+
+
+def column_of(scorer: Scorer, spec: ScorerSpec | None, *, added_ns: int | None = None) -> ScoreColumn:
+    """Return what figures of this score need to know of its scorer; `spec` None: user code, which nobody makes again."""
+    info = scorer.info
+    return ScoreColumn(
+        name=scorer.name,
+        stamp=info.stamp,
+        direction=info.direction,
+        scale=info.scale,
+        low=info.low,
+        high=info.high,
+        unit=info.unit,
+        source=info.kind,
+        summary=info.summary,
+        undefined_when=info.undefined_when,
+        scorer="" if spec is None else spec.scorer,
+        parameters={} if spec is None else spec.parameters,
+        has_figure=scorer.figure is not None,
+        added_ns=added_ns,
+    )
