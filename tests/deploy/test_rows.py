@@ -54,7 +54,7 @@ TARGET = {"provider": "far", "model": "m"}
         (FallbackSettings, Fallback, set()),
         (CacheSettings, CachePolicy, set()),
         (DeprecationSettings, Deprecation, set()),
-        (PinSettings, PinnedVersion, set()),
+        (PinSettings, PinnedVersion, {"versions"}),
         (NamedLimitRuleSettings, LimitRule, set()),
     ],
 )

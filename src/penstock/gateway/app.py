@@ -17,7 +17,7 @@ import msgspec
 
 from penstock.base.errors import BugError, PenstockError
 from penstock.base.logs import redact
-from penstock.gateway.admission import authenticate, resolve_route
+from penstock.gateway.admission import authenticate
 from penstock.gateway.answers import AttemptFailed
 from penstock.gateway.arrivals import find_secret, note_headers, peek_call
 from penstock.gateway.asking import Asking, estimate_price
@@ -50,6 +50,7 @@ from penstock.gateway.limits import Counters, Hold, Limiter, LimitFacts
 from penstock.gateway.metrics import Metrics
 from penstock.gateway.metrics_page import serve_metrics
 from penstock.gateway.models import describe_models, models_dialect
+from penstock.gateway.prompt_calls import find_route
 from penstock.gateway.recorder import CallRecorder, SpanSink
 from penstock.gateway.relay import captures, relay_answer, relay_failure
 from penstock.gateway.snapshots import SnapshotWatch
@@ -239,7 +240,7 @@ class Gateway:
                 peek_call(call, table.limits.max_json_depth)
             envelope = call.envelope
             assert envelope is not None
-            call.route = resolve_route(table, call.key, envelope.model, call.endpoint.kind)
+            call.route = find_route(table, call.key, envelope.model, call.endpoint.kind, call.body)
             self._attempts.check_version(call)
             departure.keeps_going = not call.route.route.cancel_upstream
             if self._limiter is not None and self._limiter.has_rule_for(call.key):

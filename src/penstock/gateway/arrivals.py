@@ -7,6 +7,7 @@ from penstock.gateway.cache import read_wish
 from penstock.gateway.calls import Call, label
 from penstock.gateway.multipart import peek_form
 from penstock.gateway.outgoing import IDEMPOTENCY_KEY, PASSED_HEADERS, own_idempotency_key
+from penstock.gateway.prompt_calls import read_prompt_object
 
 
 def find_secret(headers: Mapping[bytes, bytes], query_key: bytes | None) -> bytes | None:
@@ -46,6 +47,8 @@ def note_headers(call: Call, headers: Mapping[bytes, bytes]) -> None:
 def peek_call(call: Call, max_depth: int) -> None:
     """Read what the body says of the call; raise `InvalidInput` for a body that is none."""
     endpoint = call.endpoint
+    if endpoint.dialect == "responses" and b'"prompt"' in call.body:
+        call.body = read_prompt_object(call.body)
     if endpoint.is_form:
         call.envelope = peek_form(call.body, call.content_type or b"")
     else:

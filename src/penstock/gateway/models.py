@@ -29,7 +29,12 @@ def models_dialect(path: str, headers: Mapping[bytes, bytes]) -> DialectName | N
 
 def describe_models(table: Table, key: KeyRow, path: str, dialect: DialectName) -> dict[str, Any]:
     """Return what GET `path` answers; raise `UnknownModel` for a route that is not there for `key`."""
-    visible = [ready for name, ready in table.routes.items() if may_call(key, name)]
+    visible = [
+        ready
+        for name, route in table.routes.items()
+        if may_call(key, name)
+        for ready in (route, *table.prompt_versions(name))
+    ]
     name = path.removeprefix("/v1beta/models").removeprefix("/v1/models").removeprefix("/")
     if not name:
         return _list(table, visible, dialect)

@@ -103,6 +103,8 @@ class ReadyRoute:
     fallbacks: "tuple[tuple[Fallback, ReadyRoute], ...]" = ()
     """Routes that take over, and when."""
     watched_faults: frozenset[FaultKind] = frozenset()
+    asks_prompt: bool = False
+    """Whether a target is a prompt, which asks another model in its turn."""
     """What another target or route would be asked for."""
     deprecation: Deprecation | None = None
     """Of the pinned version, else of the route."""
@@ -114,6 +116,8 @@ class ReadyRoute:
 
 
 MAX_MODEL_CHARS = 256
+PROMPT = "prompt:"
+"""How names begin that prompts answer under."""
 _MAX_NARROWED = 512
 _MIN_SECRET_BYTES = 12
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -240,6 +244,8 @@ class Table:
         pinned = self._pins.get(model)
         if pinned is not None:
             return pinned
+        if model.startswith(PROMPT):
+            return self._find_prompt_version(model)
         prefix, slash, rest = model.partition("/")
         opened = self.open_routes.get(prefix) if slash else None
         if opened is None or not 1 <= len(rest) <= MAX_MODEL_CHARS or not rest.isprintable():
@@ -251,6 +257,27 @@ class Table:
             narrowed = self._narrowed[model] = _narrow(opened, model, rest)
         return opened.route.name, narrowed
 
+    def _find_prompt_version(self, model: str) -> tuple[str, ReadyRoute] | None:
+        """Return the route of a prompt for one version that is no alias: `prompt:triage@3`, `prompt:triage@sha256:…`."""
+        name, at, version = model.partition("@")
+        ready = self.routes.get(name)
+        if ready is None or not at or not is_header_text(version, longest=MAX_MODEL_CHARS):
+            return None
+        if len(ready.targets) != 1 or ready.targets[0].model.partition("@")[0] != name:
+            return None  # a route of that name that somebody wrote
+        narrowed = self._narrowed.get(model)
+        if narrowed is None:
+            if len(self._narrowed) >= _MAX_NARROWED:
+                self._narrowed.clear()
+            narrowed = self._narrowed[model] = _at_version(ready, model)
+        return name, narrowed
+
+    def prompt_versions(self, route: str) -> list[ReadyRoute]:
+        """Return the aliases of a prompt as routes; none for other routes."""
+        if not route.startswith(PROMPT):
+            return []
+        return [ready for row, ready in self._pins.values() if row == route]
+
     def priced_models(self) -> list[tuple[str, str]]:
         """Return the (price id, model) pairs that calls will need prices for."""
         return [
@@ -260,6 +287,23 @@ class Table:
             if target.provider.price_id not in (None, "local") and not target.provider.local
             if target.provider.price_id is not None
         ]
+
+
+def _at_version(ready: ReadyRoute, model: str) -> ReadyRoute:
+    """Return the route of a prompt as the route to one version of it, of which no more is known than its name."""
+    narrowed = _narrow(ready, model, model)
+    route = msgspec.structs.replace(narrowed.route, version=model, versions={})
+    targets = tuple(
+        replace(
+            target,
+            reply_headers=tuple(
+                (key, header_text(model) if key == b"x-penstock-version" else value)
+                for key, value in target.reply_headers
+            ),
+        )
+        for target in narrowed.targets
+    )
+    return replace(narrowed, route=route, targets=targets, tiers=_by_tier(targets))
 
 
 def _narrow(opened: ReadyRoute, name: str, model: str) -> ReadyRoute:
@@ -296,6 +340,7 @@ def _ready_route(
         row=row or route.name,
         watched_faults=frozenset(route.retry.on) if len(targets) > 1 else frozenset(),
         deprecation=route.deprecation,
+        asks_prompt=any(target.model.startswith(PROMPT) for target in targets),
     )
 
 
@@ -310,6 +355,7 @@ def _pinned_route(route: Route, pin: PinnedVersion) -> Route:
         name=f"{route.name}@{pin.name}",
         targets=pin.targets,
         version=pin.version or route.version,
+        versions=pin.versions or route.versions,
         deprecation=pin.deprecation or route.deprecation,
         pins=(),
     )
@@ -333,6 +379,11 @@ def _row_of(name: str, rows: Mapping[str, Route]) -> str:
 def header_text(text: str) -> bytes:
     """Return `text` as a header value: anything but printable ASCII is written as `?`."""
     return "".join(char if " " <= char <= "~" else "?" for char in text).encode("ascii")
+
+
+def is_header_text(text: str, *, longest: int) -> bool:
+    """Return whether `text` can stand in a header as it is."""
+    return 1 <= len(text) <= longest and all(" " < char <= "~" for char in text)
 
 
 def _ready_target(

@@ -14,6 +14,7 @@ from penstock.deploy.rules import find_row_problems
 from penstock.deploy.snapshots import draft_snapshot
 from penstock.main.instance import Addresses
 from penstock.main.planned_rows import APPS, ENGINE, PlannedRows
+from penstock.main.prompt_routes import PromptVersions, prompt_route
 from penstock.main.settings import SettingsFile
 from penstock.main.settings_problems import Problem
 from penstock.registry.types import Version
@@ -56,6 +57,7 @@ def plan(
     *,
     models: Iterable[Version] = (),
     apps: Iterable[Version] = (),
+    prompts: Iterable[PromptVersions] = (),
     objects: Sequence[StoredObject] = (),
     secrets: Mapping[str, str] | None = None,
 ) -> Plan:
@@ -71,7 +73,7 @@ def plan(
         rows.put("provider", provider.name, provider, "built in")
     rows.problems += _target_problems(file, rows.providers)
     rows.refuse()
-    for route in _own_routes(models, apps):
+    for route in (*_own_routes(models, apps), *map(prompt_route, prompts)):
         if ("route", route.name) not in rows.owners:
             rows.put("route", route.name, route, "built in" if route.name == LEXICAL else "registry")
     for route in _open_routes(rows.providers, rows.owners):

@@ -27,6 +27,7 @@ from penstock.main.home_files import create_home, hold_lock, read_internal_key, 
 from penstock.main.instance import find_addresses
 from penstock.main.job_kinds import KNOWLEDGE_INGEST, MODEL_PULL, TRACES_REMAP
 from penstock.main.planning import WEIGHTS, Plan, plan
+from penstock.main.prompt_routes import PromptVersions
 from penstock.main.serving_environment import serving_environment
 from penstock.main.settings import SettingsFile, load_settings
 from penstock.main.settings_problems import is_of_file
@@ -144,6 +145,20 @@ class Rooms:
             except NotFound:
                 continue
 
+    def prompt_versions(self) -> list[PromptVersions]:
+        """Return what the names and aliases of prompts stand for."""
+        found: list[PromptVersions] = []
+        for asset in self.registry.list_assets("prompt"):
+            wanted = {*asset.aliases.values(), asset.aliases.get("prod", asset.latest)}
+            versions = {
+                number: self.registry.resolve(AssetRef(kind="prompt", name=asset.name, number=number))
+                for number in wanted
+            }
+            live = versions[asset.aliases.get("prod", asset.latest)]
+            aliases = {alias: versions[number] for alias, number in asset.aliases.items()}
+            found.append(PromptVersions(live=live, aliases=aliases))
+        return found
+
     def plan(self) -> Plan:
         """Return the rows as settings file, control tables and registry say now. Raises `SettingsInvalid`."""
         return self._plan_by(self.home.settings, self._objects())
@@ -178,6 +193,7 @@ class Rooms:
             find_addresses(self.home),
             models=[version for version in self.live_versions("model") if WEIGHTS in version.artefacts],
             apps=list(self.live_versions("app")),
+            prompts=self.prompt_versions(),
             objects=objects,
             secrets=self.secrets.sealed(),
         )

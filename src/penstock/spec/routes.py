@@ -145,6 +145,8 @@ class PinnedVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     name: str
     targets: tuple[Target, ...]
     version: str | None = None
+    versions: dict[str, str] = {}
+    """Copied into the span's `versions`; empty: the route's."""
     deprecation: Deprecation | None = None
 
 

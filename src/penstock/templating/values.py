@@ -167,7 +167,7 @@ def _refuse_long(operator: str, left: int, right: int) -> None:
         raise TooMuchWork(f"The template calculates a number of more than {MAX_BITS} bits.")
 
 
-def _watched(filter_of: Callable[..., Any]) -> Callable[..., Any]:
+def _watched(filter_of: Any) -> Callable[..., Any]:
     @wraps(filter_of)
     def watch(*args: Any, **kwargs: Any) -> Any:
         look()
@@ -181,7 +181,8 @@ def _watched(filter_of: Callable[..., Any]) -> Callable[..., Any]:
     return watch
 
 
-_OWN_FILTERS: Mapping[str, Callable[..., Any]] = {
+_TAKEN_FILTERS: Mapping[str, Any] = {name: FILTERS[name] for name in _PLAIN_FILTERS}
+_OWN_FILTERS: Mapping[str, Any] = {
     "indent": _indent,
     "join": _join,
     "replace": _replace,
@@ -191,9 +192,8 @@ _OWN_FILTERS: Mapping[str, Callable[..., Any]] = {
     "tojson": _tojson,
 }
 TEMPLATE_FILTERS: Mapping[str, Callable[..., Any]] = {
-    **{name: _watched(FILTERS[name]) for name in _PLAIN_FILTERS},
-    **{name: _watched(each) for name, each in _OWN_FILTERS.items()},
+    name: _watched(each) for name, each in {**_TAKEN_FILTERS, **_OWN_FILTERS}.items()
 }
 """What templates may write behind `|`."""
-TEMPLATE_TESTS: Mapping[str, Callable[..., Any]] = {name: TESTS[name] for name in _TESTS}
+TEMPLATE_TESTS: Mapping[str, Any] = {name: TESTS[name] for name in _TESTS}
 """What templates may write behind `is`."""

@@ -36,6 +36,9 @@ SHARED_EXTRA = (
 )
 """Members that OpenAI's two dialects have in common beside what the hub names."""
 
+PROMPT_EXTRA = ("prompt_variables", "prompt_model")
+"""Members that a prompt takes when it is asked as a model, whatever the caller's dialect."""
+
 
 def write_request(request: HubRequest, *, model: str, quirks: frozenset[str]) -> WrittenRequest:
     """Return the request for a server that calls its model `model`."""
@@ -83,6 +86,8 @@ class _Writer:
 
     def _extra(self, body: dict[str, Any]) -> None:
         kept = (*SHARED_EXTRA, "text") if self.request.source == "responses" else ()
+        if self.model.startswith("prompt:"):
+            kept = (*kept, *PROMPT_EXTRA)
         extra = self.losses.unless_from("openai", self.request, kept)
         if self.request.source == "responses" and isinstance(text := extra.pop("text", None), dict):
             extra["verbosity"] = text.get("verbosity")
