@@ -177,13 +177,19 @@ class TrafficRow(msgspec.Struct, frozen=True, kw_only=True):
 
     trace_id: str
     span_id: str
-    input: Any
-    output: Any
+    messages: list[dict[str, Any]]
+    """What was asked, in OpenAI's shape; empty where no conversation was led."""
+    inputs: dict[str, Any]
+    """What went in where no conversation was led, such as `{"input": …}`."""
+    reply: Any
+    """What came out: a text, or JSON of what is none; None when unknown."""
     dropped: bool
     """Its payloads are not kept."""
     status: str
+    group: str | None
+    """The session, or the user under a digest: calls of one are not independent."""
     facts: dict[str, Any]
-    """Model, route, session, time and scores by name, as far as known."""
+    """Model, route, time and scores by name, as far as known."""
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,7 +199,8 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     value: float | None
     label: str | None
     comment: str | None
-    scorer: str | None
-    correction: Any
+    correction: str | None
     """What the answer should have been, where the person said so."""
-    call: TrafficRow
+    time_ns: int
+    call: TrafficRow | None
+    """None where it is about a whole session, or its call is gone."""

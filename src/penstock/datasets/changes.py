@@ -1,0 +1,303 @@
+"""New versions from old ones: each reads one or more versions row by row and writes what comes out.
+
+Every change is a step in the facts of the version that it makes, after the steps of the version it was made from.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from penstock.base.errors import InvalidInput
+from penstock.datasets.convert import convert_row
+from penstock.datasets.errors import ClashingIds, InvalidRows, UnknownRow, WrongFormat
+from penstock.datasets.filters import make_filter
+from penstock.datasets.formats import pick
+from penstock.datasets.id_table import IdTable
+from penstock.datasets.normalise import check_row
+from penstock.datasets.ports import KeptVersion
+from penstock.datasets.splitting import assign, assign_by_label, check_shares, place_of
+from penstock.datasets.store import DatasetStore, label_of
+from penstock.datasets.types import MAX_PROBLEMS, DatasetVersion, RowEdit, RowProblem
+from penstock.datasets.writing import RowWriter, merge_counts
+from penstock.spec.datasets import DatasetFacts, DatasetFormat, DatasetRow
+
+Where = str | Mapping[str, Any] | None
+
+
+class Change:
+    """Makes one version from others."""
+
+    def __init__(self, store: DatasetStore, base: KeptVersion, note: str = "") -> None:
+        self.store, self.base, self.note = store, base, note
+        self.facts: DatasetFacts = store.facts(base)
+
+    def read(self) -> Iterator[DatasetRow]:
+        """Yield the rows of the base."""
+        return self.store.open(self.base).read()
+
+    def keep(
+        self,
+        rows: Iterable[DatasetRow],
+        step: Mapping[str, Any],
+        *,
+        name: str | None = None,
+        form: DatasetFormat | None = None,
+        sources: Sequence[Mapping[str, Any]] = (),
+    ) -> DatasetVersion:
+        """Return the version that holds these rows, made by this step."""
+        with self.store.draft() as writer:
+            write_rows(writer, rows, form or self.facts.format, f"dataset:{name or self.base.name}")
+            counted = {"n_before": self.facts.n_rows, "n_after": writer.n_rows}
+            facts = writer.facts(
+                form or self.facts.format,
+                sources=[*self.facts.sources, *sources],
+                steps=[*self.facts.steps, {**step, "of": label_of(self.base), **counted}],
+                left_out=self.facts.left_out,
+                licence=self.facts.license,
+                description=self.facts.description,
+            )
+            return self.store.keep(
+                name or self.base.name, writer, facts, parents=[self.base.digest], note=self.note
+            )
+
+
+def write_rows(writer: RowWriter, rows: Iterable[DatasetRow], form: DatasetFormat, what: str) -> None:
+    """Write rows that code made; raise `InvalidRows` when any is wrong, after having looked at all of them."""
+    problems: list[RowProblem] = []
+    n_problems = 0
+    for number, row in enumerate(rows, 1):
+        place = f"row {number}" + (f" ({row.id})" if row.id else "")
+        written: DatasetRow | RowProblem = check_row(row, form, place)
+        if isinstance(written, DatasetRow):
+            written = writer.add(written, place)
+        if isinstance(written, RowProblem):
+            n_problems += 1
+            if len(problems) < MAX_PROBLEMS:
+                problems.append(written)
+    if n_problems:
+        raise InvalidRows(what, problems, n_problems)
+
+
+def append_rows(
+    change: Change, rows: Iterable[DatasetRow], source: Mapping[str, Any] | None
+) -> DatasetVersion:
+    """Return a version with these rows at the end; raise `ClashingIds` for an id that is there already."""
+    ids = IdTable()
+
+    def both() -> Iterator[DatasetRow]:
+        for number, row in enumerate(change.read()):
+            ids.add(row.id, number)
+            yield row
+        for row in rows:
+            if row.id and ids.add(row.id, 0) is not None:
+                raise ClashingIds(
+                    f"The id {row.id!r} is in {label_of(change.base)} already.",
+                    hint="Give the new row another id, or change the old one with an edit.",
+                    row=row.id,
+                )
+            yield row
+
+    return change.keep(both(), {"step": "append"}, sources=[source] if source else ())
+
+
+def edit_rows(change: Change, edit: RowEdit) -> DatasetVersion:
+    """Return a version with rows set and deleted by id."""
+    given = {row.id: row for row in edit.set}
+    gone = set(edit.delete)
+    if not given and not gone:
+        raise InvalidInput("Nothing is to be changed.", hint="Give rows to set, or ids to delete.")
+    if "" in given or len(given) != len(edit.set):
+        raise InvalidInput("Rows to set need ids that differ.", param="set")
+    if both := gone & set(given):
+        raise InvalidInput(f"The row {min(both)!r} is to be set and deleted.", param="delete")
+    done: set[str] = set()
+
+    def changed() -> Iterator[DatasetRow]:
+        for row in change.read():
+            if row.id in gone:
+                done.add(row.id)
+            elif row.id in given:
+                done.add(row.id)
+                yield given[row.id]
+            else:
+                yield row
+        if missing := gone - done:
+            raise UnknownRow(f"{label_of(change.base)} has no row {min(missing)!r}.", row=min(missing))
+        for row_id, row in given.items():
+            if row_id not in done:
+                yield row
+
+    return change.keep(changed(), {"step": "edit", "n_set": len(given), "n_deleted": len(gone)})
+
+
+def tag_rows(change: Change, add: Sequence[str], remove: Sequence[str], where: Where) -> DatasetVersion:
+    """Return a version whose matching rows have these tags more or less."""
+    if not add and not remove:
+        raise InvalidInput("Name tags to add or to remove.", param="add")
+    test = make_filter(where)
+
+    def tagged() -> Iterator[DatasetRow]:
+        for row in change.read():
+            if test is not None and not test(row):
+                yield row
+                continue
+            kept = [tag for tag in row.tags if tag not in remove]
+            yield msgspec.structs.replace(row, tags=list(dict.fromkeys((*kept, *add))))
+
+    return change.keep(
+        tagged(), {"step": "tag", "add": list(add), "remove": list(remove), "where": where or ""}
+    )
+
+
+def split_rows(
+    change: Change,
+    shares: Mapping[str, float],
+    *,
+    by: str | None,
+    stratify: str | None,
+    seed: int,
+    keep: bool,
+) -> DatasetVersion:
+    """Return a version whose rows are assigned to splits, whole groups together."""
+    checked = check_shares(shares)
+    key_of = _key_reader(by)
+    if stratify is None:
+        decide = assign(checked, seed)
+    else:
+        pairs = (
+            (key_of(row), _label(row, stratify))
+            for row in change.read()
+            if not (keep and row.split is not None)
+        )
+        decide = assign_by_label(pairs, checked, seed).__getitem__
+
+    def assigned() -> Iterator[DatasetRow]:
+        for row in change.read():
+            if keep and row.split is not None:
+                yield row
+            else:
+                yield msgspec.structs.replace(row, split=decide(key_of(row)))
+
+    step = {"step": "split", "shares": checked, "by": by or "group", "seed": seed}
+    return change.keep(
+        assigned(), step | ({"stratify": stratify} if stratify else {}) | ({"keep": True} if keep else {})
+    )
+
+
+def filter_rows(change: Change, where: Where, name: str | None) -> DatasetVersion:
+    """Return a version with the matching rows alone."""
+    test = make_filter(where)
+    if test is None:
+        raise InvalidInput(
+            "The filter asks for nothing.", hint="Such as split:test or lang:de.", param="where"
+        )
+    return change.keep(filter(test, change.read()), {"step": "filter", "where": where}, name=name)
+
+
+def sample_rows(change: Change, n: int, seed: int, name: str | None) -> DatasetVersion:
+    """Return a version with whole groups, drawn by `seed` until there are `n` rows; the last group is left out where it
+    would bring more."""
+    if n < 1:
+        raise InvalidInput("A sample needs at least one row.", param="n")
+    sizes: dict[str, int] = {}
+    for row in change.read():
+        key = row.group or f"\x00{row.id}"
+        sizes[key] = sizes.get(key, 0) + 1
+    drawn: set[str] = set()
+    n_drawn = 0
+    for key in sorted(sizes, key=lambda each: (place_of(each, seed), each)):
+        if n_drawn + sizes[key] <= n:
+            drawn.add(key)
+            n_drawn += sizes[key]
+        if n_drawn == n:
+            break
+    if not drawn:
+        raise InvalidInput(
+            f"Every group has more than {n} rows.", hint="Groups stay together: ask for more rows.", param="n"
+        )
+    rows = (row for row in change.read() if (row.group or f"\x00{row.id}") in drawn)
+    return change.keep(rows, {"step": "sample", "n": n, "seed": seed}, name=name)
+
+
+def convert_rows(change: Change, form: DatasetFormat, name: str | None) -> DatasetVersion:
+    """Return a version with the rows told in another format."""
+    of = change.facts.format
+    if of == form:
+        raise WrongFormat(f"{label_of(change.base)} is in the format {form} already.")
+    rows = (convert_row(row, of, form) for row in change.read())
+    return change.keep(rows, {"step": "convert", "from": of, "to": form}, name=name, form=form)
+
+
+def merge_versions(
+    store: DatasetStore, name: str, bases: Sequence[KeptVersion], *, prefix: bool, note: str
+) -> DatasetVersion:
+    """Return a version with the rows of several, in order; raise `WrongFormat` or `ClashingIds`."""
+    if len(bases) < 2:
+        raise InvalidInput("Name at least two datasets to merge.", param="refs")
+    known = [store.facts(base) for base in bases]
+    forms = {facts.format for facts in known}
+    if len(forms) > 1:
+        raise WrongFormat(
+            f"These datasets have the formats {', '.join(sorted(forms))}.",
+            hint="Convert them to one first: penstock dataset convert NAME FORMAT.",
+        )
+    ids = IdTable()
+
+    def merged() -> Iterator[DatasetRow]:
+        for place, base in enumerate(bases):
+            for row in store.open(base).read():
+                renamed = msgspec.structs.replace(row, id=f"{base.name}/{row.id}") if prefix else row
+                before = ids.add(renamed.id, place)
+                if before is not None:
+                    raise ClashingIds(
+                        f"The id {renamed.id!r} is in {label_of(bases[before])} and in {label_of(base)}.",
+                        hint="Put the name of its dataset before each id with --prefix.",
+                        row=renamed.id,
+                    )
+                yield renamed
+
+    labels = [label_of(base) for base in bases]
+    licences = {facts.license for facts in known}
+    with store.draft() as writer:
+        write_rows(writer, merged(), known[0].format, f"dataset:{name}")
+        facts = writer.facts(
+            known[0].format,
+            sources=[source for facts in known for source in facts.sources],
+            steps=[{"step": "merge", "of": labels, "prefix": prefix, "n_after": writer.n_rows}],
+            left_out=merge_counts([facts.left_out for facts in known]),
+            licence=licences.pop()
+            if len(licences) == 1
+            else " AND ".join(sorted(filter(None, licences))) or None,
+            description=known[0].description,
+        )
+        return store.keep(name, writer, facts, parents=[base.digest for base in bases], note=note)
+
+
+def _key_reader(by: str | None) -> Any:
+    """Return the function from a row to the key that keeps rows together: its group, a field, or itself."""
+    if by in {None, "group"}:
+        return lambda row: f"g\x00{row.group}" if row.group is not None else f"r\x00{row.id}"
+    if by == "id":
+        return lambda row: f"r\x00{row.id}"
+
+    def key(row: DatasetRow) -> str:
+        value = _value(row, str(by))
+        return (
+            f"r\x00{row.id}"
+            if value is None
+            else f"v\x00{msgspec.json.encode(value, order='sorted').decode()}"
+        )
+
+    return key
+
+
+def _value(row: DatasetRow, name: str) -> Any:
+    value = pick(row.metadata, name.removeprefix("metadata."))
+    return pick(row.fields, name.removeprefix("field.")) if value is None else value
+
+
+def _label(row: DatasetRow, name: str) -> str:
+    if name == "tags":
+        return ",".join(sorted(row.tags))
+    return msgspec.json.encode(_value(row, name), order="sorted").decode()

@@ -1,0 +1,45 @@
+"""Sources that control is asked to read on its own machine: paths, which may not lead into the home, and names of hubs.
+
+A path must be absolute, since nobody knows what another process takes for its folder.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from penstock.base.errors import InvalidInput
+from penstock.datasets.errors import SourceRefused
+from penstock.datasets.handbook import HANDBOOK, write_handbook
+from penstock.datasets.hub import HubAccess, fetch_repository
+from penstock.datasets.store import DatasetStore
+from penstock.datasets.types import Tell
+
+HUB = "hub:"
+
+
+@contextmanager
+def open_place(
+    place: str, store: DatasetStore, *, private_root: Path | None, hub: HubAccess, tell: Tell | None
+) -> Iterator[tuple[Path, str, str]]:
+    """Yield a path, what it is called, and the kind of its provenance; raise `SourceRefused` or `InvalidInput`."""
+    if place.startswith(HUB):
+        with store.folder() as folder:
+            pinned = fetch_repository(place.removeprefix(HUB), folder, hub, tell)
+            yield folder, f"{HUB}{pinned}", "hub"
+        return
+    if place == HANDBOOK:
+        with store.folder() as folder:
+            yield write_handbook(folder), HANDBOOK, "file"
+        return
+    path = Path(place).expanduser()
+    if not path.is_absolute():
+        raise InvalidInput(
+            f"{place!r} is no absolute path.", hint="Name the whole path of the file or folder."
+        )
+    resolved = path.resolve()
+    if private_root is not None and resolved.is_relative_to(private_root.resolve()):
+        raise SourceRefused(
+            f"{place} lies in the home of this installation, which holds its keys.",
+            hint="Copy the file to another place, or upload it.",
+        )
+    yield resolved, path.name, "file"
