@@ -10,6 +10,7 @@ from penstock.store.control.tables import (
     measures,
     monitors,
     privacy,
+    proposals,
     registry,
     views,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "metadata",
     "monitors",
     "privacy",
+    "proposals",
     "registry",
     "views",
 ]
