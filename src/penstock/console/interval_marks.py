@@ -1,7 +1,8 @@
 """Values with their intervals as small drawings: numbers in, places in percent out.
 
 A mark lies on an axis from 0 to 100. Estimates between 0 and 1 are drawn on the whole of that range, so that rows can be read against
-each other; differences lie around zero in the middle, on one scale for all rows of a table that have the same unit.
+each other, but parts of one figure on an axis just wide enough, whose ends are told; differences lie around zero in the middle, on one
+scale for all rows of a table that have the same unit.
 """
 
 from collections.abc import Iterable, Sequence
@@ -49,6 +50,20 @@ def scale_of_estimates(items: Iterable[Estimate]) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = min(0.0, *ends), max(0.0, *ends)
     return (low, high + 0.04 * (high - low)) if high > low else (low, low + 1.0)
+
+
+def scale_of_parts(items: Iterable[Estimate]) -> tuple[float, float]:
+    """Return the ends of an axis just wide enough for all of them: for rows that are one figure of several parts."""
+    known = [each for each in items if each.value is not None]
+    ends = [end for each in known for end in (each.value, each.low, each.high) if end is not None]
+    if not ends:
+        return 0.0, 1.0
+    low, high = min(ends), max(ends)
+    room = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
+    low, high = low - room, high + room
+    if all(is_share(each) for each in known) and all(0 <= end <= 1 for end in ends):
+        low, high = max(0.0, low), min(1.0, high)
+    return low, high
 
 
 def is_share(item: Estimate) -> bool:
