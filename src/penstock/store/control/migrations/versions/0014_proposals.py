@@ -6,7 +6,7 @@ from alembic import op
 from penstock.store.control.metadata import Nanoseconds
 
 revision: str = "0014"
-down_revision: str | None = "0010"
+down_revision: str | None = "0012"
 
 
 def upgrade() -> None:
