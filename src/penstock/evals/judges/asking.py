@@ -202,6 +202,9 @@ def _told(
         evidence["judged_by"] = last.model
     if last is not None and last.versions:
         evidence["judge_versions"] = dict(last.versions)
+    latencies = [call.latency_ms for call in calls if call.latency_ms is not None]
+    if latencies:
+        evidence["latency_ms"] = round(sum(latencies), 3)
     if replies:
         evidence["replies"] = list(replies)
     return Asked(

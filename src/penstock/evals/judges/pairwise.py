@@ -42,6 +42,7 @@ class PairVerdict:
     """Each order named the other answer: a tie by position."""
     first_place_wins: int = 0
     """How often the answer in the first place won, of two."""
+    second_place_wins: int = 0
     problem: str | None = None
     reasons: Sequence[str] = ()
     evidence: Mapping[str, Any] = field(default_factory=dict)
@@ -111,7 +112,8 @@ class PairJudge:
         return PairVerdict(
             winner=winner,
             is_flip=is_flip,
-            first_place_wins=sum(side == "a" for side in found),
+            first_place_wins=(found[0] == "a") + (swapped == "b"),
+            second_place_wins=(found[0] == "b") + (swapped == "a"),
             reasons=[str(reply.answers["reason"]) for reply in asked if reply.answers],
             evidence={**asked[0].evidence, "orders": [found[0], swapped]},
             asked=asked,

@@ -1,0 +1,109 @@
+"""The corrected figure beside a judge's raw one: what people would have said, as far as their labels tell. Pure.
+
+Yes or no: Rogan and Gladen's estimate, whose interval holds the error of the labels too. Numbers: prediction-powered inference. Both take
+it that the labelled outputs are like those that are judged; `method` says on how many labels the figure rests.
+"""
+
+from collections.abc import Sequence
+
+from penstock.evals.judges.calibration import is_yes
+from penstock.evals.judges.types import JudgeCalibration
+from penstock.evals.statistics.correction import ppi_mean, rogan_gladen
+from penstock.evals.statistics.means import standard_error
+from penstock.evals.statistics.samples import is_scored, make_sample
+from penstock.evals.statistics.types import Interval, ScoredCase
+from penstock.spec.evaluations import Estimate
+
+
+def correct_estimate(
+    calibration: JudgeCalibration,
+    cases: Sequence[ScoredCase],
+    *,
+    name: str,
+    evaluation_id: str | None = None,
+    level: float = 0.95,
+) -> Estimate | None:
+    """Return the corrected figure of a judge's scores; None for judges whose labels are words.
+
+    Its value is None when the judge tells too little, and `method` says so. Of yes-or-no judges it is the share of outputs
+    to which people would say yes, at the calibration's threshold.
+    """
+    scored = [case for case in cases if is_scored(case)]
+    if calibration.kind == "labels":
+        return None
+    found = (
+        _correct_share(calibration, scored, level)
+        if calibration.kind == "binary"
+        else _correct_mean(calibration, scored, evaluation_id, level)
+    )
+    return Estimate(
+        name=name,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        level=level,
+        method=found.method,
+        n=len(scored),
+        n_cases=len(cases),
+        n_groups=found.n_groups,
+        n_undefined=sum(case.n_undefined > 0 and not is_scored(case) for case in cases),
+        n_errors=sum(case.n_errors > 0 and not is_scored(case) for case in cases),
+        n_skipped=sum(case.n_skipped > 0 and not is_scored(case) for case in cases),
+        direction=calibration.direction,
+        scale="binary" if calibration.kind == "binary" else "bounded",
+    )
+
+
+def _correct_share(calibration: JudgeCalibration, scored: Sequence[ScoredCase], level: float) -> Interval:
+    assert calibration.threshold is not None
+    yes = [
+        _with_values(case, [float(is_yes(value, calibration.threshold)) for value in case.values])
+        for case in scored
+    ]
+    n, n_yes = _effective_counts(yes)
+    return rogan_gladen(
+        n_judged=n,
+        n_judged_positive=n_yes,
+        n_positive=calibration.n_positive,
+        n_true_positive=calibration.n_true_positive,
+        n_negative=calibration.n_negative,
+        n_true_negative=calibration.n_true_negative,
+        level=level,
+    )
+
+
+def _with_values(case: ScoredCase, values: list[float]) -> ScoredCase:
+    return ScoredCase(case_id=case.case_id, group=case.group, values=values)
+
+
+def _effective_counts(cases: Sequence[ScoredCase]) -> tuple[int, int]:
+    """Return as many independent cases, and yes among them, as these are worth.
+
+    Cases of one group are worth less than as many that stand alone: by the variance of their share.
+    """
+    sample = make_sample(cases)
+    if not sample.n:
+        return 0, 0
+    share = float(sample.values.mean())
+    n = float(sample.n)
+    error = standard_error(sample.values, sample)
+    if sample.is_grouped and error and 0.0 < share < 1.0:
+        n = min(n, max(1.0, share * (1.0 - share) / error**2))
+    worth = max(1, round(n))
+    return worth, min(worth, round(share * worth))
+
+
+def _correct_mean(
+    calibration: JudgeCalibration, scored: Sequence[ScoredCase], evaluation_id: str | None, level: float
+) -> Interval:
+    pairs = calibration.pairs
+    known = {pair.case_id for pair in pairs if evaluation_id and pair.evaluation_id == evaluation_id}
+    others = [case for case in scored if case.case_id not in known]
+    return ppi_mean(
+        [float(pair.human) for pair in pairs],
+        [float(pair.judged) for pair in pairs],
+        [sum(case.values) / len(case.values) for case in others],
+        groups=[pair.group for pair in pairs],
+        unlabelled_groups=[case.group for case in others],
+        level=level,
+    )
