@@ -46,6 +46,8 @@ class PinnedTarget:
     """Asset to stamp: `{"prompt:triage": "7 sha256:…"}`; empty for a plain route."""
     stamp: str
     """Equal exactly when the same would be asked of the same: part of the key of kept outputs."""
+    takes_variables: frozenset[str] | None = None
+    """The variables that a prompt declares: a case's other inputs are not sent. None: no prompt, or nobody knows."""
 
 
 class TargetPins(Protocol):

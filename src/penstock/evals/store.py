@@ -75,12 +75,16 @@ class EvaluationStore:
 
     def get(self, evaluation_id: str) -> EvaluationRecord:
         """Return one evaluation; raises `UnknownEvaluation`."""
-        wanted = plain_id(evaluation_id)
-        with self._engine.connect() as connection:
-            content = queries.get_content(connection, wanted)
-        if content is None:
+        record = self.find(evaluation_id)
+        if record is None:
             raise _unknown(evaluation_id)
-        return _record.decode(content)
+        return record
+
+    def find(self, evaluation_id: str) -> EvaluationRecord | None:
+        """Return one evaluation, or None when it is unknown."""
+        with self._engine.connect() as connection:
+            content = queries.get_content(connection, plain_id(evaluation_id))
+        return None if content is None else _record.decode(content)
 
     def page(self, query: EvaluationQuery) -> EvaluationPage:
         """Return one page, newest first."""

@@ -21,11 +21,12 @@ from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMis
 from penstock.deploy.objects import StoredObject
 from penstock.deploy.queries import list_objects
 from penstock.deploy.snapshots import build_snapshot, read_snapshot, write_snapshot
+from penstock.evals.gates.evidence import GateEvidence
 from penstock.jobs.service import JobService
 from penstock.main.errors import SettingsInvalid
 from penstock.main.home_files import create_home, hold_lock, read_internal_key, request_restart
 from penstock.main.instance import find_addresses
-from penstock.main.job_kinds import KNOWLEDGE_INGEST, MODEL_PULL, TRACES_REMAP
+from penstock.main.job_kinds import EVAL_RUN, EXPERIMENT_RUN, KNOWLEDGE_INGEST, MODEL_PULL, TRACES_REMAP
 from penstock.main.planning import WEIGHTS, Plan, plan
 from penstock.main.prompt_routes import PromptVersions
 from penstock.main.serving_environment import serving_environment
@@ -118,12 +119,14 @@ class Rooms:
     @cached_property
     def registry(self) -> Registry:
         """The registry."""
-        return Registry(self.engine, self.blobs)
+        return Registry(self.engine, self.blobs, check_evidence=GateEvidence(self.engine).check)
 
     @cached_property
     def jobs(self) -> JobService:
         """Durable work."""
-        return JobService(self.engine, kinds=(MODEL_PULL, KNOWLEDGE_INGEST, TRACES_REMAP))
+        return JobService(
+            self.engine, kinds=(MODEL_PULL, KNOWLEDGE_INGEST, TRACES_REMAP, EVAL_RUN, EXPERIMENT_RUN)
+        )
 
     @cached_property
     def internal_key(self) -> str:

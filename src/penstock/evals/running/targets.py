@@ -83,7 +83,10 @@ def request_body(pinned: PinnedTarget, case: Case) -> dict[str, Any]:
         body["model"] = spec.model
     is_prompt = str(body["model"]).startswith(_PROMPT)
     if is_prompt:
-        body["prompt_variables"] = case.inputs
+        takes = pinned.takes_variables
+        body["prompt_variables"] = {
+            name: value for name, value in case.inputs.items() if takes is None or name in takes
+        }
         body["messages"] = case.messages
         return body
     body["messages"] = case.messages or [{"role": "user", "content": _single_text(case)}]

@@ -1,0 +1,205 @@
+"""Joins evaluations with the rooms that they rest on, and does their background jobs."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from penstock.base.errors import InvalidInput
+from penstock.datasets.service import DatasetService
+from penstock.evals.catalogue import Catalogue
+from penstock.evals.experiment_store import ExperimentStore
+from penstock.evals.experiments import ExperimentService
+from penstock.evals.running.control_run import ControlRuns, RunPorts
+from penstock.evals.running.grid_run import GridRuns
+from penstock.evals.running.runner import Progress
+from penstock.evals.service import CorrectReport, EvaluationService
+from penstock.evals.store import EvaluationStore
+from penstock.jobs.context import JobContext
+from penstock.jobs.errors import JobInterrupt, WorkerStopping
+from penstock.jobs.service import JobService
+from penstock.jobs.worker import Handler, Worker
+from penstock.main.eval_cases import DatasetCases
+from penstock.main.eval_gateway import HttpGateway
+from penstock.main.eval_ports import (
+    QueuedRuns,
+    ReadSnapshot,
+    RegistryPins,
+    RoutePrices,
+    StoredTraceFacts,
+    TraceScores,
+    read_registered_scorer,
+)
+from penstock.main.job_kinds import EVAL_RUN, EXPERIMENT_RUN
+from penstock.registry.service import Registry
+from penstock.store.spans.port import TraceReader
+from penstock.traces.scores import ScoreService
+
+N_WORKERS = 2
+"""Evaluations that run at once; further ones wait. Each is one thread with calls side by side."""
+CONTROL_STOPPED = "control stopped"
+_log = logging.getLogger("penstock.evals")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationParts:
+    """What evaluations are made from."""
+
+    engine: Engine
+    registry: Registry
+    jobs: JobService
+    datasets: Callable[[], DatasetService | None]
+    hold_folder: Callable[[], AbstractContextManager[Path]]
+    gateway_url: str
+    internal_key: str
+    read_snapshot: ReadSnapshot
+    spans: TraceReader | None = None
+    """None where the span store is not this process's; costs of calls then stay unknown."""
+    scores: ScoreService | None = None
+    correct_report: CorrectReport | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluating:
+    """Services of evaluations and experiments, and the handlers of their jobs."""
+
+    evaluations: EvaluationService
+    experiments: ExperimentService
+    handlers: Mapping[str, Handler]
+
+
+def create_evaluating(parts: EvaluationParts) -> Evaluating:
+    """Return the services over one home."""
+    catalogue = Catalogue(read_registered=partial(read_registered_scorer, parts.registry))
+    ports = RunPorts(
+        cases=DatasetCases(parts.datasets, parts.hold_folder),
+        pins=RegistryPins(parts.registry, parts.read_snapshot),
+        open_gateway=lambda: HttpGateway(parts.gateway_url, parts.internal_key),
+        create_scorer=catalogue.create,
+        facts=None if parts.spans is None else StoredTraceFacts(parts.spans),
+        span_scores=None if parts.scores is None else TraceScores(parts.scores),
+        prices=RoutePrices(parts.read_snapshot, parts.registry),
+        read_lines=_read_lines,
+    )
+    store, queued = EvaluationStore(parts.engine), QueuedRuns(parts.jobs)
+    evaluations = EvaluationService(store, ports, queued, correct_report=parts.correct_report)
+    experiment_store = ExperimentStore(parts.engine)
+    runs = ControlRuns(store=store, ports=ports)
+    grids = GridRuns(experiment_store, runs)
+    return Evaluating(
+        evaluations=evaluations,
+        experiments=ExperimentService(experiment_store, evaluations, queued),
+        handlers={
+            EVAL_RUN: lambda ctx, spec: run_evaluation(runs, ctx, spec),
+            EXPERIMENT_RUN: lambda ctx, spec: run_experiment(grids, experiment_store, ctx, spec),
+        },
+    )
+
+
+def evaluation_loops(
+    engine: Engine, handlers: Mapping[str, Handler]
+) -> tuple[Callable[[threading.Event], None], ...]:
+    """Return the loops that run evaluations, each in a thread of its own, apart from all other jobs."""
+    return tuple(
+        Worker(engine, handlers, f"evaluations-{os.getpid()}-{number}").run for number in range(N_WORKERS)
+    )
+
+
+def run_evaluation(runs: ControlRuns, ctx: JobContext, spec: dict[str, Any]) -> dict[str, Any]:
+    """Run `{evaluation}`. Cancelled, it keeps what it has; when control stops, it waits for the next start."""
+    evaluation_id = spec.get("evaluation")
+    if not isinstance(evaluation_id, str):
+        raise InvalidInput("The job's spec needs an evaluation.")
+    watch = _Watch(ctx)
+    record = runs.store.find(evaluation_id)
+    if record is None:
+        ctx.log("the evaluation was deleted meanwhile")
+        return {}
+    if record.state == "stopped" and record.reason != CONTROL_STOPPED:
+        return {"state": record.state}
+    n_before = record.n_outputs
+    ctx.log(
+        f"running {record.name}: {record.target}" + (f", {n_before} outputs are there" if n_before else "")
+    )
+
+    def tell(progress: Progress) -> None:
+        watch.tell(progress.fraction, progress_text(progress))
+
+    ended = runs.run(
+        evaluation_id, tell=tell, should_stop=watch.should_stop, score_only=bool(spec.get("score_only"))
+    )
+    if isinstance(watch.interrupt, WorkerStopping):
+        runs.store.update(evaluation_id, state="queued", finished_ns=None, reason=None)
+    if watch.interrupt is not None:
+        raise watch.interrupt
+    ctx.log(
+        f"{ended.state}{f': {ended.reason}' if ended.reason else ''}; {ended.n_ok} answers, {ended.n_errors} errors"
+    )
+    return {"evaluation": evaluation_id, "state": ended.state, "reason": ended.reason}
+
+
+def run_experiment(
+    grids: GridRuns, store: ExperimentStore, ctx: JobContext, spec: dict[str, Any]
+) -> dict[str, Any]:
+    """Run `{experiment}`; see `run_evaluation`."""
+    experiment_id = spec.get("experiment")
+    if not isinstance(experiment_id, str):
+        raise InvalidInput("The job's spec needs an experiment.")
+    watch = _Watch(ctx)
+    ended = grids.run(experiment_id, tell=watch.tell, should_stop=watch.should_stop)
+    if isinstance(watch.interrupt, WorkerStopping):
+        store.update(experiment_id, state="queued", finished_ns=None, reason=None)
+    if watch.interrupt is not None:
+        raise watch.interrupt
+    ctx.log(f"{ended.state}{f': {ended.reason}' if ended.reason else ''}")
+    return {"experiment": experiment_id, "state": ended.state}
+
+
+class _Watch:
+    """Turns the job's interrupts into a reason to stop, so that what is under way is kept."""
+
+    def __init__(self, ctx: JobContext) -> None:
+        self._ctx = ctx
+        self.interrupt: JobInterrupt | None = None
+
+    def should_stop(self) -> str | None:
+        if self.interrupt is None:
+            try:
+                self._ctx.check_cancelled()
+            except JobInterrupt as interrupt:
+                self.interrupt = interrupt
+        if self.interrupt is None:
+            return None
+        return CONTROL_STOPPED if isinstance(self.interrupt, WorkerStopping) else "stopped by hand"
+
+    def tell(self, fraction: float, text: str) -> None:
+        if self.interrupt is None:
+            try:
+                self._ctx.progress(fraction, text)
+            except JobInterrupt as interrupt:
+                self.interrupt = interrupt
+
+
+def progress_text(progress: Progress) -> str:
+    """Return how far a run is, in words."""
+    parts = [f"{progress.n_done} of {progress.n_asked}"]
+    if progress.n_errors:
+        parts.append(f"{progress.n_errors} errors")
+    if progress.spent_usd:
+        unknown = f" and {progress.n_cost_unknown} unknown" if progress.n_cost_unknown else ""
+        parts.append(f"${progress.spent_usd:.4f}{unknown}")
+    if progress.eta_s is not None and progress.fraction < 1:
+        minutes, seconds = divmod(round(progress.eta_s), 60)
+        parts.append(f"{minutes} min {seconds} s left" if minutes else f"{seconds} s left")
+    return ", ".join(parts)
+
+
+def _read_lines(path: str) -> list[str]:
+    return Path(path).expanduser().read_text(encoding="utf-8").splitlines()
