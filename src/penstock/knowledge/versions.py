@@ -34,7 +34,15 @@ class RegistryPort(Protocol):
         """Return the version; raise `NotFound` when there is none."""
 
     def move_alias(
-        self, kind: Any, name: str, alias: str, number: int, *, evidence: dict[str, Any] | None, actor: str
+        self,
+        kind: Any,
+        name: str,
+        alias: str,
+        number: int,
+        *,
+        evidence: dict[str, Any] | None,
+        actor: str,
+        is_own_check: bool = False,
     ) -> Any:
         """Let `alias` name version `number`."""
 
@@ -50,7 +58,13 @@ class RegistryVersions:
         """Register `content` and move `prod` to it, with the ingest's report as evidence."""
         version = self._registry.register("knowledge", name, content)
         self._registry.move_alias(
-            "knowledge", name, ALIAS, version.number, evidence=evidence, actor=self._actor
+            "knowledge",
+            name,
+            ALIAS,
+            version.number,
+            evidence=evidence,
+            actor=self._actor,
+            is_own_check=True,
         )
         return f"knowledge:{name}@{version.number}"
 

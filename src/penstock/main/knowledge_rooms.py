@@ -77,7 +77,13 @@ class KnowledgeRooms(Rooms):
         )
         evidence = {"ingest": {**report.as_dict(), "dropped": len(report.dropped)}}
         self.registry.move_alias(
-            "app", declaration.name, "prod", version.number, evidence=evidence, actor="knowledge.ingest"
+            "app",
+            declaration.name,
+            "prod",
+            version.number,
+            evidence=evidence,
+            actor="knowledge.ingest",
+            is_own_check=True,
         )
         return version
 

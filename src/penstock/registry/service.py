@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Engine
 
 from penstock.base.clock import now_ns as wall_clock
-from penstock.base.errors import InvalidInput
+from penstock.base.errors import InvalidInput, PolicyError
 from penstock.base.json_text import clean_text, decode_json, digest_text, encode_json
 from penstock.registry import queries
 from penstock.registry.errors import (
@@ -44,6 +44,11 @@ class Blobs(Protocol):
         ...
 
 
+CheckEvidence = Callable[[str, str, Mapping[str, Any]], None]
+"""Given an asset (`prompt:triage`), a version's stamp and evidence, raises a `PolicyError` unless the evidence proves
+that very version. What proves it is not the registry's matter."""
+
+
 class Unchecked(Enum):
     """The default of `expected_number`: the mover does not say what it saw."""
 
@@ -59,11 +64,13 @@ class Registry:
         blobs: Blobs,
         *,
         protected_aliases: Collection[str] = PROTECTED_ALIASES,
+        check_evidence: CheckEvidence | None = None,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         self._engine = engine
         self._blobs = blobs
         self._protected = frozenset(protected_aliases)
+        self._check_evidence = check_evidence
         self._clock = clock
 
     def register(
@@ -178,22 +185,27 @@ class Registry:
         reason: str | None = None,
         override_reason: str | None = None,
         expected_number: int | Unchecked | None = Unchecked.ANY,
+        is_own_check: bool = False,
     ) -> AliasMove:
         """Point `alias` at version `number` and return the recorded move.
 
-        A protected alias needs `evidence` (what was compared, and how it came out) or an `override_reason`.
+        A protected alias needs `evidence` (what was compared, and how it came out) or an `override_reason`. Evidence
+        that was handed in is checked, where the registry was given a check; `is_own_check` says that this
+        program itself has just made it (the parity of a model, the report of an ingest). Never set it for others.
         `expected_number` is where the caller saw the alias (None: nowhere); if it stands elsewhere by now,
         nothing happens and `AliasMoved` is raised. Moving to where it stands already records nothing and
         returns the move that brought it there.
-        Raises `UnknownAsset`, `UnknownVersion`, `ProtectedAlias`, `AliasMoved`, `InvalidInput`.
+        Raises `UnknownAsset`, `UnknownVersion`, `ProtectedAlias`, `AliasMoved`, `InvalidInput`, and what the check of
+        evidence raises, a `PolicyError`.
         """
         _check_alias(kind, name, alias)
         text = encode_json(evidence, what="The evidence", max_bytes=MAX_CONTENT_BYTES) if evidence else None
         is_override = False
-        if alias in self._protected and text is None:
-            if not (override_reason or "").strip():
-                raise ProtectedAlias(asset=f"{kind}:{name}", alias=alias)
-            is_override = True
+        if alias in self._protected and not (is_own_check and evidence):
+            refusal = self._refusal(kind, name, alias, number, evidence)
+            if refusal is not None and not (override_reason or "").strip():
+                raise refusal
+            is_override = refusal is not None
         with self._engine.begin() as connection:
             _hold(connection, kind, name)
             _require_number(connection, kind, name, number)
@@ -287,6 +299,27 @@ class Registry:
             around = {digest, *(node.digest for node in up), *(node.digest for node in down)}
             edges = queries.list_edges(connection, around)
         return Lineage(digest=digest, up=tuple(up), down=tuple(down), edges=tuple(edges))
+
+    def _refusal(
+        self, kind: str, name: str, alias: str, number: int, evidence: dict[str, Any] | None
+    ) -> PolicyError | None:
+        """Why this evidence does not let a protected alias move to that version, or None where it does."""
+        asset = f"{kind}:{name}"
+        if not evidence:
+            return ProtectedAlias(asset=asset, alias=alias)
+        if self._check_evidence is None:
+            return None
+        with self._engine.connect() as connection:
+            if queries.latest_number(connection, kind, name) is None:
+                raise _unknown_asset(connection, kind, name)
+            _require_number(connection, kind, name, number)
+            version = queries.get_version(connection, kind, name, number)
+        assert version is not None
+        try:
+            self._check_evidence(asset, version.stamp, evidence)
+        except PolicyError as refusal:
+            return refusal
+        return None
 
     def _resolve(self, connection: Connection, ref: AssetRef) -> Version:
         kind, name, asset = ref.kind, ref.name, f"{ref.kind}:{ref.name}"

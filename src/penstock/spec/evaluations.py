@@ -200,3 +200,8 @@ class GateResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Ids of the evaluations it rests on, the candidate's first."""
     made_ns: int
     cost_usd: Decimal | None = None
+    actor: str = ""
+    """Who asked for it."""
+    level: float = 0.95
+    correction: str = ""
+    """How fails were corrected for the number of looks."""

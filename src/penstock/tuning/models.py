@@ -75,7 +75,15 @@ class ModelRegistry(Protocol):
     ) -> Any: ...
     def resolve(self, ref: AssetRef) -> Any: ...
     def move_alias(
-        self, kind: Any, name: str, alias: str, number: int, *, evidence: dict[str, Any] | None, actor: str
+        self,
+        kind: Any,
+        name: str,
+        alias: str,
+        number: int,
+        *,
+        evidence: dict[str, Any] | None,
+        actor: str,
+        is_own_check: bool = ...,
     ) -> Any: ...
     def list_assets(self, kind: Any = None) -> Sequence[Any]: ...
     def list_versions(self, kind: Any, name: str) -> Sequence[Any]: ...
@@ -264,7 +272,13 @@ class ModelService:
         )
         if move_alias:
             self._registry.move_alias(
-                "model", name, "prod", version.number, evidence=dict(package.content["parity"]), actor=actor
+                "model",
+                name,
+                "prod",
+                version.number,
+                evidence=dict(package.content["parity"]),
+                actor=actor,
+                is_own_check=True,
             )
         return version
 

@@ -141,7 +141,7 @@ def _distances(labels: Sequence[str], weights: Weights) -> FloatArray:
     except ValueError:
         places = np.arange(len(labels), dtype=np.float64)
     apart = np.abs(places[:, None] - places[None, :])
-    return apart if weights == "linear" else np.square(apart)
+    return np.asarray(apart if weights == "linear" else apart * apart, dtype=np.float64)
 
 
 def _cells_by_group(

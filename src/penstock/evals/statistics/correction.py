@@ -106,12 +106,19 @@ def ppi_mean(
     if few.n < 2 or few.n_clusters < 2:
         method = "undefined: two labels of two groups are the least"
         return Interval(value=None, low=None, high=None, level=level, method=method)
+    is_tuned = tuning is None
+    tuning = 0.0 if tuning is None else tuning
     truth, judged = few.values, np.array(judged_labelled, dtype=np.float64)
     if many.n < 2 or many.n_clusters < 2:
         tuning = 0.0
-    elif tuning is None:
+        is_tuned = False
+    elif is_tuned:
         tuning = _tune(truth, judged, many.values)
     error = standard_error(truth - tuning * judged, few) or 0.0
+    if (
+        is_tuned
+    ):  # a weight fitted to the same labels makes them look better than they are, by a degree of freedom
+        error *= math.sqrt((few.n_clusters - 1) / max(1, few.n_clusters - 2))
     value = float((truth - tuning * judged).mean())
     if tuning:
         value += tuning * float(many.values.mean())

@@ -6,13 +6,13 @@ clusters the ranks are those of the number of independent values that know the s
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penstock.evals.statistics.distributions import binomial_cdf
-from penstock.evals.statistics.types import FloatArray, Interval, ScoredCase
+from penstock.evals.statistics.types import FloatArray, Interval, IntervalAt, ScoredCase
 
 
 def quantile(
@@ -58,6 +58,78 @@ def quantile(
     )
 
 
+def quantile_difference_maker(
+    baseline: Sequence[ScoredCase],
+    candidate: Sequence[ScoredCase],
+    share: float,
+    *,
+    factor: float = 1.0,
+    rng: np.random.Generator,
+    n_resamples: int = 2_000,
+) -> IntervalAt:
+    """Return what gives the interval of candidate's quantile − factor × baseline's, over paired cases.
+
+    A bootstrap over clusters, percentile: order statistics say nothing of differences.
+    """
+    clusters = {case.case_id: (case.group is not None, case.group or case.case_id) for case in candidate}
+    sides = [_flatten(side, clusters) for side in (baseline, candidate)]
+    n_clusters = len({number for _, numbers in sides for number in numbers.tolist()})
+    n = len(candidate)
+    value: float | None = None
+    figures = np.empty(0)
+    if n and all(len(values) for values, _ in sides):
+        ordered = []
+        for values, numbers in sides:
+            order = np.argsort(values, kind="stable")
+            ordered.append((values[order], numbers[order]))
+        once = np.ones((1, n_clusters))
+        value = float(
+            _weighted(*ordered[1], once, share)[0] - factor * _weighted(*ordered[0], once, share)[0]
+        )
+        parts = []
+        size = max(1, 2_000_000 // max(len(values) for values, _ in ordered))
+        for start in range(0, n_resamples, size):
+            rows = min(size, n_resamples - start)
+            counts = rng.multinomial(n_clusters, np.full(n_clusters, 1.0 / n_clusters), size=rows).astype(
+                float
+            )
+            parts.append(
+                _weighted(*ordered[1], counts, share) - factor * _weighted(*ordered[0], counts, share)
+            )
+        figures = np.sort(np.concatenate(parts))
+
+    def at(level: float) -> Interval:
+        bounds: tuple[float, float] | None = None
+        method = f"bootstrap by case, {n_resamples:,}"
+        if value is None:
+            method = "no case has a score on both sides"
+        elif n_clusters < values_needed(share, level):
+            method = f"none: {n_clusters} cases are too few for p{100 * share:g}"
+        else:
+            low, high = np.quantile(figures, ((1.0 - level) / 2.0, (1.0 + level) / 2.0))
+            bounds = (min(float(low), value), max(float(high), value))
+        return Interval(
+            value=value,
+            low=None if bounds is None else bounds[0],
+            high=None if bounds is None else bounds[1],
+            level=level,
+            method=method,
+            n=n,
+            n_groups=n_clusters if n_clusters < n else None,
+        )
+
+    return at
+
+
+def _weighted(
+    values: FloatArray, clusters: NDArray[np.int64], counts: FloatArray, share: float
+) -> FloatArray:
+    """Quantiles of sorted `values` of which each counts as often as its cluster does, for each row of `counts`."""
+    weights = np.cumsum(counts[:, clusters], axis=1)
+    reached = weights >= share * weights[:, -1:] - 1e-9
+    return np.asarray(values[np.argmax(reached, axis=1)], dtype=np.float64)
+
+
 def values_needed(share: float, level: float = 0.95) -> int:
     """Return how many independent values bound the `share` quantile on both sides at all."""
     tail = (1.0 - level) / 2.0
@@ -95,12 +167,17 @@ def _first(holds: Callable[[int], bool], n: int) -> int:
     return low
 
 
-def _flatten(cases: Sequence[ScoredCase]) -> tuple[FloatArray, NDArray[np.int64]]:
-    numbers: dict[tuple[bool, str], int] = {}
+def _flatten(
+    cases: Sequence[ScoredCase], known: Mapping[str, tuple[bool, str]] | None = None
+) -> tuple[FloatArray, NDArray[np.int64]]:
+    """All values, and the number of the cluster of each; with `known` clusters both sides number them alike."""
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(known.values()))} if known else {}
     values: list[float] = []
     clusters: list[int] = []
     for case in cases:
-        key = (True, case.group) if case.group is not None else (False, case.case_id)
+        key = (case.group is not None, case.group if case.group is not None else case.case_id)
+        if known is not None:
+            key = known[case.case_id]
         for value in case.values:
             if math.isfinite(value):
                 values.append(value)

@@ -1,7 +1,7 @@
 """Resampling whole clusters: bootstrap intervals (percentile and BCa) of any figure over sums, and sign flips.
 
-Sources: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 14 (BCa); Phipson and Smyth 2010 for p-values that
-are never 0. More than 2,000 clusters are first put together at random into 2,000 blocks: sums of independent clusters are
+Sources: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 14 (BCa); Hesterberg, The American Statistician 69
+(2015), for widening it where there are few clusters; Phipson and Smyth 2010 for p-values that are never 0. More than 2,000 clusters are first put together at random into 2,000 blocks: sums of independent clusters are
 independent too, and a variance known to 2 % is enough for an interval.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.evals.statistics.distributions import normal_cdf, normal_quantile
+from penstock.evals.statistics.distributions import normal_cdf, normal_quantile, t_quantile
 from penstock.evals.statistics.types import FloatArray
 
 MAX_BLOCKS = 2_000
@@ -30,6 +30,7 @@ class Bootstrap:
     """Figures of resamples, sorted, and what BCa needs to read an interval from them at any level."""
 
     value: float
+    n_clusters: int
     figures: FloatArray
     undefined: float
     bias: float
@@ -39,7 +40,10 @@ class Bootstrap:
         """Return the interval, or None where too many resamples have no figure."""
         if self.undefined > MAX_UNDEFINED or not len(self.figures):
             return None
-        tails = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
+        # resamples of few clusters vary too little: take a t's tail, and the factor that makes a variance unbiased
+        widened = math.sqrt(self.n_clusters / (self.n_clusters - 1)) if self.n_clusters > 1 else 1.0
+        tail = normal_cdf(-widened * t_quantile(0.5 + level / 2.0, max(1, self.n_clusters - 1)))
+        tails = (tail, 1.0 - tail)
         if is_bca:
             tails = (self._shift(tails[0]), self._shift(tails[1]))
         low, high = np.quantile(self.figures, tails)
@@ -70,6 +74,7 @@ def bootstrap(
     edge = 0.5 / max(len(finite), 1)
     return Bootstrap(
         value=value,
+        n_clusters=len(sums),
         figures=finite,
         undefined=1.0 - len(finite) / len(figures),
         bias=normal_quantile(min(max(below, edge), 1.0 - edge)),
