@@ -4,7 +4,7 @@ A step that removes nothing makes no version: the report says that there was not
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal
 
@@ -29,10 +29,12 @@ from penstock.datasets.cleaning.personal import (
 from penstock.datasets.cleaning.profile import Profile, profile_rows
 from penstock.datasets.cleaning.texts import Part
 from penstock.datasets.service import DatasetService
+from penstock.datasets.sheet import Ancestor, Datasheet, make_sheet
 from penstock.datasets.types import DatasetVersion, Tell
 from penstock.spec.datasets import DatasetRow
 
 Loser = Literal["other", "held"]
+FindLineage = Callable[[str], tuple[Sequence[Ancestor], Sequence[Ancestor]]]
 
 
 class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,8 +52,35 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
 class CleaningService:
     """Cleaning over the datasets of a home. Every method may be called from any thread."""
 
-    def __init__(self, datasets: DatasetService) -> None:
+    def __init__(
+        self,
+        datasets: DatasetService,
+        *,
+        find_lineage: FindLineage = lambda _ref: ((), ()),
+    ) -> None:
+        """`find_lineage` returns what a pinned version was made from, and what was made from it."""
         self._datasets = datasets
+        self._find_lineage = find_lineage
+
+    def sheet(self, ref: str, *, compare: bool = False) -> Datasheet:
+        """Return the datasheet of a version; `compare` looks for its rows in every other dataset of the home."""
+        base = self._datasets.get(ref)
+        ancestors, descendants = self._find_lineage(base.ref)
+        shared = None
+        if compare:
+            others = [
+                f"dataset:{each.name}@{each.latest}"
+                for each in self._datasets.list_datasets()
+                if each.name != base.name and each.n_rows
+            ]
+            shared = self.contamination_with(base.ref, others)
+        return make_sheet(
+            base,
+            lambda: self._datasets.read(base.ref),
+            ancestors=ancestors,
+            descendants=descendants,
+            shared=shared,
+        )
 
     def profile(self, ref: str) -> Profile:
         """Return what the rows of a version look like."""
