@@ -253,16 +253,24 @@ class EvaluationService:
     def begin_local(
         self,
         spec: EvaluationSpec,
-        cases: Iterable[Case],
+        cases: Iterable[Case] | None,
         columns: Sequence[ScoreColumn],
         *,
         actor: str,
-        dataset: str | None = None,
-        dataset_stamp: str = "",
         target_stamp: str = "",
     ) -> EvaluationRecord:
-        """Store an evaluation that runs elsewhere; its outputs and scores are sent with `record`."""
+        """Store an evaluation that runs elsewhere; its outputs and scores are sent with `record`.
+
+        Without `cases` those of the dataset or file that `spec` names. Raises what reading them raises.
+        """
         check_spec(spec)
+        found = None
+        if cases is None:
+            wanted = spec.dataset or spec.file
+            if wanted is None:
+                raise EvaluationInvalid("There are no cases: name a `dataset` or a `file`.")
+            found = self._ports.cases.read(wanted, where=spec.where, limit=spec.limit, seed=spec.seed)
+            cases = found.cases
         set_id, n_cases, n_groups, digest = self.store.put_cases(cases, spec.slices)
         record = self._new_record(spec, actor=actor)
         record = msgspec.structs.replace(
@@ -274,8 +282,8 @@ class EvaluationService:
             set_id=set_id,
             n_cases=n_cases,
             n_groups=n_groups,
-            dataset=dataset,
-            dataset_stamp=dataset_stamp,
+            dataset=None if found is None else found.ref,
+            dataset_stamp="" if found is None else found.stamp,
             cases_digest=digest,
             target_stamp=target_stamp or record.target_stamp,
         )

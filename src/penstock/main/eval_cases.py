@@ -9,6 +9,7 @@ from typing import Any
 from penstock.base.digest import digest_file, short_digest
 from penstock.base.ids import new_id
 from penstock.datasets.cases import row_to_case
+from penstock.datasets.errors import SourceRefused
 from penstock.datasets.filters import make_filter
 from penstock.datasets.intake import Intake, mend_options, name_of
 from penstock.datasets.service import DatasetService
@@ -29,8 +30,11 @@ class DatasetCases:
         self,
         datasets: Callable[[], DatasetService | None],
         hold_folder: Callable[[], AbstractContextManager[Path]],
+        *,
+        private_root: Path | None = None,
     ) -> None:
-        """`hold_folder` gives room for a file's rows while they are read."""
+        """`hold_folder` gives room for a file's rows while they are read; nothing below `private_root` is read."""
+        self._private_root = private_root
         self._datasets = datasets
         self._hold_folder = hold_folder
 
@@ -39,7 +43,7 @@ class DatasetCases:
         service = self._datasets()
         is_file = not ref_or_file.startswith(DATASET) and Path(ref_or_file).expanduser().exists()
         if is_file or service is None:
-            path = Path(ref_or_file).expanduser()
+            path = open_to_reading(Path(ref_or_file), self._private_root)
             stamp = f"file {short_digest(digest_file(path))}" if path.is_file() else f"folder {path.name}"
             return CaseSet(ref=None, stamp=stamp, cases=self._read_file(path, where, limit, seed))
         version = service.get(ref_or_file)
@@ -81,6 +85,17 @@ def _cases(
         return (row_to_case(row, form) for row in rows())
     chosen = draw(((row.id, row.group) for row in rows()), limit, seed)
     return (row_to_case(row, form) for row in rows() if row.id in chosen)
+
+
+def open_to_reading(path: Path, private_root: Path | None) -> Path:
+    """Return the whole path of a file that may be read; raise `SourceRefused` for one that lies in the home."""
+    resolved = path.expanduser().resolve()
+    if private_root is not None and resolved.is_relative_to(private_root.resolve()):
+        raise SourceRefused(
+            f"{path} lies in the home of this installation, which holds its keys.",
+            hint="Copy the file to another place.",
+        )
+    return resolved
 
 
 def draw(keys: Iterable[tuple[str, str | None]], limit: int, seed: int) -> set[str]:

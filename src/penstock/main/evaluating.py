@@ -26,7 +26,7 @@ from penstock.jobs.context import JobContext
 from penstock.jobs.errors import JobInterrupt, WorkerStopping
 from penstock.jobs.service import JobService
 from penstock.jobs.worker import Handler, Worker
-from penstock.main.eval_cases import DatasetCases
+from penstock.main.eval_cases import DatasetCases, open_to_reading
 from penstock.main.eval_gateway import HttpGateway
 from penstock.main.eval_ports import (
     QueuedRuns,
@@ -64,6 +64,8 @@ class EvaluationParts:
     """None where the span store is not this process's; costs of calls then stay unknown."""
     scores: ScoreService | None = None
     correct_report: CorrectReport | None = None
+    private_root: Path | None = None
+    """No file below is read for anybody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +81,14 @@ def create_evaluating(parts: EvaluationParts) -> Evaluating:
     """Return the services over one home."""
     catalogue = Catalogue(read_registered=partial(read_registered_scorer, parts.registry))
     ports = RunPorts(
-        cases=DatasetCases(parts.datasets, parts.hold_folder),
+        cases=DatasetCases(parts.datasets, parts.hold_folder, private_root=parts.private_root),
         pins=RegistryPins(parts.registry, parts.read_snapshot),
         open_gateway=lambda: HttpGateway(parts.gateway_url, parts.internal_key),
         create_scorer=catalogue.create,
         facts=None if parts.spans is None else StoredTraceFacts(parts.spans),
         span_scores=None if parts.scores is None else TraceScores(parts.scores),
         prices=RoutePrices(parts.read_snapshot, parts.registry),
-        read_lines=_read_lines,
+        read_lines=partial(_read_lines, parts.private_root),
     )
     store, queued = EvaluationStore(parts.engine), QueuedRuns(parts.jobs)
     evaluations = EvaluationService(store, ports, queued, correct_report=parts.correct_report)
@@ -201,5 +203,5 @@ def progress_text(progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def _read_lines(path: str) -> list[str]:
-    return Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+def _read_lines(private_root: Path | None, path: str) -> list[str]:
+    return open_to_reading(Path(path), private_root).read_text(encoding="utf-8").splitlines()
