@@ -9,6 +9,7 @@ from penstock.base.digest import short_digest
 from penstock.base.errors import InvalidInput
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
+from penstock.evals.gates.evidence import GateEvidence, make_evidence
 from penstock.main.rooms import Rooms
 from penstock.registry.types import AliasMove
 from penstock.spec.assets import ASSET_KINDS, AssetRef, parse_asset_ref
@@ -79,11 +80,15 @@ def show(reference: Reference, home: HomeOption = DEFAULT_HOME, as_json: JsonOpt
 def move(
     reference: Reference,
     alias: Annotated[str, typer.Option(help="The alias to move.")] = "prod",
+    *,
+    gate: Annotated[
+        str | None, typer.Option(help="Id of the passing verdict of a gate: the evidence for the move.")
+    ] = None,
     reason: Reason = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Point an alias at a version. Protected aliases such as `prod` need a reason when no evidence is at hand."""
+    """Point an alias at a version. Protected aliases such as `prod` need the verdict of a gate, or a reason."""
     rooms = Rooms(open_home(home, as_json=as_json), keeps_running=True)
     version = rooms.registry.resolve(parse_asset_ref(reference))
     moved = rooms.registry.move_alias(
@@ -92,8 +97,10 @@ def move(
         alias,
         version.number,
         actor="owner",
+        evidence=None if gate is None else make_evidence(GateEvidence(rooms.engine).get(gate)),
         reason=reason,
-        override_reason=reason,
+        # with a gate the reason is a note; a refused verdict is not overridden by the way
+        override_reason=reason if gate is None else None,
     )
     rooms.take_up_alias(moved)
     print_record(_move_row(moved), as_json=as_json)

@@ -30,6 +30,8 @@ class Move(BaseModel):
     model_config = ConfigDict(extra="forbid")
     number: int
     evidence: dict[str, Any] | None = None
+    gate: str | None = None
+    """Id of a verdict of a gate, which is the evidence then."""
     reason: str | None = None
     override_reason: str | None = None
     expected_number: int | None = None
@@ -100,7 +102,7 @@ def create_router(services: ControlServices) -> APIRouter:
             alias,
             body.number,
             actor=request.state.caller.key.name,
-            evidence=body.evidence,
+            evidence=body.evidence if body.gate is None else services.gates.evidence(body.gate),
             reason=body.reason,
             override_reason=body.override_reason,
             expected_number=expected,
