@@ -8,10 +8,14 @@ from penstock.access.secrets import SecretService
 from penstock.access.sessions import SessionSigner
 from penstock.deploy.configuration import ConfigurationService
 from penstock.deploy.live import LiveState
+from penstock.evals.experiments import ExperimentService
+from penstock.evals.gates.service import GateService
+from penstock.evals.service import EvaluationService
 from penstock.jobs.service import JobService
 from penstock.knowledge.service import KnowledgeService
 from penstock.monitors.channels import ChannelService
 from penstock.monitors.service import AlertService
+from penstock.prompts.service import PromptService
 from penstock.registry.service import Registry
 from penstock.registry.types import AliasMove
 from penstock.spec.snapshot import Snapshot
@@ -119,6 +123,22 @@ class ConsoleServices(Protocol):
     @property
     def take_up_alias(self) -> Callable[[AliasMove], None]:
         """Lets gateways and the engine follow an alias that was moved."""
+
+    @property
+    def evaluations(self) -> EvaluationService:
+        """Evaluations, their cases and figures."""
+
+    @property
+    def experiments(self) -> ExperimentService:
+        """Grids of evaluations and their leaderboards."""
+
+    @property
+    def gates(self) -> GateService:
+        """Verdicts over evaluations."""
+
+    @property
+    def prompts(self) -> PromptService:
+        """Versions of prompts, their differences, and what they make of variables."""
 
     @property
     def find_problems(self) -> Callable[[], Mapping[str, str]]:

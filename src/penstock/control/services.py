@@ -6,13 +6,18 @@ from dataclasses import dataclass, field
 from penstock.access.keys import KeyService
 from penstock.access.secrets import SecretService
 from penstock.access.sessions import SessionSigner
+from penstock.datasets.service import DatasetService
 from penstock.deploy.configuration import ConfigurationService
 from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.deploy.live import LiveState, NothingLive
+from penstock.evals.experiments import ExperimentService
+from penstock.evals.gates.service import GateService
+from penstock.evals.service import EvaluationService
 from penstock.jobs.service import JobService
 from penstock.knowledge.service import KnowledgeService
 from penstock.monitors.channels import ChannelService
 from penstock.monitors.service import AlertService
+from penstock.prompts.service import PromptService
 from penstock.registry.service import Registry
 from penstock.registry.types import AliasMove
 from penstock.spec.snapshot import Snapshot
@@ -58,7 +63,13 @@ class ControlServices:
     keys: KeyService
     registry: Registry
     jobs: JobService
+    evaluations: EvaluationService
+    experiments: ExperimentService
+    gates: GateService
+    """Verdicts over evaluations."""
     knowledge: KnowledgeService
+    datasets: DatasetService
+    prompts: PromptService
     sessions: SessionSigner
     """Signs console sessions; its secret lives in HOME/run."""
     read_snapshot: Callable[[], Snapshot | None]

@@ -5,8 +5,11 @@ from penstock.apps.types import AppDeclaration
 from penstock.base.logs import configure_logs
 from penstock.main.instance import find_addresses
 from penstock.main.knowledge_rooms import KnowledgeRooms
+from penstock.main.last_snapshot import LastSnapshot
+from penstock.main.prompt_rooms import SnapshotPlaces, create_prompts, gateway_embed
 from penstock.main.serving import serve
 from penstock.main.stopping import DRAIN_S
+from penstock.prompts.serving import PromptServer
 from penstock.spec.home import Home
 from penstock.telemetry.edge import SnapshotEdge
 from penstock.telemetry.recorder import SpanRecorder
@@ -26,6 +29,16 @@ def run_apps(home: Home, *, port: int) -> None:
         version = installation.find_version("app", name)
         return None if version is None else version.stamp
 
+    snapshot = LastSnapshot(home.snapshot)
+    prompts = create_prompts(
+        home,
+        installation.registry,
+        installation.blobs,
+        embed=gateway_embed(
+            lambda: find_addresses(home).gateway_url, installation.internal_key, snapshot.read
+        ),
+        read_snapshot=snapshot.read,
+    )
     app = create_apps(
         apps=list_apps,
         retriever=installation.knowledge,
@@ -33,6 +46,7 @@ def run_apps(home: Home, *, port: int) -> None:
         gateway_url=f"{find_addresses(home).gateway_url}/v1",
         internal_key=installation.internal_key,
         find_version=find_version,
+        prompts=PromptServer(prompts, routes=SnapshotPlaces(snapshot.read).list_routes),
     )
     try:
         serve(app, host="127.0.0.1", port=port, drain_s=DRAIN_S)

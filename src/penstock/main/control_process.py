@@ -31,7 +31,7 @@ from penstock.main.journal_watch import JournalWatch
 from penstock.main.live_state import LiveReader
 from penstock.main.measuring import create_measures
 from penstock.main.monitoring import Monitoring, create_monitoring
-from penstock.main.quality import QualityParts, create_quality
+from penstock.main.quality import Quality, QualityParts, create_quality
 from penstock.main.recording import Recording
 from penstock.main.remapping import remap_handler
 from penstock.main.serving import serve
@@ -76,7 +76,8 @@ def run_control(home: Home, *, host: str, port: int) -> None:
         DuckDBMeasures(recording.store.file),
         waiting_bytes=lambda: recording.collector.waiting_bytes,
     )
-    services = build_services(installation, recording, watch, monitoring)
+    quality = build_quality(installation, recording)
+    services = build_services(installation, recording, watch, monitoring, quality)
     loops: tuple[Callable[[threading.Event], None], ...] = (
         recording.collector.run,
         worker.run,
@@ -87,6 +88,7 @@ def run_control(home: Home, *, host: str, port: int) -> None:
         monitoring.evaluator.run,
         monitoring.delivery.run,
         services.upkeep.run,
+        *quality.loops,
     )
     try:
         with ExitStack() as threads:
@@ -102,11 +104,37 @@ def run_control(home: Home, *, host: str, port: int) -> None:
         installation.close()
 
 
+def build_quality(installation: Installation, recording: Recording) -> Quality:
+    """Return the rooms of quality, joined."""
+    home = installation.home
+    return create_quality(
+        QualityParts(
+            home=home,
+            engine=installation.engine,
+            blobs=installation.blobs,
+            registry=installation.registry,
+            jobs=installation.jobs,
+            spans=recording.store,
+            trace_lists=TraceListService(DuckDBTraceLists(recording.store.file)),
+            ingest=recording.ingest,
+            gateway_url=find_addresses(home).gateway_url,
+            internal_key=installation.internal_key,
+            read_snapshot=lambda: read_last_snapshot(home),
+            publish=lambda actor, note: _publish(installation, actor, note),
+        )
+    )
+
+
+def _publish(installation: Installation, actor: str, note: str) -> None:
+    installation.publish_snapshot(actor=actor, note=note)
+
+
 def build_services(
     installation: Installation,
     recording: Recording,
     watch: SettingsWatch,
     monitoring: Monitoring,
+    quality: Quality,
 ) -> ControlServices:
     """Return what the control application works on."""
     home, store, ingest = installation.home, recording.store, recording.ingest
@@ -116,21 +144,6 @@ def build_services(
     measures = create_measures(store.file)
     trace_lists = TraceListService(DuckDBTraceLists(store.file))
     gateway_url = find_addresses(home).gateway_url
-    quality = create_quality(
-        QualityParts(
-            home=home,
-            engine=installation.engine,
-            blobs=installation.blobs,
-            registry=installation.registry,
-            jobs=installation.jobs,
-            spans=store,
-            trace_lists=trace_lists,
-            ingest=ingest,
-            gateway_url=gateway_url,
-            internal_key=installation.internal_key,
-        )
-    )
-    _ = quality
     cache = ResponseCacheService(home.cache, lambda: read_last_snapshot(home), os.environ)
 
     def publish(actor: str, note: str) -> None:
@@ -167,7 +180,12 @@ def build_services(
         keys=installation.keys,
         registry=installation.registry,
         jobs=installation.jobs,
+        evaluations=quality.evaluations,
+        experiments=quality.experiments,
+        gates=quality.gates,
         knowledge=installation.knowledge,
+        datasets=quality.datasets,
+        prompts=quality.prompts,
         sessions=SessionSigner(load_session_secret(home.run / "session.secret")),
         read_snapshot=lambda: read_last_snapshot(home),
         publish_snapshot=publish,

@@ -3,17 +3,32 @@
 The rooms do not know each other; what one needs of another is passed in here.
 """
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 
 from sqlalchemy import Engine
 
+from penstock.datasets.service import DatasetService
+from penstock.evals.experiments import ExperimentService
+from penstock.evals.gates.service import GateService
+from penstock.evals.service import EvaluationService
 from penstock.jobs.service import JobService
+from penstock.main.copies import hold_copies
+from penstock.main.dataset_rooms import create_datasets
+from penstock.main.dataset_traffic import RecordedTraffic
+from penstock.main.evaluating import EvaluationParts, create_evaluating, evaluation_loops
+from penstock.main.prompt_rooms import create_prompts, gateway_embed
+from penstock.prompts.service import PromptService
 from penstock.registry.service import Registry
 from penstock.spec.home import Home
+from penstock.spec.snapshot import Snapshot
 from penstock.store.blobs import BlobStore
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.traces.ingest import IngestService
 from penstock.traces.lists import TraceListService
+from penstock.traces.scores import ScoreService
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +48,59 @@ class QualityParts:
     gateway_url: str
     """Such as `http://127.0.0.1:4600`."""
     internal_key: str
+    read_snapshot: Callable[[], Snapshot | None] = lambda: None
+    """What gateways were told last."""
+    publish: Callable[[str, str], None] = lambda _actor, _note: None
+    """Tells gateways what changed: actor and note."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
     """The services that control and console are given."""
 
+    datasets: DatasetService
+    prompts: PromptService
+    evaluations: EvaluationService
+    experiments: ExperimentService
+    gates: GateService
+    loops: tuple[Callable[[threading.Event], None], ...] = field(default=())
+    """What control runs in the background, one thread each."""
+
 
 def create_quality(parts: QualityParts) -> Quality:
     """Return the services over one home."""
-    _ = parts
-    return Quality()
+    datasets = create_datasets(
+        parts.home, parts.registry, parts.blobs, RecordedTraffic(parts.spans, parts.trace_lists)
+    )
+    evaluating = create_evaluating(
+        EvaluationParts(
+            engine=parts.engine,
+            registry=parts.registry,
+            jobs=parts.jobs,
+            datasets=lambda: datasets,
+            hold_folder=partial(hold_copies, parts.home),
+            gateway_url=parts.gateway_url,
+            internal_key=parts.internal_key,
+            read_snapshot=parts.read_snapshot,
+            spans=parts.spans,
+            scores=ScoreService(parts.spans, parts.ingest.store),
+            private_root=parts.home.root,
+        )
+    )
+    prompts = create_prompts(
+        parts.home,
+        parts.registry,
+        parts.blobs,
+        embed=gateway_embed(lambda: parts.gateway_url, parts.internal_key, parts.read_snapshot),
+        read_snapshot=parts.read_snapshot,
+        lists=parts.trace_lists,
+        publish=parts.publish,
+    )
+    return Quality(
+        datasets=datasets,
+        prompts=prompts,
+        evaluations=evaluating.evaluations,
+        experiments=evaluating.experiments,
+        gates=GateService(parts.engine, evaluating.evaluations, evaluating.evaluations.figures.figure),
+        loops=evaluation_loops(parts.engine, evaluating.handlers),
+    )

@@ -1,6 +1,6 @@
 """What can be wrong with a prompt beside its templates: PS-x245 and on."""
 
-from penstock.base.errors import CallerError, ConflictError, InvalidInput, NotFound
+from penstock.base.errors import CallerError, InvalidInput, NotFound
 
 
 class NoModel(InvalidInput):
@@ -37,9 +37,3 @@ class PromptsDiffer(CallerError):
     """Files and registry do not hold the same prompts."""
 
     code = "PS-1250"
-
-
-class PromptFileThere(ConflictError):
-    """A file is in the way of what is to be written."""
-
-    code = "PS-3240"

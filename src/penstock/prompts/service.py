@@ -13,6 +13,7 @@ from penstock.prompts.diff import PromptDiff, diff_prompts
 from penstock.prompts.errors import UnknownPrompt
 from penstock.prompts.examples import ExamplePicker
 from penstock.prompts.loops import refuse_loops
+from penstock.prompts.ports import Keeper, KeptVersion
 from penstock.prompts.tokens import count_tokens
 from penstock.prompts.types import (
     KIND,
@@ -23,9 +24,6 @@ from penstock.prompts.types import (
     PromptUses,
     PromptVersion,
 )
-from penstock.registry.errors import UnknownAsset
-from penstock.registry.service import Registry
-from penstock.registry.types import AliasMove, Version
 from penstock.spec.assets import AssetRef, parse_asset_ref
 from penstock.spec.prompts import PromptContent
 from penstock.templating.check import check_prompt, find_problems
@@ -57,7 +55,7 @@ def read_content(value: Any) -> PromptContent:
 class PromptService:
     """Prompts over a registry. Every method may be called from any thread."""
 
-    def __init__(self, registry: Registry, parts: PromptParts | None = None) -> None:
+    def __init__(self, registry: Keeper, parts: PromptParts | None = None) -> None:
         self._registry = registry
         self._parts = parts or PromptParts()
         self.picker = ExamplePicker(self._parts.rows, self._parts.embed)
@@ -92,16 +90,16 @@ class PromptService:
         """Return the version that a reference names; without a suffix `prod`, else the newest."""
         try:
             version = self._registry.resolve(prompt_ref(reference))
-        except UnknownAsset as error:
-            raise self._unknown(prompt_ref(reference).name) from error
+        except NotFound as error:
+            raise self._unknown(prompt_ref(reference).name, error) from error
         return prompt_version(version, self._aliases_at(version))
 
     def list_versions(self, name: str) -> list[PromptVersion]:
         """Return the versions of a prompt, newest first."""
         try:
             versions = self._registry.list_versions(KIND, name)
-        except UnknownAsset as error:
-            raise self._unknown(name) from error
+        except NotFound as error:
+            raise self._unknown(name, error) from error
         aliases = self._registry.aliases(KIND, name)
         return [
             prompt_version(version, tuple(a for a, n in aliases.items() if n == version.number))
@@ -137,11 +135,11 @@ class PromptService:
 
     # -- aliases
 
-    def aliases(self, name: str) -> dict[str, int]:
+    def aliases(self, name: str) -> Mapping[str, int]:
         """Return alias to version number."""
         return self._registry.aliases(KIND, name)
 
-    def history(self, name: str, alias: str | None = None) -> list[AliasMove]:
+    def history(self, name: str, alias: str | None = None) -> Sequence[Any]:
         """Return who moved an alias, when and on what evidence, newest first."""
         return self._registry.history(KIND, name, alias)
 
@@ -154,7 +152,7 @@ class PromptService:
         evidence: dict[str, Any] | None = None,
         reason: str | None = None,
         override_reason: str | None = None,
-    ) -> AliasMove:
+    ) -> Any:
         """Point an alias at a version. A protected one needs evidence, or a reason to go without."""
         version = self.get(reference)
         return self._registry.move_alias(
@@ -168,7 +166,7 @@ class PromptService:
             override_reason=override_reason,
         )
 
-    def rollback(self, name: str, alias: str, *, actor: str, reason: str | None = None) -> AliasMove:
+    def rollback(self, name: str, alias: str, *, actor: str, reason: str | None = None) -> Any:
         """Take back the newest move of an alias that still stands."""
         return self._registry.rollback_alias(KIND, name, alias, actor=actor, reason=reason)
 
@@ -222,6 +220,10 @@ class PromptService:
 
     # -- who uses it
 
+    def pinned(self, content: PromptContent) -> PromptContent:
+        """Return content as it would be saved: its dataset of examples pinned to a version."""
+        return self._pin_examples(content)[0]
+
     def uses(self, name: str) -> PromptUses:
         """Return routes, prompts and registered things that use a prompt, and its newest call."""
         self._registry.aliases(KIND, name)  # raises for what is not there
@@ -239,17 +241,16 @@ class PromptService:
             if other.model is not None and _names(other.model, name):
                 found.append(PromptUse(kind="prompt", name=other.name, reference=other.model))
         for version in self._registry.list_versions(KIND, name):
-            for node in self._registry.lineage(version).down:
-                found.append(
-                    PromptUse(
-                        kind="version", name=f"{node.kind}:{node.name}@{node.number}", reference=version.label
-                    )
-                )
+            label = f"{KIND}:{name}@{version.number}"
+            found += [
+                PromptUse(kind="version", name=f"{node.kind}:{node.name}@{node.number}", reference=label)
+                for node in self._registry.lineage(label).down
+            ]
         return PromptUses(uses=tuple(found), last_call=places.last_call(name) if places is not None else None)
 
     # -- inside
 
-    def _aliases_at(self, version: Version) -> tuple[str, ...]:
+    def _aliases_at(self, version: KeptVersion) -> tuple[str, ...]:
         aliases = self._registry.aliases(KIND, version.name)
         return tuple(alias for alias, number in aliases.items() if number == version.number)
 
@@ -282,15 +283,18 @@ class PromptService:
             name, model, model_of=model_of, routes=places.list_routes() if places is not None else {}
         )
 
-    def _unknown(self, name: str) -> UnknownPrompt:
+    def _unknown(self, name: str, error: NotFound) -> NotFound:
+        """Return the error for a name that is not there; `error` itself where only the version is not."""
         known = [asset.name for asset in self._registry.list_assets(KIND)]
+        if name in known:
+            return error
         hint = suggest(name, known) or (
             f"There are {', '.join(known[:20])}." if known else "There are none yet."
         )
         return UnknownPrompt(f"There is no prompt {name!r}.", hint=hint, prompt=name)
 
 
-def prompt_version(version: Version, aliases: tuple[str, ...], *, is_new: bool = False) -> PromptVersion:
+def prompt_version(version: KeptVersion, aliases: tuple[str, ...], *, is_new: bool = False) -> PromptVersion:
     """Return a version of the registry as one of a prompt."""
     return PromptVersion(
         name=version.name,

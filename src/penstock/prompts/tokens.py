@@ -16,13 +16,11 @@ _IMAGE_TOKENS = 800
 def count_tokens(rendered: Rendered, model: str | None, tokenizers: Tokenizers | None) -> TokenCount:
     """Return how many tokens are sent: messages and tools."""
     texts, n_images = _texts_of(rendered)
-    around = PER_MESSAGE * len(rendered.messages) + _IMAGE_TOKENS * n_images
-    if tokenizers is not None and model is not None and not n_images:
-        found = tokenizers.count(model, texts)
+    if tokenizers is not None and model is not None and not n_images and not rendered.tools:
+        found = tokenizers.count(model, rendered.messages)
         if found is not None:
-            return TokenCount(
-                n_tokens=found[0] + around, is_estimate=False, how=f"{found[1]}, {PER_MESSAGE} a turn"
-            )
+            return TokenCount(n_tokens=found[0], is_estimate=False, how=found[1])
+    around = PER_MESSAGE * len(rendered.messages) + _IMAGE_TOKENS * n_images
     return TokenCount(
         n_tokens=sum(map(estimate_tokens, texts)) + around,
         is_estimate=True,

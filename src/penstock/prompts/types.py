@@ -125,8 +125,8 @@ Embed = Callable[[Sequence[str]], Sequence[Sequence[float]]]
 class Tokenizers(Protocol):
     """Counts tokens exactly for models whose tokenizer is at hand."""
 
-    def count(self, model: str, texts: Sequence[str]) -> tuple[int, str] | None:
-        """Return the tokens of `texts` and the tokenizer's name; None when there is none for `model`."""
+    def count(self, model: str, messages: Sequence[Mapping[str, Any]]) -> tuple[int, str] | None:
+        """Return the tokens of a conversation and what counted them; None when nothing can for `model`."""
         ...
 
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from jinja2 import Template as JinjaTemplate
-from jinja2 import meta
+from jinja2 import meta, nodes
 from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError
 from jinja2.lexer import Token
 from jinja2.parser import Parser
@@ -61,17 +61,25 @@ def read_template(source: str) -> Template:
         raise InvalidTemplate(f"A template may have {MAX_TEMPLATE_CHARS:,} characters, not {len(source):,}.")
     if "{{" not in source and "{%" not in source and "{#" not in source:
         return _Plain(source=source, names=frozenset(), compiled=_NOTHING)
+    tree, names = parse_template(source)
+    try:
+        compiled = _ENVIRONMENT.from_string(tree)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+        raise InvalidTemplate(f"The template cannot be read: {_reason(error)}.") from None
+    return Template(source=source, names=names, compiled=compiled)
+
+
+def parse_template(source: str) -> tuple[nodes.Template, frozenset[str]]:
+    """Return the syntax of a template and the variables that it reads; raise `InvalidTemplate`."""
     try:
         tree = _ENVIRONMENT.parse(source)
-        names = meta.find_undeclared_variables(tree) - {"range"}
-        compiled = _ENVIRONMENT.from_string(tree)
+        return tree, frozenset(meta.find_undeclared_variables(tree) - {"range"})
     except TemplateSyntaxError as error:
         raise _show(source, error) from None
     except InvalidTemplate as error:
         raise InvalidTemplate(_with_line(source, error), **error.fields) from None
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         raise InvalidTemplate(f"The template cannot be read: {_reason(error)}.") from None
-    return Template(source=source, names=frozenset(names), compiled=compiled)
 
 
 class _Plain(Template):
