@@ -6,6 +6,9 @@ from typing import Protocol
 from penstock.access.keys import KeyService
 from penstock.access.secrets import SecretService
 from penstock.access.sessions import SessionSigner
+from penstock.datasets.cleaning.service import CleaningService
+from penstock.datasets.proposals.service import ProposalService
+from penstock.datasets.service import DatasetService
 from penstock.deploy.configuration import ConfigurationService
 from penstock.deploy.live import LiveState
 from penstock.evals.experiments import ExperimentService
@@ -123,6 +126,18 @@ class ConsoleServices(Protocol):
     @property
     def take_up_alias(self) -> Callable[[AliasMove], None]:
         """Lets gateways and the engine follow an alias that was moved."""
+
+    @property
+    def datasets(self) -> DatasetService:
+        """Datasets and their versions."""
+
+    @property
+    def cleaning(self) -> CleaningService:
+        """Profiles and sheets of datasets."""
+
+    @property
+    def proposals(self) -> ProposalService:
+        """Rows that models proposed."""
 
     @property
     def evaluations(self) -> EvaluationService:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from penstock.access.keys import KeyService
 from penstock.access.secrets import SecretService
 from penstock.access.sessions import SessionSigner
+from penstock.datasets.cleaning.service import CleaningService
+from penstock.datasets.proposals.service import ProposalService
 from penstock.datasets.service import DatasetService
 from penstock.deploy.configuration import ConfigurationService
 from penstock.deploy.kept_replies import ResponseCacheService
@@ -69,6 +71,10 @@ class ControlServices:
     """Verdicts over evaluations."""
     knowledge: KnowledgeService
     datasets: DatasetService
+    cleaning: CleaningService
+    """Duplicates, contamination, personal data, profiles and sheets of datasets."""
+    proposals: ProposalService
+    """Rows that models proposed, and the review of them."""
     prompts: PromptService
     sessions: SessionSigner
     """Signs console sessions; its secret lives in HOME/run."""

@@ -119,6 +119,7 @@ def build_quality(installation: Installation, recording: Recording) -> Quality:
             ingest=recording.ingest,
             gateway_url=find_addresses(home).gateway_url,
             internal_key=installation.internal_key,
+            knowledge=installation.knowledge,
             read_snapshot=lambda: read_last_snapshot(home),
             publish=lambda actor, note: _publish(installation, actor, note),
         )
@@ -185,6 +186,8 @@ def build_services(
         gates=quality.gates,
         knowledge=installation.knowledge,
         datasets=quality.datasets,
+        cleaning=quality.cleaning,
+        proposals=quality.proposals,
         prompts=quality.prompts,
         sessions=SessionSigner(load_session_secret(home.run / "session.secret")),
         read_snapshot=lambda: read_last_snapshot(home),

@@ -10,14 +10,19 @@ from functools import partial
 
 from sqlalchemy import Engine
 
+from penstock.datasets.cleaning.service import CleaningService
+from penstock.datasets.proposals.service import ProposalService
 from penstock.datasets.service import DatasetService
 from penstock.evals.experiments import ExperimentService
 from penstock.evals.gates.service import GateService
 from penstock.evals.service import EvaluationService
 from penstock.jobs.service import JobService
+from penstock.knowledge.service import KnowledgeService
 from penstock.main.copies import hold_copies
+from penstock.main.dataset_proposing import GatewayModels, create_cleaning
 from penstock.main.dataset_rooms import create_datasets
 from penstock.main.dataset_traffic import RecordedTraffic
+from penstock.main.eval_ports import RoutePrices
 from penstock.main.evaluating import EvaluationParts, create_evaluating, evaluation_loops
 from penstock.main.prompt_rooms import create_prompts, gateway_embed
 from penstock.prompts.service import PromptService
@@ -50,6 +55,8 @@ class QualityParts:
     internal_key: str
     read_snapshot: Callable[[], Snapshot | None] = lambda: None
     """What gateways were told last."""
+    knowledge: KnowledgeService | None = None
+    """Whose passages a model can be asked for questions about."""
     publish: Callable[[str, str], None] = lambda _actor, _note: None
     """Tells gateways what changed: actor and note."""
 
@@ -59,6 +66,8 @@ class Quality:
     """The services that control and console are given."""
 
     datasets: DatasetService
+    cleaning: CleaningService
+    proposals: ProposalService
     prompts: PromptService
     evaluations: EvaluationService
     experiments: ExperimentService
@@ -71,6 +80,15 @@ def create_quality(parts: QualityParts) -> Quality:
     """Return the services over one home."""
     datasets = create_datasets(
         parts.home, parts.registry, parts.blobs, RecordedTraffic(parts.spans, parts.trace_lists)
+    )
+    prices = RoutePrices(parts.read_snapshot, parts.registry)
+    cleaning = create_cleaning(
+        parts.engine,
+        parts.registry,
+        datasets,
+        parts.jobs,
+        GatewayModels(lambda: parts.gateway_url, parts.internal_key, prices),
+        knowledge=parts.knowledge,
     )
     evaluating = create_evaluating(
         EvaluationParts(
@@ -98,9 +116,11 @@ def create_quality(parts: QualityParts) -> Quality:
     )
     return Quality(
         datasets=datasets,
+        cleaning=cleaning.cleaning,
+        proposals=cleaning.proposals,
         prompts=prompts,
         evaluations=evaluating.evaluations,
         experiments=evaluating.experiments,
         gates=GateService(parts.engine, evaluating.evaluations, evaluating.evaluations.figures.figure),
-        loops=evaluation_loops(parts.engine, evaluating.handlers),
+        loops=(*evaluation_loops(parts.engine, evaluating.handlers), cleaning.loop),
     )

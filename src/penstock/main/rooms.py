@@ -26,7 +26,14 @@ from penstock.jobs.service import JobService
 from penstock.main.errors import SettingsInvalid
 from penstock.main.home_files import create_home, hold_lock, read_internal_key, request_restart
 from penstock.main.instance import find_addresses
-from penstock.main.job_kinds import EVAL_RUN, EXPERIMENT_RUN, KNOWLEDGE_INGEST, MODEL_PULL, TRACES_REMAP
+from penstock.main.job_kinds import (
+    DATASET_PROPOSE,
+    EVAL_RUN,
+    EXPERIMENT_RUN,
+    KNOWLEDGE_INGEST,
+    MODEL_PULL,
+    TRACES_REMAP,
+)
 from penstock.main.planning import WEIGHTS, Plan, plan
 from penstock.main.prompt_routes import PromptVersions
 from penstock.main.serving_environment import serving_environment
@@ -125,7 +132,8 @@ class Rooms:
     def jobs(self) -> JobService:
         """Durable work."""
         return JobService(
-            self.engine, kinds=(MODEL_PULL, KNOWLEDGE_INGEST, TRACES_REMAP, EVAL_RUN, EXPERIMENT_RUN)
+            self.engine,
+            kinds=(MODEL_PULL, KNOWLEDGE_INGEST, TRACES_REMAP, EVAL_RUN, EXPERIMENT_RUN, DATASET_PROPOSE),
         )
 
     @cached_property

@@ -8,7 +8,18 @@ DRAIN_S = 8
 CONTROL_DRAIN_S = 6
 THREAD_STOP_S = 8.0
 """How long each background thread of control may take to end; a job in hand goes back to the queue."""
-CONTROL_THREADS = ("collector", "jobs", "settings", "journals", "alerts", "messages", "upkeep")
+CONTROL_THREADS = (
+    "collector",
+    "jobs",
+    "settings",
+    "journals",
+    "alerts",
+    "messages",
+    "upkeep",
+    "evaluations 1",
+    "evaluations 2",
+    "proposals",
+)
 FLUSH_S = 4.0
 """For cutting off what is left, and bringing spans and counters to disk."""
 
