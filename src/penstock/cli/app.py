@@ -44,6 +44,9 @@ COMMANDS: dict[str, _Entry] = {
         "asset", "Versions and aliases of anything: list, show, move, rollback, lineage, history."
     ),
     "knowledge": _Entry("knowledge", "Knowledge bases: ingest, list, search."),
+    "dataset": _Entry(
+        "dataset", "Rows as immutable versions: create, import, show, rows, diff, split, export, from-traces."
+    ),
     "traces": _Entry("traces", "What happened: list, spans, show, score, fields, export."),
     "view": _Entry("view", "Saved views of lists: list, show, save, delete."),
     "session": _Entry("session", "Conversations over several traces: list, show."),

@@ -2,7 +2,7 @@
 
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -48,6 +48,11 @@ class ControlClient:
         """Return the JSON answer to `POST path` with a JSON value."""
         return self._call("POST", path, json.dumps(value).encode(), timeout_s=timeout_s)
 
+    def send_file(self, path: str, body: Iterable[bytes], size_bytes: int, **query: Any) -> Any:
+        """Return the JSON answer to `POST path?query` with the bytes of a file as body, sent as they are read."""
+        wanted = urlencode({name: value for name, value in query.items() if value is not None}, doseq=True)
+        return self._call("POST", f"{path}?{wanted}", body, size_bytes=size_bytes, timeout_s=STREAM_TIMEOUT_S)
+
     def stream(self, path: str, **query: Any) -> Iterator[bytes]:
         """Yield the body of the answer to `GET path?query` as it comes; errors are raised before the first piece."""
         wanted = urlencode({name: value for name, value in query.items() if value is not None}, doseq=True)
@@ -78,17 +83,25 @@ class ControlClient:
             connection.close()
 
     def _call(
-        self, method: str, path: str, body: bytes | None = None, *, timeout_s: float = TIMEOUT_S
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterable[bytes] | None = None,
+        *,
+        size_bytes: int | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> Any:
         assert self._url.hostname is not None
         connection = http.client.HTTPConnection(self._url.hostname, self._url.port, timeout=timeout_s)
         try:
             headers = {"authorization": f"Bearer {self._key}"}
-            if body is not None:
+            if size_bytes is not None:
+                headers |= {"content-type": "application/octet-stream", "content-length": str(size_bytes)}
+            elif body is not None:
                 headers["content-type"] = "application/json"
             connection.request(method, path, body=body, headers=headers)
             response = connection.getresponse()
-            body = response.read()
+            answer = response.read()
         except (OSError, http.client.HTTPException) as error:
             raise UpstreamUnavailable(
                 "The control process does not answer.", hint="`penstock doctor` says more."
@@ -96,7 +109,7 @@ class ControlClient:
         finally:
             connection.close()
         try:
-            value = json.loads(body)
+            value = json.loads(answer)
         except ValueError as error:
             raise UpstreamError(
                 f"The control process answered status {response.status} without JSON."
