@@ -20,7 +20,20 @@ from penstock.spec.cases import Case, Output
 
 NO_REFERENCE = "the case has no expected answer, or one that is an object"
 MAX_EDIT_CHARS = 50_000
-_NUMBER = re.compile(r"[-+−]?(?:\d[\d  .,'’]*\d|\d)(?:[eE][-+]?\d{1,4})?|[-+−]?\.\d+(?:[eE][-+]?\d{1,4})?")
+_GAPS = " \u00a0\u202f'’"
+
+
+def _number_pattern(decimal_mark: str) -> re.Pattern[str]:
+    """Return the pattern of a number that is no part of a word, a version or a date: `1,234.5`, `.25`, `-3e8`."""
+    mark, thousands = re.escape(decimal_mark), _GAPS + ("," if decimal_mark == "." else ".")
+    return re.compile(
+        rf"(?<![\w.,])(?>[-+−]?(?:(?:\d{{1,3}}(?:[{thousands}]\d{{3}})+(?!\d)|\d+)(?:{mark}\d+)?|{mark}\d+)"
+        rf"(?:[eE][-+]?\d{{1,4}})?)(?!{mark}?\d)"
+        rf"|(?<=\d)[-−](?=\d)"
+    )
+
+
+_NUMBERS = {".": _number_pattern("."), ",": _number_pattern(",")}
 
 
 class TextParameters(Reading, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -201,13 +214,12 @@ def _as_number(value: Any, parameters: NumericParameters) -> float | None:
 def find_numbers(text: str, decimal_mark: str = ".") -> list[float]:
     """Return the finite numbers of a text, in order; marks between thousands are taken out."""
     found = []
-    for match in _NUMBER.finditer(text):
-        digits = re.sub(r"[  '’]", "", match[0]).replace("−", "-")
+    for match in _NUMBERS[decimal_mark].finditer(text):
+        digits = re.sub(f"[{_GAPS}]", "", match[0]).replace("−", "-")
         digits = digits.replace("," if decimal_mark == "." else ".", "").replace(decimal_mark, ".")
-        try:
-            number = float(digits)
-        except ValueError:  # 1.2.3: a version or a date
+        if digits in {"-", ""}:
             continue
+        number = float(digits)
         if math.isfinite(number):
             found.append(number)
     return found

@@ -21,6 +21,7 @@ for _ignores, _options in _QUIET.items():
     _options.log_errors = False
     _options.case_sensitive = not _ignores
 MAX_PATTERN = 10_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
 NOT_JSON = object()
 """What `read_json` returns for a text that is no JSON; None is a JSON value."""
 
@@ -70,9 +71,7 @@ def read_text(output: Output, reading: Reading, extractor: Any = None) -> str:
 
 def whole_text(output: Output) -> str:
     """Return the output's text, or the JSON text of its data; empty where it has neither."""
-    if output.text is not None:
-        return output.text
-    return "" if output.data is None else _as_text(output.data)
+    return _as_text(output.data if output.text is None else output.text)
 
 
 def read_json(output: Output, *, fenced: bool = False) -> Any:
@@ -134,8 +133,8 @@ def _as_text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return value
+        return _SURROGATE.sub("\ufffd", value)  # half a character, which no pattern and no store takes
     try:
-        return json.dumps(value, ensure_ascii=False)
+        return _SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False))
     except (TypeError, ValueError, RecursionError):
         return str(value)

@@ -19,8 +19,8 @@ from penstock.evals.scorers.matching import NO_REFERENCE, extractor_of
 from penstock.evals.scorers.reading import NoScore, Reading, read_references, read_text
 from penstock.spec.cases import Case, Output
 
-MAX_TER_WORDS = 500
-"""TER looks for shifts of phrases; beyond this one pair of texts takes seconds."""
+MAX_TER_WORDS = 100
+"""TER tries out shifts of phrases: two unlike texts of 100 words take seconds, of 500 minutes."""
 
 
 class BleuParameters(Reading, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +49,8 @@ class TerParameters(Reading, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     no_punct: bool = False
     asian_support: bool = False
     case_sensitive: bool = False
+    max_words: int = MAX_TER_WORDS
+    """Longer texts have no score."""
 
 
 def _divide(upper: NDArray[float64], lower: NDArray[float64]) -> NDArray[float64]:
@@ -206,7 +208,7 @@ def _build_ter(parameters: TerParameters) -> Judge:
         asian_support=parameters.asian_support,
         case_sensitive=parameters.case_sensitive,
     )
-    return _judge_with(metric, parameters, TerFigure(), max_words=MAX_TER_WORDS)
+    return _judge_with(metric, parameters, TerFigure(), max_words=parameters.max_words)
 
 
 def _with_version(parameters: msgspec.Struct) -> dict[str, Any]:
@@ -246,7 +248,8 @@ KINDS: tuple[ScorerKind[Any], ...] = (
         name="ter",
         group="text",
         summary="Edits and shifts of phrases that would make the expected text, in percent of its words (TER).",
-        undefined_when=NO_REFERENCE + f", or one that is empty; a text of more than {MAX_TER_WORDS} words",
+        undefined_when=NO_REFERENCE
+        + f", or one that is empty; a text of more than {MAX_TER_WORDS} words (`max_words`)",
         parameters=TerParameters,
         build=_build_ter,
         direction="lower",
