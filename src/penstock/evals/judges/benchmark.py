@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import Literal
 
 from penstock.evals.judges.bias import share_figure
 from penstock.evals.judges.types import (
@@ -139,7 +140,9 @@ def count_pairs(
     flips = [bool(verdict["is_flip"]) for verdict in verdicts]
     n_first = sum(_int(verdict["first_place_wins"]) for verdict in verdicts)
     n_second = sum(_int(verdict.get("second_place_wins", 0)) for verdict in verdicts)
-    word = found.word if found.word in {"better", "worse"} else "undecided"
+    word: Literal["better", "worse", "undecided"] = "undecided"
+    if found.word == "better" or found.word == "worse":  # noqa: PLR1714 - narrows the type
+        word = found.word
     return PairCount(
         baseline=baseline,
         candidate=candidate,
@@ -153,7 +156,7 @@ def count_pairs(
         win_rate=rate,
         flip_rate=share_figure(flips),
         first_place=share_figure([True] * n_first + [False] * n_second),
-        word=word,  # type: ignore[arg-type]  # of three words
+        word=word,
         sentence=_say_pairs(rate, word, (n_wins, n_losses, n_ties, sum(flips))),
         cost_usd=cost_usd,
         errors=dict(errors),

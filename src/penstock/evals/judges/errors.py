@@ -44,10 +44,3 @@ class TooFewLabels(PolicyError):
 
     code = "PS-2310"
     status = 422
-
-
-class JudgeTellsNothing(PolicyError):
-    """The judge says yes as often where people say no: its figures cannot be corrected."""
-
-    code = "PS-2311"
-    status = 422

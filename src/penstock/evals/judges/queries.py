@@ -56,7 +56,7 @@ def list_labels(connection: Connection, name: str) -> Sequence[Row[Any]]:
 
 def page_items(
     connection: Connection, name: str, *, before: tuple[int, str] | None, limit: int
-) -> Sequence[Row[Any]]:
+) -> Sequence[Row[Any, Any]]:
     """Return ids of labelled items with the time of their newest label, the latest first."""
     newest = func.max(labels.c.made_ns).label("newest_ns")
     query = select(labels.c.item_id, newest).where(labels.c.name == name).group_by(labels.c.item_id)
