@@ -132,15 +132,14 @@ def build_comparison_lines(
     baseline: str,
     candidate: str,
     *,
-    sentences: Sequence[str] = (),
     link_of: Callable[[Comparison], str | None] = lambda _: None,
     name_of: Callable[[Comparison], str] = lambda item: item.name,
 ) -> tuple[ComparisonLine, ...]:
     """Return the comparisons in order; those of one unit are drawn on one scale."""
     reach = reaches(items)
     lines = []
-    for at, each in enumerate(items):
-        told = sentences[at] if len(sentences) == len(items) else say_comparison(each, baseline, candidate)
+    for each in items:
+        told = say_comparison(each, baseline, candidate)
         likely = each.p_adjusted if each.p_adjusted is not None else each.p_value
         lines.append(
             ComparisonLine(

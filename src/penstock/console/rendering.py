@@ -47,7 +47,15 @@ NAVIGATION: tuple[tuple[str, tuple[NavItem, ...]], ...] = (
             NavItem(label="Alerts", href="/alerts"),
         ),
     ),
-    ("Improve", (NavItem(label="Playground", href="/playground"),)),
+    (
+        "Improve",
+        (
+            NavItem(label="Playground", href="/playground"),
+            NavItem(label="Evaluations", href="/evaluations"),
+            NavItem(label="Experiments", href="/experiments"),
+            NavItem(label="Gates", href="/gates"),
+        ),
+    ),
     ("Ground", (NavItem(label="Knowledge", href="/knowledge"),)),
     ("Adapt", (NavItem(label="Models & assets", href="/assets"),)),
     (

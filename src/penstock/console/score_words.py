@@ -38,10 +38,12 @@ def format_interval(item: Estimate | Comparison) -> str:
     if item.low is None or item.high is None:
         return ""
     if isinstance(item, Comparison):
-        return f"{_bare_difference(item, item.low)} to {_bare_difference(item, item.high)}"
-    ends = [format_score(each, scale=item.scale, unit=item.unit) for each in (item.low, item.high)]
-    if ends[0].endswith(" %") and ends[1].endswith(" %"):
-        ends[0] = ends[0].removesuffix(" %")
+        ends = [_bare_difference(item, each) for each in (item.low, item.high)]
+    else:
+        ends = [format_score(each, scale=item.scale, unit=item.unit) for each in (item.low, item.high)]
+    unit = ends[1].rpartition(" ")[2]
+    if " " in ends[1] and ends[0].endswith(f" {unit}"):
+        ends[0] = ends[0].removesuffix(f" {unit}")
     return " to ".join(ends)
 
 
