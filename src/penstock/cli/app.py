@@ -47,6 +47,9 @@ COMMANDS: dict[str, _Entry] = {
     "dataset": _Entry(
         "dataset", "Rows as immutable versions: create, import, show, rows, diff, split, export, from-traces."
     ),
+    "prompt": _Entry(
+        "prompt", "Prompts: list, show, create, edit, render, test, diff, move, rollback, import, export."
+    ),
     "traces": _Entry("traces", "What happened: list, spans, show, score, fields, export."),
     "view": _Entry("view", "Saved views of lists: list, show, save, delete."),
     "session": _Entry("session", "Conversations over several traces: list, show."),
@@ -57,6 +60,7 @@ COMMANDS: dict[str, _Entry] = {
     ),
     "cost": _Entry("cost", "What calls cost: sums, show, reconcile with a provider's bill, advice."),
     "privacy": _Entry("privacy", "What is stored of somebody: export, erase, list, receipt, verify, replay."),
+    "scorer": _Entry("scorer", "What judges outputs: list, show, try, create."),
     "backup": _Entry("backup", "Write everything of this home into one file."),
     "restore": _Entry("restore", "Make a new home from a backup."),
     "job": _Entry("job", "Durable work: list, show, logs, cancel, retry."),
