@@ -61,6 +61,7 @@ class ChecksParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     threshold_key: str = "threshold"
     """Of the metadata: from which weighted mean on the case passes; without it all checks must be met."""
     undefined: Literal["undefined", "leave_out"] = "undefined"
+    """What an undefined check does to the whole."""
 
 
 COMPOSITE = ScorerInfo(

@@ -63,7 +63,7 @@ class Variant:
         evidence = dict(score.evidence)
         if value is not None:
             if self._threshold is not None:
-                evidence["value"] = value
+                evidence["before_threshold"] = value
                 is_lower_better = self._scorer.info.direction == "lower"
                 value = float(value <= self._threshold if is_lower_better else value >= self._threshold)
             if self._is_negated:
