@@ -13,6 +13,7 @@ from penstock.deploy.configuration import ConfigurationService
 from penstock.deploy.live import LiveState
 from penstock.evals.experiments import ExperimentService
 from penstock.evals.gates.service import GateService
+from penstock.evals.judges.service import JudgeService
 from penstock.evals.service import EvaluationService
 from penstock.jobs.service import JobService
 from penstock.knowledge.service import KnowledgeService
@@ -150,6 +151,10 @@ class ConsoleServices(Protocol):
     @property
     def gates(self) -> GateService:
         """Verdicts over evaluations."""
+
+    @property
+    def judges(self) -> JudgeService:
+        """Models that judge, what people say of the same outputs, and how the two agree."""
 
     @property
     def prompts(self) -> PromptService:

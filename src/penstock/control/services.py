@@ -14,6 +14,7 @@ from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.deploy.live import LiveState, NothingLive
 from penstock.evals.experiments import ExperimentService
 from penstock.evals.gates.service import GateService
+from penstock.evals.judges.service import JudgeService
 from penstock.evals.service import EvaluationService
 from penstock.jobs.service import JobService
 from penstock.knowledge.service import KnowledgeService
@@ -69,6 +70,8 @@ class ControlServices:
     experiments: ExperimentService
     gates: GateService
     """Verdicts over evaluations."""
+    judges: JudgeService
+    """Models that judge, what people say of the same outputs, and how the two agree."""
     knowledge: KnowledgeService
     datasets: DatasetService
     cleaning: CleaningService

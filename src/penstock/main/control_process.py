@@ -184,6 +184,7 @@ def build_services(
         evaluations=quality.evaluations,
         experiments=quality.experiments,
         gates=quality.gates,
+        judges=quality.judges,
         knowledge=installation.knowledge,
         datasets=quality.datasets,
         cleaning=quality.cleaning,

@@ -26,6 +26,7 @@ from penstock.jobs.context import JobContext
 from penstock.jobs.errors import JobInterrupt, WorkerStopping
 from penstock.jobs.service import JobService
 from penstock.jobs.worker import Handler, Worker
+from penstock.main.engine_tools import EngineTools
 from penstock.main.eval_cases import DatasetCases, open_to_reading
 from penstock.main.eval_gateway import HttpGateway
 from penstock.main.eval_ports import (
@@ -38,6 +39,7 @@ from penstock.main.eval_ports import (
     read_registered_scorer,
 )
 from penstock.main.job_kinds import EVAL_RUN, EXPERIMENT_RUN
+from penstock.main.progress_text import progress_text
 from penstock.registry.service import Registry
 from penstock.store.spans.port import TraceReader
 from penstock.traces.scores import ScoreService
@@ -64,6 +66,8 @@ class EvaluationParts:
     """None where the span store is not this process's; costs of calls then stay unknown."""
     scores: ScoreService | None = None
     correct_report: CorrectReport | None = None
+    engine_tools: EngineTools | None = None
+    """What the embedded engine can be asked for beyond the gateway."""
     private_root: Path | None = None
     """No file below is read for anybody."""
 
@@ -85,6 +89,8 @@ def create_evaluating(parts: EvaluationParts) -> Evaluating:
         pins=RegistryPins(parts.registry, parts.read_snapshot),
         open_gateway=lambda: HttpGateway(parts.gateway_url, parts.internal_key),
         create_scorer=catalogue.create,
+        embed_tokens=None if parts.engine_tools is None else parts.engine_tools.embed_tokens,
+        likelihood=None if parts.engine_tools is None else parts.engine_tools.likelihood,
         facts=None if parts.spans is None else StoredTraceFacts(parts.spans),
         span_scores=None if parts.scores is None else TraceScores(parts.scores),
         prices=RoutePrices(parts.read_snapshot, parts.registry),
@@ -187,20 +193,6 @@ class _Watch:
                 self._ctx.progress(fraction, text)
             except JobInterrupt as interrupt:
                 self.interrupt = interrupt
-
-
-def progress_text(progress: Progress) -> str:
-    """Return how far a run is, in words."""
-    parts = [f"{progress.n_done} of {progress.n_asked}"]
-    if progress.n_errors:
-        parts.append(f"{progress.n_errors} errors")
-    if progress.spent_usd:
-        unknown = f" and {progress.n_cost_unknown} unknown" if progress.n_cost_unknown else ""
-        parts.append(f"${progress.spent_usd:.4f}{unknown}")
-    if progress.eta_s is not None and progress.fraction < 1:
-        minutes, seconds = divmod(round(progress.eta_s), 60)
-        parts.append(f"{minutes} min {seconds} s left" if minutes else f"{seconds} s left")
-    return ", ".join(parts)
 
 
 def _read_lines(private_root: Path | None, path: str) -> list[str]:

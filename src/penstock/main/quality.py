@@ -15,6 +15,7 @@ from penstock.datasets.proposals.service import ProposalService
 from penstock.datasets.service import DatasetService
 from penstock.evals.experiments import ExperimentService
 from penstock.evals.gates.service import GateService
+from penstock.evals.judges.service import JudgeService
 from penstock.evals.service import EvaluationService
 from penstock.jobs.service import JobService
 from penstock.knowledge.service import KnowledgeService
@@ -22,8 +23,11 @@ from penstock.main.copies import hold_copies
 from penstock.main.dataset_proposing import GatewayModels, create_cleaning
 from penstock.main.dataset_rooms import create_datasets
 from penstock.main.dataset_traffic import RecordedTraffic
+from penstock.main.engine_tools import EngineTools
 from penstock.main.eval_ports import RoutePrices
 from penstock.main.evaluating import EvaluationParts, create_evaluating, evaluation_loops
+from penstock.main.instance import find_addresses
+from penstock.main.judging import JudgingParts, create_judging
 from penstock.main.prompt_rooms import create_prompts, gateway_embed
 from penstock.prompts.service import PromptService
 from penstock.registry.service import Registry
@@ -72,6 +76,7 @@ class Quality:
     evaluations: EvaluationService
     experiments: ExperimentService
     gates: GateService
+    judges: JudgeService
     loops: tuple[Callable[[threading.Event], None], ...] = field(default=())
     """What control runs in the background, one thread each."""
 
@@ -90,6 +95,7 @@ def create_quality(parts: QualityParts) -> Quality:
         GatewayModels(lambda: parts.gateway_url, parts.internal_key, prices),
         knowledge=parts.knowledge,
     )
+    engine_tools = EngineTools(lambda: find_addresses(parts.home).engine_url, parts.internal_key)
     evaluating = create_evaluating(
         EvaluationParts(
             engine=parts.engine,
@@ -103,6 +109,20 @@ def create_quality(parts: QualityParts) -> Quality:
             spans=parts.spans,
             scores=ScoreService(parts.spans, parts.ingest.store),
             private_root=parts.home.root,
+            correct_report=lambda record, report: judges.correct_report(record, report),  # noqa: PLW0108 - judges come after
+            engine_tools=engine_tools,
+        )
+    )
+    judges = create_judging(
+        JudgingParts(
+            engine=parts.engine,
+            registry=parts.registry,
+            spans=parts.spans,
+            trace_lists=parts.trace_lists,
+            evaluations=evaluating.evaluations,
+            gateway_url=parts.gateway_url,
+            internal_key=parts.internal_key,
+            engine_tools=engine_tools,
         )
     )
     prompts = create_prompts(
@@ -121,6 +141,7 @@ def create_quality(parts: QualityParts) -> Quality:
         prompts=prompts,
         evaluations=evaluating.evaluations,
         experiments=evaluating.experiments,
+        judges=judges,
         gates=GateService(parts.engine, evaluating.evaluations, evaluating.evaluations.figures.figure),
         loops=(*evaluation_loops(parts.engine, evaluating.handlers), cleaning.loop),
     )

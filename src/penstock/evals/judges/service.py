@@ -51,7 +51,7 @@ from penstock.spec.evaluations import Estimate, ScorerSpec
 from penstock.spec.scores import Score
 
 CreateScorer = Callable[[ScorerSpec], Scorer]
-ReadScored = Callable[[str, str], "tuple[list[ScoredCase], ScoreColumn]"]
+ReadScored = Callable[[str, str], "tuple[Sequence[ScoredCase], ScoreColumn]"]
 """Returns the cases of one score of an evaluation, as statistics take them."""
 PAGE = 200
 MAX_JUDGES = 20

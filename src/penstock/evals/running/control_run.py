@@ -25,7 +25,7 @@ from penstock.evals.running.pace import Pace
 from penstock.evals.running.runner import Progress, Runner, RunOutcome, RunParts
 from penstock.evals.running.scoring import column_of, prepare
 from penstock.evals.running.targets import ModelTarget, RunTarget, StoredTarget, read_outputs
-from penstock.evals.scorers.types import Scorer, ScorerTools
+from penstock.evals.scorers.types import EmbedTokens, Likelihood, Scorer, ScorerTools
 from penstock.evals.store import EvaluationStore
 from penstock.evals.types import EvaluationRecord
 from penstock.spec.cases import Output
@@ -52,6 +52,8 @@ class RunPorts:
     facts: TraceFacts | None = None
     span_scores: SpanScores | None = None
     prices: Prices | None = None
+    embed_tokens: EmbedTokens | None = None
+    likelihood: Likelihood | None = None
     read_lines: Callable[[str], Sequence[str]] | None = None
     """Reads a file of outputs of this machine."""
 
@@ -181,7 +183,12 @@ class ControlRuns:
                 journal=StoreJournal(store, record.id, set_id, self._tell_traces),
                 target=await asyncio.to_thread(self._target, record, asker),
                 scorers=scorers,
-                tools=ScorerTools(ask=asker.ask, embed=asker.embed),
+                tools=ScorerTools(
+                    ask=asker.ask,
+                    embed=asker.embed,
+                    embed_tokens=ports.embed_tokens,
+                    likelihood=ports.likelihood,
+                ),
                 budget=budget,
                 clock=self.clock,
                 tell=hear,
