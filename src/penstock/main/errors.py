@@ -84,3 +84,9 @@ class HomeNotEmpty(ConflictError):
     """A backup is restored only where nothing is."""
 
     code = "PS-3761"
+
+
+class EvaluationFailed(CallerError):
+    """The evaluation that the command waited for failed; the text is its own."""
+
+    code = "PS-1350"

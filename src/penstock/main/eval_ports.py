@@ -119,7 +119,7 @@ class StoredTraceFacts:
             passages: list[Passage] = []
             for span in spans:
                 if span.kind == "retrieval" and not passages:
-                    passages = _passages(self._spans.get_payload(trace_id, span.span_id).output)
+                    passages = passages_of(self._spans.get_payload(trace_id, span.span_id).output)
             is_priced = summary.n_unpriced == 0
             found[trace_id] = TraceFact(
                 trace_id=trace_id,
@@ -131,7 +131,8 @@ class StoredTraceFacts:
         return found
 
 
-def _passages(output: object) -> list[Passage]:
+def passages_of(output: object) -> list[Passage]:
+    """Return the passages that a retrieval span says it found, in rank order."""
     listed = output.get("documents", output.get("hits")) if isinstance(output, dict) else output
     passages = []
     for each in listed if isinstance(listed, list) else ():

@@ -1,0 +1,498 @@
+"""`penstock eval`: plan, run, list, show, cases, diff, leaderboard, resume, stop, rescore, delete, export, logs."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from penstock.base.errors import InvalidInput, PenstockError
+from penstock.cli.eval_rows import (
+    LIST_COLUMNS,
+    case_lines,
+    list_row,
+    print_comparison,
+    print_estimates,
+    print_leaderboard,
+    print_plan,
+    record_rows,
+)
+from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
+from penstock.cli.output import print_json, print_record, print_rows, time_text
+from penstock.cli.progress import ProgressLine
+from penstock.evals.running.control_run import needs_local
+from penstock.main.control_client import ControlClient
+from penstock.main.errors import EvaluationFailed
+from penstock.main.eval_files import convert_spec, read_evaluation_file, resolve_paths
+from penstock.main.job_wait import Tell
+from penstock.main.local_runs import run_local
+from penstock.main.rooms import Rooms
+from penstock.spec.evaluations import EvaluationSpec
+from penstock.spec.home import Home
+
+app = noun_app(
+    "Evaluations: plan, run, list, show, cases, diff, resume, stop, rescore, delete, export, logs."
+)
+POLL_S = 0.4
+ROOT = "/api/v1/evaluations"
+EvaluationId = Annotated[str, typer.Argument(help="Its id, from `penstock eval list`.")]
+FileArgument = Annotated[Path | None, typer.Argument(help="Evaluation file, TOML or JSON.")]
+DatasetOption = Annotated[str | None, typer.Option(help="dataset:NAME@ALIAS, or a file of cases.")]
+TargetOption = Annotated[
+    str | None, typer.Option(help="What answers: a route, prompt:NAME@ALIAS, an app; or file.py:function.")
+]
+ScorerOption = Annotated[
+    list[str] | None,
+    typer.Option("--scorer", help="Name of a scorer, or as JSON with parameters; may be repeated."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE of the file, such as target.parameters.temperature=0."),
+]
+
+
+def build_spec(
+    file: Path | None,
+    *,
+    dataset: str | None,
+    target: str | None,
+    scorers: list[str] | None,
+    sets: list[str] | None,
+    further: dict[str, Any],
+) -> EvaluationSpec:
+    """Return the specification that a file and options say; options win."""
+    changes: dict[str, Any] = {name: value for name, value in further.items() if value not in (None, {})}
+    if dataset is not None:
+        is_ref = dataset.startswith("dataset:")
+        changes["dataset" if is_ref else "file"] = (
+            dataset if is_ref else str(Path(dataset).expanduser().resolve())
+        )
+    if target is not None:
+        is_code = ".py:" in target or (
+            ":" in target and not _is_asset(target) and not target.startswith("eval:")
+        )
+        key = (
+            "outputs"
+            if target.startswith("eval:") or target.endswith(".jsonl")
+            else "python"
+            if is_code
+            else "model"
+        )
+        changes["target"] = {**changes.get("target", {}), key: target}
+    if scorers:
+        changes["scorers"] = [_scorer(each) for each in scorers]
+    for each in sets or ():
+        _set(changes, each)
+    changes = resolve_paths(changes, Path.cwd())
+    if file is not None:
+        return read_evaluation_file(file, changes)
+    changes.setdefault("name", (dataset or target or "evaluation").rpartition("/")[2])
+    if "target" not in changes:
+        raise InvalidInput("Name a file, or a --target and a --dataset.")
+    spec: EvaluationSpec = convert_spec(changes, EvaluationSpec, "options")
+    return spec
+
+
+def _is_asset(target: str) -> bool:
+    return target.partition(":")[0] in {"prompt", "model", "app"}
+
+
+def _scorer(text: str) -> Any:
+    if not text.startswith("{"):
+        return {"scorer": text}
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(f"--scorer {text!r} is no JSON: {error}.") from error
+
+
+def _set(changes: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InvalidInput(f"--set {text!r} must be KEY=VALUE.")
+    try:
+        parsed: Any = json.loads(value)
+    except ValueError:
+        parsed = value
+    *parents, last = key.split(".")
+    at = changes
+    for name in parents:
+        at = at.setdefault(name, {})
+    at[last] = parsed
+
+
+@app.command(epilog="Example: penstock eval plan triage.toml")
+def plan(
+    file: FileArgument = None,
+    *,
+    dataset: DatasetOption = None,
+    target: TargetOption = None,
+    scorer: ScorerOption = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="How often each case is asked.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many cases.")] = None,
+    sets: SetOption = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what it would do and cost, and which difference so many cases could show. Asks no model."""
+    opened = open_home(home, as_json=as_json)
+    further = {"repeats": repeats, "limit": limit}
+    spec = build_spec(file, dataset=dataset, target=target, scorers=scorer, sets=sets, further=further)
+    told = ControlClient(opened).post(f"{ROOT}/plan", {"spec": msgspec.to_builtins(spec, str_keys=True)})
+    if as_json:
+        print_json(told)
+    else:
+        print_plan(told)
+
+
+@app.command(epilog="Example: penstock eval run triage.toml --limit 50")
+def run(
+    file: FileArgument = None,
+    *,
+    dataset: DatasetOption = None,
+    target: TargetOption = None,
+    scorer: ScorerOption = None,
+    name: Annotated[str | None, typer.Option(help="How it is called in lists.")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="How often each case is asked.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many cases.")] = None,
+    usd: Annotated[float | None, typer.Option(help="Stop before more than this is spent.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="At most so many calls at once.")] = None,
+    cache: Annotated[bool | None, typer.Option(help="Take answers that are kept from before.")] = None,
+    sets: SetOption = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
+    resume_id: Annotated[
+        str | None, typer.Option("--resume", help="Go on with a local run that stopped or was killed.")
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask every case, score every answer, and print figures with intervals.
+
+    Targets and scorers that are Python code, and HTTP endpoints, run in this process; all others in control, where they
+    go on when this command is interrupted.
+    """
+    opened = open_home(home, as_json=as_json)
+    budget = {key: value for key, value in (("usd", usd), ("minutes", minutes)) if value is not None}
+    further = {
+        "name": name,
+        "repeats": repeats,
+        "limit": limit,
+        "budget": budget,
+        "concurrency": concurrency,
+        "cache": cache,
+    }
+    spec = build_spec(file, dataset=dataset, target=target, scorers=scorer, sets=sets, further=further)
+    with ProgressLine("eval", quiet=as_json) as line:
+        if needs_local(spec):
+            record = run_local(spec, home=opened, tell=line.tell, resume_id=resume_id).record
+        else:
+            client = ControlClient(opened)
+            record = client.post(ROOT, {"spec": msgspec.to_builtins(spec)})
+            if not detach:
+                record = follow(client, record["id"], line.tell)
+    print_result(opened, record, as_json=as_json, is_over=not detach)
+
+
+def follow(client: ControlClient, evaluation_id: str, tell: Tell) -> dict[str, Any]:
+    """Return the record once it is at rest. Interrupted, the run goes on in control."""
+    try:
+        while True:
+            record: dict[str, Any] = client.get(f"{ROOT}/{evaluation_id}")
+            asked = (record.get("n_cases") or 0) * record["spec"].get("repeats", 1)
+            done = record.get("n_outputs", 0)
+            text = f"{done} of {asked}" if asked else "reading cases"
+            if record.get("n_errors"):
+                text += f", {record['n_errors']} errors"
+            if record.get("cost_usd") is not None and float(record["cost_usd"]) > 0:
+                text += f", ${float(record['cost_usd']):.4f}"
+            if record.get("eta_s"):
+                text += f", {record['eta_s']:.0f} s left"
+            tell(done / asked if asked else None, text)
+            if record["state"] in {"done", "stopped", "failed"}:
+                return record
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        print(
+            f"\nIt goes on in the background: `penstock eval show {evaluation_id}`, "
+            f"`penstock eval stop {evaluation_id}`.",
+            file=sys.stderr,
+        )
+        raise
+
+
+def print_result(home: Home, record: dict[str, Any], *, as_json: bool, is_over: bool) -> None:
+    """Print an evaluation with its figures; raise `EvaluationFailed` when it failed."""
+    if record["state"] == "failed":
+        error = record.get("error") or {}
+        raise EvaluationFailed(
+            f"Evaluation {record['id']} failed: {record.get('reason') or error.get('message', 'no reason given')}",
+            hint=error.get("hint"),
+            evaluation=record["id"],
+        )
+    report = ControlClient(home).get(f"{ROOT}/{record['id']}/estimates") if is_over else None
+    if as_json:
+        print_json({"evaluation": record, **({"figures": report} if report else {})})
+        return
+    print_record(record_rows(record), as_json=False)
+    if report is not None:
+        print()
+        print_estimates(report)
+
+
+@app.command("list", epilog="Example: penstock eval list --target small")
+def list_evaluations(
+    *,
+    name: Annotated[str | None, typer.Option(help="Only of this name.")] = None,
+    target: Annotated[str | None, typer.Option(help="Only of this target.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only over dataset:NAME.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only with this tag.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="queued, running, done, stopped, failed.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 30,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """List evaluations, newest first."""
+    client = ControlClient(open_home(home, as_json=as_json))
+    page = client.get(ROOT, name=name, target=target, dataset=dataset, tag=tag, state=state, limit=limit)
+    rows = page["rows"] if as_json else [list_row(row) for row in page["rows"]]
+    empty = "No evaluations yet: `penstock eval run --dataset cases.jsonl --target MODEL --scorer exact`."
+    print_rows(rows, LIST_COLUMNS, as_json=as_json, empty=empty)
+
+
+@app.command(epilog="Example: penstock eval show eval_01kc3…")
+def show(
+    evaluation_id: EvaluationId,
+    *,
+    level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one evaluation: its figures with intervals, slices, and errors in groups."""
+    client = ControlClient(open_home(home, as_json=as_json))
+    record = client.get(f"{ROOT}/{_id(evaluation_id)}")
+    report = client.get(f"{ROOT}/{_id(evaluation_id)}/estimates", level=level)
+    if as_json:
+        print_json({"evaluation": record, "figures": report})
+        return
+    print_record(record_rows(record), as_json=False)
+    print()
+    print_estimates(report)
+
+
+@app.command(epilog="Example: penstock eval cases eval_01kc3… --score exact --high 0")
+def cases(
+    evaluation_id: EvaluationId,
+    *,
+    case_id: Annotated[str | None, typer.Option("--case", help="One case, whole.")] = None,
+    score: Annotated[str | None, typer.Option(help="The score that the other options are about.")] = None,
+    low: Annotated[float | None, typer.Option(help="Only with at least this score.")] = None,
+    high: Annotated[float | None, typer.Option(help="Only with at most this score.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="Of the score: scored, undefined, error, skipped.")
+    ] = None,
+    output: Annotated[str | None, typer.Option(help="Of the output: ok, refused, error, skipped.")] = None,
+    part: Annotated[str | None, typer.Option("--slice", help="Only of KEY=VALUE.")] = None,
+    text: Annotated[str | None, typer.Option(help="Only with this text.")] = None,
+    sort: Annotated[
+        str, typer.Option(help="position, score, -score, latency, -latency, cost, -cost.")
+    ] = "position",
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 30,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """List cases with answers and scores, or show one whole."""
+    client = ControlClient(open_home(home, as_json=as_json))
+    if case_id is not None:
+        print_json(client.get(f"{ROOT}/{_id(evaluation_id)}/cases/{case_id}"))
+        return
+    query = {
+        "score": score,
+        "low": low,
+        "high": high,
+        "status": status,
+        "output_status": output,
+        "slice": part,
+        "text": text,
+        "sort": sort,
+        "limit": limit,
+    }
+    page = client.get(f"{ROOT}/{_id(evaluation_id)}/cases", **query)
+    if as_json:
+        print_json(page)
+        return
+    rows = [case_lines(view) for view in page["rows"]]
+    names = list(dict.fromkeys(key for row in rows for key in row if key != "trace"))
+    print_rows(rows, [*names, "trace"] if rows else ["case"], as_json=False, empty="No case matches.")
+    if page.get("next_cursor"):
+        print(f"{page['n_matching']} cases match.", file=sys.stderr)
+
+
+@app.command(epilog="Example: penstock eval diff eval_01kc3… eval_01kc4… --cases regressed")
+def diff(
+    baseline: Annotated[str, typer.Argument(help="The evaluation to compare with.")],
+    candidate: Annotated[str, typer.Argument(help="The evaluation in question.")],
+    *,
+    score: Annotated[list[str] | None, typer.Option(help="Only this score; may be repeated.")] = None,
+    level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    correction: Annotated[str, typer.Option(help="holm, bh or none, over the scores.")] = "holm",
+    change: Annotated[
+        str | None,
+        typer.Option("--cases", help="List cases: improved, regressed, changed, errored, undefined."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many cases.")] = 30,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two evaluations case by case: differences with intervals, corrected for several looks."""
+    client = ControlClient(open_home(home, as_json=as_json))
+    sides = {"baseline": _id(baseline), "candidate": _id(candidate)}
+    report = client.get(f"{ROOT}/compare", **sides, score=score, level=level, correction=correction)
+    page = None
+    if change is not None:
+        first = score[0] if score else None
+        page = client.get(f"{ROOT}/compare/cases", **sides, score=first, change=change, limit=limit)
+    if as_json:
+        print_json({**report, **({"cases": page} if page else {})})
+        return
+    print_comparison(report)
+    if page is not None:
+        rows = [_change_row(each) for each in page["rows"]]
+        print()
+        columns = ["case", "change", "difference", "baseline", "candidate"]
+        print_rows(rows, columns, as_json=False, empty="No such case.")
+
+
+def _change_row(row: dict[str, Any]) -> dict[str, Any]:
+    sides = [
+        case_lines(row[side]).get("output") if row.get(side) else None for side in ("baseline", "candidate")
+    ]
+    return {
+        "case": row["case"]["id"],
+        "change": row["change"],
+        "difference": row.get("difference"),
+        "baseline": sides[0],
+        "candidate": sides[1],
+    }
+
+
+@app.command(epilog="Example: penstock eval leaderboard eval_01kc3… eval_01kc4… --score token_f1")
+def leaderboard(
+    evaluations: Annotated[list[str], typer.Argument(help="Evaluations over the same cases.")],
+    *,
+    score: Annotated[str | None, typer.Option(help="What they are ranked by.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank evaluations by quality, cost and latency, and say whether the lead is certain."""
+    client = ControlClient(open_home(home, as_json=as_json))
+    board = client.get(f"{ROOT}/leaderboard", evaluation=[_id(each) for each in evaluations], score=score)
+    if as_json:
+        print_json(board)
+    else:
+        print_leaderboard(board)
+
+
+@app.command(epilog="Example: penstock eval resume eval_01kc3… --usd 5")
+def resume(
+    evaluation_id: EvaluationId,
+    *,
+    usd: Annotated[float | None, typer.Option(help="A new bound, of everything together.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="A new bound, from now on.")] = None,
+    preflight: Annotated[bool | None, typer.Option(help="Try the first cases alone.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask what has no final answer yet and score what has no score; nothing that was answered is asked again."""
+    opened = open_home(home, as_json=as_json)
+    client = ControlClient(opened)
+    budget = {key: value for key, value in (("usd", usd), ("minutes", minutes)) if value is not None}
+    record = client.post(
+        f"{ROOT}/{_id(evaluation_id)}/resume", {"budget": budget or None, "preflight": preflight}
+    )
+    if not detach:
+        with ProgressLine("eval", quiet=as_json) as line:
+            record = follow(client, record["id"], line.tell)
+    print_result(opened, record, as_json=as_json, is_over=not detach)
+
+
+@app.command(epilog="Example: penstock eval stop eval_01kc3…")
+def stop(evaluation_id: EvaluationId, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """End a run; what it has is valid."""
+    client = ControlClient(open_home(home, as_json=as_json))
+    record = client.post(f"{ROOT}/{_id(evaluation_id)}/stop", {})
+    print_record(record if as_json else record_rows(record), as_json=as_json)
+
+
+@app.command(epilog="Example: penstock eval rescore eval_01kc3… --scorer token_f1")
+def rescore(
+    evaluation_id: EvaluationId,
+    *,
+    scorer: ScorerOption = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="As further scores of this evaluation, not as a new one.")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="Of the new evaluation.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Score stored answers by other scorers; no model is asked but judges."""
+    opened = open_home(home, as_json=as_json)
+    client = ControlClient(opened)
+    body = {"scorers": [_scorer(each) for each in scorer or ()], "in_place": in_place, "name": name}
+    record = client.post(f"{ROOT}/{_id(evaluation_id)}/rescore", body)
+    with ProgressLine("eval", quiet=as_json) as line:
+        record = follow(client, record["id"], line.tell)
+    print_result(opened, record, as_json=as_json, is_over=True)
+
+
+@app.command(epilog="Example: penstock eval delete eval_01kc3…")
+def delete(evaluation_id: EvaluationId, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Forget an evaluation with its answers and scores."""
+    client = ControlClient(open_home(home, as_json=as_json))
+    print_record(client.delete(f"{ROOT}/{_id(evaluation_id)}"), as_json=as_json)
+
+
+@app.command(epilog="Example: penstock eval export eval_01kc3… > run.jsonl")
+def export(
+    evaluation_id: EvaluationId,
+    *,
+    out: Annotated[Path | None, typer.Option(help="File to write; standard output without it.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Write every case with its answers and scores, one JSON object a line."""
+    pieces = ControlClient(open_home(home)).stream(f"{ROOT}/{_id(evaluation_id)}/export")
+    if out is None:
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+        return
+    with out.open("wb") as file:
+        for piece in pieces:
+            file.write(piece)
+
+
+@app.command(epilog="Example: penstock eval logs eval_01kc3…")
+def logs(evaluation_id: EvaluationId, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Print what its background run wrote."""
+    opened = open_home(home, as_json=as_json)
+    record = ControlClient(opened).get(f"{ROOT}/{_id(evaluation_id)}")
+    job_id = record.get("job_id")
+    lines = []
+    if job_id is not None:
+        try:
+            lines = list(Rooms(opened).jobs.logs(job_id))
+        except PenstockError:
+            lines = []
+    if as_json:
+        print_json([{"at": time_text(line.at_ns), "text": line.text} for line in lines])
+        return
+    for line in lines:
+        print(f"{time_text(line.at_ns)}  {line.text}")
+
+
+def _id(text: str) -> str:
+    return text.strip().removeprefix("eval:")
