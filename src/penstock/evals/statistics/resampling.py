@@ -97,8 +97,8 @@ def flip_signs(sums: FloatArray, rng: np.random.Generator, n_resamples: int = 10
     All sign flips are tried when there are few clusters that differ, else `n_resamples`, with p = (k + 1) / (B + 1).
     """
     moved = put_together(sums[sums != 0.0], rng)
-    if not len(moved):
-        return 1.0, "no cluster differs"
+    if len(moved) < 2:  # a single difference is as likely either way round
+        return 1.0, "sign flips, exact"
     observed = abs(float(moved.sum()))
     # equal sums in another order of adding must count as equal
     limit = observed - 1e-9 * float(np.abs(moved).sum())
