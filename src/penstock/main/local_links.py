@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.base.errors import CallerError
 from penstock.evals.ports import TraceFact
 from penstock.evals.rows import StoredOutput
 from penstock.evals.running.journal import ScoreRow
