@@ -61,6 +61,8 @@ COMMANDS: dict[str, _Entry] = {
     "cost": _Entry("cost", "What calls cost: sums, show, reconcile with a provider's bill, advice."),
     "privacy": _Entry("privacy", "What is stored of somebody: export, erase, list, receipt, verify, replay."),
     "scorer": _Entry("scorer", "What judges outputs: list, show, try, create."),
+    "eval": _Entry("eval", "Evaluations: plan, run, list, show, cases, diff, resume, stop, rescore, export."),
+    "experiment": _Entry("experiment", "Grids of evaluations: plan, run, list, show, leaderboard, stop."),
     "backup": _Entry("backup", "Write everything of this home into one file."),
     "restore": _Entry("restore", "Make a new home from a backup."),
     "job": _Entry("job", "Durable work: list, show, logs, cancel, retry."),
