@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from penstock.sdk.judgements import feedback, score
     from penstock.sdk.observation import Observation, current_span, span, update
     from penstock.sdk.observe import observe
+    from penstock.sdk.prompts import Prompt, prompt
     from penstock.sdk.propagation import headers, inject, inject_async
     from penstock.sdk.runtime import configure, flush, instrument_with, shutdown, tracer_provider
 
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Delivery",
     "Observation",
+    "Prompt",
     "__version__",
     "attributes",
     "configure",
@@ -31,6 +33,7 @@ __all__ = [
     "inject_async",
     "instrument_with",
     "observe",
+    "prompt",
     "score",
     "shutdown",
     "span",
@@ -43,6 +46,7 @@ _HOMES = {
     "judgements": ("feedback", "score"),
     "observation": ("Observation", "current_span", "span", "update"),
     "observe": ("observe",),
+    "prompts": ("Prompt", "prompt"),
     "propagation": ("headers", "inject", "inject_async"),
     "runtime": ("configure", "flush", "instrument_with", "shutdown", "tracer_provider"),
 }

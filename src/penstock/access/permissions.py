@@ -83,11 +83,12 @@ SCOPE_PERMISSIONS: Mapping[str, frozenset[Permission]] = MappingProxyType(
         "owner": ROLE_PERMISSIONS["owner"],
         "call": frozenset({Permission.MODELS_CALL, Permission.TRACES_WRITE}),
         "metrics": frozenset({Permission.METRICS_READ}),
+        "prompts": frozenset({Permission.PROMPTS_READ}),
         "internal": frozenset({Permission.MODELS_CALL, Permission.TRACES_WRITE}),
     }
 )
 """What the scopes of a key give. An unknown scope gives nothing."""
-GRANTABLE_SCOPES = ("owner", "call", "metrics")
+GRANTABLE_SCOPES = ("owner", "call", "metrics", "prompts")
 """What a key may be made with; `internal` is the installation's own."""
 
 

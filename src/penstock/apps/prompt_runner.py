@@ -136,7 +136,8 @@ def _describe(span: OpenSpan, prepared: PreparedPrompt) -> None:
     span.prompt = prepared.label
     span.versions[f"{PREFIX}{prepared.name}"] = prepared.stamp
     span.model = str(prepared.body["model"])
-    span.input = {**(span.input or {}), "variables": prepared.variables}
+    given = {name: value for name, value in (span.input or {}).items() if name != "prompt_variables"}
+    span.input = {**given, "variables": prepared.variables}
     if prepared.examples:
         span.attributes["prompt.examples"] = prepared.examples
     if prepared.warnings:

@@ -1,7 +1,6 @@
 """Picks the few-shot examples of a prompt: fixed rows, the nearest to what is asked, or some by a seeded draw."""
 
 import math
-import random
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from threading import Lock
@@ -12,6 +11,7 @@ from penstock.base.errors import PenstockError
 from penstock.prompts.errors import BadExamples
 from penstock.prompts.types import Embed, Rows
 from penstock.spec.prompts import FewShot, PromptContent
+from penstock.templating.examples import choose_examples
 from penstock.templating.render import fill_text
 from penstock.templating.values import text_of
 from penstock.templating.work import Work
@@ -39,13 +39,11 @@ class ExamplePicker:
         if few is None or few.count == 0:
             return []
         if few.pick == "fixed":
-            return list(few.rows[: few.count]) if few.dataset is None else self._read(few, few.count, few.ids)
+            rows = few.rows if few.dataset is None else self._read(few, few.count, few.ids)
+            return choose_examples(few, rows, variables)
         pool = self.pool(few)
         if few.pick == "random":
-            seed = digest_json(
-                [few.seed, {name: text_of(value) for name, value in variables.items()}, list(history)]
-            )
-            return random.Random(seed).sample(pool, min(few.count, len(pool)))
+            return choose_examples(few, pool, variables, history)
         return self._nearest(few, pool, variables, question_of(content, variables, history))
 
     def pool(self, few: FewShot) -> list[Row]:
