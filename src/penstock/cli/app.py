@@ -43,6 +43,7 @@ COMMANDS: dict[str, _Entry] = {
     "asset": _Entry(
         "asset", "Versions and aliases of anything: list, show, move, rollback, lineage, history."
     ),
+    "gate": _Entry("gate", "Verdicts over evaluations, for CI and for aliases: run, check, list, show."),
     "knowledge": _Entry("knowledge", "Knowledge bases: ingest, list, search."),
     "dataset": _Entry(
         "dataset", "Rows as immutable versions: create, import, show, rows, diff, split, export, from-traces."

@@ -24,6 +24,8 @@ class Judgement(BaseModel):
     gate: dict[str, Any]
     candidate: str
     baseline: str | None = None
+    baseline_problem: str | None = None
+    """Why there is no baseline, where one was asked for."""
 
 
 def create_router(services: ControlServices) -> APIRouter:
@@ -57,7 +59,13 @@ def create_router(services: ControlServices) -> APIRouter:
         """Judge evaluations that have ended by the rules of a gate, and keep the verdict."""
         spec = make_gate(body.gate)
         actor = actor_of(request.state.caller)
-        result = services.gates.judge(spec, candidate=body.candidate, baseline=body.baseline, actor=actor)
+        result = services.gates.judge(
+            spec,
+            candidate=body.candidate,
+            baseline=body.baseline,
+            baseline_problem=body.baseline_problem,
+            actor=actor,
+        )
         return json_reply(result, status=201)
 
     @router.get("/{result_id}")

@@ -1,4 +1,4 @@
-"""Reads one-line rules. Errors point at the character.
+"""Reads one-line rules. Errors say the character, and carry `query`, `position` and `length` for whoever points at it.
 
     rule    := measure [statistic] ["by" KEY] operator bound ["at" NUMBER "%"]
              | "no" ["new"] measure
@@ -78,7 +78,7 @@ class _Token:
 
 
 def parse_rule(text: str) -> Rule:
-    """Return the rule. Raises `RuleInvalid`, whose message shows the line with a mark below the place."""
+    """Return the rule. Raises `RuleInvalid`, which names the character."""
     return _Reader(text).read()
 
 
@@ -308,10 +308,11 @@ class _Reader:
         return tokens
 
     def _fail(self, at: int, what: str, hint: str | None) -> NoReturn:
-        line = self._text.replace("\n", " ").replace("\t", " ")
+        line = " ".join(self._text.split("\n")).replace("\t", " ")
         raise RuleInvalid(
-            f"{what}:\n  {line}\n  {' ' * at}^",
+            f"rule `{line.strip()}`, character {at + 1}: {what}.",
             hint=hint,
-            rule=self._text,
+            query=line or " ",
             position=at,
+            length=1,
         )

@@ -1,6 +1,6 @@
 """Gates: judge stored evaluations by rules, keep the verdict, find it again. May be called from any thread."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -44,11 +44,17 @@ class GateService:
         self._evidence = GateEvidence(engine)
 
     def judge(
-        self, spec: GateSpec, *, candidate: str, baseline: str | None = None, actor: str = ""
+        self,
+        spec: GateSpec,
+        *,
+        candidate: str,
+        baseline: str | None = None,
+        baseline_problem: str | None = None,
+        actor: str = "",
     ) -> GateResult:
         """Judge two finished evaluations (ids, or `eval:ID`) by the gate's rules, and keep the verdict.
 
-        Raises `UnknownEvaluation`, and `GateBusy` while one of them is under way.
+        `baseline_problem` says why there is no baseline, where one was asked for. Raises `UnknownEvaluation`, and `GateBusy` while one of them is under way.
         """
         ours = Side(self._evaluations, candidate, self._figure_of)
         theirs = None if baseline is None else Side(self._evaluations, baseline, self._figure_of)
@@ -62,7 +68,7 @@ class GateService:
         room = Room(
             candidate=ours,
             baseline=theirs,
-            baseline_problem=find_problem(ours, theirs),
+            baseline_problem=find_problem(ours, theirs, baseline_problem),
             level=spec.level,
             min_coverage=spec.min_coverage,
             min_slice_cases=spec.min_slice_cases,
@@ -151,10 +157,10 @@ def name_of(record: EvaluationRecord) -> str:
     return record.spec.target.model or record.target or record.name
 
 
-def find_problem(candidate: Side, baseline: Side | None) -> str | None:
+def find_problem(candidate: Side, baseline: Side | None, told: str | None = None) -> str | None:
     """Return why two evaluations may not be compared at all, or None."""
     if baseline is None:
-        return "there is no baseline"
+        return told or "there is no baseline"
     ours, theirs = candidate.record, baseline.record
     if ours.id == theirs.id:
         return "candidate and baseline are the same evaluation"
@@ -191,10 +197,3 @@ def _read_cursor(cursor: str | None) -> tuple[int, str] | None:
     if not made.isdigit() or not last_id:
         raise InvalidInput("This is no cursor of gates.", where="cursor")
     return int(made), last_id
-
-
-def read_members(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a gate's file says that is not about who is compared: for a gate over given evaluations."""
-    return {
-        name: value for name, value in given.items() if name not in {"evaluation", "candidate", "baseline"}
-    }
