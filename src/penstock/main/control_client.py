@@ -53,6 +53,10 @@ class ControlClient:
         wanted = urlencode({name: value for name, value in query.items() if value is not None}, doseq=True)
         return self._call("POST", f"{path}?{wanted}", body, size_bytes=size_bytes, timeout_s=STREAM_TIMEOUT_S)
 
+    def delete(self, path: str) -> Any:
+        """Return the JSON answer to `DELETE path`."""
+        return self._call("DELETE", path)
+
     def stream(self, path: str, **query: Any) -> Iterator[bytes]:
         """Yield the body of the answer to `GET path?query` as it comes; errors are raised before the first piece."""
         wanted = urlencode({name: value for name, value in query.items() if value is not None}, doseq=True)
