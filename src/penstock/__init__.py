@@ -8,6 +8,7 @@ import importlib
 
 TYPE_CHECKING = False  # type checkers take it as true; importing `typing` for it would be most of this import
 if TYPE_CHECKING:
+    from penstock.main.evaluate import EvaluationReport, evaluate
     from penstock.sdk.carried import attributes
     from penstock.sdk.delivery import Delivery
     from penstock.sdk.judgements import feedback, score
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Delivery",
+    "EvaluationReport",
     "Observation",
     "Prompt",
     "__version__",
     "attributes",
     "configure",
     "current_span",
+    "evaluate",
     "feedback",
     "flush",
     "headers",
@@ -51,6 +54,7 @@ _HOMES = {
     "runtime": ("configure", "flush", "instrument_with", "shutdown", "tracer_provider"),
 }
 _PLACES = {name: f"penstock.sdk.{module}" for module, names in _HOMES.items() for name in names}
+_PLACES.update(evaluate="penstock.main.evaluate", EvaluationReport="penstock.main.evaluate")
 
 
 def __getattr__(name: str) -> object:

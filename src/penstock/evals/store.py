@@ -26,6 +26,7 @@ from penstock.spec.scores import Score
 from penstock.store.control.tables.evaluations import evaluation_outputs, evaluation_scores
 
 BATCH = 500
+UNDER_WAY_NS = 20_000_000_000
 MAX_CASE_BYTES = 16 * 1024 * 1024
 _record = msgspec.json.Decoder(EvaluationRecord)
 _case = msgspec.json.Decoder(Case)
@@ -340,9 +341,15 @@ class EvaluationStore:
     def count(self, evaluation_id: str, **fields: Any) -> EvaluationRecord:
         """Return the record with its sums made anew from the rows, and other fields set."""
         rows = self.output_facts(evaluation_id)
+        since_ns = self._clock() - UNDER_WAY_NS
         with self._engine.connect() as connection:
             judged = [row.cost_usd for row in queries.list_score_costs(connection, evaluation_id)]
         sums = {**sum_outputs(rows, judged), **fields}
+        is_over = fields.get("state", "running") not in {"queued", "running"}
+        if not is_over:  # costs of the latest calls are on their way with their traces
+            sums["n_cost_unknown"] = sum_outputs([row for row in rows if row.finished_ns < since_ns], judged)[
+                "n_cost_unknown"
+            ]
         return self.change(evaluation_id, lambda record: msgspec.structs.replace(record, **sums))
 
     def _change(

@@ -110,8 +110,16 @@ def load_function(name: str) -> tuple[Callable[..., Any], str]:
 class PythonScorer:
     """Calls a function of the person's own."""
 
-    def __init__(self, spec_name: str, parameters: Mapping[str, Any], name: str) -> None:
-        self._function, digest = load_function(spec_name)
+    def __init__(
+        self,
+        spec_name: str,
+        parameters: Mapping[str, Any],
+        name: str,
+        *,
+        loaded: tuple[Callable[..., Any], str] | None = None,
+    ) -> None:
+        """`loaded` is the function with the digest of its code, where it is at hand already."""
+        self._function, digest = loaded or load_function(spec_name)
         wanted = inspect.signature(self._function).parameters
         takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in wanted.values())
         self._asked = tuple(each for each in GIVEN if each in wanted or takes_all)
