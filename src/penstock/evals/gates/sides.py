@@ -22,8 +22,8 @@ class GateEvaluations(Protocol):
         ...
 
 
-FigureOf = Callable[[ScoreColumn], Figure | None]
-"""Returns how the figure of a score is made where that is not the mean."""
+FigureOf = Callable[[EvaluationRecord, ScoreColumn], Figure | None]
+"""Returns how the figure of a score of an evaluation is made where that is not the mean."""
 
 
 class Scores:
@@ -53,7 +53,7 @@ class Side:
         if name not in self._scores:
             try:
                 cases, column = self._evaluations.scored_cases(self.record.id, name)
-                self._scores[name] = Scores(cases, column, self._figure_of(column))
+                self._scores[name] = Scores(cases, column, self._figure_of(self.record, column))
             except NotFound as error:
                 self._scores[name] = " ".join(text for text in (error.message, error.hint) if text)
         return self._scores[name]
