@@ -66,11 +66,15 @@ def print_version(version: DatasetVersion, *, as_json: bool) -> None:
         return
     facts = version.facts
     splits = ", ".join(f"{name or '(none)'} {n:,}" for name, n in facts.splits.items())
-    groups = f", {facts.n_groups:,} groups" if facts.n_groups is not None else ""
+    groups = f", {_count(facts.n_groups, 'group')}" if facts.n_groups is not None else ""
     told = "" if version.is_new else " was there already"
     shown = f"; splits: {splits}" if set(facts.splits) - {""} else ""
-    print(f"{version.ref}{told}: {facts.n_rows:,} rows of {facts.format}{groups}{shown}")
+    print(f"{version.ref}{told}: {_count(facts.n_rows, 'row')} of {facts.format}{groups}{shown}")
     for reason, number in facts.left_out.items():
         print(f"left out  {number:,} × {reason}")
     for problem in version.problems:
         print(f"  {problem.place}{f' {problem.column}' if problem.column else ''}: {problem.message}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -44,10 +44,12 @@ class Change:
         name: str | None = None,
         form: DatasetFormat | None = None,
         sources: Sequence[Mapping[str, Any]] = (),
+        are_known: bool = False,
     ) -> DatasetVersion:
-        """Return the version that holds these rows, made by this step."""
+        """Return the version that holds these rows, made by this step. `are_known` are fields that were checked before."""
         with self.store.draft() as writer:
-            write_rows(writer, rows, form or self.facts.format, f"dataset:{name or self.base.name}")
+            what = f"dataset:{name or self.base.name}"
+            write_rows(writer, rows, None if are_known else form or self.facts.format, what)
             counted = {"n_before": self.facts.n_rows, "n_after": writer.n_rows}
             facts = writer.facts(
                 form or self.facts.format,
@@ -62,13 +64,13 @@ class Change:
             )
 
 
-def write_rows(writer: RowWriter, rows: Iterable[DatasetRow], form: DatasetFormat, what: str) -> None:
-    """Write rows that code made; raise `InvalidRows` when any is wrong, after having looked at all of them."""
+def write_rows(writer: RowWriter, rows: Iterable[DatasetRow], form: DatasetFormat | None, what: str) -> None:
+    """Write rows that code made, checked as rows of `form` (None: they were checked before); raise `InvalidRows` when any is wrong, after having looked at all of them."""
     problems: list[RowProblem] = []
     n_problems = 0
     for number, row in enumerate(rows, 1):
         place = f"row {number}" + (f" ({row.id})" if row.id else "")
-        written: DatasetRow | RowProblem = check_row(row, form, place)
+        written: DatasetRow | RowProblem = row if form is None else check_row(row, form, place)
         if isinstance(written, DatasetRow):
             written = writer.add(written, place)
         if isinstance(written, RowProblem):
@@ -146,7 +148,9 @@ def tag_rows(change: Change, add: Sequence[str], remove: Sequence[str], where: W
             yield msgspec.structs.replace(row, tags=list(dict.fromkeys((*kept, *add))))
 
     return change.keep(
-        tagged(), {"step": "tag", "add": list(add), "remove": list(remove), "where": where or ""}
+        tagged(),
+        {"step": "tag", "add": list(add), "remove": list(remove), "where": where or ""},
+        are_known=True,
     )
 
 
@@ -179,10 +183,12 @@ def split_rows(
             else:
                 yield msgspec.structs.replace(row, split=decide(key_of(row)))
 
-    step = {"step": "split", "shares": checked, "by": by or "group", "seed": seed}
-    return change.keep(
-        assigned(), step | ({"stratify": stratify} if stratify else {}) | ({"keep": True} if keep else {})
-    )
+    step: dict[str, Any] = {"step": "split", "shares": checked, "by": by or "group", "seed": seed}
+    if stratify is not None:
+        step["stratify"] = stratify
+    if keep:
+        step["keep"] = True
+    return change.keep(assigned(), step, are_known=True)
 
 
 def filter_rows(change: Change, where: Where, name: str | None) -> DatasetVersion:
@@ -192,7 +198,9 @@ def filter_rows(change: Change, where: Where, name: str | None) -> DatasetVersio
         raise InvalidInput(
             "The filter asks for nothing.", hint="Such as split:test or lang:de.", param="where"
         )
-    return change.keep(filter(test, change.read()), {"step": "filter", "where": where}, name=name)
+    return change.keep(
+        filter(test, change.read()), {"step": "filter", "where": where}, name=name, are_known=True
+    )
 
 
 def sample_rows(change: Change, n: int, seed: int, name: str | None) -> DatasetVersion:
@@ -217,7 +225,7 @@ def sample_rows(change: Change, n: int, seed: int, name: str | None) -> DatasetV
             f"Every group has more than {n} rows.", hint="Groups stay together: ask for more rows.", param="n"
         )
     rows = (row for row in change.read() if (row.group or f"\x00{row.id}") in drawn)
-    return change.keep(rows, {"step": "sample", "n": n, "seed": seed}, name=name)
+    return change.keep(rows, {"step": "sample", "n": n, "seed": seed}, name=name, are_known=True)
 
 
 def convert_rows(change: Change, form: DatasetFormat, name: str | None) -> DatasetVersion:

@@ -102,18 +102,16 @@ def make_plan(
     for field, names in {**_NAMES[chosen], **_OF_EVERY_ROW}.items():
         if field in found or (is_pair and field in _NAMES["preference"]):
             continue
-        if field == "input" and "inputs" in found and chosen == "cases":
-            continue
-        if field in {"input", "inputs"} and "messages" in mapping and chosen == "cases":
-            continue
-        name = next((each for each in names if each in columns and each not in taken), None)
+        is_beside = field == "input" and chosen == "cases" and bool(columns & {"inputs", "messages"})
+        likely = (
+            ("input",) if is_beside else names
+        )  # `question` beside a conversation says something about it
+        name = next((each for each in likely if each in columns and each not in taken), None)
+        if name is None and field not in taken:
+            name = field  # a later row may have it
         if name is not None:
             found[field] = name
             taken.add(name)
-    if chosen == "cases" and "messages" in found and "input" in found and found["input"] != "input":
-        del found[
-            "input"
-        ]  # a conversation is asked; a column called `question` beside it says something about it
     return Plan(form=chosen, columns=found, is_pair=is_pair)
 
 

@@ -56,15 +56,26 @@ class Harvest:
     def judgements(
         self, *, name: str | None, since_ns: int | None, project: str | None, limit: int
     ) -> Iterator[Judgement]:
-        """Yield what people judged."""
-        return self._traffic.list_judgements(
+        """Yield what people judged, one judgement a call: the newest with a value, and whatever correction there is."""
+        corrections = self.corrections(project)
+        by_call: dict[str, Judgement] = {}
+        found = self._traffic.list_judgements(
             name=name, since_ns=since_ns, project=project, limit=max(1, min(limit, MAX_CALLS))
         )
+        for number, judged in enumerate(found):
+            key = f"?{number}" if judged.call is None else judged.call.span_id
+            known = by_call.get(key)
+            if known is None or (known.value is None and judged.value is not None):
+                by_call[key] = judged
+        for key, judged in by_call.items():
+            yield msgspec.structs.replace(judged, correction=judged.correction or corrections.get(key))
 
     def corrections(self, project: str | None) -> dict[str, str]:
         """Return span to what a person said its answer should have been, the newest of each."""
         found: dict[str, str] = {}
-        for judged in self.judgements(name=None, since_ns=None, project=project, limit=MAX_CALLS):
+        for judged in self._traffic.list_judgements(
+            name=None, since_ns=None, project=project, limit=MAX_CALLS
+        ):
             if judged.call is not None and judged.correction is not None:
                 found.setdefault(judged.call.span_id, judged.correction)
         return found

@@ -7,7 +7,7 @@ import msgspec
 
 from penstock.datasets.fields import Unfit, shape_fields, shape_name, shape_object, shape_texts
 from penstock.datasets.formats import Plan, pick
-from penstock.datasets.rows import MAX_ID_CHARS, MAX_NAME_CHARS, MAX_ROW_BYTES, encode_row, find_unfit
+from penstock.datasets.rows import MAX_ID_CHARS, MAX_NAME_CHARS, find_unfit
 from penstock.datasets.types import RawRow, ReadOptions, RowProblem
 from penstock.spec.datasets import DatasetFormat, DatasetRow, Provenance
 
@@ -22,7 +22,7 @@ def to_row(raw: RawRow, plan: Plan, options: ReadOptions) -> DatasetRow | RowPro
         value, columns = _unpair(value, plan) if plan.is_pair else (value, plan.columns)
         given = {field: pick(value, column) for field, column in columns.items()}
         fields = {name: each for name, each in given.items() if name not in _OF_ROW and "." not in name}
-        row = DatasetRow(
+        return DatasetRow(
             id=_id_of(given.get("id")),
             fields=shape_fields(plan.form, fields),
             split=_name_of(given, "split") or options.split,
@@ -36,8 +36,6 @@ def to_row(raw: RawRow, plan: Plan, options: ReadOptions) -> DatasetRow | RowPro
         head, dot, rest = field.partition(".")
         column = plan.columns.get(field) or plan.columns.get(head, head) + dot + rest
         return RowProblem(place=raw.place, column=column, message=message, reason=error.reason)
-    problem = _too_large(row, raw.place)
-    return problem or row
 
 
 def check_row(row: DatasetRow, form: DatasetFormat, place: str) -> DatasetRow | RowProblem:
@@ -46,7 +44,7 @@ def check_row(row: DatasetRow, form: DatasetFormat, place: str) -> DatasetRow | 
         unfit = find_unfit(row.fields) or find_unfit(row.metadata)
         if unfit:
             return RowProblem(place=place, message=f"holds {unfit}", reason="value that cannot be kept")
-        shaped = DatasetRow(
+        return DatasetRow(
             id=_id_of(row.id or None),
             fields=shape_fields(form, row.fields),
             split=None if row.split is None else shape_name(row.split, "split", MAX_NAME_CHARS),
@@ -58,7 +56,6 @@ def check_row(row: DatasetRow, form: DatasetFormat, place: str) -> DatasetRow | 
     except Unfit as error:
         field, _, message = str(error).partition(": ")
         return RowProblem(place=place, column=field, message=message, reason=error.reason)
-    return _too_large(shaped, place) or shaped
 
 
 def _id_of(value: Any) -> str:
@@ -124,19 +121,3 @@ def _unpair(value: Mapping[str, Any], plan: Plan) -> tuple[dict[str, Any], dict[
     more = {name: each for name, each in asked.items() if name not in _PREFERENCE_INPUT}
     columns = {name: name for name in (*_PREFERENCE_INPUT, "chosen", "rejected")}
     return {**more, **flat}, {**columns, **plan.columns}
-
-
-def _too_large(row: DatasetRow, place: str) -> RowProblem | None:
-    try:
-        size = len(encode_row(row))
-    except (UnicodeEncodeError, ValueError, TypeError, OverflowError) as error:
-        return RowProblem(
-            place=place, message=f"cannot be kept as JSON: {error}", reason="value that cannot be kept"
-        )
-    if size <= MAX_ROW_BYTES:
-        return None
-    return RowProblem(
-        place=place,
-        message=f"has {size:,} bytes, at most {MAX_ROW_BYTES:,} are one row",
-        reason="row too large",
-    )

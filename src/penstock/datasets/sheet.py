@@ -146,17 +146,20 @@ def _facts(sheet: Datasheet) -> str:
 
 def _composition(sheet: Datasheet) -> str:
     facts = sheet.version.facts
-    tables = [_table(("split", "rows"), [(name or "(none)", f"{n:,}") for name, n in facts.splits.items()])]
-    if facts.tags:
-        tables.append(_table(("tag", "rows"), [(name, f"{n:,}") for name, n in facts.tags.items()]))
-    if sheet.labels:
-        tables.append(_table(("label", "rows"), [(name, f"{n:,}") for name, n in sheet.labels.items()]))
     lengths = [_length_row("question", sheet.question_chars), _length_row("answer", sheet.answer_chars)]
-    tables.append(_table(("characters", "rows", "least", "median", "95 %", "most"), lengths))
+    parts = [
+        "Splits:",
+        _table(("split", "rows"), [(name or "(none)", f"{n:,}") for name, n in facts.splits.items()]),
+    ]
+    for title, counts in (("tag", facts.tags), ("label", sheet.labels)):
+        if counts:
+            rows = [(name, f"{n:,}") for name, n in counts.items()]
+            parts += [f"{title.capitalize()}s:", _table((title, "rows"), rows)]
+    parts += ["Lengths in characters:", _table(("side", "rows", "least", "median", "95 %", "most"), lengths)]
     languages = [(name, f"{n:,}") for name, n in sheet.languages.items()]
-    tables.append("Languages are guessed from script and function words.")
-    tables.append(_table(("language", "rows"), languages))
-    return "\n\n".join(tables)
+    parts += ["Languages of the questions, guessed from script and function words:"]
+    parts += [_table(("language", "rows"), languages)]
+    return "\n\n".join(parts)
 
 
 def _length_row(name: str, lengths: Lengths) -> tuple[str, ...]:
@@ -172,7 +175,8 @@ def _origin(sheet: Datasheet) -> str:
         parts.append(_table(columns, [_source_row(each) for each in facts.sources]))
     else:
         parts.append("Sources are unknown.")
-    parts.append(_table(("provenance of rows", "rows"), [(k, f"{n:,}") for k, n in sheet.provenance.items()]))
+    parts.append("Where its rows say that they are from:")
+    parts.append(_table(("provenance", "rows"), [(k, f"{n:,}") for k, n in sheet.provenance.items()]))
     if sheet.synthetic:
         models = [(name, f"{n:,}") for name, n in sheet.synthetic.items()]
         parts.append("Proposed by a model and accepted by a person:")
@@ -201,7 +205,8 @@ def _steps(sheet: Datasheet) -> str:
     parts = ["\n".join(lines) if lines else "No step is on record."]
     if facts.left_out:
         left_out = [(reason, f"{n:,}") for reason, n in facts.left_out.items()]
-        parts.append(_table(("left out because", "rows"), left_out))
+        parts.append("Left out on the way:")
+        parts.append(_table(("reason", "rows"), left_out))
     return "\n\n".join(parts)
 
 

@@ -18,13 +18,13 @@ from penstock.base.errors import InvalidInput
 from penstock.base.json_text import clean_text
 from penstock.datasets.errors import EmptyDataset
 from penstock.datasets.id_table import IdTable
-from penstock.datasets.rows import derive_id, encode_row, row_content
+from penstock.datasets.rows import MAX_ROW_BYTES, derive_id, encode_row, row_content
 from penstock.datasets.types import RowProblem
 from penstock.spec.datasets import DatasetFacts, DatasetFormat, DatasetRow
 
 FRAME_BYTES = 1024 * 1024
 FRAME_ROWS = 2000
-LEVEL = 6
+LEVEL = 3
 INDEX_FILE = "rows.index.json"
 MAX_SPLITS = 1000
 MAX_TAGS = 10_000
@@ -77,8 +77,20 @@ class RowWriter:
 
     def add(self, row: DatasetRow, place: str = "") -> DatasetRow | RowProblem:
         """Return the row as it was written, with its id; or what is wrong, when its id is there already."""
-        if not row.id:
-            row = msgspec.structs.replace(row, id=self._free_id(row))
+        try:
+            if not row.id:
+                row = msgspec.structs.replace(row, id=self._free_id(row))
+            line, content = encode_row(row) + b"\n", row_content(row) + b"\n"
+        except (UnicodeEncodeError, ValueError, TypeError, OverflowError) as error:
+            return RowProblem(
+                place=place, message=f"cannot be kept as JSON: {error}", reason="value that cannot be kept"
+            )
+        if len(line) > MAX_ROW_BYTES:
+            return RowProblem(
+                place=place,
+                message=f"has {len(line):,} bytes, at most {MAX_ROW_BYTES:,} are one row",
+                reason="row too large",
+            )
         before = self._ids.add(row.id, self.n_rows)
         if before is not None:
             return RowProblem(
@@ -87,8 +99,7 @@ class RowWriter:
                 message=f"the id {row.id!r} was there before, in row {before + 1:,} that was read",
                 reason="duplicate id",
             )
-        line = encode_row(row) + b"\n"
-        self._state.update(row_content(row) + b"\n")
+        self._state.update(content)
         if self._held and (self._held_bytes + len(line) > FRAME_BYTES or len(self._held) >= FRAME_ROWS):
             self._flush()
         self._held.append(line)
