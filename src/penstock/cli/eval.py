@@ -1,6 +1,5 @@
 """`penstock eval`: plan, run, list, show, cases, diff, leaderboard, resume, stop, rescore, delete, export, logs."""
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from penstock.base.errors import InvalidInput, PenstockError
+from penstock.base.errors import PenstockError
 from penstock.cli.eval_rows import (
     LIST_COLUMNS,
     case_lines,
@@ -20,17 +19,24 @@ from penstock.cli.eval_rows import (
     print_plan,
     record_rows,
 )
+from penstock.cli.eval_spec import (
+    DatasetOption,
+    FileArgument,
+    ScorerOption,
+    SetOption,
+    TargetOption,
+    build_spec,
+    read_scorer,
+)
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.cli.progress import ProgressLine
 from penstock.evals.running.control_run import needs_local
 from penstock.main.control_client import ControlClient
 from penstock.main.errors import EvaluationFailed
-from penstock.main.eval_files import convert_spec, read_evaluation_file, resolve_paths
 from penstock.main.job_wait import Tell
 from penstock.main.local_runs import run_local
 from penstock.main.rooms import Rooms
-from penstock.spec.evaluations import EvaluationSpec
 from penstock.spec.home import Home
 
 app = noun_app(
@@ -39,89 +45,6 @@ app = noun_app(
 POLL_S = 0.4
 ROOT = "/api/v1/evaluations"
 EvaluationId = Annotated[str, typer.Argument(help="Its id, from `penstock eval list`.")]
-FileArgument = Annotated[Path | None, typer.Argument(help="Evaluation file, TOML or JSON.")]
-DatasetOption = Annotated[str | None, typer.Option(help="dataset:NAME@ALIAS, or a file of cases.")]
-TargetOption = Annotated[
-    str | None, typer.Option(help="What answers: a route, prompt:NAME@ALIAS, an app; or file.py:function.")
-]
-ScorerOption = Annotated[
-    list[str] | None,
-    typer.Option("--scorer", help="Name of a scorer, or as JSON with parameters; may be repeated."),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="KEY=VALUE of the file, such as target.parameters.temperature=0."),
-]
-
-
-def build_spec(
-    file: Path | None,
-    *,
-    dataset: str | None,
-    target: str | None,
-    scorers: list[str] | None,
-    sets: list[str] | None,
-    further: dict[str, Any],
-) -> EvaluationSpec:
-    """Return the specification that a file and options say; options win."""
-    changes: dict[str, Any] = {name: value for name, value in further.items() if value not in (None, {})}
-    if dataset is not None:
-        is_ref = dataset.startswith("dataset:")
-        changes["dataset" if is_ref else "file"] = (
-            dataset if is_ref else str(Path(dataset).expanduser().resolve())
-        )
-    if target is not None:
-        is_code = ".py:" in target or (
-            ":" in target and not _is_asset(target) and not target.startswith("eval:")
-        )
-        key = (
-            "outputs"
-            if target.startswith("eval:") or target.endswith(".jsonl")
-            else "python"
-            if is_code
-            else "model"
-        )
-        changes["target"] = {**changes.get("target", {}), key: target}
-    if scorers:
-        changes["scorers"] = [_scorer(each) for each in scorers]
-    for each in sets or ():
-        _set(changes, each)
-    changes = resolve_paths(changes, Path.cwd())
-    if file is not None:
-        return read_evaluation_file(file, changes)
-    changes.setdefault("name", (dataset or target or "evaluation").rpartition("/")[2])
-    if "target" not in changes:
-        raise InvalidInput("Name a file, or a --target and a --dataset.")
-    spec: EvaluationSpec = convert_spec(changes, EvaluationSpec, "options")
-    return spec
-
-
-def _is_asset(target: str) -> bool:
-    return target.partition(":")[0] in {"prompt", "model", "app"}
-
-
-def _scorer(text: str) -> Any:
-    if not text.startswith("{"):
-        return {"scorer": text}
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise InvalidInput(f"--scorer {text!r} is no JSON: {error}.") from error
-
-
-def _set(changes: dict[str, Any], text: str) -> None:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise InvalidInput(f"--set {text!r} must be KEY=VALUE.")
-    try:
-        parsed: Any = json.loads(value)
-    except ValueError:
-        parsed = value
-    *parents, last = key.split(".")
-    at = changes
-    for name in parents:
-        at = at.setdefault(name, {})
-    at[last] = parsed
 
 
 @app.command(epilog="Example: penstock eval plan triage.toml")
@@ -443,7 +366,7 @@ def rescore(
     """Score stored answers by other scorers; no model is asked but judges."""
     opened = open_home(home, as_json=as_json)
     client = ControlClient(opened)
-    body = {"scorers": [_scorer(each) for each in scorer or ()], "in_place": in_place, "name": name}
+    body = {"scorers": [read_scorer(each) for each in scorer or ()], "in_place": in_place, "name": name}
     record = client.post(f"{ROOT}/{_id(evaluation_id)}/rescore", body)
     with ProgressLine("eval", quiet=as_json) as line:
         record = follow(client, record["id"], line.tell)

@@ -11,11 +11,12 @@ from typing import Any, Protocol
 import msgspec
 
 from penstock.base.ids import new_id
+from penstock.evals.checks import check_spec
 from penstock.evals.errors import EvaluationRunning, ExperimentInvalid
 from penstock.evals.experiment_store import ExperimentStore
 from penstock.evals.grids import cell_spec, make_cells
 from penstock.evals.leaderboards import make_leaderboard
-from penstock.evals.service import EvaluationService, check_spec
+from penstock.evals.service import EvaluationService
 from penstock.evals.types import (
     Cell,
     EvaluationPlan,

@@ -20,6 +20,7 @@ from penstock.base.clock import now_ns
 from penstock.base.files import write_atomic
 from penstock.base.ids import new_id
 from penstock.evals.catalogue import Catalogue
+from penstock.evals.checks import check_spec
 from penstock.evals.errors import EvaluationInvalid, PreflightFailed
 from penstock.evals.figures import OPERATIONAL
 from penstock.evals.ports import PinnedTarget
@@ -36,7 +37,6 @@ from penstock.evals.running.scoring import column_of, prepare
 from penstock.evals.running.targets import FunctionTarget, ModelTarget, RunTarget, StoredTarget, read_outputs
 from penstock.evals.scorers.python import load_function
 from penstock.evals.scorers.types import Scorer, ScorerTools
-from penstock.evals.service import check_spec
 from penstock.evals.statistics.estimates import estimate
 from penstock.evals.statistics.types import ScoredCase
 from penstock.evals.types import ScoreColumn

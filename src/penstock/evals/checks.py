@@ -1,0 +1,38 @@
+"""What an evaluation's specification must be, whoever runs it. Pure."""
+
+from penstock.evals.errors import EvaluationInvalid
+from penstock.spec.evaluations import EvaluationSpec
+
+MAX_REPEATS = 1000
+MAX_CONCURRENCY = 512
+
+
+def check_spec(spec: EvaluationSpec) -> None:
+    """Raise `EvaluationInvalid` for a specification that nobody could run."""
+    target = spec.target
+    named = [name for name in ("model", "http", "python", "outputs") if getattr(target, name) is not None]
+    if len(named) != 1:
+        told = f"{len(named)} are ({', '.join(named)})" if named else "none is"
+        raise EvaluationInvalid(
+            f"Exactly one of target.model, .http, .python and .outputs is set; {told}.", where="target"
+        )
+    if target.prompt is not None and target.model is None:
+        raise EvaluationInvalid(
+            "target.prompt needs target.model, the route it is sent to.", where="target.prompt"
+        )
+    if spec.dataset is not None and spec.file is not None:
+        raise EvaluationInvalid("Name a `dataset` or a `file`, not both.", where="file")
+    if not 1 <= spec.repeats <= MAX_REPEATS:
+        raise EvaluationInvalid(f"`repeats` is 1 to {MAX_REPEATS}.", where="repeats")
+    if not 1 <= spec.concurrency <= MAX_CONCURRENCY:
+        raise EvaluationInvalid(f"`concurrency` is 1 to {MAX_CONCURRENCY}.", where="concurrency")
+    if spec.limit is not None and spec.limit < 1:
+        raise EvaluationInvalid("`limit` is 1 or more.", where="limit")
+    if not spec.case_timeout_s > 0:
+        raise EvaluationInvalid("`case_timeout_s` is more than 0.", where="case_timeout_s")
+    for name in ("usd", "tokens", "minutes"):
+        bound = getattr(spec.budget, name)
+        if bound is not None and bound <= 0:
+            raise EvaluationInvalid(f"`budget.{name}` is more than 0.", where=f"budget.{name}")
+    if not spec.name.strip():
+        raise EvaluationInvalid("An evaluation needs a name.", where="name")
