@@ -55,6 +55,7 @@ NAVIGATION: tuple[tuple[str, tuple[NavItem, ...]], ...] = (
             NavItem(label="Evaluations", href="/evaluations"),
             NavItem(label="Experiments", href="/experiments"),
             NavItem(label="Gates", href="/gates"),
+            NavItem(label="Judges", href="/judges"),
         ),
     ),
     ("Ground", (NavItem(label="Knowledge", href="/knowledge"),)),
