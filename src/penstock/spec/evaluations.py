@@ -205,3 +205,5 @@ class GateResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     level: float = 0.95
     correction: str = ""
     """How fails were corrected for the number of looks."""
+    left_out: list[str] = []
+    """Slices that were too small to be looked at."""

@@ -57,14 +57,9 @@ def advise(look: Weighed, *, cost_per_output: Decimal | None, corrected: float |
             )
     what = "groups" if interval.n_groups and interval.n_groups < interval.n else None
     told = f" in about {math.ceil(n * (factor - 1.0)):,} more {what}" if what else ""
-    return (
-        (
-            f"About {count_text(_rounded(extra), 'more case')}{told}{_price(extra * sides * _repeats(look), cost_per_output)} "
-            "would decide a difference of this size."
-        )
-        .replace("more cases", "more cases")
-        .replace("1 more cases", "1 more case")
-    )
+    price = _price(extra * sides * _repeats(look), cost_per_output)
+    more = count_text(_rounded(extra), "more case")
+    return f"About {more}{told}{price} would decide a difference of this size."
 
 
 def _without_interval(look: Weighed, cost_per_output: Decimal | None) -> str:

@@ -49,7 +49,7 @@ def judge_rules(rules: Sequence[Rule], room: Room, *, correction: CorrectionWord
     results = [_judge(look, room, told.get(id(look)), len(weighed), correction) for look in looks]
     words: list[VerdictWord] = [result.verdict for result in results] or ["invalid"]
     verdict = max(words, key=WEIGHT.__getitem__)
-    return Judged(verdict=verdict, reason=_reason(verdict, results, room), rules=results)
+    return Judged(verdict=verdict, reason=_reason(verdict, results), rules=results)
 
 
 def _judge(
@@ -124,7 +124,7 @@ def _after_fail(look: Weighed) -> str:
     return f"Look at the worst cases{where}: penstock eval cases."
 
 
-def _reason(verdict: VerdictWord, results: Sequence[RuleResult], room: Room) -> str:
+def _reason(verdict: VerdictWord, results: Sequence[RuleResult]) -> str:
     counts = {word: sum(result.verdict == word for result in results) for word in WEIGHT}
     heaviest = [result for result in results if result.verdict == verdict]
     n = len(results)
@@ -134,6 +134,4 @@ def _reason(verdict: VerdictWord, results: Sequence[RuleResult], room: Room) -> 
         first = heaviest[0].sentence if heaviest else "There is nothing to judge."
         others = counts[verdict] - 1
         text = first + (f" And {others} more like it." if others > 0 else "")
-    if room.left_out:
-        text += f" Not looked at, too small: {', '.join(room.left_out)}."
     return text

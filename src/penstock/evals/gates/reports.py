@@ -20,6 +20,8 @@ def to_lines(result: GateResult) -> list[str]:
             lines.append(f"      {rule.next}")
     if not result.rules:
         lines.append(f"  {result.reason}")
+    if result.left_out:
+        lines.append(f"  Not looked at, too small: {', '.join(result.left_out)}.")
     return lines
 
 
@@ -35,6 +37,8 @@ def to_markdown(result: GateResult) -> str:
             for rule in result.rules
         ]
         lines.append("")
+    if result.left_out:
+        lines += [f"Not looked at, too small: {_cell(', '.join(result.left_out))}.", ""]
     advice = [rule for rule in result.rules if rule.next]
     if advice:
         lines.append("Next:")

@@ -20,7 +20,7 @@ _WORDS = {">=": "at least", ">": "above", "<=": "at most", "<": "below", "==": "
 def sentence_of(look: Weighed | Counted | Unreadable, verdict: VerdictWord, note: str = "") -> str:
     """Return what was found, and how it came out."""
     if isinstance(look, Unreadable):
-        return f"{_name(look)}: {look.reason}: {verdict}."
+        return f"{_name(look)}: {look.reason.rstrip('.')}: {verdict}."
     if isinstance(look, Counted):
         text = look.text if look.part is None else f"{look.part}: {look.text}"
         return f"{text}; asked for {_bound_text(look)}: {verdict}."

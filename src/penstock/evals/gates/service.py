@@ -91,6 +91,7 @@ class GateService:
             actor=clean_text(actor)[:200],
             level=spec.level,
             correction=spec.correction,
+            left_out=sorted(set(room.left_out)),
         )
         self._store(result)
         return result
