@@ -124,11 +124,14 @@ class PromptRunner:
 async def _whole(answer: Relayed, prepared: PreparedPrompt, span: OpenSpan, reply: Reply) -> None:
     data = await answer.read()
     told = _decode(data)
+    stripped: list[str | None] = []
     if prepared.chain_of_thought is not None and isinstance(told, dict):
-        _note_reasoning(span, strip_reply(told, prepared.chain_of_thought))
+        stripped = strip_reply(told, prepared.chain_of_thought)
         data = msgspec.json.encode(told)
     if isinstance(told, dict) and isinstance(told.get("choices"), list) and told["choices"]:
         span.output = told["choices"][0].get("message") if isinstance(told["choices"][0], dict) else None
+    if prepared.chain_of_thought is not None:
+        _note_reasoning(span, stripped)
     await reply.body(data)
 
 

@@ -117,6 +117,9 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
             return not attr.startswith("_")
         return attr in METHODS.get(type(obj), ())
 
+    def wrap_str_format(self, value: Any) -> None:  # noqa: ARG002
+        """Offer no `format`, not even the guarded one: it writes as much as it is told to."""
+
     def is_safe_callable(self, obj: Any) -> bool:
         """Return whether a template may call this."""
         if obj is bounded_range:

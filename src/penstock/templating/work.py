@@ -19,7 +19,7 @@ MAX_STEPS = 200_000
 MAX_BITS = 4096
 """Of any whole number."""
 DEADLINE_S = 5.0
-_ITEM_CHARS = 16
+_ITEM_CHARS = 64
 """What an item of a list or object counts for, beside its text."""
 
 
