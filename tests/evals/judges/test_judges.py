@@ -108,6 +108,16 @@ async def test_the_strictest_form_that_a_provider_takes_is_used_and_remembered()
     assert kinds == ["json_schema", "json_object", "json_object"]
 
 
+async def test_a_request_that_no_form_mends_changes_nothing_for_the_next() -> None:
+    too_long = fail(400, message="context length exceeded")
+    model = FakeModel(too_long, too_long, too_long, GOOD)
+    scorer = rubric()
+    first = await judge_text(scorer, ANSWER, model.tools)
+    assert first.status == "error" and first.evidence["format"] == "json_schema"
+    second = await judge_text(scorer, ANSWER, model.tools)
+    assert second.value == 1.0 and second.evidence["format"] == "json_schema"
+
+
 async def test_a_failure_that_is_not_about_the_form_is_not_asked_again() -> None:
     model = FakeModel(fail(429, is_transient=True))
     await judge_text(rubric(), ANSWER, model.tools)

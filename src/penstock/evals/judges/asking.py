@@ -16,7 +16,7 @@ from penstock.spec.cases import Output, TokenChance
 
 ReplyFormat = Literal["auto", "json_schema", "json_object", "text"]
 _LADDER: tuple[ReplyFormat, ...] = ("json_schema", "json_object", "text")
-_REFUSES_FORMAT = frozenset({400, 404, 415, 422, 501})
+_REFUSES_FORMAT = frozenset({400, 415, 422, 501})
 MAX_KEPT_REPLY = 8_000
 """Characters of a reply that are kept as evidence."""
 
@@ -135,6 +135,8 @@ class FormAsker:
     ) -> tuple[Output, ReplyFormat]:
         wanted = self._parameters.format
         ways = [wanted] if wanted != "auto" else [way for way in _LADDER if way not in self._refused]
+        refused: list[ReplyFormat] = []
+        first: Output | None = None
         for way in ways:
             output = await ask(
                 self._parameters.model,
@@ -144,10 +146,13 @@ class FormAsker:
                 repeat=repeat,
             )
             calls.append(output)
-            if way == ways[-1] or not _refuses_format(output):
+            if not _refuses_format(output):
+                self._refused.update(refused)  # it was the form: a weaker way was taken
                 return output, way
-            self._refused.add(way)
-        raise AssertionError("the weakest way is never refused")
+            refused.append(way)
+            first = first or output
+        assert first is not None
+        return first, ways[0]
 
     def _sampling(self) -> dict[str, Any]:
         given: dict[str, Any] = {"max_tokens": self._parameters.max_tokens, **self._parameters.sampling}

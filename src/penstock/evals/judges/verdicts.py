@@ -16,7 +16,8 @@ from penstock.evals.judges.types import LabelItem
 from penstock.evals.scorers.types import Scorer, ScorerTools, make_error
 from penstock.spec.scores import Score
 
-CONCURRENCY = 8
+CONCURRENCY = 64
+"""Judgements under way; how many calls go out at once is bounded by the tools. A judgement waits for its trace, a call does not."""
 Tell = Callable[[int, int], None]
 """Hears how many of how many are done."""
 T = TypeVar("T")
