@@ -1,13 +1,11 @@
 """Reads the reply of a chat completion into an `Output`. Pure. Unknown stays None."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from penstock.base.errors import PenstockError
-from penstock.base.json_text import clean_text
 from penstock.dialects.openai.usage import UsageObject, disjoint_usage
 from penstock.evals.ports import GatewayReply
 from penstock.spec.cases import Output, OutputError, Passage, TokenChance
@@ -68,7 +66,7 @@ def failed_output(
     is_ours = isinstance(error, PenstockError)
     told = OutputError(
         code=error.code if isinstance(error, PenstockError) else type(error).__name__,
-        message=clean_text(error.message if is_ours else f"{type(error).__name__}: {error}")[:4000],  # type: ignore[attr-defined]
+        message=whole_text(error.message if is_ours else f"{type(error).__name__}: {error}")[:4000],  # type: ignore[attr-defined]
         is_transient=is_transient,
     )
     return Output(case_id=case_id, repeat=repeat, status="error", error=told, latency_ms=latency_ms)
@@ -100,7 +98,7 @@ def _error(reply: GatewayReply, base: dict[str, Any]) -> Output:
     is_refused = code in _REFUSED or told.get("type") in _REFUSED
     error = OutputError(
         code=code[:100],
-        message=clean_text(message)[:4000],
+        message=whole_text(message)[:4000],
         status=reply.status,
         is_transient=reply.status in TRANSIENT and not is_refused,
     )
@@ -115,11 +113,11 @@ def _first(body: Any) -> Mapping[str, Any] | None:
 
 def _text(content: Any) -> str | None:
     if isinstance(content, str):
-        return clean_text(content)
+        return whole_text(content)
     if isinstance(content, list):
         texts = [part.get("text") for part in content if isinstance(part, Mapping)]
         known = [text for text in texts if isinstance(text, str)]
-        return clean_text("".join(known)) if known else None
+        return whole_text("".join(known)) if known else None
     return None
 
 
@@ -176,11 +174,6 @@ def _usage(value: Any) -> Usage | None:
         return None
 
 
-def read_json(text: str | None) -> Any:
-    """Return the JSON that a text is, or None."""
-    if text is None:
-        return None
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
+def whole_text(text: str) -> str:
+    """Return `text` without lone surrogates, which no JSON can hold; everything else stays as it is."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -15,12 +15,11 @@ import msgspec
 
 from penstock.base.digest import digest_json
 from penstock.base.errors import InvalidInput
-from penstock.base.json_text import clean_text
 from penstock.evals.errors import EvaluationInvalid
 from penstock.evals.ports import PinnedTarget
 from penstock.evals.running.asking import Asked, Asker
 from penstock.evals.running.pace import Pace
-from penstock.evals.running.replies import failed_output
+from penstock.evals.running.replies import failed_output, whole_text
 from penstock.spec.cases import Case, Output, OutputError, Passage
 from penstock.spec.usage import Usage
 
@@ -175,7 +174,7 @@ def read_result(value: Any, *, case_id: str, repeat: int) -> Output:
     if isinstance(value, Output):
         return msgspec.structs.replace(value, case_id=case_id, repeat=repeat)
     if isinstance(value, str):
-        return Output(case_id=case_id, repeat=repeat, text=clean_text(value))
+        return Output(case_id=case_id, repeat=repeat, text=whole_text(value))
     if value is None:
         error = OutputError(code="empty", message="The function returned nothing.")
         return Output(case_id=case_id, repeat=repeat, status="error", error=error)
@@ -192,7 +191,7 @@ def read_result(value: Any, *, case_id: str, repeat: int) -> Output:
         return Output(
             case_id=case_id,
             repeat=repeat,
-            text=None if text is None else clean_text(str(text)),
+            text=None if text is None else whole_text(str(text)),
             data={key: item for key, item in value.items() if key not in {"passages", "contexts"}},
             passages=passages,
             tool_calls=list(value.get("tool_calls", [])),
@@ -202,7 +201,7 @@ def read_result(value: Any, *, case_id: str, repeat: int) -> Output:
     if isinstance(value, bool | int | float):
         return Output(case_id=case_id, repeat=repeat, text=str(value), data=value)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)  # TypeError tells the person what it was
-    return Output(case_id=case_id, repeat=repeat, text=clean_text(text), data=json.loads(text))
+    return Output(case_id=case_id, repeat=repeat, text=whole_text(text), data=json.loads(text))
 
 
 @dataclass(kw_only=True)
