@@ -89,7 +89,8 @@ def show_row(row: DatasetRow) -> ShownRow:
     if row.tags:
         facts.append(("Tags", ", ".join(row.tags)))
     provenance = row.provenance
-    source, trace_href, detail = "Nobody noted where it is from.", None, ()
+    source, trace_href = "Nobody noted where it is from.", None
+    detail: tuple[tuple[str, str], ...] = ()
     if provenance is not None:
         source = f"{_PROVENANCE[provenance.kind]}: {provenance.source}".rstrip(": ")
         detail = tuple((name, _plain(value)) for name, value in provenance.detail.items())

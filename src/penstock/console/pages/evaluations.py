@@ -31,7 +31,10 @@ ACTIVE = "/evaluations"
 PAGE_SIZE = 25
 STATES: tuple[EvaluationState, ...] = get_args(EvaluationState)
 FILTERS = ("target", "dataset", "tag", "name", "experiment", "state")
-EXAMPLE = "penstock eval run --dataset dataset:handbook-questions --target handbook --scorer token_f1"
+EXAMPLES = (
+    "penstock dataset create questions handbook:questions",
+    "penstock eval run --dataset dataset:questions --target handbook --scorer token_f1",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,7 @@ class EvaluationsPage(Page):
     is_narrowed: bool
     first_href: str | None
     next_href: str | None
-    example: str = EXAMPLE
+    examples: tuple[str, ...] = EXAMPLES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,17 @@ from penstock.evals.types import ExperimentRecord, Leaderboard, LeaderboardRow
 
 ACTIVE = "/experiments"
 EXAMPLE = "penstock experiment run grid.toml"
+EXAMPLE_FILE = """name = "tone"
+models = ["pocket", "handbook"]
+
+[parameters]
+temperature = [0, 0.7]
+
+[evaluation]
+name = "tone"
+dataset = "dataset:questions"
+target = { model = "pocket" }
+scorers = [{ scorer = "token_f1" }]"""
 FINAL = frozenset({"done", "stopped", "failed"})
 
 
@@ -48,6 +59,7 @@ class ExperimentsPage(Page):
     first_href: str | None
     next_href: str | None
     example: str = EXAMPLE
+    example_file: str = EXAMPLE_FILE
 
 
 @dataclass(frozen=True, kw_only=True)

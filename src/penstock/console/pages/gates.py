@@ -34,7 +34,7 @@ rules = [
 
 [evaluation]
 name = "handbook"
-dataset = "dataset:handbook-questions@1"
+dataset = "dataset:questions"
 target = { model = "prompt:answer@latest" }
 scorers = [{ scorer = "token_f1" }]"""
 

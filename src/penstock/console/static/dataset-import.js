@@ -73,7 +73,7 @@ async function check() {
   const isWell = found.n_rows > 0 && (!n || isSkipping);
   const splits = Object.entries(found.splits ?? {}).map(([name, count]) => `${name || "(none)"} ${count}`);
   show(
-    isWell ? `${found.n_rows.toLocaleString()} rows can be stored` : n ? `${n.toLocaleString()} problems` : "Not one row",
+    isWell ? `${found.n_rows.toLocaleString()} rows can be stored` : n ? `${n.toLocaleString()} ${n === 1 ? "problem" : "problems"}` : "Not one row",
     [
       ["Rows that are well", found.n_rows.toLocaleString()],
       ["Problems", n.toLocaleString()],
