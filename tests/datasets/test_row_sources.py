@@ -355,6 +355,16 @@ def test_the_handbook_questions_are_a_data_set_of_their_own(datasets: DatasetSer
     assert row.fields["expected"] in row.fields["passages"][0]["text"]
 
 
+def test_the_held_out_cases_come_with_the_sentences_their_answers_stand_among(
+    datasets: DatasetService,
+) -> None:
+    made = datasets.create("handbook-cases", "handbook:cases")
+    rows = list(datasets.read(made.ref))
+    answerable = [row for row in rows if row.tags == ["answerable"]]
+    assert (len(rows), len(answerable), made.facts.n_groups) == (96, 80, 16)
+    assert all(row.fields["expected"] in row.fields["inputs"]["sentences"] for row in answerable)
+
+
 def test_intake_stops_at_its_limit(tmp_path: Path, datasets: DatasetService) -> None:
     path = write(tmp_path, "r.jsonl", lines(*({"input": f"q{n}"} for n in range(10))))
     assert datasets.create("few", path, ReadOptions(limit=3)).facts.n_rows == 3

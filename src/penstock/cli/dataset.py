@@ -33,7 +33,7 @@ Name = Annotated[str, typer.Argument(help="The dataset.")]
 Source = Annotated[
     str,
     typer.Argument(
-        help="A file, a folder as Hugging Face lays it out, hub:ORG/NAME[@REVISION], or handbook:questions."
+        help="A file, a folder as Hugging Face lays it out, hub:ORG/NAME[@REVISION], handbook:questions or handbook:cases."
     ),
 ]
 SkipOption = Annotated[

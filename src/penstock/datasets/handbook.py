@@ -1,4 +1,5 @@
-"""The questions of the handbook that ships with Penstock, as cases: with the passage that answers each and its document.
+"""The questions of the handbook that ships with Penstock, as cases: with the passage that answers each and its document; and
+those of held-out articles with sentences among which the answer stands, for comparing prompts of the embedded model.
 
 What is learned about one article says something about its other questions too, so the document is the group.
 """
@@ -10,13 +11,23 @@ from pathlib import Path
 
 import msgspec
 
-HANDBOOK = "handbook:questions"
+QUESTIONS = "handbook:questions"
+CASES = "handbook:cases"
+HANDBOOK = (QUESTIONS, CASES)
 _HEADING = re.compile(r"^#{1,6}\s+(.*)$")
 
 
-def write_handbook(folder: Path) -> Path:
-    """Write the questions as JSON lines of format `cases` into `folder` and return the file."""
+def write_handbook(folder: Path, which: str = QUESTIONS) -> Path:
+    """Write one of `HANDBOOK` as JSON lines of format `cases` into `folder` and return the file."""
     data = files("penstock") / "data" / "handbook"
+    if which == CASES:
+        cases = folder / "held_out_cases.jsonl"
+        cases.write_bytes((data / "held_out_cases.jsonl").read_bytes())
+        return cases
+    return _write_questions(data, folder)
+
+
+def _write_questions(data: Traversable, folder: Path) -> Path:
     sections: dict[str, dict[str, str]] = {}
     target = folder / "questions.jsonl"
     with target.open("wb") as writing:

@@ -27,9 +27,9 @@ def open_place(
             pinned = fetch_repository(place.removeprefix(HUB), folder, hub, tell)
             yield folder, f"{HUB}{pinned}", "hub"
         return
-    if place == HANDBOOK:
+    if place in HANDBOOK:
         with store.folder() as folder:
-            yield write_handbook(folder), HANDBOOK, "file"
+            yield write_handbook(folder, place), place, "file"
         return
     path = Path(place).expanduser()
     if not path.is_absolute():
