@@ -216,6 +216,8 @@ def _add_form(router: APIRouter, services: ConsoleServices, renderer: Renderer) 
             spec = to_spec(draft)
             if caller.form.get("step") != "start":
                 return show(request, draft, plan=services.evaluations.plan(spec))
+            if spec.dataset is not None:
+                services.registry.resolve(spec.dataset)  # told here, not by a run that fails at once
             record = services.evaluations.start(spec, actor=actor_of(caller))
         except (CallerError, ConflictError) as error:
             return show(request, draft, problem=error)
