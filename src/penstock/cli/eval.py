@@ -44,7 +44,7 @@ app = noun_app(
 )
 POLL_S = 0.4
 ROOT = "/api/v1/evaluations"
-EvaluationId = Annotated[str, typer.Argument(help="Its id, from `penstock eval list`.")]
+EvaluationId = Annotated[str, typer.Argument(help="Its id, or its name for the newest of that name.")]
 
 
 @app.command(epilog="Example: penstock eval plan triage.toml")

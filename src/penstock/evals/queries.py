@@ -57,6 +57,13 @@ def get_content(connection: Connection, evaluation_id: str, *, for_update: bool 
     return connection.execute(query.with_for_update() if for_update else query).scalar_one_or_none()
 
 
+def find_by_name(connection: Connection, name: str) -> str | None:
+    """Return the JSON of the newest evaluation of this name, or None."""
+    query = select(evaluations.c.content).where(evaluations.c.name == name)
+    newest = query.order_by(evaluations.c.created_ns.desc(), evaluations.c.id.desc()).limit(1)
+    return connection.execute(newest).scalar()
+
+
 def list_contents(
     connection: Connection, conditions: Mapping[str, Any], *, before: tuple[int, str] | None, limit: int
 ) -> list[str]:

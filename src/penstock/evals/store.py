@@ -75,16 +75,17 @@ class EvaluationStore:
             queries.insert_evaluation(connection, values)
 
     def get(self, evaluation_id: str) -> EvaluationRecord:
-        """Return one evaluation; raises `UnknownEvaluation`."""
+        """Return one evaluation, by id or by the name of the newest; raises `UnknownEvaluation`."""
         record = self.find(evaluation_id)
         if record is None:
             raise _unknown(evaluation_id)
         return record
 
     def find(self, evaluation_id: str) -> EvaluationRecord | None:
-        """Return one evaluation, or None when it is unknown."""
+        """Return one evaluation by its id, or the newest of that name; None when there is none."""
+        wanted = plain_id(evaluation_id)
         with self._engine.connect() as connection:
-            content = queries.get_content(connection, plain_id(evaluation_id))
+            content = queries.get_content(connection, wanted) or queries.find_by_name(connection, wanted)
         return None if content is None else _record.decode(content)
 
     def page(self, query: EvaluationQuery) -> EvaluationPage:
