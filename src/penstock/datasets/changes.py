@@ -222,7 +222,7 @@ def sample_rows(change: Change, n: int, seed: int, name: str | None) -> DatasetV
             break
     if not drawn:
         raise InvalidInput(
-            f"Every group has more than {n} rows.", hint="Groups stay together: ask for more rows.", param="n"
+            f"No whole group fits into a sample of {n}.", hint="Groups stay together: ask for more rows.", param="n"
         )
     rows = (row for row in change.read() if (row.group or f"\x00{row.id}") in drawn)
     return change.keep(rows, {"step": "sample", "n": n, "seed": seed}, name=name, are_known=True)
