@@ -10,6 +10,7 @@ import typer
 from penstock.base.digest import short_digest
 from penstock.base.errors import InvalidInput, suggest
 from penstock.cli.dataset_changes import add_changes
+from penstock.cli.dataset_cleaning import register
 from penstock.cli.dataset_reading import (
     FormatOption,
     LayoutOption,
@@ -362,3 +363,4 @@ def _went(step: dict[str, Any]) -> str:
 
 
 add_changes(app)
+register(app)

@@ -20,7 +20,8 @@ from penstock.spec.datasets import DatasetRow
 
 Rows = Callable[[], Iterable[DatasetRow]]
 """Reads the rows from the first one, as often as it is called."""
-BATCH = 1000
+BATCH = 250
+"""Rows at once: their shingles fit into the cache of a core."""
 MAX_COMPARED = 256
 """Rows that stay, of one band, that a row is compared with. What that leaves out is counted."""
 MAX_SHORT_ANSWER = 40
@@ -164,7 +165,8 @@ class _Search:
         positions: list[int] = []
         blocks = []
         for batch in self._batches(open_rows):
-            sets = shingle_hashes([row_text(row, self._part) for _, row in batch], options)
+            texts = [row_text(row, self._part) for _, row in batch]
+            sets = shingle_hashes(texts, options, with_repeats=True)
             kept = [i for i, each in enumerate(sets) if len(each)]
             positions += [batch[i][0] for i in kept]
             blocks.append(band_keys([sets[i] for i in kept], options))

@@ -55,10 +55,13 @@ class MinHashOptions:
         return {**asdict(self), "rows_per_band": self.rows_per_band}
 
 
-def shingle_hashes(texts: Sequence[str], options: MinHashOptions) -> list[Hashes]:
+def shingle_hashes(
+    texts: Sequence[str], options: MinHashOptions, *, with_repeats: bool = False
+) -> list[Hashes]:
     """Return the set of hashed shingles of every text, sorted; empty for a text without anything to compare.
 
-    A text that is shorter than a shingle is one shingle.
+    A text that is shorter than a shingle is one shingle. `with_repeats` leaves them as they come, which is quicker and
+    enough for `band_keys`.
     """
     prepared = [normalise(text[:MAX_CHARS]) for text in texts]
     lengths = [3 if is_unspaced(text) else options.shingle_chars for text in prepared]
@@ -66,7 +69,7 @@ def shingle_hashes(texts: Sequence[str], options: MinHashOptions) -> list[Hashes
     for length in sorted(set(lengths)):
         members = [i for i, each in enumerate(lengths) if each == length and prepared[i]]
         for i, hashes in zip(members, _hash_all([prepared[i] for i in members], length), strict=True):
-            found[i] = hashes
+            found[i] = hashes if with_repeats else np.unique(hashes)
     return found
 
 
@@ -85,7 +88,7 @@ def _hash_all(texts: Sequence[str], length: int) -> list[Hashes]:
     found: list[Hashes] = []
     start = 0
     for text in padded:
-        found.append(np.unique(hashes[start : start + len(text) - length + 1]))
+        found.append(hashes[start : start + len(text) - length + 1])
         start += len(text)
     return found
 

@@ -20,7 +20,6 @@ ANSWER_FIELDS = frozenset(
 """Every other field belongs to the question side; of `messages`, a last one of the assistant is an answer."""
 _UNCOMPARED = frozenset({"relevant", "passages", "tools"})
 """Ids, and texts that many rows of a dataset share on purpose."""
-_SPACES = re.compile(r"\s+")
 _UNSPACED = re.compile(
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff]"
 )
@@ -93,7 +92,7 @@ def named_texts(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def normalise(text: str) -> str:
     """Return the text as it is compared: NFKC, case folded, spaces as one, no final punctuation."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return _SPACES.sub(" ", folded).strip().rstrip(" .!?\u3002\uff01\uff1f\u2026,;:")
+    return " ".join(folded.split()).rstrip(" .!?\u3002\uff01\uff1f\u2026,;:")
 
 
 def row_key(row: DatasetRow, part: Part = "all") -> str:
