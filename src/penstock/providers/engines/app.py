@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import hmac
 import logging
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any
@@ -29,6 +30,15 @@ from penstock.providers.engines.choices import bias_first_tokens
 from penstock.providers.engines.errors import EngineFailed, UnknownModel
 from penstock.providers.engines.lanes import Lane, TextPump
 from penstock.providers.engines.llama import LlamaEngine, check_fit
+from penstock.providers.engines.measuring import (
+    LikelihoodRequest,
+    TokenEmbeddingRequest,
+    TokenEncoder,
+    find_edges,
+    measure_likelihood,
+    read_likelihood,
+    read_token_embedding,
+)
 from penstock.providers.engines.replies import ReplyWriter, embedding_body, encode_json, error_fields
 from penstock.providers.engines.requests import (
     EmbeddingRequest,
@@ -57,6 +67,18 @@ class _Cell:
         self.lane = lane
         self.failure = failure
         self._engine = engine
+        self._encoder: TokenEncoder | None = None
+        self._lock = threading.Lock()
+
+    def token_encoder(self, n_threads: int) -> TokenEncoder:
+        """The model without pooling, loaded when it is first asked for: few installations ever do."""
+        with self._lock:
+            if self._encoder is None:
+                served = self.hosted.served
+                self._encoder = TokenEncoder(
+                    served.gguf, context_length=served.context_length, n_threads=n_threads
+                )
+            return self._encoder
 
     @property
     def engine(self) -> LlamaEngine:
@@ -82,6 +104,7 @@ class EngineApp:
     ) -> None:
         """Load every model. One that cannot be loaded is logged and answers with its failure; the rest serve."""
         self._key = internal_key.encode()
+        self._n_threads = n_threads
         self._max_body_bytes = max_body_bytes
         self._clock = clock
         self._cells: dict[str, _Cell] = {}
@@ -149,6 +172,10 @@ class EngineApp:
             await self._generate(read_chat(await self._read_body(receive)), receive, send)
         elif path == "/v1/completions" and method == "POST":
             await self._generate(read_completion(await self._read_body(receive)), receive, send)
+        elif path == "/v1/likelihoods" and method == "POST":
+            await self._measure(read_likelihood(await self._read_body(receive)), receive, send)
+        elif path == "/v1/token_embeddings" and method == "POST":
+            await self._embed_tokens(read_token_embedding(await self._read_body(receive)), receive, send)
         elif path == "/v1/embeddings" and method == "POST":
             await self._embed(read_embedding(await self._read_body(receive)), receive, send)
         else:
@@ -257,6 +284,40 @@ class EngineApp:
             else:
                 pieces = [piece async for batch in pump.drain(job) for piece in batch]
                 await _send_body(send, writer.whole("".join(pieces), job.result()))
+
+    async def _measure(self, request: LikelihoodRequest, receive: Receive, send: "_Started") -> None:
+        cell = self._find(request.model, "chat")
+        engine, renderer = cell.engine, cell.hosted.renderer
+        pump = TextPump(asyncio.get_running_loop())
+        job = cell.lane.submit(
+            lambda: measure_likelihood(engine, renderer, request, lambda: pump.is_cancelled)
+        )
+        async with _cancel_on_disconnect(receive, pump):
+            tokens = await job
+            if pump.is_cancelled:
+                return
+        rows = [{"token": token, "logprob": logprob} for token, logprob in tokens]
+        await _send_body(send, encode_json({"model": request.model, "tokens": rows}))
+
+    async def _embed_tokens(self, request: TokenEmbeddingRequest, receive: Receive, send: "_Started") -> None:
+        cell = self._find(request.model, "embedding")
+        pump = TextPump(asyncio.get_running_loop())
+
+        def work() -> list[list[list[float]]]:
+            encoder = cell.token_encoder(self._n_threads)
+            ids = cell.hosted.renderer.encode_texts(request.input)
+            n_before, n_after = map(len, find_edges(cell.hosted.renderer))
+            rows = [encoder.encode(each) for each in ids if not pump.is_cancelled]
+            # the model's own start and end tokens are no part of the text
+            return [each[n_before : len(each) - n_after].tolist() for each in rows]
+
+        job = cell.lane.submit(work)
+        async with _cancel_on_disconnect(receive, pump):
+            found = await job
+            if pump.is_cancelled:
+                return
+        data = [{"index": number, "embeddings": rows} for number, rows in enumerate(found)]
+        await _send_body(send, encode_json({"model": request.model, "data": data}))
 
     async def _embed(self, request: EmbeddingRequest, receive: Receive, send: "_Started") -> None:
         if request.model == lexical.NAME:

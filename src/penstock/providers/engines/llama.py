@@ -184,6 +184,26 @@ class LlamaEngine:
         top = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
         return {int(item["id"]): float(item["logprob"]) for item in top}
 
+    def forced_logprob(self, ids: Sequence[int], token_id: int) -> tuple[str, float] | None:
+        """Return text and log-probability (before any sampling) of `token_id` after `ids`.
+
+        None beside an end token or half a character, of which the engine tells nothing. The prompt's part stays in memory.
+        """
+        body = {
+            "prompt": list(ids),
+            "max_tokens": 1,
+            "temperature": 0.0,
+            "logprobs": 1,
+            "n_probs": 1,
+            "logit_bias": [[token_id, 1000.0]],
+            "cache_prompt": True,
+        }
+        answer = self._call(self._server.handle_completions, body)
+        told = (answer["choices"][0].get("logprobs") or {}).get("content") or []
+        if not told or int(told[0]["id"]) != token_id:
+            return None
+        return str(told[0]["token"]), float(told[0]["logprob"])
+
     def _call(
         self, handler: Callable[[dict[str, Any]], dict[str, Any]], body: dict[str, Any]
     ) -> dict[str, Any]:
