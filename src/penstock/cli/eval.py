@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from penstock.base.errors import PenstockError
+from penstock.cli import eval_import
 from penstock.cli.eval_rows import (
     LIST_COLUMNS,
     case_lines,
@@ -45,6 +46,11 @@ app = noun_app(
 POLL_S = 0.4
 ROOT = "/api/v1/evaluations"
 EvaluationId = Annotated[str, typer.Argument(help="Its id, or its name for the newest of that name.")]
+app.add_typer(
+    eval_import.app,
+    name="import",
+    help="Evaluations of other tools as files of yours: openai, promptfoo, multiple-choice.",
+)
 
 
 @app.command(epilog="Example: penstock eval plan triage.toml")

@@ -229,6 +229,8 @@ class EditParameters(TextParameters, frozen=True, kw_only=True, forbid_unknown_f
     """What is counted."""
 
     unit: Literal["characters", "words"] = "characters"
+    measure: Literal["likeness", "edits"] = "likeness"
+    """`edits`: how many insertions, deletions and substitutions it takes, fewer being better."""
 
 
 def _build_levenshtein(parameters: EditParameters) -> Judge:
@@ -244,15 +246,17 @@ def _build_levenshtein(parameters: EditParameters) -> Judge:
 
     def judge(case: Case, output: Output) -> Verdict:
         found = split(read_text(output, parameters, extractor))
-        best, edits = -1.0, 0
+        best, edits = -math.inf, 0
         for each in read_references(case, parameters):
             wanted = split(each)
             n = count_edits(found, wanted)
             longer = max(len(found), len(wanted))
             likeness = 1.0 if longer == 0 else 1 - n / longer
-            if likeness > best:
-                best, edits = likeness, n
-        return Verdict(value=best, evidence={"edits": edits})
+            if (-n if parameters.measure == "edits" else likeness) > best:
+                best, edits = (-float(n) if parameters.measure == "edits" else likeness), n
+        return Verdict(
+            value=float(edits) if parameters.measure == "edits" else best, evidence={"edits": edits}
+        )
 
     return judge
 
@@ -332,5 +336,10 @@ KINDS: tuple[ScorerKind[Any], ...] = (
         parameters=EditParameters,
         build=_build_levenshtein,
         needs=frozenset({"expected"}),
+        adapt=lambda parameters: (
+            {"direction": "lower", "scale": "unbounded", "high": None, "unit": "edits"}
+            if parameters.measure == "edits"
+            else {}
+        ),
     ),
 )

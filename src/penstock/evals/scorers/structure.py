@@ -105,6 +105,8 @@ class EqualityParameters(Reading, frozen=True, kw_only=True, forbid_unknown_fiel
     tolerance: float = 0.0
     """How far numbers may lie apart, relative to the larger."""
     fenced: bool = True
+    alternatives: bool = False
+    """Whether a list that is expected holds several values of which one must be met."""
 
 
 def _build_json_equal(parameters: EqualityParameters) -> Judge:
@@ -112,24 +114,38 @@ def _build_json_equal(parameters: EqualityParameters) -> Judge:
 
     def judge(case: Case, output: Output) -> Verdict:
         expected = read_expected(case, parameters)
-        if isinstance(expected, str) and (parsed := parse_json(expected)) is not NOT_JSON:
-            expected = parsed
+        accepted = expected if parameters.alternatives and isinstance(expected, list) else [expected]
+        if not accepted:
+            raise NoScore("the case's list of acceptable answers is empty")
         found = read_json(output, fenced=parameters.fenced)
         if found is NOT_JSON:
             return Verdict(value=0.0, reason="the answer is no JSON")
         if parameters.pointer is not None:
             found = follow_pointer(found, parameters.pointer)
-        told = list_differences(
-            expected,
-            found,
-            is_subset=parameters.mode == "subset",
-            any_order=parameters.any_order,
-            ignored=ignored,
-            tolerance=parameters.tolerance,
+        told = min(
+            (
+                list_differences(
+                    _parsed(each),
+                    found,
+                    is_subset=parameters.mode == "subset",
+                    any_order=parameters.any_order,
+                    ignored=ignored,
+                    tolerance=parameters.tolerance,
+                )
+                for each in accepted
+            ),
+            key=len,
         )[:MAX_TOLD]
         return Verdict(value=float(not told), reason="; ".join(told) or None, evidence={"differences": told})
 
     return judge
+
+
+def _parsed(expected: Any) -> Any:
+    """Return the JSON that an expected text is, or the text itself."""
+    if isinstance(expected, str) and (parsed := parse_json(expected)) is not NOT_JSON:
+        return parsed
+    return expected
 
 
 def list_differences(
