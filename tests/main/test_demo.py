@@ -3,17 +3,19 @@
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from penstock.main.instance import running_instance
+from penstock.main.rooms import Rooms
 from penstock.spec.home import Home
 
 
 @pytest.mark.slow
 @pytest.mark.engine
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_the_demo_turns_the_wheel_writes_its_report_and_leaves_nothing_running(tmp_path: Path) -> None:
     report = tmp_path / "demo.json"
     command = ["demo", "--home", str(tmp_path / "home"), "--json", str(report)]
@@ -21,7 +23,7 @@ def test_the_demo_turns_the_wheel_writes_its_report_and_leaves_nothing_running(t
         [sys.executable, "-m", "penstock.cli", *command],
         capture_output=True,
         text=True,
-        timeout=220,
+        timeout=380,
         check=False,
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
@@ -46,4 +48,12 @@ def test_the_demo_turns_the_wheel_writes_its_report_and_leaves_nothing_running(t
             assert set(citation) == {"document", "section", "passage_id", "quote"}
     assert found["totals"]["mean_token_f1"] >= 0.6
     assert found["totals"]["citation_hit_rate"] >= 0.6
+    weak, strong = found["gates"]
+    assert (weak["version"], weak["verdict"]) == ("prompt:answer@1", "fail"), weak
+    assert (strong["version"], strong["verdict"]) == ("prompt:answer@2", "pass"), strong
+    assert all("95 % interval" in sentence for sentence in strong["sentences"][:2])
+    with closing(Rooms(Home(root=tmp_path / "home"))) as rooms:
+        [move] = rooms.registry.history("prompt", "answer", "prod")
+    assert (move.to_number, move.is_override) == (2, False)
+    assert move.evidence is not None and move.evidence["gate"] == strong["gate_id"]
     assert running_instance(Home(root=tmp_path / "home")) is None

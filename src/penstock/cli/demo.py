@@ -24,7 +24,7 @@ def demo(
         typer.Option("--json", help="Also write the result to this file, as JSON.", dir_okay=False),
     ] = None,
 ) -> None:
-    """Turn the whole wheel once: ingest a handbook, ask ten held-out questions, score the answers, open the traces.
+    """Turn the whole wheel once: ingest a handbook, ask ten held-out questions, score the answers, gate two prompts.
 
     Needs no key and no network. Run it again at any time: what is done is not done twice.
     """
@@ -46,11 +46,21 @@ def demo(
         f"cost {cost} · {totals['input_tokens']} + {totals['output_tokens']} tokens · "
         f"median {totals['median_latency_ms']:.0f} ms · {totals['seconds']:.0f} s in all"
     )
+    _print_gates(report)
     print() if report.is_running else print(f"\nopen it:  penstock up --home {opened.root}")
     print(f"then:     {report.console}   (sign in with the key in {opened.admin_key})")
     print(f"a trace:  {report.console}/traces/{report.questions[0].trace_id}")
+    if report.gates:
+        print(f"a gate:   {report.console}/gates/{report.gates[-1].gate_id}")
     if json_file is not None:
         print(f"as data:  {json_file}")
+
+
+def _print_gates(report: DemoReport) -> None:
+    for turn in report.gates:
+        print(f"\ngate {turn.verdict.upper()}: {turn.version}, {turn.description}")
+        for sentence in turn.sentences:
+            print(f"    {sentence}")
 
 
 def _check_writable(file: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from penstock.base.errors import NotFound, PenstockError
 from penstock.main.children import die_with_parent
 from penstock.main.control_client import ControlClient
+from penstock.main.demo_gate import GateTurn, turn_gate
 from penstock.main.demo_questions import ARTICLES, Question, citation_hit, load_questions, token_f1
 from penstock.main.errors import ChildFailed, MissingExtra
 from penstock.main.home_files import create_home, read_admin_key, read_internal_key
@@ -65,6 +66,8 @@ class DemoReport:
     knowledge: dict[str, Any] = field(default_factory=dict)
     embedder: str = ""
     console: str = ""
+    gates: list[GateTurn] = field(default_factory=list)
+    """What a gate said of two versions of a prompt, the weak one first."""
     is_running: bool = False
     """Whether the console is open now: the demo used an instance that was there before it."""
 
@@ -97,6 +100,7 @@ def run_demo(home: Home, say: Say, tell: Tell) -> DemoReport:
             )
         asked = ask_all(openai, home, instance, say)
         asked = _add_costs(home, asked, say)
+        gates = turn_gate(home, say, tell)
         installation.close()
     totals = sum_up(asked, seconds=time.monotonic() - begin)
     return DemoReport(
@@ -104,6 +108,7 @@ def run_demo(home: Home, say: Say, tell: Tell) -> DemoReport:
         totals=totals,
         knowledge=report,
         embedder=embedder,
+        gates=gates,
         console=instance.addresses.console_url if was_running else f"http://127.0.0.1:{console_port}",
         is_running=was_running,
     )
