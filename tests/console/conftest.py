@@ -19,6 +19,7 @@ from starlette.routing import Route
 from penstock.console.app import mount_console
 from penstock.control.app import create_control
 from tests.fixtures.asgi import AsgiClient
+from tests.fixtures.evaluated import evaluated, evaluated_root
 from tests.fixtures.furnished import (
     ANSWER,
     TRACE_ID,
@@ -29,7 +30,7 @@ from tests.fixtures.furnished import (
     unfurnished,
 )
 
-__all__ = ["furnished", "furnished_root", "house", "unfurnished"]
+__all__ = ["evaluated", "evaluated_root", "furnished", "furnished_root", "house", "unfurnished"]
 
 
 def make_app(found: Furnished) -> Any:

@@ -19,10 +19,9 @@ from penstock.spec.evaluations import EvaluationSpec, ScorerSpec, TargetSpec
 from tests.console.conftest import make_app, sign_in
 from tests.console.test_dashboard_pages import form_token
 from tests.fixtures.asgi import AsgiClient
-from tests.fixtures.evaluated import EvaluatedHouse, evaluated
+from tests.fixtures.evaluated import EvaluatedHouse
 from tests.fixtures.furnished import Furnished
 
-__all__ = ["evaluated"]
 START = {"dataset": "questions", "target": "pocket", "use:token_f1": "on", "repeats": "2", "usd": "1,50"}
 
 
