@@ -160,10 +160,10 @@ def test_a_plan_asks_nothing_and_tells_calls_and_cost(house: House) -> None:
 
 def test_a_budget_ends_the_run_before_it_is_passed(house: House) -> None:
     house.model.script = say_variants
-    report = ask(house, budget_usd=Decimal("0.1"))
+    report = ask(house, budget_usd=Decimal("0.03"))
     assert report["stopped"] == "budget"
-    assert 0 < len(house.model.asked) < 3
-    assert Decimal(str(report["cost_usd"])) <= Decimal("0.1")
+    assert len(house.model.asked) == 2  # each costs a cent, and might cost nearly two
+    assert Decimal(str(report["cost_usd"])) <= Decimal("0.03")
 
 
 def test_no_budget_can_be_held_where_the_price_is_unknown(house: House) -> None:

@@ -38,7 +38,8 @@ AT_ONCE = 4
 OUTPUT_TOKENS_EACH = 160
 """Allowed for one item when a cost is estimated."""
 BYTES_PER_TOKEN = 4
-MAX_REPLY_TOKENS = 4096
+REPLY_TOKENS_EACH = 768
+"""A reply may have so many for each item: a model that rambles is cut off, and its reply counted as no JSON."""
 
 
 class RunContext(Protocol):
@@ -116,18 +117,18 @@ class ProposalRun:
         index = self._known(base)
         ctx.progress(0.05, "asking")
         run = _Run(ctx, request, base, self._models, index)
-        for first in range(0, len(calls), AT_ONCE):
-            wave = run.affordable(calls[first : first + AT_ONCE])
-            if wave:
-                kept = run.take(wave, run.ask(wave), self._clock())
-                with self._engine.begin() as connection:
-                    queries.insert_new(connection, kept)
-            tally = run.tally
-            done = (first + len(wave)) / len(calls)
-            ctx.progress(0.05 + 0.95 * done, f"{tally.n_proposed} proposals from {tally.n_calls} calls")
-            if tally.stopped:
-                ctx.log(f"stopped: {tally.stopped}")
+        done = 0
+        while done < len(calls):
+            wave = run.affordable(calls[done : done + AT_ONCE])
+            if not wave:
+                ctx.log(f"stopped: {run.tally.stopped}")
                 break
+            kept = run.take(wave, run.ask(wave), self._clock())
+            with self._engine.begin() as connection:
+                queries.insert_new(connection, kept)
+            done += len(wave)
+            said = f"{run.tally.n_proposed} proposals from {run.tally.n_calls} calls"
+            ctx.progress(0.05 + 0.95 * done / len(calls), said)
         report: dict[str, Any] = msgspec.to_builtins(run.tally.report())
         return report
 
@@ -145,7 +146,10 @@ class ProposalRun:
             )
             size = sum(len(each["content"].encode("utf-8", "replace")) for each in messages)
             tokens = size // BYTES_PER_TOKEN + 1
-            parameters: dict[str, Any] = {"seed": request.seed + number, "max_tokens": MAX_REPLY_TOKENS}
+            parameters: dict[str, Any] = {
+                "seed": request.seed + number,
+                "max_tokens": (n + 1) * REPLY_TOKENS_EACH,
+            }
             if request.temperature is not None:
                 parameters["temperature"] = request.temperature
             calls.append(
@@ -207,7 +211,7 @@ class _Run:
         self.tally = _Tally()
 
     def affordable(self, wave: Sequence[_Call]) -> list[_Call]:
-        """Return the calls of a wave that the budget allows; note where it ends.
+        """Return the calls of a wave that the budget allows; none, and a note of it, when it ends here.
 
         What a call may cost at most is reserved: its input, and the longest reply that it may give.
         """
@@ -217,12 +221,13 @@ class _Run:
         allowed: list[_Call] = []
         reserved = tally.cost_usd or Decimal(0)
         for call in wave:
-            most = self._price(2 * call.input_tokens, MAX_REPLY_TOKENS)
+            most = self._price(2 * call.input_tokens, int(call.parameters["max_tokens"]))
             if most is None or tally.cost_usd is None or reserved + most > request.budget_usd:
-                tally.stopped = "budget"
                 break
             reserved += most
             allowed.append(call)
+        if not allowed:
+            tally.stopped = "budget"
         return allowed
 
     def ask(self, wave: Sequence[_Call]) -> list[Outcome]:

@@ -78,7 +78,8 @@ class ProposalService:
         if request.budget_usd is not None and plan.cost_usd is None:
             raise UnpricedModel(
                 f"Nobody knows what calls of {request.model!r} cost, so a budget cannot be held.",
-                hint="Set a price with `penstock price create`, or bound the calls with --max-calls instead.",
+                hint="Set one: `penstock price create PROVIDER/MODEL --set input_uncached=1 --set output_text=2` (US dollars a "
+                "million tokens); or leave the budget out and bound the calls with --max-calls.",
                 model=request.model,
             )
         pinned = msgspec.structs.replace(request, dataset=plan.ref)
