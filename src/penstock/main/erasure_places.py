@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Engine, delete, select
 
 from penstock.deploy.kept_replies import ResponseCacheService
+from penstock.evals.judges.queries import forget_rater, forget_traces
 from penstock.main.copies import clear_copies
 from penstock.spec.home import Home
 from penstock.spec.search import All, Condition, Either, Negated, Related, Words
@@ -42,6 +43,7 @@ def create_places(
         lambda doomed: clear_forwards(home, doomed),
         lambda doomed: clear_cache(cache, doomed),
         lambda doomed: clear_views(engine, doomed),
+        lambda doomed: clear_labels(engine, doomed),
         lambda doomed: clear_logs(home, doomed.subject),
         lambda _: PlaceReport(place="unfinished backups", removed={"copies": clear_copies(home)}),
     )
@@ -93,6 +95,15 @@ def clear_views(engine: Engine, doomed: Doomed) -> PlaceReport:
                 )
             )
     return PlaceReport(place="saved views", removed={"views": len(theirs)})
+
+
+def clear_labels(engine: Engine, doomed: Doomed) -> PlaceReport:
+    """Forget labelled outputs of their traces, with labels and judges' verdicts, and what they said of others' themselves."""
+    subject = doomed.subject
+    with engine.begin() as connection:
+        n_outputs = forget_traces(connection, doomed.trace_ids)
+        n_labels = forget_rater(connection, subject.id) if subject.kind == "user" and subject.id else 0
+    return PlaceReport(place="labels", removed={"outputs": n_outputs, "labels": n_labels})
 
 
 def names_subject(query: str, subject: Subject) -> bool:

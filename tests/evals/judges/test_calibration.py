@@ -23,10 +23,13 @@ from penstock.evals.judges.types import JudgeCalibration, Label, LabelDraft
 from penstock.evals.scorers.types import ScorerInfo
 from penstock.evals.statistics.types import ScoredCase
 from penstock.evals.types import CasePage, CaseQuery, CaseView, EstimateReport, EvaluationRecord, ScoreColumn
+from penstock.main.erasure_places import clear_labels
 from penstock.spec.cases import Case, Output
 from penstock.spec.evaluations import Estimate, EvaluationSpec, ScorerSpec, TargetSpec
 from penstock.spec.scores import Score, SpanScore
 from penstock.store.control.engine import open_control
+from penstock.store.spans.upkeep_types import Subject
+from penstock.traces.upkeep.types import Doomed
 from tests.evals.judges.fakes import FakeModel, fail
 
 SPEC = ScorerSpec(scorer="closed_qa", parameters={"model": "strong"})
@@ -501,3 +504,14 @@ def test_feedback_on_traces_becomes_labels(engine: Engine) -> None:
     [label] = service.labels.take_feedback("helpful", actor="ada")
     assert (label.value, label.rater, label.source) == (0.0, "ada", "feedback")
     assert service.labels.items("helpful")[0].trace_id == "a" * 32
+
+
+def test_erased_traces_leave_no_labelled_copy_and_erased_people_no_label(engine: Engine) -> None:
+    service = services(engine, FakeModel("x"), {})
+    service.labels.take_feedback("helpful", actor="ada")
+    service.labels.add([LabelDraft(name="helpful", value=1, output="kept", rater="bo")], actor="x")
+    subject = Subject(kind="user", id="bo")
+    doomed = Doomed(subject=subject, trace_ids=["a" * 32], calls=[], covers=lambda _: False)
+    assert clear_labels(engine, doomed).removed == {"outputs": 1, "labels": 1}
+    assert service.labels.sets() == [] and service.labels.items("helpful") == []
+    assert clear_labels(engine, doomed).removed == {"outputs": 0, "labels": 0}

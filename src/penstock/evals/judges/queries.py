@@ -131,3 +131,26 @@ def list_calibrations(
     if name is not None:
         query = query.where(judge_calibrations.c.name == name)
     return connection.execute(query.limit(limit)).all()
+
+
+def forget_traces(connection: Connection, trace_ids: Collection[str]) -> int:
+    """Forget labelled outputs of these traces with their labels and verdicts; return how many there were."""
+    wanted, n = list(trace_ids), 0
+    for start in range(0, len(wanted), _IN_ONE_QUERY):
+        part = wanted[start : start + _IN_ONE_QUERY]
+        ids = list(
+            connection.execute(select(label_items.c.id).where(label_items.c.trace_id.in_(part))).scalars()
+        )
+        for table, column in (
+            (labels, labels.c.item_id),
+            (judge_verdicts, judge_verdicts.c.item_id),
+            (label_items, label_items.c.id),
+        ):
+            connection.execute(delete(table).where(column.in_(ids)))
+        n += len(ids)
+    return n
+
+
+def forget_rater(connection: Connection, rater: str) -> int:
+    """Forget what one person said; return how many labels there were."""
+    return connection.execute(delete(labels).where(labels.c.rater == rater)).rowcount
