@@ -1,5 +1,6 @@
 """Assets, versions, aliases and lineage over REST."""
 
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter
@@ -11,6 +12,7 @@ from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
+from penstock.evals.gates.errors import UnknownGateResult
 from penstock.registry.service import Unchecked
 
 
@@ -102,7 +104,7 @@ def create_router(services: ControlServices) -> APIRouter:
             alias,
             body.number,
             actor=request.state.caller.key.name,
-            evidence=body.evidence if body.gate is None else services.gates.evidence(body.gate),
+            evidence=_evidence(services, body),
             reason=body.reason,
             override_reason=body.override_reason,
             expected_number=expected,
@@ -127,3 +129,14 @@ def create_router(services: ControlServices) -> APIRouter:
         return json_reply(move)
 
     return router
+
+
+def _evidence(services: ControlServices, body: Move) -> dict[str, Any] | None:
+    """The evidence as it is stored: what a verdict says is read from the verdict, not from whoever names it."""
+    if body.gate is not None:
+        return services.gates.evidence(body.gate)
+    named = (body.evidence or {}).get("gate")
+    if isinstance(named, str):
+        with suppress(UnknownGateResult):  # the registry refuses what names no verdict
+            return services.gates.evidence(named)
+    return body.evidence

@@ -14,6 +14,7 @@ from penstock.evals.statistics.quantiles import values_needed
 from penstock.evals.statistics.types import ScoredCase
 
 POWER = 0.8
+MAX_REPEATS = 30
 HOPELESS = 50
 """Times as many cases as there are: nobody will run that."""
 
@@ -47,19 +48,13 @@ def advise(look: Weighed, *, cost_per_output: Decimal | None, corrected: float |
     n_cases = max(1, interval.n or n)
     extra = max(1, math.ceil(n_cases * (factor - 1.0)))
     sides = 2 if look.is_difference else 1
-    repeats = _repeats_instead(look, factor)
-    if repeats is not None:
-        more = n_cases * (repeats[1] - repeats[0])
-        if more < extra * repeats[0]:
-            return (
-                f"repeats = {repeats[1]} instead of {repeats[0]}{_price(more * sides, cost_per_output)} would decide "
-                "a difference of this size: answers to one case differ more than cases do."
-            )
     what = "groups" if interval.n_groups and interval.n_groups < interval.n else None
     told = f" in about {math.ceil(n * (factor - 1.0)):,} more {what}" if what else ""
     price = _price(extra * sides * _repeats(look), cost_per_output)
     more = count_text(_rounded(extra), "more case")
-    return f"About {more}{told}{price} would decide a difference of this size."
+    return (
+        f"About {more}{told}{price}{_repeats_instead(look, factor)} would decide a difference of this size."
+    )
 
 
 def _without_interval(look: Weighed, cost_per_output: Decimal | None) -> str:
@@ -72,23 +67,27 @@ def _without_interval(look: Weighed, cost_per_output: Decimal | None) -> str:
     return "More cases, of more than one group and not all the same, are needed for an interval."
 
 
-def _repeats_instead(look: Weighed, factor: float) -> tuple[int, int] | None:
-    """Repeats now, and those that would do without another case; None where that does not help or nobody knows."""
+def _repeats_instead(look: Weighed, factor: float) -> str:
+    """How many repeats of the same cases would do, for whoever has no more cases.
+
+    More cases are never dearer: they average out what differs between cases and within them, repeats only the second.
+    """
     now = _repeats(look)
     if now < 2 or look.rule.statistic != "mean":
-        return None
+        return ""
     within = 0.0
     for side in (look.cases, look.baseline_cases):
         deviation = deviation_within(side)
         if deviation is not None:
             within += deviation**2 / now
     total = _variance(look)
-    between = total - within
+    within = min(within, total)
     allowed = total / factor
-    if within <= 0.0 or total <= 0.0 or between >= allowed:
-        return None
-    wanted = math.ceil(now * within / (allowed - max(between, 0.0)))
-    return (now, wanted) if now < wanted <= 20 else None
+    between = total - within
+    if within <= 0.0 or between >= allowed:
+        return ""
+    wanted = math.ceil(now * within / (allowed - between))
+    return f", or repeats = {wanted} of the same cases," if now < wanted <= MAX_REPEATS else ""
 
 
 def _variance(look: Weighed) -> float:
