@@ -312,6 +312,10 @@ def test_rows_that_code_makes_are_checked_as_those_of_files(datasets: DatasetSer
     [
         ("split:test", "b"),
         ("-split:test", "acd"),
+        ("not split:test", "acd"),
+        ("hello not tag:x", "c"),
+        ("not -split:test", "b"),
+        ("not", ""),
         ("split:none", "cd"),
         ("tag:x tag:y", "a"),
         ("tag:x,y", "ab"),

@@ -42,7 +42,7 @@ SkipOption = Annotated[
     typer.Option("--skip-invalid", help="Store the good rows and count the others; without, all or none."),
 ]
 WhereOption = Annotated[
-    str | None, typer.Option(help="Which rows, such as 'split:test lang:de -tag:draft \"exact words\"'.")
+    str | None, typer.Option(help="Which rows, such as 'split:test lang:de not tag:draft \"exact words\"'.")
 ]
 SHOWN = 10
 TEXT_CHARS = 400

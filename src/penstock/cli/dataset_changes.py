@@ -17,7 +17,7 @@ from penstock.spec.datasets import DatasetFormat
 Base = Annotated[str, typer.Argument(help="Such as questions or questions@3; without a version the newest.")]
 Name = Annotated[str, typer.Argument(help="The dataset.")]
 WhereOption = Annotated[
-    str | None, typer.Option(help="Which rows, such as 'split:test -tag:draft'; without it all.")
+    str | None, typer.Option(help="Which rows, such as 'split:test not tag:draft'; without it all.")
 ]
 AsOption = Annotated[
     str | None, typer.Option("--as", help="Name of another dataset for them; without it the same.")
@@ -85,7 +85,7 @@ def tag(
 
 def filter_rows(
     reference: Base,
-    where: Annotated[str, typer.Argument(help="Which rows, such as 'lang:de -tag:draft'.")],
+    where: Annotated[str, typer.Argument(help="Which rows, such as 'lang:de not tag:draft'.")],
     *,
     name: AsOption = None,
     note: NoteOption = "",

@@ -1,6 +1,6 @@
 """Which rows: `split:test tag:hard lang:de,fr -tag:draft expected:none "exact words"`, or the same as an object.
 
-All terms must hold. A name that is no word of ours is a key of the metadata; `field.NAME` asks a field. Words without a name are
+All terms must hold; `-` or the word `not` before one turns it round. A name that is no word of ours is a key of the metadata; `field.NAME` asks a field. Words without a name are
 looked for in the row's texts, whatever their case.
 """
 
@@ -15,6 +15,7 @@ from penstock.datasets.formats import pick
 from penstock.spec.datasets import DatasetRow
 
 Test = Callable[[DatasetRow], bool]
+_NOT = "not"
 _NONE = "none"
 _ANY = "any"
 _OBJECT_NAMES = {"splits": "split", "tags": "tag", "ids": "id", "groups": "group"}
@@ -47,8 +48,13 @@ def _from_text(where: str) -> list[Test]:
     except ValueError as error:
         raise InvalidInput(f"The filter {where!r} has a quote that does not end.", param="where") from error
     tests = []
-    for word in words:
-        is_not, term = word.startswith("-") and len(word) > 1, word.removeprefix("-")
+    is_turned = False
+    for number, word in enumerate(words):
+        if word.lower() == _NOT and number + 1 < len(words):
+            is_turned = not is_turned
+            continue
+        is_not, term = (word.startswith("-") and len(word) > 1) != is_turned, word.removeprefix("-")
+        is_turned = False
         name, colon, value = term.partition(":")
         if colon and name and not name.strip().count(" "):
             test = _named(name, [each for each in value.split(",") if each])
