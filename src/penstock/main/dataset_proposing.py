@@ -113,14 +113,15 @@ def read_reply(status: int, data: bytes, trace_id: str | None) -> ModelAnswer:
     except (KeyError, IndexError, TypeError, AttributeError):
         return ModelAnswer(status="error", reason="no chat reply", trace_id=trace_id)
     usage = value.get("usage") if isinstance(value.get("usage"), dict) else {}
-    counts = {
-        "input_tokens": _count(usage, "prompt_tokens"),
-        "output_tokens": _count(usage, "completion_tokens"),
-    }
-    if refusal or finish == "content_filter":
-        reason = str(refusal or "the provider's filter stopped it")[:500]
-        return ModelAnswer(status="refused", reason=reason, trace_id=trace_id, **counts)
-    return ModelAnswer(status="ok", text=text if isinstance(text, str) else "", trace_id=trace_id, **counts)
+    is_refused = bool(refusal) or finish == "content_filter"
+    return ModelAnswer(
+        status="refused" if is_refused else "ok",
+        text=text if isinstance(text, str) and not is_refused else "",
+        reason=str(refusal or "the provider's filter stopped it")[:500] if is_refused else "",
+        input_tokens=_count(usage, "prompt_tokens"),
+        output_tokens=_count(usage, "completion_tokens"),
+        trace_id=trace_id,
+    )
 
 
 def _count(usage: Any, name: str) -> int | None:
