@@ -125,7 +125,8 @@ def test_with_payloads_go_all_texts_that_say_the_same(store: DuckDBSpanStore, up
             events=[SpanEvent(name="e", time_ns=1)],
         ),
     ]
-    young = make_span(6, trace=2, events=[asked], start_ns=T0 + 100 * S, attributes=mark, **failed)
+    later = {"start_ns": T0 + 100 * S, "end_ns": T0 + 101 * S}
+    young = make_span(6, trace=2, events=[asked], attributes=mark, **later, **failed)
     store.append([*spans, young])
     rule = RetentionRule(payloads_before_ns=T0 + 50 * S)
     assert upkeep.expire([rule]).n_payloads == 4
