@@ -7,6 +7,7 @@ Chinese texts 0 even beside themselves. Of several acceptable answers the best o
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 from penstock.evals.scorers.code import Judge, ScorerKind, Verdict
@@ -87,7 +88,8 @@ def _rouge_builder(
 ) -> Callable[[RougeParameters], Judge]:
     def build(parameters: RougeParameters) -> Judge:
         extractor = extractor_of(parameters)
-        split = tokenizer(parameters.tokenizer, stemmed=parameters.stemmer)
+        # a text is split once, though it is looked at several times
+        split = lru_cache(maxsize=32)(tokenizer(parameters.tokenizer, stemmed=parameters.stemmer))
 
         def judge(case: Case, output: Output) -> Verdict:
             text = read_text(output, parameters, extractor)

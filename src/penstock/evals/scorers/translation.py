@@ -154,11 +154,14 @@ def _judge_with(metric: Any, reading: Reading, figure: Figures, *, max_words: in
         extract = metric._extract_corpus_statistics  # noqa: SLF001
         counts: Sequence[float] = extract([text], [[each] for each in references])[0]
         value = float(figure.reduce(np.asarray(counts, dtype=float64)))
-        signature = signatures.setdefault(len(references), str(metric.get_signature()))
+        if len(references) not in signatures:
+            signatures[len(references)] = str(metric.get_signature())
         if np.isnan(value):
             raise NoScore("the expected answer has nothing that could be counted")
         return Verdict(
-            value=value, statistics=[float(each) for each in counts], evidence={"signature": signature}
+            value=value,
+            statistics=[float(each) for each in counts],
+            evidence={"signature": signatures[len(references)]},
         )
 
     return judge
