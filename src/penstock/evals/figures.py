@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import Row
+
 from penstock.base.errors import PenstockError, suggest
 from penstock.evals.errors import EvaluationInvalid, UnknownScore
 from penstock.evals.scorers.types import Figure, Preparable, Scorer
@@ -138,7 +140,7 @@ class Figures:
         keys = self._store.keys(record.set_id)
         is_own = any(column.name == name for column in self.columns(record))
         if not is_own and name in OPERATIONAL:
-            return self._operational(record, keys, name)
+            return _operational(keys, self._store.output_facts(record.id), name)
         found: dict[str, dict[str, Any]] = {}
         for row in self._store.values(record.id, name):
             entry = found.setdefault(row.case_id, _empty())
@@ -149,26 +151,6 @@ class Figures:
             else:
                 field = {"undefined": "n_undefined", "error": "n_errors"}.get(row.status, "n_skipped")
                 entry[field] += 1
-        return [_scored(key, found.get(key.case_id)) for key in keys]
-
-    def _operational(self, record: EvaluationRecord, keys: Sequence[CaseKey], name: str) -> list[ScoredCase]:
-        found: dict[str, dict[str, Any]] = {}
-        for row in self._store.output_facts(record.id):
-            entry = found.setdefault(row.case_id, _empty())
-            if row.status == "skipped":
-                entry["n_skipped"] += 1
-                continue
-            if name == "errors":
-                entry["values"].append(1.0 if row.status == "error" else 0.0)
-                continue
-            if row.status == "error" and name != "cost_usd":
-                entry["n_errors"] += 1
-                continue
-            value = row.original_cost_usd if name == "cost_usd" and row.is_cached else getattr(row, name)
-            if value is None:
-                entry["n_undefined"] += 1
-            else:
-                entry["values"].append(float(value))
         return [_scored(key, found.get(key.case_id)) for key in keys]
 
     # estimates
@@ -215,10 +197,12 @@ class Figures:
             elif n_slices:
                 slices += estimate_slices(cases, column, name=column.name, level=level, figure=figure)
         own = {each.name for each in estimates}
+        facts = self._store.output_facts(record.id)
+        keys = [] if record.set_id is None else self._store.keys(record.set_id)
         for name, column in OPERATIONAL.items():
             if name in own or (name == "ttft_ms" and record.n_ok == 0):
                 continue
-            made = estimate(self.scored_cases(record, name), column, name=name, level=level)
+            made = estimate(_operational(keys, facts, name), column, name=name, level=level)
             if made.value is not None:
                 estimates.append(made)
         return EstimateReport(
@@ -376,6 +360,27 @@ def _empty() -> dict[str, Any]:
 def _scored(key: CaseKey, found: Mapping[str, Any] | None) -> ScoredCase:
     told = found if found is not None else {"n_skipped": 1}
     return ScoredCase(case_id=key.case_id, group=key.group, slices=key.slices, **told)
+
+
+def _operational(keys: Sequence[CaseKey], rows: Sequence[Row[Any]], name: str) -> list[ScoredCase]:
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        entry = found.setdefault(row.case_id, _empty())
+        if row.status == "skipped":
+            entry["n_skipped"] += 1
+            continue
+        if name == "errors":
+            entry["values"].append(1.0 if row.status == "error" else 0.0)
+            continue
+        if row.status == "error" and name != "cost_usd":
+            entry["n_errors"] += 1
+            continue
+        value = row.original_cost_usd if name == "cost_usd" and row.is_cached else getattr(row, name)
+        if value is None:
+            entry["n_undefined"] += 1
+        else:
+            entry["values"].append(float(value))
+    return [_scored(key, found.get(key.case_id)) for key in keys]
 
 
 def _notes(record: EvaluationRecord) -> list[str]:

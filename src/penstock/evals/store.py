@@ -6,6 +6,8 @@ made anew by `count`; lists would otherwise go through every output of every eva
 
 import hashlib
 import json
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +28,8 @@ from penstock.spec.scores import Score
 from penstock.store.control.tables.evaluations import evaluation_outputs, evaluation_scores
 
 BATCH = 500
+MAX_KEPT_KEYS = 100_000
+N_KEPT_SETS = 4
 UNDER_WAY_NS = 20_000_000_000
 MAX_CASE_BYTES = 16 * 1024 * 1024
 _record = msgspec.json.Decoder(EvaluationRecord)
@@ -63,6 +67,8 @@ class EvaluationStore:
     def __init__(self, engine: Engine, *, clock: Callable[[], int] = wall_clock) -> None:
         self._engine = engine
         self._clock = clock
+        self._lock = threading.Lock()
+        self._keys: OrderedDict[str, list[CaseKey]] = OrderedDict()
 
     def now_ns(self) -> int:
         """Return the clock's time."""
@@ -223,18 +229,26 @@ class EvaluationStore:
             after = rows[-1].position
 
     def keys(self, set_id: str) -> list[CaseKey]:
-        """Return what figures need of every case, in order."""
+        """Return what figures need of every case, in order. A set never changes, so the last few are kept."""
+        with self._lock:
+            if set_id in self._keys:
+                self._keys.move_to_end(set_id)
+                return self._keys[set_id]
         with self._engine.connect() as connection:
             rows = queries.list_keys(connection, set_id)
-        return [
-            CaseKey(
-                position=row.position,
-                case_id=row.case_id,
-                group=row.cluster,
-                slices=tuple(json.loads(row.slices)),
-            )
-            for row in rows
-        ]
+        parts: dict[str, tuple[str, ...]] = {}
+        keys = []
+        for row in rows:
+            slices = parts.get(row.slices)
+            if slices is None:
+                slices = parts[row.slices] = tuple(json.loads(row.slices))
+            keys.append(CaseKey(position=row.position, case_id=row.case_id, group=row.cluster, slices=slices))
+        if keys and len(keys) <= MAX_KEPT_KEYS:
+            with self._lock:
+                self._keys[set_id] = keys
+                while len(self._keys) > N_KEPT_SETS:
+                    self._keys.popitem(last=False)
+        return keys
 
     def cases_at(self, set_id: str, positions: Sequence[int]) -> dict[int, Case]:
         """Return the cases at these positions."""

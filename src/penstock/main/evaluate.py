@@ -101,8 +101,14 @@ def evaluate(
     label = getattr(function, "__qualname__", None) or str(target)
     if function is not None:
         given["target"] = {"name": label, "python": f"{getattr(function, '__module__', '')}:{label}"}
+    elif isinstance(target, str):
+        given["target"] = {"model": target}
+    elif isinstance(target, Mapping):
+        given["target"] = dict(target)
     else:
-        given["target"] = {"model": target} if isinstance(target, str) else dict(target)  # type: ignore[call-overload]
+        raise InvalidInput(
+            f"{target!r} is no target.", hint="Give a function, the name of a model, or an object."
+        )
     listed: list[Case] | None = None
     if isinstance(cases, str | Path):
         is_ref = str(cases).startswith("dataset:")

@@ -359,7 +359,8 @@ def _lines(services: ControlServices, evaluation_id: str) -> Iterator[bytes]:
 
 
 def _spec_of(value: dict[str, Any]) -> EvaluationSpec:
-    return _convert(value, EvaluationSpec, "spec")
+    spec: EvaluationSpec = _convert(value, EvaluationSpec, "spec")
+    return spec
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:
