@@ -22,6 +22,7 @@ from penstock.console.case_words import (
     text_of,
 )
 from penstock.console.estimate_lines import ComparisonLine, build_comparison_lines
+from penstock.console.kept_figures import KeptFigures
 from penstock.console.links import link
 from penstock.console.pages.evaluation import find_peers
 from penstock.console.pages.evaluations import ACTIVE
@@ -44,6 +45,7 @@ from penstock.traces.alignment import Change
 
 PATH = f"{ACTIVE}/compare"
 PAGE_SIZE = 20
+N_KEPT = 32
 CHANGES: tuple[tuple[ChangeKind, str], ...] = (
     ("regressed", "regressed"),
     ("improved", "improved"),
@@ -125,6 +127,12 @@ class CompareStartPage(Page):
 def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     """Return `/evaluations/compare`."""
     router = APIRouter(include_in_schema=False)
+    kept: KeptFigures[ComparisonReport] = KeptFigures(N_KEPT)
+
+    def find_report(a: str, b: str) -> ComparisonReport:
+        evaluations = services.evaluations
+        one, two = evaluations.get(a), evaluations.get(b)
+        return kept.get((one, two), lambda: evaluations.compare(one.id, two.id))
 
     @router.get(PATH)
     @needs(Permission.EVALS_READ)
@@ -132,7 +140,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         frame = renderer.frame(request, "Comparison", ACTIVE)
         if not a or not b:
             return renderer.show(build_start(frame, services, a or b))
-        return renderer.show(build_page(frame, services, a, b, request.query_params))
+        return renderer.show(build_page(frame, services, find_report(a, b), request.query_params))
 
     return router
 
@@ -151,10 +159,9 @@ def build_start(frame: Frame, services: ConsoleServices, named: str) -> CompareS
 
 
 def build_page(
-    frame: Frame, services: ConsoleServices, a: str, b: str, params: Mapping[str, str]
+    frame: Frame, services: ConsoleServices, report: ComparisonReport, params: Mapping[str, str]
 ) -> ComparePage:
-    """Return the comparison of `b` with its baseline `a`."""
-    report = services.evaluations.compare(a, b)
+    """Return the page of a comparison."""
     base = {"a": report.baseline.id, "b": report.candidate.id}
     base |= {name: params[name].strip() for name in _KEPT if params.get(name, "").strip()}
     changes = [kind for kind in get_args(ChangeKind) if kind == base.get("change")]

@@ -1,6 +1,7 @@
 """Evaluations: all of them with their main figure, and the form that plans and starts one."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar, get_args
@@ -16,6 +17,7 @@ from penstock.console.estimate_lines import EstimateLine, build_estimate_line
 from penstock.console.evaluation_forms import EvaluationDraft, draft_of, read_draft, to_spec
 from penstock.console.formats import format_money
 from penstock.console.interval_marks import scale_of_estimates
+from penstock.console.kept_figures import KeptFigures, estimate_main
 from penstock.console.links import link
 from penstock.console.queries import SearchProblem, tell_problem
 from penstock.console.rendering import Frame, Page, Renderer
@@ -25,10 +27,12 @@ from penstock.evals.catalogue import Catalogue
 from penstock.evals.scorers.catalogue import group_of
 from penstock.evals.scorers.types import ScorerInfo
 from penstock.evals.types import EvaluationPlan, EvaluationQuery, EvaluationRecord
-from penstock.spec.evaluations import EvaluationState, ScorerSpec
+from penstock.spec.evaluations import Estimate, EvaluationState, ScorerSpec
 
 ACTIVE = "/evaluations"
 PAGE_SIZE = 25
+PATIENCE_S = 2.0
+"""For how long a list counts figures that were not counted before."""
 STATES: tuple[EvaluationState, ...] = get_args(EvaluationState)
 FILTERS = ("target", "dataset", "tag", "name", "experiment", "state")
 EXAMPLES = (
@@ -45,6 +49,8 @@ class EvaluationLine:
     href: str
     main: EstimateLine | None
     """Of its first score; None before there is one."""
+    is_waiting: bool
+    """It was not counted yet, since the page did not wait so long."""
     dataset: str
     done_pct: float | None
     cost: str
@@ -128,6 +134,8 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
 
 
 def _add_list(router: APIRouter, services: ConsoleServices, renderer: Renderer) -> None:
+    scores = MainScores(services)
+
     @router.get(ACTIVE)
     @needs(Permission.EVALS_READ)
     def list_evaluations(request: Request) -> Response:
@@ -147,7 +155,7 @@ def _add_list(router: APIRouter, services: ConsoleServices, renderer: Renderer) 
         )
         page = EvaluationsPage(
             frame=renderer.frame(request, "Evaluations", ACTIVE, notice=params.get("notice")),
-            lines=tuple(build_line(services, record) for record in found.rows),
+            lines=scores.build_lines(found.rows),
             filters=filters,
             targets=tuple(sorted({record.target for record in found.rows if record.target})),
             datasets=tuple(sorted({record.dataset for record in found.rows if record.dataset})),
@@ -158,29 +166,48 @@ def _add_list(router: APIRouter, services: ConsoleServices, renderer: Renderer) 
         return renderer.show(page)
 
 
-def build_line(services: ConsoleServices, record: EvaluationRecord) -> EvaluationLine:
-    """Return one row, with the estimate of the first score where there is one."""
+class MainScores:
+    """The first score of each evaluation of a list, counted within a bounded time; what is left comes with the next look."""
+
+    def __init__(self, services: ConsoleServices, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._services = services
+        self._clock = clock
+        self._kept: KeptFigures[Estimate | None] = KeptFigures()
+
+    def build_lines(self, records: Sequence[EvaluationRecord]) -> tuple[EvaluationLine, ...]:
+        """Return the rows in order; at least one figure is counted anew."""
+        end = self._clock() + PATIENCE_S
+        lines = []
+        for record in records:
+            is_counted = self._kept.has((record,)) or self._clock() < end
+            main = self._find(record) if is_counted else None
+            lines.append(build_line(record, main, is_waiting=not is_counted))
+        return tuple(lines)
+
+    def _find(self, record: EvaluationRecord) -> Estimate | None:
+        if not record.n_outputs:
+            return None
+        try:
+            return self._kept.get((record,), lambda: estimate_main(self._services.evaluations, record))
+        except PenstockError:
+            return None  # a list that shows all others says more than none
+
+
+def build_line(
+    record: EvaluationRecord, main: Estimate | None, *, is_waiting: bool = False
+) -> EvaluationLine:
+    """Return one row."""
     cost, note = tell_cost(record)
     return EvaluationLine(
         record=record,
         href=f"{ACTIVE}/{record.id}",
-        main=_main_estimate(services, record),
+        main=None if main is None else build_estimate_line(main, scale_of_estimates([main])),
+        is_waiting=is_waiting,
         dataset=record.dataset or record.spec.file or "cases that were sent",
         done_pct=None if record.progress is None else round(100 * record.progress, 1),
         cost=cost,
         cost_note=note,
     )
-
-
-def _main_estimate(services: ConsoleServices, record: EvaluationRecord) -> EstimateLine | None:
-    if not record.columns or not record.n_outputs:
-        return None
-    try:
-        estimates = services.evaluations.estimates(record.id).estimates
-    except PenstockError:
-        return None  # a list that shows all others says more than none
-    first = next((each for each in estimates if each.name == record.columns[0].name), None)
-    return None if first is None else build_estimate_line(first, scale_of_estimates([first]))
 
 
 def _dataset_ref(text: str) -> str | None:
