@@ -107,4 +107,10 @@ def _operational(row: dict[str, Any], name: str, slice_keys: Sequence[str]) -> S
             counts["n_undefined"] += 1
         else:
             values.append(float(value))
-    return ScoredCase(values=values, **counts, **_of(row, slice_keys))
+    return ScoredCase(
+        values=values,
+        n_undefined=counts["n_undefined"],
+        n_errors=counts["n_errors"],
+        n_skipped=counts["n_skipped"],
+        **_of(row, slice_keys),
+    )
