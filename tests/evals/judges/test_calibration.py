@@ -1,10 +1,9 @@
 """Judges held against people: figures with intervals, refusals that say how much is missing, corrected estimates."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +26,6 @@ from penstock.main.erasure_places import clear_labels
 from penstock.spec.cases import Case, Output
 from penstock.spec.evaluations import Estimate, EvaluationSpec, ScorerSpec, TargetSpec
 from penstock.spec.scores import Score, SpanScore
-from penstock.store.control.engine import open_control
 from penstock.store.spans.upkeep_types import Subject
 from penstock.traces.upkeep.types import Doomed
 from tests.evals.judges.fakes import FakeModel, fail
@@ -327,10 +325,8 @@ class FakeTraffic:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    opened = open_control(f"sqlite:///{tmp_path}/control.db")
-    yield opened
-    opened.dispose()
+def engine(sqlite_engine: Engine) -> Engine:
+    return sqlite_engine
 
 
 def services(engine: Engine, model: FakeModel, answers: Mapping[str, Sequence[str]]) -> JudgeService:
@@ -367,7 +363,9 @@ def by_text(user: str) -> dict[str, Any]:
     return {"reason": "", "label": "yes" if "\ngood\n" in user else "no"}
 
 
-def test_a_calibration_asks_once_keeps_verdicts_and_asks_again_only_for_errors(engine: Engine) -> None:
+def test_a_calibration_asks_once_keeps_verdicts_and_asks_again_only_for_errors(
+    control_engine: Engine,
+) -> None:
     broken = {"n": 0}
 
     def sometimes(user: str) -> Any:
@@ -375,7 +373,7 @@ def test_a_calibration_asks_once_keeps_verdicts_and_asks_again_only_for_errors(e
         return fail(500) if broken["n"] == 7 else by_text(user)
 
     model = FakeModel(by=sometimes)
-    service = services(engine, model, {"ev": answers_of(60)})
+    service = services(control_engine, model, {"ev": answers_of(60)})
     with pytest.raises(TooFewLabels, match="Nothing was asked"):
         service.calibrate(SPEC, "ok", min_labels=30)
     assert not model.calls
@@ -435,8 +433,8 @@ def test_two_evaluations_are_judged_side_by_side_in_both_orders(engine: Engine) 
         service.compare_pairs("old", "none", spec)
 
 
-def test_labels_are_kept_by_rater_and_come_back_page_by_page(engine: Engine) -> None:
-    service = services(engine, FakeModel("x"), {"ev": answers_of(10)})
+def test_labels_are_kept_by_rater_and_come_back_page_by_page(control_engine: Engine) -> None:
+    service = services(control_engine, FakeModel("x"), {"ev": answers_of(10)})
     label_all(service, 5)
     service.labels.add(
         [LabelDraft(name="ok", value=True, evaluation="ev", case_id="c0", comment="changed")], actor="ada"

@@ -354,7 +354,7 @@ def _too_few(name: str, n: int, least: int, drawn: Sequence[Judged]) -> TooFewLa
     n_lost = sum(each.score.status != "scored" for each in drawn)
     told = f" The judge gave no score to {n_lost} others." if n_lost else ""
     return TooFewLabels(
-        f"{n} outputs have a usable label {name!r} and a score of this judge; it takes {least}.{told}",
+        f"Outputs with a usable label {name!r} and a score of this judge: {n}; it takes {least}.{told}",
         hint=f"Label {least - n} more: `penstock judge next` says which. A lower bound can be asked for, down to {LEAST_LABELS}.",
         name=name,
         n=n,

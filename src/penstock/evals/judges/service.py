@@ -376,7 +376,7 @@ class JudgeService:
         n = sum(any(label.drawn == "random" for label in item.labels) for item in items)
         if n < min_labels:
             raise TooFewLabels(
-                f"{n} outputs have a label {name!r} and were drawn by chance; it takes {min_labels}. Nothing was asked.",
+                f"Labels {name!r} on outputs drawn by chance: {n}; it takes {min_labels}. Nothing was asked.",
                 hint=f"Label {min_labels - n} more: `penstock judge next` says which.",
                 name=name,
                 n=n,
