@@ -54,7 +54,7 @@ class KnownPlaces:
         return {"split": ["prompt:sort@prod"], "ring": ["prompt:sort"]}
 
     def last_call(self, name: str) -> LastCall | None:
-        return LastCall(time_ns=5, trace_id="t", version=None)
+        return LastCall(time_ns=5, trace_id="t")
 
 
 def content(text: str = "{{ q }}", **members: Any) -> PromptContent:

@@ -110,7 +110,7 @@ class SnapshotPlaces:
         rows = self._lists.list_spans(query).rows
         if not rows:
             return None
-        return LastCall(time_ns=rows[0].start_ns, trace_id=rows[0].trace_id, version=None)
+        return LastCall(time_ns=rows[0].start_ns, trace_id=rows[0].trace_id)
 
 
 def _asked(route: Route) -> list[tuple[str, list[str]]]:

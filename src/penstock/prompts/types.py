@@ -95,7 +95,6 @@ class LastCall:
 
     time_ns: int
     trace_id: str
-    version: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,7 +117,7 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
             return not attr.startswith("_")
         return attr in METHODS.get(type(obj), ())
 
-    def wrap_str_format(self, value: Any) -> None:  # noqa: ARG002
+    def wrap_str_format(self, value: Any) -> None:
         """Offer no `format`, not even the guarded one: it writes as much as it is told to."""
 
     def is_safe_callable(self, obj: Any) -> bool:
