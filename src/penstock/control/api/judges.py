@@ -253,7 +253,8 @@ def _add_labels(router: APIRouter, services: ControlServices) -> None:
 
 def read_spec(given: dict[str, Any]) -> ScorerSpec:
     """Return the judge that JSON describes; raise `InvalidInput`."""
-    return _read(given, ScorerSpec, "judge")
+    spec: ScorerSpec = _read(given, ScorerSpec, "judge")
+    return spec
 
 
 def _read(given: Any, kind: Any, where: str) -> Any:
