@@ -41,9 +41,11 @@ class DatasetCases:
     def read(self, ref_or_file: str, *, where: Mapping[str, Any], limit: int | None, seed: int) -> CaseSet:
         """Return the cases; see the port. A name without `dataset:` before it is a file when there is one."""
         service = self._datasets()
-        is_file = not ref_or_file.startswith(DATASET) and Path(ref_or_file).expanduser().exists()
+        path = Path(ref_or_file).expanduser()
+        is_path = "/" in ref_or_file or bool(path.suffix)
+        is_file = not ref_or_file.startswith(DATASET) and (is_path or path.exists())
         if is_file or service is None:
-            path = open_to_reading(Path(ref_or_file), self._private_root)
+            path = open_to_reading(path, self._private_root)
             stamp = f"file {short_digest(digest_file(path))}" if path.is_file() else f"folder {path.name}"
             return CaseSet(ref=None, stamp=stamp, cases=self._read_file(path, where, limit, seed))
         version = service.get(ref_or_file)
