@@ -4,6 +4,7 @@ Used by the background job of an evaluation, and by that of an experiment, whose
 """
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -32,6 +33,8 @@ from penstock.spec.cases import Output
 from penstock.spec.evaluations import EvaluationSpec, ScorerSpec
 from penstock.spec.scores import SpanScore
 
+MAX_LOOKED_AT = 5000
+"""Outputs whose versions are gathered."""
 COUNT_EVERY_S = 2.0
 """How often the sums of the record are made anew while it runs."""
 STORED = "eval:"
@@ -116,9 +119,21 @@ class ControlRuns:
         except Exception as error:
             self._note_failure(record.id, error)
         state: Any = outcome.state
+        seen = await asyncio.to_thread(self._seen_versions, record.id)
+        store.change(record.id, lambda old: msgspec.structs.replace(old, versions={**seen, **old.versions}))
         return store.count(
             record.id, state=state, reason=outcome.reason, finished_ns=store.now_ns(), eta_s=None
         )
+
+    def _seen_versions(self, evaluation_id: str) -> dict[str, str]:
+        """Return what shaped the answers, as their traces say; an asset that moved meanwhile has several stamps."""
+        stamps: dict[str, set[str]] = {}
+        for output in itertools.islice(self.store.outputs(evaluation_id), MAX_LOOKED_AT):
+            for asset, stamp in output.versions.items():
+                stamps.setdefault(asset, set()).add(stamp)
+        return {
+            asset: ", ".join(sorted(found)) for asset, found in sorted(stamps.items()) if asset != "served"
+        }
 
     def _note_failure(self, evaluation_id: str, error: Exception) -> NoReturn:
         body = (

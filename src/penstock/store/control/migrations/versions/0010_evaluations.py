@@ -60,6 +60,10 @@ def upgrade() -> None:
     op.create_index("ix_evaluations_created_ns", "evaluations", ["created_ns"])
     op.create_index("ix_evaluations_experiment_id", "evaluations", ["experiment_id"])
     op.create_index("ix_evaluations_set_id", "evaluations", ["set_id"])
+    _create_results()
+
+
+def _create_results() -> None:
     op.create_table(
         "evaluation_outputs",
         sa.Column("evaluation_id", sa.String(64), nullable=False),
