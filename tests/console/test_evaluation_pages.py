@@ -298,6 +298,8 @@ def test_a_specification_goes_through_its_form_unchanged() -> None:
     assert to_spec(draft_of(spec)) == spec
     ticked = read_draft({"use:exact": "on", "scorers": "exact\ntoken_f1"})
     assert ticked.scorers == "exact\ntoken_f1"
+    again = read_draft({"use:exact": "on", "use:token_f1": "on", "first": "token_f1"})
+    assert again.scorers == "token_f1\nexact"  # the main score stays the main one
     assert to_spec(EvaluationDraft(target="eval:eval_1", scorers="exact")).target.outputs == "eval:eval_1"
     with pytest.raises(InvalidInput, match="at least one scorer"):
         read_scorers(" \n")

@@ -37,9 +37,10 @@ class EvaluationDraft:
 
 
 def read_draft(form: Mapping[str, str]) -> EvaluationDraft:
-    """Return what was typed; scorers that were ticked come before those that were written."""
+    """Return what was typed; scorers that were ticked come before those that were written, the one in `first` before all."""
     texts = {name: form.get(name, "").strip() for name in EvaluationDraft.__dataclass_fields__}
     ticked = [name.removeprefix("use:") for name in form if name.startswith("use:")]
+    ticked.sort(key=lambda name: name != form.get("first", ""))
     written = [line for line in texts["scorers"].splitlines() if line.strip() and line.strip() not in ticked]
     return EvaluationDraft(**{**texts, "scorers": "\n".join([*ticked, *written])})
 
