@@ -10,6 +10,7 @@ import ast
 import importlib
 import inspect
 import itertools
+import json
 import pkgutil
 import sys
 import textwrap
@@ -27,6 +28,8 @@ import penstock
 from penstock.base.errors import PenstockError
 from penstock.cli.app import COMMANDS
 from penstock.dialects.quirks import QUIRKS
+from penstock.evals.scorers.catalogue import list_scorers
+from penstock.evals.scorers.describe import describe_parameters
 from penstock.main.settings import Settings
 from penstock.providers.catalogue import PROVIDERS
 from penstock.providers.data.hosted import CLOUDS, HOSTS, MODEL_MAKERS
@@ -351,7 +354,28 @@ def _record_faults() -> Iterator[str]:
         yield ""
 
 
+def write_scorers() -> str:
+    """Return the page of scorers that are code: what each says, when it is undefined, and its parameters."""
+    parts = [NOTE, "# Scorers\n", "Each also takes `threshold` and `not`. Judges have a page of their own.\n"]
+    for info in list_scorers():
+        bounds = " to ".join("any" if bound is None else f"{bound:g}" for bound in (info.low, info.high))
+        meant = "0 or 1" if info.scale == "binary" else bounds
+        parts.append(f"## {info.name}\n\n{info.summary} Range: {meant}; better: {info.direction}.")
+        parts.append(f"\nUndefined when: {info.undefined_when or 'never'}.\n")
+        parameters = describe_parameters(info.name)
+        if parameters:
+            parts.append("| parameter | type | default | |\n|---|---|---|---|")
+            for each in parameters:
+                kind = each.type.replace("|", "\\|")
+                parts.append(
+                    f"| `{each.name}` | {kind} | `{json.dumps(each.default)}` | {each.explanation} |"
+                )
+            parts.append("")
+    return "\n".join(parts)
+
+
 PAGES = {
+    "scorers.md": write_scorers,
     "commands.md": write_commands,
     "settings.md": write_settings,
     "errors.md": write_errors,

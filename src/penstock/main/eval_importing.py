@@ -76,6 +76,12 @@ def write_import(
     `apply(kind, name, file)` makes a dataset or prompt of a file in a running home and returns its reference; evaluations then
     name the dataset's version instead of the file. Raises `InvalidInput` when a file is there already and may not be replaced.
     """
+    if apply is None and imported.prompts:
+        imported.note(
+            "to do",
+            f"{next(iter(imported.prompts))}.prompt",
+            "the evaluations name prompts by prompt:NAME@latest: make them with `penstock prompt import`, or import with --apply",
+        )
     files: dict[str, str] = {REPORT: write_report(imported)}
     for name, cases in imported.datasets.items():
         files[f"{name}.jsonl"] = "".join(_lines(cases))
