@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.evals.errors import CasesInvalid, EvaluationInvalid, LocalOnly, NoCases, PreflightFailed
 from penstock.evals.running.runner import Progress
-from penstock.evals.scorers.types import ScorerInfo, ScorerTools, make_score
+from penstock.evals.scorers.types import ScorerInfo, ScorerTools, make_error, make_score
 from penstock.evals.types import CaseQuery
 from penstock.spec.cases import Case, Output
 from penstock.spec.evaluations import EvaluationBudget, ScorerSpec, TargetSpec
@@ -273,6 +274,34 @@ def test_the_budget_is_never_passed_by_more_than_a_call(house: House) -> None:
     house.service.resume(record.id, budget=EvaluationBudget(usd=Decimal(10)))
     assert house.run(record.id).n_ok == 50
     assert house.gateway.n_calls == 50
+
+
+class Asking(Scripted):
+    """A scorer that asks a judge."""
+
+    async def score(self, case: Case, outputs: Sequence[Output], tools: ScorerTools) -> list[Score]:
+        assert tools.ask is not None
+        messages = [{"role": "user", "content": f"judge {case.id}"}]
+        told = await tools.ask("judge", messages, {}, purpose="judge:test")
+        if told.status != "ok":
+            return [make_error(self, "no room", fault="judge")]
+        score = make_score(self, 1.0)
+        return [msgspec.structs.replace(score, source="model", cost_usd=told.cost_usd)]
+
+
+def test_judges_are_paid_from_the_same_budget_and_wait_for_room_in_it(house: House) -> None:
+    house.fill(20)
+    house.extra_scorers["asking"] = lambda _spec: Asking(None, kind="model")
+    budget = EvaluationBudget(usd=Decimal("0.205"))
+    record = house.evaluate(scorers=[ScorerSpec(scorer="asking")], budget=budget, concurrency=8)
+    assert record.state == "stopped"
+    assert record.cost_usd is not None
+    assert Decimal("0.15") <= record.cost_usd <= Decimal("0.205")
+    house.service.resume(record.id, budget=EvaluationBudget(usd=Decimal(10)))
+    ended = house.run(record.id)
+    assert (ended.state, ended.n_ok, ended.cost_usd) == ("done", 20, Decimal("0.40"))
+    assert ended.judge_cost_usd == Decimal("0.20")
+    assert house.gateway.n_calls == 40
 
 
 def test_unknown_costs_are_counted_and_told(house: House) -> None:

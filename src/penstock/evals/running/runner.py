@@ -324,8 +324,8 @@ class Runner:
             output = await self._complete(work, asked)
             await self._score_each(work, output)
             return
-        await self._score_each(work, asked.output)
-        await self._complete(work, asked)
+        # side by side: a judge may wait for room in the budget that this very answer still holds
+        await asyncio.gather(self._score_each(work, asked.output), self._complete(work, asked))
 
     async def _complete(self, work: CaseWork, asked: Asked) -> Output:
         """Return the output with what its trace tells, and keep that."""
