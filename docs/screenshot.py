@@ -27,8 +27,22 @@ FLAGS = [
     "--no-first-run",
 ]
 WIDE, NARROW = 1440, 390
-DARK = ("overview", "traces", "trace", "dashboard", "playground", "route")
-SMALL = ("overview", "traces", "trace", "session", "dashboard", "alert", "playground", "asset", "cost")
+DARK = (
+    "overview",
+    "traces",
+    "trace",
+    "dashboard",
+    "playground",
+    "route",
+    "evaluation",
+    "compare",
+    "gate",
+    "dataset",
+)
+SMALL = (
+    *("overview", "traces", "trace", "session", "dashboard", "alert", "playground", "asset", "cost"),
+    *("evaluation", "compare", "gate", "dataset", "prompt"),
+)
 
 
 @contextmanager
@@ -64,10 +78,23 @@ def find_trace(page: Page, url: str) -> str | None:
     )
 
 
+def find_compared(page: Page, url: str) -> tuple[str, str] | None:
+    """Return the evaluations of baseline and candidate that the newest verdict rests on, None without one."""
+    gate = first_link(page, url, "/gates", r"^/gates/")
+    if gate is None:
+        return None
+    page.goto(url + gate)
+    links = [link.get_attribute("href") or "" for link in page.query_selector_all("main a[href]")]
+    found = [re.fullmatch(r"/evaluations/(eval_\w+)", link) for link in links]
+    ids = list(dict.fromkeys(each[1] for each in found if each))
+    return (ids[1], ids[0]) if len(ids) > 1 else None
+
+
 def find_pages(page: Page, url: str, question: str) -> dict[str, str | None]:
     """Return name and path of every page; None where there is nothing to show."""
     base = first_link(page, url, "/knowledge", r"^/knowledge/")
     trace = find_trace(page, url)
+    evaluations = find_compared(page, url)
     return {
         "overview": "/?range=24h",
         "traces": "/traces?range=all",
@@ -83,6 +110,18 @@ def find_pages(page: Page, url: str, question: str) -> dict[str, str | None]:
         "trace-messages": f"{trace}?view=messages" if trace else None,
         "trace-diff": f"/traces/diff?a={trace.removeprefix('/traces/')}" if trace else None,
         "playground": "/playground",
+        "prompts": "/prompts",
+        "prompt": first_link(page, url, "/prompts", r"^/prompts/"),
+        "datasets": "/datasets",
+        "dataset": first_link(page, url, "/datasets", r"^/datasets/"),
+        "evaluations": "/evaluations",
+        "evaluation": f"/evaluations/{evaluations[1]}" if evaluations else None,
+        "compare": f"/evaluations/compare?a={evaluations[0]}&b={evaluations[1]}" if evaluations else None,
+        "experiments": "/experiments",
+        "experiment": first_link(page, url, "/experiments", r"^/experiments/"),
+        "gates": "/gates",
+        "gate": first_link(page, url, "/gates", r"^/gates/"),
+        "judges": "/judges",
         "knowledge": f"{base}?q={question.replace(' ', '+')}" if base else None,
         "assets": "/assets",
         "asset": first_link(page, url, "/assets", r"^/assets/model/pocket")

@@ -21,7 +21,8 @@ def make_cells(spec: ExperimentSpec) -> list[Cell]:
     if target.python is not None or target.http is not None or target.outputs is not None:
         raise ExperimentInvalid("The cells of a grid ask models: the evaluation's target names a `model`.")
     prompts: list[str | None] = [*spec.prompts] or [target.prompt]
-    models: list[str | None] = [*spec.models] or [target.model]
+    own = target.model if not spec.prompts or not (target.model or "").startswith(_PROMPT) else None
+    models: list[str | None] = [*spec.models] or [own]  # a prompt is no model for another prompt
     for name, values in spec.parameters.items():
         if not values:
             raise ExperimentInvalid(f"The parameter {name!r} has no values.", where=f"parameters.{name}")

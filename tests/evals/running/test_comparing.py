@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.evals.errors import ExperimentInvalid
-from penstock.evals.grids import make_cells
+from penstock.evals.grids import cell_spec, make_cells
 from penstock.evals.types import ComparedQuery, EvaluationQuery, EvaluationRecord, ExperimentSpec
 from penstock.spec.cases import Case
 from penstock.spec.evaluations import EvaluationBudget, ScorerSpec, TargetSpec
@@ -161,3 +162,11 @@ def test_a_grid_without_a_model_or_with_a_cell_twice_is_refused(house: House) ->
         make_cells(grid(house, parameters={"temperature": []}))
     with pytest.raises(ExperimentInvalid, match="at most 256"):
         make_cells(grid(house, parameters={"seed": list(range(200))}))
+
+
+def test_prompts_without_models_are_asked_for_their_own(house: House) -> None:
+    spec = house.spec()
+    own = msgspec.structs.replace(spec, target=TargetSpec(model="prompt:a@1"))
+    grid_spec = grid(house, evaluation=own, models=[], prompts=["prompt:a@1", "prompt:a@2"])
+    targets = [cell_spec(grid_spec, cell).target for cell in make_cells(grid_spec)]
+    assert [(each.model, each.prompt) for each in targets] == [("prompt:a@1", None), ("prompt:a@2", None)]
