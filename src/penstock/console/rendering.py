@@ -51,6 +51,7 @@ NAVIGATION: tuple[tuple[str, tuple[NavItem, ...]], ...] = (
         "Improve",
         (
             NavItem(label="Playground", href="/playground"),
+            NavItem(label="Prompts", href="/prompts"),
             NavItem(label="Datasets", href="/datasets"),
             NavItem(label="Evaluations", href="/evaluations"),
             NavItem(label="Experiments", href="/experiments"),
