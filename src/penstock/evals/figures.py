@@ -13,6 +13,7 @@ from sqlalchemy import Row
 
 from penstock.base.errors import PenstockError, suggest
 from penstock.evals.errors import EvaluationInvalid, UnknownScore
+from penstock.evals.gates.figures_text import difference_text
 from penstock.evals.scorers.types import Figure, Preparable, Scorer
 from penstock.evals.statistics.comparisons import compare, compare_slices, correct
 from penstock.evals.statistics.estimates import estimate, estimate_slices
@@ -32,6 +33,7 @@ OPERATIONAL: Mapping[str, ScoreColumn] = {
     "latency_ms": ScoreColumn(
         name="latency_ms",
         stamp="latency_ms@1",
+        counted_by="case",
         direction="lower",
         scale="unbounded",
         high=None,
@@ -41,6 +43,7 @@ OPERATIONAL: Mapping[str, ScoreColumn] = {
     "ttft_ms": ScoreColumn(
         name="ttft_ms",
         stamp="ttft_ms@1",
+        counted_by="case",
         direction="lower",
         scale="unbounded",
         high=None,
@@ -50,6 +53,7 @@ OPERATIONAL: Mapping[str, ScoreColumn] = {
     "cost_usd": ScoreColumn(
         name="cost_usd",
         stamp="cost_usd@1",
+        counted_by="case",
         direction="lower",
         scale="unbounded",
         high=None,
@@ -59,6 +63,7 @@ OPERATIONAL: Mapping[str, ScoreColumn] = {
     "output_tokens": ScoreColumn(
         name="output_tokens",
         stamp="output_tokens@1",
+        counted_by="case",
         direction="none",
         scale="unbounded",
         high=None,
@@ -68,6 +73,7 @@ OPERATIONAL: Mapping[str, ScoreColumn] = {
     "errors": ScoreColumn(
         name="errors",
         stamp="errors@1",
+        counted_by="case",
         direction="lower",
         scale="binary",
         summary="Share of cases without an answer.",
@@ -106,6 +112,7 @@ class Figures:
                         scale="unbounded" if like.scale == "unbounded" else "bounded",
                         low=like.low,
                         high=like.high,
+                        counted_by=like.counted_by,
                         source=like.source,
                     )
                 )
@@ -252,7 +259,7 @@ class Figures:
             comparisons=comparisons,
             slices=slices,
             problems=problems,
-            sentences=[sentence_of(each) for each in comparisons],
+            sentences=[sentence_of(each, ours.get(each.name)) for each in comparisons],
         )
 
     def find_problems(self, baseline: EvaluationRecord, candidate: EvaluationRecord) -> list[str]:
@@ -308,26 +315,36 @@ def group_errors(store: EvaluationStore, evaluation_id: str) -> list[ErrorGroup]
     return sorted(groups.values(), key=lambda group: -group.n)
 
 
-def sentence_of(comparison: Comparison) -> str:
-    """Return what a comparison says, in words."""
+def sentence_of(comparison: Comparison, column: ScoreColumn | None = None) -> str:
+    """Return what a comparison says, in words; differences in points are hundredths of the column's range."""
     name, word = comparison.name, comparison.word
     if comparison.difference is None or word == "invalid":
         return f"{name}: no verdict: {comparison.reason or 'no case has a score on both sides'}"
+    measure = column or comparison_measure(comparison)
     interval = ""
     if comparison.low is not None and comparison.high is not None:
-        low, high = _change(comparison.low, comparison), _change(comparison.high, comparison)
+        low, high = (difference_text(each, measure) for each in (comparison.low, comparison.high))
         interval = (
             f" ({comparison.level * 100:g} % interval {low} to {high}, {comparison.n_pairs} paired cases)"
         )
-    change = _change(comparison.difference, comparison)
     verdict = {"better": "better", "worse": "worse"}.get(word, "not decided")
-    return f"{name}: {change}{interval}: {verdict}."
+    return f"{name}: {difference_text(comparison.difference, measure)}{interval}: {verdict}."
 
 
-def _change(value: float, comparison: Comparison) -> str:
-    if comparison.unit is None and comparison.scale != "unbounded":
-        return f"{value * 100:+.1f} points"
-    return f"{value:+.4g}{f' {comparison.unit}' if comparison.unit else ''}"
+def comparison_measure(comparison: Comparison) -> ScoreColumn:
+    """Return a column that says of a comparison's score what the comparison itself does."""
+    bounds: tuple[float | None, float | None] = (
+        (0.0, 1.0) if comparison.scale != "unbounded" else (None, None)
+    )
+    return ScoreColumn(
+        name=comparison.name,
+        stamp="",
+        direction=comparison.direction,
+        scale=comparison.scale,
+        low=bounds[0],
+        high=bounds[1],
+        unit=comparison.unit,
+    )
 
 
 def _correct_valid(comparisons: Sequence[Comparison], correction: str) -> list[Comparison]:

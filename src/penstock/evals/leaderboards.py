@@ -20,6 +20,7 @@ from penstock.spec.evaluations import Comparison, Estimate
 
 Entry = tuple[str, Mapping[str, Any], EvaluationRecord]
 """Key, settings and evaluation of one row."""
+Point = tuple[float | None, float | None, float | None]
 LEVEL = 0.95
 
 
@@ -41,7 +42,8 @@ def make_leaderboard(figures: Figures, entries: Sequence[Entry], *, score: str |
     order = sorted(range(len(entries)), key=lambda at: _rank_key(qualities[at], column))
     comparisons = _against_first(figures, entries, keys, order, name)
     beaten = {each.slice or "": each.word for each in comparisons}
-    points = [_point(entries[at][2], qualities[at], column) for at in range(len(entries))]
+    costs = [cost_per_case(figures, record) for _, _, record in entries]
+    points = [_point(costs[at], entries[at][2], qualities[at], column) for at in range(len(entries))]
     rows = []
     for rank, at in enumerate(order, 1):
         record = entries[at][2]
@@ -52,7 +54,7 @@ def make_leaderboard(figures: Figures, entries: Sequence[Entry], *, score: str |
                 key=keys[at],
                 evaluation_id=record.id,
                 quality=quality,
-                cost_per_case_usd=cost_per_case(figures, record),
+                cost_per_case_usd=costs[at],
                 n_cost_unknown=record.n_cost_unknown,
                 p50_latency_ms=record.p50_latency_ms,
                 is_front=_is_front(points, at),
@@ -122,40 +124,48 @@ def _against_first(
         except UnknownScore:
             continue
         made += [_named(each, keys[at]) for each in report.comparisons]
-    return correct_together(made)
+    return correct_together(made, family=len(entries) * (len(entries) - 1) // 2)
 
 
 def _named(comparison: Comparison, key: str) -> Comparison:
     return msgspec.structs.replace(comparison, slice=key)
 
 
-def correct_together(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Return the comparisons corrected as one family; those without a verdict stay as they are."""
-    valid = iter(correct([each for each in comparisons if each.word != "invalid"]))
-    return [each if each.word == "invalid" else next(valid) for each in comparisons]
+def correct_together(comparisons: Sequence[Comparison], *, family: int) -> list[Comparison]:
+    """Return the comparisons corrected as part of a family of that size; those without a verdict stay as they are.
+
+    Who leads is chosen by the same scores, so that all pairs were looked at, not only those with the leader.
+    """
+    valid = [each for each in comparisons if each.word != "invalid"]
+    others = [_NOTHING_SEEN] * max(0, family - len(valid))
+    corrected = iter(correct([*valid, *others])[: len(valid)])
+    return [each if each.word == "invalid" else next(corrected) for each in comparisons]
+
+
+_NOTHING_SEEN = Comparison(name="", baseline=None, candidate=None, difference=None, p_value=1.0)
 
 
 def _point(
-    record: EvaluationRecord, quality: Estimate | None, column: ScoreColumn
-) -> tuple[float | None, float | None, float | None]:
+    cost_usd: Decimal | None, record: EvaluationRecord, quality: Estimate | None, column: ScoreColumn
+) -> Point:
     """Quality, cost and latency, each so that less is better; None where unknown."""
     value = None if quality is None else quality.value
     if value is not None and column.direction != "lower":
         value = -value
-    n_answers = record.n_ok or 1
-    cost = None if record.cost_usd is None else float(record.cost_usd) / n_answers
-    return value, cost, record.p50_latency_ms
+    return value, None if cost_usd is None else float(cost_usd), record.p50_latency_ms
 
 
-def _is_front(points: Sequence[tuple[float | None, float | None, float | None]], at: int) -> bool:
+def _is_front(points: Sequence[Point], at: int) -> bool:
+    """Return whether no other point is as good in everything and better in something; what is unknown beats nothing."""
     mine = points[at]
     if mine[0] is None:
         return False
     for other_at, other in enumerate(points):
         if other_at == at or other[0] is None:
             continue
-        pairs = [(a, b) for a, b in zip(mine, other, strict=True) if a is not None and b is not None]
-        if all(b <= a for a, b in pairs) and any(b < a for a, b in pairs):
+        pairs = [(a, b) for a, b in zip(mine, other, strict=True) if a is not None]
+        as_good = all(b is not None and b <= a for a, b in pairs)
+        if as_good and any(b is not None and b < a for a, b in pairs):
             return False
     return True
 

@@ -28,6 +28,8 @@ class ScoreColumn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     low: float | None = 0.0
     high: float | None = 1.0
     unit: str | None = None
+    counted_by: Literal["group", "case"] = "group"
+    """`case`: it describes the service, so that every case stands alone whatever its group."""
     source: ScoreSource = "code"
     summary: str = ""
     undefined_when: str = ""

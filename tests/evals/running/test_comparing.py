@@ -8,10 +8,18 @@ import msgspec
 import pytest
 
 from penstock.evals.errors import ExperimentInvalid
+from penstock.evals.figures import sentence_of
 from penstock.evals.grids import cell_spec, make_cells
-from penstock.evals.types import ComparedQuery, EvaluationQuery, EvaluationRecord, ExperimentSpec
+from penstock.evals.leaderboards import _is_front
+from penstock.evals.types import (
+    ComparedQuery,
+    EvaluationQuery,
+    EvaluationRecord,
+    ExperimentSpec,
+    ScoreColumn,
+)
 from penstock.spec.cases import Case
-from penstock.spec.evaluations import EvaluationBudget, ScorerSpec, TargetSpec
+from penstock.spec.evaluations import Comparison, EvaluationBudget, ScorerSpec, TargetSpec
 from tests.evals.running.house import House, echo
 
 
@@ -170,3 +178,14 @@ def test_prompts_without_models_are_asked_for_their_own(house: House) -> None:
     grid_spec = grid(house, evaluation=own, models=[], prompts=["prompt:a@1", "prompt:a@2"])
     targets = [cell_spec(grid_spec, cell).target for cell in make_cells(grid_spec)]
     assert [(each.model, each.prompt) for each in targets] == [("prompt:a@1", None), ("prompt:a@2", None)]
+
+
+def test_what_is_unknown_throws_nobody_off_the_front() -> None:
+    points = [(-0.9, None, None), (-0.8, 0.001, 100.0), (-0.8, 0.002, 100.0), (None, 0.0, 1.0)]
+    assert [_is_front(points, at) for at in range(4)] == [True, True, False, False]
+
+
+def test_differences_are_told_in_hundredths_of_the_scores_range() -> None:
+    stars = ScoreColumn(name="stars", stamp="stars@1", low=1.0, high=5.0)
+    change = Comparison(name="stars", baseline=3.0, candidate=3.5, difference=0.5, word="better", n_pairs=9)
+    assert sentence_of(change, stars) == "stars: +12.5 points: better."

@@ -17,7 +17,7 @@ class GateEvaluations(Protocol):
         """Return the record; `eval:ID` is taken too. Raises `UnknownEvaluation`."""
         ...
 
-    def scored_cases(self, evaluation_id: str, score: str) -> tuple[list[ScoredCase], ScoreColumn]:
+    def scored_cases(self, evaluation_id: str, score: str) -> tuple[Sequence[ScoredCase], ScoreColumn]:
         """Return the cases with their values of a score, and what it is. Raises `UnknownScore`."""
         ...
 
