@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from penstock.apps.errors import UnknownApp
+from penstock.apps.callers import caller
+from penstock.apps.errors import CallerOverLimit, UnknownApp
 from penstock.apps.model_client import ModelClient
 from penstock.apps.prompt_runner import PromptRunner, is_prompt_request
 from penstock.apps.relaying import Relay
@@ -25,6 +26,7 @@ from penstock.apps.types import AppDeclaration, ChatRequest, PromptSource, Recor
 from penstock.base.clock import now_ns
 from penstock.base.errors import BugError, NotFound, PenstockError, TooLarge, Unauthenticated, suggest
 from penstock.dialects.openai.errors import error_body, error_event
+from penstock.spec.callers import CALLER_HEADER, REFUSAL_HEADER
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -139,6 +141,7 @@ class AppsApp:
         offered = headers.get(b"authorization", "").removeprefix("Bearer ").encode("latin-1", "replace")
         if not hmac.compare_digest(offered, self._key):
             raise Unauthenticated("Apps take calls from this installation's gateway only.")
+        caller.set(headers.get(CALLER_HEADER.encode()))
         if (method, path) == ("GET", "/v1/models"):
             listed = [{"id": app.name, "object": "model", "owned_by": "penstock"} for app in self._list()]
             await response.json({"object": "list", "data": listed})
@@ -200,8 +203,17 @@ class _Response:
     async def json(self, value: Any) -> None:
         await self.body(msgspec.json.encode(value))
 
-    async def body(self, data: bytes, *, status: int = 200, retry_after: str | None = None) -> None:
+    async def body(
+        self,
+        data: bytes,
+        *,
+        status: int = 200,
+        retry_after: str | None = None,
+        refusal: str | None = None,
+    ) -> None:
         more = [(b"content-length", str(len(data)).encode())]
+        if refusal is not None:
+            more.append((REFUSAL_HEADER.encode(), refusal.encode("latin-1", "replace")))
         if retry_after is not None:
             more.append((b"retry-after", retry_after.encode("latin-1", "replace")))
         await self._begin(status, b"application/json", more)
@@ -218,7 +230,8 @@ class _Response:
         if self._has_begun:
             await self._write(error_event(error), is_last=True)
         else:
-            await self.body(error_body(error), status=error.status)
+            refusal = error.refusal if isinstance(error, CallerOverLimit) else None
+            await self.body(error_body(error), status=error.status, refusal=refusal)
 
     async def _begin(self, status: int, content_type: bytes, more: list[tuple[bytes, bytes]]) -> None:
         self._has_begun = True

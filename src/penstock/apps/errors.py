@@ -1,6 +1,8 @@
 """What can go wrong between a question and an app's answer."""
 
-from penstock.base.errors import InvalidInput, NotFound, UpstreamError, UpstreamTimeout
+from typing import Any
+
+from penstock.base.errors import InvalidInput, NotFound, PolicyError, UpstreamError, UpstreamTimeout
 
 
 class UnknownApp(NotFound):
@@ -19,6 +21,17 @@ class StepFailed(UpstreamError):
     """A step of the app failed; the message names the step and the reason."""
 
     code = "PS-4681"
+
+
+class CallerOverLimit(PolicyError):
+    """A limit or budget of the caller refused the call that the app made; the text is the refusal's own."""
+
+    code = "PS-2681"
+
+    def __init__(self, message: str, *, refusal: str, **fields: Any) -> None:
+        """`refusal` is what the gateway said, for the gateway."""
+        super().__init__(message, **fields)
+        self.refusal = refusal
 
 
 class StepTimeout(UpstreamTimeout):

@@ -7,9 +7,11 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from penstock.apps.errors import StepFailed, StepTimeout
+from penstock.apps.callers import caller_headers
+from penstock.apps.errors import CallerOverLimit, StepFailed, StepTimeout
 from penstock.apps.types import OnText
 from penstock.dialects.openai.usage import UsageObject, disjoint_usage
+from penstock.spec.callers import REFUSAL_HEADER
 from penstock.spec.usage import Usage
 
 _BORDER = re.compile(rb"\r\n\r\n|\n\n|\r\r")
@@ -60,7 +62,8 @@ class ModelClient:
     ) -> ModelReply:
         """Return the reply; with `on_text` it is streamed, and each piece is passed on as it comes.
 
-        Raises `StepTimeout` after `timeout_s`, `StepFailed` for any other failure.
+        Raises `StepTimeout` after `timeout_s`, `CallerOverLimit` where a limit refuses the call, `StepFailed` for any
+        other failure.
         """
         if on_text is not None:
             body = {**body, "stream": True, "stream_options": {"include_usage": True}}
@@ -72,12 +75,13 @@ class ModelClient:
             async with self._session.post(
                 self._url,
                 data=msgspec.json.encode(body),
-                headers={**self._headers, **headers},
+                headers={**self._headers, **caller_headers(), **headers},
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
                 allow_redirects=False,
             ) as response:
                 if response.status != 200:
-                    raise _refusal(body["model"], response.status, await response.content.read(8192))
+                    data = await response.content.read(8192)
+                    raise _refusal(body["model"], response.status, data, response.headers.get(REFUSAL_HEADER))
                 if on_text is None:
                     return _read_whole(body["model"], await response.read())
                 return await _read_stream(body["model"], response, on_text)
@@ -157,11 +161,13 @@ def _decode(model: str, data: bytes) -> _Reply:
     return reply
 
 
-def _refusal(model: str, status: int, data: bytes) -> StepFailed:
+def _refusal(model: str, status: int, data: bytes, limit: str | None) -> StepFailed | CallerOverLimit:
     try:
         text = _error_text(msgspec.json.decode(data)["error"])
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError):
         text = "no reason given"
+    if limit is not None:
+        return CallerOverLimit(text, refusal=limit, step="answer")
     return StepFailed(
         f"step 'answer': the call of {model!r} failed with status {status}: {text}",
         step="answer",

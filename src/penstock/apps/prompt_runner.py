@@ -10,12 +10,13 @@ from typing import Any, Protocol
 
 import msgspec
 
-from penstock.apps.errors import StepFailed, UnknownApp
+from penstock.apps.errors import CallerOverLimit, StepFailed, UnknownApp
 from penstock.apps.prompt_replies import DONE, StrippedStream, TextOfStream, data_of, event_of, strip_reply
 from penstock.apps.relaying import Relay, Relayed
 from penstock.apps.tracing import OpenSpan, TraceContext, Tracer
 from penstock.apps.types import PreparedPrompt, PromptSource
 from penstock.base.errors import InvalidInput
+from penstock.spec.callers import PROMPT_HEADER
 
 PREFIX = "prompt:"
 
@@ -23,7 +24,14 @@ PREFIX = "prompt:"
 class Reply(Protocol):
     """Where the reply goes; the ASGI response of the apps process is one."""
 
-    async def body(self, data: bytes, *, status: int = 200, retry_after: str | None = None) -> None:
+    async def body(
+        self,
+        data: bytes,
+        *,
+        status: int = 200,
+        retry_after: str | None = None,
+        refusal: str | None = None,
+    ) -> None:
         """Send a whole reply."""
         ...
 
@@ -71,7 +79,10 @@ class PromptRunner:
             span.input = _given(body)
             prepared = await self._prepare(body, reference)
             _describe(span, prepared)
-            headers = {"traceparent": span.traceparent}
+            headers = {
+                "traceparent": span.traceparent,
+                PROMPT_HEADER: f"{PREFIX}{prepared.name} {prepared.stamp}",
+            }
             if context.session_id:
                 headers["x-penstock-session"] = context.session_id
             if context.user_id:
@@ -79,11 +90,16 @@ class PromptRunner:
             async with self._relay.send(prepared.body, headers) as answer:
                 if answer.status != 200:
                     await reply.body(
-                        await answer.read(), status=answer.status, retry_after=answer.retry_after
+                        await answer.read(),
+                        status=answer.status,
+                        retry_after=answer.retry_after,
+                        refusal=answer.refusal,
                     )
-                    raise StepFailed(  # for the span: the caller has the model's own words already
-                        f"{prepared.body['model']!r} refused with status {answer.status}.", step="answer"
-                    )
+                    # for the span: the caller has the model's own words already
+                    told = f"{prepared.body['model']!r} refused with status {answer.status}."
+                    if answer.refusal is not None:
+                        raise CallerOverLimit(told, refusal=answer.refusal, step="answer")
+                    raise StepFailed(told, step="answer")
                 if answer.is_stream:
                     await self._stream(answer, prepared, span, reply)
                 else:

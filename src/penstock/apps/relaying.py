@@ -8,7 +8,9 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from penstock.apps.callers import caller_headers
 from penstock.apps.errors import StepFailed, StepTimeout
+from penstock.spec.callers import REFUSAL_HEADER
 
 MAX_ERROR_BYTES = 256 * 1024
 TIMEOUT_S = 3600.0
@@ -24,6 +26,8 @@ class Relayed:
         self.status = response.status
         self.content_type = response.headers.get("content-type", "application/json")
         self.retry_after = response.headers.get("retry-after")
+        self.refusal = response.headers.get(REFUSAL_HEADER)
+        """Set where a limit of the caller has refused the call."""
         self._response = response
 
     @property
@@ -75,7 +79,7 @@ class Relay:
             response = await self._session.post(
                 self._url,
                 data=msgspec.json.encode(body),
-                headers={**self._headers, **headers},
+                headers={**self._headers, **caller_headers(), **headers},
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
                 allow_redirects=False,
             )

@@ -7,6 +7,8 @@ Knows neither HTTP servers nor where knowledge lies.
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 from penstock.apps.citations import cite
@@ -100,12 +102,11 @@ class AppRunner:
     async def _retrieve(self, app: AppDeclaration, question: str, parent: OpenSpan) -> Found:
         with self._tracer.span(f"retrieve {app.knowledge}", "retrieval", parent.below) as span:
             span.input = {"query": question, "k": app.k}
-            work = asyncio.get_running_loop().run_in_executor(
-                self._executor,
-                lambda: self._retriever.retrieve(
-                    app.knowledge, question, app.k, traceparent=span.traceparent
-                ),
+            search = partial(
+                self._retriever.retrieve, app.knowledge, question, app.k, traceparent=span.traceparent
             )
+            # in this context: the question's embedding is the caller's call too
+            work = asyncio.get_running_loop().run_in_executor(self._executor, copy_context().run, search)
             try:
                 found = await asyncio.wait_for(work, app.retrieve_timeout_s)
             except TimeoutError as error:

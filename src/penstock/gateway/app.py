@@ -24,6 +24,7 @@ from penstock.gateway.asking import Asking, estimate_price
 from penstock.gateway.attempts import Attempts
 from penstock.gateway.bills import bill_call
 from penstock.gateway.cache import ResponseCache
+from penstock.gateway.callers import identify, refusal_headers
 from penstock.gateway.calls import Call, parse_traceparent
 from penstock.gateway.clients import Departure, DepartureWatch, Outbox, Uploads
 from penstock.gateway.endpoints import CALLS, SUPPORTED, Endpoint, find_endpoint, split_query
@@ -183,7 +184,7 @@ class Gateway:
             query_key = None
             if scope["query_string"]:
                 query_key, call.query = split_query(scope["query_string"])
-            call.key = authenticate(table, find_secret(headers, query_key))
+            identify(call, table, headers, find_secret(headers, query_key))
         except PenstockError as error:
             # Strangers leave no spans, so there is no trace that the reply could name.
             await send_error(send, error, [_overhead_header(call)], endpoint.dialect)
@@ -240,7 +241,7 @@ class Gateway:
                 peek_call(call, table.limits.max_json_depth)
             envelope = call.envelope
             assert envelope is not None
-            call.route = find_route(table, call.key, envelope.model, call.endpoint.kind, call.body)
+            call.route = find_route(table, call, envelope.model)
             self._attempts.check_version(call)
             departure.keeps_going = not call.route.route.cancel_upstream
             if self._limiter is not None and self._limiter.has_rule_for(call.key):
@@ -294,6 +295,7 @@ class Gateway:
             prompt_tokens=estimate_prompt_tokens(call.body),
             user=user,
             prices=self._prices if limiter.counts_money else None,
+            caller=call.caller,
         )
 
     async def _reserve(self, call: Call, limiter: Limiter) -> None:
@@ -389,7 +391,8 @@ async def _answer_error(call: Call, error: PenstockError, outbox: Outbox) -> Non
     if outbox.has_begun:
         return
     call.http_status = error.status
-    await send_error(outbox, error, _trace_headers(call), call.dialect)
+    headers = [*_trace_headers(call), *refusal_headers(call, error)]
+    await send_error(outbox, error, headers, call.dialect)
 
 
 def _note_cancelled(call: Call) -> None:

@@ -18,6 +18,8 @@ from penstock.spec.usage import Cost, Usage
 NOT_SENT = Cost(usd=Decimal(0), source="not sent")
 REFUSED = Cost(usd=Decimal(0), source="refused")
 FREE = Cost(usd=Decimal(0), source="free of charge")
+PASSED_ON = Cost(usd=Decimal(0), source="billed with the calls it made")
+"""Of a call that an app or a prompt of this installation has answered."""
 FROM_CACHE = Cost(usd=Decimal(0), source="cache")
 NOT_LOADED = Cost(usd=None, source="the price was not loaded when the call was recorded")
 NOT_BEGUN = -1
@@ -76,6 +78,8 @@ def _main_bill(call: Call, record: AttemptRecord | None, prices: PriceBook) -> B
         bill.cost = REFUSED
     elif call.operation in _FREE_OPERATIONS:
         bill.cost = FREE
+    elif target.is_app:
+        bill.cost = PASSED_ON
     elif record.outcome != "served":
         bill.usage = lost_usage(call, record)
         bill.cost = _quick_price(bill, call.start_ns, prices)
@@ -89,9 +93,10 @@ def _main_bill(call: Call, record: AttemptRecord | None, prices: PriceBook) -> B
 
 
 def _lost_bill(call: Call, record: AttemptRecord, prices: PriceBook) -> Bill:
-    usage = lost_usage(call, record)
+    is_app = record.target.is_app
+    usage = lost_usage(call, record) if not is_app else record.usage
     bill = Bill(record=record, target=record.target, usage=usage, cost=None, model=record.target.model)
-    bill.cost = _quick_price(bill, record.started_ns, prices)
+    bill.cost = PASSED_ON if is_app else _quick_price(bill, record.started_ns, prices)
     return bill
 
 

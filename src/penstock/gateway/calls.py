@@ -9,6 +9,7 @@ from penstock.base.ids import new_span_id, new_trace_id
 from penstock.dialects.port import Envelope
 from penstock.gateway.endpoints import Endpoint
 from penstock.gateway.table import ReadyRoute, ReadyTarget
+from penstock.spec.callers import Caller
 from penstock.spec.hub import HubRequest
 from penstock.spec.routes import DialectName, FaultKind, KeyRow
 from penstock.spec.usage import Cost, Usage
@@ -90,6 +91,7 @@ class Call:
         "body",
         "cache_state",
         "cache_wish",
+        "caller",
         "client_left",
         "content_type",
         "cost",
@@ -143,6 +145,8 @@ class Call:
         self.parent_id = parent[1] if parent else None
         self.span_id = new_span_id()
         self.key: KeyRow | None = None
+        self.caller: Caller | None = None
+        """Set on a call that an app makes: for whom. `key` is then that caller's."""
         self.session: str | None = None
         self.user: str | None = None
         """Whose key it is; with a key of nobody's, whom the header names."""

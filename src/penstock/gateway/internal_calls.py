@@ -77,6 +77,7 @@ class InternalCalls:
         table = self._table()
         call = Call(endpoint, (parent.trace_id, parent.span_id))
         call.key, call.user, call.session = parent.key, parent.user, parent.session
+        call.caller = parent.caller
         call.body = body
         limits = table.limits if table is not None else Limits()
         call.envelope = DIALECTS[endpoint.dialect].peek(

@@ -23,7 +23,9 @@ from pathlib import Path
 import msgspec
 
 from penstock.base.errors import BugError
+from penstock.gateway.bills import PASSED_ON
 from penstock.providers.prices import PriceBook
+from penstock.spec.callers import APPS
 from penstock.spec.spans import Span, SpanKind, SpanStatus
 from penstock.spec.usage import TOKEN_CLASSES, Cost, Usage
 
@@ -371,7 +373,7 @@ def _span_of(opened: Opened, settled: Settled | None, prices: PriceBook) -> Span
 def _estimate(opened: Opened, prices: PriceBook) -> Cost:
     common = opened.common
     rate = common.usd_per_million
-    if rate is None or common.price_source is None:
+    if common.provider == APPS or rate is None or common.price_source is None:
         return _price(opened, common.model, Usage(input_uncached=opened.input_tokens), prices)
     rates = {"input_uncached": rate} if rate else {}
     return Cost(usd=rate * opened.input_tokens / 1_000_000, source=common.price_source, rates=rates)
@@ -379,6 +381,8 @@ def _estimate(opened: Opened, prices: PriceBook) -> Cost:
 
 def _price(opened: Opened, model: str, usage: Usage | None, prices: PriceBook) -> Cost:
     common = opened.common
+    if common.provider == APPS:
+        return PASSED_ON
     cost = prices.price(common.price_id, model, usage, opened.start_ns, provider=common.provider)
     if cost.usd is None and model != common.model:
         return prices.price(common.price_id, common.model, usage, opened.start_ns, provider=common.provider)

@@ -217,7 +217,7 @@ class Limiter:
         if window is None or not window.start_s <= now_s < window.end_s:
             window = self._windows[meter.window] = find_window(meter.window, now_s)
         start_s, end_s = window
-        limit = meter.limit if meter.refuses else None
+        limit = meter.limit if meter.refuses and charge.amount else None
         return Ask(charge.counter, charge.amount, charge.least, limit, end_s, end_s - start_s)
 
     def _moment(self) -> float:

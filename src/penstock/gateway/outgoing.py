@@ -16,6 +16,7 @@ from penstock.dialects.openai.fitting import fit_body
 from penstock.dialects.openai.splice import ask_for_usage, replace_model
 from penstock.dialects.port import Dialect
 from penstock.dialects.registry import DIALECTS
+from penstock.gateway.callers import caller_line
 from penstock.gateway.calls import Call
 from penstock.gateway.errors import CannotSay, NotTranslatable, StateElsewhere
 from penstock.gateway.http import Header
@@ -194,6 +195,8 @@ def _outgoing(
             lines.append(b"x-penstock-session: " + header_text(call.session) + b"\r\n")
         if call.user:
             lines.append(b"x-penstock-user: " + header_text(call.user) + b"\r\n")
+        if target.is_app:
+            lines.append(caller_line(call, target.model))
     if call.endpoint.is_form and call.content_type is not None:
         lines.append(b"content-type: %b\r\ncontent-length: %d\r\n" % (call.content_type, len(body)))
     else:

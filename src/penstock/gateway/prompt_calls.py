@@ -9,6 +9,7 @@ import msgspec
 
 from penstock.base.errors import InvalidInput
 from penstock.gateway.admission import resolve_route
+from penstock.gateway.calls import Call
 from penstock.gateway.table import PROMPT, ReadyRoute, Table
 from penstock.spec.routes import KeyRow
 
@@ -17,11 +18,16 @@ class _Said(msgspec.Struct):
     prompt_model: Any = None
 
 
-def find_route(table: Table, key: KeyRow, model: str, kind: str, body: bytes) -> ReadyRoute:
-    """Return the route called `model`; raise what `resolve_route` does, for the model that is to answer a prompt too."""
-    route = resolve_route(table, key, model, kind)
+def find_route(table: Table, call: Call, model: str) -> ReadyRoute:
+    """Return the route called `model`; raise what `resolve_route` does, for the model that is to answer a prompt too.
+
+    An app may ask its model, whatever its caller's key may call.
+    """
+    key = call.key if call.caller is None else table.internal_row
+    assert key is not None
+    route = resolve_route(table, key, model, call.endpoint.kind)
     if route.asks_prompt:
-        _check_prompt_model(table, key, body)
+        _check_prompt_model(table, key, call.body)
     return route
 
 

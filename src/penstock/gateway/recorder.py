@@ -38,6 +38,7 @@ _RATE_HOLDS_S = 60.0
 """How long the price in a journal's entry may be old. It is used only where a worker was lost."""
 _MAX_PACKED = 4096
 _ONE_TOKEN = Usage(input_uncached=1)
+_Place = tuple[int, str | None, str | None, str, tuple[str, str] | None]
 UNCOVERED = -2
 """Slot of a request that was begun without a journal."""
 
@@ -76,8 +77,8 @@ class CallRecorder:
         self._queue: queue.Queue[_Item | list[tuple[str, str]] | None] = queue.Queue(_QUEUE_CALLS)
         self._thread: threading.Thread | None = None
         self._masks = MaskSet()
-        self._packed: dict[tuple[int, str | None, str | None, str], tuple[float, bytes, ReadyTarget]] = {}
-        """By target, key, model and operation: until when it holds, and what the journal keeps of it."""
+        self._packed: dict[_Place, tuple[float, bytes, ReadyTarget]] = {}
+        """By target, key, model, operation and prompt: until when it holds, and what the journal keeps of it."""
         self._names: dict[tuple[str, str], str | None] = {}
         """By project and user or session: what may be written of it."""
 
@@ -154,7 +155,8 @@ class CallRecorder:
         """Return what all calls of this key to this target have in common, as the journal keeps it."""
         key, envelope = call.key, call.envelope
         model = envelope.model if envelope is not None else None
-        place = (id(target), key.id if key is not None else None, model, call.operation)
+        prompt = call.caller.prompt if call.caller is not None else None
+        place = (id(target), key.id if key is not None else None, model, call.operation, prompt)
         found = self._packed.get(place)
         now = time.monotonic()
         if found is not None and found[0] > now:
@@ -171,7 +173,7 @@ class CallRecorder:
             "local" if provider.local else provider.price_id,
             target.model,
             *self._input_rate(target),
-            call.route.route.versions if call.route is not None else {},
+            _versions(call),
         ).packed()
         # the target is kept too, so that its id is nobody else's meanwhile
         self._packed[place] = (now + _RATE_HOLDS_S, packed, target)
@@ -266,7 +268,7 @@ class CallRecorder:
 
     def _span(self, item: _Item) -> Span:
         call, bill = item.call, item.main
-        envelope, target, route, key = call.envelope, bill.target, call.route, call.key
+        envelope, target, key = call.envelope, bill.target, call.key
         has_request = item.capture and envelope is not None
         limit = len(call.body) + call.output_size if self._masks else item.limit
         return Span(
@@ -296,7 +298,7 @@ class CallRecorder:
             cost_source=bill.cost.source if bill.cost is not None else None,
             ttft_ms=call.ttft_ms,
             overhead_ms=call.overhead_ms,
-            versions=route.route.versions if route is not None else {},
+            versions=_versions(call),
             attributes=self._attributes(item),
             events=[
                 SpanEvent(
@@ -392,7 +394,7 @@ def _attempt_span(call: Call, bill: Bill, span_id: str, *, quotes: bool) -> Span
         usage=_plain(bill.usage),
         cost_usd=bill.cost.usd if bill.cost is not None else None,
         cost_source=bill.cost.source if bill.cost is not None else None,
-        versions=call.route.route.versions if call.route is not None else {},
+        versions=_versions(call),
         attributes=attributes,
     )
 
@@ -408,6 +410,15 @@ def _user(call: Call) -> str | None:
     if call.envelope is not None and call.envelope.user is not None:
         return call.envelope.user[:200]
     return None
+
+
+def _versions(call: Call) -> dict[str, str]:
+    """Return the versions of what serves the call, and of the prompt that makes it: its costs are told by prompt."""
+    known = call.route.route.versions if call.route is not None else {}
+    if call.caller is None or call.caller.prompt is None:
+        return known
+    name, stamp = call.caller.prompt
+    return {name: stamp, **known}
 
 
 def _plain(usage: Usage | None) -> Usage | None:

@@ -24,6 +24,7 @@ from penstock.gateway.routing.fallbacks import order_by_fallbacks
 from penstock.gateway.routing.versions import split_pin
 from penstock.providers.auth.port import Signer, TokenFetch
 from penstock.providers.transport import Origin, parse_base_url
+from penstock.spec.callers import APPS
 from penstock.spec.routes import (
     Deprecation,
     DialectName,
@@ -72,6 +73,8 @@ class ReadyTarget:
     """Whether it stands in an open route, where callers choose the model."""
     secret: bytes | None = None
     """The key it is sent, where that is always the same."""
+    is_app: bool = False
+    """Whether it is an app or a prompt of this installation, which calls back: tokens and money are those of its calls."""
 
     def mask(self, data: bytes) -> bytes:
         """Return what the provider sent; stars for the key that it was sent, should it have put that in (an error may)."""
@@ -103,9 +106,11 @@ class ReadyRoute:
     fallbacks: "tuple[tuple[Fallback, ReadyRoute], ...]" = ()
     """Routes that take over, and when."""
     watched_faults: frozenset[FaultKind] = frozenset()
+    """What another target or route would be asked for."""
     asks_prompt: bool = False
     """Whether a target is a prompt, which asks another model in its turn."""
-    """What another target or route would be asked for."""
+    passes_on: bool = False
+    """Whether all targets are apps or prompts, so that the calls they make reserve what is used."""
     deprecation: Deprecation | None = None
     """Of the pinned version, else of the route."""
 
@@ -150,14 +155,17 @@ class Table:
         self.redis_url = environ.get(snapshot.redis_url_env) if snapshot.redis_url_env else None
         self._keys: dict[str, KeyRow] = {row.secret_sha256.lower(): row for row in snapshot.keys}
         self._previous_keys = {row.previous_sha256: row for row in snapshot.keys if row.previous_sha256}
+        self.internal_row: KeyRow | None = None
+        """Of this installation's own key."""
         if internal_key:
-            row = KeyRow(
+            row = self.internal_row = KeyRow(
                 id="internal",
                 name="internal",
                 secret_sha256=sha256(internal_key.encode()).hexdigest(),
                 scopes=("internal",),
             )
             self._keys[row.secret_sha256] = row
+        self._keys_by_id = {row.id: row for row in self._keys.values()}
         providers = {provider.name: provider for provider in snapshot.providers}
         if len(providers) < len(snapshot.providers):
             raise InvalidInput("The snapshot names a provider twice.")
@@ -231,6 +239,10 @@ class Table:
             return None
         now_ns = time.time_ns() if now_ns is None else now_ns
         return row if row.previous_until_ns is not None and now_ns < row.previous_until_ns else None
+
+    def find_key_row(self, key_id: str) -> KeyRow | None:
+        """Return the row of the key with that id, or None."""
+        return self._keys_by_id.get(key_id)
 
     def find_route(self, model: str) -> tuple[str, ReadyRoute] | None:
         """Return the row that answers for `model`, by its own name, or None.
@@ -341,6 +353,7 @@ def _ready_route(
         watched_faults=frozenset(route.retry.on) if len(targets) > 1 else frozenset(),
         deprecation=route.deprecation,
         asks_prompt=any(target.model.startswith(PROMPT) for target in targets),
+        passes_on=all(target.is_app for target in targets),
     )
 
 
@@ -439,6 +452,7 @@ def _ready_target(
         health_id=name_target(provider, "*" if is_open else target.model),
         is_open=is_open,
         secret=_secret_in(fixed),
+        is_app=provider.local and provider.name == APPS,
     )
     heads = {
         endpoint.path: ready.head(endpoint.path)

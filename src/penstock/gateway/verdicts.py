@@ -16,6 +16,7 @@ from penstock.dialects.error_kinds import kind_of_status
 from penstock.dialects.openai.errors import has_error_shape
 from penstock.dialects.registry import DIALECTS
 from penstock.gateway.answers import Answer, AttemptFailed
+from penstock.gateway.callers import read_refusal
 from penstock.gateway.calls import Call
 from penstock.gateway.errors import ErrorInSuccess, GarbledReply, ProviderRefusedKey
 from penstock.gateway.table import ReadyTarget, header_text
@@ -70,6 +71,10 @@ def judge_status(
     call: Call, target: ReadyTarget, status: int, headers: Sequence[Header], body: bytes, *, now_s: float
 ) -> AttemptFailed:
     """Return what a reply of status 400 or more means for the call."""
+    if target.is_app and (refusal := read_refusal(headers)) is not None:
+        return AttemptFailed(
+            refusal, fault=None, was_sent=True
+        )  # a limit of this caller, nothing of the app's
     provider = target.provider
     dialect = call.dialect if call.dialect in target.speaks else provider.dialect
     found = DIALECTS[dialect].read_error(status, body)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.apps.callers import caller_headers
 from penstock.base.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from penstock.knowledge.types import TextKind
 
@@ -54,7 +55,11 @@ class GatewayEmbedder:
         self._forget()
 
     def _post(self, body: bytes, traceparent: str | None) -> dict[str, Any]:
-        headers = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
+        headers = {
+            "authorization": f"Bearer {self._key}",
+            "content-type": "application/json",
+            **caller_headers(),
+        }
         if traceparent:
             headers["traceparent"] = traceparent
         for attempt in (1, 2):  # a kept connection may have been closed meanwhile; a second one is fresh

@@ -15,10 +15,10 @@ from penstock.main.found_providers import fill_address, find_providers, missing_
 from penstock.main.settings import SettingsFile
 from penstock.main.settings_problems import Problem, invalid_settings
 from penstock.main.toml_lines import nearest_line
+from penstock.spec.callers import APPS
 from penstock.spec.routes import Provider
 
 ENGINE = "engine"
-APPS = "apps"
 _OWN = frozenset({ENGINE, APPS})
 Row = TypeVar("Row")
 

@@ -13,11 +13,12 @@ from penstock.deploy.rows import CATALOGUE
 from penstock.deploy.rules import find_row_problems
 from penstock.deploy.snapshots import draft_snapshot
 from penstock.main.instance import Addresses
-from penstock.main.planned_rows import APPS, ENGINE, PlannedRows
+from penstock.main.planned_rows import ENGINE, PlannedRows
 from penstock.main.prompt_routes import PromptVersions, prompt_route
 from penstock.main.settings import SettingsFile
 from penstock.main.settings_problems import Problem
 from penstock.registry.types import Version
+from penstock.spec.callers import APPS
 from penstock.spec.limits import LimitRule
 from penstock.spec.routes import PriceRow, Provider, Route, RouteKind, Target
 from penstock.spec.snapshot import Limits

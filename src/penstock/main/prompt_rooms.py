@@ -15,11 +15,12 @@ from penstock.datasets.cases import row_to_case
 from penstock.datasets.store import DatasetStore
 from penstock.main.copies import hold_copies
 from penstock.main.gateway_embedder import GatewayEmbedder
-from penstock.main.planned_rows import APPS, ENGINE
+from penstock.main.planned_rows import ENGINE
 from penstock.prompts.errors import BadExamples
 from penstock.prompts.service import PromptService
 from penstock.prompts.types import Embed, LastCall, PromptParts
 from penstock.registry.service import Registry
+from penstock.spec.callers import APPS
 from penstock.spec.datasets import DatasetFormat, DatasetRow
 from penstock.spec.home import Home
 from penstock.spec.messages import Message

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from penstock.main.planned_rows import APPS
 from penstock.registry.types import Version
+from penstock.spec.callers import APPS
 from penstock.spec.routes import PinnedVersion, RetryPolicy, Route, Target
 
 MAX_ALIAS_CHARS = 64

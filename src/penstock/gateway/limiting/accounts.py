@@ -12,6 +12,7 @@ from penstock.gateway.calls import Call
 from penstock.gateway.estimates import WRITING, is_cut, output_estimate
 from penstock.gateway.limiting.rules import UNBOUNDED_TOKENS, LimitFacts
 from penstock.gateway.table import ReadyRoute, ReadyTarget
+from penstock.spec.callers import Caller
 from penstock.spec.routes import KeyRow
 from penstock.spec.usage import Usage
 
@@ -37,8 +38,9 @@ def gather_facts(
     prompt_tokens: int,
     user: str | None,
     prices: Prices | None,
+    caller: Caller | None = None,
 ) -> LimitFacts:
-    """Return what limits ask of a call. Money is the most that any of the route's targets may cost, None without `prices`."""
+    """Return what limits ask of a call, which an app makes for `caller` if there is one. Money is the most that any of the route's targets may cost, None without `prices`."""
     completion: int | None = 0
     if operation in WRITING:
         completion = None
@@ -61,6 +63,8 @@ def gather_facts(
         prompt_tokens=prompt_tokens,
         completion_tokens=completion,
         usd=max(known) if known else None,
+        caller=caller,
+        passes_on=route.passes_on,
     )
 
 
@@ -69,12 +73,14 @@ def sum_up(
 ) -> tuple[int, Decimal | None]:
     """Return the tokens and the dollars that a finished call counts; None dollars where no price is known.
 
-    A call that no provider took counts nothing. What the provider did not report counts as reserved, and a reply that
+    A call that no provider took counts nothing, nor does one that an app took: the calls it made have been counted. What the provider did not report counts as reserved, and a reply that
     nothing bounds by its length: unknown is not 0. Of a stream that was cut off, what has come counts as it is billed.
     """
     told = call.usage
     if call.n_sent == call.n_refused:
         return 0, Decimal(0)  # refused each time, or served from the cache
+    if target is not None and target.is_app:
+        return 0, Decimal(0)
     prompt = told.input_tokens if told is not None else None
     completion = told.output_tokens if told is not None else None
     used = told if told is not None else Usage()
@@ -94,6 +100,8 @@ def sum_up(
 def add_lost(tokens: int, usd: Decimal | None, lost: Iterable[Bill]) -> tuple[int, Decimal | None]:
     """Return the same with what requests used that were sent and did not serve the call: they are billed too."""
     for bill in lost:
+        if bill.target is not None and bill.target.is_app:
+            continue
         if bill.usage is not None:
             tokens += (bill.usage.input_tokens or 0) + (bill.usage.output_tokens or 0)
         if usd is not None and bill.cost is not None and bill.cost.usd is not None:

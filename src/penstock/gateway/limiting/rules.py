@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import msgspec
 
+from penstock.spec.callers import Caller
 from penstock.spec.limits import LimitRule, LimitScope, LimitUnit, LimitWindow
 from penstock.spec.routes import KeyRow
 from penstock.spec.windows import name_counter
@@ -37,6 +38,10 @@ class LimitFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The most that the caller lets be written, over all choices; None if nothing bounds it."""
     usd: Decimal | None = None
     """What the call may cost at most; 0 if it is free, None if no price is known (yet)."""
+    caller: Caller | None = None
+    """For whom an app makes the call. `key` is then that caller's."""
+    passes_on: bool = False
+    """Whether only apps are asked: what is used is reserved and counted by the calls that they make."""
 
     @property
     def project(self) -> str:
@@ -94,9 +99,11 @@ class RuleBook:
     def list_charges(self, facts: LimitFacts) -> list[Charge]:
         """Return what a call is going to count; empty when no rule is for it.
 
-        A call of the installation's own key (an app asking a model) has been counted for its caller when that one
-        came in, so of such calls only the rules for all, for routes and for models know.
+        Of calls with the installation's own key, which are nobody's, only the rules for all, for routes and for models
+        know. A call that an app makes for a caller is that caller's.
         """
+        if facts.caller is not None:
+            return self._list_passed_on(facts, facts.caller)
         row = facts.key
         charges: list[Charge] = []
         if not self.is_empty:
@@ -112,6 +119,28 @@ class RuleBook:
                         _add_charge(charges, meter, subject, facts)
         if row.requests_per_minute is not None:
             _add_charge(charges, _key_meter("requests", row.requests_per_minute), row.id, facts)
+        if row.tokens_per_minute is not None:
+            _add_charge(charges, _key_meter("tokens", row.tokens_per_minute), row.id, facts)
+        return charges
+
+    def _list_passed_on(self, facts: LimitFacts, caller: Caller) -> list[Charge]:
+        """Return what a call of an app's counts: tokens and money for its caller and for each route and app on the way.
+
+        The request was counted when the caller's own came in; this is one more only for its own route and model.
+        """
+        row = facts.key
+        is_nobody = "internal" in row.scopes
+        charges: list[Charge] = []
+        for scope, by_match in self._by_scope.items():
+            own = _subject(scope, facts)
+            if own is None or (is_nobody and scope in ("key", "user", "project")):
+                continue
+            others = caller.routes if scope == "route" else caller.models if scope == "model" else ()
+            for subject in dict.fromkeys((own, *others)):
+                for match in (None, subject) if subject else (None,):
+                    for meter in by_match.get(match, ()):
+                        if meter.unit != "requests" or (scope in ("route", "model") and subject == own):
+                            _add_charge(charges, meter, subject, facts)
         if row.tokens_per_minute is not None:
             _add_charge(charges, _key_meter("tokens", row.tokens_per_minute), row.id, facts)
         return charges
@@ -153,7 +182,9 @@ def _subject(scope: LimitScope, facts: LimitFacts) -> str | None:
 
 def _add_charge(charges: list[Charge], meter: Meter, subject: str, facts: LimitFacts) -> None:
     amount = least = 1
-    if meter.unit == "tokens":
+    if meter.unit == "tokens" and facts.passes_on:
+        amount = least = 0  # asked for all the same, since another route may take over
+    elif meter.unit == "tokens":
         prompt = max(1, facts.prompt_tokens)
         if facts.completion_tokens is None:
             amount, least = prompt + UNBOUNDED_TOKENS, prompt

@@ -18,8 +18,10 @@ from penstock.spec.usage import TOKEN_CLASSES
 
 BILLED_KINDS = frozenset({"llm", "embedding", "attempt"})
 NOT_SENT = "not sent"
-NOT_BILLED = frozenset({NOT_SENT, "refused", "free of charge"})
-"""Sources of costs that are 0 because no provider charges: never sent, answered with an error, or a free service."""
+PASSED_ON = "billed with the calls it made"
+NOT_BILLED = frozenset({NOT_SENT, "refused", "free of charge", PASSED_ON})
+"""Sources of costs that are 0 because no provider charges: never sent, answered with an error, a free service, or an app,
+whose own calls are billed."""
 CACHE_STATE = "penstock.cache"
 SAVED_USD = "penstock.saved_usd"
 RATES = "penstock.cost.rates"

@@ -1,0 +1,106 @@
+"""Calls that apps make: whose they are, told to the apps process and taken back from it, and what of them limits refuse.
+
+Only the installation's own key is believed. With any other key these headers mean nothing, whoever sends them.
+"""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+
+import msgspec
+
+from penstock.base.errors import InvalidInput, PenstockError
+from penstock.gateway.admission import authenticate
+from penstock.gateway.calls import Call
+from penstock.gateway.errors import BudgetReached, LimitReached
+from penstock.gateway.http import Header
+from penstock.gateway.table import Table
+from penstock.spec.callers import CALLER_HEADER, PROMPT_HEADER, REFUSAL_HEADER, Caller
+from penstock.spec.routes import KeyRow
+
+_CALLER, _PROMPT, _REFUSAL = (name.encode() for name in (CALLER_HEADER, PROMPT_HEADER, REFUSAL_HEADER))
+_REFUSALS: dict[str, type[LimitReached]] = {kind.code: kind for kind in (LimitReached, BudgetReached)}
+_MAX_PROMPT_BYTES = 512
+
+
+class _Refusal(msgspec.Struct):
+    code: str
+    message: str
+    hint: str | None = None
+    fields: dict[str, object] = {}
+
+
+_callers = msgspec.json.Decoder(Caller)
+_refusals = msgspec.json.Decoder(_Refusal)
+
+
+def identify(call: Call, table: Table, headers: dict[bytes, bytes], secret: bytes | None) -> None:
+    """Note whose call it is; raise what `authenticate` does. A call that an app makes is its caller's, with all that follows."""
+    call.key = row = authenticate(table, secret)
+    if row is not table.internal_row:
+        return
+    told = headers.get(_CALLER)
+    if told is None:
+        return
+    try:
+        caller = _callers.decode(urlsafe_b64decode(told))
+    except (ValueError, msgspec.MsgspecError):
+        raise InvalidInput(f"{CALLER_HEADER} does not say who called.") from None
+    call.caller = _with_prompt(caller, headers.get(_PROMPT))
+    call.key = table.find_key_row(caller.key) or _vanished(caller)
+    # as the gateway knew them: what stands in these headers has been made to fit there
+    for name, value in ((b"x-penstock-user", caller.user), (b"x-penstock-session", caller.session)):
+        if value is not None:
+            headers[name] = value.encode()
+
+
+def caller_line(call: Call, model: str) -> bytes:
+    """Return the header line that tells an app, known as `model`, who calls it."""
+    key, route, before = call.key, call.asked or call.route, call.caller
+    assert key is not None
+    assert route is not None
+    user = call.user or (call.envelope.user if call.envelope is not None else None)
+    caller = Caller(
+        key=key.id,
+        project=key.project,
+        user=user[:200] if user else None,
+        session=call.session,
+        routes=_add(before.routes if before is not None else (), route.route.name),
+        models=_add(before.models if before is not None else (), model),
+    )
+    return b"%b: %b\r\n" % (_CALLER, urlsafe_b64encode(msgspec.json.encode(caller)))
+
+
+def refusal_headers(call: Call, error: PenstockError) -> Sequence[Header]:
+    """Return what tells the gateway that serves the outer call how a limit has refused the inner one."""
+    if call.caller is None or not isinstance(error, LimitReached):
+        return ()
+    return ((_REFUSAL, urlsafe_b64encode(msgspec.json.encode(error.as_dict()))),)
+
+
+def read_refusal(headers: Sequence[Header]) -> LimitReached | None:
+    """Return the error that refused a call which an app made, told by the app's reply; None without one."""
+    told = next((value for name, value in headers if name == _REFUSAL), None)
+    if told is None:
+        return None
+    try:
+        refusal = _refusals.decode(urlsafe_b64decode(told))
+    except (ValueError, msgspec.MsgspecError):
+        return None
+    kind = _REFUSALS.get(refusal.code)
+    return kind(refusal.message, hint=refusal.hint, **refusal.fields) if kind is not None else None
+
+
+def _with_prompt(caller: Caller, told: bytes | None) -> Caller:
+    if told is None or len(told) > _MAX_PROMPT_BYTES:
+        return caller
+    name, _, stamp = told.decode("ascii", "replace").partition(" ")
+    return msgspec.structs.replace(caller, prompt=(name, stamp)) if stamp else caller
+
+
+def _vanished(caller: Caller) -> KeyRow:
+    """Return the row of a key that was deleted while its call was being served, or that this worker does not know yet."""
+    return KeyRow(id=caller.key, name=caller.key, secret_sha256="", project=caller.project)
+
+
+def _add(names: tuple[str, ...], name: str) -> tuple[str, ...]:
+    return names if name in names else (*names, name)
