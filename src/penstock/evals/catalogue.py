@@ -39,7 +39,13 @@ class Catalogue:
         if spec.scorer in JUDGE_KINDS or spec.scorer.removeprefix("not-") in JUDGE_KINDS:
             return create_judge(spec)
         try:
-            return create_scorer(spec, load_python=self._load_python, create_part=self.create)
+            without_code = Catalogue(read_registered=self._read_registered)
+            return create_scorer(
+                spec,
+                load_python=self._load_python,
+                create_part=self.create,
+                create_check=without_code.create,
+            )
         except UnknownScorer:
             raise UnknownScorer(spec.scorer, [*KINDS, *JUDGE_KINDS, "composite", "checks"]) from None
 

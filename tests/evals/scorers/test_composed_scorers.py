@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.base.errors import PenstockError
+from penstock.evals.catalogue import Catalogue
 from penstock.evals.scorers.catalogue import create_scorer
 from penstock.evals.scorers.errors import BadScorerParameters, PythonNotLoaded, PythonScorerNotFound
 from penstock.evals.scorers.types import Preparable, ScorerTools
@@ -215,3 +216,17 @@ def test_python_is_loaded_only_where_it_is_allowed_and_faults_are_told(own: Path
         with pytest.raises(PenstockError, match=told) as caught:
             make(name, load_python=True)
         assert isinstance(caught.value, error)
+
+
+async def test_checks_of_a_row_run_no_code_though_the_specification_may(tmp_path: Path) -> None:
+    planted = tmp_path / "planted.py"
+    planted.write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w').close()\ndef f(case, output):\n    return 1.0\n"
+    )
+    scorer = Catalogue(load_python=True).create(ScorerSpec(scorer="checks"))
+    for part in (f"{planted}:f", "os:system"):
+        for row in ({"scorer": part}, {"scorer": "composite", "parameters": {"parts": [{"scorer": part}]}}):
+            case = checks(row)
+            [score] = await scorer.score(case, [Output(case_id="1", text="x")], ScorerTools())
+            assert (score.status, score.value) == ("error", None), part
+    assert not (tmp_path / "ran").exists()

@@ -31,18 +31,25 @@ COMPOSITES = {"composite": create_composite, "checks": create_checks}
 
 
 def create_scorer(
-    spec: ScorerSpec, *, load_python: bool = False, create_part: CreateScorer | None = None
+    spec: ScorerSpec,
+    *,
+    load_python: bool = False,
+    create_part: CreateScorer | None = None,
+    create_check: CreateScorer | None = None,
 ) -> Scorer:
     """Return the scorer that `spec` asks for.
 
     `load_python` allows `module:function` and `file.py:function`, which run code of whoever wrote the specification.
-    `create_part` makes the parts of composites and the checks of cases; whoever knows judges passes itself in.
+    `create_part` makes the parts of composites, `create_check` the checks of cases; whoever knows judges passes itself
+    in. Checks come with rows, from anybody: whatever makes them must never load code.
     Raises `UnknownScorer`, `BadScorerParameters`, `PythonNotLoaded`, `PythonScorerNotFound`.
     """
     own, threshold, is_negated = take_turns(spec.scorer, spec.parameters)
     made: Scorer
     if spec.scorer in KINDS:
         made = KINDS[spec.scorer].create(own, spec.name)
+    elif spec.scorer == "checks":
+        made = create_checks(own, spec.name, create_check or create_scorer)
     elif spec.scorer in COMPOSITES:
         create = create_part or (lambda part: create_scorer(part, load_python=load_python))
         made = COMPOSITES[spec.scorer](own, spec.name, create)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from penstock.base.errors import PenstockError
 from penstock.evals.scorers.errors import BadScorerParameters
 from penstock.evals.scorers.types import (
     Figure,
@@ -313,7 +314,7 @@ class ChecksScorer:
                 scorer = self._made.get(key)
                 if scorer is None:
                     scorer = self._made[key] = make_part(part, self._create)
-            except (msgspec.ValidationError, BadScorerParameters) as error:
+            except (msgspec.ValidationError, PenstockError) as error:
                 raise ValueError(str(error)) from error
             if scorer.info.direction == "lower" or not _negatable(scorer.info):
                 raise ValueError(f"{part.scorer} needs `not = true` or a `threshold` to be a check")
