@@ -212,6 +212,28 @@ def covers_groups(rng: Rng, n_groups: int, *, binary: bool) -> bool | None:
     return _holds(made.low, made.high, 2 / 3)
 
 
+def draw_rare(rng: Rng, share: float, correlation: float) -> tuple[FloatArray, FloatArray]:
+    """16 groups of 6 of which something rare befalls a share, in some groups far more than in others."""
+    strength = 1.0 / correlation - 1.0
+    chance = rng.beta(share * strength, (1.0 - share) * strength, 16)
+    groups = np.repeat(np.arange(16), 6)
+    return rng.binomial(1, chance[groups]).astype(float), groups
+
+
+def covers_rare(rng: Rng, share: float, correlation: float) -> bool | None:
+    """Scores that are nearly all alike, and often all of them."""
+    values, groups = draw_rare(rng, share, correlation)
+    made = estimate(make_cases(1.0 - values, groups), BINARY, level=LEVEL)
+    return _holds(made.low, made.high, 1.0 - share)
+
+
+def covers_lost(rng: Rng, share: float, correlation: float) -> bool | None:
+    """Paired differences that are nearly all 0, and often all of them: a share of the cases is lost."""
+    values, groups = draw_rare(rng, share, correlation)
+    made = compare(make_cases(np.ones(96), groups), make_cases(1.0 - values, groups), BOUNDED, level=LEVEL)
+    return _holds(made.low, made.high, -share)
+
+
 def covers_difference(rng: Rng, n: int) -> bool | None:
     """Paired shares, true difference 0.06."""
     cells = rng.choice(4, n, p=(0.6, 0.13, 0.07, 0.2))
@@ -276,6 +298,11 @@ COVERAGE: dict[str, Callable[[Rng], bool | None]] = {
     "10 groups of 8, binary": lambda rng: covers_groups(rng, 10, binary=True),
     "30 groups of 8, binary": lambda rng: covers_groups(rng, 30, binary=True),
     "10 groups of 8, all alike within": lambda rng: covers_groups(rng, 10, binary=False),
+    "16 groups of 6, share 0.97, correlation 0.2": lambda rng: covers_rare(rng, 0.03, 0.2),
+    "16 groups of 6, share 0.97, correlation 0.5": lambda rng: covers_rare(rng, 0.03, 0.5),
+    "16 groups of 6, share 0.93, correlation 0.5": lambda rng: covers_rare(rng, 0.07, 0.5),
+    "16 groups of 6, 3 % lost, correlation 0.2": lambda rng: covers_lost(rng, 0.03, 0.2),
+    "16 groups of 6, 7 % lost, correlation 0.5": lambda rng: covers_lost(rng, 0.07, 0.5),
     "40 cases, 5 repeats": lambda rng: covers_repeats(rng, 40),
     "difference of paired shares, 50": lambda rng: covers_difference(rng, 50),
     "difference of paired shares, 300": lambda rng: covers_difference(rng, 300),

@@ -79,7 +79,63 @@ def test_a_mean_at_the_bound_is_no_coin_to_toss(house: House) -> None:
     house[0].put("new", {"exact": scored([1.0] * 80 + [0.0] * 20)})
     result = judge(house, "exact >= 0.8", baseline=False)
     assert result.verdict == "undecided"
-    assert "so near the bound" in result.rules[0].next
+    assert '">= 0.71" would pass with the cases that are there' in result.rules[0].next
+    house[0].put("new", {"exact": scored([1.0] * 81 + [0.0] * 19)})
+    told = judge(house, "exact >= 0.8", baseline=False).rules[0].next
+    assert "About 16,000 more cases" in told
+    assert '">= 0.72" would pass with' in told
+
+
+@pytest.mark.parametrize(
+    ("n_groups", "n_more"),
+    [(None, "About 87 more cases (≈ $0.35) that come"), (16, "About 360 more cases in about 59 more groups")],
+)
+def test_pairs_that_are_all_equal_say_how_many_more_would_decide(
+    house: House, n_groups: int | None, n_more: str
+) -> None:
+    groups = None if n_groups is None else [str(n % n_groups) for n in range(96)]
+    values = RNG.random(96)
+    for side in ("old", "new"):
+        house[0].put(side, {"token_f1": scored(values, groups=groups)})
+    rule = judge(house, "token_f1 >= baseline - 2 points").rules[0]
+    assert (rule.verdict, n_more in rule.next) == ("undecided", True), rule.next
+    assert "come out like these would decide it" in rule.next
+    bold = judge(house, "token_f1 >= baseline - 10 points").rules[0]
+    assert bold.verdict == "pass", "96 equal pairs in 16 groups bound what was not seen at 9.1 points"
+    nothing = judge(house, "token_f1 >= baseline").rules[0]
+    assert f'">= baseline − {9.2 if n_groups else 3.8} points" would pass' in nothing.next
+    # what is advised does decide it
+    n = 96 + (360 if n_groups else 87)
+    groups = None if n_groups is None else [str(i // 6) for i in range(n)]
+    for side in ("old", "new"):
+        house[0].put(side, {"token_f1": scored(RNG.random(n) * 0 + 0.5, groups=groups)})
+    assert judge(house, "token_f1 >= baseline - 2 points").verdict == "pass"
+
+
+def test_perfect_scores_say_how_many_more_would_decide(house: House) -> None:
+    groups = [str(n % 8) for n in range(48)]
+    house[0].put("new", {"exact": scored([1.0] * 48, groups=groups)})
+    rule = judge(house, "exact >= 0.9", baseline=False).rules[0]
+    assert rule.verdict == "undecided"
+    assert "more cases in about" in rule.next
+    assert "come out like these would decide it" in rule.next
+
+
+def test_what_describes_the_service_is_counted_by_case_whatever_the_groups(house: House) -> None:
+    groups = [str(n % 16) for n in range(96)]
+    house[0].put(
+        "new",
+        {
+            "errors": scored([0.0] * 96, groups=groups),
+            "latency_ms": scored(np.linspace(100, 900, 96), groups=groups),
+        },
+    )
+    result = judge(house, "errors <= 5 %", "latency p95 <= 2 s", baseline=False)
+    assert [rule.verdict for rule in result.rules] == ["pass", "pass"]
+    assert [rule.estimate.method for rule in result.rules if rule.estimate] == [
+        "wilson, by case",
+        "order statistics, by case",
+    ]
 
 
 def test_more_cases_are_counted_and_priced(house: House) -> None:

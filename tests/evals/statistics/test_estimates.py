@@ -1,15 +1,21 @@
 """One figure: value, interval, coverage, and what is said where there is none."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.evals.statistics.estimates import estimate, estimate_slices, interval_maker
+from penstock.evals.statistics.means import unseen_share, worth
 from penstock.evals.statistics.repeats import pass_at_k, pass_hat_k
+from penstock.evals.statistics.samples import make_sample
 from penstock.evals.statistics.shares import clopper_pearson, wilson
 from penstock.evals.statistics.types import PlainMeasure, ScoredCase
 from tests.evals.statistics.draws import BINARY, BOUNDED, LOWER, UNBOUNDED, Ratio, cases_of, ratio_cases
+
+SERVICE = PlainMeasure(name="errors", direction="lower", scale="binary", counted_by="case")
 
 
 def test_wilson_gives_the_published_figures() -> None:
@@ -204,3 +210,35 @@ def test_tries_succeed_once_or_all() -> None:
     assert pass_hat_k(3, 1, 4) is None
     with pytest.raises(ValueError, match="k is at least 1"):
         pass_at_k(3, 1, 0)
+
+
+def test_what_describes_the_service_has_every_case_alone() -> None:
+    groups = [position % 16 for position in range(96)]
+    found = estimate(cases_of([0.0] * 96, groups), SERVICE)
+    alone = estimate(cases_of([0.0] * 96), SERVICE)
+    assert (found.low, found.high, found.n_groups) == (alone.low, alone.high, None)
+    assert found.high == pytest.approx(0.0385, abs=1e-4)
+    assert (found.method, alone.method) == ("wilson, by case", "wilson")
+    content = estimate(cases_of([0.0] * 96, groups), PlainMeasure(name="pii", scale="binary"))
+    assert content.high is not None
+    assert content.high > 2 * 0.0385, "what is said of content is counted by group"
+    at = interval_maker(cases_of([0.0] * 96, groups), SERVICE)(0.95)
+    assert (at.high, at.n_groups) == (alone.high, None)
+
+
+@pytest.mark.parametrize(("size", "low", "high"), [(1, 8, 8), (2, 8, 16), (6, 8, 48), (40, 8, 320)])
+def test_scores_that_do_not_vary_are_worth_more_than_their_groups_and_less_than_their_cases(
+    size: int, low: int, high: int
+) -> None:
+    sample = make_sample(cases_of([1.0] * (8 * size), [n % 8 for n in range(8 * size)]))
+    assert low <= worth(sample) <= high
+    assert worth(sample) == pytest.approx(8 * sum(1 / (place + 1) for place in range(size)))
+    unseen = unseen_share(sample, 0.95)
+    alone = [1.0 - 0.025 ** (1.0 / n) for n in (low, high)]
+    assert alone[1] - 1e-9 <= unseen <= alone[0] + 1e-9
+    # the chance that all groups show nothing is the tail, by the beta-binomial distribution itself
+    a, b = unseen, 1.0 - unseen
+    nothing = math.lgamma(b + size) - math.lgamma(b) - math.lgamma(a + b + size) + math.lgamma(a + b)
+    assert 8 * nothing == pytest.approx(math.log(0.025), rel=1e-6)
+    told = estimate(cases_of([1.0] * (8 * size), [n % 8 for n in range(8 * size)]), BOUNDED).method
+    assert ("correlation 0.5 within groups assumed" in told) == (size > 1)

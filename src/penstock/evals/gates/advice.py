@@ -1,22 +1,22 @@
 """The next cheapest thing that would decide an undecided look: more cases, more repeats, or another margin."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 import numpy as np
 
-from penstock.evals.gates.figures_text import count_text, money_text
+from penstock.evals.gates.figures_text import count_text, figure_text, money_text
 from penstock.evals.gates.looks import Weighed
 from penstock.evals.statistics.distributions import normal_quantile
-from penstock.evals.statistics.estimates import deviation_within
+from penstock.evals.statistics.estimates import bounds_of, deviation_within
 from penstock.evals.statistics.quantiles import values_needed
-from penstock.evals.statistics.types import ScoredCase
+from penstock.evals.statistics.types import IntervalAt, ScoredCase
 
 POWER = 0.8
 MAX_REPEATS = 30
-HOPELESS = 50
-"""Times as many cases as there are: nobody will run that."""
+MANY = 20
+"""Times as many cases as there are: few will run that, so another bound is named as well."""
 
 
 def advise(look: Weighed, *, cost_per_output: Decimal | None, corrected: float | None = None) -> str:
@@ -34,27 +34,72 @@ def advise(look: Weighed, *, cost_per_output: Decimal | None, corrected: float |
             "It would fail by itself, but not as one of so many looks: more cases, or fewer rules and slices."
         )
     gap = abs(interval.value - look.threshold)
-    half = max(interval.high - interval.value, interval.value - interval.low)
-    z = normal_quantile(0.5 + look.level / 2.0)
-    # to show a difference of this size with 80 % power the half width must come down to this
-    wanted = gap * z / (z + normal_quantile(POWER))
     n = max(2, interval.n_groups or interval.n)
-    factor = (half / wanted) ** 2 if wanted > 0.0 else math.inf
-    if factor > HOPELESS:
-        return (
-            "The figure lies so near the bound that no reasonable number of cases decides it: "
-            "allow a wider margin, or take it as equal."
-        )
+    if look.grown is not None:
+        # cases that are all alike have no spread to plan with: ask how many more alike would do
+        factor, how = _times_alike(look.grown, look), " that come out like these"
+    else:
+        half = max(interval.high - interval.value, interval.value - interval.low)
+        z = normal_quantile(0.5 + look.level / 2.0)
+        # to show a difference of this size with 80 % power the half width must come down to this
+        wanted = gap * z / (z + normal_quantile(POWER))
+        factor, how = (half / wanted) ** 2 if wanted > 0.0 else math.inf, ""
+    room = _room(look)
+    if not math.isfinite(factor):
+        equal = "The figure is the bound itself, and no number of cases tells equal things apart"
+        return f"{equal}: {room}." if room else f"{equal}: allow a wider margin."
     n_cases = max(1, interval.n or n)
     extra = max(1, math.ceil(n_cases * (factor - 1.0)))
     sides = 2 if look.is_difference else 1
     what = "groups" if interval.n_groups and interval.n_groups < interval.n else None
-    told = f" in about {math.ceil(n * (factor - 1.0)):,} more {what}" if what else ""
+    told = f" in about {_rounded(math.ceil(n * (factor - 1.0))):,} more {what}" if what else ""
     price = _price(extra * sides * _repeats(look), cost_per_output)
     more = count_text(_rounded(extra), "more case")
-    return (
-        f"About {more}{told}{price}{_repeats_instead(look, factor)} would decide a difference of this size."
-    )
+    size = "it" if how else "a difference of this size"
+    instead = f"; {room}" if room and factor > MANY else ""
+    repeats = "" if how else _repeats_instead(look, factor)
+    return f"About {more}{told}{price}{how}{repeats} would decide {size}{instead}."
+
+
+def _times_alike(grown: Callable[[float], IntervalAt], look: Weighed) -> float:
+    """How many times as many cases, none different, have an interval on one side of the bound; inf for no number."""
+
+    def is_decided(times: float) -> bool:
+        return grown(times)(look.level).excludes(look.threshold)
+
+    if look.interval.value == look.threshold:
+        return math.inf
+    high = 2.0
+    while not is_decided(high):
+        high *= 2.0
+        if high > 1e7:
+            return math.inf
+    low = high / 2.0
+    for _ in range(10):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if is_decided(middle) else (middle, high)
+    return high
+
+
+def _room(look: Weighed) -> str:
+    """Which bound the cases that are there would pass; nothing where that is a share of the baseline."""
+    interval = look.interval
+    assert interval.low is not None
+    assert interval.high is not None
+    wants_more = look.rule.operator in {">=", ">"}
+    edge = interval.low if wants_more else interval.high
+    outward = math.floor if wants_more else math.ceil
+    bounds = bounds_of(look.column)
+    if look.is_difference and look.rule.bound.unit == "%":
+        return ""
+    if not look.is_difference:
+        shown = outward(100.0 * edge) / 100.0 if bounds == (0.0, 1.0) else edge
+        text = f"{look.rule.operator} {figure_text(shown, look.column)}"
+    else:
+        points = None if bounds is None else outward(1000.0 * edge / (bounds[1] - bounds[0])) / 10.0
+        size = figure_text(abs(edge), look.column) if points is None else f"{abs(points):g} points"
+        text = f"{look.rule.operator} baseline {'−' if edge < 0.0 else '+'} {size}"
+    return f'"{text}" would pass with the cases that are there'
 
 
 def _without_interval(look: Weighed, cost_per_output: Decimal | None) -> str:

@@ -5,7 +5,7 @@ case), or it cannot be read and is invalid.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
@@ -18,8 +18,9 @@ from penstock.evals.gates.sides import Scores, Side
 from penstock.evals.gates.types import Bound, Rule
 from penstock.evals.statistics.comparisons import compare, difference_maker
 from penstock.evals.statistics.estimates import SEED, bounds_of, estimate, interval_maker
+from penstock.evals.statistics.means import is_constant
 from penstock.evals.statistics.quantiles import quantile, quantile_difference_maker
-from penstock.evals.statistics.samples import pair_cases
+from penstock.evals.statistics.samples import method_of, pair_cases, units_of
 from penstock.evals.statistics.types import Interval, IntervalAt, ScoredCase
 from penstock.evals.types import ScoreColumn
 from penstock.spec.evaluations import Comparison, Estimate
@@ -44,6 +45,8 @@ class Weighed:
     cases: Sequence[ScoredCase] = ()
     baseline_cases: Sequence[ScoredCase] = ()
     """Of both sides, paired, where it is a difference."""
+    grown: Callable[[float], IntervalAt] | None = None
+    """Makes the interval of so many times the cases, all alike, where nothing varies; None where something does."""
 
     @property
     def interval(self) -> Interval:
@@ -124,9 +127,10 @@ def make_looks(rule: Rule, room: Room) -> list[Look]:
 
 def _make_look(rule: Rule, part: str | None, scores: Scores, room: Room) -> Look:
     level = rule.level or room.level
-    cases = scores.part(part)
+    cases = units_of(scores.part(part), scores.column)
     figure = scores.figure if rule.statistic == "mean" else None
-    made = estimate(scores.cases, scores.column, name=rule.measure, level=level, figure=figure, part=part)
+    given = scores.part(part)
+    made = estimate(given, scores.column, name=rule.measure, level=level, figure=figure, part=part)
     lacking = _coverage_problem(made, room.min_coverage, "")
     if lacking is not None:
         return Unreadable(rule=rule, part=part, reason=lacking, next=_coverage_advice(made), estimate=made)
@@ -140,7 +144,7 @@ def _make_look(rule: Rule, part: str | None, scores: Scores, room: Room) -> Look
     share = rule.quantile
     if share is not None:
         at: IntervalAt = partial(_quantile_at, cases, share)
-        made = _as_quantile(made, at(level))
+        made = _as_quantile(made, at(level), method_of(at(level).method, given, scores.column))
     else:
         at = interval_maker(cases, scores.column, figure=figure)
     return Weighed(
@@ -153,6 +157,12 @@ def _make_look(rule: Rule, part: str | None, scores: Scores, room: Room) -> Look
         is_difference=False,
         estimate=made,
         cases=cases,
+        grown=_if_unvaried(
+            [float(np.mean(case.values)) for case in cases if case.values],
+            lambda times: interval_maker(cases, scores.column, times=times),
+        )
+        if share is None and figure is None
+        else None,
     )
 
 
@@ -183,7 +193,7 @@ def _look_at_both(rule: Rule, part: str | None, scores: Scores, room: Room, made
     lacking = _coverage_problem(their_level, room.min_coverage, "of the baseline ")
     if lacking is not None:
         return Unreadable(rule=rule, part=part, reason=lacking, next=_coverage_advice(their_level))
-    left, right, _, _ = pair_cases(others, ours)
+    left, right, _, _ = pair_cases(units_of(others, scores.column), units_of(ours, scores.column))
     if not left:
         return Unreadable(rule=rule, part=part, reason="no case has a score on both sides", estimate=made)
     if rule.statistic == "new":
@@ -218,6 +228,15 @@ def _look_at_both(rule: Rule, part: str | None, scores: Scores, room: Room, made
         comparison=compared,
         cases=right,
         baseline_cases=left,
+        grown=_if_unvaried(
+            [
+                float(np.mean(b.values)) - factor * float(np.mean(a.values))
+                for a, b in zip(left, right, strict=True)
+            ],
+            lambda times: difference_maker(left, right, scores.column, factor=factor, times=times),
+        )
+        if rule.quantile is None and figure is None
+        else None,
     )
 
 
@@ -441,13 +460,19 @@ def _coverage_advice(made: Estimate) -> str:
     return "The scorer finds these outputs undefined: choose one that applies, or lower min_coverage."
 
 
+def _if_unvaried(
+    values: Sequence[float], make: Callable[[float], IntervalAt]
+) -> Callable[[float], IntervalAt] | None:
+    return make if len(values) > 1 and is_constant(np.array(values)) else None
+
+
 def _quantile_at(cases: Sequence[ScoredCase], share: float, level: float) -> Interval:
     return quantile(cases, share, level=level)
 
 
-def _as_quantile(made: Estimate, found: Interval) -> Estimate:
+def _as_quantile(made: Estimate, found: Interval, method: str) -> Estimate:
     return msgspec.structs.replace(
-        made, value=found.value, low=found.low, high=found.high, method=found.method, worst=None, best=None
+        made, value=found.value, low=found.low, high=found.high, method=method, worst=None, best=None
     )
 
 

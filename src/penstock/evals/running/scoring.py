@@ -19,6 +19,9 @@ from penstock.spec.cases import Case, Output
 from penstock.spec.evaluations import ScorerSpec
 from penstock.spec.scores import ErrorFault, Score
 
+OF_THE_SERVICE = frozenset({"latency", "ttft", "cost", "tokens", "error_rate"})
+"""Scorers that describe the service rather than the content: counted by case, whatever its group."""
+
 MAX_REASON = 2000
 FACT_NEEDS = frozenset({"context", "cost"})
 """What a trace tells, so that its arrival must be awaited."""
@@ -119,6 +122,7 @@ def column_of(scorer: Scorer, spec: ScorerSpec | None, *, added_ns: int | None =
         low=info.low,
         high=info.high,
         unit=info.unit,
+        counted_by="case" if info.name in OF_THE_SERVICE else "group",
         source=info.kind,
         summary=info.summary,
         undefined_when=info.undefined_when,

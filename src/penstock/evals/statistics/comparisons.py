@@ -28,7 +28,7 @@ from penstock.evals.statistics.estimates import (
 from penstock.evals.statistics.families import Correction, adjust
 from penstock.evals.statistics.means import mean_difference, no_interval, standard_error
 from penstock.evals.statistics.resampling import Bootstrap, bootstrap, flip_signs, swap_sides
-from penstock.evals.statistics.samples import Sample, make_sample, pair_cases
+from penstock.evals.statistics.samples import Sample, make_sample, method_of, pair_cases, units_of
 from penstock.evals.statistics.shares import mcnemar, paired_shares
 from penstock.evals.statistics.types import (
     Figure,
@@ -65,7 +65,7 @@ def compare(
     check_level(level)
     left = [case for case in baseline if part is None or part in case.slices]
     right = [case for case in candidate if part is None or part in case.slices]
-    pairs = _pair(left, right)
+    pairs = _pair(units_of(left, measure), units_of(right, measure))
     rng = rng or np.random.default_rng(SEED)
     test = _make_test(pairs, measure, figure, rng, n_resamples)
     interval = test.at(level)
@@ -81,7 +81,7 @@ def compare(
         high=interval.high,
         level=level,
         p_value=test.p_value,
-        method=" · ".join(text for text in (test.method, interval.method) if text),
+        method=method_of(" · ".join(text for text in (test.method, interval.method) if text), right, measure),
         n_pairs=pairs.n,
         n_groups=pairs.candidate.n_groups,
         n_only_baseline=pairs.n_only_baseline,
@@ -135,15 +135,16 @@ def difference_maker(
     rng: np.random.Generator | None = None,
     figure: Figure | None = None,
     n_resamples: int = 10_000,
+    times: float = 1.0,
 ) -> IntervalAt:
     """Return what gives the interval of `compare` at any level.
 
     With a `factor` it is that of candidate − factor × baseline: whether a cost grew by more than a tenth is
-    whether the mean of candidate − 1.1 × baseline is above 0.
+    whether the mean of candidate − 1.1 × baseline is above 0. `times`: see `interval_maker`.
     """
-    pairs = _pair(baseline, candidate)
+    pairs = _pair(units_of(baseline, measure), units_of(candidate, measure))
     return _interval_maker(
-        pairs, measure, figure, rng or np.random.default_rng(SEED), n_resamples, factor=factor
+        pairs, measure, figure, rng or np.random.default_rng(SEED), n_resamples, factor=factor, times=times
     )
 
 
@@ -286,6 +287,7 @@ def _interval_maker(
     measure: Measure,
     figure: Figure | None,
     rng: np.random.Generator,
+    times: float = 1.0,
     n_resamples: int,
     *,
     factor: float = 1.0,
@@ -303,11 +305,11 @@ def _interval_maker(
         bounds = None
     width = (bounds[1] - bounds[0]) * max(1.0, abs(factor)) if bounds else None
     if factor == 1.0 and pairs.are_shares(measure):
-        return lambda level: _share_interval(pairs, level)
-    return lambda level: mean_difference(differences, sample, level, width=width)
+        return lambda level: _share_interval(pairs, level, times)
+    return lambda level: mean_difference(differences, sample, level, width=width, times=times)
 
 
-def _share_interval(pairs: _Pairs, level: float) -> Interval:
+def _share_interval(pairs: _Pairs, level: float, times: float) -> Interval:
     none = no_interval(pairs.candidate, float(pairs.differences.mean()), level)
     if none is not None:
         return none
@@ -318,7 +320,7 @@ def _share_interval(pairs: _Pairs, level: float) -> Interval:
         int(np.sum(left & ~right)),
         int(np.sum(~left & ~right)),
     )
-    low, high = paired_shares(*counts, level)
+    low, high = paired_shares(*(times * count for count in counts), level)
     return Interval(
         value=(counts[1] - counts[2]) / pairs.n,
         low=low,

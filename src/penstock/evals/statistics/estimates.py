@@ -7,6 +7,7 @@
 | unbounded | t interval clustered by group |
 | a figure (BLEU, F1 …) | bootstrap over groups of the summed statistics, BCa |
 
+What describes the service (errors, latency, cost, tokens: `counted_by` "case") has every case alone, whatever its group.
 The surprise: a case with several repeats counts once, by its mean; more repeats make no more cases.
 """
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from penstock.evals.statistics.means import bounded_mean, no_interval, unbounded_mean
 from penstock.evals.statistics.resampling import bootstrap
-from penstock.evals.statistics.samples import Sample, is_scored, make_sample
+from penstock.evals.statistics.samples import Sample, is_scored, make_sample, method_of, units_of
 from penstock.evals.statistics.types import Figure, Interval, IntervalAt, Measure, ScoredCase, unit_of
 from penstock.spec.evaluations import Estimate
 
@@ -42,7 +43,8 @@ def estimate(
     a fixed seed, so that the same scores give the same interval. `value` is None when nothing was scored.
     """
     check_level(level)
-    chosen = [case for case in cases if part is None or part in case.slices]
+    given = [case for case in cases if part is None or part in case.slices]
+    chosen = units_of(given, measure)
     sample = make_sample(chosen)
     interval = _maker(sample, measure, rng, figure, n_resamples)(level)
     n_undefined, n_errors, n_skipped = _count_missing(chosen)
@@ -53,7 +55,7 @@ def estimate(
         low=interval.low,
         high=interval.high,
         level=level,
-        method=interval.method,
+        method=method_of(interval.method, given, measure),
         n=sample.n,
         n_cases=len(chosen),
         n_groups=sample.n_groups,
@@ -94,9 +96,13 @@ def interval_maker(
     rng: np.random.Generator | None = None,
     figure: Figure | None = None,
     n_resamples: int = 10_000,
+    times: float = 1.0,
 ) -> IntervalAt:
-    """Return what gives the interval of `estimate` at any level."""
-    return _maker(make_sample(cases), measure, rng, figure, n_resamples)
+    """Return what gives the interval of `estimate` at any level.
+
+    With `times` it is that of so many times the cases and groups, for scores that do not vary: all further ones alike.
+    """
+    return _maker(make_sample(units_of(cases, measure)), measure, rng, figure, n_resamples, times=times)
 
 
 def list_slices(cases: Sequence[ScoredCase]) -> list[str]:
@@ -148,6 +154,8 @@ def _maker(
     rng: np.random.Generator | None,
     figure: Figure | None,
     n_resamples: int,
+    *,
+    times: float = 1.0,
 ) -> IntervalAt:
     if figure is not None:
         return _figure_maker(sample, figure, rng, n_resamples)
@@ -162,6 +170,7 @@ def _maker(
         low=bounds[0],
         high=bounds[1],
         is_binary=is_share(sample, measure),
+        times=times,
     )
 
 
@@ -198,7 +207,6 @@ def _figure_maker(
             return fixed(resampled.value, "none: the figure is undefined in too many resamples")(level)
         if bounds[0] == bounds[1]:
             return fixed(resampled.value, "none: all resamples are the same")(level)
-        by = "by group" if sample.is_grouped else "by case"
         return Interval(
             value=resampled.value,
             low=min(bounds[0], resampled.value),

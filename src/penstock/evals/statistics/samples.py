@@ -5,12 +5,12 @@ A case without a group is a cluster of its own. Two sides of a comparison are br
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.evals.statistics.types import FloatArray, ScoredCase
+from penstock.evals.statistics.types import FloatArray, Measure, ScoredCase, is_by_case
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,11 @@ class Sample:
         """Clusters, where cases name groups."""
         return self.n_clusters if self.has_groups else None
 
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Cases of each cluster."""
+        return np.bincount(self.clusters, minlength=self.n_clusters)
+
     def by_cluster(self, values: FloatArray) -> FloatArray:
         """Return the sums of `values` ([n] or [n, k]) over the cases of each cluster."""
         if not self.is_grouped:
@@ -55,6 +60,19 @@ class Sample:
 def is_scored(case: ScoredCase) -> bool:
     """Return whether a case has any usable value."""
     return any(math.isfinite(value) for value in case.values)
+
+
+def units_of(cases: Sequence[ScoredCase], measure: Measure) -> Sequence[ScoredCase]:
+    """Return the cases as what is counted: each alone where the measure describes the service, else as they are."""
+    if not is_by_case(measure):
+        return cases
+    return [case if case.group is None else replace(case, group=None) for case in cases]
+
+
+def method_of(method: str, cases: Sequence[ScoredCase], measure: Measure) -> str:
+    """Return how an interval was made, telling where groups were looked past on purpose."""
+    is_told = is_by_case(measure) and any(case.group is not None for case in cases)
+    return f"{method}, by case" if is_told and "by case" not in method else method
 
 
 def make_sample(cases: Sequence[ScoredCase]) -> Sample:

@@ -52,7 +52,7 @@ def mcnemar(n_gained: int, n_lost: int, *, mid_p: bool = False) -> float:
 
 
 def paired_shares(
-    n_both: int, n_candidate: int, n_baseline: int, n_neither: int, level: float = 0.95
+    n_both: float, n_candidate: float, n_baseline: float, n_neither: float, level: float = 0.95
 ) -> tuple[float, float]:
     """Return Newcombe's interval of candidate − baseline from the four counts of pairs.
 

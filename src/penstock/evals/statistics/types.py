@@ -5,13 +5,15 @@ Knows nothing of scorers, evaluations or stores. Unknown is None everywhere; no 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penstock.spec.evaluations import Direction, Scale
 
+CountedBy = Literal["group", "case"]
+"""What stands alone: a group of cases, for what is said of their content; each case, for what is said of the service."""
 FloatArray = NDArray[np.float64]
 
 
@@ -43,7 +45,7 @@ class Measure(Protocol):
         """The largest possible value; None when there is none."""
         ...
 
-    # `unit` is the sixth member that is read, where it exists: see `unit_of`.
+    # two further members are read, where they exist: `unit` (`unit_of`) and `counted_by` (`is_by_case`)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +58,18 @@ class PlainMeasure:
     low: float | None = 0.0
     high: float | None = 1.0
     unit: str | None = None
+    counted_by: CountedBy = "group"
 
 
 def unit_of(measure: Measure) -> str | None:
     """Return the unit of a measure, or None where it has none."""
     unit = getattr(measure, "unit", None)
     return unit if isinstance(unit, str) and unit else None
+
+
+def is_by_case(measure: Measure) -> bool:
+    """Whether a measure describes the service (errors, latency, cost, tokens), for which groups of cases mean nothing."""
+    return getattr(measure, "counted_by", "group") == "case"
 
 
 class Figure(Protocol):
