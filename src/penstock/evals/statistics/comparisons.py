@@ -287,10 +287,10 @@ def _interval_maker(
     measure: Measure,
     figure: Figure | None,
     rng: np.random.Generator,
-    times: float = 1.0,
     n_resamples: int,
     *,
     factor: float = 1.0,
+    times: float = 1.0,
 ) -> IntervalAt:
     sample = pairs.candidate
     if not pairs.n:

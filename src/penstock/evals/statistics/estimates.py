@@ -207,6 +207,7 @@ def _figure_maker(
             return fixed(resampled.value, "none: the figure is undefined in too many resamples")(level)
         if bounds[0] == bounds[1]:
             return fixed(resampled.value, "none: all resamples are the same")(level)
+        by = "by group" if sample.is_grouped else "by case"
         return Interval(
             value=resampled.value,
             low=min(bounds[0], resampled.value),

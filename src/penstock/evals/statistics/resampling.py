@@ -1,8 +1,12 @@
-"""Resampling whole clusters: bootstrap intervals (percentile and BCa) of any figure over sums, and sign flips.
+"""Resampling whole clusters: bootstrap intervals (percentile, BCa and ABC) of any figure over sums, and sign flips.
 
-Sources: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 14 (BCa); Hesterberg, The American Statistician 69
-(2015), for widening it where there are few clusters; Phipson and Smyth 2010 for p-values that are never 0. More than 2,000 clusters are first put together at random into 2,000 blocks: sums of independent clusters are
-independent too, and a variance known to 2 % is enough for an interval.
+Sources: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 14 (BCa); DiCiccio and Efron, Biometrika 79 (1992) (ABC: what BCa
+tends to, without resampling); Hesterberg, The American Statistician 69 (2015), for widening it where there are few clusters; Phipson and
+Smyth 2010 for p-values that are never 0.
+
+From `MANY` clusters on a figure that is nearly straight in their sums gets ABC, which is nearer to BCa than 10,000 resamples are and takes
+a hundredth of the time; one that bends, or rests on few clusters, is resampled as ever. More than 2,000 clusters are first put together at
+random into 2,000 blocks for that: sums of independent clusters are independent too, and a variance known to 2 % is enough for an interval.
 """
 
 import itertools
@@ -18,6 +22,12 @@ from penstock.evals.statistics.types import FloatArray
 MAX_BLOCKS = 2_000
 MAX_UNDEFINED = 0.05
 """Share of resamples without a figure above which an interval would be about other data than these."""
+MANY = 1_000
+"""Clusters from which on straight lines are tried before resampling."""
+_MOST_SKEW, _MOST_BEND = 0.03, 0.05
+"""The largest acceleration, and the largest curvature and bias in standard errors, for which ABC stands in for BCa."""
+_MOST_WEIGHT = 0.1
+"""Of one cluster in the spread of a sum of signs that is taken for normal: a hundredth of the variance."""
 _EXACT_CLUSTERS = 14
 _CELLS = 4_000_000
 
@@ -35,9 +45,20 @@ class Bootstrap:
     undefined: float
     bias: float
     acceleration: float
+    n_drawn: int = 0
+    line: "_Line | None" = None
+    """Set where nothing was resampled."""
+
+    def method(self, *, is_grouped: bool) -> str:
+        """Return how intervals are made."""
+        by = "by group" if is_grouped else "by case"
+        return f"bootstrap ABC {by}" if self.line is not None else f"bootstrap BCa {by}, {self.n_drawn:,}"
 
     def interval(self, level: float, *, is_bca: bool = True) -> tuple[float, float] | None:
         """Return the interval, or None where too many resamples have no figure."""
+        if self.line is not None:
+            z = t_quantile(0.5 + level / 2.0, self.n_clusters - 1)
+            return self.line.at(self.value, -z), self.line.at(self.value, z)
         if self.undefined > MAX_UNDEFINED or not len(self.figures):
             return None
         # resamples of few clusters vary too little: take a t's tail, and the factor that makes a variance unbiased
@@ -57,6 +78,46 @@ class Bootstrap:
         return normal_cdf(self.bias + z / divisor) if divisor > 0.0 else float(z > 0)
 
 
+@dataclass(frozen=True)
+class _Line:
+    """A figure near the sums that were found: how far it moves with them, how lopsided, and how it bends."""
+
+    error: float
+    acceleration: float
+    bend: float
+    bias: float
+
+    def at(self, value: float, z: float) -> float:
+        """Return the end of the ABC interval that lies `z` standard errors off (ABC's quadratic form)."""
+        moved = self.bias + z
+        moved /= (1.0 - self.acceleration * moved) ** 2
+        return value + self.error * (moved + self.bend * moved**2)
+
+
+def _find_line(sums: FloatArray, total: FloatArray, value: float, reduce: Reduce) -> _Line | None:
+    """Return what ABC needs, or None where the figure is not straight enough, or not known without some cluster."""
+    n = len(sums)
+    left_out = reduce(total[None, :] - sums)
+    if not np.all(np.isfinite(left_out)):
+        return None
+    middle = float(left_out.mean())
+    influence = (n - 1) * (middle - left_out)
+    squares = float(np.sum(influence**2))
+    error = math.sqrt(squares / (n * (n - 1)))
+    if error <= 1e-12 * max(1.0, abs(value)):
+        return None
+    half = 0.5 * (influence @ sums) / (n * error)  # the way in which the figure moves most, half an error far
+    above, below = (float(figure) for figure in reduce(np.stack([total + half, total - half])))
+    bend = (above - 2.0 * value + below) / (0.5 * error)
+    offset = (n - 1) * (middle - value) / error - bend
+    acceleration = _acceleration(left_out)
+    is_straight = math.isfinite(bend) and max(abs(bend), abs(offset)) <= _MOST_BEND
+    if not is_straight or abs(acceleration) > _MOST_SKEW:
+        return None
+    bias = normal_quantile(2.0 * normal_cdf(acceleration) * normal_cdf(-offset))
+    return _Line(error=error, acceleration=acceleration, bend=bend, bias=bias)
+
+
 def bootstrap(
     sums: FloatArray, reduce: Reduce, rng: np.random.Generator, n_resamples: int = 10_000
 ) -> Bootstrap | None:
@@ -65,6 +126,17 @@ def bootstrap(
     value = float(reduce(total[None, :])[0])
     if not math.isfinite(value):
         return None
+    line = _find_line(sums, total, value, reduce) if len(sums) >= MANY else None
+    if line is not None:
+        return Bootstrap(
+            value=value,
+            n_clusters=len(sums),
+            figures=np.empty(0),
+            undefined=0.0,
+            bias=line.bias,
+            acceleration=line.acceleration,
+            line=line,
+        )
     blocks = put_together(sums, rng)
     figures = np.concatenate([reduce(counts @ blocks) for counts in _draw(len(blocks), rng, n_resamples)])
     finite = np.sort(figures[np.isfinite(figures)])
@@ -77,6 +149,7 @@ def bootstrap(
         n_clusters=len(sums),
         figures=finite,
         undefined=1.0 - len(finite) / len(figures),
+        n_drawn=n_resamples,
         bias=normal_quantile(min(max(below, edge), 1.0 - edge)),
         acceleration=_acceleration(left_out),
     )
@@ -94,9 +167,16 @@ def put_together(sums: FloatArray, rng: np.random.Generator) -> FloatArray:
 def flip_signs(sums: FloatArray, rng: np.random.Generator, n_resamples: int = 10_000) -> tuple[float, str]:
     """Return the two-sided p-value of clusters' summed differences being symmetric about 0, and how it was made.
 
-    All sign flips are tried when there are few clusters that differ, else `n_resamples`, with p = (k + 1) / (B + 1).
+    All sign flips are tried when there are few clusters that differ, else `n_resamples`, with p = (k + 1) / (B + 1). Sums of many
+    signs, none of which weighs much, are normal to more digits than resamples tell; smaller p-values than theirs are not given.
     """
-    moved = put_together(sums[sums != 0.0], rng)
+    moved = sums[sums != 0.0]
+    if len(moved) >= MANY:
+        spread = math.sqrt(float(np.sum(moved**2)))
+        if float(np.abs(moved).max()) <= _MOST_WEIGHT * spread:
+            p_value = math.erfc(abs(float(moved.sum())) / spread / math.sqrt(2.0))
+            return max(p_value, 1.0 / (n_resamples + 1)), "sign flips, normal"
+    moved = put_together(moved, rng)
     if len(moved) < 2:  # a single difference is as likely either way round
         return 1.0, "sign flips, exact"
     observed = abs(float(moved.sum()))
@@ -109,11 +189,21 @@ def flip_signs(sums: FloatArray, rng: np.random.Generator, n_resamples: int = 10
         )
         flipped = np.abs(moved[0] + signs @ moved[1:])
         return float(np.mean(flipped >= limit)), "sign flips, exact"
-    hits = 0
-    for size in _portions(len(moved), n_resamples):
-        signs = rng.integers(0, 2, size=(size, len(moved)), dtype=np.int8).astype(np.float32) * 2.0 - 1.0
-        hits += int(np.sum(np.abs(signs @ moved) >= limit))
+    flipped = _flip(moved, rng, n_resamples)
+    hits = int(np.sum(np.abs(flipped) >= limit))
     return (hits + 1) / (n_resamples + 1), f"sign flips, {n_resamples:,}"
+
+
+def _flip(moved: FloatArray, rng: np.random.Generator, n_resamples: int) -> FloatArray:
+    """Return sums of `moved` under random signs. Eight signs are a byte, whose 256 sums are counted beforehand."""
+    eights = np.pad(moved, (0, -len(moved) % 8)).reshape(-1, 8)
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
+    sums = np.ascontiguousarray(eights @ (2.0 * bits.T - 1.0))
+    drawn = rng.integers(0, 256, size=(len(eights), n_resamples), dtype=np.uint8)
+    flipped = np.zeros(n_resamples)
+    for of_byte, row in zip(sums, drawn, strict=True):
+        flipped += of_byte[row]
+    return flipped
 
 
 def swap_sides(
@@ -122,8 +212,17 @@ def swap_sides(
     reduce: Reduce,
     rng: np.random.Generator,
     n_resamples: int = 10_000,
-) -> float | None:
-    """Return the two-sided p-value of a difference of figures when both sides of each cluster may be exchanged."""
+) -> tuple[float, str] | None:
+    """Return the two-sided p-value of a difference of figures when both sides of each cluster may be exchanged, and how it was made.
+
+    The difference is an odd function of the signs, so with many clusters it is a sum over them in all but the third order; where
+    that sum is the difference that was found, signs of sums are flipped instead.
+    """
+    if len(baseline) >= MANY:
+        parts = _parts_of_difference(baseline, candidate, reduce)
+        if parts is not None:
+            p_value, method = flip_signs(parts, rng, n_resamples)
+            return p_value, f"swapped sides, {method.removeprefix('sign flips, ')}"
     both = put_together(np.concatenate([baseline, candidate], axis=1), rng)
     width = baseline.shape[1]
     left, step = both[:, :width], both[:, width:] - both[:, :width]
@@ -138,7 +237,21 @@ def swap_sides(
         differences = differences[np.isfinite(differences)]
         n_defined += len(differences)
         hits += int(np.sum(np.abs(differences) >= abs(observed) - 1e-12))
-    return (hits + 1) / (n_defined + 1)
+    return (hits + 1) / (n_defined + 1), f"swapped sides, {n_resamples:,}"
+
+
+def _parts_of_difference(baseline: FloatArray, candidate: FloatArray, reduce: Reduce) -> FloatArray | None:
+    """Return what each cluster adds to the difference of figures; None where these do not add up to it."""
+    middle = 0.5 * (baseline.sum(axis=0) + candidate.sum(axis=0))
+    half = 0.5 * (candidate - baseline)
+    parts = reduce(middle + half) - reduce(middle - half)
+    moved = half.sum(axis=0)
+    observed = float((reduce((middle + moved)[None, :]) - reduce((middle - moved)[None, :]))[0])
+    if not (math.isfinite(observed) and np.all(np.isfinite(parts))):
+        return None
+    spread = math.sqrt(float(np.sum(parts**2)))
+    adds_up = abs(float(parts.sum()) - observed) <= 0.01 * (spread + abs(observed))
+    return np.asarray(parts, dtype=np.float64) if adds_up else None
 
 
 def _acceleration(left_out: FloatArray) -> float:
