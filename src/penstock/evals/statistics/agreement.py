@@ -191,7 +191,7 @@ def _resampled(
         method = "none: all are in one group" if n > 1 else "none: one thing has no spread"
     else:
         bounds = resampled.interval(level)
-        method = f"bootstrap BCa, {n_resamples:,}"
+        method = "bootstrap ABC" if resampled.line is not None else f"bootstrap BCa, {n_resamples:,}"
         if bounds is None:
             method = "none: undefined in too many resamples"
         elif bounds[0] == bounds[1]:
