@@ -46,10 +46,12 @@ def test_the_same_rows_are_the_same_version_wherever_they_came_from(datasets: Da
     again = datasets.create_from_rows("a", other, "cases", note="second")
     assert (first.is_new, again.is_new, again.number) == (True, False, 1)
     assert datasets.create_from_rows("a", reversed(other), "cases").number == 2
-    assert datasets.create_from_rows("a", some_rows(3), "cases").number == 1
+    back = datasets.create_from_rows("a", some_rows(3), "cases")
+    assert (back.number, back.facts.restores) == (3, 1), "what was newest meanwhile is followed, not forgotten"
+    assert datasets.create_from_rows("a", some_rows(3), "cases").number == 3
     elsewhere = datasets.create_from_rows("b", some_rows(3), "cases")
     assert elsewhere.facts.rows_digest == first.facts.rows_digest
-    assert [each.number for each in datasets.list_versions("a")] == [2, 1]
+    assert [each.number for each in datasets.list_versions("a")] == [3, 2, 1]
 
 
 def test_the_order_of_keys_is_kept_and_makes_no_difference(datasets: DatasetService) -> None:
@@ -373,3 +375,11 @@ def test_a_failed_version_leaves_no_file_behind(datasets: DatasetService, tmp_pa
     with pytest.raises(InvalidRows):
         datasets.create_from_rows("a", [row(1, fields={})], "cases")
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_change_that_is_taken_back_is_the_newest_version_again(datasets: DatasetService) -> None:
+    datasets.create_from_rows("a", [row(1), row(2)], "cases")
+    datasets.edit("a", RowEdit(delete=["q2"]))
+    back = datasets.append("a", [row(2)])
+    assert (back.number, back.is_new, back.facts.restores, back.facts.follows) == (3, True, 1, 2)
+    assert [each.id for each in datasets.read(datasets.append("a", [row(3)]).ref)] == ["q1", "q2", "q3"]

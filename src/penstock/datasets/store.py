@@ -105,12 +105,17 @@ class DatasetStore:
     def keep(
         self, name: str, writer: RowWriter, facts: DatasetFacts, *, parents: Sequence[str], note: str
     ) -> DatasetVersion:
-        """Return the version that holds what was written; it is new unless the same rows are there already."""
+        """Return the version that holds what was written; it is new unless the newest holds the same rows.
+
+        Rows that an older version held become a version of their own: the next change is made from the newest.
+        """
         plain = parse_ref(name).name
         index = writer.finish()
-        known = self._find_same(plain, facts)
-        if known is not None:
-            return self.describe(known)
+        newest, known = self._find_same(plain, facts)
+        if known is not None and newest is not None:
+            if known.number == newest.number:
+                return self.describe(known)
+            facts = msgspec.structs.replace(facts, restores=known.number, follows=newest.number)
         artefacts = {
             ROWS_FILE: self._blobs.put_file(writer.path),
             INDEX_FILE: self._blobs.put_bytes(encode_index(index)),
@@ -121,16 +126,17 @@ class DatasetStore:
         )
         return msgspec.structs.replace(self.describe(version), is_new=True)
 
-    def _find_same(self, name: str, facts: DatasetFacts) -> KeptVersion | None:
+    def _find_same(self, name: str, facts: DatasetFacts) -> tuple[KeptVersion | None, KeptVersion | None]:
+        """Return the newest version, and the newest of those that hold the same rows."""
         try:
             versions = self._versions.list_versions(KIND, name)
         except NotFound:
-            return None
+            return None, None
         for version in versions:
             content = version.content
             if content.get("rows_digest") == facts.rows_digest and content.get("format") == facts.format:
-                return version
-        return None
+                return versions[0], version
+        return versions[0], None
 
     def _summary(self, asset: KeptAsset) -> DatasetSummary:
         newest = self._versions.resolve(AssetRef(kind="dataset", name=asset.name, alias="latest"))

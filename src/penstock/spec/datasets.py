@@ -63,4 +63,8 @@ class DatasetFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     left_out: dict[str, int] = {}
     """Reason to number of rows that were offered and are not in it."""
     license: str | None = None
+    restores: int | None = None
+    """The older version that held the same rows, where a change was taken back: it is the newest again under a number of
+    its own, and `follows` the one that is newest until then."""
+    follows: int | None = None
     description: str = ""
