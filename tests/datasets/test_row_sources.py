@@ -311,7 +311,8 @@ def test_file_names_tell_splits_as_hubs_do(name: str, split: str | None) -> None
 def test_home_and_relative_places_are_refused(datasets: DatasetService, tmp_path: Path) -> None:
     write(tmp_path, "home/admin.key", "secret")
     (tmp_path / "link.jsonl").symlink_to(tmp_path / "home" / "admin.key")
-    for place in (str(tmp_path / "home" / "admin.key"), str(tmp_path / "link.jsonl")):
+    around = str(tmp_path)  # a folder is read with all below it
+    for place in (str(tmp_path / "home" / "admin.key"), str(tmp_path / "link.jsonl"), around):
         with pytest.raises(SourceRefused, match="lies in the home"):
             datasets.create("x", place)
     with pytest.raises(InvalidInput, match="absolute"):

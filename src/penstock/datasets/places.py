@@ -37,9 +37,11 @@ def open_place(
             f"{place!r} is no absolute path.", hint="Name the whole path of the file or folder."
         )
     resolved = path.resolve()
-    if private_root is not None and resolved.is_relative_to(private_root.resolve()):
-        raise SourceRefused(
-            f"{place} lies in the home of this installation, which holds its keys.",
-            hint="Copy the file to another place, or upload it.",
-        )
+    if private_root is not None:
+        home = private_root.resolve()
+        if resolved.is_relative_to(home) or home.is_relative_to(resolved):
+            raise SourceRefused(
+                f"{place} lies in the home of this installation, which holds its keys, or around it.",
+                hint="Copy what is wanted to another place, or upload it.",
+            )
     yield resolved, path.name, "file"
