@@ -4,7 +4,7 @@
 |---|---|---|
 | binary, every case alone, one repeat | McNemar, exact | Newcombe's for paired shares |
 | binary or bounded otherwise, unbounded | sign flips of group sums (exact when few groups) | t clustered by group |
-| a figure (BLEU, F1 …) | swaps of both sides by group | bootstrap over groups, BCa |
+| a figure (BLEU, F1 …) | swaps of both sides by group | bootstrap over groups, BCa; ABC where there are many |
 
 `better` and `worse` need both: the p-value (after correction) and an interval without zero.
 """
@@ -261,12 +261,9 @@ def _figure_test(
         return _Test(baseline=None, candidate=None, p_value=None, method="", at=at)
     totals = [figure.reduce(side.sum(axis=0)[None, :])[0] for side in sides]
     values = [float(total) if math.isfinite(total) else None for total in totals]
-    p_value = (
-        swap_sides(*sides, figure.reduce, rng, n_resamples)
-        if None not in values and pairs.candidate.n_clusters > 1
-        else None
-    )
-    method = f"swapped sides, {n_resamples:,}" if p_value is not None else ""
+    can_swap = None not in values and pairs.candidate.n_clusters > 1
+    found = swap_sides(*sides, figure.reduce, rng, n_resamples) if can_swap else None
+    p_value, method = (None, "") if found is None else found
     return _Test(baseline=values[0], candidate=values[1], p_value=p_value, method=method, at=at)
 
 
@@ -348,7 +345,7 @@ def _figure_interval(
     def at(level: float) -> Interval:
         value = None if resampled is None else resampled.value
         bounds = None if resampled is None else resampled.interval(level)
-        method = f"bootstrap BCa by {'group' if pairs.candidate.is_grouped else 'case'}, {n_resamples:,}"
+        method = "" if resampled is None else resampled.method(is_grouped=pairs.candidate.is_grouped)
         if resampled is None:
             method = "the figure is undefined for these cases"
         elif pairs.candidate.n_clusters < 2:

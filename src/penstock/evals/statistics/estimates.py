@@ -5,7 +5,7 @@
 | binary, every case alone, one repeat | Wilson |
 | binary or bounded otherwise | score interval whose variance is that of the groups, t with groups − 1 |
 | unbounded | t interval clustered by group |
-| a figure (BLEU, F1 …) | bootstrap over groups of the summed statistics, BCa |
+| a figure (BLEU, F1 …) | bootstrap over groups of the summed statistics, BCa; ABC where there are many |
 
 What describes the service (errors, latency, cost, tokens: `counted_by` "case") has every case alone, whatever its group.
 The surprise: a case with several repeats counts once, by its mean; more repeats make no more cases.
@@ -207,13 +207,12 @@ def _figure_maker(
             return fixed(resampled.value, "none: the figure is undefined in too many resamples")(level)
         if bounds[0] == bounds[1]:
             return fixed(resampled.value, "none: all resamples are the same")(level)
-        by = "by group" if sample.is_grouped else "by case"
         return Interval(
             value=resampled.value,
             low=min(bounds[0], resampled.value),
             high=max(bounds[1], resampled.value),
             level=level,
-            method=f"bootstrap BCa {by}, {n_resamples:,}",
+            method=resampled.method(is_grouped=sample.is_grouped),
             n=sample.n,
             n_groups=sample.n_groups,
         )
