@@ -107,3 +107,19 @@ def test_a_key_for_prompts_may_read_them_and_nothing_else(
     assert program.get("/api/v1/assets").status == 403
     assert AsgiClient(app, bearer=furnished.call_key).get(f"{BASE}/sort").status == 403
     assert permissions_of(("prompts",)) == {Permission.PROMPTS_READ}
+
+
+def test_a_key_that_fetches_prompts_reads_no_dataset_through_examples_of_its_own(
+    sort: AsgiClient, furnished: Furnished
+) -> None:
+    rows = b'{"input": "patient Jane", "expected": "ill"}\n'
+    uploaded = sort.send("POST", "/api/v1/datasets/secret/upload?file=rows.jsonl", body=rows)
+    assert uploaded.status == 201, uploaded.text
+    content = {
+        "messages": [{"role": "slot", "content": "examples"}, {"role": "user", "content": "hi"}],
+        "few_shot": {"dataset": "dataset:secret@1", "count": 5},
+    }
+    program = AsgiClient(sort._app, bearer=furnished.services.keys.create("app", ("prompts",)).key)
+    refused = program.post_json(f"{BASE}/render", {"content": content})
+    assert (refused.status, "datasets.read" in refused.text, "Jane" in refused.text) == (403, True, False)
+    assert "Jane" in sort.post_json(f"{BASE}/render", {"content": content}).text

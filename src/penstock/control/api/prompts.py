@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from penstock.access.declarations import needs
-from penstock.access.permissions import Permission
+from penstock.access.permissions import Permission, check_permission
 from penstock.base.errors import InvalidInput
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
@@ -16,6 +16,7 @@ from penstock.prompts.files import write_prompt
 from penstock.prompts.imports import import_prompts
 from penstock.prompts.service import read_content
 from penstock.prompts.types import PromptVersion
+from penstock.spec.prompts import PromptContent
 
 MAX_FILES = 1000
 
@@ -110,11 +111,18 @@ def create_router(services: ControlServices) -> APIRouter:
 
     @router.post("/render")
     @needs(Permission.PROMPTS_READ)
-    def render_prompt(body: RenderBody) -> Response:
-        """What a prompt makes of variables, and how many tokens that is."""
+    def render_prompt(request: Request, body: RenderBody) -> Response:
+        """What a prompt makes of variables, and how many tokens that is.
+
+        Examples of unsaved content come from a dataset that its author names: that takes the right to read datasets.
+        """
         if (body.prompt is None) == (body.content is None):
             raise InvalidInput("Give either `prompt` or `content`.")
         source = body.prompt if body.prompt is not None else read_content(body.content)
+        if isinstance(source, PromptContent) and source.few_shot is not None and source.few_shot.dataset:
+            check_permission(request.state.caller.key, Permission.DATASETS_READ)
+            if source.few_shot.pick == "nearest":
+                check_permission(request.state.caller.key, Permission.MODELS_CALL)
         return json_reply(prompts.preview(source, body.variables, history=body.history, model=body.model))
 
     @router.post("/check")
