@@ -95,6 +95,24 @@ def encode_call(raw: bytes) -> bytes:
     return msgspec.json.encode(body)
 
 
+async def relay_call(gateway: GatewayClient, body: bytes, *, user: str) -> Response:
+    """Return the gateway's reply as it comes; a reader who leaves cancels the call."""
+    stack = AsyncExitStack()
+    try:
+        opened = await stack.enter_async_context(gateway.stream_chat(body, user=user))
+    except UpstreamError as error:
+        return JSONResponse({"error": error.as_dict()}, status_code=error.status)
+
+    async def relay() -> AsyncIterator[bytes]:
+        async with stack:  # closed with the stream
+            async for chunk in opened.chunks:
+                yield chunk
+
+    return StreamingResponse(
+        relay(), status_code=opened.status, media_type=opened.content_type, headers=opened.headers
+    )
+
+
 _OF_RECORDS = frozenset({Permission.TRACES_READ, Permission.TRACES_CONTENT})
 """What is needed besides to begin with a request that was recorded."""
 
@@ -140,21 +158,6 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         if len(raw) > MAX_CALL_BYTES:
             raise InvalidInput("The conversation is over 1 MiB.", hint="Begin a new one.")
         body = encode_call(raw)
-        stack = AsyncExitStack()
-        try:
-            opened = await stack.enter_async_context(
-                gateway.stream_chat(body, user=request.state.caller.key.name)
-            )
-        except UpstreamError as error:
-            return JSONResponse({"error": error.as_dict()}, status_code=error.status)
-
-        async def relay() -> AsyncIterator[bytes]:
-            async with stack:  # closed with the stream: a reader who leaves cancels the call
-                async for chunk in opened.chunks:
-                    yield chunk
-
-        return StreamingResponse(
-            relay(), status_code=opened.status, media_type=opened.content_type, headers=opened.headers
-        )
+        return await relay_call(gateway, body, user=request.state.caller.key.name)
 
     return router

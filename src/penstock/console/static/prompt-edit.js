@@ -105,7 +105,7 @@ function read() {
   if (longest !== undefined) parameters.max_tokens = longest;
   content.parameters = parameters;
   if (at("few_from").value) content.few_shot = readExamples(problems);
-  if (at("cot").checked) content.chain_of_thought = { instruction: at("cot_instruction").value, answer_marker: at("cot_marker").value, strip: at("cot_strip").checked };
+  if (at("cot").checked) content.chain_of_thought = differing({ instruction: at("cot_instruction").value, answer_marker: at("cot_marker").value, strip: at("cot_strip").checked }, COT);
   const tools = readJson("tools", problems, "list");
   if (tools) content.tools = tools;
   const choice = readJson("tool_choice", problems);
@@ -115,10 +115,13 @@ function read() {
   return { content, problems };
 }
 
+// What is said as usual is left out, so that the same prompt is the same version.
+const differing = (value, usual) => Object.fromEntries(Object.entries(value).filter(([key, own]) => own !== usual[key]));
+
 function readExamples(problems) {
-  const few = { ...form.fewRest, pick: at("few_pick").value, input_template: at("few_input").value, output_template: at("few_output").value };
-  delete few.rows;
-  delete few.dataset;
+  const { ids, seed } = form.fewRest; // what has no field here is kept
+  const usual = { pick: "fixed", input_template: FEW_INPUT, output_template: FEW_OUTPUT, ids: undefined, seed: undefined };
+  const few = differing({ ids, seed, pick: at("few_pick").value, input_template: at("few_input").value, output_template: at("few_output").value }, usual);
   const count = readNumber("few_count", problems);
   if (count !== undefined) few.count = count;
   if (at("few_from").value === "rows") few.rows = readJson("few_rows", problems, "list") ?? [];

@@ -80,6 +80,7 @@ export class Variables {
       if (name in found) problems.push({ key: name, text: `There are two variables ${name}.` });
       const variable = { ...row.rest, type, required, description: text("description"), choices: [] };
       delete variable.default;
+      if (type === TEXT) delete variable.type; // what is usual is left out, so that the same prompt is the same version
       try {
         if (!required && text("default") !== "") variable.default = readTyped(text("default"), type);
         if (text("choices")) variable.choices = text("choices").split("|").map((each) => readTyped(each.trim(), type));
