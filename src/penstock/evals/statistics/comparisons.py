@@ -23,13 +23,13 @@ from penstock.evals.statistics.estimates import (
     check_level,
     is_share,
     is_within,
-    list_slices,
 )
 from penstock.evals.statistics.families import Correction, adjust
 from penstock.evals.statistics.means import mean_difference, no_interval, standard_error
 from penstock.evals.statistics.resampling import Bootstrap, bootstrap, flip_signs, swap_sides
-from penstock.evals.statistics.samples import Sample, make_sample, method_of, pair_cases, units_of
+from penstock.evals.statistics.samples import Sample, tell_method
 from penstock.evals.statistics.shares import mcnemar, paired_shares
+from penstock.evals.statistics.sheets import Sheet, make_sheet, pair_sheets
 from penstock.evals.statistics.types import (
     Figure,
     FloatArray,
@@ -47,8 +47,8 @@ _NO_PAIR = "no case has a score on both sides"
 
 
 def compare(
-    baseline: Sequence[ScoredCase],
-    candidate: Sequence[ScoredCase],
+    baseline: Sequence[ScoredCase] | Sheet,
+    candidate: Sequence[ScoredCase] | Sheet,
     measure: Measure,
     *,
     name: str | None = None,
@@ -63,9 +63,8 @@ def compare(
     The word is `invalid` when there is no pair; `undecided` when the pairs cannot tell.
     """
     check_level(level)
-    left = [case for case in baseline if part is None or part in case.slices]
-    right = [case for case in candidate if part is None or part in case.slices]
-    pairs = _pair(units_of(left, measure), units_of(right, measure))
+    left, right = make_sheet(baseline).part(part), make_sheet(candidate).part(part)
+    pairs = _pair(left, right, measure)
     rng = rng or np.random.default_rng(SEED)
     test = _make_test(pairs, measure, figure, rng, n_resamples)
     interval = test.at(level)
@@ -81,7 +80,11 @@ def compare(
         high=interval.high,
         level=level,
         p_value=test.p_value,
-        method=method_of(" · ".join(text for text in (test.method, interval.method) if text), right, measure),
+        method=tell_method(
+            " · ".join(text for text in (test.method, interval.method) if text),
+            measure,
+            has_groups=right.has_groups,
+        ),
         n_pairs=pairs.n,
         n_groups=pairs.candidate.n_groups,
         n_only_baseline=pairs.n_only_baseline,
@@ -99,8 +102,8 @@ def compare(
 
 
 def compare_slices(
-    baseline: Sequence[ScoredCase],
-    candidate: Sequence[ScoredCase],
+    baseline: Sequence[ScoredCase] | Sheet,
+    candidate: Sequence[ScoredCase] | Sheet,
     measure: Measure,
     *,
     name: str | None = None,
@@ -110,9 +113,10 @@ def compare_slices(
     correction: Correction | None = "holm",
 ) -> list[Comparison]:
     """Return one comparison for each slice, by name, with p-values corrected over the slices."""
+    left, right = make_sheet(baseline), make_sheet(candidate)
     made = [
-        compare(baseline, candidate, measure, name=name, level=level, rng=rng, figure=figure, part=part)
-        for part in list_slices([*baseline, *candidate])
+        compare(left, right, measure, name=name, level=level, rng=rng, figure=figure, part=part)
+        for part in sorted({*left.parts, *right.parts})
     ]
     return correct(made, correction=correction) if correction else made
 
@@ -142,7 +146,7 @@ def difference_maker(
     With a `factor` it is that of candidate − factor × baseline: whether a cost grew by more than a tenth is
     whether the mean of candidate − 1.1 × baseline is above 0. `times`: see `interval_maker`.
     """
-    pairs = _pair(units_of(baseline, measure), units_of(candidate, measure))
+    pairs = _pair(make_sheet(baseline), make_sheet(candidate), measure)
     return _interval_maker(
         pairs, measure, figure, rng or np.random.default_rng(SEED), n_resamples, factor=factor, times=times
     )
@@ -216,11 +220,13 @@ class _Test:
     at: IntervalAt
 
 
-def _pair(baseline: Sequence[ScoredCase], candidate: Sequence[ScoredCase]) -> _Pairs:
-    left, right, n_only_baseline, n_only_candidate = pair_cases(baseline, candidate)
+def _pair(baseline: Sheet, candidate: Sheet, measure: Measure) -> _Pairs:
+    left, right, n_only_baseline, n_only_candidate = pair_sheets(
+        baseline.units(measure), candidate.units(measure)
+    )
     return _Pairs(
-        baseline=make_sample(left),
-        candidate=make_sample(right),
+        baseline=left.sample(),
+        candidate=right.sample(),
         n_only_baseline=n_only_baseline,
         n_only_candidate=n_only_candidate,
     )

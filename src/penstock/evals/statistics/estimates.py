@@ -11,14 +11,14 @@ What describes the service (errors, latency, cost, tokens: `counted_by` "case") 
 The surprise: a case with several repeats counts once, by its mean; more repeats make no more cases.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from penstock.evals.statistics.means import bounded_mean, no_interval, unbounded_mean
 from penstock.evals.statistics.resampling import bootstrap
-from penstock.evals.statistics.samples import Sample, is_scored, make_sample, method_of, units_of
+from penstock.evals.statistics.samples import Sample, make_sample, tell_method, units_of
+from penstock.evals.statistics.sheets import Sheet, make_sheet
 from penstock.evals.statistics.types import Figure, Interval, IntervalAt, Measure, ScoredCase, unit_of
 from penstock.spec.evaluations import Estimate
 
@@ -27,7 +27,7 @@ SEED = 20_260_401
 
 
 def estimate(
-    cases: Sequence[ScoredCase],
+    cases: Sequence[ScoredCase] | Sheet,
     measure: Measure,
     *,
     name: str | None = None,
@@ -43,11 +43,11 @@ def estimate(
     a fixed seed, so that the same scores give the same interval. `value` is None when nothing was scored.
     """
     check_level(level)
-    given = [case for case in cases if part is None or part in case.slices]
-    chosen = units_of(given, measure)
-    sample = make_sample(chosen)
+    given = make_sheet(cases).part(part)
+    chosen = given.units(measure)
+    sample = chosen.sample()
     interval = _maker(sample, measure, rng, figure, n_resamples)(level)
-    n_undefined, n_errors, n_skipped = _count_missing(chosen)
+    n_undefined, n_errors, n_skipped = chosen.count_missing()
     worst, best = (None, None) if figure else _extremes(chosen, measure)
     return Estimate(
         name=name or measure.name,
@@ -55,15 +55,15 @@ def estimate(
         low=interval.low,
         high=interval.high,
         level=level,
-        method=method_of(interval.method, given, measure),
+        method=tell_method(interval.method, measure, has_groups=given.has_groups),
         n=sample.n,
-        n_cases=len(chosen),
+        n_cases=len(chosen.ids),
         n_groups=sample.n_groups,
         n_undefined=n_undefined,
         n_errors=n_errors,
         n_skipped=n_skipped,
         deviation=float(np.std(sample.values, ddof=1)) if sample.n > 1 else None,
-        deviation_within=deviation_within(chosen),
+        deviation_within=chosen.deviation_within(),
         worst=worst,
         best=best,
         direction=measure.direction,
@@ -74,7 +74,7 @@ def estimate(
 
 
 def estimate_slices(
-    cases: Sequence[ScoredCase],
+    cases: Sequence[ScoredCase] | Sheet,
     measure: Measure,
     *,
     name: str | None = None,
@@ -83,9 +83,10 @@ def estimate_slices(
     figure: Figure | None = None,
 ) -> list[Estimate]:
     """Return one estimate for each slice that any case belongs to, by the slice's name."""
+    sheet = make_sheet(cases)
     return [
-        estimate(cases, measure, name=name, level=level, rng=rng, figure=figure, part=part)
-        for part in list_slices(cases)
+        estimate(sheet, measure, name=name, level=level, rng=rng, figure=figure, part=part)
+        for part in sorted(sheet.parts)
     ]
 
 
@@ -112,14 +113,7 @@ def list_slices(cases: Sequence[ScoredCase]) -> list[str]:
 
 def deviation_within(cases: Sequence[ScoredCase]) -> float | None:
     """Return the standard deviation between repeats of one case, pooled; None where no case has two scores."""
-    squares, freedom = 0.0, 0
-    for case in cases:
-        values = [value for value in case.values if math.isfinite(value)]
-        if len(values) > 1:
-            mean = math.fsum(values) / len(values)
-            squares += math.fsum((value - mean) ** 2 for value in values)
-            freedom += len(values) - 1
-    return math.sqrt(squares / freedom) if freedom else None
+    return make_sheet(cases).deviation_within()
 
 
 def check_level(level: float) -> None:
@@ -220,30 +214,9 @@ def _figure_maker(
     return at
 
 
-def _count_missing(cases: Sequence[ScoredCase]) -> tuple[int, int, int]:
-    """Cases without any score, by why: an error weighs more than undefined, that more than not asked."""
-    counts = {"undefined": 0, "error": 0, "skipped": 0}
-    for case in cases:
-        if is_scored(case):
-            continue
-        if case.n_errors or case.values:  # values that are no numbers are the scorer's error
-            counts["error"] += 1
-        else:
-            counts["undefined" if case.n_undefined else "skipped"] += 1
-    return counts["undefined"], counts["error"], counts["skipped"]
-
-
-def _extremes(cases: Sequence[ScoredCase], measure: Measure) -> tuple[float | None, float | None]:
+def _extremes(cases: Sheet, measure: Measure) -> tuple[float | None, float | None]:
     bounds = bounds_of(measure)
-    if bounds is None or not cases:
+    if bounds is None:
         return None, None
-    means: list[list[float]] = [[], []]
-    for case in cases:
-        values = [value for value in case.values if math.isfinite(value)]
-        missing = case.n_undefined + case.n_errors + case.n_skipped + len(case.values) - len(values)
-        if not values and not missing:
-            missing = 1
-        for bound, into in zip(bounds, means, strict=True):
-            into.append((math.fsum(values) + missing * bound) / (len(values) + missing))
-    low, high = (math.fsum(into) / len(into) for into in means)
+    low, high = (cases.mean_with(bound) for bound in bounds)
     return (high, low) if measure.direction == "lower" else (low, high)
