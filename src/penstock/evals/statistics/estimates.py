@@ -106,11 +106,6 @@ def interval_maker(
     return _maker(make_sample(units_of(cases, measure)), measure, rng, figure, n_resamples, times=times)
 
 
-def list_slices(cases: Sequence[ScoredCase]) -> list[str]:
-    """Return every slice that any of `cases` belongs to, sorted."""
-    return sorted({part for case in cases for part in case.slices})
-
-
 def deviation_within(cases: Sequence[ScoredCase]) -> float | None:
     """Return the standard deviation between repeats of one case, pooled; None where no case has two scores."""
     return make_sheet(cases).deviation_within()

@@ -71,7 +71,12 @@ def units_of(cases: Sequence[ScoredCase], measure: Measure) -> Sequence[ScoredCa
 
 def method_of(method: str, cases: Sequence[ScoredCase], measure: Measure) -> str:
     """Return how an interval was made, telling where groups were looked past on purpose."""
-    is_told = is_by_case(measure) and any(case.group is not None for case in cases)
+    return tell_method(method, measure, has_groups=any(case.group is not None for case in cases))
+
+
+def tell_method(method: str, measure: Measure, *, has_groups: bool) -> str:
+    """Return `method_of` where it is known whether cases name groups."""
+    is_told = is_by_case(measure) and has_groups
     return f"{method}, by case" if is_told and "by case" not in method else method
 
 
