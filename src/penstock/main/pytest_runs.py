@@ -10,7 +10,7 @@ import msgspec
 
 from penstock.evals.gates.files import make_gate
 from penstock.evals.gates.judging import judge_rules
-from penstock.evals.gates.looks import Room
+from penstock.evals.gates.look_types import Room
 from penstock.evals.gates.reports import to_lines
 from penstock.evals.gates.service import digest_gate, find_problem, name_of
 from penstock.evals.gates.sides import Side

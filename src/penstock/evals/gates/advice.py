@@ -7,7 +7,7 @@ from decimal import Decimal
 import numpy as np
 
 from penstock.evals.gates.figures_text import count_text, figure_text, money_text
-from penstock.evals.gates.looks import Weighed
+from penstock.evals.gates.look_types import Weighed
 from penstock.evals.statistics.distributions import normal_quantile
 from penstock.evals.statistics.estimates import bounds_of, deviation_within
 from penstock.evals.statistics.quantiles import values_needed

@@ -10,6 +10,7 @@
 `==` asks each case, every other operator a figure over all of them; `no pii` is `pii == 0`.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from typing import NoReturn
@@ -230,6 +231,8 @@ class _Reader:
                 suggest(word, ["baseline"]) if word else "Such as `0.8` or `baseline - 1 point`.",
             )
         amount = float(number.text.replace("_", "").replace(",", ""))
+        if math.isinf(amount):
+            self._fail(number.at, "this number is too large to be one", None)
         token = self._peek()
         if before is not None:
             return amount, "usd"

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstock.evals.gates.advice import advise
-from penstock.evals.gates.looks import Counted, Look, Room, Unreadable, Weighed, make_looks
+from penstock.evals.gates.look_types import Counted, Look, Room, Unreadable, Weighed
+from penstock.evals.gates.looks import make_looks
 from penstock.evals.gates.sentences import sentence_of
 from penstock.evals.gates.types import CorrectionWord, Rule
 from penstock.evals.statistics.comparisons import threshold_p

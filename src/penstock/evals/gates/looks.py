@@ -4,98 +4,27 @@ A look is either weighed (a figure with an interval beside a threshold) or count
 case), or it cannot be read and is invalid.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
 from functools import partial
 
 import msgspec
 import numpy as np
 
-from penstock.evals.gates.figures_text import count_text, figure_text
-from penstock.evals.gates.sides import Scores, Side
-from penstock.evals.gates.types import Bound, Rule
+from penstock.evals.gates.bounds import margin_of, number_of
+from penstock.evals.gates.counting import count, count_new
+from penstock.evals.gates.figures_text import count_text
+from penstock.evals.gates.look_types import Look, Room, Unreadable, Weighed
+from penstock.evals.gates.sides import Scores
+from penstock.evals.gates.types import Rule
 from penstock.evals.statistics.comparisons import compare, difference_maker
-from penstock.evals.statistics.estimates import SEED, bounds_of, estimate, interval_maker
+from penstock.evals.statistics.estimates import SEED, estimate, interval_maker
 from penstock.evals.statistics.means import is_constant
 from penstock.evals.statistics.quantiles import quantile, quantile_difference_maker
 from penstock.evals.statistics.samples import method_of, pair_cases, units_of
 from penstock.evals.statistics.types import Interval, IntervalAt, ScoredCase
-from penstock.evals.types import ScoreColumn
 from penstock.spec.evaluations import Comparison, Estimate
 
 _NEVER_MORE = 1e-9
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weighed:
-    """A figure with an interval, beside a threshold."""
-
-    rule: Rule
-    part: str | None
-    column: ScoreColumn
-    at: IntervalAt
-    threshold: float
-    """In the figure's own terms: of a difference where the rule is about the baseline."""
-    level: float
-    is_difference: bool
-    estimate: Estimate | None = None
-    comparison: Comparison | None = None
-    cases: Sequence[ScoredCase] = ()
-    baseline_cases: Sequence[ScoredCase] = ()
-    """Of both sides, paired, where it is a difference."""
-    grown: Callable[[float], IntervalAt] | None = None
-    """Makes the interval of so many times the cases, all alike, where nothing varies; None where something does."""
-
-    @property
-    def interval(self) -> Interval:
-        """At the rule's own level."""
-        return self.at(self.level)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Counted:
-    """A fact that needs no interval."""
-
-    rule: Rule
-    part: str | None
-    has_passed: bool
-    text: str
-    """What was found, in words, without the verdict."""
-    is_open: bool = False
-    """It passed as far as it is known, but not all of it is known."""
-    next: str = ""
-    estimate: Estimate | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unreadable:
-    """Nothing that the rule asks for can be read."""
-
-    rule: Rule
-    part: str | None
-    reason: str
-    next: str = ""
-    estimate: Estimate | None = None
-
-
-Look = Weighed | Counted | Unreadable
-
-
-@dataclass(frozen=True, kw_only=True)
-class Room:
-    """What looks are made in."""
-
-    candidate: Side
-    baseline: Side | None
-    baseline_problem: str | None
-    """Why the two may not be compared at all, or None."""
-    level: float
-    min_coverage: float
-    min_slice_cases: int
-    left_out: list[str] = field(default_factory=list)
-    """Slices that were too small to be looked at; filled on the way."""
 
 
 def make_looks(rule: Rule, room: Room) -> list[Look]:
@@ -115,13 +44,22 @@ def make_looks(rule: Rule, room: Room) -> list[Look]:
                 next=f'Write slices = ["{rule.by}"] into the evaluation.',
             )
         ]
-    looks = []
+    looks: list[Look] = []
     for part in parts:
         n = len(scores.part(part))
         if n < room.min_slice_cases:
             room.left_out.append(f"{part} ({count_text(n, 'case')})")
         else:
             looks.append(_make_look(rule, part, scores, room))
+    if not looks:
+        return [
+            Unreadable(
+                rule=rule,
+                part=None,
+                reason=f"each slice by {rule.by!r} has fewer than the {room.min_slice_cases:,} cases asked for",
+                next="Ask more cases, or lower min_slice_cases.",
+            )
+        ]
     return looks
 
 
@@ -137,8 +75,8 @@ def _make_look(rule: Rule, part: str | None, scores: Scores, room: Room) -> Look
     if rule.bound.is_baseline:
         return _look_at_both(rule, part, scores, room, made)
     if rule.statistic in {"total", "max", "min", "every"}:
-        return _count(rule, part, cases=cases, column=scores.column, room=room, made=made)
-    threshold = _number(rule.bound, scores.column)
+        return count(rule, part, cases=cases, column=scores.column, room=room, made=made)
+    threshold = number_of(rule, scores.column)
     if isinstance(threshold, str):
         return Unreadable(rule=rule, part=part, reason=threshold, estimate=made)
     share = rule.quantile
@@ -189,16 +127,28 @@ def _look_at_both(rule: Rule, part: str | None, scores: Scores, room: Room, made
         )
     ours = scores.part(part)
     others = [case for case in theirs.cases if part is None or part in case.slices]
-    their_level = estimate(others, theirs.column, name=rule.measure, level=level, n_resamples=200)
+    their_level = estimate(
+        others,
+        theirs.column,
+        name=rule.measure,
+        level=level,
+        figure=theirs.figure if rule.statistic == "mean" else None,
+        n_resamples=1000,
+    )
     lacking = _coverage_problem(their_level, room.min_coverage, "of the baseline ")
     if lacking is not None:
         return Unreadable(rule=rule, part=part, reason=lacking, next=_coverage_advice(their_level))
     left, right, _, _ = pair_cases(units_of(others, scores.column), units_of(ours, scores.column))
+    if rule.statistic == "new":
+        return count_new(rule, part, baseline=others, candidate=ours, column=scores.column, made=made)
     if not left:
         return Unreadable(rule=rule, part=part, reason="no case has a score on both sides", estimate=made)
-    if rule.statistic == "new":
-        return _count_new(rule, part, left=left, right=right, column=scores.column, made=made)
-    margin = _margin(rule.bound, scores.column)
+    margin = margin_of(
+        rule,
+        scores.column,
+        left,
+        their_level if scores.figure is not None and rule.statistic == "mean" else None,
+    )
     if isinstance(margin, str):
         return Unreadable(rule=rule, part=part, reason=margin, estimate=made)
     offset, factor = margin
@@ -238,192 +188,6 @@ def _look_at_both(rule: Rule, part: str | None, scores: Scores, room: Room, made
         if rule.quantile is None and figure is None
         else None,
     )
-
-
-# facts
-
-
-def _count(
-    rule: Rule,
-    part: str | None,
-    *,
-    cases: Sequence[ScoredCase],
-    column: ScoreColumn,
-    room: Room,
-    made: Estimate,
-) -> Look:
-    threshold = _number(rule.bound, column)
-    if isinstance(threshold, str):
-        return Unreadable(rule=rule, part=part, reason=threshold, estimate=made)
-    values = [value for case in cases for value in case.values if math.isfinite(value)]
-    if not values:
-        return Unreadable(rule=rule, part=part, reason="nothing was scored", estimate=made)
-    if rule.statistic == "every":
-        return _count_every(rule, part, cases=cases, column=column, threshold=threshold, made=made)
-    if rule.statistic == "total":
-        return _count_total(
-            rule, values, cases=cases, column=column, room=room, threshold=threshold, made=made
-        )
-    worst = max(values) if rule.statistic == "max" else min(values)
-    text = f"{rule.measure} {rule.statistic} is {figure_text(worst, column)} over {count_text(len(values), 'output')}"
-    return Counted(rule=rule, part=part, has_passed=_holds(worst, rule, threshold), text=text, estimate=made)
-
-
-def _count_every(
-    rule: Rule,
-    part: str | None,
-    *,
-    cases: Sequence[ScoredCase],
-    column: ScoreColumn,
-    threshold: float,
-    made: Estimate,
-) -> Counted:
-    scored = [case for case in cases if case.values]
-    off = [
-        case.case_id
-        for case in scored
-        if any(abs(value - threshold) > _NEVER_MORE * max(1.0, abs(threshold)) for value in case.values)
-    ]
-    wanted = figure_text(threshold, column)
-    if off:
-        named = ", ".join(off[:5]) + (" …" if len(off) > 5 else "")
-        text = (
-            f"{rule.measure} is not {wanted} in {len(off):,} of {count_text(len(scored), 'case')} ({named})"
-        )
-        return Counted(
-            rule=rule,
-            part=part,
-            has_passed=False,
-            text=text,
-            estimate=made,
-            next=f"Look at {off[0]}: penstock eval cases shows its output.",
-        )
-    unseen = 1.0 - (1.0 - made.level) ** (1.0 / max(1, made.n_groups or len(scored)))
-    text = (
-        f"{rule.measure} is {wanted} in all {count_text(len(scored), 'case')} "
-        f"(at {100 * made.level:g} % fewer than {100 * unseen:.2g} % of such cases are otherwise)"
-    )
-    return Counted(rule=rule, part=part, has_passed=True, text=text, estimate=made)
-
-
-def _count_total(
-    rule: Rule,
-    values: Sequence[float],
-    *,
-    cases: Sequence[ScoredCase],
-    column: ScoreColumn,
-    room: Room,
-    threshold: float,
-    made: Estimate,
-) -> Counted:
-    total, n_unknown = math.fsum(values), 0
-    if rule.measure == "cost_usd":
-        record = room.candidate.record
-        n_unknown = record.n_cost_unknown
-        # what was paid, judges too; a kept output costs nothing again but its first price counts here
-        total = max(total, float(record.cost_usd or Decimal(0)))
-    else:
-        n_unknown = sum(case.n_undefined + case.n_errors + case.n_skipped for case in cases)
-    text = f"{rule.measure} total is {figure_text(total, column)}"
-    has_passed = _holds(total, rule, threshold)
-    is_open = bool(n_unknown) and has_passed == (rule.operator in {"<=", "<"})
-    if n_unknown:
-        text += f", without {count_text(n_unknown, 'call')} of which it is unknown"
-    advice = "Set a price for the model: penstock price create." if rule.measure == "cost_usd" else ""
-    return Counted(
-        rule=rule,
-        part=None,
-        has_passed=has_passed,
-        text=text,
-        is_open=is_open,
-        next=advice if is_open else "",
-        estimate=made,
-    )
-
-
-def _count_new(
-    rule: Rule,
-    part: str | None,
-    *,
-    left: Sequence[ScoredCase],
-    right: Sequence[ScoredCase],
-    column: ScoreColumn,
-    made: Estimate,
-) -> Look:
-    bounds = bounds_of(column)
-    best = column.low if column.direction == "lower" else column.high
-    if column.direction == "none" or (bounds is None and column.direction == "higher") or best is None:
-        return Unreadable(
-            rule=rule,
-            part=part,
-            reason=f"{rule.measure} does not say which value means that nothing was found",
-        )
-
-    def has_finding(case: ScoredCase) -> bool:
-        return any(abs(value - best) > _NEVER_MORE for value in case.values)
-
-    new = [b.case_id for a, b in zip(left, right, strict=True) if has_finding(b) and not has_finding(a)]
-    gone = sum(has_finding(a) and not has_finding(b) for a, b in zip(left, right, strict=True))
-    if new:
-        named = ", ".join(new[:5]) + (" …" if len(new) > 5 else "")
-        text = f"{rule.measure} is new in {count_text(len(new), 'case')} of {len(right):,} ({named})"
-        return Counted(
-            rule=rule,
-            part=part,
-            has_passed=False,
-            text=text,
-            estimate=made,
-            next=f"Look at {new[0]}: penstock eval diff shows both outputs.",
-        )
-    text = f"{rule.measure} is new in none of {count_text(len(right), 'paired case')}"
-    if gone:
-        text += f", gone from {gone:,}"
-    return Counted(rule=rule, part=part, has_passed=True, text=text, estimate=made)
-
-
-# bounds
-
-
-def _holds(value: float, rule: Rule, threshold: float) -> bool:
-    return {
-        ">=": value >= threshold,
-        ">": value > threshold,
-        "<=": value <= threshold,
-        "<": value < threshold,
-        "==": value == threshold,
-    }[rule.operator]
-
-
-def _number(bound: Bound, column: ScoreColumn) -> float | str:
-    """The threshold in the score's unit, or why it has none."""
-    unit, own = bound.unit, column.unit
-    if unit in {"", own}:
-        return bound.amount
-    if unit == "s" and own == "ms":
-        return 1000.0 * bound.amount
-    if unit == "ms" and own == "s":
-        return bound.amount / 1000.0
-    if unit in {"%", "point"}:
-        bounds = bounds_of(column)
-        if bounds is not None:
-            return bounds[0] + bound.amount / 100.0 * (bounds[1] - bounds[0])
-        return f"{column.name} has no bounds, so {bound.amount:g} {unit} of it means nothing"
-    return f"{column.name} is measured in {own or 'plain numbers'}, not in {unit}"
-
-
-def _margin(bound: Bound, column: ScoreColumn) -> tuple[float, float] | str:
-    """Offset and factor of the baseline, or why there are none."""
-    if bound.unit == "%":
-        return 0.0, 1.0 + bound.amount / 100.0
-    if bound.unit == "point":
-        bounds = bounds_of(column)
-        if bounds is None:
-            return (
-                f"{column.name} has no bounds, so points of it mean nothing; write a number or a share in %"
-            )
-        return bound.amount / 100.0 * (bounds[1] - bounds[0]), 1.0
-    offset = _number(bound, column)
-    return offset if isinstance(offset, str) else (offset, 1.0)
 
 
 # coverage and shapes

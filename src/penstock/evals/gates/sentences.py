@@ -10,7 +10,7 @@ from penstock.evals.gates.figures_text import (
     interval_text,
     money_text,
 )
-from penstock.evals.gates.looks import Counted, Unreadable, Weighed
+from penstock.evals.gates.look_types import Counted, Unreadable, Weighed
 from penstock.evals.statistics.types import Interval
 from penstock.spec.evaluations import VerdictWord
 

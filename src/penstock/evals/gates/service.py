@@ -16,7 +16,7 @@ from penstock.evals.gates import queries
 from penstock.evals.gates.errors import GateBusy
 from penstock.evals.gates.evidence import GateEvidence, make_evidence
 from penstock.evals.gates.judging import judge_rules
-from penstock.evals.gates.looks import Room
+from penstock.evals.gates.look_types import Room
 from penstock.evals.gates.sides import FigureOf, GateEvaluations, Side
 from penstock.evals.gates.types import GatePage, GateQuery, GateSpec
 from penstock.evals.types import EvaluationRecord
