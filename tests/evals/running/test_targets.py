@@ -210,3 +210,61 @@ def test_a_function_that_never_works_is_not_asked_for_every_case(
     with pytest.raises(PreflightFailed, match="never"):
         penstock.evaluate(broken, [{"input": number} for number in range(20)], ["exact"])
     assert len(asked) == 3
+
+
+@pytest.fixture
+def broken() -> Iterator[str]:
+    """An endpoint that replies with what it is asked, in two pieces; the second comes when the first was sent."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            data = json.loads(self.rfile.read(int(self.headers["content-length"])))["reply"].encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            for piece in (data[: len(data) // 2], data[len(data) // 2 :]):
+                self.wfile.write(piece)
+                self.wfile.flush()
+                threading.Event().wait(0.05)
+
+        def log_message(self, *_arguments: Any) -> None:
+            """Quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    server.server_close()
+
+
+async def test_replies_are_read_to_their_end_and_broken_ones_are_errors_of_their_case(broken: str) -> None:
+    loop = asyncio.get_running_loop()
+    target = HttpTarget(
+        spec={"url": broken, "body": {"reply": "{{input}}"}},
+        environ={},
+        pace=Pace(2, clock=loop.time),
+        clock=loop.time,
+        timeout_s=10,
+    )
+    long = "The capital of France is Paris. " * 50
+    wrong = [
+        '{"answer": "The cap',
+        '{"text": "x", "cost_usd": "n/a"}',
+        '{"text": "x", "passages": [3]}',
+        "[" * 5000,
+    ]
+    try:
+        whole = (await target.answer(Case(id="a", inputs={"input": json.dumps({"answer": long})}), 0)).output
+        empty = (
+            await target.answer(Case(id="b", inputs={"input": '{"answer": "x", "passages": null}'}), 0)
+        ).output
+        failed = [
+            (await target.answer(Case(id=str(n), inputs={"input": text}), 0)).output
+            for n, text in enumerate(wrong)
+        ]
+    finally:
+        await target.close()
+    assert (whole.status, whole.text) == ("ok", long)
+    assert (empty.status, empty.text) == ("ok", "x")
+    assert [each.status for each in failed] == ["error"] * 4

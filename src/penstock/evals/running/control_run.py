@@ -310,7 +310,10 @@ class ControlRuns:
     async def _keep_counting(self, evaluation_id: str, latest: Callable[[], Progress]) -> None:
         while True:
             await asyncio.sleep(COUNT_EVERY_S)
-            await asyncio.to_thread(self.store.count, evaluation_id, eta_s=latest().eta_s)
+            try:
+                await asyncio.to_thread(self.store.count, evaluation_id, eta_s=latest().eta_s)
+            except Exception as error:  # figures for whoever looks on; the run itself counts at its end
+                _log.warning("an evaluation could not be counted", extra={"reason": str(error)})
 
 
 def _with_columns(record: EvaluationRecord, scorers: Sequence[Scorer], now_ns: int) -> EvaluationRecord:

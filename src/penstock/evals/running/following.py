@@ -5,7 +5,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from penstock.base.errors import PenstockError
 from penstock.evals.ports import TraceFact, TraceFacts
 
 POLL_S = 0.25
@@ -63,7 +62,9 @@ class TraceFollower:
             wanted = list(self._waiting)[:_BATCH]
             try:
                 found = await asyncio.to_thread(self._facts.find, wanted)
-            except PenstockError as error:
+            except (
+                Exception
+            ) as error:  # the edge of a task: calls wait for what it finds, and time goes on without
                 _log.warning("traces of an evaluation cannot be read", extra={"reason": str(error)})
                 found = {}
             now = self._clock()

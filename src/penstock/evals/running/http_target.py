@@ -65,7 +65,9 @@ class HttpTarget:
                 output = failed_output(case.id, repeat, error, is_transient=True)
             except aiohttp.ClientError as error:
                 output = failed_output(case.id, repeat, error, is_transient=True)
-            except EvaluationInvalid as error:
+            except (
+                Exception
+            ) as error:  # whatever an endpoint replies is an outcome of the case, not of the run
                 output = failed_output(case.id, repeat, error, is_transient=False)
             latency_ms = (self.clock() - began) * 1000
         return Asked(output=msgspec.structs.replace(output, latency_ms=latency_ms))
@@ -92,8 +94,9 @@ class HttpTarget:
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=self.timeout_s),
         ) as response:
-            data = await response.content.read(MAX_REPLY_BYTES)
+            data = await _read_whole(response)
             status, told = response.status, {name.lower(): value for name, value in response.headers.items()}
+            is_json = "json" in response.content_type
         if status in OVERLOADED:
             self.pace.slow_down(began, retry_after_s(told))
         if status >= 400:
@@ -103,7 +106,7 @@ class HttpTarget:
             )
             return Output(case_id=case.id, repeat=repeat, status="error", error=error)
         self.pace.succeeded()
-        return _read(data, self.spec.get("reply"), case.id, repeat)
+        return _read(data, self.spec.get("reply"), case.id, repeat, is_json=is_json)
 
     def _secret(self, value: Any) -> str:
         def variable(match: re.Match[str]) -> str:
@@ -115,6 +118,16 @@ class HttpTarget:
             return found
 
         return _VARIABLE.sub(variable, str(value))
+
+
+async def _read_whole(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body to its end; raise `EvaluationInvalid` when it is too large."""
+    data = bytearray()
+    async for piece in response.content.iter_any():
+        data += piece
+        if len(data) > MAX_REPLY_BYTES:
+            raise EvaluationInvalid(f"The reply is over {MAX_REPLY_BYTES // 2**20} MiB.", where="target.http")
+    return bytes(data)
 
 
 def fill(template: Any, values: Mapping[str, Any]) -> Any:
@@ -147,10 +160,13 @@ def _value(name: str, values: Mapping[str, Any]) -> Any:
     return at
 
 
-def _read(data: bytes, pointer: Any, case_id: str, repeat: int) -> Output:
+def _read(data: bytes, pointer: Any, case_id: str, repeat: int, *, is_json: bool) -> Output:
     try:
         value = msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
+        if is_json:
+            error = OutputError(code="PS-4330", message="The reply says that it is JSON and is none.")
+            return Output(case_id=case_id, repeat=repeat, status="error", error=error)
         value = None if pointer else data.decode("utf-8", "replace")
     if pointer:
         for part in str(pointer).strip("/").split("/"):

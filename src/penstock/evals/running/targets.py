@@ -184,7 +184,7 @@ def read_result(value: Any, *, case_id: str, repeat: int) -> Output:
             Passage(text=each)
             if isinstance(each, str)
             else msgspec.convert(dict(each), Passage, strict=False)
-            for each in value.get("passages", value.get("contexts", []))
+            for each in value.get("passages") or value.get("contexts") or []
         ]
         cost = value.get("cost_usd")
         usage = value.get("usage")
@@ -194,7 +194,7 @@ def read_result(value: Any, *, case_id: str, repeat: int) -> Output:
             text=None if text is None else whole_text(str(text)),
             data={key: item for key, item in value.items() if key not in {"passages", "contexts"}},
             passages=passages,
-            tool_calls=list(value.get("tool_calls", [])),
+            tool_calls=list(value.get("tool_calls") or []),
             cost_usd=None if cost is None else Decimal(str(cost)),
             usage=None if usage is None else msgspec.convert(dict(usage), Usage, strict=False),
         )
