@@ -4,8 +4,7 @@ The value of one output is 1 when its label is right; the figure comes from coun
 label that nobody answered) is undefined and left out of averages, never 0. An answer that is none of the labels is wrong.
 """
 
-import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from penstock.evals.scorers.code import CodeScorer, Judge, ScorerKind, Verdict
 from penstock.evals.scorers.errors import BadScorerParameters
+from penstock.evals.scorers.labels import finder_of, fold_labels, read_label
 from penstock.evals.scorers.matching import extractor_of
 from penstock.evals.scorers.reading import NoScore, Reading, read_references, read_text
 from penstock.evals.scorers.types import Scorer
@@ -35,7 +35,7 @@ class ClassParameters(Reading, frozen=True, kw_only=True, forbid_unknown_fields=
     find: Literal["exact", "first", "last", "only"] = "exact"
     """`exact`: the answer is the label; else the `first` or `last` label mentioned in it, or the `only` one."""
     ignore_case: bool = True
-    """Punctuation and spaces around the answer never count."""
+    """Punctuation, emphasis and spaces around the answer never count, but for marks that a label begins or ends with."""
 
 
 class AverageParameters(ClassParameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,57 +104,33 @@ def _correlation(
     return _share(shared, np.sqrt(spread_answered * spread_expected))
 
 
-def find_label(text: str, labels: Iterable[str], parameters: ClassParameters) -> str | None:
+def find_label(text: str, labels: Sequence[str], parameters: ClassParameters) -> str | None:
     """Return the label that an answer gives, or None where it gives none (or, with `only`, several)."""
-    fold: Callable[[str], str] = str.casefold if parameters.ignore_case else str
-    answer = fold(_strip(text))
-    known = {fold(_strip(label)): label for label in labels}
-    if answer in known or parameters.find == "exact":
-        return known.get(answer)
-    mentions = sorted(
-        (at, -len(key), label) for key, label in known.items() if key for at in _mentions(answer, key)
-    )
-    # a label within a longer one ("positive" in "very positive") is not mentioned by itself
-    clear: list[tuple[int, int, str]] = []
-    for at, minus_length, label in mentions:
-        if not any(start <= at and at - minus_length <= start - length for start, length, _ in clear):
-            clear.append((at, minus_length, label))
-    if not clear or (parameters.find == "only" and len({label for *_, label in clear}) > 1):
+    finder = finder_of(tuple(labels), ignore_case=parameters.ignore_case)
+    whole = finder.find_whole(text)
+    if whole is not None or parameters.find == "exact":
+        return whole
+    mentions = finder.list_mentions(text)
+    if not mentions or (parameters.find == "only" and len(set(mentions)) > 1):
         return None
-    return clear[0 if parameters.find == "first" else -1][2]
-
-
-def _strip(text: str) -> str:
-    text = unicodedata.normalize("NFKC", text)
-    start, end = 0, len(text)
-    while start < end and unicodedata.category(text[start])[0] in "PZC":
-        start += 1
-    while end > start and unicodedata.category(text[end - 1])[0] in "PZC":
-        end -= 1
-    return text[start:end] or text.strip()  # a label may be nothing but signs, such as "+"
-
-
-def _mentions(text: str, label: str) -> list[int]:
-    """Return where `label` stands in `text` as a word of its own."""
-    found = []
-    at = text.find(label)
-    while at >= 0:
-        before, after = text[at - 1 : at] if at else "", text[at + len(label) : at + len(label) + 1]
-        if not (before.isalnum() and label[0].isalnum()) and not (after.isalnum() and label[-1].isalnum()):
-            found.append(at)
-        at = text.find(label, at + 1)
-    return found
+    return mentions[0 if parameters.find == "first" else -1]
 
 
 def _build(parameters: ClassParameters) -> Judge:
     extractor = extractor_of(parameters)
     labels = parameters.labels
     places = {label: place for place, label in enumerate(labels)}
+    spellings = fold_labels(labels, ignore_case=parameters.ignore_case)
+
+    def spell(label: str) -> str:
+        return spellings.get(read_label(label, ignore_case=parameters.ignore_case), label)
 
     def judge(case: Case, output: Output) -> Verdict:
-        accepted = read_references(case, parameters)
+        accepted = list(map(spell, read_references(case, parameters)))
         found = find_label(
-            read_text(output, parameters, extractor), [*labels, *accepted] if labels else accepted, parameters
+            read_text(output, parameters, extractor),
+            [*labels, *(each for each in accepted if each not in places)],
+            parameters,
         )
         expected = found if found in accepted else accepted[0]
         if labels and expected not in places:
@@ -183,6 +159,12 @@ class ClassScorer(CodeScorer[Any]):
     def __init__(self, kind: ScorerKind[Any], parameters: Any, name: str) -> None:
         if len(set(parameters.labels)) != len(parameters.labels):
             raise ValueError("`labels` names a label twice")
+        folded = fold_labels(parameters.labels, ignore_case=parameters.ignore_case)
+        if len(folded) < len(parameters.labels):
+            lost = next(label for label in parameters.labels if label not in folded.values())
+            raise ValueError(
+                f"`labels` holds {lost!r} in two spellings, which are one label here; set `ignore_case = false`, or name it once"
+            )
         if parameters.labels and len(parameters.labels) > MAX_LABELS:
             raise ValueError(f"there are {len(parameters.labels)} labels; at most {MAX_LABELS} are counted")
         if getattr(parameters, "average", "") == "binary" and parameters.positive is None:
@@ -210,7 +192,11 @@ class ClassScorer(CodeScorer[Any]):
                 )
         if not labels:
             return self
-        known = msgspec.structs.replace(self._parameters, labels=tuple(sorted(labels)))
+        # cases that spell one label in two ways expect one label
+        positive = getattr(self._parameters, "positive", None)
+        ordered = sorted(labels, key=lambda label: (label != positive, label))
+        folded = fold_labels(ordered, ignore_case=self._parameters.ignore_case)
+        known = msgspec.structs.replace(self._parameters, labels=tuple(sorted(folded.values())))
         return ClassScorer(self._kind, known, self.name)
 
 
