@@ -3,12 +3,12 @@
 Besides its scores an evaluation has figures of its outputs (`latency_ms`, `cost_usd` …), which are read the same way.
 """
 
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import Row
 
 from penstock.base.errors import PenstockError, suggest
@@ -17,6 +17,7 @@ from penstock.evals.gates.figures_text import difference_text
 from penstock.evals.scorers.types import Figure, Preparable, Scorer
 from penstock.evals.statistics.comparisons import compare, compare_slices, correct
 from penstock.evals.statistics.estimates import estimate, estimate_slices
+from penstock.evals.statistics.sheets import make_sheet
 from penstock.evals.statistics.types import ScoredCase
 from penstock.evals.store import CaseKey, EvaluationStore
 from penstock.evals.types import (
@@ -81,6 +82,7 @@ OPERATIONAL: Mapping[str, ScoreColumn] = {
 }
 """Figures of outputs, under names that no scorer should have."""
 _KEPT = 64
+_numbers = msgspec.json.Decoder(list[float])
 MAX_SLICES = 100
 """More values of a slice key are no slices but ids."""
 
@@ -145,20 +147,17 @@ class Figures:
         if record.set_id is None:
             return []
         keys = self._store.keys(record.set_id)
-        is_own = any(column.name == name for column in self.columns(record))
-        if not is_own and name in OPERATIONAL:
+        if name in OPERATIONAL and all(column.name != name for column in self.columns(record)):
             return _operational(keys, self._store.output_facts(record.id), name)
-        found: dict[str, dict[str, Any]] = {}
-        for row in self._store.values(record.id, name):
-            entry = found.setdefault(row.case_id, _empty())
-            if row.status == "scored":
-                entry["values"].append(row.value)
-                if row.statistics is not None:
-                    entry["statistics"].append(json.loads(row.statistics))
+        found = _Found()
+        for case_id, status, value, statistics in self._store.values(record.id, name):
+            if status == "scored":
+                found.add(case_id, value)
+                if statistics is not None:
+                    found.statistics.setdefault(case_id, []).append(_numbers.decode(statistics))
             else:
-                field = {"undefined": "n_undefined", "error": "n_errors"}.get(row.status, "n_skipped")
-                entry[field] += 1
-        return [_scored(key, found.get(key.case_id)) for key in keys]
+                found.miss(case_id, status)
+        return found.cases(keys)
 
     # estimates
 
@@ -189,7 +188,7 @@ class Figures:
         slices: list[Estimate] = []
         notes: list[str] = []
         for column in self.columns(record):
-            cases = self.scored_cases(record, column.name)
+            cases = make_sheet(self.scored_cases(record, column.name))
             try:
                 figure = self.figure(record, column)
             except PenstockError as error:
@@ -198,7 +197,7 @@ class Figures:
             if column.has_figure and figure is None:
                 notes.append(f"{column.name}: the mean of its values, since its own figure is user code.")
             estimates.append(estimate(cases, column, name=column.name, level=level, figure=figure))
-            n_slices = len({part for case in cases for part in case.slices})
+            n_slices = len(cases.parts)
             if n_slices > MAX_SLICES:
                 notes.append(f"{column.name}: {n_slices} slices are too many to be shown.")
             elif n_slices:
@@ -247,9 +246,10 @@ class Figures:
                 comparisons.append(_invalid(column, told, level))
                 continue
             figure = self.figure(candidate, column)
-            first, second = self.scored_cases(baseline, name), self.scored_cases(candidate, name)
+            first = make_sheet(self.scored_cases(baseline, name))
+            second = make_sheet(self.scored_cases(candidate, name))
             comparisons.append(compare(first, second, column, name=name, level=level, figure=figure))
-            if len({part for case in second for part in case.slices}) <= MAX_SLICES:
+            if len(second.parts) <= MAX_SLICES:
                 slices += compare_slices(first, second, column, name=name, level=level, figure=figure)
         if correction is not None and len([each for each in comparisons if each.word != "invalid"]) > 1:
             comparisons = _correct_valid(comparisons, correction)
@@ -370,34 +370,69 @@ def _invalid(column: ScoreColumn, reason: str, level: float) -> Comparison:
     )
 
 
-def _empty() -> dict[str, Any]:
-    return {"values": [], "statistics": [], "n_undefined": 0, "n_errors": 0, "n_skipped": 0}
+class _Found:
+    """What was read of one score, by case."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[float]] = {}
+        self.statistics: dict[str, list[list[float]]] = {}
+        self.missing: dict[str, list[int]] = {}
+        """Undefined, failed, not asked."""
+
+    def add(self, case_id: str, value: float) -> None:
+        values = self.values.get(case_id)
+        if values is None:
+            self.values[case_id] = [value]
+        else:
+            values.append(value)
+
+    def miss(self, case_id: str, status: str) -> None:
+        counts = self.missing.setdefault(case_id, [0, 0, 0])
+        counts[{"undefined": 0, "error": 1}.get(status, 2)] += 1
+
+    def cases(self, keys: Sequence[CaseKey]) -> list[ScoredCase]:
+        """Return every case; one of which nothing was found is skipped."""
+        made = []
+        none: list[Any] = []  # one for all: nobody writes into a case
+        for key in keys:
+            values = self.values.get(key.case_id, none)
+            counts = self.missing.get(key.case_id)
+            if counts is None:
+                counts = _ALL_THERE if values else _NOT_ASKED
+            made.append(
+                ScoredCase(
+                    case_id=key.case_id,
+                    group=key.group,
+                    values=values,
+                    statistics=self.statistics.get(key.case_id, none),
+                    slices=key.slices,
+                    n_undefined=counts[0],
+                    n_errors=counts[1],
+                    n_skipped=counts[2],
+                )
+            )
+        return made
 
 
-def _scored(key: CaseKey, found: Mapping[str, Any] | None) -> ScoredCase:
-    told = found if found is not None else {"n_skipped": 1}
-    return ScoredCase(case_id=key.case_id, group=key.group, slices=key.slices, **told)
+_ALL_THERE, _NOT_ASKED = [0, 0, 0], [0, 0, 1]
 
 
 def _operational(keys: Sequence[CaseKey], rows: Sequence[Row[Any]], name: str) -> list[ScoredCase]:
-    found: dict[str, dict[str, Any]] = {}
+    found = _Found()
     for row in rows:
-        entry = found.setdefault(row.case_id, _empty())
         if row.status == "skipped":
-            entry["n_skipped"] += 1
-            continue
-        if name == "errors":
-            entry["values"].append(1.0 if row.status == "error" else 0.0)
-            continue
-        if row.status == "error" and name != "cost_usd":
-            entry["n_errors"] += 1
-            continue
-        value = row.original_cost_usd if name == "cost_usd" and row.is_cached else getattr(row, name)
-        if value is None:
-            entry["n_undefined"] += 1
+            found.miss(row.case_id, "skipped")
+        elif name == "errors":
+            found.add(row.case_id, 1.0 if row.status == "error" else 0.0)
+        elif row.status == "error" and name != "cost_usd":
+            found.miss(row.case_id, "error")
         else:
-            entry["values"].append(float(value))
-    return [_scored(key, found.get(key.case_id)) for key in keys]
+            value = row.original_cost_usd if name == "cost_usd" and row.is_cached else getattr(row, name)
+            if value is None:
+                found.miss(row.case_id, "undefined")
+            else:
+                found.add(row.case_id, float(value))
+    return found.cases(keys)
 
 
 def _notes(record: EvaluationRecord) -> list[str]:

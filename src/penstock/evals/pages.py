@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import Row
+
 from penstock.base.errors import InvalidInput
 from penstock.evals.errors import UnknownCase
 from penstock.evals.figures import Figures
@@ -78,8 +80,9 @@ class Pages:
             {} if name is None else _by_id(self._figures.scored_cases(record, name))
             for record in (baseline, candidate)
         ]
-        digests = [_digests(self._store, record) for record in (baseline, candidate)]
-        failed = [_failed(self._store, record) for record in (baseline, candidate)]
+        facts = [self._store.output_facts(record.id) for record in (baseline, candidate)]
+        digests = [_digests(rows) for rows in facts]
+        failed = [_failed(rows) for rows in facts]
         ids = [*first, *(case_id for case_id in second if case_id not in first)]
         found: list[tuple[str, ChangeKind, float | None, bool]] = []
         counts: dict[str, int] = {}
@@ -271,15 +274,15 @@ def _common(figures: Figures, baseline: EvaluationRecord, candidate: EvaluationR
     return next((column.name for column in figures.columns(candidate) if column.name in theirs), None)
 
 
-def _digests(store: EvaluationStore, record: EvaluationRecord) -> dict[str, tuple[str | None, ...]]:
+def _digests(rows: Sequence[Row[Any]]) -> dict[str, tuple[str | None, ...]]:
     found: dict[str, tuple[str | None, ...]] = {}
-    for row in store.output_facts(record.id):
+    for row in rows:
         found[row.case_id] = (*found.get(row.case_id, ()), row.text_digest)
     return found
 
 
-def _failed(store: EvaluationStore, record: EvaluationRecord) -> set[str]:
-    return {row.case_id for row in store.output_facts(record.id) if row.status == "error"}
+def _failed(rows: Sequence[Row[Any]]) -> set[str]:
+    return {row.case_id for row in rows if row.status == "error"}
 
 
 def _is_wanted(case: ScoredCase, query: CaseQuery) -> bool:

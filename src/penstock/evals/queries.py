@@ -167,7 +167,7 @@ def list_keys(connection: Connection, set_id: str) -> list[Row[Any]]:
     """Return position, id, cluster and slices of every case, without content."""
     table = evaluation_cases
     query = select(table.c.position, table.c.case_id, table.c.cluster, table.c.slices)
-    return list(connection.execute(query.where(table.c.set_id == set_id).order_by(table.c.position)))
+    return list(connection.execute(query.where(table.c.set_id == set_id).order_by(table.c.position)).all())
 
 
 def find_text(connection: Connection, set_id: str, evaluation_ids: Sequence[str], text: str) -> set[int]:
@@ -231,22 +231,35 @@ def list_scores(
         yield from connection.execute(query.where(table.c.case_id.in_(part)))
 
 
-def list_values(connection: Connection, evaluation_id: str, name: str | None = None) -> Sequence[Row[Any]]:
-    """Return case, repeat, name, status, value and statistics of scores, without their content."""
+def list_values(connection: Connection, evaluation_id: str, name: str) -> Sequence[Row[Any]]:
+    """Return case, status, value and statistics of one score in order of cases and repeats, without their content."""
     table = evaluation_scores
-    columns: list[Any] = [
+    columns = (table.c.case_id, table.c.status, table.c.value, table.c.statistics)
+    query = select(*columns).where(table.c.evaluation_id == evaluation_id, table.c.name == name)
+    return connection.execute(query.order_by(table.c.case_id, table.c.repeat)).all()
+
+
+def list_judged(connection: Connection, evaluation_id: str) -> Sequence[Row[Any]]:
+    """Return case, repeat, name, stamp, status and value of the scores that models gave, without their content."""
+    table = evaluation_scores
+    columns = (
         table.c.case_id,
         table.c.repeat,
         table.c.name,
         table.c.stamp,
         table.c.status,
         table.c.value,
-        table.c.statistics,
-    ]
-    query = select(*columns).where(table.c.evaluation_id == evaluation_id)
-    if name is not None:
-        query = query.where(table.c.name == name)
-    return connection.execute(query.order_by(table.c.case_id, table.c.repeat)).all()
+    )
+    query = select(*columns).where(table.c.evaluation_id == evaluation_id, table.c.is_free.is_(False))
+    return connection.execute(query.order_by(table.c.case_id, table.c.repeat, table.c.name)).all()
+
+
+def list_contents_of_cases(connection: Connection, set_id: str) -> Iterator[str]:
+    """Yield the content of every case, in order."""
+    table = evaluation_cases
+    query = select(table.c.content).where(table.c.set_id == set_id).order_by(table.c.position)
+    for part in connection.execution_options(yield_per=500).execute(query).scalars().partitions():
+        yield from part
 
 
 def list_failed_scores(connection: Connection, evaluation_id: str) -> Iterator[Row[Any]]:
@@ -266,10 +279,14 @@ def list_failed_outputs(connection: Connection, evaluation_id: str) -> Iterator[
 
 
 def count_names(connection: Connection, evaluation_id: str) -> list[tuple[str, str]]:
-    """Return name and stamp of every kind of score that was made."""
-    table = evaluation_scores
-    query = select(table.c.name, table.c.stamp).where(table.c.evaluation_id == evaluation_id).distinct()
-    return [(row.name, row.stamp) for row in connection.execute(query.order_by(table.c.name))]
+    """Return the name of every kind of score that was made, with the stamp of one of them."""
+    table = evaluation_scores  # names are in an index, stamps are not: going by both takes ten times as long
+    own = table.c.evaluation_id == evaluation_id
+    found = []
+    for name in sorted(connection.execute(select(table.c.name).where(own).distinct()).scalars()):
+        stamp = connection.execute(select(table.c.stamp).where(own, table.c.name == name).limit(1)).scalar()
+        found.append((name, str(stamp)))
+    return found
 
 
 def list_score_costs(connection: Connection, evaluation_id: str) -> Sequence[Row[Any]]:

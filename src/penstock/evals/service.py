@@ -335,11 +335,11 @@ class EvaluationService:
         scores: Sequence[tuple[str, int, Score]],
     ) -> Mapping[str, int]:
         ids = {output.case_id for output, _ in outputs} | {case_id for case_id, _, _ in scores}
-        found = {case_id: self.store.position_of(set_id, case_id) for case_id in ids}
-        unknown = sorted(case_id for case_id, position in found.items() if position is None)
+        found = {key.case_id: key.position for key in self.store.keys(set_id) if key.case_id in ids}
+        unknown = sorted(ids - found.keys())
         if unknown:
             raise OutputsInvalid(f"The evaluation has no case {unknown[0]!r} ({len(unknown)} are unknown).")
-        return {case_id: position for case_id, position in found.items() if position is not None}
+        return found
 
     def _tell_traces(self, evaluation_id: str, scores: Sequence[tuple[str, int, Score]]) -> None:
         sink: SpanScores | None = self._ports.span_scores

@@ -39,6 +39,14 @@ _score = msgspec.json.Decoder(Score)
 _encode = msgspec.json.Encoder().encode
 
 
+class _Split(msgspec.Struct):
+    id: str
+    split: str | None = None
+
+
+_split = msgspec.json.Decoder(_Split)
+
+
 @dataclass(kw_only=True)
 class CaseWork:
     """One case with what is there of it already."""
@@ -330,10 +338,21 @@ class EvaluationStore:
             for row in queries.list_scores(connection, evaluation_id, case_ids):
                 yield row.case_id, row.repeat, _score.decode(row.content)
 
-    def values(self, evaluation_id: str, name: str | None = None) -> Sequence[Row[Any]]:
-        """Return rows of scores without their content."""
+    def values(self, evaluation_id: str, name: str) -> Sequence[Row[Any]]:
+        """Return case id, status, value and statistics of one score, in order of cases and repeats."""
         with self._engine.connect() as connection:
             return queries.list_values(connection, evaluation_id, name)
+
+    def judged(self, evaluation_id: str) -> Sequence[Row[Any]]:
+        """Return rows of the scores that models gave, without their content."""
+        with self._engine.connect() as connection:
+            return queries.list_judged(connection, evaluation_id)
+
+    def splits(self, set_id: str) -> dict[str, str | None]:
+        """Return the split of every case, in order."""
+        with self._engine.connect() as connection:
+            told = map(_split.decode, queries.list_contents_of_cases(connection, set_id))
+            return {each.id: each.split for each in told}
 
     def score_names(self, evaluation_id: str) -> list[tuple[str, str]]:
         """Return name and stamp of every kind of score that was made."""

@@ -98,6 +98,10 @@ class Sheet:
         n_undefined, n_errors, n_skipped = np.bincount(self.why[self.n_values == 0], minlength=3).tolist()
         return n_undefined, n_errors, n_skipped
 
+    def scored_shares(self) -> FloatArray:
+        """Return the share of each case's repeats that have a score."""
+        return self.n_values / np.maximum(self.n_values + self.missing, 1)
+
     def deviation_within(self) -> float | None:
         """Return the standard deviation between repeats of one case, pooled; None where no case has two scores."""
         freedom = int(np.sum(np.maximum(self.n_values - 1, 0)))
@@ -125,7 +129,7 @@ def make_sheet(cases: "Sequence[ScoredCase] | Sheet") -> Sheet:
         flat, owner = flat[is_finite], owner[is_finite]
     n_values = np.bincount(owner, minlength=n).astype(np.int64)
     means = np.bincount(owner, weights=flat, minlength=n) / np.maximum(n_values, 1)
-    squares = np.bincount(owner, weights=(flat - means[owner]) ** 2, minlength=n)
+    squares = np.bincount(owner, weights=(flat - means[owner]) ** 2, minlength=n).astype(np.float64)
     n_errors = _count(cases, lambda case: case.n_errors)
     n_undefined = _count(cases, lambda case: case.n_undefined)
     n_skipped = _count(cases, lambda case: case.n_skipped)

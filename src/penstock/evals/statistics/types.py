@@ -80,7 +80,7 @@ class Figure(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ScoredCase:
     """All scores of one name that one case has: one for each repeat."""
 
