@@ -4,6 +4,7 @@ Gateway, apps and gateway again over real sockets; the fake model costs $1 a mil
 with its 15 + 5 cached + 8 tokens costs $0.0000335.
 """
 
+import asyncio
 import base64
 import json
 import shutil
@@ -20,6 +21,7 @@ import pytest
 from penstock.apps.app import create_apps
 from penstock.apps.types import AppDeclaration
 from penstock.deploy.snapshots import build_snapshot, write_snapshot
+from penstock.main.gateway_embedder import GatewayEmbedder
 from penstock.main.prompt_routes import PromptVersions, prompt_route
 from penstock.prompts.service import PromptService, read_content
 from penstock.prompts.serving import PromptServer
@@ -63,6 +65,7 @@ class House:
     service: PromptService
     registry: Registry
     apps_url: str
+    retriever: FakeRetriever
 
     async def begin(
         self, *rules: LimitRule, routes: tuple[Route, ...] = (), keys: tuple[KeyRow, ...] = ()
@@ -125,20 +128,21 @@ async def house(bench: Bench, tmp_path: Path, migrated_sqlite: Path) -> AsyncIte
     registry = Registry(engine, BlobStore(str(tmp_path / "blobs")), protected_aliases=())
     service = PromptService(registry, PromptParts())
     service.create("triage", read_content(TRIAGE))
+    retriever = FakeRetriever()
     app = create_apps(
         apps=[
             AppDeclaration(name="handbook", knowledge="handbook", model="gpt-4o-mini", max_tokens=50),
             AppDeclaration(name="lost", knowledge="handbook", model="nowhere"),
             AppDeclaration(name="wrapped", knowledge="handbook", model="prompt:triage", max_tokens=50),
         ],
-        retriever=FakeRetriever(),
+        retriever=retriever,
         recorder=SpanList(),
         gateway_url=f"{bench.url}/v1",
         internal_key="internal-secret",
         prompts=PromptServer(service, routes=dict),
     )
     async with serve(app) as port:
-        yield House(bench, service, registry, f"http://127.0.0.1:{port}/v1")
+        yield House(bench, service, registry, f"http://127.0.0.1:{port}/v1", retriever)
     engine.dispose()
 
 
@@ -365,6 +369,25 @@ async def test_cached_replies_of_the_model_are_not_shared_between_projects(house
         assert (await house.ask("prompt:triage", key=key)).status == 200
     assert len(house.bench.upstream.seen) == 2
     assert house.used("key", "usd", "key_anna") == ONE_CALL
+
+
+async def test_embedding_the_question_of_a_search_is_the_callers_too(house: House) -> None:
+    embedder = GatewayEmbedder(
+        find_model=lambda: ("minilm", ""), find_url=lambda: house.bench.url, internal_key="internal-secret"
+    )
+
+    def embed() -> None:
+        embedder.embed(["How long?"], "query")
+        embedder.close()
+
+    house.retriever.before = embed
+    minilm = Route(name="minilm", kind="embedding", targets=(Target(provider="fake", model="minilm"),))
+    await house.begin(rule("key", "tokens", 10_000), routes=(minilm,))
+    assert (await house.ask("handbook")).status == 200
+    assert house.used("key", "tokens", "key_anna") == TOKENS + 3
+    assert {span.key_id for span in await house.spans(3)} == {"key_anna"}
+    await asyncio.to_thread(embed)
+    assert (await house.spans(4))[-1].key_id == "internal"  # nobody's, when no call is being served
 
 
 async def test_a_key_that_is_deleted_meanwhile_is_still_whose_call_it_was(house: House) -> None:
