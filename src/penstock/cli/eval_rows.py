@@ -84,9 +84,17 @@ def _estimate_row(estimate: Mapping[str, Any], suffix: str = "") -> dict[str, An
     n, n_cases = estimate.get("n", 0), estimate.get("n_cases", 0)
     missing = [
         f"{estimate[name]} {word}"
-        for name, word in (("n_undefined", "undefined"), ("n_errors", "errors"), ("n_skipped", "not asked"))
+        for name, word in (
+            ("n_undefined", "undefined"),
+            ("n_errors", "errors"),
+            ("n_skipped", "not asked"),
+            ("n_partial", "in part"),
+        )
         if estimate.get(name)
     ]
+    share = estimate.get("scored_share")
+    if share is None and n_cases:
+        share = n / n_cases
     low, high = estimate.get("low"), estimate.get("high")
     return {
         "score": f"{estimate['name']} ({suffix})" if suffix else estimate["name"],
@@ -96,7 +104,7 @@ def _estimate_row(estimate: Mapping[str, Any], suffix: str = "") -> dict[str, An
         if low is None or high is None
         else f"{figure(low, estimate)} to {figure(high, estimate)}",
         "n": n,
-        "coverage": None if not n_cases else f"{n / n_cases * 100:.0f} %",
+        "coverage": None if share is None else f"{share * 100:.0f} %",
         "missing": ", ".join(missing) or None,
         "method": estimate.get("method"),
     }

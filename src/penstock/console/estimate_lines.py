@@ -83,8 +83,8 @@ def build_estimate_line(
         value=value,
         interval=interval,
         mark=mark_estimate(item, scale, words, reference=reference),
-        coverage=format_share_of(item.n, item.n_cases),
-        is_thin=0 < item.n < item.n_cases or (item.n == 0 and item.n_cases > 0),
+        coverage=format_share_of((item.coverage or 0.0) * item.n_cases, item.n_cases),
+        is_thin=item.n < item.n_cases or item.n_partial > 0,
         missing=explain_missing(item),
         method=say_method(item),
         deviation_within=DASH

@@ -133,7 +133,7 @@ def say_method(item: Estimate | Comparison) -> str:
     return "; ".join(parts)
 
 
-def format_share_of(part: int, whole: int) -> str:
+def format_share_of(part: float, whole: int) -> str:
     """Return a share in whole percent that is 100 only for all and 0 only for none."""
     if not whole:
         return DASH

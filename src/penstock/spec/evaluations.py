@@ -127,9 +127,15 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def coverage(self) -> float | None:
-        """Share of cases that have a score; None without cases."""
+        """Share of answers that have a score, repeats counted; None without cases."""
+        if self.scored_share is not None:
+            return self.scored_share
         return self.n / self.n_cases if self.n_cases else None
 
+    n_partial: int = 0
+    """Cases with a score of which some repeats have none: their figure is that of the repeats that came through."""
+    scored_share: float | None = None
+    """Mean over the cases of the share of their repeats that have a score, where that is not n / n_cases."""
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One score of a candidate beside a baseline, over the cases that both have."""

@@ -169,3 +169,22 @@ def test_a_share_of_a_baseline_on_both_sides_of_zero_means_nothing(sides: Sides)
     rule = judge(sides, "logp >= baseline - 10 %", baseline=True).rules[0]
     assert rule.verdict == "invalid"
     assert "either side of 0" in rule.sentence
+
+
+def test_repeats_that_failed_lower_coverage(sides: Sides) -> None:
+    survivors = [ScoredCase(case_id=f"c{n}", values=[1.0], n_errors=4) for n in range(100)]
+    sides[0].put("old", {"exact": scored([[1.0] * 5] * 100)})
+    sides[0].put("new", {"exact": survivors})
+    for rule in ("exact >= 0.9", "exact >= baseline - 50 points"):
+        told = judge(sides, rule, baseline="baseline" in rule).rules[0]
+        assert told.verdict == "invalid"
+        assert "only 20 % of the answers to 100 cases have a score (100 in part)" in told.sentence
+        assert told.estimate is not None
+        assert (told.estimate.n, told.estimate.n_partial) == (100, 100)
+        assert told.estimate.coverage == pytest.approx(0.2)
+    sides[0].put("old", {"exact": survivors})
+    sides[0].put("new", {"exact": scored([[1.0] * 5] * 100)})
+    assert "of the baseline" in judge(sides, "exact >= baseline - 9 points", baseline=True).rules[0].sentence
+    few = [ScoredCase(case_id=f"c{n}", values=[1.0] * 4, n_errors=int(n % 10 == 0)) for n in range(100)]
+    sides[0].put("new", {"exact": few})
+    assert judge(sides, "exact >= 0.9").verdict == "pass", "98 % of the answers have a score"

@@ -206,17 +206,23 @@ def _coverage_problem(made: Estimate, least: float, whose: str) -> str | None:
             )
             if n
         ]
+        if made.n_partial:
+            why.append(f"{made.n_partial:,} in part")
         told = ", ".join(
             text.removesuffix("s") if "undefined" in text or "skipped" in text else text for text in why
         )
-        return (
-            f"only {made.n:,} of {count_text(made.n_cases, 'case')} {whose}have a score "
-            f"({told}), under the {100 * least:g} % asked for"
-        )
+        amount = f"{made.n:,} of {count_text(made.n_cases, 'case')}"
+        if made.n_partial:
+            amount = (
+                f"{100 * (made.coverage or 0.0):.3g} % of the answers to {count_text(made.n_cases, 'case')}"
+            )
+        return f"only {amount} {whose}have a score ({told}), under the {100 * least:g} % asked for"
     return None
 
 
 def _coverage_advice(made: Estimate) -> str:
+    if made.n_partial and not (made.n_errors or made.n_skipped or made.n_undefined):
+        return "Look at why some repeats have no score (penstock eval cases), then resume the evaluation."
     if made.n_errors:
         return "Resume the evaluation (penstock eval resume) once the cause of the errors is mended."
     if made.n_skipped:

@@ -55,7 +55,7 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     level: float = 0.95
     correction: CorrectionWord = "holm"
     min_coverage: float = 0.95
-    """Share of cases that must have a score, or the rule is invalid."""
+    """Share of answers (cases and repeats) that must have a score, or the rule is invalid."""
     min_slice_cases: int = 0
     """Slices with fewer cases are left out, and told."""
     description: str = ""

@@ -48,6 +48,8 @@ def estimate(
     sample = chosen.sample()
     interval = _maker(sample, measure, rng, figure, n_resamples)(level)
     n_undefined, n_errors, n_skipped = chosen.count_missing()
+    shares = chosen.scored_shares()
+    n_partial = int(np.sum((shares > 0.0) & (shares < 1.0)))
     worst, best = (None, None) if figure else _extremes(chosen, measure)
     return Estimate(
         name=name or measure.name,
@@ -62,6 +64,8 @@ def estimate(
         n_undefined=n_undefined,
         n_errors=n_errors,
         n_skipped=n_skipped,
+        n_partial=n_partial,
+        scored_share=float(shares.mean()) if n_partial else None,
         deviation=float(np.std(sample.values, ddof=1)) if sample.n > 1 else None,
         deviation_within=chosen.deviation_within(),
         worst=worst,
