@@ -258,3 +258,56 @@ def test_a_measure_without_denominator_is_undefined_and_never_zero() -> None:
     )
     with pytest.raises(BadScorerParameters, match="positive"):
         make("f1", average="binary")
+
+
+LOOSE = {"ignore_case": True, "ignore_punctuation": True, "ignore_articles": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "right", "wrong"),
+    [
+        ("exact", "A", ("A", "a.", " A "), ("the", "", "B")),
+        ("exact", "!!!", ("!!!",), ("???", "")),
+        ("contains", "A", ("A", "Answer: A.", "It is (a)"), ("B is right", "Bananas", "")),
+        ("contains", "!!!", ("so!!!",), ("nothing", "so!")),
+        ("starts_with", "A", ("A. Paris", "a"), ("B. Paris", "Apple", "")),
+        ("ends_with", "A", ("It is A.", "a"), ("It is B", "Ana", "")),
+        ("starts_with", "the cat", ("A cat sat",), ("dog",)),
+    ],
+)
+def test_what_normalises_to_nothing_is_still_looked_for(
+    name: str, expected: str, right: tuple[str, ...], wrong: tuple[str, ...]
+) -> None:
+    for text in right:
+        assert judge(name, text, expected, **LOOSE).value == 1.0, text
+    for text in wrong:
+        assert judge(name, text, expected, **LOOSE).value == 0.0, text
+
+
+@pytest.mark.parametrize("name", ["contains", "starts_with", "ends_with"])
+def test_an_empty_text_is_not_looked_for(name: str) -> None:
+    assert judge(name, "cat", "").status == "undefined"
+    assert judge(name, "cat", ["", "dog"]).value == 0.0
+    with pytest.raises(BadScorerParameters, match="empty"):
+        make(name, values=["cat", " "])
+
+
+@pytest.mark.parametrize("tokenizer", ["unicode", "squad"])
+def test_signs_are_no_words_and_yet_not_all_the_same(tokenizer: str) -> None:
+    for expected, text in (
+        ("+", "-"),
+        ("\N{THUMBS UP SIGN}", "\N{THUMBS DOWN SIGN}"),
+        ("!!!", "???"),
+        ("", "?"),
+    ):
+        if tokenizer == "squad" and "\N{THUMBS UP SIGN}" in expected:
+            continue  # a word to that script
+        assert judge("token_f1", text, expected, tokenizer=tokenizer).value == 0.0
+        assert judge("token_f1", expected, expected, tokenizer=tokenizer).value == 1.0
+
+
+def test_edits_are_counted_where_nothing_would_remain_of_a_text() -> None:
+    assert judge("levenshtein", "the", "A", **LOOSE).value == 0.0
+    assert judge("levenshtein", "a", "A", **LOOSE).value == 1.0
+    assert judge("levenshtein", "-", "+", unit="words").value == 0.0
+    assert judge("levenshtein", "", "", unit="words").value == 1.0

@@ -2,8 +2,10 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
+
+import msgspec
 
 from penstock.evals.scorers.code import Judge, ScorerKind, Verdict
 from penstock.evals.scorers.distances import count_edits
@@ -42,7 +44,7 @@ class TextParameters(Reading, frozen=True, kw_only=True, forbid_unknown_fields=T
     ignore_case: bool = False
     ignore_punctuation: bool = False
     ignore_articles: bool = False
-    """English `a`, `an`, `the`."""
+    """English `a`, `an`, `the`. What would be nothing without them (or without punctuation) keeps them."""
 
     def normalizer(self) -> Callable[[str], str]:
         """Return the function that brings a text into the form in which it is compared."""
@@ -52,6 +54,36 @@ class TextParameters(Reading, frozen=True, kw_only=True, forbid_unknown_fields=T
             ignore_punctuation=self.ignore_punctuation,
             ignore_articles=self.ignore_articles,
         )
+
+    def sought(self, text: str, wanted: str) -> "Sought":
+        """Return both texts in normal form. An expected text of which nothing would remain keeps what makes it up."""
+        clean = self.normalizer()
+        if (form := clean(wanted)) or not wanted.strip():
+            return Sought(text=clean(text), wanted=form)
+        # "A" with articles left out, "!!!" without punctuation: with nothing to look for, everything would do
+        kept = msgspec.structs.replace(self, ignore_articles=False)
+        is_article = bool(kept.normalizer()(wanted))
+        if not is_article:
+            kept = msgspec.structs.replace(kept, ignore_punctuation=False)
+        clean = kept.normalizer()
+        return Sought(text=clean(text), wanted=clean(wanted), is_article=is_article)
+
+
+class Sought(msgspec.Struct, frozen=True, kw_only=True):
+    """Two texts in the form in which they are compared."""
+
+    text: str
+    wanted: str
+    is_article: bool = False
+    """Whether what is wanted is but an article, which within a text counts as a word of its own alone."""
+
+
+def _texts_to_find(values: Sequence[str], case: Case, parameters: Reading) -> list[str]:
+    """Return the texts to look for; an empty one stands in every text and says nothing."""
+    wanted = [each for each in (values or read_references(case, parameters)) if each.strip()]
+    if not wanted:
+        raise NoScore("the expected text is empty, and every text holds that")
+    return wanted
 
 
 def extractor_of(reading: Reading) -> Any:
@@ -63,9 +95,10 @@ def _build_exact(parameters: TextParameters) -> Judge:
     clean, extractor = parameters.normalizer(), extractor_of(parameters)
 
     def judge(case: Case, output: Output) -> Verdict:
-        found = clean(read_text(output, parameters, extractor))
-        matched = next((each for each in read_references(case, parameters) if clean(each) == found), None)
-        return Verdict(value=float(matched is not None), evidence={"found": found[:200]})
+        text = read_text(output, parameters, extractor)
+        pairs = (parameters.sought(text, each) for each in read_references(case, parameters))
+        is_met = any(pair.text == pair.wanted for pair in pairs)
+        return Verdict(value=float(is_met), evidence={"found": clean(text)[:200]})
 
     return judge
 
@@ -119,18 +152,28 @@ class ContainsParameters(TextParameters, frozen=True, kw_only=True, forbid_unkno
 
 
 def _build_contains(parameters: ContainsParameters) -> Judge:
-    clean, extractor = parameters.normalizer(), extractor_of(parameters)
+    extractor = extractor_of(parameters)
+    _refuse_empty(parameters.values)
 
     def judge(case: Case, output: Output) -> Verdict:
-        wanted = list(parameters.values) or read_references(case, parameters)
-        text = clean(read_text(output, parameters, extractor))
-        found = [each for each in wanted if _holds(text, clean(each), whole_words=parameters.whole_words)]
+        wanted = _texts_to_find(parameters.values, case, parameters)
+        text = read_text(output, parameters, extractor)
+        found = [each for each in wanted if holds(each, text)]
         share = len(found) / len(wanted)
         value = {"any": float(bool(found)), "all": float(share == 1), "share": share}[parameters.mode]
         missing = [each for each in wanted if each not in found]
         return Verdict(value=value, evidence={"found": found[:20], "missing": missing[:20]})
 
+    def holds(wanted: str, text: str) -> bool:
+        pair = parameters.sought(text, wanted)
+        return _holds(pair.text, pair.wanted, whole_words=parameters.whole_words or pair.is_article)
+
     return judge
+
+
+def _refuse_empty(values: Sequence[str]) -> None:
+    if any(not each.strip() for each in values):
+        raise ValueError("one of `values` is empty, and every text holds that")
 
 
 def _holds(text: str, wanted: str, *, whole_words: bool) -> bool:
@@ -152,14 +195,24 @@ class AffixParameters(TextParameters, frozen=True, kw_only=True, forbid_unknown_
     values: tuple[str, ...] = ()
 
 
-def _affix_builder(is_there: Callable[[str, str], bool]) -> Callable[[AffixParameters], Judge]:
+def _affix_builder(
+    is_there: Callable[[str, str], bool], rest_of: Callable[[str, str], str]
+) -> Callable[[AffixParameters], Judge]:
     def build(parameters: AffixParameters) -> Judge:
-        clean, extractor = parameters.normalizer(), extractor_of(parameters)
+        extractor = extractor_of(parameters)
+        _refuse_empty(parameters.values)
 
         def judge(case: Case, output: Output) -> Verdict:
-            text = clean(read_text(output, parameters, extractor))
-            wanted = list(parameters.values) or read_references(case, parameters)
-            return Verdict(value=float(any(is_there(text, clean(each)) for each in wanted)))
+            text = read_text(output, parameters, extractor)
+            pairs = (
+                parameters.sought(text, each) for each in _texts_to_find(parameters.values, case, parameters)
+            )
+            return Verdict(value=float(any(map(holds, pairs))))
+
+        def holds(pair: Sought) -> bool:
+            if not is_there(pair.text, pair.wanted):
+                return False
+            return not pair.is_article or not rest_of(pair.text, pair.wanted).isalnum()
 
         return judge
 
@@ -234,21 +287,23 @@ class EditParameters(TextParameters, frozen=True, kw_only=True, forbid_unknown_f
 
 
 def _build_levenshtein(parameters: EditParameters) -> Judge:
-    clean, extractor = parameters.normalizer(), extractor_of(parameters)
+    extractor = extractor_of(parameters)
 
-    def split(text: str) -> str | list[str]:
+    def split(text: str, wanted: str) -> tuple[Sequence[str], Sequence[str]]:
         if parameters.unit == "words":
-            return split_words(text)
-        cleaned = clean(text)
-        if len(cleaned) > MAX_EDIT_CHARS:
+            words = split_words(text), split_words(wanted)
+            if any(words):
+                return words
+        pair = parameters.sought(text, wanted)  # also where neither text has a word, so that + is not -
+        if max(len(pair.text), len(pair.wanted)) > MAX_EDIT_CHARS:
             raise NoScore(f"a text is longer than {MAX_EDIT_CHARS:,} characters; count words instead")
-        return cleaned
+        return pair.text, pair.wanted
 
     def judge(case: Case, output: Output) -> Verdict:
-        found = split(read_text(output, parameters, extractor))
+        text = read_text(output, parameters, extractor)
         best, edits = -math.inf, 0
         for each in read_references(case, parameters):
-            wanted = split(each)
+            found, wanted = split(text, each)
             n = count_edits(found, wanted)
             longer = max(len(found), len(wanted))
             likeness = 1.0 if longer == 0 else 1 - n / longer
@@ -308,14 +363,14 @@ KINDS: tuple[ScorerKind[Any], ...] = (
             summary=f"1 when the answer {words} one of the texts.",
             undefined_when="without `values`: " + NO_REFERENCE,
             parameters=AffixParameters,
-            build=_affix_builder(is_there),
+            build=_affix_builder(is_there, rest_of),
             scale="binary",
             needs=frozenset({"expected"}),
             adapt=lambda parameters: {"needs": frozenset()} if parameters.values else {},
         )
-        for name, words, is_there in (
-            ("starts_with", "begins with", str.startswith),
-            ("ends_with", "ends with", str.endswith),
+        for name, words, is_there, rest_of in (
+            ("starts_with", "begins with", str.startswith, lambda text, wanted: text[len(wanted) :][:1]),
+            ("ends_with", "ends with", str.endswith, lambda text, wanted: text[: -len(wanted)][-1:]),
         )
     ),
     ScorerKind(

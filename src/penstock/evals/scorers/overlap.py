@@ -15,7 +15,7 @@ from penstock.evals.scorers.distances import count_common, find_common
 from penstock.evals.scorers.matching import NO_REFERENCE, extractor_of
 from penstock.evals.scorers.porter import stem
 from penstock.evals.scorers.reading import NoScore, Reading, read_references, read_text
-from penstock.evals.scorers.words import Tokenizer, split_words, squad_words, tokenizer
+from penstock.evals.scorers.words import Tokenizer, normalize, split_words, squad_words, tokenizer
 from penstock.spec.cases import Case, Output
 
 Shares = tuple[float, float]
@@ -59,7 +59,8 @@ def _build_token_f1(parameters: TokenParameters) -> Judge:
     split = squad_words if parameters.tokenizer == "squad" else split_words
 
     def judge(case: Case, output: Output) -> Verdict:
-        found = Counter(split(read_text(output, parameters, extractor)))
+        text = read_text(output, parameters, extractor)
+        found = Counter(split(text))
         n_found = found.total()
         best: Shares = (0.0, 0.0)
         best_value = -1.0
@@ -67,8 +68,11 @@ def _build_token_f1(parameters: TokenParameters) -> Judge:
             wanted = Counter(split(each))
             n_wanted = wanted.total()
             if not n_found or not n_wanted:
-                # the SQuAD script: without words on either side it is right only when both are empty
-                shares = (float(n_found == n_wanted),) * 2
+                # without words on either side it is right only when both are the same: nothing, or the same signs
+                is_same = n_found == n_wanted and normalize(text, ignore_case=True) == normalize(
+                    each, ignore_case=True
+                )
+                shares = (float(is_same),) * 2
             else:
                 n_shared = (found & wanted).total()
                 shares = (n_shared / n_found, n_shared / n_wanted)
