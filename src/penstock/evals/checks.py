@@ -34,5 +34,25 @@ def check_spec(spec: EvaluationSpec) -> None:
         bound = getattr(spec.budget, name)
         if bound is not None and bound <= 0:
             raise EvaluationInvalid(f"`budget.{name}` is more than 0.", where=f"budget.{name}")
+    _check_stop(spec)
     if not spec.name.strip():
         raise EvaluationInvalid("An evaluation needs a name.", where="name")
+
+
+def _check_stop(spec: EvaluationSpec) -> None:
+    rule = spec.stop_when
+    if rule is None:
+        return
+    named = [name for name in ("half_width", "threshold", "baseline") if getattr(rule, name) is not None]
+    if len(named) != 1:
+        told = f"{len(named)} are" if named else "none is"
+        raise EvaluationInvalid(
+            f"Exactly one of stop_when.half_width, .threshold and .baseline is set; {told}.",
+            where="stop_when",
+        )
+    if rule.half_width is not None and not rule.half_width > 0:
+        raise EvaluationInvalid("`stop_when.half_width` is more than 0.", where="stop_when.half_width")
+    if not (rule.margin >= 0 and (rule.margin == 0 or rule.baseline is not None)):
+        raise EvaluationInvalid("`stop_when.margin` is 0 or more, of a `baseline`.", where="stop_when.margin")
+    if not 0.5 <= rule.level < 1.0:
+        raise EvaluationInvalid("`stop_when.level` lies between 0.5 and 1.", where="stop_when.level")

@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Row
 
 from penstock.base.errors import PenstockError, suggest
+from penstock.evals.early_stop import hold_comparison, hold_estimate, saved_by
 from penstock.evals.errors import EvaluationInvalid, UnknownScore
 from penstock.evals.gates.figures_text import difference_text
 from penstock.evals.scorers.types import Figure, Preparable, Scorer
@@ -196,7 +197,12 @@ class Figures:
                 continue
             if column.has_figure and figure is None:
                 notes.append(f"{column.name}: the mean of its values, since its own figure is user code.")
-            estimates.append(estimate(cases, column, name=column.name, level=level, figure=figure))
+            made = estimate(cases, column, name=column.name, level=level, figure=figure)
+            rule = record.spec.stop_when
+            if rule is not None and rule.score == column.name and figure is None:
+                scored = self.scored_cases(record, column.name)
+                made = hold_estimate(made, scored, column, seed=record.spec.seed)
+            estimates.append(made)
             n_slices = len(cases.parts)
             if n_slices > MAX_SLICES:
                 notes.append(f"{column.name}: {n_slices} slices are too many to be shown.")
@@ -253,6 +259,7 @@ class Figures:
                 slices += compare_slices(first, second, column, name=name, level=level, figure=figure)
         if correction is not None and len([each for each in comparisons if each.word != "invalid"]) > 1:
             comparisons = _correct_valid(comparisons, correction)
+        comparisons = [self._held(each, baseline, candidate) for each in comparisons]
         return ComparisonReport(
             baseline=baseline,
             candidate=candidate,
@@ -260,6 +267,21 @@ class Figures:
             slices=slices,
             problems=problems,
             sentences=[sentence_of(each, ours.get(each.name)) for each in comparisons],
+        )
+
+    def _held(self, made: Comparison, baseline: EvaluationRecord, candidate: EvaluationRecord) -> Comparison:
+        """Return the comparison by which the candidate's run could stop with an interval that holds at any stop."""
+        rule = candidate.spec.stop_when
+        if rule is None or rule.baseline is None or rule.score != made.name:
+            return made
+        if rule.baseline.removeprefix("eval:") not in {baseline.id, baseline.name}:
+            return made
+        return hold_comparison(
+            made,
+            self.scored_cases(baseline, made.name),
+            self.scored_cases(candidate, made.name),
+            self.column(candidate, made.name),
+            seed=candidate.spec.seed,
         )
 
     def find_problems(self, baseline: EvaluationRecord, candidate: EvaluationRecord) -> list[str]:
@@ -443,6 +465,9 @@ def _notes(record: EvaluationRecord) -> list[str]:
         notes.append(f"{record.n_cached} outputs were kept from earlier evaluations and cost nothing again.")
     if record.state == "stopped":
         notes.append(f"It stopped before its end: {record.reason or 'no reason given'}.")
+    saved = saved_by(record)
+    if saved is not None:
+        notes.append(saved)
     if record.n_skipped:
         notes.append(f"{record.n_skipped} outputs were not asked for.")
     return notes

@@ -1,6 +1,7 @@
 """Pages of cases: of one evaluation, and of two side by side. Filters and orders by keys and values; reads content of one page alone."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Row
@@ -11,6 +12,7 @@ from penstock.evals.figures import Figures
 from penstock.evals.statistics.types import ScoredCase
 from penstock.evals.store import CaseKey, EvaluationStore
 from penstock.evals.types import (
+    AnsweredCase,
     CasePage,
     CaseQuery,
     CaseView,
@@ -25,6 +27,8 @@ from penstock.spec.cases import Output
 from penstock.spec.scores import Score
 
 MAX_PAGE = 500
+ReadScore = Callable[[str], Mapping[str, ScoredCase]]
+"""Returns the cases of one score by id; read once for filter and order."""
 
 
 class Pages:
@@ -39,8 +43,9 @@ class Pages:
         if record.set_id is None:
             return CasePage(rows=[], n_matching=0)
         keys = self._store.keys(record.set_id)
-        chosen = self._filter(record, keys, query)
-        chosen = self._sort(record, chosen, query)
+        read = cache(lambda name: _by_id(self._figures.scored_cases(record, name)))
+        chosen = self._filter(record, keys, query, read)
+        chosen = self._sort(record, chosen, query, read)
         page, cursor = _cut(chosen, query.cursor, query.limit)
         rows = self.views(record, [key.position for key in page])
         return CasePage(rows=[rows[key.position] for key in page], n_matching=len(chosen), next_cursor=cursor)
@@ -68,6 +73,25 @@ class Pages:
             position: _view(position, case, outputs.get(case.id, []), scores.get(case.id, {}), order)
             for position, case in cases.items()
         }
+
+    def answered(self, record: EvaluationRecord) -> list[AnsweredCase]:
+        """Return every answer that is ok, in order, without its text."""
+        assert record.set_id is not None
+        splits = self._store.splits(record.set_id)
+        judged: dict[tuple[str, int], list[Score]] = {}
+        for case_id, repeat, name, stamp, status, value in self._store.judged(record.id):
+            score = Score(name=name, value=value, status=status, scorer=stamp, source="model")
+            judged.setdefault((case_id, repeat), []).append(score)
+        return [
+            AnsweredCase(
+                case_id=row.case_id,
+                repeat=row.repeat,
+                split=splits.get(row.case_id),
+                judged=judged.get((row.case_id, row.repeat), []),
+            )
+            for row in self._store.output_facts(record.id)
+            if row.status == "ok"
+        ]
 
     def compared(
         self, baseline: EvaluationRecord, candidate: EvaluationRecord, query: ComparedQuery
@@ -166,7 +190,9 @@ class Pages:
             wanted = hits if wanted is None else wanted & hits
         return wanted
 
-    def _filter(self, record: EvaluationRecord, keys: Sequence[CaseKey], query: CaseQuery) -> list[CaseKey]:
+    def _filter(
+        self, record: EvaluationRecord, keys: Sequence[CaseKey], query: CaseQuery, read: ReadScore
+    ) -> list[CaseKey]:
         chosen = [key for key in keys if query.slice is None or query.slice in key.slices]
         if query.text:
             assert record.set_id is not None
@@ -182,11 +208,13 @@ class Pages:
                 chosen = [key for key in chosen if key.case_id in ids]
         if query.score is not None and (query.status or query.low is not None or query.high is not None):
             self._figures.column(record, query.score)
-            scored = _by_id(self._figures.scored_cases(record, query.score))
+            scored = read(query.score)
             chosen = [key for key in chosen if _is_wanted(scored[key.case_id], query)]
         return chosen
 
-    def _sort(self, record: EvaluationRecord, keys: list[CaseKey], query: CaseQuery) -> list[CaseKey]:
+    def _sort(
+        self, record: EvaluationRecord, keys: list[CaseKey], query: CaseQuery, read: ReadScore
+    ) -> list[CaseKey]:
         if query.sort == "position":
             return keys
         by = query.sort.removeprefix("-")
@@ -194,7 +222,7 @@ class Pages:
         if not name:
             raise InvalidInput("Say by which score the cases are to be sorted.", where="score")
         self._figures.column(record, name)
-        scored = _by_id(self._figures.scored_cases(record, name))
+        scored = read(name)
         means = {case_id: _mean(case) for case_id, case in scored.items()}
         known = [key for key in keys if means.get(key.case_id) is not None]
         unknown = [key for key in keys if means.get(key.case_id) is None]

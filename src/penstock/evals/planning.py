@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from penstock.base.errors import PenstockError
+from penstock.evals.early_stop import early_text
 from penstock.evals.errors import NoCases
 from penstock.evals.ports import CaseSource, PinnedTarget, Prices, TargetPins
 from penstock.evals.running.control_run import STORED, CreateScorer, needs_local
@@ -69,6 +70,8 @@ class Planner:
         )
         if n_cases < FEW_CASES:
             problems.append(f"{n_cases} cases decide little: intervals will be wide.")
+        if spec.stop_when is not None:
+            problems.append(early_text(spec.stop_when))
         pinned_spec = spec if pinned is None else msgspec.structs.replace(spec, target=pinned.spec)
         cost = self._cost(spec, input_tokens, output_tokens) if n_calls else Decimal(0)
         return EvaluationPlan(

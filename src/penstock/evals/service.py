@@ -22,6 +22,7 @@ from penstock.evals.running.scoring import check_names
 from penstock.evals.statistics.types import ScoredCase
 from penstock.evals.store import EvaluationStore
 from penstock.evals.types import (
+    AnsweredCase,
     CasePage,
     CaseQuery,
     CaseView,
@@ -423,6 +424,11 @@ class EvaluationService:
     def case(self, evaluation_id: str, case_id: str) -> CaseView:
         """Return one case with outputs and scores. Raises `UnknownCase`."""
         return self._pages.case(self.store.get(evaluation_id), case_id)
+
+    def answered(self, evaluation_id: str) -> Sequence[AnsweredCase]:
+        """Return every answer that is ok, in order, without its text."""
+        record = self.store.get(evaluation_id)
+        return [] if record.set_id is None else self._pages.answered(record)
 
     def estimates(self, evaluation_id: str, *, level: float = 0.95) -> EstimateReport:
         """Return the figures: one estimate a score, by slice, errors in groups."""

@@ -190,6 +190,16 @@ class CaseView(msgspec.Struct, frozen=True, kw_only=True):
     """Score name to mean over the repeats that have one."""
 
 
+class AnsweredCase(msgspec.Struct, frozen=True, kw_only=True):
+    """That a case was answered, and what models thought of it, without any text."""
+
+    case_id: str
+    repeat: int
+    split: str | None
+    judged: list[Score]
+    """Of model judges: name, value, status and scorer alone."""
+
+
 class CasePage(msgspec.Struct, frozen=True, kw_only=True):
     """A page of cases."""
 

@@ -33,7 +33,7 @@ from penstock.evals.running.http_target import HttpTarget
 from penstock.evals.running.journal import Journal, MemoryJournal
 from penstock.evals.running.pace import Pace
 from penstock.evals.running.runner import Progress, Runner, RunOutcome, RunParts
-from penstock.evals.running.scoring import column_of, prepare
+from penstock.evals.running.scoring import column_of, make_early, prepare
 from penstock.evals.running.targets import FunctionTarget, ModelTarget, RunTarget, StoredTarget, read_outputs
 from penstock.evals.scorers.python import load_function
 from penstock.evals.scorers.types import Scorer, ScorerTools
@@ -282,6 +282,7 @@ class _LocalRun:
                 tell=hear,
                 should_stop=lambda: None,
                 now_ns=now_ns,
+                early=make_early(spec, self._scorers, None),
             )
         )
         try:

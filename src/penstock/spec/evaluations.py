@@ -62,6 +62,22 @@ class EvaluationBudget(
     minutes: float | None = None
 
 
+class StopWhen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """When a run may end before all cases were asked. Exactly one of `half_width`, `threshold` and `baseline` is set."""
+
+    score: str
+    """Name of a score with two bounds."""
+    half_width: float | None = None
+    """Enough is known once its mean is known to ± this."""
+    threshold: float | None = None
+    """Enough is known once its mean lies surely above, or below, this."""
+    baseline: str | None = None
+    """`eval:ID`: enough is known once it is sure whether it is worse than that by more than `margin`."""
+    margin: float = 0.0
+    """In the score's own unit."""
+    level: float = 0.95
+
+
 class EvaluationSpec(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
@@ -83,6 +99,8 @@ class EvaluationSpec(
     slices: list[str] = []
     """`split`, `tag`, or metadata keys by which figures are given as well."""
     budget: EvaluationBudget = EvaluationBudget()
+    stop_when: StopWhen | None = None
+    """End before the last case once a question is decided; cases are then asked in an order that `seed` decides."""
     concurrency: int = 8
     """At most so many calls at once; fewer where the provider asks to slow down."""
     case_timeout_s: float = 300.0

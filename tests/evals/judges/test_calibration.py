@@ -21,7 +21,15 @@ from penstock.evals.judges.service import JudgeService
 from penstock.evals.judges.types import JudgeCalibration, Label, LabelDraft
 from penstock.evals.scorers.types import ScorerInfo
 from penstock.evals.statistics.types import ScoredCase
-from penstock.evals.types import CasePage, CaseQuery, CaseView, EstimateReport, EvaluationRecord, ScoreColumn
+from penstock.evals.types import (
+    AnsweredCase,
+    CasePage,
+    CaseQuery,
+    CaseView,
+    EstimateReport,
+    EvaluationRecord,
+    ScoreColumn,
+)
 from penstock.main.erasure_places import clear_labels
 from penstock.spec.cases import Case, Output
 from penstock.spec.evaluations import Estimate, EvaluationSpec, ScorerSpec, TargetSpec
@@ -300,6 +308,13 @@ class FakeEvaluations:
         if number >= len(self.answers[evaluation_id]):
             raise UnknownCase("no")
         return self._view(number, self.answers[evaluation_id][number])
+
+    def answered(self, evaluation_id: str) -> list[AnsweredCase]:
+        return [
+            AnsweredCase(case_id=f"c{number}", repeat=0, split=None, judged=[])
+            for number, text in enumerate(self.answers[evaluation_id])
+            if text
+        ]
 
     @staticmethod
     def _view(number: int, text: str) -> CaseView:

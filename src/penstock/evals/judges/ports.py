@@ -1,11 +1,11 @@
 """What judges need of others: evaluations with their outputs, traces, feedback, and somebody to ask. Joined in `main`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from penstock.evals.scorers.types import ScorerTools
-from penstock.evals.types import CasePage, CaseQuery, CaseView
+from penstock.evals.types import AnsweredCase, CasePage, CaseQuery, CaseView
 from penstock.spec.cases import Case, Output
 from penstock.spec.evaluations import ScorerSpec
 from penstock.spec.scores import SpanScore
@@ -23,6 +23,10 @@ class Evaluations(Protocol):
 
     def case(self, evaluation_id: str, case_id: str) -> CaseView:
         """Return one case with outputs and scores; raises `UnknownCase`."""
+        ...
+
+    def answered(self, evaluation_id: str) -> Sequence[AnsweredCase]:
+        """Return every answer that is ok, in order, without its text; raises `UnknownEvaluation`."""
         ...
 
 

@@ -45,7 +45,14 @@ from penstock.evals.judges.types import (
 from penstock.evals.judges.verdicts import Tell, VerdictKeeper, side_by_side
 from penstock.evals.scorers.types import Scorer, ScorerTools
 from penstock.evals.statistics.types import ScoredCase
-from penstock.evals.types import CaseQuery, CaseView, EstimateReport, EvaluationRecord, ScoreColumn
+from penstock.evals.types import (
+    AnsweredCase,
+    CaseQuery,
+    CaseView,
+    EstimateReport,
+    EvaluationRecord,
+    ScoreColumn,
+)
 from penstock.spec.cases import Case, Output
 from penstock.spec.evaluations import Estimate, ScorerSpec
 from penstock.spec.scores import Score
@@ -306,19 +313,20 @@ class JudgeService:
         """Return outputs of an evaluation to label next under `name`, those drawn by chance first."""
         evaluation_id = evaluation_id.removeprefix("eval:")
         done = self.labels.labelled(name, evaluation_id)
-        views: dict[tuple[str, int], tuple[CaseView, Output]] = {}
-        candidates = []
-        for view in self._views(evaluation_id):
-            for output in view.outputs:
-                if output.status != "ok" or (view.case.id, output.repeat) in done:
-                    continue
-                views[view.case.id, output.repeat] = (view, output)
-                scores = view.repeat_scores.get(output.repeat, view.scores)
-                candidates.append(_candidate(view.case, output, scores))
+        if self._evaluations is None:
+            raise InvalidInput("There are no evaluations here.")
+        candidates = [
+            _candidate(each)
+            for each in self._evaluations.answered(evaluation_id)
+            if (each.case_id, each.repeat) not in done
+        ]
         chosen = choose_next(candidates, n=n, seed=seed, share_chosen=0.0 if only_random else 0.5)
         found = []
         for choice in chosen:
-            view, output = views[choice.candidate.case_id, choice.candidate.repeat]
+            view = self._evaluations.case(evaluation_id, choice.candidate.case_id)
+            output = next((each for each in view.outputs if each.repeat == choice.candidate.repeat), None)
+            if output is None:  # gone since
+                continue
             values = {
                 score.name: score.value
                 for score in choice.candidate.scores.values()
@@ -391,15 +399,19 @@ async def _complete_steps(spec: ScorerSpec, tools: ScorerTools) -> ScorerSpec:
     return msgspec.structs.replace(spec, parameters={**spec.parameters, "steps": written.steps})
 
 
-def _candidate(case: Case, output: Output, scores: Sequence[Score]) -> Candidate:
-    judges = {score.name: score for score in scores if score.source == "model"}
+def _candidate(answered: AnsweredCase) -> Candidate:
+    judges = {score.name: score for score in answered.judged}
     bounds = {}
     for name, score in judges.items():
         info = KINDS.get(score.scorer.partition("@")[0])
         if info is not None and info.low is not None and info.high is not None:
             bounds[name] = (info.low, info.high)
     return Candidate(
-        case_id=case.id, repeat=output.repeat, stratum=case.split or "", scores=judges, bounds=bounds
+        case_id=answered.case_id,
+        repeat=answered.repeat,
+        stratum=answered.split or "",
+        scores=judges,
+        bounds=bounds,
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from penstock.base.errors import PenstockError
+from penstock.evals.early_stop import EarlyStop
 from penstock.evals.errors import EvaluationInvalid, LocalOnly
 from penstock.evals.ports import CaseSource, Gateway, Prices, SpanScores, TargetPins, TraceFacts
 from penstock.evals.running.asking import Asker
@@ -24,13 +25,13 @@ from penstock.evals.running.following import TraceFollower
 from penstock.evals.running.journal import StoreJournal
 from penstock.evals.running.pace import Pace
 from penstock.evals.running.runner import Progress, Runner, RunOutcome, RunParts
-from penstock.evals.running.scoring import column_of, prepare
+from penstock.evals.running.scoring import column_of, make_early, mean_values, prepare
 from penstock.evals.running.targets import ModelTarget, RunTarget, StoredTarget, read_outputs
 from penstock.evals.scorers.types import EmbedTokens, Likelihood, Scorer, ScorerTools
 from penstock.evals.store import EvaluationStore
 from penstock.evals.types import EvaluationRecord
 from penstock.spec.cases import Output
-from penstock.spec.evaluations import EvaluationSpec, ScorerSpec
+from penstock.spec.evaluations import EvaluationSpec, ScorerSpec, StopWhen
 from penstock.spec.scores import SpanScore
 
 MAX_LOOKED_AT = 5000
@@ -210,6 +211,7 @@ class ControlRuns:
                 should_stop=should_stop,
                 now_ns=store.now_ns,
                 score_only=score_only,
+                early=await asyncio.to_thread(self._early, record, scorers),
             )
         )
         asker.is_stopping = lambda: runner.is_stopping
@@ -289,6 +291,24 @@ class ControlRuns:
             return outputs.get((case_id, repeat))
 
         return find_in_file
+
+    def _early(self, record: EvaluationRecord, scorers: Sequence[Scorer]) -> EarlyStop | None:
+        """Return the rule that may end the run, with what was scored before."""
+        early = make_early(record.spec, scorers, lambda rule: self._baseline_values(rule, scorers))
+        if early is not None:
+            for row in self.store.values(record.id, early.rule.score):
+                early.see(row.case_id, row.repeat, row.value if row.status == "scored" else None)
+        return early
+
+    def _baseline_values(self, rule: StopWhen, scorers: Sequence[Scorer]) -> dict[str, float]:
+        origin = self.store.get(rule.baseline or "")
+        stamp = next(scorer.info.stamp for scorer in scorers if scorer.name == rule.score)
+        if not any(column.name == rule.score and column.stamp == stamp for column in origin.columns):
+            raise EvaluationInvalid(
+                f"{rule.baseline} has no {rule.score!r} of the same scorer ({stamp}).",
+                where="stop_when.baseline",
+            )
+        return mean_values(self.store.values(origin.id, rule.score))
 
     def _budget(self, record: EvaluationRecord) -> Budget:
         tokens = (record.input_tokens or 0) + (record.output_tokens or 0)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from penstock.evals.early_stop import EarlyStop
 from penstock.evals.errors import PreflightFailed
 from penstock.evals.rows import StoredOutput
 from penstock.evals.running.asking import Asked
@@ -25,6 +26,8 @@ from penstock.spec.scores import Score, SpanScore
 
 N_TRIED = 3
 """Cases that are tried before a run is given up."""
+N_AT_ONCE = 200
+"""Cases whose kept answers are looked up together."""
 MAX_OPEN = 256
 """Cases whose scores are being made, at most."""
 MIN_STREAK = 20
@@ -104,6 +107,8 @@ class RunParts:
     now_ns: Callable[[], int]
     score_only: bool = False
     """Ask nothing; score what is answered."""
+    early: EarlyStop | None = None
+    """Ends the run once a question is decided; the cases are then asked in its order, and held in memory."""
 
 
 class Runner:
@@ -211,10 +216,31 @@ class Runner:
         """Hand out what is to be asked, case by case, and score what is answered already."""
         self.progress.n_done = 0  # what was tried is kept by now, so the journal tells of it
         after = -1
+        if self._parts.early is not None and not self._parts.score_only:
+            await self._fill_in_order(units, self._parts.early)
+            return
         while works := await self._parts.journal.work(after):
             after = works[-1].position
             kept = await self._kept(works)
             for work in works:
+                if self._look() is not None:
+                    return
+                await self._begin(units, work, kept)
+
+    async def _fill_in_order(self, units: "asyncio.Queue[_Unit | None]", early: EarlyStop) -> None:
+        """Hand out what is to be asked in the order of the rule that may end the run."""
+        known: dict[str, CaseWork] = {}
+        after = -1
+        while works := await self._parts.journal.work(after):
+            after = works[-1].position
+            known |= {work.case.id: work for work in works}
+        order = early.plan(
+            [(work.case.id, work.case.group) for work in known.values()], self._parts.spec.seed
+        )
+        for first in range(0, len(order), N_AT_ONCE):
+            part = [known.pop(case_id) for case_id in order[first : first + N_AT_ONCE]]
+            kept = await self._kept(part)
+            for work in part:
                 if self._look() is not None:
                     return
                 await self._begin(units, work, kept)
@@ -369,6 +395,10 @@ class Runner:
         scores = [score for each in given for score in each]
         await self._writer.put(scores=[(work.case.id, repeat, score) for score in scores])
         work.scored |= {(repeat, score.name) for score in scores}
+        if parts.early is not None:
+            for score in scores:
+                if score.name == parts.early.rule.score:
+                    parts.early.see(work.case.id, repeat, score.value if score.status == "scored" else None)
         trace_id = outputs[0].trace_id if outputs else None
         if trace_id is not None and not outputs[0].is_cached:
             await parts.journal.tell_traces([self._on_trace(score, trace_id) for score in scores])
@@ -407,6 +437,8 @@ class Runner:
         """Return why nothing further is begun, or None."""
         if self._stop is None:
             self._stop = self._parts.should_stop()
+        if self._stop is None and self._parts.early is not None:
+            self._stop = self._parts.early.reason
         if self._stop is None and not self._parts.budget.check_time():
             self._stop = self._parts.budget.reason
         return self._stop

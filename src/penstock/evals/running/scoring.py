@@ -6,17 +6,19 @@ An error of the target is not a fail, an undefined score is not a zero, and a sc
 import asyncio
 import math
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from penstock.base.errors import PenstockError
 from penstock.base.json_text import clean_text
+from penstock.evals.early_stop import EarlyStop
 from penstock.evals.errors import EvaluationInvalid
 from penstock.evals.scorers.types import Preparable, Scorer, ScorerTools, make_error
 from penstock.evals.types import ScoreColumn
 from penstock.spec.cases import Case, Output
-from penstock.spec.evaluations import ScorerSpec
+from penstock.spec.evaluations import EvaluationSpec, ScorerSpec, StopWhen
 from penstock.spec.scores import ErrorFault, Score
 
 OF_THE_SERVICE = frozenset({"latency", "ttft", "cost", "tokens", "error_rate"})
@@ -131,3 +133,44 @@ def column_of(scorer: Scorer, spec: ScorerSpec | None, *, added_ns: int | None =
         has_figure=scorer.figure is not None,
         added_ns=added_ns,
     )
+
+
+def make_early(
+    spec: EvaluationSpec,
+    scorers: Sequence[Scorer],
+    read_baseline: Callable[[StopWhen], Mapping[str, float]] | None,
+) -> EarlyStop | None:
+    """Return the rule by which a run may end early, or None where it has none.
+
+    Raises `EvaluationInvalid` for a score that no scorer gives, or that is no mean of bounded values.
+    """
+    rule = spec.stop_when
+    if rule is None:
+        return None
+    scorer = next((each for each in scorers if each.name == rule.score), None)
+    if scorer is None or scorer.figure is not None:
+        known = ", ".join(each.name for each in scorers if each.figure is None)
+        why = "no scorer gives it" if scorer is None else "its figure is no mean"
+        raise EvaluationInvalid(
+            f"A run cannot stop by {rule.score!r}: {why}.",
+            hint=f"Choose one of {known}." if known else None,
+            where="stop_when.score",
+        )
+    baseline = None
+    if rule.baseline is not None:
+        if read_baseline is None:
+            raise EvaluationInvalid(
+                "A run in your own process cannot stop by a baseline.", where="stop_when.baseline"
+            )
+        baseline = read_baseline(rule)
+    n_values = 1 if needs_samples(scorer) else spec.repeats
+    return EarlyStop(rule, scorer.info, n_values=n_values, baseline=baseline)
+
+
+def mean_values(rows: Iterable[Any]) -> dict[str, float]:
+    """Return the mean of the scores of each case, from rows of scores."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row.status == "scored" and row.value is not None:
+            found.setdefault(row.case_id, []).append(row.value)
+    return {case_id: math.fsum(values) / len(values) for case_id, values in found.items()}

@@ -323,7 +323,8 @@ def _share_interval(pairs: _Pairs, level: float, times: float) -> Interval:
         int(np.sum(left & ~right)),
         int(np.sum(~left & ~right)),
     )
-    low, high = paired_shares(*(times * count for count in counts), level)
+    both, gained, lost, neither = (times * count for count in counts)
+    low, high = paired_shares(both, gained, lost, neither, level)
     return Interval(
         value=(counts[1] - counts[2]) / pairs.n,
         low=low,

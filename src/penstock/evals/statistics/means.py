@@ -87,10 +87,10 @@ def unseen_share(sample: Sample, level: float, *, times: float = 1.0) -> float:
 def _weights(sample: Sample) -> tuple[FloatArray, FloatArray]:
     """How much the first, second … case of a group tells, and how many groups have so many."""
     sizes = sample.sizes
-    place = np.arange(int(sizes.max()))
+    place = np.arange(int(sizes.max()), dtype=np.float64)
     strength = 1.0 / ASSUMED_CORRELATION - 1.0
     counts = np.array([np.sum(sizes > position) for position in place], dtype=np.float64)
-    return strength / (strength + place), counts
+    return np.asarray(strength / (strength + place), dtype=np.float64), counts
 
 
 def no_interval(sample: Sample, value: float | None, level: float) -> Interval | None:
