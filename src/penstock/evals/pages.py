@@ -79,9 +79,9 @@ class Pages:
         assert record.set_id is not None
         splits = self._store.splits(record.set_id)
         judged: dict[tuple[str, int], list[Score]] = {}
-        for case_id, repeat, name, stamp, status, value in self._store.judged(record.id):
-            score = Score(name=name, value=value, status=status, scorer=stamp, source="model")
-            judged.setdefault((case_id, repeat), []).append(score)
+        for row in self._store.judged(record.id):
+            score = Score(name=row.name, value=row.value, status=row.status, scorer=row.stamp, source="model")
+            judged.setdefault((row.case_id, row.repeat), []).append(score)
         return [
             AnsweredCase(
                 case_id=row.case_id,

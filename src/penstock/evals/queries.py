@@ -166,8 +166,9 @@ def find_case(connection: Connection, set_id: str, case_id: str) -> Row[Any] | N
 def list_keys(connection: Connection, set_id: str) -> list[Row[Any]]:
     """Return position, id, cluster and slices of every case, without content."""
     table = evaluation_cases
-    query = select(table.c.position, table.c.case_id, table.c.cluster, table.c.slices)
-    return list(connection.execute(query.where(table.c.set_id == set_id).order_by(table.c.position)).all())
+    columns: list[Any] = [table.c.position, table.c.case_id, table.c.cluster, table.c.slices]
+    query = select(*columns).where(table.c.set_id == set_id)
+    return list(connection.execute(query.order_by(table.c.position)).all())
 
 
 def find_text(connection: Connection, set_id: str, evaluation_ids: Sequence[str], text: str) -> set[int]:
@@ -234,7 +235,7 @@ def list_scores(
 def list_values(connection: Connection, evaluation_id: str, name: str) -> Sequence[Row[Any]]:
     """Return case, status, value and statistics of one score in order of cases and repeats, without their content."""
     table = evaluation_scores
-    columns = (table.c.case_id, table.c.status, table.c.value, table.c.statistics)
+    columns: list[Any] = [table.c.case_id, table.c.status, table.c.value, table.c.statistics]
     query = select(*columns).where(table.c.evaluation_id == evaluation_id, table.c.name == name)
     return connection.execute(query.order_by(table.c.case_id, table.c.repeat)).all()
 
@@ -242,14 +243,14 @@ def list_values(connection: Connection, evaluation_id: str, name: str) -> Sequen
 def list_judged(connection: Connection, evaluation_id: str) -> Sequence[Row[Any]]:
     """Return case, repeat, name, stamp, status and value of the scores that models gave, without their content."""
     table = evaluation_scores
-    columns = (
+    columns: list[Any] = [
         table.c.case_id,
         table.c.repeat,
         table.c.name,
         table.c.stamp,
         table.c.status,
         table.c.value,
-    )
+    ]
     query = select(*columns).where(table.c.evaluation_id == evaluation_id, table.c.is_free.is_(False))
     return connection.execute(query.order_by(table.c.case_id, table.c.repeat, table.c.name)).all()
 

@@ -100,7 +100,7 @@ class Sheet:
 
     def scored_shares(self) -> FloatArray:
         """Return the share of each case's repeats that have a score."""
-        return self.n_values / np.maximum(self.n_values + self.missing, 1)
+        return np.asarray(self.n_values / np.maximum(self.n_values + self.missing, 1), dtype=np.float64)
 
     def deviation_within(self) -> float | None:
         """Return the standard deviation between repeats of one case, pooled; None where no case has two scores."""
