@@ -161,6 +161,21 @@ class Figures:
         return found.cases(keys)
 
     # estimates
+    def different_cases(self, baseline: EvaluationRecord, candidate: EvaluationRecord) -> frozenset[str]:
+        """Return the ids under which the two were asked different things; such cases are no pairs."""
+        if baseline.set_id is None or candidate.set_id is None:
+            return frozenset()
+        if baseline.cases_digest and baseline.cases_digest == candidate.cases_digest:
+            return frozenset()
+        return self._store.different_cases(baseline.set_id, candidate.set_id)
+
+    def baseline_cases(
+        self, baseline: EvaluationRecord, candidate: EvaluationRecord, name: str
+    ) -> list[ScoredCase]:
+        """Return the cases of a baseline that the candidate's may be paired with."""
+        others = self.different_cases(baseline, candidate)
+        return [case for case in self.scored_cases(baseline, name) if case.case_id not in others]
+
 
     def report(self, record: EvaluationRecord, *, level: float = 0.95) -> EstimateReport:
         """Return the figures of an evaluation; kept until it changes."""
@@ -252,7 +267,7 @@ class Figures:
                 comparisons.append(_invalid(column, told, level))
                 continue
             figure = self.figure(candidate, column)
-            first = make_sheet(self.scored_cases(baseline, name))
+            first = make_sheet(self.baseline_cases(baseline, candidate, name))
             second = make_sheet(self.scored_cases(candidate, name))
             comparisons.append(compare(first, second, column, name=name, level=level, figure=figure))
             if len(second.parts) <= MAX_SLICES:
@@ -278,7 +293,7 @@ class Figures:
             return made
         return hold_comparison(
             made,
-            self.scored_cases(baseline, made.name),
+            self.baseline_cases(baseline, candidate, made.name),
             self.scored_cases(candidate, made.name),
             self.column(candidate, made.name),
             seed=candidate.spec.seed,
@@ -292,7 +307,7 @@ class Figures:
         elif baseline.cases_digest != candidate.cases_digest:
             problems.append(
                 f"They were asked different cases: {baseline.dataset or 'a file'} ({baseline.cases_digest}) and "
-                f"{candidate.dataset or 'a file'} ({candidate.cases_digest}). Only cases of one id are paired."
+                f"{candidate.dataset or 'a file'} ({candidate.cases_digest}). Only cases are paired that have the same id, question and expected answer."
             )
         for side, record in (("baseline", baseline), ("candidate", candidate)):
             if record.state in {"queued", "running"}:

@@ -51,6 +51,13 @@ def _word(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
+def question_digest(case: Case) -> str:
+    """Return what is equal for cases that ask the same and have the same good answer, whatever their id, group, split and tags."""
+    checks = {key: case.metadata[key] for key in ("checks", "threshold") if key in case.metadata}
+    told = [case.inputs, case.messages, case.expected, case.passages, case.relevant, checks]
+    return digest_bytes(msgspec.json.encode(told, order="sorted")).removeprefix("sha256:")
+
+
 def text_digest(output: Output) -> str | None:
     """Return what is equal for equal answers: of text, data and tool calls."""
     if output.text is None and output.data is None and not output.tool_calls:

@@ -445,6 +445,10 @@ class EvaluationService:
     def compare(
         self,
         baseline: str,
+    def different_cases(self, baseline: str, candidate: str) -> frozenset[str]:
+        """Return the ids under which two evaluations were asked different things; such cases are no pairs."""
+        return self.figures.different_cases(self.store.get(baseline), self.store.get(candidate))
+
         candidate: str,
         *,
         scores: Sequence[str] = (),

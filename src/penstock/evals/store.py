@@ -21,7 +21,7 @@ from penstock.base.ids import new_id
 from penstock.base.json_text import clean_text
 from penstock.evals import queries
 from penstock.evals.errors import CasesInvalid, NoCases, UnknownEvaluation
-from penstock.evals.rows import StoredOutput, output_row, score_row, slices_of, sum_outputs
+from penstock.evals.rows import StoredOutput, output_row, question_digest, score_row, slices_of, sum_outputs
 from penstock.evals.types import EvaluationPage, EvaluationQuery, EvaluationRecord
 from penstock.spec.cases import Case, Output
 from penstock.spec.scores import Score
@@ -257,6 +257,17 @@ class EvaluationStore:
                 while len(self._keys) > N_KEPT_SETS:
                     self._keys.popitem(last=False)
         return keys
+
+    def different_cases(self, set_id: str, other_id: str) -> frozenset[str]:
+        """Return the ids that both sets have of cases that are not the same: another question, or another good answer."""
+        if set_id == other_id:
+            return frozenset()
+        known = {case.id: question_digest(case) for case in self.cases(set_id)}
+        return frozenset(
+            case.id
+            for case in self.cases(other_id)
+            if known.get(case.id, "") not in {"", question_digest(case)}
+        )
 
     def cases_at(self, set_id: str, positions: Sequence[int]) -> dict[int, Case]:
         """Return the cases at these positions."""

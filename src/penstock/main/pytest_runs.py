@@ -115,6 +115,7 @@ def judge_files(told: dict[str, Any], files: FileEvaluations) -> GateResult:
         level=spec.level,
         min_coverage=spec.min_coverage,
         min_slice_cases=spec.min_slice_cases,
+        different=frozenset() if theirs is None else files.different_cases(files.ids[1], files.ids[0]),
     )
     judged = judge_rules(spec.rules, room, correction=spec.correction)
     return GateResult(

@@ -11,7 +11,7 @@ from penstock.base.errors import InvalidInput
 from penstock.evals.catalogue import Catalogue
 from penstock.evals.errors import UnknownScore
 from penstock.evals.figures import OPERATIONAL
-from penstock.evals.rows import slices_of
+from penstock.evals.rows import question_digest, slices_of
 from penstock.evals.scorers.types import Figure
 from penstock.evals.statistics.types import ScoredCase
 from penstock.evals.types import EvaluationRecord, ScoreColumn
@@ -45,6 +45,11 @@ class FileEvaluations:
         known = [each.name for each in record.columns] + list(OPERATIONAL)
         raise UnknownScore(f"The evaluation has no score {score!r}; it has {', '.join(known)}.")
 
+    def different_cases(self, baseline: str, candidate: str) -> frozenset[str]:
+        """Return the ids under which the two were asked different things."""
+        known, ours = (_questions(self._found[each][1]) for each in (baseline, candidate))
+        return frozenset(case_id for case_id in ours if known.get(case_id, ours[case_id]) != ours[case_id])
+
     def figure(self, record: EvaluationRecord, column: ScoreColumn) -> Figure | None:
         """Return how the figure of a built-in score is made where that is not the mean."""
         _ = record
@@ -66,9 +71,14 @@ def _read(path: Path) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
         rows = [line for line in lines[1:] if "case" in line]
     except (OSError, ValueError, KeyError, IndexError, msgspec.ValidationError) as error:
         raise InvalidInput(f"{path} is no file of an evaluation: {error}.") from error
-    # the file of its cases is the same for both sides, or their ids decide
+    # whether the cases are the same is seen case by case
     stamp = record.dataset_stamp or "cases of a local run"
     return msgspec.structs.replace(record, dataset_stamp=stamp), rows
+
+
+def _questions(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    cases = [msgspec.convert(row["case"], Case, strict=False) for row in rows]
+    return {case.id: question_digest(case) for case in cases}
 
 
 def _of(row: dict[str, Any], slice_keys: Sequence[str]) -> dict[str, Any]:

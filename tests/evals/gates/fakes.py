@@ -44,6 +44,7 @@ class FakeEvaluations:
     def __init__(self) -> None:
         self._found: dict[str, tuple[EvaluationRecord, dict[str, list[ScoredCase]]]] = {}
         self._columns: dict[str, dict[str, ScoreColumn]] = {}
+        self.different: frozenset[str] = frozenset()
 
     def put(
         self,
@@ -85,6 +86,9 @@ class FakeEvaluations:
         if score not in scores:
             raise UnknownScore(f"it has no score {score!r}.", hint="It has others.")
         return scores[score], self._columns[evaluation_id][score]
+
+    def different_cases(self, baseline: str, candidate: str) -> frozenset[str]:
+        return self.different
 
     def figure(self, record: EvaluationRecord, column: ScoreColumn) -> Figure | None:
         return None

@@ -78,5 +78,7 @@ class Room:
     level: float
     min_coverage: float
     min_slice_cases: int
+    different: frozenset[str] = frozenset()
+    """Ids under which the two were asked different things: no pairs."""
     left_out: list[str] = field(default_factory=list)
     """Slices that were too small to be looked at; filled on the way."""

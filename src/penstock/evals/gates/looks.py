@@ -126,7 +126,7 @@ def _look_at_both(rule: Rule, part: str | None, scores: Scores, room: Room, made
             estimate=made,
         )
     ours = scores.part(part)
-    others = [case for case in theirs.cases if part is None or part in case.slices]
+    others = theirs.part(part)
     their_level = estimate(
         others,
         theirs.column,
@@ -138,7 +138,20 @@ def _look_at_both(rule: Rule, part: str | None, scores: Scores, room: Room, made
     lacking = _coverage_problem(their_level, room.min_coverage, "of the baseline ")
     if lacking is not None:
         return Unreadable(rule=rule, part=part, reason=lacking, next=_coverage_advice(their_level))
+    n_cases = max(len(ours), len(others))
+    others = [case for case in others if case.case_id not in room.different]
     left, right, _, _ = pair_cases(units_of(others, scores.column), units_of(ours, scores.column))
+    if len(left) < room.min_coverage * n_cases - 1e-9:
+        return Unreadable(
+            rule=rule,
+            part=part,
+            reason=(
+                f"only {len(left):,} of {count_text(n_cases, 'case')} can be paired (with the same id, question and expected "
+                f"answer, and a score on both sides), under the {100 * room.min_coverage:g} % asked for"
+            ),
+            next="Evaluate both over the same cases.",
+            estimate=made,
+        )
     if rule.statistic == "new":
         return count_new(rule, part, baseline=others, candidate=ours, column=scores.column, made=made)
     if not left:
@@ -153,9 +166,7 @@ def _look_at_both(rule: Rule, part: str | None, scores: Scores, room: Room, made
         return Unreadable(rule=rule, part=part, reason=margin, estimate=made)
     offset, factor = margin
     figure = scores.figure if rule.statistic == "mean" else None
-    compared = compare(
-        theirs.cases, scores.cases, scores.column, name=rule.measure, level=level, figure=figure, part=part
-    )
+    compared = compare(others, ours, scores.column, name=rule.measure, level=level, figure=figure, part=part)
     if rule.quantile is not None:
         at, plain = (
             quantile_difference_maker(

@@ -72,6 +72,9 @@ class GateService:
             level=spec.level,
             min_coverage=spec.min_coverage,
             min_slice_cases=spec.min_slice_cases,
+            different=frozenset()
+            if theirs is None
+            else self._evaluations.different_cases(theirs.record.id, ours.record.id),
         )
         judged = judge_rules(spec.rules, room, correction=spec.correction)
         records = [ours.record] + ([theirs.record] if theirs is not None else [])
@@ -159,7 +162,7 @@ def name_of(record: EvaluationRecord) -> str:
 
 
 def find_problem(candidate: Side, baseline: Side | None, told: str | None = None) -> str | None:
-    """Return why two evaluations may not be compared at all, or None."""
+    """Return why two evaluations may not be compared at all, or None; whether their cases are the same is seen pair by pair."""
     if baseline is None:
         return told or "there is no baseline"
     ours, theirs = candidate.record, baseline.record
@@ -168,6 +171,8 @@ def find_problem(candidate: Side, baseline: Side | None, told: str | None = None
     if baseline.problem is not None:
         return f"of the baseline, {baseline.problem}"
     if ours.set_id == theirs.set_id and ours.set_id is not None:
+        return None
+    if ours.cases_digest and ours.cases_digest == theirs.cases_digest:
         return None
     if ours.dataset_stamp != theirs.dataset_stamp:
         named = [record.dataset or record.dataset_stamp[:19] or "unknown cases" for record in (ours, theirs)]

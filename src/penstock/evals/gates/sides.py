@@ -21,6 +21,10 @@ class GateEvaluations(Protocol):
         """Return the cases with their values of a score, and what it is. Raises `UnknownScore`."""
         ...
 
+    def different_cases(self, baseline: str, candidate: str) -> frozenset[str]:
+        """Return the ids under which two evaluations were asked different things; such cases are no pairs."""
+        ...
+
 
 FigureOf = Callable[[EvaluationRecord, ScoreColumn], Figure | None]
 """Returns how the figure of a score of an evaluation is made where that is not the mean."""
