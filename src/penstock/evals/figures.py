@@ -160,7 +160,6 @@ class Figures:
                 found.miss(case_id, status)
         return found.cases(keys)
 
-    # estimates
     def different_cases(self, baseline: EvaluationRecord, candidate: EvaluationRecord) -> frozenset[str]:
         """Return the ids under which the two were asked different things; such cases are no pairs."""
         if baseline.set_id is None or candidate.set_id is None:
@@ -176,6 +175,7 @@ class Figures:
         others = self.different_cases(baseline, candidate)
         return [case for case in self.scored_cases(baseline, name) if case.case_id not in others]
 
+    # estimates
 
     def report(self, record: EvaluationRecord, *, level: float = 0.95) -> EstimateReport:
         """Return the figures of an evaluation; kept until it changes."""

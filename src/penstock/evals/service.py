@@ -442,13 +442,13 @@ class EvaluationService:
         column = self.figures.column(record, score)
         return self.figures.scored_cases(record, score), column
 
-    def compare(
-        self,
-        baseline: str,
     def different_cases(self, baseline: str, candidate: str) -> frozenset[str]:
         """Return the ids under which two evaluations were asked different things; such cases are no pairs."""
         return self.figures.different_cases(self.store.get(baseline), self.store.get(candidate))
 
+    def compare(
+        self,
+        baseline: str,
         candidate: str,
         *,
         scores: Sequence[str] = (),

@@ -130,6 +130,10 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     n_undefined: int = 0
     n_errors: int = 0
     n_skipped: int = 0
+    n_partial: int = 0
+    """Cases with a score of which some repeats have none: their figure is that of the repeats that came through."""
+    scored_share: float | None = None
+    """Mean over the cases of the share of their repeats that have a score, where that is not n / n_cases."""
     deviation: float | None = None
     """Standard deviation between cases."""
     deviation_within: float | None = None
@@ -150,10 +154,6 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return self.scored_share
         return self.n / self.n_cases if self.n_cases else None
 
-    n_partial: int = 0
-    """Cases with a score of which some repeats have none: their figure is that of the repeats that came through."""
-    scored_share: float | None = None
-    """Mean over the cases of the share of their repeats that have a score, where that is not n / n_cases."""
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One score of a candidate beside a baseline, over the cases that both have."""
