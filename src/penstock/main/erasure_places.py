@@ -9,9 +9,11 @@ from typing import Any
 
 from sqlalchemy import Engine, delete, select
 
+from penstock.datasets.service import DatasetService
 from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.evals.judges.queries import forget_rater, forget_traces
 from penstock.main.copies import clear_copies
+from penstock.main.erasure_copies import clear_evaluations, find_in_datasets
 from penstock.spec.home import Home
 from penstock.spec.search import All, Condition, Either, Negated, Related, Words
 from penstock.spec.search_fields import FIELDS
@@ -35,7 +37,11 @@ _IDENTITY = re.compile(r"user|session|scorer|^trace$", re.IGNORECASE)
 
 
 def create_places(
-    home: Home, engine: Engine, collector: Collector, cache: ResponseCacheService
+    home: Home,
+    engine: Engine,
+    collector: Collector,
+    cache: ResponseCacheService,
+    datasets: DatasetService,
 ) -> tuple[Place, ...]:
     """Return the places of one home, in the order they are cleared."""
     return (
@@ -44,6 +50,8 @@ def create_places(
         lambda doomed: clear_cache(cache, doomed),
         lambda doomed: clear_views(engine, doomed),
         lambda doomed: clear_labels(engine, doomed),
+        lambda doomed: clear_evaluations(engine, doomed),
+        lambda doomed: find_in_datasets(datasets, doomed),
         lambda doomed: clear_logs(home, doomed.subject),
         lambda _: PlaceReport(place="unfinished backups", removed={"copies": clear_copies(home)}),
     )
@@ -169,6 +177,7 @@ def list_beyond(engine: Engine, forwards: Callable[[], Mapping[str, str]], *, is
         "providers that the calls were sent to, as their terms say",
         "programs that keep spans which they could not send yet; those are kept out when they come",
         "files left at /v1/files, which belong to keys and not to users",
+        "datasets: versions that hold rows of theirs are named above, files that were exported from them are not known",
     ]
     if is_shared:
         told.append("replies in Redis until they expire")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from penstock.base.errors import PenstockError
 from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.main.copies import clear_copies, copies_folder
+from penstock.main.dataset_rooms import create_datasets
 from penstock.main.erasure_places import create_places, list_beyond
 from penstock.main.rooms import Rooms
 from penstock.main.settings import load_settings
@@ -51,7 +52,9 @@ def create_upkeep(
             reader=reader,
             tombstones=tombstones,
             drain=lambda: (collector.run_once(), None)[1],
-            places=create_places(home, engine, collector, cache),
+            places=create_places(
+                home, engine, collector, cache, create_datasets(home, rooms.registry, rooms.blobs)
+            ),
             list_beyond=lambda: list_beyond(engine, read_forwards, is_shared=cache.is_shared),
             root=home.root,
             wake=wake.set,
