@@ -151,7 +151,8 @@ class Figures:
         if name in OPERATIONAL and all(column.name != name for column in self.columns(record)):
             return _operational(keys, self._store.output_facts(record.id), name)
         found = _Found()
-        for case_id, status, value, statistics in self._store.values(record.id, name):
+        for row in self._store.values(record.id, name):
+            case_id, status, value, statistics = tuple(row)
             if status == "scored":
                 found.add(case_id, value)
                 if statistics is not None:

@@ -10,6 +10,7 @@ import msgspec
 
 from penstock.base.ids import new_id
 from penstock.evals.checks import check_spec
+from penstock.evals.early_stop import DECIDED
 from penstock.evals.errors import EvaluationInvalid, EvaluationRunning, LocalOnly, OutputsInvalid
 from penstock.evals.figures import Figures
 from penstock.evals.leaderboards import make_leaderboard
@@ -175,6 +176,8 @@ class EvaluationService:
             spec = msgspec.structs.replace(spec, budget=budget)
         if preflight is not None:
             spec = msgspec.structs.replace(spec, preflight=preflight)
+        if (record.reason or "").startswith(DECIDED):  # whoever goes on wants the rest
+            spec = msgspec.structs.replace(spec, stop_when=None)
         self.figures.forget(record.id)
         self.store.update(record.id, spec=spec, state="queued", reason=None, error=None, finished_ns=None)
         return self._submit(record.id)
