@@ -170,7 +170,8 @@ def start_evaluations(services: ConsoleServices, raw: bytes, *, actor: str) -> d
     tag = new_id("play")
     specs = make_specs(run, tag=tag)
     services.datasets.get(run.dataset)
-    for spec in specs:
-        services.evaluations.plan(spec)  # what cannot be run is told before any of them is started
+    for each, spec in zip(run.variants, specs, strict=True):
+        services.prompts.get(each.prompt)  # what cannot be run is told before any of them is started
+        services.evaluations.plan(spec)
     records = [services.evaluations.start(spec, actor=actor) for spec in specs]
     return {"evaluations": [record.id for record in records], "links": find_pages(records, tag)}

@@ -336,7 +336,7 @@ def _fill_in(request: Request, services: ConsoleServices, version: PromptVersion
         ),
         dataset=dataset,
         case=case,
-        datasets=tuple(each.name for each in services.registry.list_assets("dataset")),
+        datasets=tuple(each.name for each in services.datasets.list_datasets() if each.n_rows),
         preview=preview,
         turns=() if preview is None else tuple(_plain_turn(each) for each in preview.rendered.messages),
         problem=problem,

@@ -160,6 +160,7 @@ async function check() {
   for (const name of JSON_FIELDS) {
     const place = form.querySelector(`[data-wrong="${name}"]`);
     place.textContent = problems.filter((each) => each.field === name).map((each) => each.text).join(" ");
+    if (place.textContent && place.closest("details")) place.closest("details").open = true;
   }
   if (at("name")) form.querySelector('[data-wrong="name"]').textContent = at("name").value.trim() ? found.name_problem ?? "" : "";
   find("general").replaceChildren(...all.filter((each) => !each.place && !each.field).map((each) => Object.assign(document.createElement("li"), { textContent: each.text })));
