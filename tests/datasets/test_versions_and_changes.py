@@ -13,6 +13,7 @@ from penstock.datasets.errors import (
     EmptyDataset,
     InvalidRows,
     NoDataset,
+    TornGroup,
     UnknownRow,
     WrongFormat,
 )
@@ -47,7 +48,9 @@ def test_the_same_rows_are_the_same_version_wherever_they_came_from(datasets: Da
     assert (first.is_new, again.is_new, again.number) == (True, False, 1)
     assert datasets.create_from_rows("a", reversed(other), "cases").number == 2
     back = datasets.create_from_rows("a", some_rows(3), "cases")
-    assert (back.number, back.facts.restores) == (3, 1), "what was newest meanwhile is followed, not forgotten"
+    assert (back.number, back.facts.restores) == (3, 1), (
+        "what was newest meanwhile is followed, not forgotten"
+    )
     assert datasets.create_from_rows("a", some_rows(3), "cases").number == 3
     elsewhere = datasets.create_from_rows("b", some_rows(3), "cases")
     assert elsewhere.facts.rows_digest == first.facts.rows_digest
@@ -383,3 +386,28 @@ def test_a_change_that_is_taken_back_is_the_newest_version_again(datasets: Datas
     back = datasets.append("a", [row(2)])
     assert (back.number, back.is_new, back.facts.restores, back.facts.follows) == (3, True, 1, 2)
     assert [each.id for each in datasets.read(datasets.append("a", [row(3)]).ref)] == ["q1", "q2", "q3"]
+
+
+@pytest.mark.parametrize("stratify", [None, "label"])
+def test_kept_splits_take_the_rest_of_their_group_along(
+    datasets: DatasetService, stratify: str | None
+) -> None:
+    rows = [
+        row(n, group=f"g{n // 2}", split=None if n % 2 else "train", metadata={"label": n % 3})
+        for n in range(40)
+    ]
+    datasets.create_from_rows("a", [*rows, row(90, group="new"), row(91, group="new")], "cases")
+    datasets.split("a", {"train": 0.5, "test": 0.5}, keep=True, stratify=stratify)
+    splits: dict[str | None, set[str | None]] = {}
+    for each in datasets.read("a@latest"):
+        splits.setdefault(each.group, set()).add(each.split)
+    new = splits.pop("new")
+    assert set(map(frozenset, splits.values())) == {frozenset({"train"})}
+    assert len(new) == 1
+
+
+def test_kept_splits_that_tear_a_group_are_refused(datasets: DatasetService) -> None:
+    datasets.create_from_rows("a", [row(1, group="g", split="x"), row(2, group="g", split="y")], "cases")
+    with pytest.raises(TornGroup, match="'q2'"):
+        datasets.split("a", {"x": 0.5, "y": 0.5}, keep=True)
+    assert datasets.get("a@latest").number == 1

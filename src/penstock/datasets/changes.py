@@ -3,14 +3,14 @@
 Every change is a step in the facts of the version that it makes, after the steps of the version it was made from.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from penstock.base.errors import InvalidInput
 from penstock.datasets.convert import convert_row
-from penstock.datasets.errors import ClashingIds, InvalidRows, UnknownRow, WrongFormat
+from penstock.datasets.errors import ClashingIds, InvalidRows, TornGroup, UnknownRow, WrongFormat
 from penstock.datasets.filters import make_filter
 from penstock.datasets.formats import pick
 from penstock.datasets.id_table import IdTable
@@ -163,25 +163,23 @@ def split_rows(
     seed: int,
     keep: bool,
 ) -> DatasetVersion:
-    """Return a version whose rows are assigned to splits, whole groups together."""
+    """Return a version whose rows are assigned to splits, whole groups together.
+
+    With `keep` a group goes where those of its rows are that have a split; raises `TornGroup` where they disagree.
+    """
     checked = check_shares(shares)
     key_of = _key_reader(by)
+    pinned = _kept_splits(change, key_of) if keep else {}
     if stratify is None:
         decide = assign(checked, seed)
     else:
-        pairs = (
-            (key_of(row), _label(row, stratify))
-            for row in change.read()
-            if not (keep and row.split is not None)
-        )
+        pairs = ((key, _label(row, stratify)) for row in change.read() if (key := key_of(row)) not in pinned)
         decide = assign_by_label(pairs, checked, seed).__getitem__
 
     def assigned() -> Iterator[DatasetRow]:
         for row in change.read():
-            if keep and row.split is not None:
-                yield row
-            else:
-                yield msgspec.structs.replace(row, split=decide(key_of(row)))
+            key = key_of(row)
+            yield msgspec.structs.replace(row, split=pinned[key] if key in pinned else decide(key))
 
     step: dict[str, Any] = {"step": "split", "shares": checked, "by": by or "group", "seed": seed}
     if stratify is not None:
@@ -189,6 +187,22 @@ def split_rows(
     if keep:
         step["keep"] = True
     return change.keep(assigned(), step, are_known=True)
+
+
+def _kept_splits(change: Change, key_of: Callable[[DatasetRow], str]) -> dict[str, str]:
+    """Return key to the split that its rows have already; raise `TornGroup` where they have several."""
+    kept: dict[str, str] = {}
+    for row in change.read():
+        if row.split is None:
+            continue
+        split = kept.setdefault(key_of(row), row.split)
+        if split != row.split:
+            raise TornGroup(
+                f"Row {row.id!r} is in the split {row.split!r}, others of its group are in {split!r}.",
+                hint="Put them into one split by an edit, or split without --keep.",
+                row=row.id,
+            )
+    return kept
 
 
 def filter_rows(change: Change, where: Where, name: str | None) -> DatasetVersion:
@@ -222,7 +236,9 @@ def sample_rows(change: Change, n: int, seed: int, name: str | None) -> DatasetV
             break
     if not drawn:
         raise InvalidInput(
-            f"No whole group fits into a sample of {n}.", hint="Groups stay together: ask for more rows.", param="n"
+            f"No whole group fits into a sample of {n}.",
+            hint="Groups stay together: ask for more rows.",
+            param="n",
         )
     rows = (row for row in change.read() if (row.group or f"\x00{row.id}") in drawn)
     return change.keep(rows, {"step": "sample", "n": n, "seed": seed}, name=name, are_known=True)

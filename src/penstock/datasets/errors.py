@@ -86,3 +86,9 @@ class ClashingIds(ConflictError):
     """Two rows with one id would be in one version."""
 
     code = "PS-3221"
+
+
+class TornGroup(ConflictError):
+    """Rows of one group are in several splits, and are to stay there."""
+
+    code = "PS-3222"

@@ -293,7 +293,7 @@ class DatasetService:
         `by` names what keeps rows together: their group (the default; rows without one go alone), or a field or key of
         the metadata. A row's split follows from that and the seed alone, so it stays when rows are added; not so with
         `stratify`, which meets the shares within each value of a field. `keep` leaves rows that have a split where
-        they are.
+        they are, and puts the rest of their group there, too; `TornGroup` where rows of one group are in several.
         """
         with self.store.hold(ref):
             return split_rows(self._change(ref, note), shares, by=by, stratify=stratify, seed=seed, keep=keep)
