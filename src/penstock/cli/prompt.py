@@ -95,13 +95,17 @@ def show(
 @app.command(epilog="Example: penstock prompt create triage --file triage.prompt --note 'Shorter'")
 def create(
     name: NameArgument,
+    source: Annotated[Path | None, typer.Argument(help="A .prompt, .json or .txt file.")] = None,
     *,
-    file: Annotated[Path, typer.Option("--file", "-f", help="A .prompt, .json or .txt file.")],
+    option: Annotated[Path | None, typer.Option("--file", "-f", help="The same, as an option.")] = None,
     note: NoteOption = "",
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Make a version from a file. The same content again is the same version."""
+    file = source or option
+    if file is None or (source is not None and option is not None):
+        raise InvalidInput("Name one file.", hint=f"penstock prompt create {name} {name}.prompt")
     client = client_of(home, as_json=as_json)
     found = read_file(str(file), _read(file))
     if len(found) != 1:
@@ -189,12 +193,19 @@ def ask_once(
 @app.command(epilog="Example: penstock prompt diff triage@prod triage@latest")
 def diff(
     before: Reference,
-    after: Annotated[str, typer.Argument(help="The other version; the newest unless told.")] = "",
+    after: Annotated[
+        str, typer.Argument(help="The other version, or its number alone; the newest unless told.")
+    ] = "",
+    further: Annotated[str, typer.Argument(help="After a bare name: `NAME 1 2`.", show_default=False)] = "",
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Show how two versions differ, turn by turn and word by word."""
     name, version = split_reference(before)
+    if further and version is None:
+        version, after = after, further
+    if after and (after.isdigit() or after.startswith("@")):
+        after = f"{name}@{after.removeprefix('@')}"
     other_name, other = split_reference(after or f"{name}@latest")
     if other_name != name:
         raise InvalidInput("These are versions of two prompts.", hint="Compare versions of one.")
