@@ -71,6 +71,11 @@ def first_link(page: Page, url: str, path: str, pattern: str) -> str | None:
     return next((link for link in links if re.search(pattern, link)), None)
 
 
+def edit_of(version: str | None) -> str | None:
+    """Return the editor of the prompt whose version a link leads to."""
+    return version and re.sub(r"/(\d+)$", r"/edit?version=\1", version)
+
+
 def find_trace(page: Page, url: str) -> str | None:
     """Return a trace worth a picture: the newest grounded one, else any."""
     return first_link(page, url, "/traces?range=all&route=handbook&status=ok", r"^/traces/") or first_link(
@@ -110,6 +115,8 @@ def find_pages(page: Page, url: str, question: str) -> dict[str, str | None]:
         "trace-messages": f"{trace}?view=messages" if trace else None,
         "trace-diff": f"/traces/diff?a={trace.removeprefix('/traces/')}" if trace else None,
         "playground": "/playground",
+        "prompt-edit": edit_of(first_link(page, url, "/prompts", r"^/prompts/")),
+        "playground-compare": "/playground/compare",
         "prompts": "/prompts",
         "prompt": first_link(page, url, "/prompts", r"^/prompts/"),
         "datasets": "/datasets",

@@ -48,7 +48,7 @@ class VariantRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 def decode_call(raw: bytes) -> VariantCall:
     """Return what the page sent; raise `InvalidInput`."""
-    call = _decode(raw, VariantCall)
+    call: VariantCall = _decode(raw, VariantCall)
     if (call.prompt is None) == (call.content is None):
         raise InvalidInput("A variant is a saved version or messages.", hint="Give `prompt` or `content`.")
     taken = sorted(_OURS & set(call.parameters))
@@ -59,7 +59,7 @@ def decode_call(raw: bytes) -> VariantCall:
 
 def decode_run(raw: bytes) -> VariantRun:
     """Return what is to be evaluated; raise `InvalidInput`."""
-    run = _decode(raw, VariantRun)
+    run: VariantRun = _decode(raw, VariantRun)
     if not 1 <= len(run.variants) <= MAX_VARIANTS:
         raise InvalidInput(f"There may be 1 to {MAX_VARIANTS} variants.")
     if not 1 <= run.limit <= 1_000_000:

@@ -32,7 +32,7 @@ from penstock.prompts.types import Preview, PromptSummary, PromptUses, PromptVer
 from penstock.registry.service import PROTECTED_ALIASES
 from penstock.registry.types import AliasMove, LineageNode
 from penstock.spec.evaluations import GateResult
-from penstock.spec.prompts import PromptVariable
+from penstock.spec.prompts import PromptVariable, VariableType
 
 ACTIVE = "/prompts"
 TABS = (("prompt", "Prompt"), ("render", "Render"), ("use", "Use it"), ("history", "History"))
@@ -112,7 +112,7 @@ class PromptPage(Page):
     tab: str
     tabs: tuple[tuple[str, str, str], ...]
     turns: tuple[ShownTurn, ...]
-    types: Mapping[str, str] = field(default_factory=lambda: dict(TYPE_WORDS))
+    types: Mapping[VariableType, str] = field(default_factory=lambda: TYPE_WORDS)
     up: tuple[LineageNode, ...]
     down: tuple[LineageNode, ...]
     uses: PromptUses | None
