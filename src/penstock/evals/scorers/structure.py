@@ -1,12 +1,13 @@
 """Scorers of structure: is it JSON, does it keep to a schema, is it the expected object, are these the expected tool calls."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from penstock.evals.scorers.code import Judge, ScorerKind, Verdict
+from penstock.evals.scorers.differences import list_differences
+from penstock.evals.scorers.pairing import Effort, pair_items
 from penstock.evals.scorers.reading import (
     NOT_JSON,
     NoScore,
@@ -16,6 +17,7 @@ from penstock.evals.scorers.reading import (
     read_expected,
     read_json,
 )
+from penstock.evals.scorers.schemas import Schema
 from penstock.spec.cases import Case, Output
 
 MAX_TOLD = 5
@@ -49,45 +51,26 @@ class SchemaParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     fenced: bool = False
 
 
-def _validator(schema: Any) -> Any:
-    from jsonschema.exceptions import SchemaError
-    from jsonschema.validators import Draft202012Validator, validator_for
-    from referencing import Registry
-
-    kind = validator_for(schema, default=Draft202012Validator)
-    try:
-        kind.check_schema(schema)
-    except SchemaError as error:
-        raise ValueError(f"`schema` is no JSON schema: {error.message}") from error
-    return kind(schema, registry=Registry())  # an empty registry: no reference is ever fetched
-
-
 def _build_json_schema(parameters: SchemaParameters) -> Judge:
-    fixed = None if parameters.schema is None else _validator(parameters.schema)
+    fixed = None if parameters.schema is None else Schema(parameters.schema)
 
     def judge(case: Case, output: Output) -> Verdict:
-        from referencing.exceptions import Unresolvable
-
-        validator = fixed
-        if validator is None:
+        schema = fixed
+        if schema is None:
             if not isinstance(case.expected, Mapping):
                 raise NoScore("neither the scorer nor the case has a schema")
             try:
-                validator = _validator(case.expected)
+                schema = Schema(case.expected)
             except ValueError as error:
                 raise NoScore(str(error)) from error
         found = read_json(output, fenced=parameters.fenced)
         if found is NOT_JSON:
             return Verdict(value=0.0, reason="the answer is no JSON")
-        try:
-            errors = list(validator.iter_errors(follow_pointer(found, parameters.pointer)))
-        except Unresolvable as error:
-            raise NoScore(f"the schema refers to what is not in it: {error}") from error
-        told = [f"{each.json_path}: {each.message[:200]}" for each in errors[:MAX_TOLD]]
+        told, n_errors = schema.find_errors(follow_pointer(found, parameters.pointer), MAX_TOLD)
         return Verdict(
-            value=float(not errors),
+            value=float(not n_errors),
             reason="; ".join(told) or None,
-            evidence={"errors": told, "n_errors": len(errors)},
+            evidence={"errors": told, "n_errors": n_errors},
         )
 
     return judge
@@ -101,7 +84,8 @@ class EqualityParameters(Reading, frozen=True, kw_only=True, forbid_unknown_fiel
     any_order: bool = False
     """Whether lists are equal in any order."""
     ignore: tuple[str, ...] = ()
-    """JSON pointers of members that do not count, such as `/created`."""
+    """JSON pointers of members that do not count, such as `/created`; with `any_order` the places of lists are those of
+    what is expected."""
     tolerance: float = 0.0
     """How far numbers may lie apart, relative to the larger."""
     fenced: bool = True
@@ -148,102 +132,6 @@ def _parsed(expected: Any) -> Any:
     return expected
 
 
-def list_differences(
-    expected: Any,
-    found: Any,
-    *,
-    is_subset: bool = False,
-    any_order: bool = False,
-    ignored: frozenset[str] = frozenset(),
-    tolerance: float = 0.0,
-    at: str = "",
-) -> list[str]:
-    """Return how `found` differs from `expected`, each with its JSON pointer; empty when they are equal.
-
-    True is not 1, but 1 is 1.0, as in JSON schema.
-    """
-    if at in ignored and at:
-        return []
-    options: dict[str, Any] = {
-        "is_subset": is_subset,
-        "any_order": any_order,
-        "ignored": ignored,
-        "tolerance": tolerance,
-    }
-    if isinstance(expected, Mapping) and isinstance(found, Mapping):
-        told = []
-        for name in expected:
-            place = f"{at}/{_escape(name)}"
-            if name in found:
-                told += list_differences(expected[name], found[name], at=place, **options)
-            elif place not in ignored:
-                told.append(f"{place} is missing")
-        if not is_subset:
-            extra = [name for name in found if name not in expected]
-            told += [
-                f"{at}/{_escape(name)} is not expected"
-                for name in extra
-                if f"{at}/{_escape(name)}" not in ignored
-            ]
-        return told
-    if isinstance(expected, list) and isinstance(found, list):
-        return _list_list_differences(expected, found, at=at, options=options)
-    return (
-        []
-        if _is_same(expected, found, tolerance)
-        else [f"{at or '/'} is {_short(found)}, not {_short(expected)}"]
-    )
-
-
-def _list_list_differences(
-    expected: Sequence[Any], found: Sequence[Any], *, at: str, options: Mapping[str, Any]
-) -> list[str]:
-    if not options["any_order"]:
-        told = [
-            difference
-            for place, (left, right) in enumerate(zip(expected, found, strict=False))
-            for difference in list_differences(left, right, at=f"{at}/{place}", **options)
-        ]
-        if len(found) < len(expected) or (len(found) > len(expected) and not options["is_subset"]):
-            told.append(f"{at or '/'} has {len(found)} items, not {len(expected)}")
-        return told
-    left_over = list(found)
-    told = []
-    for place, each in enumerate(expected):
-        match = next(
-            (
-                at_found
-                for at_found, other in enumerate(left_over)
-                if not list_differences(each, other, **options)
-            ),
-            None,
-        )
-        if match is None:
-            told.append(f"{at}/{place} ({_short(each)}) is missing")
-        else:
-            del left_over[match]
-    if left_over and not options["is_subset"]:
-        told.append(f"{at or '/'} has {len(left_over)} more items than expected")
-    return told
-
-
-def _is_same(expected: Any, found: Any, tolerance: float) -> bool:
-    if isinstance(expected, bool) or isinstance(found, bool):
-        return expected is found
-    if isinstance(expected, int | float) and isinstance(found, int | float):
-        return expected == found or math.isclose(expected, found, rel_tol=tolerance, abs_tol=0.0)
-    return type(expected) is type(found) and bool(expected == found)
-
-
-def _escape(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:79] + "…"
-
-
 class ToolParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which calls are right."""
 
@@ -276,21 +164,34 @@ Call = tuple[str | None, Any]
 
 
 def _compare_calls(wanted: Sequence[Call], found: Sequence[Call], parameters: ToolParameters) -> list[str]:
-    left_over = list(found)
+    if not parameters.any_order:
+        return _compare_in_order(wanted, found, parameters)
+    differences: dict[tuple[int, int], str] = {}
+
+    def fits(left: int, right: int) -> bool:
+        differences[left, right] = _call_difference(wanted[left], found[right], parameters)
+        return not differences[left, right]
+
+    pairs = pair_items(len(wanted), len(found), fits, Effort())
+    left_over = [at for at in range(len(found)) if at not in set(pairs)]
     told = []
-    for name, arguments in wanted:
-        candidates = range(len(left_over)) if parameters.any_order else range(min(1, len(left_over)))
-        reasons = {
-            place: _call_difference((name, arguments), left_over[place], parameters) for place in candidates
-        }
-        match = next((place for place, reason in reasons.items() if not reason), None)
-        if match is not None:
-            del left_over[match]
-        else:
-            same_name = [reason for place, reason in reasons.items() if left_over[place][0] == name]
-            told.append(next(iter(same_name), f"{name} was not called"))
-            if not parameters.any_order and left_over:
-                del left_over[0]
+    for place, (name, _) in enumerate(wanted):
+        if pairs[place] is None:
+            near = (differences.get((place, at), "") for at in left_over if found[at][0] == name)
+            told.append(next(filter(None, near), f"{name} was not called"))
+    if left_over and not parameters.allow_more:
+        told.append("also called: " + ", ".join(str(found[at][0]) for at in left_over))
+    return told
+
+
+def _compare_in_order(wanted: Sequence[Call], found: Sequence[Call], parameters: ToolParameters) -> list[str]:
+    told = []
+    for place, call in enumerate(wanted):
+        if place >= len(found):
+            told.append(f"{call[0]} was not called")
+        elif reason := _call_difference(call, found[place], parameters):
+            told.append(reason if found[place][0] == call[0] else f"{call[0]} was not called")
+    left_over = found[len(wanted) :]
     if left_over and not parameters.allow_more:
         told.append("also called: " + ", ".join(str(name) for name, _ in left_over))
     return told
