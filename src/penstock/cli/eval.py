@@ -1,5 +1,6 @@
 """`penstock eval`: plan, run, list, show, cases, diff, leaderboard, resume, stop, rescore, delete, export, logs."""
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -117,13 +118,30 @@ def run(
     spec = build_spec(file, dataset=dataset, target=target, scorers=scorer, sets=sets, further=further)
     with ProgressLine("eval", quiet=as_json) as line:
         if needs_local(spec):
-            record = run_local(spec, home=opened, tell=line.tell, resume_id=resume_id).record
+            try:
+                record = run_local(spec, home=opened, tell=line.tell, resume_id=resume_id).record
+            except KeyboardInterrupt as stop:
+                if stop.args:
+                    print(
+                        f"\nStopped; what was answered is kept. Go on: {_again(stop.args[0])}",
+                        file=sys.stderr,
+                    )
+                raise
         else:
             client = ControlClient(opened)
             record = client.post(ROOT, {"spec": msgspec.to_builtins(spec)})
             if not detach:
                 record = follow(client, record["id"], line.tell)
     print_result(opened, record, as_json=as_json, is_over=not detach)
+
+
+def _again(evaluation_id: str) -> str:
+    """Return the command that goes on with a run that was begun by the present one."""
+    words = [word for word in sys.argv[1:] if not word.startswith("--resume=")]
+    if "--resume" in words:
+        at = words.index("--resume")
+        del words[at : at + 2]
+    return shlex.join(["penstock", *words, "--resume", evaluation_id])
 
 
 def follow(client: ControlClient, evaluation_id: str, tell: Tell) -> dict[str, Any]:

@@ -7,7 +7,7 @@ like any other. Without one it is kept in memory and written to a file, and the 
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +116,15 @@ class _Links:
     pins: RegistryPins
 
 
+async def _quiet_when_interrupted(run: Coroutine[Any, Any, RunOutcome]) -> RunOutcome:
+    """Await the run; interrupted, what its unfinished parts would still complain of is not told."""
+    try:
+        return await run
+    except asyncio.CancelledError:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+        raise
+
+
 class _LocalRun:
     def __init__(
         self, spec: EvaluationSpec, scorers: Sequence[Scorer], function: Callable[..., Any] | None, tell: Tell
@@ -158,10 +167,12 @@ class _LocalRun:
             pins = RegistryPins(rooms.registry, LastSnapshot(home.snapshot).read)
             gateway = HttpGateway(find_addresses(home).gateway_url, read_internal_key(home))
             links = _Links(gateway=gateway, facts=RestTraceFacts(client), pins=pins)
-            outcome = asyncio.run(self._run(record["id"], record["n_cases"], journal, links))
+            outcome = asyncio.run(
+                _quiet_when_interrupted(self._run(record["id"], record["n_cases"], journal, links))
+            )
         except KeyboardInterrupt:
             client.post(path, self._ending("stopped", "interrupted"))
-            raise
+            raise KeyboardInterrupt(record["id"]) from None  # whoever was asked to run it says how to go on
         except Exception as error:
             client.post(path, self._ending("failed", str(error)[:4000]))
             raise
@@ -185,7 +196,9 @@ class _LocalRun:
         outcome = RunOutcome(state="failed", reason="it broke off")
         path = folder / f"{evaluation_id}.jsonl"
         try:
-            outcome = asyncio.run(self._run(evaluation_id, len(cases), journal, None))
+            outcome = asyncio.run(
+                _quiet_when_interrupted(self._run(evaluation_id, len(cases), journal, None))
+            )
         except KeyboardInterrupt:
             outcome = RunOutcome(state="stopped", reason="interrupted")
             raise
