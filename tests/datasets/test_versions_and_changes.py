@@ -411,3 +411,29 @@ def test_kept_splits_that_tear_a_group_are_refused(datasets: DatasetService) -> 
     with pytest.raises(TornGroup, match="'q2'"):
         datasets.split("a", {"x": 0.5, "y": 0.5}, keep=True)
     assert datasets.get("a@latest").number == 1
+
+
+@pytest.mark.parametrize("wrong", [{"by": "lable"}, {"stratify": "lable"}, {"by": "tags"}])
+def test_splitting_by_what_no_row_has_is_refused(datasets: DatasetService, wrong: dict[str, str]) -> None:
+    datasets.create_from_rows("a", grouped(4), "cases")
+    with pytest.raises(InvalidInput, match="No row of dataset:a@1 has") as caught:
+        datasets.split("a", {"x": 0.5, "y": 0.5}, **wrong)  # type: ignore[arg-type]
+    assert caught.value.hint == ("Did you mean 'label'?" if "lable" in wrong.values() else None)
+    assert datasets.get("a@latest").number == 1
+
+
+def test_a_prefix_keeps_ids_and_groups_of_datasets_and_of_versions_apart(datasets: DatasetService) -> None:
+    datasets.create_from_rows("a", [row(1, group="u1"), row(2)], "cases")
+    datasets.create_from_rows("b", [row(1, group="u1")], "cases")
+    both = datasets.merge("all", ["a", "b"], prefix=True)
+    assert [(each.id, each.group) for each in datasets.read(both.ref)] == [
+        ("a/q1", "a/u1"),
+        ("a/q2", None),
+        ("b/q1", "b/u1"),
+    ]
+    datasets.edit("a", RowEdit(delete=["q2"]))
+    versions = datasets.merge("versions", ["a@1", "a@2"], prefix=True)
+    assert [each.id for each in datasets.read(versions.ref)] == ["a@1/q1", "a@1/q2", "a@2/q1"]
+    with pytest.raises(ClashingIds) as caught:
+        datasets.merge("twice", ["b", "b"], prefix=True)
+    assert "--prefix" not in str(caught.value.hint)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.base.errors import InvalidInput
+from penstock.base.errors import InvalidInput, suggest
 from penstock.datasets.convert import convert_row
 from penstock.datasets.errors import ClashingIds, InvalidRows, TornGroup, UnknownRow, WrongFormat
 from penstock.datasets.filters import make_filter
@@ -23,6 +23,9 @@ from penstock.datasets.writing import RowWriter, merge_counts
 from penstock.spec.datasets import DatasetFacts, DatasetFormat, DatasetRow
 
 Where = str | Mapping[str, Any] | None
+_OWN_NAMES = {"by": ("group", "id"), "stratify": ("tags",)}
+"""What rows can be kept together by, or dealt out within, beside their fields and their metadata."""
+_MAX_NAMES = 1000
 
 
 class Change:
@@ -169,6 +172,9 @@ def split_rows(
     """
     checked = check_shares(shares)
     key_of = _key_reader(by)
+    for option, name in (("by", by), ("stratify", stratify)):
+        if name is not None and name not in _OWN_NAMES[option]:
+            _need_value(change, option, name)
     pinned = _kept_splits(change, key_of) if keep else {}
     if stratify is None:
         decide = assign(checked, seed)
@@ -187,6 +193,21 @@ def split_rows(
     if keep:
         step["keep"] = True
     return change.keep(assigned(), step, are_known=True)
+
+
+def _need_value(change: Change, option: str, name: str) -> None:
+    """Raise `InvalidInput` where no row has a value of this name: nothing would be kept together, and nobody told."""
+    known: dict[str, None] = {}
+    for row in change.read():
+        if _value(row, name) is not None:
+            return
+        if len(known) < _MAX_NAMES:
+            known.update(dict.fromkeys((*row.metadata, *row.fields)))
+    raise InvalidInput(
+        f"No row of {label_of(change.base)} has {name!r}, in its fields or its metadata.",
+        hint=suggest(name, (*known, *_OWN_NAMES[option])),
+        param=option,
+    )
 
 
 def _kept_splits(change: Change, key_of: Callable[[DatasetRow], str]) -> dict[str, str]:
@@ -267,21 +288,28 @@ def merge_versions(
             hint="Convert them to one first: penstock dataset convert NAME FORMAT.",
         )
     ids = IdTable()
+    labels = [label_of(base) for base in bases]
+    names = [base.name for base in bases]
+    marks = [
+        label.partition(":")[2] if names.count(base.name) > 1 else base.name
+        for base, label in zip(bases, labels, strict=True)
+    ]
 
     def merged() -> Iterator[DatasetRow]:
         for place, base in enumerate(bases):
             for row in store.open(base).read():
-                renamed = msgspec.structs.replace(row, id=f"{base.name}/{row.id}") if prefix else row
+                renamed = _prefixed(row, marks[place]) if prefix else row
                 before = ids.add(renamed.id, place)
                 if before is not None:
                     raise ClashingIds(
-                        f"The id {renamed.id!r} is in {label_of(bases[before])} and in {label_of(base)}.",
-                        hint="Put the name of its dataset before each id with --prefix.",
+                        f"The id {renamed.id!r} is in {labels[before]} and in {labels[place]}.",
+                        hint="Name each version once."
+                        if prefix
+                        else "Put the name of its dataset before each id with --prefix.",
                         row=renamed.id,
                     )
                 yield renamed
 
-    labels = [label_of(base) for base in bases]
     licences = {facts.license for facts in known}
     with store.draft() as writer:
         write_rows(writer, merged(), known[0].format, f"dataset:{name}")
@@ -296,6 +324,12 @@ def merge_versions(
             description=known[0].description,
         )
         return store.keep(name, writer, facts, parents=[base.digest for base in bases], note=note)
+
+
+def _prefixed(row: DatasetRow, mark: str) -> DatasetRow:
+    """Return a row whose id and group are of one dataset alone: two datasets that count their users from 1 have no user in common."""
+    group = None if row.group is None else f"{mark}/{row.group}"
+    return msgspec.structs.replace(row, id=f"{mark}/{row.id}", group=group)
 
 
 def _key_reader(by: str | None) -> Any:
