@@ -17,13 +17,13 @@ from penstock.datasets.service import DatasetService
 from penstock.evals.catalogue import Catalogue
 from penstock.evals.experiment_store import ExperimentStore
 from penstock.evals.experiments import ExperimentService
-from penstock.evals.running.control_run import ControlRuns, RunPorts
+from penstock.evals.running.control_run import TAKEN_OVER, ControlRuns, RunPorts
 from penstock.evals.running.grid_run import GridRuns
 from penstock.evals.running.runner import Progress
 from penstock.evals.service import CorrectReport, EvaluationService
 from penstock.evals.store import EvaluationStore
 from penstock.jobs.context import JobContext
-from penstock.jobs.errors import JobInterrupt, WorkerStopping
+from penstock.jobs.errors import JobInterrupt, LeaseLost, WorkerStopping
 from penstock.jobs.service import JobService
 from penstock.jobs.worker import Handler, Worker
 from penstock.main.engine_tools import EngineTools
@@ -185,6 +185,8 @@ class _Watch:
                 self.interrupt = interrupt
         if self.interrupt is None:
             return None
+        if isinstance(self.interrupt, LeaseLost):
+            return TAKEN_OVER
         return CONTROL_STOPPED if isinstance(self.interrupt, WorkerStopping) else "stopped by hand"
 
     def tell(self, fraction: float, text: str) -> None:

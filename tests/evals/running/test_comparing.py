@@ -189,3 +189,53 @@ def test_differences_are_told_in_hundredths_of_the_scores_range() -> None:
     stars = ScoreColumn(name="stars", stamp="stars@1", low=1.0, high=5.0)
     change = Comparison(name="stars", baseline=3.0, candidate=3.5, difference=0.5, word="better", n_pairs=9)
     assert sentence_of(change, stars) == "stars: +12.5 points: better."
+
+
+def test_a_deleted_cell_is_passed_over_and_a_broken_one_ends_nothing(house: House) -> None:
+    house.fill(3)
+    spec = ExperimentSpec(name="g", evaluation=house.spec(), models=["a", "b", "c"])
+    record = house.experiments.start(spec, actor="test")
+    house.store.delete(str(record.cells[0].evaluation_id))
+    count, broken = house.store.count, str(record.cells[1].evaluation_id)
+
+    def fail_once(evaluation_id: str, **fields: Any) -> Any:
+        if evaluation_id == broken and fields.get("state") == "done":
+            raise RuntimeError("database is locked")
+        return count(evaluation_id, **fields)
+
+    house.store.count = fail_once  # type: ignore[method-assign]
+    ended = house.grids.run(record.id, tell=lambda *_: None, should_stop=lambda: None)
+    assert (ended.state, ended.reason) == ("done", "1 cells failed: RuntimeError: database is locked")
+    states = [house.store.get(str(cell.evaluation_id)).state for cell in record.cells[1:]]
+    assert states == ["failed", "done"]
+
+
+def test_an_experiment_says_failed_whatever_ends_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.fill(3)
+    spec = ExperimentSpec(name="g", evaluation=house.spec(), models=["a"])
+    record = house.experiments.start(spec, actor="test")
+
+    def find(_evaluation_id: str) -> Any:
+        raise RuntimeError("database is locked")
+
+    monkeypatch.setattr(house.store, "find", find)
+    with pytest.raises(RuntimeError):
+        house.grids.run(record.id, tell=lambda *_: None, should_stop=lambda: None)
+    monkeypatch.undo()
+    assert house.experiments.get(record.id).state == "failed"
+
+
+def test_a_cell_that_was_stopped_while_it_waited_is_not_run(house: House) -> None:
+    house.fill(3)
+    spec = ExperimentSpec(name="g", evaluation=house.spec(concurrency=1), models=["a", "b", "c", "d", "e"])
+    record = house.experiments.start(spec, actor="test")
+    last = str(record.cells[-1].evaluation_id)
+
+    def stop_last(body: Any, n_before: int) -> str:
+        house.service.stop(last)
+        return echo(body, n_before)
+
+    house.gateway.answer = stop_last
+    house.grids.run(record.id, tell=lambda *_: None, should_stop=lambda: None)
+    stopped = house.store.get(last)
+    assert (stopped.state, stopped.n_outputs) == ("stopped", 0)

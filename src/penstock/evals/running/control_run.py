@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
@@ -39,6 +39,8 @@ MAX_LOOKED_AT = 5000
 COUNT_EVERY_S = 2.0
 """How often the sums of the record are made anew while it runs."""
 STORED = "eval:"
+TAKEN_OVER = "another worker goes on with it"
+"""What `should_stop` says when the run is no longer this worker's: nothing is written about its state then."""
 _log = logging.getLogger("penstock.evals")
 
 CreateScorer = Callable[[ScorerSpec], Scorer]
@@ -117,13 +119,22 @@ class ControlRuns:
         )
         try:
             outcome = await self._run(record, tell, should_stop, score_only=score_only, shared=shared)
+            if TAKEN_OVER in (outcome.reason, should_stop()):
+                return store.get(record.id)
+            return await self._end(record.id, outcome)
         except Exception as error:
-            self._note_failure(record.id, error)
+            if should_stop() != TAKEN_OVER:
+                self._note_failure(record.id, error)
+            raise
+
+    async def _end(self, evaluation_id: str, outcome: RunOutcome) -> EvaluationRecord:
         state: Any = outcome.state
-        seen = await asyncio.to_thread(self._seen_versions, record.id)
-        store.change(record.id, lambda old: msgspec.structs.replace(old, versions={**seen, **old.versions}))
-        return store.count(
-            record.id, state=state, reason=outcome.reason, finished_ns=store.now_ns(), eta_s=None
+        seen = await asyncio.to_thread(self._seen_versions, evaluation_id)
+        self.store.change(
+            evaluation_id, lambda old: msgspec.structs.replace(old, versions={**seen, **old.versions})
+        )
+        return self.store.count(
+            evaluation_id, state=state, reason=outcome.reason, finished_ns=self.store.now_ns(), eta_s=None
         )
 
     def _seen_versions(self, evaluation_id: str) -> dict[str, str]:
@@ -136,7 +147,7 @@ class ControlRuns:
             asset: ", ".join(sorted(found)) for asset, found in sorted(stamps.items()) if asset != "served"
         }
 
-    def _note_failure(self, evaluation_id: str, error: Exception) -> NoReturn:
+    def _note_failure(self, evaluation_id: str, error: Exception) -> None:
         body = (
             error.as_dict()
             if isinstance(error, PenstockError)
@@ -151,7 +162,6 @@ class ControlRuns:
             finished_ns=self.store.now_ns(),
             eta_s=None,
         )
-        raise error
 
     async def _run(
         self,
