@@ -6,13 +6,21 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import Engine
 
 from penstock.base.errors import InvalidInput
 from penstock.evals.errors import UnknownCase
 from penstock.evals.judges.benchmark import count_pairs, rank_judges
-from penstock.evals.judges.bias import correlate, kappa_at, measure_kinship, measure_length_bias
+from penstock.evals.judges.bias import (
+    correlate,
+    kappa_at,
+    measure_kinship,
+    measure_length_bias,
+    place_figure,
+    share_figure,
+)
 from penstock.evals.judges.calibration import Judged, agree_on, calibrate
 from penstock.evals.judges.choosing import Candidate, choose_next
 from penstock.evals.judges.errors import LabelInvalid, NotComparable, TooFewLabels, UnknownItem
@@ -204,6 +212,47 @@ def test_kindness_to_its_own_model_is_told() -> None:
     found = measure_kinship(kind, human, is_own)
     assert found and found.value == 0.5 and found.low is not None and found.low > 0
     assert measure_kinship(kind, human, [False] * 80) is None
+
+
+def test_kindness_is_claimed_of_no_few_answers_and_of_no_few_groups() -> None:
+    few = measure_kinship([1.0, 0.98] + [0.5, 0.4] * 20, [0.5] * 42, [n < 2 for n in range(42)])
+    assert few and few.value is not None and few.low is None and "2 outputs of its own" in few.method
+    human, is_own = [0.0] * 240, [n < 120 for n in range(240)]
+    kind = [0.3 * (n // 10 % 2) + 0.2 * mine for n, mine in enumerate(is_own)]
+    alone = measure_kinship(kind, human, is_own)
+    grouped = measure_kinship(kind, human, is_own, [str(n // 10) for n in range(240)])
+    assert alone and alone.low is not None and grouped and grouped.low is not None
+    assert alone.low > 0 and grouped.low < alone.low - 0.04
+    assert (few_groups := measure_kinship(kind, human, is_own, [str(n // 30) for n in range(240)]))
+    assert few_groups.low is None and "4 outputs in groups" in few_groups.method
+
+
+def test_kindness_that_is_not_there_is_claimed_as_seldom_as_promised() -> None:
+    rng = np.random.default_rng(4)
+    found = [
+        measure_kinship(list(rng.normal(0, 1, 60)), [0.0] * 60, [n < 10 for n in range(60)])
+        for _ in range(1500)
+    ]
+    claimed = sum(each is not None and each.low is not None and each.low > 0 for each in found)
+    assert claimed / 1500 < 0.035
+
+
+def test_both_orders_of_a_pair_count_once_for_its_place_and_pairs_of_a_group_together() -> None:
+    flip, fair = {"is_flip": True, "orders": ["a", "b"]}, {"is_flip": False, "orders": ["a", "a"]}
+    rows = [judged(n, n % 2, n % 2, evidence=flip if n // 5 % 2 else fair) for n in range(60)]
+    alone = run(rows).first_place
+    grouped = run(
+        [judged(n, n % 2, n % 2, group=str(n // 5), evidence=flip if n // 5 % 2 else fair) for n in range(60)]
+    )
+    assert alone and alone.n == 60 and alone.low is not None
+    assert grouped.first_place and grouped.first_place.low is not None
+    assert grouped.first_place.low < alone.low - 0.05
+    assert grouped.flip_rate and "12 groups" in grouped.flip_rate.method
+    wins = [(2, 0), (0, 2)] * 30
+    doubled = share_figure([True, True, False, False] * 30)
+    once = place_figure(wins)
+    assert once.low is not None and doubled.low is not None and once.low < doubled.low - 0.02
+    assert place_figure([(0, 0)]).value is None
 
 
 def test_a_flip_rate_and_a_liking_for_the_first_place_are_told() -> None:

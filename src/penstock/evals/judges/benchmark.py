@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
 
-from penstock.evals.judges.bias import share_figure
+from penstock.evals.judges.bias import place_figure, share_figure
 from penstock.evals.judges.types import (
     Figure,
     JudgeBenchmark,
@@ -138,8 +138,10 @@ def count_pairs(
         n=len(cases),
     )
     flips = [bool(verdict["is_flip"]) for verdict in verdicts]
-    n_first = sum(_int(verdict["first_place_wins"]) for verdict in verdicts)
-    n_second = sum(_int(verdict.get("second_place_wins", 0)) for verdict in verdicts)
+    places = [
+        (_int(verdict["first_place_wins"]), _int(verdict.get("second_place_wins", 0))) for verdict in verdicts
+    ]
+    groups = [case.group for case in cases]
     word: Literal["better", "worse", "undecided"] = "undecided"
     if found.word == "better" or found.word == "worse":  # noqa: PLR1714 - narrows the type
         word = found.word
@@ -154,8 +156,8 @@ def count_pairs(
         n_flips=sum(flips),
         n_errors=sum(errors.values()),
         win_rate=rate,
-        flip_rate=share_figure(flips),
-        first_place=share_figure([True] * n_first + [False] * n_second),
+        flip_rate=share_figure(flips, groups),
+        first_place=place_figure(places, groups),
         word=word,
         sentence=_say_pairs(rate, word, (n_wins, n_losses, n_ties, sum(flips))),
         cost_usd=cost_usd,

@@ -3,8 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from penstock.evals.judges.types import Figure
-from penstock.evals.statistics.distributions import normal_quantile
+from penstock.evals.statistics.distributions import normal_quantile, t_quantile
 from penstock.evals.statistics.estimates import estimate
 from penstock.evals.statistics.types import PlainMeasure, ScoredCase
 
@@ -32,6 +35,8 @@ def mean_figure(
     measure = (
         PlainMeasure(name="share", scale="binary")
         if scale == "binary"
+        else PlainMeasure(name="mean")
+        if scale == "bounded"
         else PlainMeasure(name="mean", scale="unbounded", low=None, high=None)
     )
     found = estimate(cases, measure)
@@ -76,23 +81,60 @@ def measure_length_bias(
     )
 
 
-def measure_kinship(judged: Sequence[float], human: Sequence[float], is_own: Sequence[bool]) -> Figure | None:
-    """Return how much further above people the judge rates answers of its own model than others; None without both."""
-    errors = [value - truth for value, truth in zip(judged, human, strict=True)]
-    own = [error for error, mine in zip(errors, is_own, strict=True) if mine]
-    others = [error for error, mine in zip(errors, is_own, strict=True) if not mine]
-    if len(own) < 2 or len(others) < 2:
+def place_figure(wins: Sequence[tuple[int, int]], groups: Sequence[str | None] | None = None) -> Figure:
+    """Return how often the first place wins; `wins` of each pair: of the first place and of the second, over both orders.
+
+    The two orders of a pair are the same two answers and count as one; pairs with two ties say nothing.
+    """
+    decided = [
+        (first / (first + second), groups[number] if groups else None)
+        for number, (first, second) in enumerate(wins)
+        if first + second
+    ]
+    return mean_figure([value for value, _ in decided], [group for _, group in decided], scale="bounded")
+
+
+def measure_kinship(
+    judged: Sequence[float],
+    human: Sequence[float],
+    is_own: Sequence[bool],
+    groups: Sequence[str | None] | None = None,
+) -> Figure | None:
+    """Return how much further above people the judge rates answers of its own model than others; None without both.
+
+    Welch's interval, by group where there are groups; none with fewer than `MIN_CORRELATED` outputs, or groups, of either.
+    """
+    errors = np.array([value - truth for value, truth in zip(judged, human, strict=True)], dtype=np.float64)
+    clusters, own = _number(groups, len(errors)), np.array(is_own, dtype=np.bool_)
+    if own.all() or not own.any():
         return None
-    first, second = mean_figure(own), mean_figure(others)
-    assert first.value is not None
-    assert second.value is not None
-    value = first.value - second.value
-    spread = _variance(own) / len(own) + _variance(others) / len(others)
-    if spread <= 0.0:
+    value = float(errors[own].mean() - errors[~own].mean())
+    worth = [len(np.unique(clusters[side])) for side in (own, ~own)]
+    unit = "outputs" if groups is None or not any(groups) else "outputs in groups"
+    if min(worth) < MIN_CORRELATED:
+        method = f"none: {worth[0]} {unit} of its own and {worth[1]} others, {MIN_CORRELATED} of each are the least"
+        return Figure(value=value, method=method, n=len(errors))
+    parts = []
+    for side, sign, n in ((own, 1.0, worth[0]), (~own, -1.0, worth[1])):
+        pulls = np.where(side, errors - errors[side].mean(), 0.0) * sign / np.count_nonzero(side)
+        parts.append(np.bincount(clusters, weights=pulls) * math.sqrt(n / (n - 1)))
+    first, second = (float(np.sum(part**2)) for part in parts)
+    spread = float(np.sum((parts[0] + parts[1]) ** 2))
+    if spread <= 1e-24:
         return Figure(value=value, method="none: errors do not vary", n=len(errors))
-    half = normal_quantile(0.5 + _LEVEL / 2) * math.sqrt(spread)
-    method = f"difference of means, {len(own)} own and {len(others)} others"
+    freedom = (first + second) ** 2 / (first**2 / (worth[0] - 1) + second**2 / (worth[1] - 1))
+    half = t_quantile(0.5 + _LEVEL / 2, freedom) * math.sqrt(spread)
+    method = f"difference of means (Welch), {int(own.sum())} own and {int((~own).sum())} others"
     return Figure(value=value, low=value - half, high=value + half, method=method, n=len(errors))
+
+
+def _number(groups: Sequence[str | None] | None, n: int) -> NDArray[np.int64]:
+    numbers: dict[tuple[bool, str], int] = {}
+    keys = [
+        (False, str(position)) if group is None else (True, group)
+        for position, group in enumerate(groups or [None] * n)
+    ]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
 def kappa_at(sensitivity: float, specificity: float, prevalence: float) -> float | None:
@@ -126,8 +168,3 @@ def _within(values: Sequence[float], strata: Sequence[str]) -> list[float]:
         sums.setdefault(stratum, []).append(value)
     means = {stratum: math.fsum(group) / len(group) for stratum, group in sums.items()}
     return [value - means[stratum] for value, stratum in zip(values, strata, strict=True)]
-
-
-def _variance(values: Sequence[float]) -> float:
-    mean = math.fsum(values) / len(values)
-    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)

@@ -21,6 +21,7 @@ from penstock.evals.judges.bias import (
     mean_figure,
     measure_kinship,
     measure_length_bias,
+    place_figure,
     share_figure,
 )
 from penstock.evals.judges.errors import TooFewLabels
@@ -290,19 +291,26 @@ def _look_for_bias(
                 and each.item.output.model == each.score.evidence.get("judged_by")
                 for each in items
             ]
-            changes["self_preference"] = measure_kinship(known, [float(truth) for truth in truths], own)
-    flips = [bool(each.score.evidence["is_flip"]) for each in items if "is_flip" in each.score.evidence]
-    if flips:
-        changes["flip_rate"] = share_figure(flips)
-        places = [
-            place == side
-            for each in items
-            if isinstance(orders := each.score.evidence.get("orders"), list)
-            for place, side in zip(orders, ("a", "b"), strict=True)
-            if place != "tie"
-        ]
-        changes["first_place"] = share_figure(places)
+            changes["self_preference"] = measure_kinship(
+                known, [float(truth) for truth in truths], own, [each.item.case.group for each in items]
+            )
+    paired = [each for each in items if "is_flip" in each.score.evidence]
+    if paired:
+        flips = [bool(each.score.evidence["is_flip"]) for each in paired]
+        groups = [each.item.case.group for each in paired]
+        changes["flip_rate"] = share_figure(flips, groups)
+        changes["first_place"] = place_figure(
+            [_count_places(each.score.evidence.get("orders")) for each in paired], groups
+        )
     return msgspec.structs.replace(calibration, **changes)
+
+
+def _count_places(orders: object) -> tuple[int, int]:
+    """How often the first place won and how often the second; `orders` names the winner of each order, as a or b."""
+    if not isinstance(orders, list):
+        return 0, 0
+    decided = [side == first for side, first in zip(orders, ("a", "b"), strict=True) if side != "tie"]
+    return sum(decided), len(decided) - sum(decided)
 
 
 def describe(calibration: JudgeCalibration) -> list[str]:
