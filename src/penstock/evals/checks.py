@@ -1,7 +1,13 @@
 """What an evaluation's specification must be, whoever runs it. Pure."""
 
-from penstock.evals.errors import EvaluationInvalid
+import math
+from collections.abc import Sequence
+
+from penstock.evals.errors import EvaluationInvalid, OutputsInvalid
+from penstock.evals.statistics.estimates import bounds_of
+from penstock.evals.types import ScoreColumn
 from penstock.spec.evaluations import EvaluationSpec
+from penstock.spec.scores import Score
 
 MAX_REPEATS = 1000
 MAX_CONCURRENCY = 512
@@ -56,3 +62,19 @@ def _check_stop(spec: EvaluationSpec) -> None:
         raise EvaluationInvalid("`stop_when.margin` is 0 or more, of a `baseline`.", where="stop_when.margin")
     if not 0.5 <= rule.level < 1.0:
         raise EvaluationInvalid("`stop_when.level` lies between 0.5 and 1.", where="stop_when.level")
+
+
+def check_values(columns: Sequence[ScoreColumn], scores: Sequence[tuple[str, int, Score]]) -> None:
+    """Raise `OutputsInvalid` for a value that its score cannot have; scores that no column describes may have any."""
+    bounds = {column.name: bounds_of(column) for column in columns}
+    for case_id, _, score in scores:
+        if score.value is None:
+            continue
+        known = bounds.get(score.name)
+        low, high = (-math.inf, math.inf) if known is None else known
+        slack = 0.0 if known is None else 1e-9 * (high - low)
+        if not (math.isfinite(score.value) and low - slack <= score.value <= high + slack):
+            reach = "is no number" if known is None else f"lies between {low:g} and {high:g}"
+            raise OutputsInvalid(
+                f"Case {case_id!r}: {score.name} is {score.value:g}, but it {reach}.", case=case_id
+            )

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from penstock.base.ids import new_id
-from penstock.evals.checks import check_spec
+from penstock.evals.checks import check_spec, check_values
 from penstock.evals.early_stop import DECIDED
 from penstock.evals.errors import EvaluationInvalid, EvaluationRunning, LocalOnly, OutputsInvalid
 from penstock.evals.figures import Figures
@@ -311,11 +311,18 @@ class EvaluationService:
     ) -> EvaluationRecord:
         """Store outputs (with their request keys) and scores (case id, repeat, score) of a local run.
 
-        The same again changes nothing. Raises `OutputsInvalid` for cases that the evaluation has not.
+        The same again changes nothing. Raises `OutputsInvalid` for cases that the evaluation has not, for values that a score
+        cannot have, and once the run has ended: its figures, and verdicts that rest on them, stay as they are.
         """
         record = self.store.get(evaluation_id)
         if not record.is_local or record.set_id is None:
             raise OutputsInvalid(f"Evaluation {record.id} does not run elsewhere; nothing can be sent to it.")
+        if record.state != "running":
+            raise OutputsInvalid(
+                f"Evaluation {record.id} is {record.state}; nothing more is taken.",
+                hint=f"A run that goes on opens it again: `--resume {record.id}`.",
+            )
+        check_values(record.columns, scores)
         if len(outputs) > MAX_RECORDED or len(scores) > MAX_RECORDED:
             raise OutputsInvalid(f"At most {MAX_RECORDED} outputs and scores are taken at once.")
         at = self._positions(record.set_id, outputs, scores)
@@ -397,10 +404,14 @@ class EvaluationService:
         reason: str | None = None,
         columns: Sequence[ScoreColumn] = (),
     ) -> EvaluationRecord:
-        """Say that a local run has ended."""
+        """Say that a local run has ended; one that has ended already stays as it is."""
         record = self.store.get(evaluation_id)
         if not record.is_local:
             raise EvaluationInvalid(f"Evaluation {record.id} does not run elsewhere.")
+        self.figures.forget(record.id)
+        if record.state in _AT_REST:
+            is_named = bool(record.columns) or not columns
+            return record if is_named else self.store.update(record.id, columns=list(columns))
         fields: dict[str, Any] = {"columns": list(columns)} if columns else {}
         return self.store.count(
             record.id, state=state, reason=reason, finished_ns=self.store.now_ns(), eta_s=None, **fields

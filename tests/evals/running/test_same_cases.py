@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
+from penstock.evals.errors import OutputsInvalid
 from penstock.evals.gates.files import make_gate
 from penstock.evals.gates.service import GateService
 from penstock.evals.types import EvaluationRecord, ScoreColumn
@@ -87,3 +90,46 @@ def test_a_gate_wants_most_cases_of_both_sides_in_pairs(house: House, tmp_path: 
     assert told.verdict != "invalid", "who asks for less coverage gets it"
     assert told.rules[0].comparison is not None
     assert told.rules[0].comparison.n_pairs == 8
+
+
+def exact_of(house: House, evaluation_id: str) -> tuple[float | None, float]:
+    """As the report says, and as gates and comparisons read it."""
+    report = house.service.estimates(evaluation_id)
+    cases, _ = house.service.scored_cases(evaluation_id, "exact")
+    return report.estimates[0].value, sum(case.values[0] for case in cases) / len(cases)
+
+
+def test_scores_of_a_finished_evaluation_stay_as_they_are(house: House) -> None:
+    cases = questions(20)
+    record = run_local(house, cases, 0.0)
+    assert exact_of(house, record.id) == (0.0, 0.0)
+    with pytest.raises(OutputsInvalid, match="is done"):
+        send(house, record, cases, 1.0)
+    assert exact_of(house, record.id) == (0.0, 0.0)
+    assert house.service.finish_local(record.id, state="failed").state == "done"
+    house.service.reopen_local(record.id)
+    assert exact_of(house, record.id) == (0.0, 0.0)
+    send(house, record, cases, 1.0)
+    house.service.finish_local(record.id)
+    assert exact_of(house, record.id) == (1.0, 1.0)
+
+
+def test_a_run_that_was_stopped_by_hand_takes_no_more_and_still_learns_its_columns(house: House) -> None:
+    cases = questions(4)
+    record = begin(house, cases, columns=())
+    house.service.stop(record.id)
+    with pytest.raises(OutputsInvalid, match="is stopped") as error:
+        send(house, record, cases, 1.0)
+    assert f"--resume {record.id}" in str(error.value.hint)
+    ended = house.service.finish_local(record.id, state="failed", columns=[EXACT])
+    assert (ended.state, [column.name for column in ended.columns]) == ("stopped", ["exact"])
+
+
+@pytest.mark.parametrize("value", [7.0, -0.5, float("nan")])
+def test_a_value_that_its_score_cannot_have_is_refused(house: House, value: float) -> None:
+    cases = questions(3)
+    record = begin(house, cases)
+    with pytest.raises(OutputsInvalid, match="lies between 0 and 1"):
+        send(house, record, cases, value)
+    send(house, record, cases, 1.0)
+    assert house.service.get(record.id).n_outputs == 3
