@@ -96,6 +96,38 @@ def test_a_check_that_cannot_be_made_is_an_error_of_that_case_alone() -> None:
         assert (score.status, score.fault) == ("error", "scorer"), wrong
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"scorer": "checks"},
+        {"scorer": "checks", "parameters": {"threshold": 0.5}},
+        {"scorer": "composite", "parameters": {"parts": [{"scorer": "checks"}]}},
+        {"scorer": "scorer:own"},
+    ],
+)
+def test_checks_among_the_checks_of_a_case_end_at_once(wrong: dict[str, Any]) -> None:
+    catalogue = Catalogue(read_registered=lambda _: ScorerSpec(scorer="checks"))
+    scorer = catalogue.create(ScorerSpec(scorer="checks"))
+    output = Output(case_id="1", text="a")
+
+    async def score() -> Score:
+        (made,) = await asyncio.wait_for(scorer.score(checks(wrong, wrong), [output], ScorerTools()), 20)
+        return made
+
+    score_made = asyncio.run(score())
+    assert (score_made.status, score_made.fault) == ("error", "scorer")
+    assert "`checks` cannot be" in str(score_made.reason)
+    fine = {"scorer": "contains", "parameters": {"values": ["a"]}}
+    assert ask(scorer, checks(fine), output).value == 1.0
+
+
+def test_checks_without_any_weight_do_not_pass() -> None:
+    missing = {"scorer": "contains", "parameters": {"values": ["zz"]}}
+    output = Output(case_id="1", text="hi")
+    assert ask(make("checks"), checks({**missing, "weight": 0}), output).status == "undefined"
+    assert ask(make("checks"), checks({**missing, "weight": -1}), output).status == "error"
+
+
 def test_parts_that_others_know_are_made_by_them() -> None:
     class Always:
         info = make("exact").info

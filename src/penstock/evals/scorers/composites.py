@@ -6,6 +6,7 @@ leave that part out; an error of a part is an error of the whole. Nothing missin
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -31,6 +32,9 @@ from penstock.spec.scores import Score
 CreateScorer = Callable[[ScorerSpec], Scorer]
 Combine = Literal["mean", "all", "any", "min", "max"]
 MAX_PARTS = 50
+_is_checking: ContextVar[bool] = ContextVar("penstock_is_checking", default=False)
+"""Whether a case's checks are being held to; checks among them would begin all over again, without end."""
+_NESTED = "`checks` cannot be one of a case's checks"
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -209,13 +213,13 @@ def combine_scores(
     if lacking and undefined == "undefined":
         return make_score(whole, None, reason="; ".join(lacking), evidence=evidence)
     total = sum(weight for weight, _ in known)
-    if not known or (total <= 0 and combine == "mean"):
+    if not known or (total <= 0 and combine in {"mean", "all", "any"}):
         return make_score(whole, None, reason="no part has a score with a weight", evidence=evidence)
     values = [value for _, value in known]
     if combine == "mean":
         value = sum(weight * each for weight, each in known) / total
     elif combine in {"all", "any"}:
-        met = [each >= 0.5 for weight, each in known if weight > 0] or [True]
+        met = [each >= 0.5 for weight, each in known if weight > 0]
         value = float(all(met) if combine == "all" else any(met))
     else:
         value = min(values) if combine == "min" else max(values)
@@ -282,6 +286,15 @@ class ChecksScorer:
 
     async def score(self, case: Case, outputs: Sequence[Output], tools: ScorerTools) -> list[Score]:
         """Return one score an output."""
+        if _is_checking.get():
+            return [make_error(self, _NESTED) for _ in outputs]
+        token = _is_checking.set(True)
+        try:
+            return await self._score_all(case, outputs, tools)
+        finally:
+            _is_checking.reset(token)
+
+    async def _score_all(self, case: Case, outputs: Sequence[Output], tools: ScorerTools) -> list[Score]:
         try:
             parts = [*self._always, *self._parts_of(case)]
         except ValueError as error:
@@ -310,12 +323,16 @@ class ChecksScorer:
         for each in given:
             try:
                 part = msgspec.convert(each, Part)
+                if part.weight < 0:
+                    raise ValueError(f"the weight of {part.scorer} is negative")
                 key = msgspec.json.encode(part, order="sorted")
                 scorer = self._made.get(key)
                 if scorer is None:
                     scorer = self._made[key] = make_part(part, self._create)
             except (msgspec.ValidationError, PenstockError) as error:
                 raise ValueError(str(error)) from error
+            if scorer.info.name == CHECKS.name:
+                raise ValueError(_NESTED)
             if scorer.info.direction == "lower" or not _negatable(scorer.info):
                 raise ValueError(f"{part.scorer} needs `not = true` or a `threshold` to be a check")
             parts.append((part, scorer))
