@@ -187,6 +187,7 @@ def test_a_variant_that_was_changed_is_saved_in_the_editor_and_then_evaluated(pa
 def test_pages_fit_a_phone(page: Page, path: str) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(path)
-    page.wait_for_load_state("networkidle")
+    if page.query_selector("[data-editor], [data-compare]"):
+        page.wait_for_selector("[data-ready]")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.set_viewport_size({"width": 1440, "height": 900})
