@@ -1,5 +1,6 @@
 """The gateway as evaluations ask it: over HTTP with the installation's own key, one client an event loop."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +12,16 @@ from penstock.base.errors import UpstreamError, UpstreamTimeout, UpstreamUnavail
 from penstock.evals.ports import GatewayReply
 
 EMBED_TIMEOUT_S = 120.0
+NEWS_S = 5.0
+"""How long after the first call an unknown model may be one that the gateway has not heard of yet: it takes up versions
+and routes that were just made within a second."""
+NEWS_POLL_S = 0.25
 _TEXT = 2000
+
+
+def _code_of(reply: GatewayReply) -> Any:
+    error = reply.body.get("error") if isinstance(reply.body, dict) else None
+    return error.get("code") if isinstance(error, dict) else None
 
 
 class HttpGateway:
@@ -22,12 +32,20 @@ class HttpGateway:
         self._url = url.rstrip("/")
         self._headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
         self._session: aiohttp.ClientSession | None = None
+        self._began: float | None = None
 
     async def chat(
         self, body: Mapping[str, Any], *, headers: Mapping[str, str], timeout_s: float
     ) -> GatewayReply:
         """Return the reply; raise `UpstreamTimeout`, `UpstreamUnavailable`."""
-        return await self._post("/v1/chat/completions", body, headers, timeout_s)
+        if self._began is None:
+            self._began = time.monotonic()
+        while True:
+            reply = await self._post("/v1/chat/completions", body, headers, timeout_s)
+            is_news = time.monotonic() < self._began + NEWS_S
+            if not (is_news and reply.status == 404 and _code_of(reply) == "model_not_found"):
+                return reply
+            await asyncio.sleep(NEWS_POLL_S)
 
     async def embed(
         self, model: str, texts: Sequence[str], *, headers: Mapping[str, str]
