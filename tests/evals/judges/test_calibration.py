@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from sqlalchemy import Engine
@@ -108,10 +109,12 @@ def test_rates_confusion_and_correction_of_the_published_example() -> None:
     assert (estimate.high - estimate.low) / 2 / 1.96 == pytest.approx(0.038, abs=0.004)
 
 
-def corrected(found: JudgeCalibration, cases: Sequence[ScoredCase]) -> Estimate:
+def corrected(
+    found: JudgeCalibration, cases: Sequence[ScoredCase], evaluation_id: str | None = None
+) -> Estimate:
     from penstock.evals.judges.correcting import correct_estimate
 
-    estimate = correct_estimate(found, cases, name="j")
+    estimate = correct_estimate(found, cases, name="j", evaluation_id=evaluation_id)
     assert estimate is not None
     return estimate
 
@@ -172,10 +175,37 @@ def test_numbers_are_related_and_corrected_by_prediction() -> None:
     found = run(rows, info=ScorerInfo(name="j", low=1.0, high=5.0))
     assert found.kind == "numeric" and found.agreement.value is not None and found.agreement.value > 0.8
     assert found.mean_error and found.mean_error.value is not None
+    own = [ScoredCase(case_id=f"c{n}", values=[row.score.value or 0.0]) for n, row in enumerate(rows)]
     others = [ScoredCase(case_id=f"o{n}", values=[row.score.value or 0.0]) for n, row in enumerate(rows * 4)]
-    estimate = corrected(found, others)
+    estimate = corrected(found, [*own, *others], "ev")
     assert estimate.value is not None and estimate.low is not None and estimate.high is not None
     assert estimate.low < sum(truths) / 150 < estimate.high
+    assert estimate.n == 750 and "150 labels" in estimate.method
+
+
+def test_labels_of_another_evaluation_do_not_make_the_mean_of_this_one() -> None:
+    rng = random.Random(3)
+    rows = [judged(n, 0.4 * rng.random(), 0.5 + 0.1 * rng.random()) for n in range(60)]
+    found = run(rows)
+    better = [ScoredCase(case_id=f"c{n}", values=[0.9]) for n in range(500)]
+    assert found.kind == "numeric"
+    for evaluation in ("newer", None):
+        estimate = corrected(found, better, evaluation)
+        assert (estimate.value, estimate.low, estimate.high) == (None, None, None)
+        assert "0 of its own outputs" in estimate.method and estimate.n == 500
+    assert corrected(found, better, "ev").value is not None
+    few = corrected(found, better[45:], "ev")
+    assert few.value is None and "15 of its own outputs" in few.method
+
+
+def test_a_case_labelled_in_each_of_its_repeats_is_one_label() -> None:
+    rng = random.Random(5)
+    truths = [rng.random() for _ in range(40)]
+    found = run([judged(n, truth, truth + 0.1 * (n % 3)) for n, truth in enumerate(truths)])
+    doubled = msgspec.structs.replace(found, pairs=[pair for pair in found.pairs for _ in range(4)])
+    cases = [ScoredCase(case_id=f"c{n}", values=[0.5 + n % 2 * 0.1]) for n in range(40)]
+    once, four = corrected(found, cases, "ev"), corrected(doubled, cases, "ev")
+    assert once.low is not None and four.low is not None and four.low == pytest.approx(once.low, abs=1e-9)
 
 
 def test_words_are_compared_as_words_and_have_no_corrected_figure() -> None:

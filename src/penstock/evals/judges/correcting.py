@@ -1,12 +1,13 @@
 """The corrected figure beside a judge's raw one: what people would have said, as far as their labels tell. Pure.
 
-Yes or no: Rogan and Gladen's estimate, whose interval holds the error of the labels too. Numbers: prediction-powered inference. Both take
-it that the labelled outputs are like those that are judged; `method` says on how many labels the figure rests.
+Yes or no: Rogan and Gladen's estimate, whose interval holds the error of the labels too. Both rates are the
+judge's own and go with it to other evaluations of the same kind of outputs. Numbers: prediction-powered inference, from labels of outputs
+of this very evaluation alone. `method` says on how many labels the figure rests.
 """
 
 from collections.abc import Sequence
 
-from penstock.evals.judges.calibration import is_yes
+from penstock.evals.judges.calibration import LEAST_LABELS, is_yes
 from penstock.evals.judges.types import JudgeCalibration
 from penstock.evals.statistics.correction import ppi_mean, rogan_gladen
 from penstock.evals.statistics.means import standard_error
@@ -96,14 +97,27 @@ def _effective_counts(cases: Sequence[ScoredCase]) -> tuple[int, int]:
 def _correct_mean(
     calibration: JudgeCalibration, scored: Sequence[ScoredCase], evaluation_id: str | None, level: float
 ) -> Interval:
-    pairs = calibration.pairs
-    known = {pair.case_id for pair in pairs if evaluation_id and pair.evaluation_id == evaluation_id}
+    """The weight that prediction-powered inference gives a judge holds only where the labelled are a random part of the judged."""
+    asked = {case.case_id for case in scored}
+    pairs = [
+        pair
+        for pair in calibration.pairs
+        if evaluation_id and pair.evaluation_id == evaluation_id and pair.case_id in asked
+    ]
+    known = {pair.case_id for pair in pairs}
+    if len(known) < LEAST_LABELS:
+        method = (
+            f"undefined: {len(known)} of its own outputs have a label {calibration.name!r}, and a mean takes "
+            f"{LEAST_LABELS}, drawn by chance; labels of other evaluations tell nothing of its mean"
+        )
+        return Interval(value=None, low=None, high=None, level=level, method=method)
     others = [case for case in scored if case.case_id not in known]
     return ppi_mean(
         [float(pair.human) for pair in pairs],
         [float(pair.judged) for pair in pairs],
         [sum(case.values) / len(case.values) for case in others],
-        groups=[pair.group for pair in pairs],
+        # repeats of one case are no labels of their own
+        groups=[pair.group or f"case {pair.case_id}" for pair in pairs],
         unlabelled_groups=[case.group for case in others],
         level=level,
     )
