@@ -67,4 +67,5 @@ def side_of(spec: GateSpec, named: str | None) -> EvaluationSpec | str:
         target = TargetSpec(python=f"{Path(file).expanduser().resolve()}:{function}")
     else:
         target = TargetSpec(model=named, parameters=base.parameters, prompt=base.prompt)
-    return msgspec.structs.replace(spec.evaluation, target=target)
+    name = f"{spec.evaluation.name}: {named}"[:200]  # lists show one row a side
+    return msgspec.structs.replace(spec.evaluation, target=target, name=name)
