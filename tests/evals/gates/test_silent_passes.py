@@ -188,3 +188,11 @@ def test_repeats_that_failed_lower_coverage(sides: Sides) -> None:
     few = [ScoredCase(case_id=f"c{n}", values=[1.0] * 4, n_errors=int(n % 10 == 0)) for n in range(100)]
     sides[0].put("new", {"exact": few})
     assert judge(sides, "exact >= 0.9").verdict == "pass", "98 % of the answers have a score"
+
+
+def test_hundreds_of_looks_can_still_fail(sides: Sides) -> None:
+    slices = tuple(f"lang=l{n}" for n in range(600))
+    sides[0].put("new", {"exact": scored([0.0] * 6000, slices=slices)})
+    result = judge(sides, "exact by lang >= 0.9")
+    assert result.verdict == "fail"
+    assert len(result.rules) == 600

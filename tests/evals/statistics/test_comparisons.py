@@ -18,7 +18,7 @@ from penstock.evals.statistics.families import adjust, simultaneous_level
 from penstock.evals.statistics.power import cases_needed, detectable_effect
 from penstock.evals.statistics.resampling import flip_signs
 from penstock.evals.statistics.shares import mcnemar, paired_shares
-from penstock.evals.statistics.types import ScoredCase
+from penstock.evals.statistics.types import PlainMeasure, ScoredCase
 from penstock.spec.evaluations import Comparison
 from tests.evals.statistics.draws import BINARY, BOUNDED, LOWER, UNBOUNDED, Ratio, cases_of, ratio_cases
 
@@ -196,7 +196,7 @@ def test_the_p_value_of_a_threshold_is_where_the_interval_leaves_it() -> None:
     assert p is not None
     stats = pytest.importorskip("scipy.stats")
     assert p == pytest.approx(stats.ttest_1samp(right - left, -0.01).pvalue, rel=1e-3, abs=2e-4)
-    assert threshold_p(at, 5.0) == 1e-4
+    assert threshold_p(at, 5.0) == 1e-9, "nothing is resampled, so nothing but arithmetic limits p"
     assert threshold_p(at, float(np.mean(right - left))) == pytest.approx(1.0, abs=1e-3)
     assert threshold_p(difference_maker([], [], BOUNDED), 0.0) is None
 
@@ -254,3 +254,31 @@ def test_a_difference_of_the_size_it_names_is_shown_four_times_in_five() -> None
 
 def _excludes_zero(found: Comparison) -> bool:
     return found.low is not None and found.high is not None and not found.low <= 0.0 <= found.high
+
+
+def test_resampled_intervals_tell_no_p_under_what_resamples_can() -> None:
+    rng = np.random.default_rng(5)
+    left, right = (ratio_cases([(a, 1.0) for a in rng.random(40)]) for _ in range(2))
+    at = difference_maker(left, right, BOUNDED, figure=Ratio())
+    assert "bootstrap BCa" in at(0.95).method
+    assert threshold_p(at, 50.0) == 1e-4
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.9, 1.1, 2.0])
+@pytest.mark.parametrize(("ours", "theirs"), [(5.0, 1.0), (1.0, 5.0), (3.0, 3.0)])
+@pytest.mark.parametrize("jitter", [0.0, 1e-4])
+def test_a_share_of_the_baseline_lies_within_its_interval_for_scores_that_do_not_start_at_0(
+    factor: float, ours: float, theirs: float, jitter: float
+) -> None:
+    stars = PlainMeasure(name="stars", low=1.0, high=5.0)
+    inward = jitter if ours < 3.0 else -jitter
+    left = cases_of([theirs] * 40)
+    right = cases_of([ours + inward * (n % 2) for n in range(40)])
+    found = difference_maker(left, right, stars, factor=factor)(0.95)
+    assert found.value is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= found.value <= found.high
+    assert found.value == pytest.approx(ours - factor * theirs, abs=2e-4)
+    assert 1.0 - 5.0 * factor - 1e-9 <= found.low
+    assert found.high <= 5.0 - factor + 1e-9

@@ -43,6 +43,8 @@ from penstock.spec.evaluations import Comparison, ComparisonWord
 
 SMALLEST_P = 1e-4
 """10,000 resamples cannot tell smaller ones apart."""
+SMALLEST_EXACT_P = 1e-9
+"""Where nothing is resampled: small enough for as many looks as anybody takes."""
 _NO_PAIR = "no case has a score on both sides"
 
 
@@ -156,14 +158,17 @@ def threshold_p(at: IntervalAt, threshold: float) -> float | None:
     """Return the smallest 1 − level at which an interval still excludes `threshold`; None where there is no interval.
 
     For a two-sided interval this is the two-sided p-value of the figure being `threshold`; with a margin as
-    the threshold, half of it is that of a test of non-inferiority. Below `SMALLEST_P` all are alike.
+    the threshold, half of it is that of a test of non-inferiority. Below `SMALLEST_P` (of resampled intervals) or
+    `SMALLEST_EXACT_P` (of others) all are alike.
     """
     middle = at(0.95)
     if middle.low is None or middle.value is None:
         return None
-    if at(1.0 - SMALLEST_P).excludes(threshold):
-        return SMALLEST_P
-    tight, loose = math.log(SMALLEST_P), 0.0
+    is_resampled = middle.method.startswith("bootstrap") and "ABC" not in middle.method
+    smallest = SMALLEST_P if is_resampled else SMALLEST_EXACT_P
+    if at(1.0 - smallest).excludes(threshold):
+        return smallest
+    tight, loose = math.log(smallest), 0.0
     for _ in range(30):
         between = 0.5 * (tight + loose)
         if at(max(1e-12, 1.0 - math.exp(between))).excludes(threshold):
@@ -306,10 +311,16 @@ def _interval_maker(
         is_within(sample.values, bounds) and is_within(pairs.baseline.values, bounds)
     ):
         bounds = None
-    width = (bounds[1] - bounds[0]) * max(1.0, abs(factor)) if bounds else None
+    reach = _reach(bounds, factor) if bounds else None
     if factor == 1.0 and pairs.are_shares(measure):
         return lambda level: _share_interval(pairs, level, times)
-    return lambda level: mean_difference(differences, sample, level, width=width, times=times)
+    return lambda level: mean_difference(differences, sample, level, reach=reach, times=times)
+
+
+def _reach(bounds: tuple[float, float], factor: float) -> tuple[float, float]:
+    """Between what candidate − factor × baseline lies: for scores from 1 to 5 and 0.9, between −3.5 and 4.1."""
+    ends = (factor * bounds[0], factor * bounds[1])
+    return bounds[0] - max(ends), bounds[1] - min(ends)
 
 
 def _share_interval(pairs: _Pairs, level: float, times: float) -> Interval:

@@ -150,9 +150,14 @@ def bounded_mean(
 
 
 def mean_difference(
-    differences: FloatArray, sample: Sample, level: float, *, width: float | None, times: float = 1.0
+    differences: FloatArray,
+    sample: Sample,
+    level: float,
+    *,
+    reach: tuple[float, float] | None,
+    times: float = 1.0,
 ) -> Interval:
-    """Return the t interval of the mean of paired differences; `width` is that of the score's range, if it has one.
+    """Return the t interval of the mean of paired differences; `reach` is between what they can be, if that has bounds.
 
     `times`: of as many times the cases and groups, all like these; for what does not vary.
     """
@@ -163,19 +168,22 @@ def mean_difference(
     error = cautious_error(differences, sample)
     if error and not is_constant(differences):
         half = t_quantile(0.5 + level / 2.0, sample.n_clusters - 1) * error
-        if width is not None:
+        if reach is not None:
             # few that differ may be few by luck: of what was not seen as much counts as they leave unknown
-            half = max(half, (1.0 - known_share(differences, sample)) * unseen_share(sample, level) * width)
+            half = max(
+                half,
+                (1.0 - known_share(differences, sample)) * unseen_share(sample, level) * max(map(abs, reach)),
+            )
         low, high = value - half, value + half
-        if width is not None:
-            low, high = max(low, -width), min(high, width)
+        if reach is not None:
+            low, high = min(max(low, reach[0]), value), max(min(high, reach[1]), value)
         return _interval(sample, value, (low, high), level, f"paired t{_by_group(sample)}")
-    if width is None:
+    if reach is None:
         return _interval(sample, value, None, level, "none: all differences are the same")
     # Nothing differs from the rest, so the spread is unknown; but a pair that does may be this rare and go unseen.
     unseen = unseen_share(sample, level, times=times)
     middle = (1.0 - unseen) * value
-    bounds = (max(-width, middle - unseen * width), min(width, middle + unseen * width))
+    bounds = (min(middle + unseen * reach[0], value), max(middle + unseen * reach[1], value))
     method = f"all differences are the same: bound of what was not seen{_assumed(sample)}"
     return _interval(sample, value, bounds, level, method)
 
