@@ -126,11 +126,16 @@ def _against_first(
         except UnknownScore:
             continue
         made += [_named(each, keys[at]) for each in report.comparisons]
-    return correct_together(made, family=min(len(entries) * (len(entries) - 1) // 2, MAX_FAMILY))
+    return correct_together(made, family=family_of(len(entries)))
 
 
 def _named(comparison: Comparison, key: str) -> Comparison:
     return msgspec.structs.replace(comparison, slice=key)
+
+
+def family_of(n_rows: int) -> int:
+    """Return over how many looks comparisons with the leader are corrected: all pairs of rows, as far as resamples can tell."""
+    return min(n_rows * (n_rows - 1) // 2, MAX_FAMILY)
 
 
 def correct_together(comparisons: Sequence[Comparison], *, family: int) -> list[Comparison]:
@@ -183,10 +188,15 @@ def _verdict(rows: Sequence[LeaderboardRow], words: Mapping[str, str], name: str
     if not open_keys:
         return (
             first.key,
-            f"{first.key} is best in {name}: it beats each other one (95 %, corrected for {len(others)} looks).",
+            f"{first.key} is best in {name}: it beats each other one (95 %, corrected for {_looks(len(rows))}).",
         )
     told = ", ".join(open_keys[:3]) + (f" and {len(open_keys) - 3} more" if len(open_keys) > 3 else "")
     return None, f"Not decided: {first.key} leads in {name}, but cannot be told from {told}."
+
+
+def _looks(n_rows: int) -> str:
+    n = family_of(n_rows)
+    return "one look" if n == 1 else f"{n} looks"
 
 
 def _problems(figures: Figures, entries: Sequence[Entry]) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from penstock.evals.errors import ExperimentInvalid
 from penstock.evals.figures import sentence_of
 from penstock.evals.grids import cell_spec, make_cells
-from penstock.evals.leaderboards import _is_front
+from penstock.evals.leaderboards import _is_front, correct_together, family_of
 from penstock.evals.types import (
     ComparedQuery,
     EvaluationQuery,
@@ -93,12 +93,26 @@ def test_a_leaderboard_names_a_best_one_only_when_it_is_certain(house: House) ->
     weak, strong = pair(house)
     board = house.service.leaderboard([weak.id, strong.id])
     assert (board.best, [row.key for row in board.rows]) == ("strong", ["strong", "weak"])
+    assert board.sentence.endswith("(95 %, corrected for one look).")
     assert board.rows[0].is_front
     assert board.rows[0].cost_per_case_usd == Decimal("0.01")
     again = house.evaluate(target=TargetSpec(model="strong", parameters={"top_p": 1}))
     open_board = house.service.leaderboard([weak.id, strong.id, again.id])
     assert open_board.best is None
     assert open_board.sentence.startswith("Not decided")
+
+
+@pytest.mark.parametrize(("n_rows", "n_looks"), [(3, 3), (20, 190), (33, 400), (300, 400)])
+def test_a_clear_leader_is_told_from_many_rows(n_rows: int, n_looks: int) -> None:
+    assert family_of(n_rows) == n_looks
+    clear = Comparison(
+        name="f1", baseline=0.15, candidate=0.9, difference=0.75, low=0.7, high=0.8, p_value=1e-4, n_pairs=500
+    )
+    together = correct_together([clear] * (n_rows - 1), family=family_of(n_rows))
+    assert {each.word for each in together} == {"better"}, "the smallest p that 10,000 resamples tell"
+    weak = msgspec.structs.replace(clear, p_value=0.05 / n_looks * 1.1, low=0.001)
+    one = correct_together([weak], family=family_of(n_rows))
+    assert [each.word for each in one] == ["undecided"]
 
 
 def grid(house: House, **changes: Any) -> ExperimentSpec:

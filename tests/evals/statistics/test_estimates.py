@@ -107,7 +107,9 @@ def test_missing_scores_lower_coverage_and_bound_the_figure() -> None:
     ]
     found = estimate(cases, BOUNDED)
     assert (found.n, found.n_cases, found.n_undefined, found.n_errors, found.n_skipped) == (3, 6, 1, 1, 1)
-    assert (found.n_partial, found.coverage) == (1, pytest.approx(2.5 / 6)), "one of two repeats is half a case"
+    assert (found.n_partial, found.coverage) == (1, pytest.approx(2.5 / 6)), (
+        "one of two repeats is half a case"
+    )
     assert found.value == pytest.approx(2.5 / 3)
     assert (found.worst, found.best) == pytest.approx((2.0 / 6, 5.5 / 6))
     lower = estimate(cases, LOWER)
