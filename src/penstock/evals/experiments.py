@@ -16,6 +16,8 @@ from penstock.evals.errors import EvaluationRunning, ExperimentInvalid
 from penstock.evals.experiment_store import ExperimentStore
 from penstock.evals.grids import cell_spec, make_cells
 from penstock.evals.leaderboards import make_leaderboard
+from penstock.evals.ports import Ending
+from penstock.evals.queueing import AT_REST
 from penstock.evals.service import EvaluationService
 from penstock.evals.types import (
     Cell,
@@ -26,8 +28,6 @@ from penstock.evals.types import (
     ExperimentSpec,
     Leaderboard,
 )
-
-_AT_REST = frozenset({"done", "stopped", "failed"})
 
 
 class Proposer(Protocol):
@@ -41,8 +41,12 @@ class Proposer(Protocol):
 class ExperimentJobs(Protocol):
     """Starts and ends the background work of one experiment."""
 
-    def submit_experiment(self, experiment_id: str) -> str:
-        """Queue the run and return the job's id."""
+    def submit_experiment(self, experiment_id: str, *, run: int) -> str:
+        """Queue this run and return the job's id."""
+        ...
+
+    def ending(self, job_id: str) -> Ending | None:
+        """Return how a job has ended; None while it waits or runs."""
         ...
 
     def cancel(self, job_id: str) -> None:
@@ -116,16 +120,24 @@ class ExperimentService:
                 tags=spec.tags,
             )
         )
-        return self._submit(experiment_id)
+        try:
+            return self._submit(experiment_id, 0)
+        except BaseException:
+            self.store.delete(experiment_id)
+            for cell in made:
+                self._evaluations.store.delete(str(cell.evaluation_id))
+            raise
 
     def list(self, *, tag: str | None = None, cursor: str | None = None, limit: int = 50) -> ExperimentPage:
         """Return one page, newest first."""
         page = self.store.page(tag=tag, cursor=cursor, limit=limit)
-        return ExperimentPage(rows=[self._summed(row) for row in page.rows], next_cursor=page.next_cursor)
+        return ExperimentPage(
+            rows=[self._summed(self._settled(row)) for row in page.rows], next_cursor=page.next_cursor
+        )
 
     def get(self, experiment_id: str) -> ExperimentRecord:
         """Return one experiment, by id or by the name of the newest. Raises `UnknownExperiment`."""
-        return self._summed(self.store.get(experiment_id))
+        return self._summed(self._settled(self.store.get(experiment_id)))
 
     def evaluations(self, experiment_id: str) -> Sequence[EvaluationRecord]:
         """Return the evaluations of its cells, in their order; deleted ones are missing."""
@@ -141,29 +153,38 @@ class ExperimentService:
     def stop(self, experiment_id: str, *, reason: str = "stopped by hand") -> ExperimentRecord:
         """Stop the cells that run and start no further ones."""
         record = self.store.get(experiment_id)
-        if record.state in _AT_REST:
+        if record.state in AT_REST:
             return self._summed(record)
         if record.job_id is not None:
             self._jobs.cancel(record.job_id)
         ended: dict[str, Any] = {"state": "stopped"} if record.state == "queued" else {}
-        return self._summed(self.store.update(record.id, reason=reason, **ended))
+
+        def change(old: ExperimentRecord) -> ExperimentRecord:
+            return old if old.state in AT_REST else msgspec.structs.replace(old, reason=reason, **ended)
+
+        return self._summed(self._settled(self.store.change(record.id, change)))
 
     def resume(self, experiment_id: str) -> ExperimentRecord:
         """Go on with the cells that are not done."""
-        record = self.store.get(experiment_id)
-        if record.state not in _AT_REST:
-            raise EvaluationRunning(f"Experiment {record.id} is {record.state}.")
-        self.store.update(record.id, state="queued", reason=None, finished_ns=None)
-        return self._submit(record.id)
+        before = self._settled(self.store.get(experiment_id))
+
+        def change(old: ExperimentRecord) -> ExperimentRecord:
+            nonlocal before
+            before = _must_rest(old)
+            return msgspec.structs.replace(
+                old, state="queued", job_id=None, run=old.run + 1, reason=None, finished_ns=None
+            )
+
+        queued = self.store.change(before.id, change)
+        try:
+            return self._submit(queued.id, queued.run)
+        except BaseException:
+            self.store.change(before.id, lambda _: before)
+            raise
 
     def delete(self, experiment_id: str) -> None:
         """Forget the experiment; its evaluations stay unless they are deleted too."""
-        record = self.store.get(experiment_id)
-        if record.state not in _AT_REST:
-            raise EvaluationRunning(
-                f"Experiment {record.id} is {record.state}.", hint=f"`penstock experiment stop {record.id}`"
-            )
-        self.store.delete(record.id)
+        self.store.delete(_must_rest(self._settled(self.store.get(experiment_id))).id)
 
     def _cells(self, spec: ExperimentSpec) -> Sequence[Cell]:
         if not spec.name.strip():
@@ -173,8 +194,34 @@ class ExperimentService:
             check_spec(cell_spec(spec, cell))
         return cells
 
-    def _submit(self, experiment_id: str) -> ExperimentRecord:
-        job_id = self._jobs.submit_experiment(experiment_id)
+    def _settled(self, record: ExperimentRecord) -> ExperimentRecord:
+        """Return the record as it is: one whose job has ended runs no more, nor do its cells, whatever they say."""
+        ending = None
+        if record.state not in AT_REST and record.job_id is not None:
+            ending = self._jobs.ending(record.job_id)
+        if ending is None:
+            return record
+        state, reason = ending
+        now_ns = self._evaluations.store.now_ns()
+
+        def change(old: ExperimentRecord) -> ExperimentRecord:
+            if old.state in AT_REST or old.job_id != record.job_id:
+                return old
+            told = old.reason if state == "stopped" and old.reason else reason
+            return msgspec.structs.replace(old, state=state, reason=told, finished_ns=now_ns)
+
+        def change_cell(old: EvaluationRecord) -> EvaluationRecord:
+            if old.state != "running":
+                return old
+            return msgspec.structs.replace(old, state=state, reason=reason, finished_ns=now_ns, eta_s=None)
+
+        for _, found in self._found(record):
+            if found.state == "running":
+                self._evaluations.store.change(found.id, change_cell)
+        return self.store.change(record.id, change)
+
+    def _submit(self, experiment_id: str, run: int) -> ExperimentRecord:
+        job_id = self._jobs.submit_experiment(experiment_id, run=run)
         return self._summed(self.store.update(experiment_id, job_id=job_id))
 
     def _found(self, record: ExperimentRecord) -> Sequence[tuple[Cell, EvaluationRecord]]:
@@ -191,7 +238,15 @@ class ExperimentService:
         costs = [each.cost_usd for each in found if each.cost_usd is not None]
         return msgspec.structs.replace(
             record,
-            n_done=sum(each.state in _AT_REST for each in found),
+            n_done=sum(each.state in AT_REST for each in found),
             cost_usd=sum(costs, Decimal(0)) if costs else None,
             n_cost_unknown=sum(each.n_cost_unknown for each in found),
         )
+
+
+def _must_rest(record: ExperimentRecord) -> ExperimentRecord:
+    if record.state not in AT_REST:
+        raise EvaluationRunning(
+            f"Experiment {record.id} is {record.state}.", hint=f"`penstock experiment stop {record.id}`"
+        )
+    return record

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from penstock.spec.cases import Case, Output, Passage
-from penstock.spec.evaluations import TargetSpec
+from penstock.spec.evaluations import EvaluationState, TargetSpec
 from penstock.spec.scores import SpanScore
 
 
@@ -129,11 +129,19 @@ class Prices(Protocol):
         ...
 
 
+Ending = tuple[EvaluationState, str]
+"""The state that a job's end leaves behind where nothing else was said, and why."""
+
+
 class EvaluationJobs(Protocol):
     """Starts and ends the background work of one evaluation."""
 
-    def submit(self, evaluation_id: str, *, score_only: bool = False) -> str:
-        """Queue the run and return the job's id; while one is under way, that one's. `score_only`: ask nothing."""
+    def submit(self, evaluation_id: str, *, run: int, score_only: bool = False) -> str:
+        """Queue this run and return the job's id; queued twice, it is one job. `score_only`: ask nothing."""
+        ...
+
+    def ending(self, job_id: str) -> Ending | None:
+        """Return how a job has ended; None while it waits or runs."""
         ...
 
     def cancel(self, job_id: str) -> None:

@@ -11,12 +11,13 @@ import msgspec
 from penstock.base.ids import new_id
 from penstock.evals.checks import check_spec, check_values
 from penstock.evals.early_stop import DECIDED
-from penstock.evals.errors import EvaluationInvalid, EvaluationRunning, LocalOnly, OutputsInvalid
+from penstock.evals.errors import EvaluationInvalid, LocalOnly, OutputsInvalid
 from penstock.evals.figures import Figures
 from penstock.evals.leaderboards import make_leaderboard
 from penstock.evals.pages import Pages
 from penstock.evals.planning import Planner
 from penstock.evals.ports import EvaluationJobs, SpanScores
+from penstock.evals.queueing import AT_REST, RunQueue, must_rest
 from penstock.evals.rows import StoredOutput
 from penstock.evals.running.control_run import STORED, RunPorts, needs_local
 from penstock.evals.running.scoring import check_names
@@ -44,7 +45,6 @@ from penstock.spec.scores import Score, SpanScore
 
 MAX_RECORDED = 2000
 """Outputs or scores of one request."""
-_AT_REST: frozenset[str] = frozenset({"done", "stopped", "failed"})
 CorrectReport = Callable[[EvaluationRecord, EstimateReport], EstimateReport]
 """Adds what calibrated judges' figures become when their known errors are taken into account."""
 
@@ -62,7 +62,7 @@ class EvaluationService:
     ) -> None:
         self.store = store
         self._ports = ports
-        self._jobs = jobs
+        self._queue = RunQueue(store, jobs)
         self._correct = correct_report
         self.figures = Figures(store, ports.create_scorer)
         self._pages = Pages(store, self.figures)
@@ -105,7 +105,7 @@ class EvaluationService:
         record = self._new_record(spec, actor=actor)
         record = msgspec.structs.replace(record, experiment_id=experiment_id, cell=cell)
         self.store.add(record)
-        return self._submit(record.id) if is_queued else record
+        return self._queue.first(record) if is_queued else record
 
     def _new_record(self, spec: EvaluationSpec, *, actor: str) -> EvaluationRecord:
         target, stamp, versions, source = spec.target, "", {}, None
@@ -140,26 +140,9 @@ class EvaluationService:
         url = target.http.get("url", "http") if target.http else ""
         return named or target.python or url or target.outputs or "target"
 
-    def _submit(self, evaluation_id: str, *, score_only: bool = False) -> EvaluationRecord:
-        job_id = self._jobs.submit(evaluation_id, score_only=score_only)
-        return self.store.update(evaluation_id, job_id=job_id)
-
     def stop(self, evaluation_id: str, *, reason: str = "stopped by hand") -> EvaluationRecord:
         """End the run; what it has is valid. Calls under way are waited for, so it may still run when this returns."""
-        record = self.store.get(evaluation_id)
-        if record.state in _AT_REST:
-            return record
-        if record.job_id is not None:
-            self._jobs.cancel(record.job_id)
-        is_idle = record.state == "queued" or record.is_local
-
-        def change(old: EvaluationRecord) -> EvaluationRecord:
-            if old.state in _AT_REST:
-                return old
-            ended = {"state": "stopped", "finished_ns": self.store.now_ns()} if is_idle else {}
-            return msgspec.structs.replace(old, reason=reason, **ended)
-
-        return self.store.change(record.id, change)
+        return self._queue.stop(self.get(evaluation_id), reason)
 
     def resume(
         self, evaluation_id: str, *, budget: EvaluationBudget | None = None, preflight: bool | None = None
@@ -179,8 +162,7 @@ class EvaluationService:
         if (record.reason or "").startswith(DECIDED):  # whoever goes on wants the rest
             spec = msgspec.structs.replace(spec, stop_when=None)
         self.figures.forget(record.id)
-        self.store.update(record.id, spec=spec, state="queued", reason=None, error=None, finished_ns=None)
-        return self._submit(record.id)
+        return self._queue.again(record, spec=spec, reason=None, error=None)
 
     def rescore(
         self,
@@ -231,10 +213,8 @@ class EvaluationService:
         kept = [each for each, old in zip(record.spec.scorers, old_names, strict=False) if old not in names]
         spec = msgspec.structs.replace(record.spec, scorers=[*kept, *scorers])
         check_names([self._ports.create_scorer(each) for each in spec.scorers])
-        self.store.drop_scores(record.id, sorted(names))
         self.figures.forget(record.id)
-        self.store.update(record.id, spec=spec, state="queued", finished_ns=None)
-        return self._submit(record.id, score_only=True)
+        return self._queue.again(record, score_only=True, spec=spec, replaces=sorted(names))
 
     def delete(self, evaluation_id: str) -> None:
         """Forget an evaluation with its outputs and scores. Raises `EvaluationRunning`."""
@@ -243,13 +223,7 @@ class EvaluationService:
         self.store.delete(record.id)
 
     def _at_rest(self, evaluation_id: str) -> EvaluationRecord:
-        record = self.store.get(evaluation_id)
-        if record.state not in _AT_REST:
-            raise EvaluationRunning(
-                f"Evaluation {record.id} is {record.state}.",
-                hint=f"`penstock eval stop {record.id}` ends it.",
-            )
-        return record
+        return must_rest(self.get(evaluation_id))
 
     # local runs
 
@@ -409,7 +383,7 @@ class EvaluationService:
         if not record.is_local:
             raise EvaluationInvalid(f"Evaluation {record.id} does not run elsewhere.")
         self.figures.forget(record.id)
-        if record.state in _AT_REST:
+        if record.state in AT_REST:
             is_named = bool(record.columns) or not columns
             return record if is_named else self.store.update(record.id, columns=list(columns))
         fields: dict[str, Any] = {"columns": list(columns)} if columns else {}
@@ -421,11 +395,12 @@ class EvaluationService:
 
     def list(self, query: EvaluationQuery | None = None) -> EvaluationPage:
         """Return one page, newest first."""
-        return self.store.page(query or EvaluationQuery())
+        page = self.store.page(query or EvaluationQuery())
+        return msgspec.structs.replace(page, rows=[self._queue.settled(row) for row in page.rows])
 
     def get(self, evaluation_id: str) -> EvaluationRecord:
         """Return one evaluation as it stands; `eval:ID` is taken too. Raises `UnknownEvaluation`."""
-        return self.store.get(evaluation_id)
+        return self._queue.settled(self.store.get(evaluation_id))
 
     def columns(self, evaluation_id: str) -> Sequence[ScoreColumn]:
         """Return every score that it has."""

@@ -88,6 +88,10 @@ class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     """Which cell of the experiment's grid."""
     tags: list[str] = []
     job_id: str | None = None
+    run: int = 0
+    """How often it was queued again; a job of an earlier run does nothing more."""
+    replaces: list[str] = []
+    """Names of scores that the next run makes anew: it forgets those that are there when it begins."""
     created_ns: int = 0
     started_ns: int | None = None
     finished_ns: int | None = None
@@ -336,6 +340,8 @@ class ExperimentRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     state: EvaluationState
     actor: str = ""
     job_id: str | None = None
+    run: int = 0
+    """How often it was queued again; a job of an earlier run does nothing more."""
     created_ns: int = 0
     finished_ns: int | None = None
     n_done: int = 0

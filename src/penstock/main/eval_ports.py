@@ -10,7 +10,7 @@ import msgspec
 from penstock.base.clock import now_ns
 from penstock.base.digest import digest_json
 from penstock.base.errors import ConflictError, NotFound
-from penstock.evals.ports import PinnedTarget, TraceFact
+from penstock.evals.ports import Ending, PinnedTarget, TraceFact
 from penstock.jobs.service import JobService
 from penstock.main.job_kinds import EVAL_RUN, EXPERIMENT_RUN
 from penstock.providers.prices import PriceBook
@@ -204,17 +204,30 @@ class QueuedRuns:
     def __init__(self, jobs: JobService) -> None:
         self._jobs = jobs
 
-    def submit(self, evaluation_id: str, *, score_only: bool = False) -> str:
-        """Queue the run of one evaluation."""
-        spec: dict[str, Any] = {"evaluation": evaluation_id}
+    def submit(self, evaluation_id: str, *, run: int, score_only: bool = False) -> str:
+        """Queue a run of one evaluation."""
+        spec: dict[str, Any] = {"evaluation": evaluation_id, "run": run}
         if score_only:
             spec["score_only"] = True
-        return self._jobs.submit(EVAL_RUN, spec, dedupe_key=f"{EVAL_RUN}:{evaluation_id}").id
+        return self._jobs.submit(EVAL_RUN, spec, dedupe_key=f"{EVAL_RUN}:{evaluation_id}:{run}").id
 
-    def submit_experiment(self, experiment_id: str) -> str:
-        """Queue the run of one experiment."""
-        spec = {"experiment": experiment_id}
-        return self._jobs.submit(EXPERIMENT_RUN, spec, dedupe_key=f"{EXPERIMENT_RUN}:{experiment_id}").id
+    def submit_experiment(self, experiment_id: str, *, run: int) -> str:
+        """Queue a run of one experiment."""
+        spec = {"experiment": experiment_id, "run": run}
+        key = f"{EXPERIMENT_RUN}:{experiment_id}:{run}"
+        return self._jobs.submit(EXPERIMENT_RUN, spec, dedupe_key=key).id
+
+    def ending(self, job_id: str) -> Ending | None:
+        """Return how a job has ended; see the port."""
+        try:
+            job = self._jobs.get(job_id)
+        except NotFound:
+            return "stopped", "its job is no longer there"
+        if not job.is_final:
+            return None
+        if job.state == "failed":
+            return "failed", str((job.error or {}).get("message") or "its job failed")
+        return "stopped", "its job was cancelled" if job.state == "cancelled" else "its job ended without it"
 
     def cancel(self, job_id: str) -> None:
         """End a job at its next step; nothing when it has ended or is unknown."""

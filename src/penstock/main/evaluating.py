@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from sqlalchemy import Engine
 
 from penstock.base.errors import InvalidInput
@@ -22,6 +23,7 @@ from penstock.evals.running.grid_run import GridRuns
 from penstock.evals.running.runner import Progress
 from penstock.evals.service import CorrectReport, EvaluationService
 from penstock.evals.store import EvaluationStore
+from penstock.evals.types import EvaluationRecord, ExperimentRecord
 from penstock.jobs.context import JobContext
 from penstock.jobs.errors import JobInterrupt, LeaseLost, WorkerStopping
 from penstock.jobs.service import JobService
@@ -47,6 +49,7 @@ from penstock.traces.scores import ScoreService
 N_WORKERS = 2
 """Evaluations that run at once; further ones wait. Each is one thread with calls side by side."""
 CONTROL_STOPPED = "control stopped"
+RecordT = TypeVar("RecordT", EvaluationRecord, ExperimentRecord)
 _log = logging.getLogger("penstock.evals")
 
 
@@ -132,6 +135,9 @@ def run_evaluation(runs: ControlRuns, ctx: JobContext, spec: dict[str, Any]) -> 
         return {}
     if record.state == "stopped" and record.reason != CONTROL_STOPPED:
         return {"state": record.state}
+    if spec.get("run", record.run) != record.run:
+        ctx.log("it was queued again meanwhile, and another job runs it")
+        return {}
     n_before = record.n_outputs
     ctx.log(
         f"running {record.name}: {record.target}" + (f", {n_before} outputs are there" if n_before else "")
@@ -144,7 +150,7 @@ def run_evaluation(runs: ControlRuns, ctx: JobContext, spec: dict[str, Any]) -> 
         evaluation_id, tell=tell, should_stop=watch.should_stop, score_only=bool(spec.get("score_only"))
     )
     if isinstance(watch.interrupt, WorkerStopping):
-        runs.store.update(evaluation_id, state="queued", finished_ns=None, reason=None)
+        runs.store.change(evaluation_id, lambda old: _waiting(old, record.run))
     if watch.interrupt is not None:
         raise watch.interrupt
     ctx.log(
@@ -161,13 +167,24 @@ def run_experiment(
     if not isinstance(experiment_id, str):
         raise InvalidInput("The job's spec needs an experiment.")
     watch = _Watch(ctx)
+    record = store.get(experiment_id)
+    if spec.get("run", record.run) != record.run:
+        ctx.log("it was queued again meanwhile, and another job runs it")
+        return {}
     ended = grids.run(experiment_id, tell=watch.tell, should_stop=watch.should_stop)
     if isinstance(watch.interrupt, WorkerStopping):
-        store.update(experiment_id, state="queued", finished_ns=None, reason=None)
+        store.change(experiment_id, lambda old: _waiting(old, record.run))
     if watch.interrupt is not None:
         raise watch.interrupt
     ctx.log(f"{ended.state}{f': {ended.reason}' if ended.reason else ''}")
     return {"experiment": experiment_id, "state": ended.state}
+
+
+def _waiting(record: RecordT, run: int) -> RecordT:
+    """Return what control stopped as it waits for the next start, unless somebody did something else with it meanwhile."""
+    if record.run != run or (record.state, record.reason) != ("stopped", CONTROL_STOPPED):
+        return record
+    return msgspec.structs.replace(record, state="queued", finished_ns=None, reason=None)
 
 
 class _Watch:

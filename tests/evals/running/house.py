@@ -13,7 +13,7 @@ import pytest
 from penstock.evals.catalogue import Catalogue
 from penstock.evals.experiment_store import ExperimentStore
 from penstock.evals.experiments import ExperimentService
-from penstock.evals.ports import CaseSet, GatewayReply, PinnedTarget, TraceFact
+from penstock.evals.ports import CaseSet, Ending, GatewayReply, PinnedTarget, TraceFact
 from penstock.evals.running.control_run import ControlRuns, RunPorts
 from penstock.evals.running.grid_run import GridRuns
 from penstock.evals.running.runner import Progress
@@ -131,12 +131,18 @@ class Jobs:
     def __init__(self) -> None:
         self.queued: list[tuple[str, bool]] = []
         self.cancelled: list[str] = []
+        self.endings: dict[str, Ending] = {}
 
-    def submit(self, evaluation_id: str, *, score_only: bool = False) -> str:
+    def ending(self, job_id: str) -> Ending | None:
+        return self.endings.get(job_id)
+
+    def submit(self, evaluation_id: str, *, run: int, score_only: bool = False) -> str:
+        del run
         self.queued.append((evaluation_id, score_only))
         return f"job_{len(self.queued)}"
 
-    def submit_experiment(self, experiment_id: str) -> str:
+    def submit_experiment(self, experiment_id: str, *, run: int) -> str:
+        del run
         self.queued.append((experiment_id, False))
         return f"job_{len(self.queued)}"
 

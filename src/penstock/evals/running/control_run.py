@@ -118,6 +118,9 @@ class ControlRuns:
             ),
         )
         try:
+            if record.replaces:
+                await asyncio.to_thread(store.drop_scores, record.id, record.replaces)
+                record = store.update(record.id, replaces=[])
             outcome = await self._run(record, tell, should_stop, score_only=score_only, shared=shared)
             if TAKEN_OVER in (outcome.reason, should_stop()):
                 return store.get(record.id)
