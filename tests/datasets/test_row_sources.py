@@ -1,6 +1,8 @@
 """Files as people have them: what is understood, and what is told about what is wrong."""
 
 import json
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ from penstock.base.errors import InvalidInput
 from penstock.datasets.errors import InvalidRows, SourceRefused, UnknownFormat, UnreadableSource
 from penstock.datasets.intake import Intake
 from penstock.datasets.readers.json_array import read_json_array
+from penstock.datasets.readers.parquet import read_parquet
 from penstock.datasets.service import DatasetService
 from penstock.datasets.sources import find_files, split_of
-from penstock.datasets.types import RawRow, ReadOptions, SourceReport
+from penstock.datasets.types import RawRow, Read, ReadOptions, RowProblem, SourceReport
 from penstock.spec.datasets import DatasetRow
 
 
@@ -30,6 +33,10 @@ def lines(*rows: Any) -> str:
 
 def check(datasets: DatasetService, path: Path, **options: Any) -> SourceReport:
     return datasets.check(path, ReadOptions(**options))
+
+
+def read_file_of(path: Path) -> Iterator[Read]:
+    return read_parquet(path, path.stem)
 
 
 def told(report: SourceReport) -> list[tuple[str, str | None, str]]:
@@ -370,3 +377,38 @@ def test_intake_stops_at_its_limit(tmp_path: Path, datasets: DatasetService) -> 
     path = write(tmp_path, "r.jsonl", lines(*({"input": f"q{n}"} for n in range(10))))
     assert datasets.create("few", path, ReadOptions(limit=3)).facts.n_rows == 3
     assert isinstance(Intake(find_files(path, "r", None), ReadOptions(), "r").plan.columns, dict)
+
+
+def test_a_small_parquet_of_large_rows_is_read_a_few_rows_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "large.parquet"
+    with duckdb.connect() as connection:
+        connection.execute(
+            "COPY (SELECT CASE WHEN i = 7 THEN repeat('b', 17000000) ELSE repeat('a', 4000000) END AS input"
+            f" FROM range(100) AS t(i)) TO '{path}' (FORMAT parquet, COMPRESSION zstd)"
+        )
+    assert path.stat().st_size < 10_000
+    tracemalloc.start()
+    sizes = [len(read.value["input"]) if isinstance(read, RawRow) else read for read in read_file_of(path)]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    problem = sizes.pop(7)
+    assert isinstance(problem, RowProblem)
+    assert (problem.place, problem.reason) == ("large:8", "row too large")
+    assert sizes == [4_000_000] * 99
+    assert peak < 80_000_000, "four rows at a time"
+
+
+def test_parquet_of_every_kind_of_column_comes_back_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "kinds.parquet"
+    with duckdb.connect() as connection:
+        connection.execute(
+            """COPY (SELECT i AS "a""b'c", i > 9 AS flag, i::DECIMAL(10, 2) AS money, DATE '2024-01-02' AS day,
+            [{'role': 'user', 'parts': [repeat('x', i), NULL]}, NULL] AS turns, MAP(['k'], [[i]]) AS held,
+            CASE WHEN i = 3 THEN NULL ELSE {'name': 'Ada', 'n': NULL::INTEGER} END AS who, TIMESTAMP '2024-01-02' AS at
+            FROM range(5000) AS t(i)) TO '"""
+            f"{path}' (FORMAT parquet)"
+        )
+    rows = [read.value for read in read_file_of(path) if isinstance(read, RawRow)]
+    assert [each["a\"b'c"] for each in rows] == list(range(5000))
+    assert rows[2]["turns"] == [{"role": "user", "parts": ["xx", None]}, None]
+    assert (rows[2]["who"], "who" in rows[3], rows[3]["held"]) == ({"name": "Ada"}, False, {"k": [3]})
