@@ -1,6 +1,7 @@
 """Templates reach nothing of Python, and end soon with a bounded text, whatever they say."""
 
 import itertools
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.base.errors import PenstockError
+from penstock.templating import sandbox, template
 from penstock.templating.errors import InvalidTemplate, RenderFailed, TooMuchWork
 from penstock.templating.sandbox import METHODS
 from penstock.templating.template import read_template
@@ -183,3 +185,97 @@ def test_a_mistake_is_shown_in_its_line(source: str, line: int, pointed: str | N
 def test_misspelt_filters_get_the_near_name() -> None:
     with pytest.raises(InvalidTemplate, match="Did you mean 'length'"):
         read_template("{{ x|lenght }}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% set a = ('\u20ac' * 8000000)|list %}",
+        "{% set a = ('\u20ac' * 8000000)|unique|list %}",
+        "{% set a = ('\u20ac' * 8000000)|map('upper')|list %}",
+        "{{ ('\u20ac' * 8000000)|join('')|length }}",
+        "{{ ('\u20ac ' * 4000000).split()|length }}",
+        "{{ ('\u20ac ' * 4000000).split(' ')|length }}",
+        "{{ ('a\n' * 4000000).splitlines()|length }}",
+        "{{ ('\n' * 8000000)|indent|length }}",
+        "{{ ('a ' * 4000000)|title|length }}",
+        "{% set a = [1] * 120000 %}{% set b = a + a %}",
+    ],
+)
+def test_no_operation_makes_lists_of_millions(source: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooMuchWork):
+            fill(source)
+        assert tracemalloc.get_traced_memory()[1] < 120_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        "{% set a# = '\u20ac' * 8000000 %}",
+        "{% set a# = (x ~ #)|list %}",
+        "{% set a# = t[1:] %}",
+        "{% set a# = t.upper() %}",
+        "{% set a# = t|lower %}",
+        "{% set a# %}{% for i in range(100) %}{{ x }}{% endfor %}{% endset %}",
+        "{% set a# %}{% for i in range(1000) %}" + "x" * 20_000 + "{% endfor %}{% endset %}",
+    ],
+)
+def test_what_is_kept_counts_in_all(make: str) -> None:
+    source = "".join(make.replace("#", str(number)) for number in range(24 if "20" in make else 400))
+    with pytest.raises((TooMuchWork, InvalidTemplate)) as raised:
+        fill(
+            source[:499_000].rpartition("{% set")[0] if len(source) > 499_000 else source,
+            x="\u20ac" * 50_000,
+            t="a\u20ac" * 900_000,
+        )
+    assert "more than" in raised.value.message
+
+
+def test_ordinary_work_is_not_refused() -> None:
+    rows = [{"name": f"n{number}", "tags": ["a", "b"]} for number in range(5000)]
+    source = (
+        "{% for row in rows %}{{ loop.index }}. {{ row.name|title }} {{ row.tags|join(', ') }}\n{% endfor %}"
+    )
+    assert fill(source, rows=rows).count("\n") == 5000
+    long = "word " * 100_000
+    assert fill("{{ text|wordcount }} {{ text.split()|length }} {{ text|lower|length }}", text=long) == (
+        "100000 100000 500000"
+    )
+    assert (
+        fill("{% set a %}x {{ b }}{% endset %}{{ a|upper }}{% filter upper %}c{% endfilter %}", b="y")
+        == "X YC"
+    )
+    assert fill("{{ 'a,b'.split(',', 1) }} {{ 'abc'[1:] }}") == '["a", "b"] bc'
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{{ 1e999 }}", "{{ ('nan'|float)|tojson }}", "{{ 'inf'|float }}", "{{ [1e308 * 10] }}", "{{ -1e999 }}"],
+)
+def test_numbers_that_are_none_are_the_templates_fault(source: str) -> None:
+    with pytest.raises((InvalidTemplate, RenderFailed)):
+        fill(source)
+
+
+def test_a_template_of_very_many_words_is_refused_before_it_is_read() -> None:
+    read_template("{{ a }}" * 4_000)
+    for source in (
+        "{{ a }}" * 70_000,
+        "{{ [" + "1," * 100_000 + "] }}",
+        "{{ '}}' ~ [" + "1," * 100_000 + "] }}",
+    ):
+        with pytest.raises(InvalidTemplate, match="words and signs"):
+            read_template(source)
+
+
+def test_nothing_is_calculated_when_a_template_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setitem(sandbox.TEMPLATE_FILTERS, "upper", asked.append)
+    monkeypatch.setitem(template._ENVIRONMENT.filters, "upper", asked.append)
+    read_template.cache_clear()
+    assert read_template("{{ ('a' ~ 'b')|upper }} {% set c = 'd'|upper %}{{ e }}").names == {"e"}
+    assert asked == []

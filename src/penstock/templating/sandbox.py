@@ -5,6 +5,7 @@ values are JSON, so there is nothing else to call), and all work is bounded (`wo
 template is compiled: what a template calculates, it calculates under these bounds.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,10 +22,11 @@ from penstock.templating.values import (
     TEMPLATE_TESTS,
     calculate,
     joined,
+    pieces_of,
     text_of,
     weighed,
 )
-from penstock.templating.work import MAX_STEPS, counted
+from penstock.templating.work import MAX_STEPS, bounded_items, counted, look, made
 
 METHODS: dict[type, frozenset[str]] = {
     str: frozenset(
@@ -101,7 +103,7 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
         )
         self.globals = {"range": bounded_range}
         # the filters that the rewritten syntax stands for are no names that a template could write
-        own = {"(joined)": joined, "(counted)": counted, "(weighed)": weighed}
+        own = {"(joined)": joined, "(counted)": counted, "(weighed)": weighed, "(made)": made}
         self.filters = {**TEMPLATE_FILTERS, **own}
         self.tests = dict(TEMPLATE_TESTS)
 
@@ -129,6 +131,16 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
             return bool(name == "cycle")
         return name in METHODS.get(type(owner), ())
 
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as Jinja names them
+        """Return what a method returns, once it is counted; what would fall apart into too many pieces is not split."""
+        look()
+        owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
+        if isinstance(owner, str) and name in {"split", "rsplit", "splitlines"}:
+            given = [*args, *(value for key, value in kwargs.items() if key == "sep")]
+            bounded_items(pieces_of(owner, name, given))
+        value = super().call(__context, __obj, *args, **kwargs)
+        return value if value is owner else made(value)
+
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002
         """Return the result of an operator, within bounds."""
         return calculate(operator, left, right)
@@ -143,11 +155,37 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
 
 @pass_context  # also keeps Jinja from calculating constants when it compiles
 def _finalize(_context: Any, value: Any) -> str:
-    return text_of(value)
+    return str(made(text_of(value)))
 
 
 class _Bounding(NodeTransformer):
-    """Rewrites what has no hook: loops count their steps, `~` and written lists know their bounds."""
+    """Rewrites what has no hook: loops count their steps, `~` and written lists know their bounds, parts of texts count.
+
+    What stands between `set` and `endset`, or in a filter's block, is put together to a value: its text counts as a
+    value's, too.
+    """
+
+    _n_blocks = 0
+
+    def visit_AssignBlock(self, node: nodes.AssignBlock) -> nodes.AssignBlock:  # noqa: N802
+        self._visit_block(node)
+        return node
+
+    def visit_FilterBlock(self, node: nodes.FilterBlock) -> nodes.FilterBlock:  # noqa: N802
+        self._visit_block(node)
+        return node
+
+    def _visit_block(self, node: nodes.Node) -> None:
+        self._n_blocks += 1
+        self.generic_visit(node)
+        self._n_blocks -= 1
+
+    def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Expr:  # noqa: N802
+        return nodes.Const(node.data, lineno=node.lineno) if self._n_blocks else node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:  # noqa: N802
+        self.generic_visit(node)
+        return _filtered(node, "(made)") if isinstance(node.arg, nodes.Slice) else node
 
     def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802 - the visitor's own naming
         self.generic_visit(node)
@@ -187,6 +225,8 @@ def _check(node: nodes.Node) -> None:
         raise refuse("loops that call themselves are not available in prompts.")
     if isinstance(node, nodes.Name) and node.name in _HIDDEN:
         raise refuse(f"{node.name!r} is not available in prompts.")
+    if isinstance(node, nodes.Const) and isinstance(node.value, float) and not math.isfinite(node.value):
+        raise refuse("a number is too large.")
     if isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
         raise refuse(f"{node.attr!r} is not available in prompts: it begins with an underscore.")
     if isinstance(node, nodes.Filter) and node.name not in TEMPLATE_FILTERS:

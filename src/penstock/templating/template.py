@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from traceback import walk_tb
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,8 @@ from penstock.templating.sandbox import PromptEnvironment
 from penstock.templating.work import Work, limited
 
 MAX_TEMPLATE_CHARS = 500_000
+MAX_TOKENS = 25_000
+"""Names, signs and texts within braces: reading a template takes a time of its own, before any deadline of filling it in."""
 _MAX_SHOWN_LINE = 160
 _ENVIRONMENT = PromptEnvironment()
 _NOTHING = _ENVIRONMENT.from_string("")
@@ -72,14 +75,35 @@ def read_template(source: str) -> Template:
 def parse_template(source: str) -> tuple[nodes.Template, frozenset[str]]:
     """Return the syntax of a template and the variables that it reads; raise `InvalidTemplate`."""
     try:
+        _refuse_long(source)
         tree = _ENVIRONMENT.parse(source)
-        return tree, frozenset(meta.find_undeclared_variables(tree) - {"range"})
+        return tree, _names_of(tree)
     except TemplateSyntaxError as error:
         raise _show(source, error) from None
     except InvalidTemplate as error:
         raise InvalidTemplate(_with_line(source, error), **error.fields) from None
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         raise InvalidTemplate(f"The template cannot be read: {_reason(error)}.") from None
+
+
+def _names_of(tree: nodes.Template) -> frozenset[str]:
+    """Return the variables that a template reads. `meta.find_undeclared_variables` would also calculate, and without bounds."""
+    generator = meta.TrackingCodeGenerator(_ENVIRONMENT)
+    generator.optimizer = None
+    generator.visit(tree)
+    return frozenset(generator.undeclared_identifiers - {"range"})
+
+
+def _refuse_long(source: str) -> None:
+    kinds = (kind for _, kind, _ in _ENVIRONMENT.lexer.tokeniter(source, None))
+    n_tokens = sum(1 for _ in islice((kind for kind in kinds if kind not in _TEXT), MAX_TOKENS + 1))
+    if n_tokens > MAX_TOKENS:
+        raise InvalidTemplate(
+            f"A template may have {MAX_TOKENS:,} words and signs within braces; this has more."
+        )
+
+
+_TEXT = frozenset({"data", "whitespace", "comment"})
 
 
 class _Plain(Template):

@@ -4,8 +4,11 @@ A list or an object is written as JSON, and what is not there (null) as nothing.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
+from itertools import islice
 from types import GeneratorType
 from typing import Any
 
@@ -16,7 +19,16 @@ from jinja2.filters import FILTERS, make_attrgetter
 from jinja2.tests import TESTS
 
 from penstock.templating.errors import TooMuchWork
-from penstock.templating.work import MAX_BITS, bounded_size, look, weigh
+from penstock.templating.work import (
+    MAX_BITS,
+    MAX_ITEMS,
+    bounded_items,
+    bounded_list,
+    bounded_size,
+    look,
+    made,
+    weigh,
+)
 
 _PLAIN_FILTERS = (
     "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "groupby", "int", "items", "last",
@@ -30,6 +42,15 @@ _TESTS = (
 )  # fmt: skip
 MAX_INDENT = 200
 _MAX_DIGITS = 30
+_ITERATING = frozenset(
+    {"dictsort", "groupby", "join", "list", "map", "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr",
+     "sort", "sum", "unique"}
+)  # fmt: skip
+"""Filters that go through what they are given, a text letter by letter."""
+_WORD = re.compile(r"\w+")
+_PIECES = re.compile(r"\S+")
+_LINE_ENDS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+_MAX_TITLE = 1_000_000
 
 
 def text_of(value: Any) -> str:
@@ -42,13 +63,15 @@ def text_of(value: Any) -> str:
         value = list(value)
     if isinstance(value, list | tuple | dict):
         return json_of(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number is infinite, or none")
     return str(value)  # raises for what is undefined, with its name
 
 
 def json_of(value: Any, indent: int | None = None) -> str:
     """Return a value as JSON, letters of all languages as they are."""
     weigh(value)
-    text = json.dumps(value, ensure_ascii=False, indent=indent, default=_plain)
+    text = json.dumps(value, ensure_ascii=False, indent=indent, default=_plain, allow_nan=False)
     bounded_size(len(text))
     return text
 
@@ -63,13 +86,13 @@ def _plain(value: Any) -> Any:
 
 def joined(parts: Iterable[Any]) -> str:
     """Return texts one after the other: what `~` does."""
-    return join(parts)
+    return str(made(join(parts)))
 
 
 def join(values: Iterable[Any], separator: Any = "", attribute: str | int | None = None) -> str:
     """Return texts with `separator` between them."""
     assert attribute is None
-    texts = [text_of(value) for value in values]
+    texts = [text_of(value) for value in bounded_list(values)]
     between = text_of(separator)
     bounded_size(sum(map(len, texts)) + len(between) * len(texts))
     return between.join(texts)
@@ -95,6 +118,7 @@ def _indent(value: Any, width: int = 4, first: bool = False, blank: bool = False
     if not isinstance(width, int) or not 0 <= width <= MAX_INDENT:
         raise FilterArgumentError(f"indent takes a width from 0 to {MAX_INDENT}")
     text, space = text_of(value), " " * width
+    bounded_items(text.count("\n"))
     lines = text.split("\n")
     bounded_size(len(text) + width * len(lines))
     shown = [line if not (line or blank) or (not number and not first) else space + line
@@ -127,7 +151,17 @@ def _tojson(value: Any, indent: int | None = None) -> str:
 def weighed(value: Any) -> Any:
     """Return a list or object that the template wrote, once it is known not to be too large."""
     weigh(value)
-    return value
+    return made(value)
+
+
+def pieces_of(text: str, method: str, args: Sequence[Any]) -> int:
+    """Return into how many pieces a method splits a text at most, without splitting it; stops counting at too many."""
+    if method == "splitlines":
+        return sum(1 for _ in islice(_LINE_ENDS.finditer(text), MAX_ITEMS + 1))
+    separator = args[0] if args else None
+    if isinstance(separator, str) and separator:
+        return text.count(separator) + 1
+    return sum(1 for _ in islice(_PIECES.finditer(text), MAX_ITEMS + 1))
 
 
 def _number(value: Any) -> Any:
@@ -138,11 +172,17 @@ def _number(value: Any) -> Any:
 
 def calculate(operator: str, left: Any, right: Any) -> Any:
     """Return `left operator right`: numbers, and texts or lists put together; raise for results that are too large."""
+    return made(_calculate(operator, left, right))
+
+
+def _calculate(operator: str, left: Any, right: Any) -> Any:
     if operator == "+" and type(left) is type(right) and isinstance(left, str | list | tuple):
         bounded_size(len(left) + len(right))
         return left + right if isinstance(left, str) else weighed(left + right)
     if operator == "*" and isinstance(left, str | list | tuple) and isinstance(right, int):
         bounded_size(weigh(left) * max(int(right), 0))
+        if not isinstance(left, str):
+            bounded_items(len(left) * max(int(right), 0))
         return left * right
     left, right = _number(left), _number(right)
     if isinstance(left, int) and isinstance(right, int):
@@ -167,16 +207,31 @@ def _refuse_long(operator: str, left: int, right: int) -> None:
         raise TooMuchWork(f"The template calculates a number of more than {MAX_BITS} bits.")
 
 
-def _watched(filter_of: Any) -> Callable[..., Any]:
+def _title(value: Any) -> str:
+    text = text_of(value)
+    if len(text) > _MAX_TITLE:
+        raise TooMuchWork(f"title takes a text of at most {_MAX_TITLE:,} characters.")
+    return str(FILTERS["title"](text))
+
+
+def _wordcount(value: Any) -> int:
+    return sum(1 for _ in _WORD.finditer(text_of(value)))
+
+
+def _watched(name: str, filter_of: Any) -> Callable[..., Any]:
+    iterates = name in _ITERATING
+
     @wraps(filter_of)
     def watch(*args: Any, **kwargs: Any) -> Any:
         look()
+        if iterates:
+            for each in args:
+                if isinstance(each, str | list | tuple | dict):
+                    bounded_items(len(each))
         value = filter_of(*args, **kwargs)
         if isinstance(value, GeneratorType):
-            value = list(value)
-        if isinstance(value, str):
-            bounded_size(len(value))
-        return value
+            value = bounded_list(value)
+        return value if any(value is each for each in args) else made(value)
 
     return watch
 
@@ -189,10 +244,12 @@ _OWN_FILTERS: Mapping[str, Any] = {
     "round": _round,
     "string": text_of,
     "sum": _sum,
+    "title": _title,
     "tojson": _tojson,
+    "wordcount": _wordcount,
 }
 TEMPLATE_FILTERS: Mapping[str, Callable[..., Any]] = {
-    name: _watched(each) for name, each in {**_TAKEN_FILTERS, **_OWN_FILTERS}.items()
+    name: _watched(name, each) for name, each in {**_TAKEN_FILTERS, **_OWN_FILTERS}.items()
 }
 """What templates may write behind `|`."""
 TEMPLATE_TESTS: Mapping[str, Any] = {name: TESTS[name] for name in _TESTS}
