@@ -26,6 +26,7 @@ from penstock.evals.judges.bias import (
 )
 from penstock.evals.judges.errors import TooFewLabels
 from penstock.evals.judges.materials import show_output
+from penstock.evals.judges.rates import find_rates, said_yes
 from penstock.evals.judges.types import (
     CalibrationKind,
     Figure,
@@ -36,7 +37,6 @@ from penstock.evals.judges.types import (
 )
 from penstock.evals.scorers.types import ScorerInfo
 from penstock.evals.statistics.agreement import agreement, krippendorff_alpha
-from penstock.evals.statistics.correction import rogan_gladen
 from penstock.evals.statistics.types import Interval
 from penstock.spec.evaluations import ScorerSpec
 from penstock.spec.scores import Score
@@ -235,14 +235,7 @@ def _rate(calibration: JudgeCalibration, pairs: Sequence[LabelledPair]) -> Judge
             hint=f"Label more outputs, {MIN_OF_EACH - n} of which turn out {word}; rare answers need more labels.",
             name=calibration.name,
         )
-    proof = rogan_gladen(
-        n_judged=len(pairs),
-        n_judged_positive=counts[1.0, 1.0] + counts[0.0, 1.0],
-        n_positive=n_positive,
-        n_true_positive=counts[1.0, 1.0],
-        n_negative=n_negative,
-        n_true_negative=counts[0.0, 0.0],
-    )
+    proof = find_rates(pairs).correct(said_yes(pairs))
     sensitivity, specificity = _optional(found.sensitivity), _optional(found.specificity)
     return msgspec.structs.replace(
         calibration,

@@ -8,10 +8,10 @@ of this very evaluation alone. `method` says on how many labels the figure rests
 from collections.abc import Sequence
 
 from penstock.evals.judges.calibration import LEAST_LABELS, is_yes
+from penstock.evals.judges.rates import find_rates
 from penstock.evals.judges.types import JudgeCalibration
-from penstock.evals.statistics.correction import ppi_mean, rogan_gladen
-from penstock.evals.statistics.means import standard_error
-from penstock.evals.statistics.samples import is_scored, make_sample
+from penstock.evals.statistics.correction import ppi_mean
+from penstock.evals.statistics.samples import is_scored
 from penstock.evals.statistics.types import Interval, ScoredCase
 from penstock.spec.evaluations import Estimate
 
@@ -61,37 +61,11 @@ def _correct_share(calibration: JudgeCalibration, scored: Sequence[ScoredCase], 
         _with_values(case, [float(is_yes(value, calibration.threshold)) for value in case.values])
         for case in scored
     ]
-    n, n_yes = _effective_counts(yes)
-    return rogan_gladen(
-        n_judged=n,
-        n_judged_positive=n_yes,
-        n_positive=calibration.n_positive,
-        n_true_positive=calibration.n_true_positive,
-        n_negative=calibration.n_negative,
-        n_true_negative=calibration.n_true_negative,
-        level=level,
-    )
+    return find_rates(calibration.pairs).correct(yes, level=level)
 
 
 def _with_values(case: ScoredCase, values: list[float]) -> ScoredCase:
     return ScoredCase(case_id=case.case_id, group=case.group, values=values)
-
-
-def _effective_counts(cases: Sequence[ScoredCase]) -> tuple[int, int]:
-    """Return as many independent cases, and yes among them, as these are worth.
-
-    Cases of one group are worth less than as many that stand alone: by the variance of their share.
-    """
-    sample = make_sample(cases)
-    if not sample.n:
-        return 0, 0
-    share = float(sample.values.mean())
-    n = float(sample.n)
-    error = standard_error(sample.values, sample)
-    if sample.is_grouped and error and 0.0 < share < 1.0:
-        n = min(n, max(1.0, share * (1.0 - share) / error**2))
-    worth = max(1, round(n))
-    return worth, min(worth, round(share * worth))
 
 
 def _correct_mean(

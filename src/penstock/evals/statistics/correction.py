@@ -6,13 +6,43 @@ Prediction-Powered Inference, Science 382 (2023), and PPI++, arXiv 2311.01453, f
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from penstock.evals.statistics.distributions import normal_quantile, t_quantile
-from penstock.evals.statistics.means import standard_error
+from penstock.evals.statistics.means import cautious_error, is_constant, standard_error
 from penstock.evals.statistics.samples import Sample, make_sample
 from penstock.evals.statistics.types import FloatArray, Interval, ScoredCase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A share and how much it rests on."""
+
+    value: float
+    worth: float
+    """As many independent cases would tell as much: fewer than there are where cases of one group are alike."""
+    freedom: float = math.inf
+    """Degrees of freedom of its spread; infinite where cases stand alone, 0 where all are in one group."""
+
+
+def share_of(cases: Sequence[ScoredCase]) -> Share | None:
+    """Return the mean of values between 0 and 1 with what it is worth, by group; None without a score.
+
+    What does not vary is worth one case a group: nothing then says that cases of one group are not all alike.
+    """
+    sample = make_sample(cases)
+    if not sample.n:
+        return None
+    value = min(1.0, max(0.0, float(sample.values.mean())))
+    if not sample.is_grouped:
+        return Share(value=value, worth=float(sample.n))
+    error = cautious_error(sample.values, sample) or 0.0
+    worth = float(sample.n_clusters)
+    if error > 0.0 and not is_constant(sample.values):
+        worth = min(float(sample.n), max(1.0, value * (1.0 - value) / error**2))
+    return Share(value=value, worth=worth, freedom=float(sample.n_clusters - 1))
 
 
 def rogan_gladen(
@@ -27,9 +57,10 @@ def rogan_gladen(
 ) -> Interval:
     """Return the true share of positives, and the interval that includes the error of the calibration.
 
-    Of `n_positive` human positives the judge found `n_true_positive`, of `n_negative` negatives `n_true_negative`.
-    No value when the judge may tell nothing (sensitivity + specificity not surely above 1): `method` says so.
+    Of `n_positive` human positives the judge found `n_true_positive`, of `n_negative` negatives `n_true_negative`, each case
+    alone. No value when the judge may tell nothing (sensitivity + specificity not surely above 1): `method` says so.
     """
+    shares = []
     for part, whole in (
         (n_judged_positive, n_judged),
         (n_true_positive, n_positive),
@@ -37,42 +68,80 @@ def rogan_gladen(
     ):
         if not 0 <= part <= whole:
             raise ValueError("a part cannot be larger than its whole")
-    if not (n_judged and n_positive and n_negative):
-        missing = "no output was judged" if not n_judged else "no human label of one of the two kinds"
-        return Interval(value=None, low=None, high=None, level=level, method=f"undefined: {missing}")
+        shares.append(Share(value=part / whole, worth=float(whole)) if whole else None)
+    judged, sensitivity, specificity = shares
+    return correct_share(
+        judged, sensitivity, specificity, n_judged=n_judged, n_labels=n_positive + n_negative, level=level
+    )
+
+
+def correct_share(
+    judged: Share | None,
+    sensitivity: Share | None,
+    specificity: Share | None,
+    *,
+    n_judged: int,
+    n_labels: int,
+    covariance: float = 0.0,
+    level: float = 0.95,
+) -> Interval:
+    """Return Rogan and Gladen's estimate from shares that may be clustered.
+
+    `covariance` of the two rates, of labels whose groups hold yes and no; counted where it makes the interval wider. No
+    interval where all judged cases, and no value where all labels of one kind, are in one group.
+    """
+    if judged is None or sensitivity is None or specificity is None:
+        missing = "no output was judged" if judged is None else "no human label of one of the two kinds"
+        return _without_value(f"undefined: {missing}", level)
+    if not (sensitivity.freedom and specificity.freedom):
+        return _without_value("undefined: all labels of one of the two kinds are in one group", level)
     z = normal_quantile(0.5 + level / 2.0)
-    plain = _Corrected(
-        n_judged_positive / n_judged, n_true_negative / n_negative, n_true_positive / n_positive
-    )
+    plain = _Corrected(judged.value, specificity.value, sensitivity.value)
     # shares drawn a little towards 1/2 (Agresti and Coull), so that 100 of 100 are not taken for certainty
-    drawn = _Corrected(
-        (n_judged_positive + z * z / 2.0) / (n_judged + z * z),
-        (n_true_negative + 1.0) / (n_negative + 2.0),
-        (n_true_positive + 1.0) / (n_positive + 2.0),
-    )
-    doubt = z * math.sqrt(
-        drawn.specificity * (1.0 - drawn.specificity) / (n_negative + 2.0)
-        + drawn.sensitivity * (1.0 - drawn.sensitivity) / (n_positive + 2.0)
-    )
+    drawn = _Corrected(_draw(judged, z * z / 2.0), _draw(specificity, 1.0), _draw(sensitivity, 1.0))
+    of_negatives = drawn.specificity * (1.0 - drawn.specificity) / (specificity.worth + 2.0)
+    of_positives = drawn.sensitivity * (1.0 - drawn.sensitivity) / (sensitivity.worth + 2.0)
+    rates = ((of_negatives, specificity.freedom), (of_positives, sensitivity.freedom))
+    doubt = _half(rates, max(0.0, 2.0 * covariance), level)
     if plain.power <= 0.0 or drawn.power <= doubt:
-        method = "undefined: on these labels the judge is not surely better than chance"
-        return Interval(value=None, low=None, high=None, level=level, method=method)
+        return _without_value("undefined: on these labels the judge is not surely better than chance", level)
     value = min(1.0, max(0.0, plain.share))
+    method = f"Rogan-Gladen, {n_labels} labels"
+    if not judged.freedom:
+        method = f"{method}; no interval: all cases are in one group"
+        return Interval(value=value, low=None, high=None, level=level, method=method, n=n_judged)
     middle = min(1.0, max(0.0, drawn.share))
-    variance = (
-        drawn.judged * (1.0 - drawn.judged) / (n_judged + z * z)
-        + (1.0 - middle) ** 2 * drawn.specificity * (1.0 - drawn.specificity) / (n_negative + 2.0)
-        + middle**2 * drawn.sensitivity * (1.0 - drawn.sensitivity) / (n_positive + 2.0)
+    parts = (
+        (drawn.judged * (1.0 - drawn.judged) / (judged.worth + z * z), judged.freedom),
+        ((1.0 - middle) ** 2 * of_negatives, specificity.freedom),
+        (middle**2 * of_positives, sensitivity.freedom),
     )
-    half = z * math.sqrt(variance) / drawn.power
+    half = _half(parts, max(0.0, -2.0 * middle * (1.0 - middle) * covariance), level) / drawn.power
     return Interval(
         value=value,
         low=min(value, max(0.0, drawn.share - half)),
         high=max(value, min(1.0, drawn.share + half)),
         level=level,
-        method=f"Rogan-Gladen, {n_positive + n_negative} labels",
+        method=method,
         n=n_judged,
     )
+
+
+def _draw(share: Share, weight: float) -> float:
+    return (share.value * share.worth + weight) / (share.worth + 2.0 * weight)
+
+
+def _half(parts: Sequence[tuple[float, float]], more: float, level: float) -> float:
+    """Half the interval of a sum of variances with their degrees of freedom: t's, with Satterthwaite's for the sum."""
+    total = math.fsum(variance for variance, _ in parts)
+    lost = math.fsum(variance**2 / freedom for variance, freedom in parts)
+    tail = 0.5 + level / 2.0
+    quantile = t_quantile(tail, total**2 / lost) if lost > 0.0 else normal_quantile(tail)
+    return quantile * math.sqrt(total + more)
+
+
+def _without_value(method: str, level: float) -> Interval:
+    return Interval(value=None, low=None, high=None, level=level, method=method)
 
 
 class _Corrected:
