@@ -14,6 +14,7 @@ from penstock.datasets.errors import InvalidRows, SourceRefused, UnknownFormat, 
 from penstock.datasets.intake import Intake
 from penstock.datasets.readers.json_array import read_json_array
 from penstock.datasets.readers.parquet import read_parquet
+from penstock.datasets.readers.tables import read_table
 from penstock.datasets.service import DatasetService
 from penstock.datasets.sources import find_files, split_of
 from penstock.datasets.types import RawRow, Read, ReadOptions, RowProblem, SourceReport
@@ -412,3 +413,57 @@ def test_parquet_of_every_kind_of_column_comes_back_in_order(tmp_path: Path) -> 
     assert [each["a\"b'c"] for each in rows] == list(range(5000))
     assert rows[2]["turns"] == [{"role": "user", "parts": ["xx", None]}, None]
     assert (rows[2]["who"], "who" in rows[3], rows[3]["held"]) == ({"name": "Ada"}, False, {"k": [3]})
+
+
+@pytest.mark.parametrize("n_rows", [1, 3_000])
+def test_a_bad_quote_within_a_line_costs_that_line_alone(
+    datasets: DatasetService, tmp_path: Path, n_rows: int
+) -> None:
+    text = 'input,expected\n"a"x,1\n' + "".join(f"q{n},1\n" for n in range(n_rows))
+    made = datasets.create("a", write(tmp_path, "t.csv", text), ReadOptions(skip_invalid=True))
+    assert (made.facts.n_rows, made.facts.left_out) == (n_rows, {"not CSV": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", 'input,expected\na,b\n"open,1\nc,d\ne,f\n'),
+        ("t.csv", 'input,expected\na,b\n"open,1\nc,"d\ne,f\n'),
+        ("t.json", '[{"input": "a"}, {"input": "b"},, {"input": "c"}]'),
+        ("t.json", '[{"input": "a"}, {"input": "b"'),
+    ],
+)
+def test_what_cannot_be_read_to_its_end_is_refused_whatever_may_be_skipped(
+    datasets: DatasetService, tmp_path: Path, name: str, text: str
+) -> None:
+    path = write(tmp_path, name, text)
+    with pytest.raises(InvalidRows, match="nothing after it could be read") as caught:
+        datasets.create("a", path, ReadOptions(skip_invalid=True))
+    assert "never the rest of a file" in str(caught.value.hint)
+    assert check(datasets, path).left_out == {"the rest of the file could not be read": 1}
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        (b"a" * 30_000_000, "row too large"),
+        (b'"' + b"a" * 30_000_000, "the rest of the file could not be read"),
+        (b'"' + (b"a" * 999 + b"\n") * 30_000, "the rest of the file could not be read"),
+    ],
+)
+def test_a_table_row_without_an_end_is_never_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: bytes, reason: str
+) -> None:
+    monkeypatch.setattr("penstock.datasets.readers.tables.MAX_ROW_BYTES", 1_000_000)
+    path = write(tmp_path, "t.csv", b"input,expected\nq,1\n" + second + b"\nlast,2\n")
+    tracemalloc.start()
+    read = list(read_table(path, "t.csv"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 12_000_000
+    assert [each.reason for each in read if isinstance(each, RowProblem)] == [reason]
+    values = [each.value["input"] for each in read if isinstance(each, RawRow)]
+    assert values == (["q", "last"] if reason == "row too large" else ["q"])
+    header = write(tmp_path, "h.csv", b"a" * 30_000_000)
+    with pytest.raises(UnreadableSource, match="header"):
+        list(read_table(header, "h.csv"))

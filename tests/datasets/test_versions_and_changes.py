@@ -437,3 +437,10 @@ def test_a_prefix_keeps_ids_and_groups_of_datasets_and_of_versions_apart(dataset
     with pytest.raises(ClashingIds) as caught:
         datasets.merge("twice", ["b", "b"], prefix=True)
     assert "--prefix" not in str(caught.value.hint)
+
+
+def test_rows_that_a_change_brings_are_not_to_be_skipped(datasets: DatasetService) -> None:
+    datasets.create_from_rows("a", some_rows(1), "cases")
+    with pytest.raises(InvalidRows) as caught:
+        datasets.edit("a", RowEdit(set=[row(0, fields={"input": "\ud83d"})]))
+    assert caught.value.hint == "Mend these rows."

@@ -6,6 +6,8 @@ from penstock.base.errors import CallerError, ConflictError, NotFound, PolicyErr
 from penstock.datasets.types import MAX_PROBLEMS, RowProblem
 
 _SHOWN = 5
+MEND_OR_SKIP = "Mend these rows, or add --skip-invalid to leave them out and have them counted."
+MEND_THE_END = "Mend the file at that place. --skip-invalid leaves out rows, never the rest of a file that nobody could count."
 
 
 class InvalidRows(CallerError):
@@ -13,7 +15,9 @@ class InvalidRows(CallerError):
 
     code = "PS-1221"
 
-    def __init__(self, source: str, problems: Sequence[RowProblem], n_problems: int) -> None:
+    def __init__(
+        self, source: str, problems: Sequence[RowProblem], n_problems: int, *, hint: str = "Mend these rows."
+    ) -> None:
         shown = "; ".join(
             f"{each.place}{f' {each.column}' if each.column else ''}: {each.message}"
             for each in problems[:_SHOWN]
@@ -21,7 +25,7 @@ class InvalidRows(CallerError):
         more = f"; and {n_problems - _SHOWN:,} more" if n_problems > _SHOWN else ""
         super().__init__(
             f"{n_problems:,} problem{'' if n_problems == 1 else 's'} in {source}: {shown}{more}.",
-            hint="Mend these rows, or add --skip-invalid to leave them out and have them counted.",
+            hint=hint,
             source=source,
             n_problems=n_problems,
             problems=[

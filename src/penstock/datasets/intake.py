@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from penstock.base.digest import digest_file
-from penstock.datasets.errors import InvalidRows, UnreadableSource
+from penstock.datasets.errors import MEND_OR_SKIP, MEND_THE_END, InvalidRows, UnreadableSource
 from penstock.datasets.formats import N_LOOKED_AT, Plan, make_plan
 from penstock.datasets.normalise import to_row
 from penstock.datasets.sources import SourceFile, read_file
@@ -49,6 +49,7 @@ class Intake:
         self._files, self._options, self._name, self._kind = files, options, name, kind
         self._tell = tell
         self._problems: list[RowProblem] = []
+        self._ends: list[RowProblem] = []
         self._left_out: Counter[str] = Counter()
         self._samples: list[DatasetRow] = []
         self._plan: Plan | None = None
@@ -63,7 +64,7 @@ class Intake:
             if not rows:
                 problems = [each for each in first if isinstance(each, RowProblem)]
                 if problems:
-                    raise InvalidRows(self._name, problems, len(problems))
+                    raise InvalidRows(self._name, problems, len(problems), hint=MEND_OR_SKIP)
                 raise UnreadableSource(f"{self._name} holds no rows.", hint="Name a source that holds some.")
             self._plan = make_plan(rows, self._options.format, self._options.mapping, self._name)
         return self._plan
@@ -126,9 +127,12 @@ class Intake:
         )
 
     def check(self) -> None:
-        """Raise `InvalidRows` when there was a problem and rows are not to be skipped."""
+        """Raise `InvalidRows` when there was a problem and rows are not to be skipped, or part of a file was not read."""
+        if self._ends:
+            others = [each for each in self._problems if not each.is_end]
+            raise InvalidRows(self._name, [*self._ends, *others], self.n_problems, hint=MEND_THE_END)
         if self.n_problems and not self._options.skip_invalid:
-            raise InvalidRows(self._name, self._problems, self.n_problems)
+            raise InvalidRows(self._name, self._problems, self.n_problems, hint=MEND_OR_SKIP)
 
     def _look(self) -> list[Read]:
         """Return the first rows, as many as are needed to tell what all are."""
@@ -142,6 +146,8 @@ class Intake:
 
     def _note(self, problem: RowProblem) -> None:
         self._left_out[problem.reason] += 1
+        if problem.is_end and len(self._ends) < MAX_PROBLEMS:
+            self._ends.append(problem)
         if len(self._problems) < MAX_PROBLEMS:
             self._problems.append(problem)
 

@@ -11,6 +11,7 @@ MAX_PROBLEMS = 50
 """Problems that are told one by one; the rest is counted."""
 Tell = Callable[[float | None, str], None]
 """Told how far the work is: a share from 0 to 1, or None where nobody knows, and what is going on."""
+REST_UNREAD = "the rest of the file could not be read"
 ChangeKind = Literal["added", "removed", "changed"]
 
 
@@ -24,6 +25,8 @@ class RowProblem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The kind of problem in a few words, equal for equal kinds: `not JSON`, `duplicate id`."""
     column: str | None = None
     """The field that is wrong, as the source calls it."""
+    is_end: bool = False
+    """Whether nothing after it could be read: leaving it out would leave out nobody knows how much."""
 
 
 class RawRow(NamedTuple):

@@ -10,11 +10,12 @@ from typing import BinaryIO
 
 from penstock.datasets.readers.json_lines import read_object
 from penstock.datasets.rows import MAX_ROW_BYTES
-from penstock.datasets.types import Read, RowProblem
+from penstock.datasets.types import REST_UNREAD, Read, RowProblem
 
 _PIECE = 1 << 18
 _MARKS = re.compile(rb'["\[\]{},]')
 _STRING_END = re.compile(rb'["\\]')
+_LAST_COMMA = "a comma stands before the end of the array"
 _SPACE = b" \t\r\n"
 
 
@@ -26,7 +27,11 @@ def read_json_array(path: Path, source: str) -> Iterator[Read]:
             number += 1
             place = f"{source}:{number}"
             if isinstance(element, str):
-                yield RowProblem(place=place, message=element, reason="not JSON")
+                if element == _LAST_COMMA:
+                    yield RowProblem(place=place, message=element, reason="not JSON")
+                else:
+                    message = f"{element}; nothing after it could be read"
+                    yield RowProblem(place=place, message=message, reason=REST_UNREAD, is_end=True)
                 return
             if len(element) > MAX_ROW_BYTES:
                 yield RowProblem(
@@ -90,11 +95,7 @@ def _elements(file: BinaryIO) -> Iterator[bytes | str]:
         element = window.data[window.start : end].strip(_SPACE)
         if not element:
             is_last = window.data[end : end + 1] == b"]"
-            yield (
-                "a comma stands before the end of the array"
-                if is_last
-                else "an element is missing before a comma"
-            )
+            yield (_LAST_COMMA if is_last else "an element is missing before a comma")
             return
         yield element
         if window.data[end : end + 1] == b"]":

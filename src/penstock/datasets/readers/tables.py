@@ -6,11 +6,11 @@ Rows count as a spreadsheet counts them: the header is row 1.
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 from penstock.datasets.errors import UnreadableSource
 from penstock.datasets.rows import MAX_ROW_BYTES, decode_json
-from penstock.datasets.types import RawRow, Read, RowProblem
+from penstock.datasets.types import REST_UNREAD, RawRow, Read, RowProblem
 
 JSON_MARK = ":json"
 _SEPARATORS = (",", ";", "\t", "|")
@@ -27,37 +27,85 @@ def read_table(path: Path, source: str, separator: str | None = None) -> Iterato
         while True:
             number += 1
             place = f"{source}:{number}"
-            lines.is_broken = False
+            lines.begin_row()
             try:
                 cells = next(reader)
             except StopIteration:
                 return
-            except csv.Error as error:
-                yield RowProblem(place=place, message=f"the table is broken here: {error}", reason="not CSV")
-                return  # after an unclosed quote nobody knows where a row begins
+            except (csv.Error, _TooLong) as error:
+                is_end = lines.n_lines > 1 or lines.has_open_quote
+                yield _broken(place, error, is_end=is_end)
+                if is_end:
+                    return  # after an unclosed quote nobody knows where a row begins
+                continue
             if lines.is_broken:
                 yield RowProblem(place=place, message="bytes that are not UTF-8", reason="not UTF-8")
             elif any(cells):
                 yield _row(header, cells, place)
 
 
+class _TooLong(Exception):
+    """A row that is longer than one may be."""
+
+    def __init__(self) -> None:
+        super().__init__(f"is longer than {MAX_ROW_BYTES:,} bytes")
+
+
 class _Lines:
-    """Lines of text; `is_broken` tells whether one since it was last cleared holds bytes that are none."""
+    """Lines of text, none longer than a row may be.
+
+    Of the present row: `is_broken` tells whether a line holds bytes that are no text, `n_lines` how many it took so far,
+    `has_open_quote` whether a line that was passed over for its length leaves a quote open.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._encoding = "utf-8-sig"
-        self.is_broken = False
+        self.begin_row()
 
-    def __iter__(self) -> Iterator[str]:
-        for line in self._file:
-            try:
-                text = line.decode(self._encoding)
-            except UnicodeDecodeError:
-                self.is_broken = True
-                text = line.decode(self._encoding, "replace")
-            self._encoding = "utf-8"
-            yield text
+    def begin_row(self) -> None:
+        """Forget the row before."""
+        self.is_broken = self.has_open_quote = False
+        self.n_lines = self._n_bytes = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(MAX_ROW_BYTES + 2)
+        if not line:
+            raise StopIteration
+        self.n_lines += 1
+        self._n_bytes += len(line)
+        if len(line) > MAX_ROW_BYTES and not line.endswith(b"\n"):
+            self.has_open_quote = bool((line.count(b'"') + self._pass_line()) % 2)
+            raise _TooLong
+        if self._n_bytes > MAX_ROW_BYTES + 2:
+            raise _TooLong
+        try:
+            text = line.decode(self._encoding)
+        except UnicodeDecodeError:
+            self.is_broken = True
+            text = line.decode(self._encoding, "replace")
+        self._encoding = "utf-8"
+        return text
+
+    def _pass_line(self) -> int:
+        """Pass over the rest of the line; return how many quotes it holds."""
+        n_quotes = 0
+        while piece := self._file.readline(1 << 20):
+            n_quotes += piece.count(b'"')
+            if piece.endswith(b"\n"):
+                break
+        return n_quotes
+
+
+def _broken(place: str, error: Exception, *, is_end: bool) -> RowProblem:
+    reason = "row too large" if isinstance(error, _TooLong) else "not CSV"
+    message = str(error) if isinstance(error, _TooLong) else f"the table is broken here: {error}"
+    if is_end:
+        message, reason = f"{message}; nothing after it could be read", REST_UNREAD
+    return RowProblem(place=place, message=message, reason=reason, is_end=is_end)
 
 
 def guess_separator(path: Path) -> str:
@@ -73,7 +121,7 @@ def _header(reader: Iterator[list[str]], source: str) -> list[str]:
         names = [name.strip() for name in next(reader)]
     except StopIteration:
         return []
-    except csv.Error as error:
+    except (csv.Error, _TooLong) as error:
         raise UnreadableSource(f"The header of {source} cannot be read: {error}.") from error
     twice = {name for name in names if name and names.count(name) > 1}
     if twice:
