@@ -29,7 +29,8 @@ from penstock.evals.judges.labels import LabelService, make_item, read_rows, wri
 from penstock.evals.judges.service import JudgeService
 from penstock.evals.judges.types import JudgeCalibration, Label, LabelDraft
 from penstock.evals.scorers.types import ScorerInfo
-from penstock.evals.statistics.types import ScoredCase
+from penstock.evals.statistics.estimates import estimate as estimate_raw
+from penstock.evals.statistics.types import PlainMeasure, ScoredCase
 from penstock.evals.types import (
     AnsweredCase,
     CasePage,
@@ -117,6 +118,31 @@ def corrected(
     estimate = correct_estimate(found, cases, name="j", evaluation_id=evaluation_id)
     assert estimate is not None
     return estimate
+
+
+def test_a_corrected_share_beside_a_mean_says_that_it_is_a_share() -> None:
+    cells = [(1, 5.0)] * 45 + [(1, 2.0)] * 5 + [(0, 1.0)] * 45 + [(0, 4.0)] * 5
+    rows = [judged(n, human, value) for n, (human, value) in enumerate(cells)]
+    found = run(rows, info=ScorerInfo(name="j", low=1.0, high=5.0))
+    assert found.threshold == 3.0
+    stars = [ScoredCase(case_id=str(n), values=[4.0 if n % 5 else 2.0]) for n in range(100)]
+    estimate = corrected(found, stars)
+    assert estimate.value == pytest.approx(0.875) and estimate.scale == "binary"
+    assert estimate.method.startswith("share of yes (3 or more; 0.8 as judged), Rogan-Gladen")
+    plain = corrected(found, [ScoredCase(case_id=str(n), values=[float(n % 2)]) for n in range(100)])
+    assert plain.method == "Rogan-Gladen, 100 labels"
+
+
+def test_a_corrected_figure_counts_what_is_missing_as_the_raw_one_does() -> None:
+    cases = [
+        ScoredCase(case_id="a", values=[1.0, 0.0]),
+        ScoredCase(case_id="b", values=[1.0], n_errors=1),
+        ScoredCase(case_id="c", n_errors=1, n_undefined=1),
+    ]
+    found, raw = corrected(run(table(90, 10, 85, 15)), cases), estimate_raw(cases, PlainMeasure(name="j"))
+    names = ("n", "n_cases", "n_undefined", "n_errors", "n_skipped", "n_partial", "scored_share", "coverage")
+    assert [getattr(found, name) for name in names] == [getattr(raw, name) for name in names]
+    assert found.n_undefined + found.n_errors == 1 and found.coverage == 0.5
 
 
 def test_cases_of_few_groups_make_the_corrected_interval_wider() -> None:
@@ -494,7 +520,11 @@ def test_figures_of_a_calibrated_judge_are_corrected_beside_the_raw_ones(engine:
     report = service.correct_report(record, EstimateReport(evaluation="ev", estimates=[]))
     assert [estimate.name for estimate in report.corrected] == ["closed_qa"]
     assert report.corrected[0].value == pytest.approx(0.5)
-    assert "Rogan-Gladen, 60 labels" in report.corrected[0].method
+    assert "Rogan-Gladen, 60 labels" in report.corrected[0].method and not report.notes
+    stars = [ScoredCase(case_id=str(n), values=[0.5 + n % 2 / 4]) for n in range(60)]
+    service._read_scored = lambda *_: (stars, column)  # type: ignore[method-assign, assignment, return-value]
+    [note] = service.correct_report(record, EstimateReport(evaluation="ev", estimates=[])).notes
+    assert note.startswith("closed_qa, corrected, is a share and not a mean: share of yes (0.5 or more; 1 as")
 
 
 def test_several_judges_are_held_against_the_same_labels(engine: Engine) -> None:

@@ -6,14 +6,19 @@ of this very evaluation alone. `method` says on how many labels the figure rests
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from penstock.evals.judges.calibration import LEAST_LABELS, is_yes
 from penstock.evals.judges.rates import find_rates
 from penstock.evals.judges.types import JudgeCalibration
 from penstock.evals.statistics.correction import ppi_mean
 from penstock.evals.statistics.samples import is_scored
+from penstock.evals.statistics.sheets import make_sheet
 from penstock.evals.statistics.types import Interval, ScoredCase
 from penstock.spec.evaluations import Estimate
+
+SHARE_OF_YES = "share of yes"
+"""How `method` begins where the raw figure is a mean, and the corrected one a share."""
 
 
 def correct_estimate(
@@ -37,6 +42,10 @@ def correct_estimate(
         if calibration.kind == "binary"
         else _correct_mean(calibration, scored, evaluation_id, level)
     )
+    sheet = make_sheet(cases)
+    n_undefined, n_errors, n_skipped = sheet.count_missing()
+    shares = sheet.scored_shares()
+    n_partial = int(((shares > 0.0) & (shares < 1.0)).sum())
     return Estimate(
         name=name,
         value=found.value,
@@ -47,21 +56,28 @@ def correct_estimate(
         n=len(scored),
         n_cases=len(cases),
         n_groups=found.n_groups,
-        n_undefined=sum(case.n_undefined > 0 and not is_scored(case) for case in cases),
-        n_errors=sum(case.n_errors > 0 and not is_scored(case) for case in cases),
-        n_skipped=sum(case.n_skipped > 0 and not is_scored(case) for case in cases),
+        n_undefined=n_undefined,
+        n_errors=n_errors,
+        n_skipped=n_skipped,
+        n_partial=n_partial,
+        scored_share=float(shares.mean()) if n_partial else None,
         direction=calibration.direction,
         scale="binary" if calibration.kind == "binary" else "bounded",
     )
 
 
 def _correct_share(calibration: JudgeCalibration, scored: Sequence[ScoredCase], level: float) -> Interval:
-    assert calibration.threshold is not None
-    yes = [
-        _with_values(case, [float(is_yes(value, calibration.threshold)) for value in case.values])
-        for case in scored
-    ]
-    return find_rates(calibration.pairs).correct(yes, level=level)
+    threshold = calibration.threshold
+    assert threshold is not None
+    yes = [_with_values(case, [float(is_yes(value, threshold)) for value in case.values]) for case in scored]
+    found = find_rates(calibration.pairs).correct(yes, level=level)
+    if found.value is None or all(value in {0.0, 1.0} for case in scored for value in case.values):
+        return found
+    # the raw figure beside it is a mean: without this the two would seem to be of one unit
+    raw = sum(sum(case.values) / len(case.values) for case in yes) / len(yes)
+    return replace(
+        found, method=f"{SHARE_OF_YES} ({threshold:g} or more; {raw:.2g} as judged), {found.method}"
+    )
 
 
 def _with_values(case: ScoredCase, values: list[float]) -> ScoredCase:

@@ -21,7 +21,7 @@ from penstock.evals.judges.benchmark import count_pairs, rank_judges
 from penstock.evals.judges.calibration import MIN_LABELS, calibrate
 from penstock.evals.judges.catalogue import KINDS, create_judge, describe_kind, required_parameters
 from penstock.evals.judges.choosing import Candidate, choose_next
-from penstock.evals.judges.correcting import correct_estimate
+from penstock.evals.judges.correcting import SHARE_OF_YES, correct_estimate
 from penstock.evals.judges.errors import (
     JudgeUnusable,
     NotComparable,
@@ -243,6 +243,11 @@ class JudgeService:
             if found.value is None:
                 notes.append(
                     f"{column.name} cannot be corrected: {found.method.removeprefix('undefined: ')}."
+                )
+            elif found.method.startswith(SHARE_OF_YES):
+                notes.append(
+                    f"{column.name}, corrected, is a share and not a mean: {found.method}. It is how many outputs people "
+                    "would say yes to."
                 )
         return msgspec.structs.replace(report, corrected=corrected, notes=notes)
 
