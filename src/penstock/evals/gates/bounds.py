@@ -40,7 +40,7 @@ def number_of(rule: Rule, column: ScoreColumn) -> float | str:
     else:
         reach = "" if high is None else f"is never above {figure_text(high, column)}"
     slip = rule.bound.unit == "" and (low, high) == (0.0, 1.0) and 1.0 < threshold <= 100.0
-    return f"{column.name} {reach}, so {rule.bound.amount:g}{_unit(rule.bound)} of it means nothing" + (
+    return f"it {reach}, so {rule.bound.amount:g}{_unit(rule.bound)} of it means nothing" + (
         f"; write {threshold:g} %" if slip else ""
     )
 
@@ -76,7 +76,7 @@ def margin_of(
     if isinstance(offset, str):
         return offset
     if bounds is not None and abs(offset) >= bounds[1] - bounds[0]:
-        return f"{column.name} lies between {bounds[0]:g} and {bounds[1]:g}, so a margin of {abs(bound.amount):g}{_unit(bound)} is all of it"
+        return f"it lies between {bounds[0]:g} and {bounds[1]:g}, so a margin of {abs(bound.amount):g}{_unit(bound)} is all of it"
     return offset, 1.0
 
 
