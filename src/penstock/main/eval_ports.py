@@ -22,6 +22,7 @@ from penstock.spec.evaluations import ScorerSpec, TargetSpec
 from penstock.spec.routes import Provider, Route
 from penstock.spec.scores import SpanScore
 from penstock.spec.snapshot import Snapshot
+from penstock.spec.spans import Span
 from penstock.spec.usage import Usage
 from penstock.store.spans.port import TraceReader
 from penstock.traces.scores import MAX_SCORES, ScoreService
@@ -97,11 +98,19 @@ def _served_by(route: Route) -> dict[str, Any]:
     }
 
 
+LATE_NS = 4_000_000_000
+"""How long after a call of an app its model calls are waited for; an app may have called none."""
+
+
 class StoredTraceFacts:
     """`evals.ports.TraceFacts` over the span store."""
 
-    def __init__(self, spans: TraceReader) -> None:
+    def __init__(self, spans: TraceReader, *, clock: Callable[[], int] = now_ns) -> None:
         self._spans = spans
+        self._clock = clock
+
+    def _is_young(self, root: Span) -> bool:
+        return root.end_ns is None or self._clock() - root.end_ns < LATE_NS
 
     def find(self, trace_ids: Sequence[str]) -> Mapping[str, TraceFact]:
         """Return the facts of traces that are there with their root; see the port."""
@@ -111,8 +120,11 @@ class StoredTraceFacts:
             if summary is None or summary.duration_ms is None:
                 continue
             spans = self._spans.get_trace(trace_id)
-            if not any(span.parent_id is None for span in spans):
+            root = next((span for span in spans if span.parent_id is None), None)
+            if root is None:
                 continue  # children come first: the call's own span is still on its way
+            if self._is_young(root) and _lacks_calls(root, spans):
+                continue  # what an app or prompt asked is written by others, and may come after the call itself
             versions: dict[str, str] = {}
             for span in spans:
                 versions.update(span.versions)
@@ -129,6 +141,13 @@ class StoredTraceFacts:
                 ttft_ms=summary.ttft_ms,
             )
         return found
+
+
+def _lacks_calls(root: Span, spans: Sequence[Span]) -> bool:
+    """Whether an app or prompt answered and no model call below it is there."""
+    return root.provider == "apps" and not any(
+        span.kind == "llm" and span.parent_id is not None for span in spans
+    )
 
 
 def passages_of(output: object) -> list[Passage]:
