@@ -52,7 +52,7 @@ class Asker:
     session: str
     """Of all calls, `eval:ID`: what the record of traffic groups them by."""
     timeout_s: float
-    """Of one call with all its attempts."""
+    """Of one call with all its attempts, from the moment it is sent: waiting for its turn here is no time of the target."""
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     rng: random.Random = field(default_factory=random.Random)
@@ -79,8 +79,14 @@ class Asker:
         return Asked(output=output, hold=hold)
 
     async def settle(self, asked: Asked) -> Output:
-        """Return the output with what its trace tells, and give back the reservation."""
-        output = complete_output(asked.output, await self.follower.follow(asked.output.trace_id))
+        """Return the output with what its trace tells, and give back the reservation, whatever comes between."""
+        try:
+            fact = await self.follower.follow(asked.output.trace_id)
+        except BaseException:
+            if asked.hold is not None:
+                await self.budget.settle(asked.hold, usd=asked.output.cost_usd, tokens=None)
+            raise
+        output = complete_output(asked.output, fact)
         if asked.hold is not None:
             usage = output.usage
             counts = () if usage is None else (usage.input_tokens, usage.output_tokens)
@@ -113,21 +119,26 @@ class Asker:
     async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
         """Embed texts: `evals.scorers.types.Embed`."""
         async with self.pace.slot():
-            return await self.gateway.embed(model, texts, headers={"x-penstock-session": self.session})
+            headers = {"x-penstock-session": self.session}
+            try:
+                return await asyncio.wait_for(
+                    self.gateway.embed(model, texts, headers=headers), self.timeout_s
+                )
+            except TimeoutError as error:
+                raise UpstreamTimeout(f"No vectors came within {self.timeout_s:g} s.") from error
 
     async def _attempts(
         self, body: Mapping[str, Any], headers: Mapping[str, str], case_id: str, repeat: int
     ) -> Output:
-        deadline = self.clock() + self.timeout_s
+        left_s = self.timeout_s
         delays = iter([*backoff_delays(attempts=ATTEMPTS, first_s=0.5, cap_s=8.0, rng=self.rng)])
         while True:
             async with self.pace.slot() as began:
                 if self.is_stopping():
                     return skipped_output(case_id, repeat, NOT_SENT)
-                left_s = deadline - self.clock()
-                if left_s <= 0:
-                    return _late(case_id, repeat, self.timeout_s)
+                sent = self.clock()
                 reply, output = await self._once(body, headers, case_id, repeat, left_s)
+                left_s -= self.clock() - sent
                 if reply is not None and reply.status in OVERLOADED:
                     wait_s: float | None = self.pace.slow_down(began, retry_after_s(reply.headers))
                 elif reply is not None and reply.status == OK:
@@ -139,8 +150,9 @@ class Asker:
                     wait_s = max(wait_s, asked_s or 0.0) if wait_s is not None else None
                 else:
                     return output
-            if wait_s is None or self.clock() + wait_s >= deadline:
+            if wait_s is None or wait_s >= left_s:
                 return output
+            left_s -= wait_s
             await self.sleep(wait_s)
 
     async def _once(

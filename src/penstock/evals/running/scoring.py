@@ -3,7 +3,6 @@
 An error of the target is not a fail, an undefined score is not a zero, and a scorer that raises does not end the run.
 """
 
-import asyncio
 import math
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from penstock.base.errors import PenstockError
 from penstock.base.json_text import clean_text
 from penstock.evals.early_stop import EarlyStop
 from penstock.evals.errors import EvaluationInvalid
+from penstock.evals.running.own_time import Aside, own_time
 from penstock.evals.scorers.types import Preparable, Scorer, ScorerTools, make_error
 from penstock.evals.types import ScoreColumn
 from penstock.spec.cases import Case, Output
@@ -42,7 +42,11 @@ def needs_samples(scorer: Scorer) -> bool:
 async def judge(
     scorer: Scorer, case: Case, outputs: Sequence[Output], tools: ScorerTools, *, timeout_s: float
 ) -> list[Score]:
-    """Return the scores of these outputs; never raises but when the run is cancelled."""
+    """Return the scores of these outputs; never raises but when the run is cancelled.
+
+    `timeout_s` is of what the scorer does itself: its calls have their own time each, from the moment they are sent, and the
+    wait for their turn, for room in the budget and for their price is no time of its own.
+    """
     if not scorer.info.takes_errors:
         bad = next((output for output in outputs if output.status != "ok"), None)
         usable = [output for output in outputs if output.status == "ok"]
@@ -50,7 +54,8 @@ async def judge(
             return [_of_target(scorer, bad)]
         outputs = usable
     try:
-        given = await asyncio.wait_for(scorer.score(case, outputs, tools), timeout_s)
+        async with own_time(timeout_s) as aside:
+            given = await scorer.score(case, outputs, _aside(tools, aside))
         return [_checked(scorer, score) for score in given]
     except TimeoutError:
         fault: ErrorFault = "judge" if scorer.info.kind == "model" else "scorer"
@@ -59,6 +64,15 @@ async def judge(
         Exception
     ) as error:  # a scorer may be anybody's code: what it raises is the outcome of this score alone
         return [make_error(scorer, _told(error), fault="scorer")]
+
+
+def _aside(tools: ScorerTools, aside: Aside) -> ScorerTools:
+    return ScorerTools(
+        ask=aside.of(tools.ask),
+        embed=aside.of(tools.embed),
+        embed_tokens=aside.of(tools.embed_tokens),
+        likelihood=aside.of(tools.likelihood),
+    )
 
 
 def _of_target(scorer: Scorer, output: Output) -> Score:
