@@ -1,6 +1,6 @@
 """Experiments: grids of prompts, models and parameters, the best cell with its uncertainty, and the leaderboard."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -335,6 +335,8 @@ def _cell(row: LeaderboardRow | None, board: Leaderboard, first: LeaderboardRow 
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={_text(each)}" for name, each in value.items()) or "none"
     return "–" if value is None else text_of(value) if isinstance(value, str) else str(value)
 
 
