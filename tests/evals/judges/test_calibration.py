@@ -1,5 +1,7 @@
 """Judges held against people: figures with intervals, refusals that say how much is missing, corrected estimates."""
 
+import csv
+import io
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -615,6 +617,18 @@ def test_labels_go_to_files_and_come_back(engine: Engine) -> None:
     with pytest.raises(LabelInvalid, match="more cells"):
         read_rows("name,value\na,1,2\n")
     assert read_rows("value,output\n1,schlafen\n", name="ok")[0].name == "ok"
+
+
+@pytest.mark.parametrize(
+    "text", ["=cmd|calc!A1", "+1", "-- list", "@SUM(A1)", "\t=1", "'=1", "''-1", "'tis so", "plain", "a=b"]
+)
+def test_texts_of_users_are_no_formulas_in_a_table_and_come_back_as_they_were(text: str) -> None:
+    row = {"name": "ok", "value": -1.0, "comment": text, "output": "x", "rater": text}
+    written = write_csv([row])
+    cells = next(iter(list(csv.reader(io.StringIO(written)))[1:]))
+    assert not any(cell[:1] in {"=", "+", "@", "\t"} for cell in cells) and cells[1] == "-1.0"
+    [draft] = read_rows(written)
+    assert (draft.comment, draft.rater, draft.value) == (text, text, -1.0)
 
 
 def _plain(draft: LabelDraft) -> dict[str, Any]:

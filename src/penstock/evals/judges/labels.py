@@ -7,6 +7,7 @@ still say what they are about.
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -39,6 +40,8 @@ COLUMNS = (
     "input", "output", "expected", "group", "model",
 )  # fmt: skip
 """Of CSV files, in order."""
+_RUN_BY_TABLES = re.compile(r"'*[=+\-@\t\r\n]")
+"""What table programs take for a formula, and the same behind apostrophes, so that each is read as it was written."""
 
 
 class LabelService:
@@ -265,19 +268,24 @@ def read_rows(text: str, *, name: str | None = None) -> list[LabelDraft]:
 
 
 def write_csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return rows as CSV with all columns."""
+    """Return rows as CSV with all columns. Texts that a table program would run get an apostrophe; `read_rows` takes it off."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, COLUMNS, extrasaction="ignore")
     writer.writeheader()
     for row in rows:
-        writer.writerow(
-            {
-                key: value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)
-                for key, value in row.items()
-                if value is not None
-            }
-        )
+        writer.writerow({key: _write_cell(value) for key, value in row.items() if value is not None})
     return buffer.getvalue()
+
+
+def _write_cell(value: object) -> str | int | float:
+    if isinstance(value, int | float):
+        return value
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"'{text}" if _RUN_BY_TABLES.match(text) else text
+
+
+def _read_cell(text: str | None) -> str | None:
+    return text[1:] if text and text[0] == "'" and _RUN_BY_TABLES.match(text) else text
 
 
 def _json_rows(lines: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -299,7 +307,7 @@ def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         for row in reader:
             if None in row:
                 raise LabelInvalid(f"Line {reader.line_num} has more cells than the first line names.")
-            yield reader.line_num, {key.strip(): value for key, value in row.items() if key}
+            yield reader.line_num, {key.strip(): _read_cell(value) for key, value in row.items() if key}
     except csv.Error as error:
         raise LabelInvalid(f"Line {reader.line_num} cannot be read: {error}.") from error
 
