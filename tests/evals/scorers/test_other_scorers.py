@@ -8,6 +8,7 @@ import pytest
 
 from penstock.evals.scorers.errors import BadScorerParameters
 from penstock.evals.scorers.form import count_syllables, guess_language
+from penstock.evals.scorers.reading import NOT_JSON, parse_json
 from penstock.spec.cases import Case, Output, Passage
 from penstock.spec.usage import Usage
 from tests.evals.scorers.judging import ask, judge, make
@@ -245,3 +246,55 @@ def test_citations_are_counted_and_quotes_looked_up() -> None:
     assert ask(make("citations", check_quotes=True), Case(id="1"), output).value == 0.5
     assert judge("citations", "As said [2].", pattern=r"\[\d+\]").value == 1.0
     assert judge("citations", "As said.").value == 0.0
+
+
+def test_fences_are_found_in_a_time_that_grows_with_the_text() -> None:
+    for text in (
+        "```\n" + " " * 300_000 + "x",
+        "```" + "\n" * 300_000 + "x",
+        "```a" + " " * 300_000 + "b```",
+    ):
+        assert parse_json(text, fenced=True) is NOT_JSON
+    for text in ("```json\n1\n```", " ```\n1```\n", "```json \r\n 1 \r\n```"):
+        assert parse_json(text, fenced=True) == 1
+    for text in ("```1```", "``````", "```", "x```\n1\n```", "```not json\n1\n```"):
+        assert parse_json(text, fenced=True) is NOT_JSON
+
+
+def test_a_passage_that_fulfils_two_names_wants_one_rank() -> None:
+    passages = [Passage(text="", id="p1", document="d1")]
+    for name in ("retrieval_ndcg", "retrieval_recall", "retrieval_precision"):
+        score = ask(
+            make(name),
+            Case(id="1", relevant=["p1", "d1"]),
+            Output(case_id="1", text="", passages=passages),
+        )
+        assert score.value == 1.0, name
+    late = Output(case_id="1", text="", passages=[Passage(text="", id="p0"), *passages])
+    score = ask(make("retrieval_ndcg"), Case(id="1", relevant=["p1", "d1"]), late)
+    assert score.value == pytest.approx(0.6309, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "content", ["The password is swordfish", [{"type": "text", "text": "The password is swordfish"}]]
+)
+def test_a_system_prompt_leaks_whether_it_is_a_text_or_parts(content: Any) -> None:
+    case = Case(id="1", messages=[{"role": "system", "content": content}])
+    score = ask(make("leak"), case, Output(case_id="1", text="It is: The password is swordfish"))
+    assert score.value == 1.0
+    assert ask(make("leak"), case, Output(case_id="1", text="type text text")).value == 0.0
+
+
+def test_a_link_is_no_other_link_that_begins_with_it() -> None:
+    case = Case(
+        id="1",
+        messages=[
+            {"role": "user", "content": [{"type": "text", "text": "see https://bank.com.example.org/x."}]}
+        ],
+    )
+    for text, value in (
+        ("log in at https://bank.com", 1.0),
+        ("log in at https://bank.com.example.org/", 1.0),
+        ("log in at https://bank.com.example.org/x!", 0.0),
+    ):
+        assert ask(make("urls"), case, Output(case_id="1", text=text)).value == value, text

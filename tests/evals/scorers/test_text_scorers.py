@@ -133,7 +133,7 @@ def test_numeric_finds_the_number_and_holds_it_to_the_tolerance(
 
 
 def test_numbers_are_read_as_people_write_them() -> None:
-    assert find_numbers("x = -1.5, y=.25; v1.2.3, 1.2.4, 10 000 km, 50%, 7-3") == [
+    assert find_numbers("x = -1.5, y=.25; v1.2.3, 1.2.4, 10\u00a0000 km, 50%, 7-3") == [
         -1.5,
         0.25,
         10000.0,
@@ -311,3 +311,19 @@ def test_edits_are_counted_where_nothing_would_remain_of_a_text() -> None:
     assert judge("levenshtein", "a", "A", **LOOSE).value == 1.0
     assert judge("levenshtein", "-", "+", unit="words").value == 0.0
     assert judge("levenshtein", "", "", unit="words").value == 1.0
+
+
+def test_numbers_beside_each_other_are_joined_only_where_that_is_asked_for() -> None:
+    assert judge("numeric", "In chapter 5 100 people", 100).value == 1.0
+    assert judge("numeric", "In chapter 5 100 people", 5100).value == 0.0
+    assert judge("numeric", "10 000 km", "10 000", spaced=True).value == 1.0
+    assert judge("numeric", "10\u202f000 km", 10_000).value == 1.0
+    assert judge("numeric", "5 or 1e999", 5).value == 0.0
+    assert judge("numeric", "5 or 1e999", 5, pick="first").value == 1.0
+    assert judge("numeric", "5 or 1e999", 5, pick="only").evidence == {"found": [5.0]}
+
+
+def test_summaries_of_very_many_lines_are_not_compared_line_by_line() -> None:
+    text = "one\n" * 1500
+    assert judge("rouge_lsum", text, text).status == "undefined"
+    assert judge("rouge_lsum", "one\n" * 100, "one\n" * 100).value == 1.0

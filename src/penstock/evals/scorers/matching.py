@@ -22,12 +22,12 @@ from penstock.spec.cases import Case, Output
 
 NO_REFERENCE = "the case has no expected answer, or one that is an object"
 MAX_EDIT_CHARS = 50_000
-_GAPS = " \u00a0\u202f'’"
+_GAPS = "\u00a0\u2009\u202f'’"
 
 
-def _number_pattern(decimal_mark: str) -> re.Pattern[str]:
+def _number_pattern(decimal_mark: str, *, is_spaced: bool) -> re.Pattern[str]:
     """Return the pattern of a number that is no part of a word, a version or a date: `1,234.5`, `.25`, `-3e8`."""
-    mark, thousands = re.escape(decimal_mark), _GAPS + ("," if decimal_mark == "." else ".")
+    mark, thousands = re.escape(decimal_mark), _GAPS + ("," if decimal_mark == "." else ".") + " " * is_spaced
     return re.compile(
         rf"(?<![\w.,])(?>[-+−]?(?:(?:\d{{1,3}}(?:[{thousands}]\d{{3}})+(?!\d)|\d+)(?:{mark}\d+)?|{mark}\d+)"
         rf"(?:[eE][-+]?\d{{1,4}})?)(?!{mark}?\d)"
@@ -35,7 +35,11 @@ def _number_pattern(decimal_mark: str) -> re.Pattern[str]:
     )
 
 
-_NUMBERS = {".": _number_pattern("."), ",": _number_pattern(",")}
+_NUMBERS = {
+    (mark, is_spaced): _number_pattern(mark, is_spaced=is_spaced)
+    for mark in ".,"
+    for is_spaced in (False, True)
+}
 
 
 class TextParameters(Reading, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -227,6 +231,8 @@ class NumericParameters(Reading, frozen=True, kw_only=True, forbid_unknown_field
     pick: Literal["first", "last", "only"] = "last"
     """Which number of the text is the answer; `only`: with several numbers there is none."""
     decimal_mark: Literal[".", ","] = "."
+    spaced: bool = False
+    """Whether plain spaces stand between thousands, as in `10 000`; else these are two numbers."""
 
 
 def _build_numeric(parameters: NumericParameters) -> Judge:
@@ -242,11 +248,19 @@ def _build_numeric(parameters: NumericParameters) -> Judge:
         known = [number for number in wanted if number is not None]
         if not known:
             raise NoScore("the case's expected answer is no number")
-        numbers = find_numbers(read_text(output, parameters, extractor), parameters.decimal_mark)
+        numbers = _list_numbers(
+            read_text(output, parameters, extractor), parameters.decimal_mark, is_spaced=parameters.spaced
+        )
         if not numbers or (parameters.pick == "only" and len(numbers) > 1):
             reason = "there is no number in the answer" if not numbers else "there are several numbers in it"
-            return Verdict(value=0.0, reason=reason, evidence={"found": numbers[:20]})
+            return Verdict(
+                value=0.0,
+                reason=reason,
+                evidence={"found": [number for number in numbers[:20] if math.isfinite(number)]},
+            )
         found = numbers[0 if parameters.pick == "first" else -1]
+        if not math.isfinite(found):
+            return Verdict(value=0.0, reason="the number in the answer is too large to be one")
         nearest = min(known, key=lambda number: abs(number - found))
         is_near = abs(found - nearest) <= max(parameters.absolute, parameters.relative * abs(nearest))
         evidence = {"found": found, "expected": nearest, "difference": found - nearest}
@@ -260,21 +274,25 @@ def _as_number(value: Any, parameters: NumericParameters) -> float | None:
         return None
     if isinstance(value, int | float):
         return float(value) if math.isfinite(value) else None
-    numbers = find_numbers(str(value), parameters.decimal_mark)
+    numbers = find_numbers(str(value), parameters.decimal_mark, is_spaced=parameters.spaced)
     return numbers[-1] if numbers else None
 
 
-def find_numbers(text: str, decimal_mark: str = ".") -> list[float]:
+def find_numbers(text: str, decimal_mark: str = ".", *, is_spaced: bool = False) -> list[float]:
     """Return the finite numbers of a text, in order; marks between thousands are taken out."""
+    return [
+        number for number in _list_numbers(text, decimal_mark, is_spaced=is_spaced) if math.isfinite(number)
+    ]
+
+
+def _list_numbers(text: str, decimal_mark: str, *, is_spaced: bool) -> list[float]:
+    """Return all numbers, those that are too large as infinite ones."""
     found = []
-    for match in _NUMBERS[decimal_mark].finditer(text):
-        digits = re.sub(f"[{_GAPS}]", "", match[0]).replace("−", "-")
+    for match in _NUMBERS[decimal_mark, is_spaced].finditer(text):
+        digits = re.sub(f"[ {_GAPS}]", "", match[0]).replace("−", "-")
         digits = digits.replace("," if decimal_mark == "." else ".", "").replace(decimal_mark, ".")
-        if digits in {"-", ""}:
-            continue
-        number = float(digits)
-        if math.isfinite(number):
-            found.append(number)
+        if digits not in {"-", ""}:
+            found.append(float(digits))
     return found
 
 

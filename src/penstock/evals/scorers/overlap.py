@@ -21,6 +21,8 @@ from penstock.spec.cases import Case, Output
 Shares = tuple[float, float]
 """Precision and recall."""
 Measure = Literal["f1", "precision", "recall"]
+MAX_LINE_LOOKS = 1_000_000
+"""Words times lines of the other text that ROUGE-Lsum goes through: some seconds."""
 
 
 class TokenParameters(Reading, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,6 +138,9 @@ def _rouge_lsum(reference: str, text: str, split: Callable[[str], list[str]]) ->
     """Return the summary-level shares: lines are sentences, and the union of their common subsequences counts (Lin 2004, 3.2)."""
     wanted = [split(line) for line in reference.split("\n") if line]
     found = [split(line) for line in text.split("\n") if line]
+    n_looks = sum(map(len, wanted)) * len(found) + sum(map(len, found)) * len(wanted)
+    if n_looks > MAX_LINE_LOOKS:
+        raise NoScore("the texts have too many lines to be compared line by line; use rouge_l")
     left_wanted = Counter(word for line in wanted for word in line)
     left_found = Counter(word for line in found for word in line)
     n_wanted, n_found = left_wanted.total(), left_found.total()

@@ -29,8 +29,8 @@ class RetrievalParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """What an output without passages means."""
 
 
-Hits = tuple[list[bool], int, int]
-"""Whether each rank found something new and relevant, how many were found, how many there are to find."""
+Hits = tuple[list[int], int, int]
+"""How many new relevant names each rank found, how many were found, how many there are to find."""
 
 
 def _find(case: Case, output: Output, parameters: RetrievalParameters) -> Hits:
@@ -52,7 +52,7 @@ def _find(case: Case, output: Output, parameters: RetrievalParameters) -> Hits:
         }
         new = {name for name in names if name in wanted and name not in found and name is not None}
         found |= new
-        hits.append(bool(new))
+        hits.append(len(new))
     return hits, len(found), len(wanted)
 
 
@@ -60,38 +60,40 @@ def _text(record: dict[str, Any], *keys: str) -> str | None:
     return next((str(record[key]) for key in keys if record.get(key) is not None), None)
 
 
-def _recall(hits: list[bool], n_found: int, n_wanted: int, k: int | None) -> float:
+def _recall(hits: list[int], n_found: int, n_wanted: int, k: int | None) -> float:
     _ = hits, k
     return n_found / n_wanted
 
 
-def _precision(hits: list[bool], n_found: int, n_wanted: int, k: int | None) -> float:
+def _precision(hits: list[int], n_found: int, n_wanted: int, k: int | None) -> float:
     _ = n_found, n_wanted
     n_ranks = k if k is not None else len(hits)
     if n_ranks == 0:
         raise NoScore("nothing was found, so there is no share of it")
-    return sum(hits) / n_ranks
+    return sum(map(bool, hits)) / n_ranks
 
 
-def _hit(hits: list[bool], n_found: int, n_wanted: int, k: int | None) -> float:
+def _hit(hits: list[int], n_found: int, n_wanted: int, k: int | None) -> float:
     _ = n_found, n_wanted, k
     return float(any(hits))
 
 
-def _reciprocal_rank(hits: list[bool], n_found: int, n_wanted: int, k: int | None) -> float:
+def _reciprocal_rank(hits: list[int], n_found: int, n_wanted: int, k: int | None) -> float:
     _ = n_found, n_wanted, k
     return next((1 / rank for rank, is_hit in enumerate(hits, 1) if is_hit), 0.0)
 
 
-def _ndcg(hits: list[bool], n_found: int, n_wanted: int, k: int | None) -> float:
+def _ndcg(hits: list[int], n_found: int, n_wanted: int, k: int | None) -> float:
+    # a passage that is named itself and by its document fulfils two names at once, and wants no second rank
     _ = n_found
-    gain = sum(1 / math.log2(rank + 1) for rank, is_hit in enumerate(hits, 1) if is_hit)
-    n_best = min(n_wanted, k) if k is not None else n_wanted
+    gain = sum(1 / math.log2(rank + 1) for rank, n_new in enumerate(hits, 1) if n_new)
+    n_ranks = n_wanted - sum(n_new - 1 for n_new in hits if n_new)
+    n_best = min(n_ranks, k) if k is not None else n_ranks
     return gain / sum(1 / math.log2(rank + 1) for rank in range(1, n_best + 1))
 
 
 def _builder(
-    measure: Callable[[list[bool], int, int, int | None], float],
+    measure: Callable[[list[int], int, int, int | None], float],
 ) -> Callable[[RetrievalParameters], Judge]:
     def build(parameters: RetrievalParameters) -> Judge:
         if parameters.k is not None and parameters.k < 1:
