@@ -18,6 +18,7 @@ from penstock.base.errors import InvalidInput
 from penstock.evals.errors import EvaluationInvalid
 from penstock.evals.ports import PinnedTarget
 from penstock.evals.running.asking import Asked, Asker
+from penstock.evals.running.own_thread import call_in_thread
 from penstock.evals.running.pace import Pace
 from penstock.evals.running.replies import failed_output, whole_text
 from penstock.spec.cases import Case, Output, OutputError, Passage
@@ -154,7 +155,7 @@ async def _invoke(function: Callable[..., Any], case: Case) -> Any:
         getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is async
     ):
         return await function(argument)
-    value = await asyncio.to_thread(function, argument)
+    value = await call_in_thread(function, argument)
     return await value if inspect.isawaitable(value) else value
 
 
