@@ -1,5 +1,6 @@
 """Rows out again, in other formats, and as cases of evaluations."""
 
+import csv
 import io
 import json
 import zipfile
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from penstock.base.errors import InvalidInput
 from penstock.datasets.cases import case_to_row, row_to_case
 from penstock.datasets.convert import convert_row
-from penstock.datasets.errors import WrongFormat
+from penstock.datasets.errors import EmptyDataset, WrongFormat
 from penstock.datasets.service import DatasetService
 from penstock.datasets.types import ReadOptions
 from penstock.spec.cases import Case, Passage
@@ -253,3 +254,46 @@ def test_cases_become_rows_and_cases_again() -> None:
         Case(id="3", inputs={"input": "q"}, messages=[USER], expected=3),
     ):
         assert row_to_case(case_to_row(case), "cases") == case
+
+
+def test_splits_that_would_share_a_file_get_names_of_their_own(
+    datasets: DatasetService, tmp_path: Path
+) -> None:
+    splits = [None, "unsplit", "a/b", "a_b", "A_B"]
+    rows = [DatasetRow(id=f"{n}", fields={"input": f"{n}"}, split=split) for n, split in enumerate(splits)]
+    made = datasets.create_from_rows("a", rows, "cases")
+    archive = zipfile.ZipFile(io.BytesIO(content(datasets.export(made.ref, "huggingface"))))
+    names = [name.casefold() for name in archive.namelist()]
+    assert (len(names), len(set(names))) == (6, 6)
+    back = come_back(datasets, tmp_path, made.ref, "huggingface", "cases")
+    assert {(row.id, row.split) for row in back} == {(row.id, row.split) for row in rows}
+
+
+def test_the_card_of_some_rows_counts_those_alone(datasets: DatasetService) -> None:
+    made = datasets.create_from_rows("a", EVERYTHING, "cases")
+    data = content(datasets.export("a", "huggingface", where="split:train"))
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    card = archive.read("README.md").decode()
+    n = made.facts.splits["train"]
+    assert archive.namelist() == ["README.md", "data/train-00000-of-00001.parquet"]
+    assert f"{n:,} rows (train {n:,}). Some of the {made.facts.n_rows} rows of version" in card
+    assert made.facts.rows_digest not in card
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "openai", "huggingface"])
+def test_an_export_of_no_rows_is_refused(datasets: DatasetService, form: str) -> None:
+    datasets.create_from_rows("a", EVERYTHING, "cases")
+    with pytest.raises(EmptyDataset, match="No row of dataset:a@1 is asked for"):
+        content(datasets.export("a", form, where="split:nope"))
+
+
+def test_a_table_for_a_spreadsheet_holds_no_formula(datasets: DatasetService) -> None:
+    texts = ["=1+1", "@SUM(1)", "+x", "-y", "\t=1", "-12.5", "fine = yes"]
+    rows = [DatasetRow(id=f"{n}", fields={"text": text, "label": "-1"}) for n, text in enumerate(texts)]
+    datasets.create_from_rows("a", rows, "label")
+    read = csv.DictReader(io.StringIO(content(datasets.export("a", "csv", is_for_spreadsheet=True)).decode()))
+    told = [(row["text"], row["label"]) for row in read]
+    assert [text for text, _ in told] == ["'=1+1", "'@SUM(1)", "'+x", "'-y", "'\t=1", "-12.5", "fine = yes"]
+    assert {label for _, label in told} == {"-1"}
+    plain = csv.DictReader(io.StringIO(content(datasets.export("a", "csv")).decode()))
+    assert [row["text"] for row in plain] == texts

@@ -258,6 +258,10 @@ def export(
     ] = None,
     out: Annotated[str, typer.Option(help="File to write; - for standard output.")] = "-",
     where: WhereOption = None,
+    spreadsheet: Annotated[
+        bool,
+        typer.Option("--spreadsheet", help="Of csv and tsv: put ' before texts that would be formulas."),
+    ] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -277,7 +281,9 @@ def export(
         raise InvalidInput(
             f"{out} is no name for {form}.", hint=suggest(form, known) or "Change one of them."
         )
-    pieces = DatasetAccess(open_home(home, as_json=as_json)).export(reference, chosen, where)
+    pieces = DatasetAccess(open_home(home, as_json=as_json)).export(
+        reference, chosen, where, is_for_spreadsheet=spreadsheet
+    )
     size = 0
     if out == "-":
         for piece in pieces:

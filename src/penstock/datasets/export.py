@@ -9,6 +9,7 @@ import io
 import json
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -44,6 +45,8 @@ _FIRST = ("id",)
 _LAST = ("split", "group", "tags", "metadata", "provenance")
 _CHUNK = 1 << 18
 _INT64 = 1 << 63
+_FORMULA = tuple("=+-@\t\r\n")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 _OTHER = re.compile(r"[^\w.]+")
 Read = Callable[[], Iterable[DatasetRow]]
 """Gives the rows from the first on, each time it is called."""
@@ -75,16 +78,17 @@ def write_openai(read: Read, form: DatasetFormat) -> Iterator[bytes]:
     return _in_chunks(msgspec.json.encode(_openai(row, form)) + b"\n" for row in read())
 
 
-def write_table(read: Read, separator: str) -> Iterator[bytes]:
-    """Yield a table; reads the rows twice."""
+def write_table(read: Read, separator: str, *, is_for_spreadsheet: bool = False) -> Iterator[bytes]:
+    """Yield a table; reads the rows twice. For a spreadsheet, what it would take for a formula gets an apostrophe in front."""
+    shield = _shielded if is_for_spreadsheet else str
     columns = _columns(read, _is_plain_cell)
     held = io.StringIO()
     writer = csv.writer(held, delimiter=separator, lineterminator="\n")
-    writer.writerow([name if kind == "text" else name + JSON_MARK for name, kind in columns.items()])
+    writer.writerow([shield(name if kind == "text" else name + JSON_MARK) for name, kind in columns.items()])
     for row in read():
         flat = flatten(row)
         writer.writerow(
-            ["" if name not in flat else _cell(flat[name], kind) for name, kind in columns.items()]
+            ["" if name not in flat else shield(_cell(flat[name], kind)) for name, kind in columns.items()]
         )
         if held.tell() > _CHUNK:
             yield held.getvalue().encode()
@@ -100,17 +104,23 @@ def write_parquet(read: Read, folder: Path) -> Iterator[bytes]:
     return _stream(path)
 
 
-def write_folder(read: Read, folder: Path, facts: DatasetFacts, name: str, stamp: str) -> Iterator[bytes]:
-    """Yield a zip of a folder that `datasets.load_dataset(FOLDER)` reads: a Parquet file for each split, and its card."""
+def write_folder(
+    read: Read, folder: Path, facts: DatasetFacts, name: str, stamp: str, *, is_whole: bool = True
+) -> Iterator[bytes]:
+    """Yield a zip of a folder that `datasets.load_dataset(FOLDER)` reads: a Parquet file for each split, and its card.
+
+    `facts` are of the version; without `is_whole` the rows are some of its rows, and the card says so.
+    """
     columns = _columns(read, lambda value: isinstance(value, str))
-    files = {split: f"data/{_file_name(split)}-00000-of-00001.parquet" for split in facts.splits}
+    counts = Counter(row.split or "" for row in read())
+    called = _split_names(counts)
     packed = folder / "folder.zip"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr("README.md", _card(facts, files, name, stamp))
-        for number, (split, file) in enumerate(files.items()):
+        archive.writestr("README.md", _card(facts, counts, called, name, stamp, is_whole=is_whole))
+        for number, (split, short) in enumerate(called.items()):
             path = folder / f"{number}.parquet"
             make_parquet(_of_split(read, split), path, columns)
-            archive.write(path, file)
+            archive.write(path, _file_of(short))
             path.unlink()
     return _stream(packed)
 
@@ -205,6 +215,11 @@ def _cell(value: Any, kind: str) -> str:
     return value if kind == "text" else msgspec.json.encode(value).decode()
 
 
+def _shielded(cell: str) -> str:
+    is_number = _NUMBER.fullmatch(cell)
+    return f"'{cell}" if cell[:1] in _FORMULA and not is_number else cell
+
+
 def _value(value: Any, kind: str) -> Any:
     return msgspec.json.encode(value).decode() if kind == "json" else value
 
@@ -236,24 +251,54 @@ def _turns(answer: Any) -> list[Any]:
     return answer if isinstance(answer, list) else [{"role": "assistant", "content": answer}]
 
 
-def _file_name(split: str) -> str:
-    return _OTHER.sub("_", split) or UNSPLIT
+def _split_names(splits: Iterable[str]) -> dict[str, str]:
+    """Return split to the name it has in a folder: letters, digits and dots, no two alike in any case of letters."""
+    short = {split: _OTHER.sub("_", split) or UNSPLIT for split in splits}
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for split in sorted(
+        short, key=lambda each: (short[each] != each, each)
+    ):  # who needs no change keeps its name
+        name, number = short[split], 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{short[split]}_{number}"
+        taken.add(name.casefold())
+        names[split] = name
+    return {split: names[split] for split in short}
+
+
+def _file_of(split: str) -> str:
+    return f"data/{split}-00000-of-00001.parquet"
 
 
 def _of_split(read: Read, split: str) -> Read:
     return lambda: (row for row in read() if (row.split or "") == split)
 
 
-def _card(facts: DatasetFacts, files: Mapping[str, str], name: str, stamp: str) -> str:
-    only = len(files) == 1
+def _card(
+    facts: DatasetFacts,
+    counts: Mapping[str, int],
+    called: Mapping[str, str],
+    name: str,
+    stamp: str,
+    *,
+    is_whole: bool,
+) -> str:
     lines = ["---"]
     if facts.license:
         lines.append(f"license: {json.dumps(facts.license)}")
     lines += ["configs:", "- config_name: default", "  data_files:"]
-    for split, file in files.items():
-        called = _file_name(split) if split else ("train" if only else UNSPLIT)
-        lines += [f"  - split: {json.dumps(called)}", f"    path: {json.dumps(file)}"]
-    counts = ", ".join(f"{split or UNSPLIT} {n:,}" for split, n in facts.splits.items())
+    for split, short in called.items():
+        shown = "train" if not split and len(called) == 1 else short
+        lines += [f"  - split: {json.dumps(shown)}", f"    path: {json.dumps(_file_of(short))}"]
+    told = ", ".join(f"{split or UNSPLIT} {n:,}" for split, n in counts.items())
+    n_rows = sum(counts.values())
+    of = (
+        f"Version {stamp}, rows {facts.rows_digest}."
+        if is_whole
+        else f"Some of the {facts.n_rows:,} rows of version {stamp}."
+    )
     return "\n".join(
         [
             *lines,
@@ -261,7 +306,7 @@ def _card(facts: DatasetFacts, files: Mapping[str, str], name: str, stamp: str) 
             f"# {name}",
             "",
             *([facts.description, ""] if facts.description else []),
-            f"Format `{facts.format}`, {facts.n_rows:,} rows ({counts}). Version {stamp}, rows {facts.rows_digest}.",
+            f"Format `{facts.format}`, {n_rows:,} rows ({told}). {of}",
             "",
             "Columns that hold JSON text are named in each file's metadata under `" + MARK + "`.",
             "",

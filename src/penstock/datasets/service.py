@@ -409,10 +409,14 @@ class DatasetService:
 
     # -- out again
 
-    def export(self, ref: str, form: str, *, where: Where = None) -> Iterator[bytes]:
+    def export(
+        self, ref: str, form: str, *, where: Where = None, is_for_spreadsheet: bool = False
+    ) -> Iterator[bytes]:
         """Yield a file: `jsonl`, `csv`, `tsv`, `parquet`, `openai`, or `huggingface` (a zip of a loadable folder).
 
-        Raises `InvalidInput`, and `WrongFormat` where the rows cannot be told so, before the first piece where it can.
+        Raises `InvalidInput`, `EmptyDataset` where no row is asked for, and `WrongFormat` where the rows cannot be told
+        so, before the first piece where it can. A table for a spreadsheet has an apostrophe before what would be a
+        formula, and so does not come back as the same rows.
         """
         if form not in FORMS:
             raise InvalidInput(f"There is no export as {form!r}.", hint=f"Use {', '.join(FORMS)}.")
@@ -422,6 +426,8 @@ class DatasetService:
         def read() -> Iterator[DatasetRow]:
             return stored.read() if test is None else filter(test, stored.read())
 
+        if next(iter(read()), None) is None:
+            raise EmptyDataset(f"No row of {label_of(version)} is asked for.", hint="Widen the filter.")
         if form == "jsonl":
             return write_lines(read)
         if form == "openai":
@@ -429,17 +435,25 @@ class DatasetService:
                 pass  # so that a row that cannot be told so is told of before the file begins
             return write_openai(read, facts.format)
         if form in {"csv", "tsv"}:
-            return write_table(read, "," if form == "csv" else "\t")
-        return self._packed(form, read, facts, label_of(version), version.stamp)
+            return write_table(read, "," if form == "csv" else "\t", is_for_spreadsheet=is_for_spreadsheet)
+        label = label_of(version)
+        return self._packed(form, read, facts, label, version.stamp, is_whole=test is None)
 
     def _packed(
-        self, form: str, read: Callable[[], Iterator[DatasetRow]], facts: DatasetFacts, label: str, stamp: str
+        self,
+        form: str,
+        read: Callable[[], Iterator[DatasetRow]],
+        facts: DatasetFacts,
+        label: str,
+        stamp: str,
+        *,
+        is_whole: bool,
     ) -> Iterator[bytes]:
         with self.store.folder() as folder:
             if form == "parquet":
                 yield from write_parquet(read, folder)
             else:
-                yield from write_folder(read, folder, facts, label, stamp)
+                yield from write_folder(read, folder, facts, label, stamp, is_whole=is_whole)
 
     def _open_source(
         self, stack: ExitStack, source: Path | str, options: ReadOptions, name: str, tell: Tell | None

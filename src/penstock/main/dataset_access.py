@@ -103,10 +103,14 @@ class DatasetAccess:
         path = f"/api/v1/datasets/{quote(name)}/{what}"
         return msgspec.convert(self._client.post(path, asked, timeout_s=_LONG_S), DatasetVersion)
 
-    def export(self, ref: str, form: str, where: str | None) -> Iterator[bytes]:
+    def export(
+        self, ref: str, form: str, where: str | None, *, is_for_spreadsheet: bool = False
+    ) -> Iterator[bytes]:
         """Yield a file."""
         name, version = split_ref(ref)
         query = {"version": version, "format": form, "where": where}
+        if is_for_spreadsheet:
+            query["spreadsheet"] = "true"
         return self._client.stream(f"/api/v1/datasets/{quote(name)}/export", **query)
 
     def move(self, ref: str, alias: str, reason: str | None) -> dict[str, Any]:

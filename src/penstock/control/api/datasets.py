@@ -251,9 +251,11 @@ def _add_reading(router: APIRouter, datasets: DatasetService) -> None:
         version: str | None = None,
         format: ExportForm = "jsonl",  # noqa: A002 - the word in the URL
         where: Where = None,
+        *,
+        spreadsheet: bool = False,
     ) -> Response:
-        """The rows as a file, as a stream."""
-        pieces = datasets.export(_ref(name, version), format, where=where)
+        """The rows as a file, as a stream; a table for a `spreadsheet` holds no formulas."""
+        pieces = datasets.export(_ref(name, version), format, where=where, is_for_spreadsheet=spreadsheet)
         first = next(pieces, b"")  # what is wrong is told before the reply begins
         file = f"{name}.{SUFFIXES[format]}"
         return StreamingResponse(

@@ -19,7 +19,29 @@ MARK = "penstock_json_columns"
 _BATCH_BYTES = MAX_ROW_BYTES
 _AT_ONCE = 1000
 _SMALL = frozenset(
-    ["boolean", "tinyint", "smallint", "integer", "bigint", "hugeint", "utinyint", "usmallint", "uinteger", "ubigint", "uhugeint", "float", "double", "decimal", "date", "time", "interval", "uuid", "enum", "sqlnull", "time_tz"]
+    [
+        "boolean",
+        "tinyint",
+        "smallint",
+        "integer",
+        "bigint",
+        "hugeint",
+        "utinyint",
+        "usmallint",
+        "uinteger",
+        "ubigint",
+        "uhugeint",
+        "float",
+        "double",
+        "decimal",
+        "date",
+        "time",
+        "interval",
+        "uuid",
+        "enum",
+        "sqlnull",
+        "time_tz",
+    ]
 )
 _VALUE_BYTES = 8
 """What a number weighs, and what every value does beside its text."""
