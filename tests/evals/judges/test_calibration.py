@@ -393,8 +393,40 @@ def test_half_of_what_to_label_is_drawn_by_chance_and_the_rest_stands_out() -> N
     assert choose_next([*some, *telling], n=20, seed=3) == found
     assert len({choice.candidate.case_id for choice in found}) == 20
     assert len(choose_next(some[:5], n=20)) == 5 and choose_next([], n=5) == []
+    assert {choice.why for choice in choose_next([*some, *telling], n=92)} == {"drawn by chance"}
     plain = choose_next(some, n=30, share_chosen=0.0)
     assert sum(choice.candidate.stratum == "rare" for choice in plain) == 3
+
+
+def test_what_stands_out_is_drawn_by_chance_as_often_as_anything_else() -> None:
+    def candidate(number: int, *, is_labelled: bool = False) -> Candidate:
+        score = Score(name="j", value=0.5 if number < 30 else 1.0, status="scored", scorer="j")
+        return Candidate(
+            case_id=f"{number:03}",
+            repeat=0,
+            scores={"j": score},
+            bounds={"j": (0.0, 1.0)},
+            is_labelled=is_labelled,
+        )
+
+    def share(candidates: Sequence[Candidate]) -> float:
+        drawn = [
+            choice.candidate.case_id
+            for seed in range(60)
+            for choice in choose_next(candidates, n=40, seed=seed)
+            if choice.drawn == "random"
+        ]
+        return sum(case_id < "030" for case_id in drawn) / len(drawn)
+
+    few = [candidate(n) for n in range(24, 104)]  # 6 of 80 stand out, fewer than the 20 asked for
+    assert share(few) == pytest.approx(6 / 80, abs=0.02)
+    labelled = [candidate(n, is_labelled=n < 30) for n in range(100)]  # all 30 were labelled for standing out
+    assert share(labelled) == pytest.approx(0.3, abs=0.04)
+    found = choose_next(labelled, n=40)
+    assert all(choice.drawn == "random" for choice in found) and len(found) == 40
+    assert {choice.why for choice in found if choice.candidate.is_labelled} == {
+        "drawn by chance; its label counts for rates once it is given again"
+    }
 
 
 class FakeEvaluations:
@@ -575,6 +607,9 @@ def test_labels_are_kept_by_rater_and_come_back_page_by_page(control_engine: Eng
     assert service.labels.remove(first.rows[0].id, "ok", rater="bo") == 1
     with pytest.raises(UnknownItem):
         service.labels.remove(first.rows[0].id, "ok", rater="bo")
+    service.labels.add(
+        [LabelDraft(name="ok", value=1, evaluation="ev", case_id="c5", drawn="chosen")], actor="ada"
+    )
     nexts = service.next_items("eval:ev", "ok", n=10)
     assert {each.item.case.id for each in nexts} == {f"c{n}" for n in range(5, 10)}
 

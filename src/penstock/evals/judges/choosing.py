@@ -15,11 +15,13 @@ DISAGREEMENT = 0.5
 """Judges disagree from this difference on, of the width of their scale."""
 UNDECIDED = 0.2
 """A judge is undecided within so much of the middle of its scale."""
+CHANCE = "drawn by chance"
+AGAIN = "drawn by chance; its label counts for rates once it is given again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """An output without a label."""
+    """An output without a label that was drawn by chance."""
 
     case_id: str
     repeat: int
@@ -27,6 +29,8 @@ class Candidate:
     """Slice or split that it belongs to."""
     scores: Mapping[str, Score] = field(default_factory=dict)
     """Of model judges, by name."""
+    is_labelled: bool = False
+    """It has a label because it stood out, which says nothing of rates: still to be drawn by chance, as any other."""
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -43,26 +47,25 @@ def choose_next(
     candidates: Sequence[Candidate], *, n: int, seed: int = 0, share_chosen: float = 0.5
 ) -> list[Choice]:
     """Return up to `n` outputs, those drawn by chance first; the same for the same candidates and seed."""
-    rng = random.Random(seed)
-    n_chosen = int(n * share_chosen)
-    drawn = draw_spread(candidates, n - n_chosen, rng)
-    taken = {(each.case_id, each.repeat) for each in drawn}
-    rest = [each for each in candidates if (each.case_id, each.repeat) not in taken]
-    ranked = sorted(
-        ((*look_at(each), each) for each in rest),
-        key=lambda found: (-found[0], found[2].case_id, found[2].repeat),
+    looked = {id(each): look_at(each) for each in candidates}
+    telling = sorted(
+        (each for each in candidates if looked[id(each)][0] > 0 and not each.is_labelled),
+        key=lambda each: (-looked[id(each)][0], each.case_id, each.repeat),
     )
-    telling = [
-        Choice(candidate=each, drawn="chosen", why=why)
-        for weight, why, each in ranked[:n_chosen]
-        if weight > 0
+    # Drawn from all, also where too little stands out: a draw from what is left would miss the very outputs that judges find hard.
+    for n_chosen in range(min(int(n * share_chosen), len(telling)), -1, -1):
+        drawn = draw_spread(candidates, n - n_chosen, random.Random(seed))
+        taken = {id(each) for each in drawn}
+        rest = [each for each in telling if id(each) not in taken][:n_chosen]
+        if len(rest) == n_chosen:
+            break
+    return [
+        *(
+            Choice(candidate=each, drawn="random", why=AGAIN if each.is_labelled else CHANCE)
+            for each in drawn
+        ),
+        *(Choice(candidate=each, drawn="chosen", why=looked[id(each)][1]) for each in rest),
     ]
-    missing = n - len(drawn) - len(telling)
-    if missing > 0:  # nothing stands out: chance is as good
-        chosen = {(each.candidate.case_id, each.candidate.repeat) for each in telling}
-        left = [each for each in rest if (each.case_id, each.repeat) not in chosen]
-        drawn += draw_spread(left, missing, rng)
-    return [Choice(candidate=each, drawn="random", why="drawn by chance") for each in drawn] + telling
 
 
 def draw_spread(candidates: Sequence[Candidate], n: int, rng: random.Random) -> list[Candidate]:

@@ -22,7 +22,7 @@ from penstock.base.json_text import clean_text, decode_json, encode_json
 from penstock.evals.judges import queries
 from penstock.evals.judges.errors import LabelInvalid, UnknownItem
 from penstock.evals.judges.ports import Evaluations, Traffic
-from penstock.evals.judges.types import Label, LabelDraft, LabelItem, LabelPage, LabelSet
+from penstock.evals.judges.types import Drawn, Label, LabelDraft, LabelItem, LabelPage, LabelSet
 from penstock.spec.cases import Case, Output, Passage
 
 MAX_NAME = 120
@@ -142,10 +142,12 @@ class LabelService:
             )
         return self.add(drafts[:MAX_DRAFTS], actor=actor, source="feedback") if drafts else []
 
-    def labelled(self, name: str, evaluation_id: str) -> set[tuple[str, int]]:
-        """Return case id and repeat of an evaluation's outputs that have such a label."""
+    def labelled(self, name: str, evaluation_id: str, *, drawn: Drawn | None = None) -> set[tuple[str, int]]:
+        """Return case id and repeat of an evaluation's outputs that have such a label, of one way of drawing or any."""
         with self._engine.connect() as connection:
-            return queries.labelled_of_evaluation(connection, name, evaluation_id.removeprefix("eval:"))
+            return queries.labelled_of_evaluation(
+                connection, name, evaluation_id.removeprefix("eval:"), drawn=drawn
+            )
 
     def _find_item(self, draft: LabelDraft, where: str) -> LabelItem:
         subjects = [draft.item, draft.evaluation, draft.trace_id, draft.output]

@@ -77,13 +77,17 @@ def list_names(connection: Connection) -> Sequence[str]:
     return list(connection.execute(select(labels.c.name).distinct().order_by(labels.c.name)).scalars())
 
 
-def labelled_of_evaluation(connection: Connection, name: str, evaluation_id: str) -> set[tuple[str, int]]:
-    """Return case id and repeat of the outputs of an evaluation that have a label of this name."""
+def labelled_of_evaluation(
+    connection: Connection, name: str, evaluation_id: str, *, drawn: str | None = None
+) -> set[tuple[str, int]]:
+    """Return case id and repeat of the outputs of an evaluation that have a label of this name (drawn so)."""
     query = (
         select(label_items.c.case_id, label_items.c.repeat)
         .join(labels, labels.c.item_id == label_items.c.id)
         .where(label_items.c.evaluation_id == evaluation_id, labels.c.name == name)
     )
+    if drawn is not None:
+        query = query.where(labels.c.drawn == drawn)
     return {(row.case_id, row.repeat) for row in connection.execute(query)}
 
 

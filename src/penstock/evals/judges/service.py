@@ -317,13 +317,14 @@ class JudgeService:
     ) -> Sequence[NextItem]:
         """Return outputs of an evaluation to label next under `name`, those drawn by chance first."""
         evaluation_id = evaluation_id.removeprefix("eval:")
-        done = self.labels.labelled(name, evaluation_id)
+        drawn = self.labels.labelled(name, evaluation_id, drawn="random")
+        known = self.labels.labelled(name, evaluation_id)
         if self._evaluations is None:
             raise InvalidInput("There are no evaluations here.")
         candidates = [
-            _candidate(each)
+            _candidate(each, is_labelled=(each.case_id, each.repeat) in known)
             for each in self._evaluations.answered(evaluation_id)
-            if (each.case_id, each.repeat) not in done
+            if (each.case_id, each.repeat) not in drawn
         ]
         chosen = choose_next(candidates, n=n, seed=seed, share_chosen=0.0 if only_random else 0.5)
         found = []
@@ -404,7 +405,7 @@ async def _complete_steps(spec: ScorerSpec, tools: ScorerTools) -> ScorerSpec:
     return msgspec.structs.replace(spec, parameters={**spec.parameters, "steps": written.steps})
 
 
-def _candidate(answered: AnsweredCase) -> Candidate:
+def _candidate(answered: AnsweredCase, *, is_labelled: bool) -> Candidate:
     judges = {score.name: score for score in answered.judged}
     bounds = {}
     for name, score in judges.items():
@@ -417,6 +418,7 @@ def _candidate(answered: AnsweredCase) -> Candidate:
         stratum=answered.split or "",
         scores=judges,
         bounds=bounds,
+        is_labelled=is_labelled,
     )
 
 
