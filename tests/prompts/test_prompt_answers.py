@@ -19,6 +19,7 @@ CASES = {
     "no marker": (None, "no marker"),
     "Answer: `x`": ("", "`x`"),
     "": (None, ""),
+    "a long line before\n\n  Answer is\n> *Answer: 8": ("a long line before\n\n  Answer is", "8"),
 }
 
 
@@ -71,3 +72,52 @@ def test_log_probabilities_of_what_was_taken_out_go_with_it() -> None:
     }
     assert strip_reply(reply, COT) == ["hm", None]
     assert reply["choices"][0] == {"message": {"content": "4"}, "logprobs": None}
+
+
+@pytest.mark.parametrize("marker", ["Final\nAnswer:", "=>", "Answer:\n\n"])
+@given(st.lists(st.integers(0, 60), max_size=8))
+def test_markers_of_any_shape_are_found_in_any_pieces(marker: str, cuts: list[int]) -> None:
+    cot = ChainOfThought(answer_marker=marker)
+    text = f"Final\nword\n{'x' * 20}\nFinal\n{marker.strip()} 9"
+    stream = AnswerStream(cot)
+    edges = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
+    told = "".join(stream.feed(text[a:b]) for a, b in itertools.pairwise(edges)) + stream.finish()
+    assert (told, stream.reasoning) == ("9", split_reply(text, cot).reasoning)
+
+
+@pytest.mark.parametrize("token", ["word ", "word\n", "a\n\nb "])
+def test_only_what_is_not_over_is_looked_at_again(token: str) -> None:
+    stream = AnswerStream(COT)
+    looked_at: list[int] = []
+    pattern = stream._pattern
+
+    class Counting:
+        def match(self, text: str, at: int = 0) -> object:
+            looked_at.append(len(text) - at)
+            return pattern.match(text, at)
+
+    stream._pattern = Counting()  # type: ignore[assignment]
+    n_tokens = 2000
+    assert "".join(stream.feed(token) for _ in range(n_tokens)) == ""
+    assert sum(looked_at) < 40 * n_tokens
+    assert stream.feed("\nAnswer: 4") == "4"
+    assert stream.reasoning == (token * n_tokens).rstrip()
+
+
+def test_what_is_held_back_is_told_when_a_stream_ends_without_a_word() -> None:
+    stream = StrippedStream(COT)
+    chunk = {
+        "id": "c",
+        "model": "m",
+        "usage": None,
+        "choices": [{"index": 0, "delta": {"content": "so Answer: 4"}}],
+    }
+    assert stream.pass_on(chunk) is None
+    rest = stream.finish()
+    assert rest == {
+        "id": "c",
+        "model": "m",
+        "choices": [{"index": 0, "delta": {"content": "4"}, "finish_reason": None}],
+    }
+    assert stream.reasonings() == ["so"]
+    assert stream.finish() is None

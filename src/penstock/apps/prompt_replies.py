@@ -44,6 +44,7 @@ class StrippedStream:
     def __init__(self, cot: ChainOfThought) -> None:
         self._cot = cot
         self._streams: dict[int, AnswerStream] = {}
+        self._last: dict[str, Any] = {}
 
     def pass_on(self, chunk: Any) -> Any | None:
         """Return a chunk as the caller may see it, None when there is nothing left in it."""
@@ -52,10 +53,26 @@ class StrippedStream:
         choices = _choices(chunk)
         if not choices:
             return chunk
+        self._last = chunk
         kept = [choice for choice in choices if self._strip(choice)]
         if not kept and not chunk.get("usage"):
             return None
         return {**chunk, "choices": kept}
+
+    def finish(self) -> Any | None:
+        """Return a chunk with what is still held back when a stream is over, None when that is nothing.
+
+        A provider that says why it ends has been told of before; some end without a word.
+        """
+        rests = {index: stream.finish() for index, stream in sorted(self._streams.items())}
+        choices = [
+            {"index": index, "delta": {"content": rest}, "finish_reason": None}
+            for index, rest in rests.items()
+            if rest
+        ]
+        if not choices:
+            return None
+        return {**{name: each for name, each in self._last.items() if name != "usage"}, "choices": choices}
 
     def reasonings(self) -> list[str | None]:
         """Return what was taken out, by choice."""

@@ -131,6 +131,9 @@ class PromptRunner:
                 await reply.event(event + b"\n\n")
             elif shown is not None:
                 await reply.event(event_of(shown))
+        if stripped is not None and (rest := stripped.finish()) is not None:
+            text.note(rest)
+            await reply.event(event_of(rest))
         span.output = {"role": "assistant", "content": text.text()}
         if stripped is not None:
             _note_reasoning(span, stripped.reasonings())
