@@ -10,7 +10,7 @@ from penstock.evals.gates.files import make_gate
 from penstock.evals.gates.service import GateService
 from penstock.evals.types import EvaluationRecord, ScoreColumn
 from penstock.spec.cases import Case, Output
-from penstock.spec.evaluations import EvaluationSpec, GateResult, TargetSpec
+from penstock.spec.evaluations import EvaluationSpec, GateResult, StopWhen, TargetSpec
 from penstock.spec.scores import Score
 from penstock.store.control.engine import open_control
 from tests.evals.running.house import House
@@ -133,3 +133,19 @@ def test_a_value_that_its_score_cannot_have_is_refused(house: House, value: floa
         send(house, record, cases, value)
     send(house, record, cases, 1.0)
     assert house.service.get(record.id).n_outputs == 3
+
+
+def test_no_run_ends_early_by_a_baseline_that_was_asked_other_questions(house: House) -> None:
+    house.source.cases = questions(60, "old")
+    house.gateway.answer = lambda _body, _n: "yes"
+    before = house.evaluate(name="before")
+    house.source.cases = questions(60, "new")
+    house.gateway.answer = lambda _body, _n: "no"
+    rule = StopWhen(score="exact", baseline=f"eval:{before.id}", margin=0.02)
+    after = house.evaluate(name="after", stop_when=rule)
+    assert (after.state, after.n_ok) == ("done", 60)
+    assert house.service.compare(before.id, after.id).comparisons[0].word == "invalid"
+    house.source.cases = questions(60, "old")
+    again = house.evaluate(name="again", target=TargetSpec(model="bad"), stop_when=rule)
+    assert again.state == "stopped"
+    assert again.n_ok < 60
