@@ -19,8 +19,7 @@ from penstock.base.errors import PenstockError
 from penstock.evals.early_stop import EarlyStop
 from penstock.evals.errors import EvaluationInvalid, LocalOnly
 from penstock.evals.ports import CaseSource, Gateway, Prices, SpanScores, TargetPins, TraceFacts
-from penstock.evals.rows import StoredOutput
-from penstock.evals.running.asking import Asker, complete_output
+from penstock.evals.running.asking import Asker
 from penstock.evals.running.budget import Budget
 from penstock.evals.running.following import TraceFollower
 from penstock.evals.running.journal import StoreJournal
@@ -37,8 +36,6 @@ from penstock.spec.scores import SpanScore
 
 MAX_LOOKED_AT = 5000
 """Outputs whose versions are gathered."""
-MAX_PRICED = 200
-"""Calls whose prices are looked up together."""
 COUNT_EVERY_S = 2.0
 """How often the sums of the record are made anew while it runs."""
 STORED = "eval:"
@@ -116,11 +113,10 @@ class ControlRuns:
                 state="running",
                 started_ns=old.started_ns or now_ns,
                 finished_ns=None,
-                reason=old.reason if score_only else None,
+                reason=None,
                 error=None,
             ),
         )
-        before = record.reason
         try:
             if record.replaces:
                 await asyncio.to_thread(store.drop_scores, record.id, record.replaces)
@@ -128,8 +124,6 @@ class ControlRuns:
             outcome = await self._run(record, tell, should_stop, score_only=score_only, shared=shared)
             if TAKEN_OVER in (outcome.reason, should_stop()):
                 return store.get(record.id)
-            if score_only and outcome.state == "done" and before is not None:
-                outcome = RunOutcome(state="stopped", reason=before)  # as it was: its cases are no further asked
             return await self._end(record.id, outcome)
         except Exception as error:
             if should_stop() != TAKEN_OVER:
@@ -188,10 +182,7 @@ class ControlRuns:
         set_id, n_cases = record.set_id, record.n_cases
         made = [ports.create_scorer(each) for each in spec.scorers]
         scorers = await asyncio.to_thread(prepare, made, lambda: store.cases(set_id))
-        store.change(record.id, lambda old: _with_columns(old, scorers, store.now_ns()))
-        if shared is None:
-            await asyncio.to_thread(self.price, record)
-        record = await asyncio.to_thread(store.count, record.id)  # a run that was killed did not count its last calls
+        record = store.change(record.id, lambda old: _with_columns(old, scorers, store.now_ns()))
         pace = shared.pace if shared else Pace(spec.concurrency, clock=self.clock, sleep=self.sleep)
         budget = shared.budget if shared else self._budget(record)
         follower = TraceFollower(ports.facts, clock=self.clock, sleep=self.sleep)
@@ -288,7 +279,7 @@ class ControlRuns:
     def _target(self, record: EvaluationRecord, asker: Asker) -> RunTarget:
         spec = record.spec.target
         if spec.outputs is not None:
-            return StoredTarget(find=self._stored(spec.outputs), may_lack=spec.outputs.startswith(STORED))
+            return StoredTarget(find=self._stored(spec.outputs))
         if spec.model is None:
             raise LocalOnly(
                 "Functions and HTTP endpoints are asked by the program of the person who wants it, not by control.",
@@ -338,31 +329,6 @@ class ControlRuns:
             return values
         others = self.store.different_cases(origin.set_id, record.set_id)
         return {case_id: value for case_id, value in values.items() if case_id not in others}
-
-    def price(self, record: EvaluationRecord) -> None:
-        """Look up what calls of an earlier run cost whose traces had not come by its end, where money is bounded."""
-        facts = self.ports.facts
-        if facts is None or record.spec.budget.usd is None:
-            return
-        rows = [
-            row
-            for row in self.store.output_facts(record.id)
-            if row.cost_usd is None and row.trace_id is not None and not row.is_cached
-        ]
-        for start in range(0, len(rows), MAX_PRICED):
-            part = {(row.case_id, row.repeat): row for row in rows[start : start + MAX_PRICED]}
-            found = facts.find([row.trace_id for row in part.values()])
-            known = [
-                StoredOutput(
-                    position=row.position,
-                    output=complete_output(output, found[row.trace_id]),
-                    is_final=row.is_final,
-                    request_key=row.request_key,
-                )
-                for output in self.store.outputs(record.id, [case_id for case_id, _ in part])
-                if (row := part.get((output.case_id, output.repeat))) is not None and row.trace_id in found
-            ]
-            self.store.write(record.id, known)
 
     def _budget(self, record: EvaluationRecord) -> Budget:
         tokens = (record.input_tokens or 0) + (record.output_tokens or 0)
