@@ -9,6 +9,7 @@ import pytest
 
 from penstock.base.errors import InvalidInput, NotFound
 from penstock.prompts.errors import BadExamples, PromptLoop, UnknownPrompt
+from penstock.prompts.examples import ExamplePicker
 from penstock.prompts.imports import import_prompts
 from penstock.prompts.service import PromptService, read_content
 from penstock.prompts.types import LastCall, PromptParts
@@ -250,3 +251,23 @@ def test_one_prompt_that_cannot_be_saved_stops_the_whole_import(service: PromptS
         service.get("good")
     with pytest.raises(InvalidInput, match="Both a and b"):
         import_prompts(service, [("x", "a", content()), ("x", "b", content())])
+
+
+def test_examples_behind_an_alias_are_those_that_it_names_now() -> None:
+    class MovingRows(ListedRows):
+        at = 1
+
+        def pin(self, reference: str) -> str:
+            return f"dataset:words@{self.at}"
+
+        def read(self, reference: str, *, limit: int, ids: Sequence[str] = ()) -> list[dict[str, Any]]:
+            self.n_reads += 1
+            return [{"id": reference, "input": "i", "output": reference}]
+
+    rows = MovingRows()
+    picker = ExamplePicker(rows)
+    asked = content(few_shot={"dataset": "dataset:words@prod", "count": 1})
+    for number in (1, 1, 2, 1):
+        rows.at = number
+        assert picker.pick(asked, {"q": "Q"})[0]["id"] == f"dataset:words@{number}"
+    assert rows.n_reads == 2

@@ -1,6 +1,7 @@
 """Picks the few-shot examples of a prompt: fixed rows, the nearest to what is asked, or some by a seeded draw."""
 
 import math
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from threading import Lock
@@ -19,6 +20,7 @@ from penstock.templating.work import Work
 MAX_POOL = 1000
 """Rows of a dataset that `nearest` and `random` choose from: its first ones."""
 _MAX_POOLS = 64
+_PINNED = re.compile(r"@\d+\Z")
 Row = dict[str, Any]
 
 
@@ -54,13 +56,17 @@ class ExamplePicker:
         assert few.dataset is not None
         if self._rows is None:
             raise BadExamples(f"The examples lie in {few.dataset}, and datasets cannot be read here.")
-        key = ("rows", few.dataset, str(limit), *ids)
-        found = self._get(key)
-        if found is None:
-            try:
-                found = self._rows.read(few.dataset, limit=limit, ids=ids)
-            except PenstockError as error:
-                raise BadExamples(f"The examples cannot be read: {error.message}", hint=error.hint) from error
+        try:
+            # a name or an alias may stand for other rows the next time; only a numbered version never does
+            dataset = few.dataset if _PINNED.search(few.dataset) else self._rows.pin(few.dataset)
+            key = ("rows", dataset, str(limit), *ids)
+            found = self._get(key)
+            is_new = found is None
+            if found is None:
+                found = self._rows.read(dataset, limit=limit, ids=ids)
+        except PenstockError as error:
+            raise BadExamples(f"The examples cannot be read: {error.message}", hint=error.hint) from error
+        if is_new:
             if missing := [each for each in ids if all(row.get("id") != each for row in found)]:
                 raise BadExamples(f"{few.dataset} has no row {', '.join(missing[:5])}.")
             self._keep(key, found)
