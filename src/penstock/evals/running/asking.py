@@ -39,6 +39,8 @@ class Asked:
 
     output: Output
     hold: Hold | None = None
+    is_absent: bool = False
+    """There is nothing to keep: what is scored again was never asked for this case."""
 
 
 @dataclass(kw_only=True)
@@ -98,6 +100,8 @@ class Asker:
                 tokens=sum(known) if known else None,
                 is_asked=is_asked,
             )
+        elif asked.output.cost_usd is None and output.cost_usd is not None and not output.is_cached:
+            self.budget.add(output.cost_usd)  # asked in an earlier run, which did not come to know it
         return output
 
     async def ask(

@@ -121,6 +121,10 @@ class Budget:
             self._holds.remove(hold)
             self._changed.notify_all()
 
+    def add(self, usd: Decimal) -> None:
+        """Count what an earlier run spent and nobody knew."""
+        self.spent_usd += usd
+
     def _end(self, reason: str) -> None:
         if self.reason is None:
             self.reason = reason

@@ -19,7 +19,8 @@ from penstock.base.errors import PenstockError
 from penstock.evals.early_stop import EarlyStop
 from penstock.evals.errors import EvaluationInvalid, LocalOnly
 from penstock.evals.ports import CaseSource, Gateway, Prices, SpanScores, TargetPins, TraceFacts
-from penstock.evals.running.asking import Asker
+from penstock.evals.rows import StoredOutput
+from penstock.evals.running.asking import Asker, complete_output
 from penstock.evals.running.budget import Budget
 from penstock.evals.running.following import TraceFollower
 from penstock.evals.running.journal import StoreJournal
@@ -36,6 +37,8 @@ from penstock.spec.scores import SpanScore
 
 MAX_LOOKED_AT = 5000
 """Outputs whose versions are gathered."""
+MAX_PRICED = 200
+"""Calls whose prices are looked up together."""
 COUNT_EVERY_S = 2.0
 """How often the sums of the record are made anew while it runs."""
 STORED = "eval:"
@@ -113,10 +116,11 @@ class ControlRuns:
                 state="running",
                 started_ns=old.started_ns or now_ns,
                 finished_ns=None,
-                reason=None,
+                reason=old.reason if score_only else None,
                 error=None,
             ),
         )
+        before = record.reason
         try:
             if record.replaces:
                 await asyncio.to_thread(store.drop_scores, record.id, record.replaces)
@@ -124,11 +128,19 @@ class ControlRuns:
             outcome = await self._run(record, tell, should_stop, score_only=score_only, shared=shared)
             if TAKEN_OVER in (outcome.reason, should_stop()):
                 return store.get(record.id)
+            if score_only and outcome.state == "done" and before is not None and self._is_partial(record.id):
+                outcome = RunOutcome(
+                    state="stopped", reason=before
+                )  # as it was: its cases are no further asked
             return await self._end(record.id, outcome)
         except Exception as error:
             if should_stop() != TAKEN_OVER:
                 self._note_failure(record.id, error)
             raise
+
+    def _is_partial(self, evaluation_id: str) -> bool:
+        counted = self.store.count(evaluation_id)
+        return counted.n_outputs < (counted.n_asked or 0)
 
     async def _end(self, evaluation_id: str, outcome: RunOutcome) -> EvaluationRecord:
         state: Any = outcome.state
@@ -182,7 +194,12 @@ class ControlRuns:
         set_id, n_cases = record.set_id, record.n_cases
         made = [ports.create_scorer(each) for each in spec.scorers]
         scorers = await asyncio.to_thread(prepare, made, lambda: store.cases(set_id))
-        record = store.change(record.id, lambda old: _with_columns(old, scorers, store.now_ns()))
+        store.change(record.id, lambda old: _with_columns(old, scorers, store.now_ns()))
+        if shared is None and spec.budget.usd is not None:
+            await asyncio.to_thread(self.price, record)
+        record = await asyncio.to_thread(
+            store.count, record.id
+        )  # a run that was killed did not count its last calls
         pace = shared.pace if shared else Pace(spec.concurrency, clock=self.clock, sleep=self.sleep)
         budget = shared.budget if shared else self._budget(record)
         follower = TraceFollower(ports.facts, clock=self.clock, sleep=self.sleep)
@@ -279,7 +296,7 @@ class ControlRuns:
     def _target(self, record: EvaluationRecord, asker: Asker) -> RunTarget:
         spec = record.spec.target
         if spec.outputs is not None:
-            return StoredTarget(find=self._stored(spec.outputs))
+            return StoredTarget(find=self._stored(spec.outputs), may_lack=spec.outputs.startswith(STORED))
         if spec.model is None:
             raise LocalOnly(
                 "Functions and HTTP endpoints are asked by the program of the person who wants it, not by control.",
@@ -329,6 +346,35 @@ class ControlRuns:
             return values
         others = self.store.different_cases(origin.set_id, record.set_id)
         return {case_id: value for case_id, value in values.items() if case_id not in others}
+
+    def price(self, record: EvaluationRecord) -> None:
+        """Look up what calls of an earlier run cost whose traces had not come by its end."""
+        facts = self.ports.facts
+        if facts is None:
+            return
+        rows = [
+            row
+            for row in self.store.output_facts(record.id)
+            if row.cost_usd is None and row.trace_id is not None and not row.is_cached
+        ]
+        for start in range(0, len(rows), MAX_PRICED):
+            part = {(row.case_id, row.repeat): row for row in rows[start : start + MAX_PRICED]}
+            try:
+                found = facts.find([row.trace_id for row in part.values()])
+            except Exception as error:  # it is tried again as each is scored
+                _log.warning("traces of an evaluation cannot be read", extra={"reason": str(error)})
+                return
+            known = [
+                StoredOutput(
+                    position=row.position,
+                    output=complete_output(output, found[row.trace_id]),
+                    is_final=row.is_final,
+                    request_key=row.request_key,
+                )
+                for output in self.store.outputs(record.id, [case_id for case_id, _ in part])
+                if (row := part.get((output.case_id, output.repeat))) is not None and row.trace_id in found
+            ]
+            self.store.write(record.id, known)
 
     def _budget(self, record: EvaluationRecord) -> Budget:
         tokens = (record.input_tokens or 0) + (record.output_tokens or 0)

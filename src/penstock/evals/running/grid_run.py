@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 
 from penstock.base.errors import PenstockError
@@ -73,6 +74,11 @@ class GridRuns:
         base, store = record.spec.evaluation, self._runs.store
         found = [store.find(cell.evaluation_id) for cell in record.cells if cell.evaluation_id is not None]
         cells = [cell for cell in found if cell is not None]
+        for number, cell in enumerate(cells):  # a run that was killed did not count its last calls
+            if base.budget.usd is not None and cell.set_id is not None:
+                await asyncio.to_thread(self._runs.price, cell)
+                with suppress(UnknownEvaluation):
+                    cells[number] = await asyncio.to_thread(store.count, cell.id)
         due = [cell for cell in cells if cell.state != "done"]
         clock, sleep = self._runs.clock, self._runs.sleep
         shared = Shared(

@@ -128,6 +128,7 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = asyncio.Semaphore(MAX_OPEN)
         self._failure: BaseException | None = None
+        self._absent: set[tuple[str, int]] = set()
         self._began = parts.clock()
         self.progress = Progress(n_asked=parts.n_cases * spec.repeats)
 
@@ -159,6 +160,9 @@ class Runner:
         if self._failure is not None:
             raise self._failure
         self._tell()
+        if self._stop is None and self._absent:
+            n_asked = self.progress.n_asked
+            self._stop = f"{len(self._absent)} of {n_asked} outputs are not there to be scored: they were never asked for"
         return RunOutcome(state="stopped", reason=self._stop) if self._stop else RunOutcome(state="done")
 
     # cases
@@ -322,6 +326,11 @@ class Runner:
         """Ask once and keep the answer; None when nothing more may be asked."""
         asked = await self._parts.target.answer(unit.work.case, unit.repeat)
         output = asked.output
+        if asked.is_absent:
+            self._absent.add((unit.work.case.id, unit.repeat))
+            self.progress.n_done += 1
+            self._tell()
+            return None
         if output.status == "skipped":
             self._stop = self._stop or self._parts.budget.reason or "stopped"
             return None

@@ -210,6 +210,8 @@ class StoredTarget:
     """Outputs that were made before, by this or any other program."""
 
     find: Callable[[str, int], Awaitable[Output | None]]
+    may_lack: bool = False
+    """Cases without an output were never asked, as in an evaluation that was stopped: that is no error of the target."""
 
     def request_key(self, case: Case, repeat: int) -> str | None:
         """What is stored is taken from where it is."""
@@ -217,8 +219,11 @@ class StoredTarget:
         return None
 
     async def answer(self, case: Case, repeat: int) -> Asked:
-        """Return the stored output, or an error that says that there is none."""
+        """Return the stored output, or an error that says that there is none; see `may_lack`."""
         found = await self.find(case.id, repeat)
+        if self.may_lack and (found is None or found.status == "skipped"):
+            skipped = Output(case_id=case.id, repeat=repeat, status="skipped")
+            return Asked(output=skipped, is_absent=True)
         if found is None:
             error = OutputError(code="no_output", message="The stored outputs hold none for this case.")
             return Asked(output=Output(case_id=case.id, repeat=repeat, status="error", error=error))

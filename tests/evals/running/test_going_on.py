@@ -1,0 +1,89 @@
+"""Runs that go on after a stop or a kill: what was spent stays spent, and what was never asked is no error."""
+
+from decimal import Decimal
+
+from penstock.evals.types import EvaluationRecord, ExperimentSpec
+from penstock.spec.evaluations import EvaluationBudget, ScorerSpec
+from tests.evals.running.house import House
+
+
+def stop_after(house: House, n_calls: int, **changes: object) -> EvaluationRecord:
+    house.fill(30)
+    record = house.start(**changes)
+    return house.run(
+        record.id, should_stop=lambda: "stopped by hand" if house.gateway.n_calls >= n_calls else None
+    )
+
+
+def killed(house: House, record: EvaluationRecord) -> None:
+    """Leave the record as a kill does before it was ever counted."""
+    house.store.update(record.id, state="queued", reason=None, cost_usd=None, input_tokens=None)
+
+
+def test_what_was_spent_before_a_kill_counts(house: House) -> None:
+    record = stop_after(house, 6, budget=EvaluationBudget(usd=Decimal("0.105")), concurrency=1)
+    killed(house, record)
+    ended = house.run(record.id)
+    assert ended.state == "stopped"
+    assert ended.cost_usd is not None
+    assert Decimal("0.09") <= ended.cost_usd <= Decimal("0.105")
+
+
+def test_prices_that_came_after_a_kill_count(house: House) -> None:
+    house.facts.cost_usd = None
+    record = stop_after(house, 6, concurrency=1)
+    assert record.cost_usd is None
+    house.facts.cost_usd = Decimal("0.01")
+    house.store.update(
+        record.id,
+        state="queued",
+        spec=house.spec(budget=EvaluationBudget(usd=Decimal("0.105")), concurrency=1),
+    )
+    ended = house.run(record.id)
+    assert ended.cost_usd is not None
+    assert Decimal("0.09") <= ended.cost_usd <= Decimal("0.105")
+    assert house.store.get(record.id).n_cost_unknown == 0
+
+
+def test_what_cells_spent_before_a_kill_counts_for_all(house: House) -> None:
+    house.fill(30)
+    budget = EvaluationBudget(usd=Decimal("0.105"))
+    spec = ExperimentSpec(name="g", evaluation=house.spec(budget=budget, concurrency=1), models=["a", "b"])
+    record = house.experiments.start(spec, actor="test")
+    house.grids.run(
+        record.id, tell=lambda *_: None, should_stop=lambda: "x" if house.gateway.n_calls >= 6 else None
+    )
+    for cell in record.cells:
+        killed(house, house.store.get(str(cell.evaluation_id)))
+    house.grids.run(record.id, tell=lambda *_: None, should_stop=lambda: None)
+    cost_usd = house.experiments.get(record.id).cost_usd
+    assert cost_usd is not None
+    assert Decimal("0.08") <= cost_usd <= Decimal("0.105")
+
+
+def test_scoring_a_stopped_run_again_leaves_it_stopped(house: House) -> None:
+    record = stop_after(house, 9)
+    asked = house.service.rescore(record.id, [ScorerSpec(scorer="contains")], actor="test", is_new=False)
+    ended = house.run(asked.id, score_only=True)
+    assert (ended.state, ended.reason, ended.n_outputs) == ("stopped", "stopped by hand", record.n_outputs)
+    house.service.resume(record.id)
+    assert house.run(record.id).state == "done"
+    asked = house.service.rescore(record.id, [ScorerSpec(scorer="exact")], actor="test", is_new=False)
+    again = house.run(asked.id, score_only=True)
+    assert (again.state, again.reason) == ("done", None)
+
+
+def test_cases_that_were_never_asked_are_no_errors_where_a_stopped_run_is_scored_again(house: House) -> None:
+    record = stop_after(house, 9)
+    asked = house.service.rescore(record.id, [ScorerSpec(scorer="contains")], actor="test")
+    ended = house.run(asked.id)
+    n_absent = 30 - record.n_ok
+    assert (ended.state, ended.n_ok, ended.n_errors) == ("stopped", record.n_ok, 0)
+    assert f"{n_absent} of 30 outputs are not there" in str(ended.reason)
+    figures = {each.name: each for each in house.service.estimates(ended.id).estimates}
+    assert (figures["contains"].n, figures["contains"].n_skipped) == (record.n_ok, n_absent)
+    assert figures["errors"].value == 0.0
+    house.service.resume(record.id)
+    house.run(record.id)
+    house.service.resume(ended.id)
+    assert house.run(ended.id).n_ok == 30
