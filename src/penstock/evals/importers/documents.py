@@ -9,7 +9,7 @@ import gzip
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -44,6 +44,14 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Return the value of a node; raise an error that knows the line for a value that its tag does not fit."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, AttributeError, KeyError, TypeError, OverflowError, IndexError) as error:
+            told = f"a value does not fit its tag {node.tag} ({type(error).__name__})"
+            raise yaml.constructor.ConstructorError(None, None, told, node.start_mark) from error
 
 
 # a copy without the resolver of timestamps: 2024-01-01 in a variable is a text to everybody but YAML
@@ -138,14 +146,25 @@ class Folder:
             _refuse(f"{path} is not there")
         return found
 
+    def list_files(self, path: Path, suffixes: Sequence[str]) -> tuple[list[Path], list[str]]:
+        """Return the files of these kinds below `path` (or `path` itself), and the names of those that links lead out to."""
+        listed = sorted(path.rglob("*")) if path.is_dir() else [path]
+        found = [each for each in listed if each.suffix in suffixes and not each.is_dir()]
+        inside = [each for each in found if each.resolve().is_relative_to(self.root)]
+        return inside, [str(each.relative_to(path.parent)) for each in found if each not in set(inside)]
+
     def name(self, path: Path) -> str:
         """Return a file's name as reports show it."""
         resolved = path.resolve()
         return str(resolved.relative_to(self.root)) if resolved.is_relative_to(self.root) else path.name
 
     def text(self, path: Path, *, max_bytes: int = MAX_DATA_BYTES) -> str:
-        """Return a file's text; raise `ImportTooLarge`, `ImportUnreadable`."""
+        """Return a file's text; raise `ImportTooLarge`, `ImportUnreadable`, so for a link that leads out of the folder."""
+        if not path.resolve().is_relative_to(self.root):
+            _refuse(f"{path.name} lies outside {self.root.name}/ and is not read")
         try:
+            if path.exists() and not path.is_file():
+                _refuse(f"{self.name(path)} is no file")
             if path.stat().st_size > max_bytes:
                 raise ImportTooLarge(f"{self.name(path)} has more than {max_bytes // 1_000_000} MB.")
             data = path.read_bytes()

@@ -36,12 +36,12 @@ def import_multiple_choice(path: Path, options: ImportOptions) -> Imported:
     Files whose name ends on `_dev` are few-shot examples. Raises `ImportUnreadable` with file and line.
     """
     folder = Folder(path if path.is_dir() else path.parent)
-    files = sorted(
-        each for each in (path.rglob("*") if path.is_dir() else [path]) if each.suffix in _SUFFIXES
-    )
+    files, outside = folder.list_files(path, _SUFFIXES)
     if not files:
         raise ImportUnreadable(f"There is no {', '.join(_SUFFIXES)} file in {path.name}.")
     found = Imported(source="multiple choice")
+    for name in outside:
+        found.note("left out", name, "it lies outside the folder and is not read")
     examples: dict[str, list[Question]] = {}
     questions: list[tuple[str, str, Question]] = []
     for file in files:

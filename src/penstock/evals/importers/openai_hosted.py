@@ -5,6 +5,7 @@ these, and lines `{"item": {…}}`. Criteria that are Python are reported with t
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -42,9 +43,7 @@ _STRING_CHECKS: dict[str, tuple[str, dict[str, Any]]] = {
 def import_hosted(path: Path, options: ImportOptions) -> Imported:
     """Return every exported evaluation that has items; raise `ImportUnreadable` when there is no `eval` object."""
     folder = Folder(path if path.is_dir() else path.parent)
-    files = sorted(
-        each for each in (path.rglob("*") if path.is_dir() else [path]) if each.suffix in {".json", ".jsonl"}
-    )
+    files, outside = folder.list_files(path, (".json", ".jsonl"))
     evals: list[tuple[Mapping[str, Any], str]] = []
     runs: list[Mapping[str, Any]] = []
     items: list[tuple[Mapping[str, Any], str, str | None]] = []
@@ -68,6 +67,8 @@ def import_hosted(path: Path, options: ImportOptions) -> Imported:
     if not evals:
         raise ImportUnreadable(f"{path.name} holds no exported `eval` object with testing_criteria.")
     found = Imported(source="OpenAI hosted evals")
+    for name in outside:
+        found.note("left out", name, "it lies outside the folder and is not read")
     for value, where in evals:
         own_runs = [run for run in runs if run.get("eval_id") in {value.get("id"), None}]
         own_items = [item for item, _, owner in items if owner in {value.get("id"), None} and item]
@@ -90,6 +91,10 @@ def _objects(folder: Folder, file: Path) -> Iterator[tuple[str, Mapping[str, Any
         for each in as_list(listed):
             if isinstance(each, Mapping):
                 yield where, each
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class _Reader:
@@ -253,10 +258,14 @@ class _Reader:
             choices = {label: 1.0 if label in passing else 0.0 for label in labels}
             return self._judge("classify", criterion, name, where, {"choices": choices})
         elif kind == "score_model":
-            low, high = (as_list(criterion.get("range")) or [0, 1])[:2]
-            scale = {"low": 0, "high": 10}
+            bounds = as_list(criterion.get("range")) or [0, 1]
+            if len(bounds) != 2 or not all(map(_is_number, bounds)) or not bounds[0] < bounds[1]:
+                self._found.note("left out", where, f"range {str(bounds)[:80]} is no pair of rising numbers")
+                return None
+            low, high = bounds
+            scale: dict[str, float] = {"low": 0, "high": 10}
             threshold = criterion.get("pass_threshold")
-            if isinstance(threshold, int | float):
+            if _is_number(threshold):
                 scale["threshold"] = 10 * (threshold - low) / (high - low)
             self._found.note(
                 "changed", where, f"a number from {low} to {high} is asked for as one from 0 to 10"

@@ -1,10 +1,11 @@
 """Assertions of promptfoo as checks of a case: `{scorer, parameters, weight, name}`. Those that are code or have no like are reported."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from penstock.evals.importers.documents import as_list, as_mapping, line_of, read_yaml
-from penstock.evals.importers.errors import ImportUnreadable
+from penstock.evals.importers.errors import ImportTooLarge, ImportUnreadable
 from penstock.evals.importers.templates import fill_all
 from penstock.evals.importers.types import Imported, ImportOptions
 
@@ -14,6 +15,8 @@ _COMMON = frozenset(
     {"type", "value", "threshold", "weight", "metric", "provider", "assert", "config", "$ref"}
 )
 _MIN_SIMILARITY = 0.75
+MAX_SETS = 10
+MAX_ASSERTS = 200_000
 
 
 class AssertReader:
@@ -24,10 +27,27 @@ class AssertReader:
     ) -> None:
         self._found, self._options, self._file = found, options, where
         self._templates = templates
+        self._depth = self._n_read = 0
 
     def read(self, given: Any, values: Mapping[str, Any], *, where: str = "") -> Check | None:
-        """Return the check of one assertion with the test's variables filled in, or None when it is left out."""
+        """Return the check of one assertion with the test's variables filled in, or None when it is left out.
+
+        Raises `ImportTooLarge` where templates that name templates unfold to too many.
+        """
         place = where or f"{self._file}{line_of(given)}"
+        self._n_read += 1
+        if self._n_read > MAX_ASSERTS:
+            raise ImportTooLarge(f"{self._file} unfolds to more than {MAX_ASSERTS:,} assertions.")
+        if self._depth >= MAX_SETS:
+            self._found.note("left out", place, f"assertions nested deeper than {MAX_SETS} levels")
+            return None
+        self._depth += 1
+        try:
+            return self._read(given, values, place)
+        finally:
+            self._depth -= 1
+
+    def _read(self, given: Any, values: Mapping[str, Any], place: str) -> Check | None:
         if isinstance(given, Mapping) and "$ref" in given:
             name = str(given["$ref"]).rpartition("/")[2]
             if name not in self._templates:
@@ -103,8 +123,11 @@ class AssertReader:
         if maker is not None:
             try:
                 made = maker(value, threshold)
-            except (TypeError, ValueError) as error:
-                self._found.note("left out", place, f"{kind}: {error}")
+            except (TypeError, ValueError, OverflowError) as error:
+                self._found.note("left out", place, f"{kind}: {str(error)[:200]}")
+                return None
+            except (ImportUnreadable, ImportTooLarge) as error:
+                self._found.note("left out", place, f"{kind}: {error.message}")
                 return None
             if (said := _SAID.get(kind)) is not None:
                 self._found.note("changed", place, f"{kind}: {said}")
@@ -166,7 +189,10 @@ def _number(value: Any, default: float | None = None) -> float:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("its threshold is no number")
-    return float(value)
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("its threshold is no number")
+    return number
 
 
 Maker = Callable[[Any, Any], tuple[str, dict[str, Any]]]

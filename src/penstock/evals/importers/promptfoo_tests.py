@@ -1,6 +1,7 @@
 """Reads the tests of a promptfoo configuration as cases: inline, in files (CSV, YAML, JSON, JSONL), scenarios, defaultTest."""
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -111,7 +112,9 @@ class TestReader:
             elif name == "__description":
                 test["description"] = cell
             elif name == "__threshold" and cell.strip():
-                test["threshold"] = float(cell) if re.fullmatch(r"[\d.]+", cell.strip()) else None
+                test["threshold"] = _number(cell.strip())
+                if test["threshold"] is None:
+                    self._found.note("left out", where, f"__threshold {cell.strip()[:60]!r} is no number")
             elif name == "__metric":
                 metric = cell.strip() or None
             elif name.startswith("__metadata:"):
@@ -203,6 +206,15 @@ def _numbered(case: Case, number: int) -> Case:
     return replace(case, id=str(number))
 
 
+def _number(text: str) -> float | None:
+    """Return the number that a cell holds, or None."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def _short_assert(text: str) -> Mapping[str, Any]:
     """Return the assertion that a cell of `__expected` says: `contains: x`, `similar(0.8): y`, or the very answer."""
     match = _EXPECTED.match(text)
@@ -213,7 +225,7 @@ def _short_assert(text: str) -> Mapping[str, Any]:
     kind = _SHORT.get(match[2], match[2])
     made: dict[str, Any] = {"type": f"{match[1] or ''}{kind}", "value": match[4]}
     if match[3]:
-        made["threshold"] = float(match[3])
+        made["threshold"] = match[3] if (number := _number(match[3])) is None else number
     if kind in {"latency", "cost"} and not match[3]:
         made["threshold"] = match[4]
     return made

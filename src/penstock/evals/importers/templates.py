@@ -2,11 +2,13 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _PLAIN = re.compile(r"\{\{-?\s*([A-Za-z_][\w.]*(?:\[\d+\])?)\s*(?:\|\s*(?:safe|string|trim)\s*)?-?\}\}")
-_ANY = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_OPENS = re.compile(r"\{\{|\{%")
+_CLOSES = {"{{": "}}", "{%": "%}"}
+MAX_INDEX_DIGITS = 9
 _JINJA_FILTERS = frozenset(
     {"capitalize", "default", "first", "join", "last", "length", "list", "lower", "replace", "round", "safe", "sort", "string", "title", "tojson", "trim", "truncate", "upper", "urlencode", "unique", "wordcount", "abs", "batch", "int", "float", "indent", "sum", "striptags"}
 )  # fmt: skip
@@ -24,8 +26,29 @@ def fill(text: str, values: Mapping[str, Any]) -> tuple[str, list[str]]:
         return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
 
     filled = _PLAIN.sub(replace, text)
-    left = [match[0] for match in _ANY.finditer(text) if not _PLAIN.fullmatch(match[0]) or look_up(values, (_PLAIN.fullmatch(match[0]) or match)[1]) is None]  # fmt: skip
+    left = []
+    for part in _parts(text):
+        plain = _PLAIN.fullmatch(part)
+        if plain is None or look_up(values, plain[1]) is None:
+            left.append(part)
     return filled, left
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Yield what stands within braces; braces that nothing closes are looked for once, not at each opening."""
+    at = 0
+    unclosed: set[str] = set()
+    while (opening := _OPENS.search(text, at)) is not None:
+        sign = opening[0]
+        end = -1 if sign in unclosed else text.find(_CLOSES[sign], opening.end())
+        if end < 0:
+            unclosed.add(sign)
+            if len(unclosed) == len(_CLOSES):
+                return
+            at = opening.start() + 1
+        else:
+            at = end + 2
+            yield text[opening.start() : at]
 
 
 def fill_all(value: Any, values: Mapping[str, Any], left: list[str]) -> Any:
@@ -47,11 +70,16 @@ def look_up(values: Mapping[str, Any], path: str) -> Any:
     for step in re.split(r"[.\[]", path):
         if isinstance(found, Mapping):
             found = found.get(step)
-        elif isinstance(found, list) and step.rstrip("]").isdecimal() and int(step.rstrip("]")) < len(found):
-            found = found[int(step.rstrip("]"))]
+        elif isinstance(found, list) and (index := _index(step)) is not None and index < len(found):
+            found = found[index]
         else:
             return None
     return found
+
+
+def _index(step: str) -> int | None:
+    digits = step.rstrip("]")
+    return int(digits) if digits.isdecimal() and len(digits) <= MAX_INDEX_DIGITS else None
 
 
 def to_jinja(text: str) -> tuple[str, list[str]]:
@@ -59,7 +87,7 @@ def to_jinja(text: str) -> tuple[str, list[str]]:
     changed = re.sub(r"\|\s*dump\b(?:\(\d*\))?", "| tojson", text)
     unknown = [
         f"filter {name!r}"
-        for part in _ANY.findall(changed)
+        for part in _parts(changed)
         for name in _FILTER.findall(part)
         if name not in _JINJA_FILTERS
     ]
