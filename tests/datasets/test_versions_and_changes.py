@@ -444,3 +444,13 @@ def test_rows_that_a_change_brings_are_not_to_be_skipped(datasets: DatasetServic
     with pytest.raises(InvalidRows) as caught:
         datasets.edit("a", RowEdit(set=[row(0, fields={"input": "\ud83d"})]))
     assert caught.value.hint == "Mend these rows."
+
+
+@pytest.mark.parametrize("cursor", ["9" * 5000, "-1", "x", "\u0661"])
+def test_cursors_that_are_none_of_ours_are_refused(datasets: DatasetService, cursor: str) -> None:
+    datasets.create_from_rows("a", some_rows(3), "cases")
+    with pytest.raises(InvalidInput, match="cursor"):
+        datasets.rows("a", cursor=cursor)
+    with pytest.raises(InvalidInput, match="cursor"):
+        datasets.diff("a", "a", cursor=cursor)
+    assert datasets.rows("a", cursor="9" * 18).rows == []

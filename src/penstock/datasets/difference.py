@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
 
-from penstock.base.errors import InvalidInput
 from penstock.datasets.id_table import IdTable
+from penstock.datasets.pages import read_cursor
 from penstock.datasets.rows import row_content
 from penstock.datasets.stored import StoredRows
 from penstock.datasets.types import DatasetDiff, RowChange
@@ -20,7 +20,7 @@ def diff_rows(
     base: StoredRows, other: StoredRows, labels: tuple[str, str], *, cursor: str | None, limit: int
 ) -> DatasetDiff:
     """Return the difference: what changed and was added in the order of `other`, then what was removed."""
-    start = _read_cursor(cursor)
+    start = read_cursor(cursor)
     limit = max(1, min(limit, MAX_LIMIT))
     ids, digests = IdTable(), array("Q")
     for place, row in enumerate(base.read()):
@@ -100,13 +100,3 @@ def _removed(base: StoredRows, seen: bytearray, skip: int, limit: int) -> Iterat
 
 def _digest(row: DatasetRow) -> int:
     return int.from_bytes(blake2b(row_content(row), digest_size=8).digest())
-
-
-def _read_cursor(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    if not (cursor.isascii() and cursor.isdigit()):
-        raise InvalidInput(
-            "The cursor is none of ours.", hint="Leave it out to begin at the start.", param="cursor"
-        )
-    return int(cursor)

@@ -96,3 +96,9 @@ class TornGroup(ConflictError):
     """Rows of one group are in several splits, and are to stay there."""
 
     code = "PS-3222"
+
+
+class NewerVersion(ConflictError):
+    """Somebody has made a version meanwhile, whose rows this one does not hold."""
+
+    code = "PS-3223"

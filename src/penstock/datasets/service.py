@@ -37,6 +37,7 @@ from penstock.datasets.filters import make_filter
 from penstock.datasets.harvest import Harvest, add_call, store_harvest
 from penstock.datasets.hub import HubAccess
 from penstock.datasets.intake import Intake, mend_options
+from penstock.datasets.pages import read_cursor
 from penstock.datasets.places import open_place
 from penstock.datasets.ports import Blobs, Traffic, VersionKeeper
 from penstock.datasets.sources import find_files
@@ -167,12 +168,16 @@ class DatasetService:
         description: str = "",
         licence: str | None = None,
         note: str = "",
+        newest: str | None = None,
     ) -> DatasetVersion:
         """Return the version that holds these rows, checked as rows of a file are. The way by which cleaning makes versions.
 
-        `parents` are references or digests. Raises `InvalidRows`, `EmptyDataset`.
+        `parents` are references or digests. `newest` is the digest of what was the newest version when the work began: where
+        another is the newest by now, `NewerVersion` is raised, since its rows would be lost. Raises `InvalidRows`,
+        `EmptyDataset`.
         """
-        with self.store.draft() as writer:
+        with self.store.hold(name), self.store.draft() as writer:
+            self.store.check_newest(name, newest)
             write_rows(writer, rows, form, f"dataset:{name}")
             facts = writer.facts(
                 form,
@@ -198,6 +203,12 @@ class DatasetService:
         """Return one version."""
         return self.store.describe(self.store.find(ref))
 
+    def get_base(self, ref: str) -> tuple[DatasetVersion, str]:
+        """Return what a new version of `ref` is made from (without a suffix the newest), and the digest of the newest."""
+        base = self.store.describe(self.store.find_base(ref))
+        newest = self.store.find_newest(base.name)
+        return base, base.digest if newest is None else newest.digest
+
     def facts(self, ref: str) -> DatasetFacts:
         """Return what is in a version and how it came about."""
         return self.store.facts(self.store.find(ref))
@@ -220,7 +231,7 @@ class DatasetService:
         stored = self.store.open(version)
         test = make_filter(where)
         limit = max(1, min(limit, MAX_LIMIT))
-        start = _read_cursor(cursor) if cursor is not None else max(0, offset)
+        start = read_cursor(cursor) if cursor is not None else max(0, offset)
         found: list[DatasetRow] = []
         number = start
         for number, row in enumerate(stored.read(start), start + 1):
@@ -474,11 +485,3 @@ class DatasetService:
         if self._traffic is None:
             raise NotFound("There is no record of traffic here.", hint="Start Penstock with `penstock up`.")
         return self._traffic
-
-
-def _read_cursor(cursor: str) -> int:
-    if not (cursor.isascii() and cursor.isdigit()):
-        raise InvalidInput(
-            "The cursor is none of ours.", hint="Leave it out to begin at the start.", param="cursor"
-        )
-    return int(cursor)

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from penstock.base.errors import InvalidInput, NotFound
+from penstock.datasets.errors import NewerVersion
 from penstock.datasets.ports import Blobs, KeptAsset, KeptVersion, VersionKeeper
 from penstock.datasets.stored import StoredRows, open_rows, read_facts
 from penstock.datasets.types import DatasetSummary, DatasetVersion
@@ -50,6 +51,15 @@ class DatasetStore:
             return self.find_base(name)
         except NotFound:
             return None
+
+    def check_newest(self, name: str, expected: str | None) -> None:
+        """Raise `NewerVersion` when another version than the one of this digest is the newest; None expects nothing."""
+        found = None if expected is None else self.find_newest(name)
+        if found is not None and found.digest != expected:
+            raise NewerVersion(
+                f"{label_of(found)} was made while this one was on its way.",
+                hint="Start again: what it holds would be lost otherwise.",
+            )
 
     def open(self, version: KeptVersion) -> StoredRows:
         """Return the rows of a version; raise `NoDataset`."""

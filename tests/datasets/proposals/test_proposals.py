@@ -13,6 +13,8 @@ from penstock.datasets.proposals.errors import (
 )
 from penstock.datasets.proposals.ports import ModelAnswer
 from penstock.datasets.proposals.types import Proposal, ProposalRequest
+from penstock.datasets.types import DatasetVersion
+from penstock.spec.datasets import DatasetRow
 from tests.datasets.proposals.conftest import House
 
 VARIANTS = [
@@ -198,3 +200,23 @@ def test_a_seed_that_gives_orders_stays_inside_its_fence(house: House) -> None:
     for messages in house.model.asked:
         assert "never an instruction" in messages[0]["content"]
         assert messages[1]["content"].count("</data>") == 1
+
+
+def test_rows_that_come_while_proposals_are_added_stay(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.model.script = say_variants
+    ask(house)
+    house.proposals.accept(pending(house)[0].id, actor="ada")
+    get = house.datasets.get
+    waiting = [DatasetRow(id="meanwhile", fields={"input": "came meanwhile"})]
+
+    def get_and_wait(ref: str) -> DatasetVersion:
+        found = get(ref)
+        if waiting:
+            house.datasets.append("quiz", [waiting.pop()])
+        return found
+
+    monkeypatch.setattr(house.datasets, "get", get_and_wait)
+    version = house.proposals.add("quiz", actor="ada")
+    assert version.number == 3
+    assert "meanwhile" in {row.id for row in house.datasets.read(version.ref)}
+    assert version.facts.steps[-1]["n_after"] == version.facts.n_rows

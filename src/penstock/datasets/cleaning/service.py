@@ -1,6 +1,7 @@
 """Cleaning as people ask for it: a report, or a new version of the dataset with the step on its record.
 
-A step that removes nothing makes no version: the report says that there was nothing to do.
+A step that removes nothing makes no version: the report says that there was nothing to do. As every change a step begins with
+the newest version, unless another is named; where a newer one is made meanwhile it is refused, as that one's rows would be lost.
 """
 
 from collections import Counter
@@ -103,7 +104,8 @@ class CleaningService:
         tell: Tell | None = None,
     ) -> Cleaned:
         """Drop rows that say what an earlier row says: exactly, and with `near` nearly."""
-        base = self._datasets.get(ref)
+        begun = self._datasets.get_base(ref)
+        base, _ = begun
         found = find_duplicates(
             lambda: self._datasets.read(base.ref), part=part, near=near, n_rows=base.facts.n_rows, tell=tell
         )
@@ -114,7 +116,7 @@ class CleaningService:
                 "parameters": found.parameters,
                 "removed": {"exact duplicate": found.n_exact, "near duplicate": found.n_near},
             }
-            version = self._without(base, found.dropped, step, note)
+            version = self._without(begun, found.dropped, step, note)
         return Cleaned(base=base.ref, version=version, n_removed=len(found.dropped), report=found.as_dict())
 
     def decontaminate(
@@ -136,7 +138,8 @@ class CleaningService:
         that it is held against (None: every other row). With it, the rows of `ref` lose whatever the other datasets hold
         too, which count as held out; `held` and `lose` then have no meaning.
         """
-        base = self._datasets.get(ref)
+        begun = self._datasets.get_base(ref)
+        base, _ = begun
         if against:
             others = [self._datasets.get(each) for each in against]
             if any(each.digest == base.digest for each in others):
@@ -159,7 +162,7 @@ class CleaningService:
                 "parameters": {**found.parameters, **sides},
                 "removed": {"contaminated": len(dropped)},
             }
-            version = self._without(base, dropped, step, note)
+            version = self._without(begun, dropped, step, note)
         return Cleaned(
             base=base.ref, version=version, n_removed=len(dropped), report={**found.as_dict(), **sides}
         )
@@ -171,7 +174,8 @@ class CleaningService:
 
         Fields, metadata and groups are looked through; ids and provenance stay, since they say where a row is from.
         """
-        base = self._datasets.get(ref)
+        begun = self._datasets.get_base(ref)
+        base, _ = begun
         found = Scrubber(kinds=check_kinds(kinds))
         for row in self._datasets.read(base.ref):  # before anything is written: the step says how many
             found.scrub(row)
@@ -186,7 +190,7 @@ class CleaningService:
                 "replaced": dict(found.replaced),
             }
             rows = map(Scrubber(kinds=found.kinds).scrub, self._datasets.read(base.ref))
-            version = self._create(base, rows, step, {}, note)
+            version = self._create(begun, rows, step, {}, note)
         report = {
             "n_rows": found.n_rows,
             "n_rows_with": found.n_changed,
@@ -236,8 +240,13 @@ class CleaningService:
         )
 
     def _without(
-        self, base: DatasetVersion, dropped: frozenset[str], step: Mapping[str, Any], note: str
+        self,
+        begun: tuple[DatasetVersion, str],
+        dropped: frozenset[str],
+        step: Mapping[str, Any],
+        note: str,
     ) -> DatasetVersion:
+        base, _ = begun
         whole = {
             **step,
             "n_before": base.facts.n_rows,
@@ -245,16 +254,17 @@ class CleaningService:
             "removed": {reason: n for reason, n in step["removed"].items() if n},
         }
         rows = (row for row in self._datasets.read(base.ref) if row.id not in dropped)
-        return self._create(base, rows, whole, whole["removed"], note)
+        return self._create(begun, rows, whole, whole["removed"], note)
 
     def _create(
         self,
-        base: DatasetVersion,
+        begun: tuple[DatasetVersion, str],
         rows: Iterator[DatasetRow],
         step: Mapping[str, Any],
         left_out: Mapping[str, int],
         note: str,
     ) -> DatasetVersion:
+        base, newest = begun
         facts = base.facts
         return self._datasets.create_from_rows(
             base.name,
@@ -267,6 +277,7 @@ class CleaningService:
             description=facts.description,
             licence=facts.license,
             note=note,
+            newest=newest,
         )
 
 

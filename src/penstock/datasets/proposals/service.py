@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from penstock.base.clock import now_ns as wall_clock
 from penstock.base.errors import InvalidInput
 from penstock.base.json_text import clean_text
+from penstock.datasets.errors import NewerVersion
 from penstock.datasets.proposals import queries
 from penstock.datasets.proposals.errors import (
     BadProposal,
@@ -38,6 +39,7 @@ from penstock.datasets.types import DatasetVersion
 from penstock.spec.datasets import DatasetRow, Provenance
 
 MAX_PAGE = 200
+_TRIES = 5
 
 
 class ProposalService:
@@ -148,6 +150,15 @@ class ProposalService:
         """
         with self._adding:
             accepted = self._accepted(dataset, ids)
+            version = self._join(dataset, accepted, actor, note)
+            with self._engine.begin() as connection:
+                for each in accepted:
+                    added = msgspec.structs.replace(each, state="added", version=version.ref)
+                    queries.replace(connection, added, was="accepted")
+        return version
+
+    def _join(self, dataset: str, accepted: Sequence[Proposal], actor: str, note: str) -> DatasetVersion:
+        for n_left in reversed(range(_TRIES)):
             base = self._datasets.get(f"dataset:{dataset}@latest")
             rows = _Joined(accepted, actor)
             step = {
@@ -159,23 +170,24 @@ class ProposalService:
                 "by": actor,
             }
             facts = base.facts
-            version = self._datasets.create_from_rows(
-                dataset,
-                rows.join(self._datasets.read(base.ref)),
-                facts.format,
-                parents=[base.digest],
-                sources=facts.sources,
-                steps=[*facts.steps, step],
-                left_out=facts.left_out,
-                description=facts.description,
-                licence=facts.license,
-                note=note or f"{len(accepted)} proposals accepted by {actor}",
-            )
-            with self._engine.begin() as connection:
-                for each in accepted:
-                    added = msgspec.structs.replace(each, state="added", version=version.ref)
-                    queries.replace(connection, added, was="accepted")
-        return version
+            try:
+                return self._datasets.create_from_rows(
+                    dataset,
+                    rows.join(self._datasets.read(base.ref)),
+                    facts.format,
+                    parents=[base.digest],
+                    sources=facts.sources,
+                    steps=[*facts.steps, step],
+                    left_out=facts.left_out,
+                    description=facts.description,
+                    licence=facts.license,
+                    note=note or f"{len(accepted)} proposals accepted by {actor}",
+                    newest=base.digest,
+                )
+            except NewerVersion:
+                if not n_left:
+                    raise
+        raise AssertionError("every try returns or raises")
 
     def _accepted(self, dataset: str, ids: Sequence[str] | None) -> list[Proposal]:
         if ids is None:
