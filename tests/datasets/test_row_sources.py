@@ -467,3 +467,10 @@ def test_a_table_row_without_an_end_is_never_held(
     header = write(tmp_path, "h.csv", b"a" * 30_000_000)
     with pytest.raises(UnreadableSource, match="header"):
         list(read_table(header, "h.csv"))
+
+
+@pytest.mark.parametrize("place", ["/tmp/\x00", "/" + "a" * 5000, "~nosuchuser/x"])
+def test_texts_that_can_be_no_path_are_refused(datasets: DatasetService, place: str) -> None:
+    with pytest.raises(InvalidInput, match="is no path") as caught:
+        datasets.create("a", place)
+    assert len(str(caught.value)) < 1000

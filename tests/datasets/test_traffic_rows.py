@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import Engine
 
 from penstock.base.errors import InvalidInput, NotFound
 from penstock.datasets.errors import EmptyDataset
 from penstock.datasets.service import DatasetService
-from penstock.datasets.types import Judgement, TrafficRow
+from penstock.datasets.types import Judgement, RowEdit, TrafficRow
 from penstock.main.dataset_traffic import read_payload
 from tests.datasets.workbench import MadeUpTraffic, make_call, make_datasets
 
@@ -172,3 +173,20 @@ def test_payloads_of_any_dialect_are_told_in_one_shape(
     sent: Any, received: Any, messages: Any, inputs: Any, reply: Any
 ) -> None:
     assert read_payload(sent, received) == (messages, inputs, reply)
+
+
+def test_adding_a_call_again_leaves_what_a_person_made_of_its_row(datasets: DatasetService) -> None:
+    trace = f"{1:032x}"
+    datasets.add_trace("hard", trace, expected="gold", tags=["hard"], split="test")
+    (row,) = datasets.read("hard")
+    edited = msgspec.structs.replace(
+        row, group="g", metadata={"seen": True}, fields={**row.fields, "context": "c"}
+    )
+    datasets.edit("hard", RowEdit(set=[edited]))
+    assert datasets.add_trace("hard", trace).number == 2
+    assert datasets.add_trace("hard", trace, tags=["hard", "new"], split="dev").number == 3
+    datasets.add_trace("hard", trace, expected="better")
+    (row,) = datasets.read("hard")
+    assert row == msgspec.structs.replace(
+        edited, tags=["hard", "new"], split="dev", fields={**edited.fields, "expected": "better"}
+    )

@@ -149,12 +149,15 @@ def store_harvest(
 def add_call(
     store: DatasetStore, name: str, call: TrafficRow, *, expected: Any, tags: Sequence[str], split: str | None
 ) -> DatasetVersion:
-    """Return a version of `name` (made if new) with one row more, of this call; the same again changes nothing."""
+    """Return a version of `name` (made if new) with one row more, of this call.
+
+    A row that is there keeps what a person made of it: only what is said (an expected answer, further tags, a split) is changed.
+    """
     made = call_to_row(call, "none")
     if isinstance(made, str):
         raise InvalidInput(f"This call makes no row: {made}.", hint="Choose another one.")
     fields = made.fields if expected is None else {**made.fields, "expected": expected}
-    row = msgspec.structs.replace(made, fields=fields, tags=list(tags), split=split)
+    row = msgspec.structs.replace(made, fields=fields, tags=list(dict.fromkeys(tags)), split=split)
     source = {"kind": "trace", "source": f"{call.trace_id}/{call.span_id}", "n_rows": 1, "n_left_out": 0}
     with store.hold(name):
         newest = store.find_newest(name)
@@ -166,6 +169,16 @@ def add_call(
         known = next((each for each in change.read() if each.id == row.id), None)
         if known is None:
             return append_rows(change, [row], source)
-        if known.fields == row.fields:
+        told = (
+            known
+            if expected is None
+            else msgspec.structs.replace(known, fields={**known.fields, "expected": expected})
+        )
+        told = msgspec.structs.replace(
+            told,
+            tags=list(dict.fromkeys((*known.tags, *tags))),
+            split=known.split if split is None else split,
+        )
+        if told == known:
             return store.describe(newest)
-        return edit_rows(change, RowEdit(set=[row]))
+        return edit_rows(change, RowEdit(set=[told]))

@@ -31,12 +31,7 @@ def open_place(
         with store.folder() as folder:
             yield write_handbook(folder, place), place, "file"
         return
-    path = Path(place).expanduser()
-    if not path.is_absolute():
-        raise InvalidInput(
-            f"{place!r} is no absolute path.", hint="Name the whole path of the file or folder."
-        )
-    resolved = path.resolve()
+    path, resolved = _resolve(place)
     if private_root is not None:
         home = private_root.resolve()
         if resolved.is_relative_to(home) or home.is_relative_to(resolved):
@@ -45,3 +40,21 @@ def open_place(
                 hint="Copy what is wanted to another place, or upload it.",
             )
     yield resolved, path.name, "file"
+
+
+def _resolve(place: str) -> tuple[Path, Path]:
+    """Return the path that a text names, as it is written and as it leads; raise `InvalidInput` for what is none."""
+    try:
+        path = Path(place).expanduser()
+        resolved = path.resolve()
+        path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, with a zero in it, of nobody's home
+        raise InvalidInput(
+            f"{place[:200]!r} is no path: {error.strerror if isinstance(error, OSError) else error}.",
+            hint="Name the whole path of the file or folder.",
+        ) from error
+    if not path.is_absolute():
+        raise InvalidInput(
+            f"{place!r} is no absolute path.", hint="Name the whole path of the file or folder."
+        )
+    return path, resolved

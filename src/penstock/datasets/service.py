@@ -410,7 +410,8 @@ class DatasetService:
         tags: Sequence[str] = (),
         split: str | None = None,
     ) -> DatasetVersion:
-        """Return a version of `name` (made if new) with one row more, of this call; the same again changes nothing.
+        """Return a version of `name` (made if new) with one row more, of this call; of a row that is there,
+        only what is said is changed: the expected answer, further tags, the split.
 
         The dataset must be of format `cases`. Raises `NotFound`,
         `InvalidInput` for a call whose payload is gone.
