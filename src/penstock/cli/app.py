@@ -64,7 +64,9 @@ COMMANDS: dict[str, _Entry] = {
     "scorer": _Entry("scorer", "What judges outputs: list, show, try, create."),
     "eval": _Entry("eval", "Evaluations: plan, run, list, show, cases, diff, resume, stop, rescore, export."),
     "experiment": _Entry("experiment", "Grids of evaluations: plan, run, list, show, leaderboard, stop."),
-    "judge": _Entry("judge", "Models that judge, held against people's labels: try, label, calibrate, compare."),
+    "judge": _Entry(
+        "judge", "Models that judge, held against people's labels: try, label, calibrate, compare."
+    ),
     "backup": _Entry("backup", "Write everything of this home into one file."),
     "restore": _Entry("restore", "Make a new home from a backup."),
     "job": _Entry("job", "Durable work: list, show, logs, cancel, retry."),
