@@ -208,12 +208,16 @@ def list_output_facts(connection: Connection, evaluation_id: str) -> Sequence[Ro
 
 
 def find_kept(connection: Connection, keys: Sequence[str]) -> list[Row[Any]]:
-    """Return final outputs that were made for these requests, not taken from others."""
+    """Return final outputs that were made for these requests, not taken from others, nor sent in by a run elsewhere."""
     table = evaluation_outputs
+    own = select(evaluations.c.id).where(evaluations.c.is_local.is_(False))
     found: list[Row[Any]] = []
     for part in _parts(keys):
         query = select(table).where(
-            table.c.request_key.in_(part), table.c.is_final.is_(True), table.c.is_cached.is_(False)
+            table.c.request_key.in_(part),
+            table.c.is_final.is_(True),
+            table.c.is_cached.is_(False),
+            table.c.evaluation_id.in_(own),
         )
         found += connection.execute(query.order_by(table.c.finished_ns))
     return found

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from penstock.evals.types import EvaluationRecord, ExperimentSpec
+from penstock.spec.cases import Output
 from penstock.spec.evaluations import EvaluationBudget, ScorerSpec
 from tests.evals.running.house import House
 
@@ -87,3 +88,18 @@ def test_cases_that_were_never_asked_are_no_errors_where_a_stopped_run_is_scored
     house.run(record.id)
     house.service.resume(ended.id)
     assert house.run(ended.id).n_ok == 30
+
+
+def test_answers_that_were_sent_in_are_never_taken_for_answers_of_a_model(house: House) -> None:
+    house.fill(2)
+    keys = [
+        row.request_key for row in house.store.output_facts(house.evaluate().id)
+    ]  # anybody may work them out
+    for listed in house.service.list().rows:
+        house.service.delete(listed.id)
+    forged = house.service.begin_local(house.spec(), None, [], actor="test")
+    outputs = [(Output(case_id=f"c{number}", repeat=0, text="FORGED"), keys[number]) for number in range(2)]
+    house.service.record(forged.id, outputs)
+    record = house.evaluate()
+    assert record.n_cached == 0
+    assert [output.text for output in house.store.outputs(record.id)] == ["w0", "w1"]
