@@ -15,8 +15,15 @@ from penstock.spec.cases import Case
 from penstock.spec.evaluations import EvaluationSpec, ScorerSpec, TargetSpec
 
 LETTERS = "ABCDEFGHIJ"
-EXTRACT = r"(?im)(?:\banswer(?:\s+is)?\s*:?\s*[\(\[*]{0,3}|^\s*[\(\[*]{0,3})([A-J])(?:[\)\].:,*\s]|$)"
-"""The last letter that stands at the beginning of a line or after "answer": `B`, `(B)`, `**B.**`, `The answer is B.`"""
+EXTRACT = (
+    r"(?m)(?:(?i:\b(?:answer|option|choice)(?:\s+is)?)\s*:?\s*[\(\[*]{0,3}"  # Answer: B, option (B)
+    r"|(?i:\banswer(?:\s+is)?)\s*:?[^\n.(]{0,80}\("  # the answer is: Paris (B)
+    r"|\\boxed\{|^\s*[\(\[*]{0,3})"
+    r"([A-J]|[a-j][)\].:*]*\s*\z)"
+    r"(?:[)\].:,;*}]|\s*$|\s+(?:because|since|as|is (?:right|correct))\b)"
+)
+"""The last letter that stands alone or with a mark behind it, at the beginning of a line or after "answer": `B`, `(B)`, `**B.**`,
+`The answer is B.`; small ones only at the end of a reply. A word such as "A" or "I" before other words is no letter."""
 INSTRUCTION = "Answer with the letter of the right choice alone."
 _ENDINGS = {
     "_test": "test",
