@@ -180,7 +180,7 @@ def test_adding_a_call_again_leaves_what_a_person_made_of_its_row(datasets: Data
     datasets.add_trace("hard", trace, expected="gold", tags=["hard"], split="test")
     (row,) = datasets.read("hard")
     edited = msgspec.structs.replace(
-        row, group="g", metadata={"seen": True}, fields={**row.fields, "context": "c"}
+        row, group="g", metadata={"seen": True}, fields={**row.fields, "passages": ["p"]}
     )
     datasets.edit("hard", RowEdit(set=[edited]))
     assert datasets.add_trace("hard", trace).number == 2
