@@ -74,3 +74,14 @@ def test_what_brought_no_text_stays_what_it_was(status: str) -> None:
     answer = ModelAnswer(status=status, reason="because")  # type: ignore[arg-type]
     found = read_answer(answer, n=1, wants_answer=False, passage_ids=None, cost_usd=None)
     assert (found.status, found.reason, found.items) == (status, "because", [])
+
+
+def test_a_reply_of_very_many_blanks_is_read_in_a_time_that_grows_with_it() -> None:
+    for text in (
+        "```\n" + " " * 300_000 + "x",
+        "```" + "\n" * 300_000 + "x",
+        "``` json\n1\n```",
+        "```",
+        "```json```",
+    ):
+        assert read(text).items == []

@@ -11,7 +11,7 @@ from penstock.datasets.proposals.ports import ModelAnswer
 from penstock.datasets.proposals.types import Outcome
 
 MAX_CHARS = 20_000
-_FENCE = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+_FENCE = "```"
 _REFUSAL = re.compile(
     r"\A\W*(?:i(?:'|\u2019)?m sorry|i am sorry|sorry,|i can(?:'|\u2019|no)?t (?:help|assist|comply|do that|create|write|provide)"
     r"|i cannot|i won(?:'|\u2019)t|as an ai\b|unfortunately, i)",
@@ -55,14 +55,21 @@ def read_answer(
 
 def _parse(text: str) -> list[Any] | str:
     """Return the list of proposals, or what is wrong."""
-    fenced = _FENCE.match(text)
     try:
-        value = msgspec.json.decode((fenced[1] if fenced else text).strip())
+        value = msgspec.json.decode(_unfence(text.strip()))
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return "no JSON" if text.strip() else "an empty reply"
     if not isinstance(value, dict) or not isinstance(value.get("proposals"), list):
         return "JSON without a list `proposals`"
     return list(value["proposals"])
+
+
+def _unfence(text: str) -> str:
+    """Return what stands within a Markdown fence, without patterns: a model may loop on blanks for very long."""
+    if len(text) < 2 * len(_FENCE) or not (text.startswith(_FENCE) and text.endswith(_FENCE)):
+        return text
+    language, _, rest = text[len(_FENCE) : -len(_FENCE)].partition("\n")
+    return rest.strip() if not language.strip() or language.strip().isalpha() else text
 
 
 def _problem(item: Any, wants_answer: bool, passage_ids: Collection[str] | None) -> str | None:
