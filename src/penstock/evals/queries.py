@@ -103,6 +103,7 @@ def delete_evaluation(connection: Connection, evaluation_id: str) -> None:
 
 def delete_set_unless_used(connection: Connection, set_id: str) -> None:
     """Forget cases that no evaluation has."""
+    hold_set(connection, set_id)  # whoever is just taking it is waited for
     used = select(evaluations.c.id).where(evaluations.c.set_id == set_id).limit(1)
     if connection.execute(used).first() is None:
         connection.execute(delete(evaluation_cases).where(evaluation_cases.c.set_id == set_id))
@@ -127,10 +128,16 @@ def get_set(connection: Connection, set_id: str) -> Row[Any] | None:
 
 
 def find_set(connection: Connection, digest: str) -> str | None:
-    """Return the set that holds exactly these cases, or None."""
+    """Return the set that holds exactly these cases, or None; it stays until the transaction ends."""
     table = evaluation_case_sets
     query = select(table.c.id).where(table.c.digest == digest).order_by(table.c.created_ns).limit(1)
-    return connection.execute(query).scalar()
+    return connection.execute(query.with_for_update()).scalar()
+
+
+def hold_set(connection: Connection, set_id: str) -> bool:
+    """Return whether the set is there; it stays until the transaction ends."""
+    query = select(evaluation_case_sets.c.id).where(evaluation_case_sets.c.id == set_id)
+    return connection.execute(query.with_for_update()).first() is not None
 
 
 def insert_cases(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:

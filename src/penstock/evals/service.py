@@ -248,7 +248,6 @@ class EvaluationService:
                 raise EvaluationInvalid("There are no cases: name a `dataset` or a `file`.")
             found = self._ports.cases.read(wanted, where=spec.where, limit=spec.limit, seed=spec.seed)
             cases = found.cases
-        set_id, n_cases, n_groups, digest = self.store.put_cases(cases, spec.slices)
         record = self._new_record(spec, actor=actor)
         record = msgspec.structs.replace(
             record,
@@ -256,16 +255,11 @@ class EvaluationService:
             is_local=True,
             started_ns=self.store.now_ns(),
             columns=list(columns),
-            set_id=set_id,
-            n_cases=n_cases,
-            n_groups=n_groups,
             dataset=None if found is None else found.ref,
             dataset_stamp="" if found is None else found.stamp,
-            cases_digest=digest,
             target_stamp=target_stamp or record.target_stamp,
         )
-        self.store.add(record)
-        return record
+        return self.store.add_with_cases(record, cases)
 
     def reopen_local(self, evaluation_id: str) -> EvaluationRecord:
         """Let a local run go on that stopped or was killed."""

@@ -37,6 +37,7 @@ _case = msgspec.json.Decoder(Case)
 _output = msgspec.json.Decoder(Output)
 _score = msgspec.json.Decoder(Score)
 _encode = msgspec.json.Encoder().encode
+_Take = Callable[[Connection, Mapping[str, Any]], EvaluationRecord]
 
 
 class _Split(msgspec.Struct):
@@ -146,26 +147,59 @@ class EvaluationStore:
 
     # cases
 
-    def put_cases(self, cases: Iterable[Case], slice_keys: Sequence[str]) -> tuple[str, int, int, str]:
-        """Store cases as they come; return set id, number of cases, of groups, and twelve
-        characters of the digest over them.
+    def give_cases(
+        self, evaluation_id: str, cases: Iterable[Case], slice_keys: Sequence[str], **fields: Any
+    ) -> EvaluationRecord:
+        """Return the evaluation with its cases stored as they come, and other fields set.
 
         The same cases are stored once. Raises `NoCases`, `CasesInvalid`; then nothing is left behind.
         """
+        wanted = plain_id(evaluation_id)
+
+        def take(connection: Connection, found: Mapping[str, Any]) -> EvaluationRecord:
+            return self._change(
+                connection, wanted, lambda record: msgspec.structs.replace(record, **found, **fields)
+            )
+
+        return self._put_cases(cases, slice_keys, take)
+
+    def add_with_cases(self, record: EvaluationRecord, cases: Iterable[Case]) -> EvaluationRecord:
+        """Store a new evaluation with its cases; see `give_cases`."""
+
+        def take(connection: Connection, found: Mapping[str, Any]) -> EvaluationRecord:
+            made = msgspec.structs.replace(record, **found)
+            values = {"id": made.id, "created_ns": made.created_ns, **self._columns(made)}
+            queries.insert_evaluation(connection, values)
+            return made
+
+        return self._put_cases(cases, record.spec.slices, take)
+
+    def share_cases(self, evaluation_id: str, set_id: str, **fields: Any) -> EvaluationRecord | None:
+        """Return the evaluation with the cases that another one has, and other fields set; None when they are gone."""
+        with self._engine.begin() as connection:
+            if not queries.hold_set(connection, set_id):
+                return None
+            return self._change(
+                connection,
+                plain_id(evaluation_id),
+                lambda record: msgspec.structs.replace(record, set_id=set_id, **fields),
+            )
+
+    def _put_cases(self, cases: Iterable[Case], slice_keys: Sequence[str], take: _Take) -> EvaluationRecord:
         set_id = new_id("cases")
         with self._engine.begin() as connection:
             values = {"id": set_id, "digest": None, "n_cases": 0, "n_groups": 0}
             queries.insert_set(connection, {**values, "created_ns": self._clock()})
         try:
-            return self._fill_set(set_id, cases, slice_keys)
+            return self._fill_set(set_id, cases, slice_keys, take)
         except BaseException:
             with self._engine.begin() as connection:
                 queries.delete_set_unless_used(connection, set_id)
             raise
 
     def _fill_set(
-        self, set_id: str, cases: Iterable[Case], slice_keys: Sequence[str]
-    ) -> tuple[str, int, int, str]:
+        self, set_id: str, cases: Iterable[Case], slice_keys: Sequence[str], take: _Take
+    ) -> EvaluationRecord:
         state = hashlib.sha256()
         seen: dict[str, int] = {}
         groups: set[str] = set()
@@ -216,7 +250,9 @@ class EvaluationStore:
             else:
                 values = {"digest": digest, "n_cases": len(seen), "n_groups": len(groups)}
                 queries.finish_set(connection, set_id, values)
-        return set_id, len(seen), len(groups), content_digest[:12]
+            found = {"set_id": set_id, "n_cases": len(seen), "n_groups": len(groups)}
+            # in one with finding them: a set that nobody has may be forgotten at any time
+            return take(connection, {**found, "cases_digest": content_digest[:12]})
 
     def set_digest(self, set_id: str) -> str | None:
         """Return the digest over the cases of a set."""

@@ -1,7 +1,13 @@
 """Runs that go on after a stop or a kill: what was spent stays spent, and what was never asked is no error."""
 
+import threading
 from decimal import Decimal
 
+import pytest
+from sqlalchemy import Connection
+
+from penstock.evals import queries
+from penstock.evals.errors import EvaluationInvalid
 from penstock.evals.types import EvaluationRecord, ExperimentSpec
 from penstock.spec.cases import Output
 from penstock.spec.evaluations import EvaluationBudget, ScorerSpec
@@ -103,3 +109,34 @@ def test_answers_that_were_sent_in_are_never_taken_for_answers_of_a_model(house:
     record = house.evaluate()
     assert record.n_cached == 0
     assert [output.text for output in house.store.outputs(record.id)] == ["w0", "w1"]
+
+
+def test_cases_stay_that_another_evaluation_is_just_taking(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.fill(30)
+    first = house.evaluate()
+    record = house.start(name="second", cache=False)
+    find_set = queries.find_set
+
+    def delete_then_find(connection: Connection, digest: str) -> str | None:
+        monkeypatch.undo()
+        found = find_set(connection, digest)
+        deleting.start()  # waits until the second one has them
+        return found
+
+    deleting = threading.Thread(target=lambda: house.service.delete(first.id))
+    monkeypatch.setattr(queries, "find_set", delete_then_find)
+    ended = house.run(record.id)
+    deleting.join(30)
+    assert (ended.state, ended.n_ok) == ("done", 30)
+    assert len(list(house.store.cases(str(ended.set_id)))) == 30
+
+
+def test_a_run_whose_cases_are_gone_fails(house: House) -> None:
+    house.fill(3)
+    record = house.start()
+    house.store.update(record.id, set_id="cases_none", n_cases=3)
+    with pytest.raises(EvaluationInvalid, match="no longer there"):
+        house.run(record.id)
+    assert house.store.get(record.id).state == "failed"

@@ -258,6 +258,8 @@ class ControlRuns:
     def _load_cases(self, record: EvaluationRecord) -> EvaluationRecord:
         """Return the record with its cases stored, reading them the first time."""
         if record.set_id is not None:
+            if record.n_cases and not self.store.cases_at(record.set_id, [0]):
+                raise EvaluationInvalid("Its cases are no longer there.", hint="Start it again as a new one.")
             return record
         spec = record.spec
         source = spec.target.outputs or ""
@@ -265,31 +267,31 @@ class ControlRuns:
             origin = self.store.get(source)
             if origin.set_id is None:
                 raise EvaluationInvalid(f"{source} has no cases yet.", hint="Wait until it runs.")
-            return self.store.update(
+            shared = self.store.share_cases(
                 record.id,
-                set_id=origin.set_id,
+                origin.set_id,
                 n_cases=origin.n_cases,
                 n_groups=origin.n_groups,
                 dataset=origin.dataset,
                 dataset_stamp=origin.dataset_stamp,
                 cases_digest=origin.cases_digest,
             )
+            if shared is None:
+                raise EvaluationInvalid(f"{source} was deleted, and its cases with it.")
+            return shared
         wanted = spec.dataset or spec.file
         if wanted is None:
             raise EvaluationInvalid("There are no cases: name a `dataset` or a `file`.")
         found = self.ports.cases.read(wanted, where=spec.where, limit=spec.limit, seed=spec.seed)
-        set_id, n_cases, n_groups, digest = self.store.put_cases(found.cases, spec.slices)
         versions = dict(record.versions)
         if found.ref is not None:
             versions[found.ref.partition("@")[0]] = found.stamp
-        return self.store.update(
+        return self.store.give_cases(
             record.id,
-            set_id=set_id,
-            n_cases=n_cases,
-            n_groups=n_groups,
+            found.cases,
+            spec.slices,
             dataset=found.ref,
             dataset_stamp=found.stamp,
-            cases_digest=digest,
             versions=versions,
         )
 
