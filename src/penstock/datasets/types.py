@@ -190,7 +190,7 @@ class TrafficRow(msgspec.Struct, frozen=True, kw_only=True):
     """Its payloads are not kept."""
     status: str
     group: str | None
-    """The session, or the user under a digest: calls of one are not independent."""
+    """The session: calls of one are not independent."""
     facts: dict[str, Any]
     """Model, route, time and scores by name, as far as known."""
 

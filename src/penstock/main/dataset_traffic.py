@@ -12,7 +12,7 @@ from penstock.base.clock import iso_from_ns
 from penstock.base.errors import InvalidInput, NotFound
 from penstock.datasets.fields import Unfit, shape_messages
 from penstock.datasets.types import Judgement, TrafficRow
-from penstock.spec.search import All, Compare
+from penstock.spec.search import All, Compare, Condition, Either, Negated
 from penstock.spec.spans import Span
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.export_rows import DuckDBSpanExport
@@ -24,7 +24,14 @@ from penstock.traces.lists import TraceListService
 _PAGE = 100
 _MODEL_CALL = Compare(field="kind", operator="=", value="llm")
 _CORRECTIONS = frozenset({"correction", "expected", "expected_output"})
-_MAX_JUDGEMENTS = 100_000
+_OWN_CALLS = Either(
+    parts=(
+        Compare(field="session", operator="starts", value="eval:"),
+        Compare(field="session", operator="starts", value="propose:"),
+        Compare(field="session", operator="=", value="judges"),
+    )
+)
+"""Calls of evaluations, of proposals and of judges that were tried: asked by Penstock, by nobody who uses the application."""
 
 
 class RecordedTraffic:
@@ -44,13 +51,20 @@ class RecordedTraffic:
         project: str | None,
         limit: int,
     ) -> Iterator[TrafficRow]:
-        """Yield what a search finds, newest first: `call` gives model calls, `trace` the root spans of traces."""
+        """Yield what a search finds, newest first: `call` gives model calls, `trace` the root spans of traces.
+
+        What Penstock itself asked (for evaluations, judges, proposals) is no traffic, unless the search names a session.
+        """
         if subject not in {"call", "trace"}:
             raise InvalidInput(
                 f"{subject!r} is nothing to make rows of.", hint="Use call or trace.", param="subject"
             )
         filters = {"q": search, "since_ns": since_ns, "until_ns": until_ns, "limit": min(limit, _PAGE)}
-        more = () if project is None else (Compare(field="project", operator="=", value=project),)
+        more: tuple[Condition, ...] = ()
+        if project is not None:
+            more = (Compare(field="project", operator="=", value=project),)
+        if "session" not in search:
+            more = (*more, Negated(condition=_OWN_CALLS))
         found = self._calls(filters, more) if subject == "call" else self._roots(filters, more)
         for span, _ in zip(found, range(limit), strict=False):
             yield self._row(span)
@@ -67,15 +81,10 @@ class RecordedTraffic:
         self, *, name: str | None, since_ns: int | None, project: str | None, limit: int
     ) -> Iterator[Judgement]:
         """Yield what people judged, newest first; what only models or code judged is not feedback."""
-        found = self._spans.list_scores(ScoreQuery(name=name, project=project, limit=_MAX_JUDGEMENTS))
-        n = 0
-        for score in found:
-            is_old = since_ns is not None and score.time_ns < since_ns
-            if score.source != "human" or score.status != "scored" or is_old:
-                continue
-            if n == limit:
-                return
-            n += 1
+        query = ScoreQuery(
+            name=name, project=project, source="human", status="scored", since_ns=since_ns, limit=limit
+        )
+        for score in self._spans.list_scores(query):
             yield Judgement(
                 name=score.name,
                 value=score.value,
@@ -86,7 +95,7 @@ class RecordedTraffic:
                 call=self._judged(score),
             )
 
-    def _calls(self, filters: Mapping[str, object], more: tuple[Compare, ...]) -> Iterator[Span]:
+    def _calls(self, filters: Mapping[str, object], more: tuple[Condition, ...]) -> Iterator[Span]:
         query = build_span_query(filters)
         query = msgspec.structs.replace(query, where=All(parts=(query.where, _MODEL_CALL, *more)))
         while True:
@@ -98,7 +107,7 @@ class RecordedTraffic:
                 return
             query = msgspec.structs.replace(query, cursor=page.next_cursor)
 
-    def _roots(self, filters: Mapping[str, object], more: tuple[Compare, ...]) -> Iterator[Span]:
+    def _roots(self, filters: Mapping[str, object], more: tuple[Condition, ...]) -> Iterator[Span]:
         query = build_query(filters)
         query = msgspec.structs.replace(query, where=All(parts=(query.where, *more)))
         while True:

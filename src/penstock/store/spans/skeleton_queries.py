@@ -34,7 +34,7 @@ _SKELETON_SQL = {
     "payload_dropped": "payload_dropped",
 }
 _WHERE = "WHERE spans.trace_id = ?::UUID AND start_ns BETWEEN ? AND ?"
-_MAX_SCORES = 10_000
+_MAX_SCORES = 100_000
 
 
 def get_skeleton(cursor: Any, trace_id: str) -> Skeleton:
@@ -78,11 +78,14 @@ def get_spans(cursor: Any, trace_id: str, span_ids: Sequence[str]) -> list[Span]
 
 def list_scores(cursor: Any, query: ScoreQuery) -> list[ScoreRow]:
     """Return the judgements that match, the latest first."""
-    conditions, values = ["true"], []
-    for name, wanted in (("session_id", query.session_id), ("name", query.name), ("project", query.project)):
-        if wanted is not None:
+    conditions, values = ["true"], list[Any]()
+    for name in ("session_id", "name", "project", "source", "status"):
+        if (wanted := getattr(query, name)) is not None:
             conditions.append(f"{name} = ?")
             values.append(wanted)
+    if query.since_ns is not None:
+        conditions.append("time_ns >= ?")
+        values.append(query.since_ns)
     if query.trace_id is not None:
         if not is_hex(query.trace_id, 32):
             return []

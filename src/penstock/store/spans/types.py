@@ -150,6 +150,10 @@ class ScoreQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     session_id: str | None = None
     name: str | None = None
     project: str | None = None
+    source: str | None = None
+    """Who judged: `human`, `code`, `model`."""
+    status: str | None = None
+    since_ns: int | None = None
     limit: int = 1000
 
 
