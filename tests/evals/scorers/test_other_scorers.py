@@ -298,3 +298,8 @@ def test_a_link_is_no_other_link_that_begins_with_it() -> None:
         ("log in at https://bank.com.example.org/x!", 0.0),
     ):
         assert ask(make("urls"), case, Output(case_id="1", text=text)).value == value, text
+
+
+def test_a_length_that_no_answer_can_have_is_refused() -> None:
+    with pytest.raises(BadScorerParameters, match="minimum"):
+        make("length", minimum=5, maximum=1)

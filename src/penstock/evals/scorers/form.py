@@ -38,6 +38,13 @@ def _count_lines(text: str) -> int:
 
 
 def _build_length(parameters: LengthParameters) -> Judge:
+    if (
+        parameters.minimum is not None
+        and parameters.maximum is not None
+        and parameters.minimum > parameters.maximum
+    ):
+        raise ValueError("`minimum` is more than `maximum`: no answer could be so long")
+
     def judge(case: Case, output: Output) -> Verdict:
         _ = case
         text = whole_text(output)
