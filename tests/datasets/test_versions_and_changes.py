@@ -454,3 +454,38 @@ def test_cursors_that_are_none_of_ours_are_refused(datasets: DatasetService, cur
     with pytest.raises(InvalidInput, match="cursor"):
         datasets.diff("a", "a", cursor=cursor)
     assert datasets.rows("a", cursor="9" * 18).rows == []
+
+
+def test_a_page_of_large_rows_ends_early_and_goes_on(
+    datasets: DatasetService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("service", "difference"):
+        monkeypatch.setattr(f"penstock.datasets.{module}.MAX_PAGE_BYTES", 2_000)
+    large = [row(n, fields={"input": f"{n} " + "x" * 900}) for n in range(7)]
+    datasets.create_from_rows("a", large, "cases")
+    datasets.create_from_rows("b", [row(0), *large[1:3], row(5), row(6), row(7)], "cases")
+    sizes, ids, cursor = [], [], None
+    while True:
+        page = datasets.rows("a", limit=1000, cursor=cursor)
+        sizes.append(len(page.rows))
+        ids += [each.id for each in page.rows]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert (sizes, ids) == ([3, 3, 1], [f"q{n}" for n in range(7)])
+    kinds, cursor = [], None
+    while True:
+        found = datasets.diff("a", "b", limit=1000, cursor=cursor)
+        assert 0 < len(found.changes) <= 3
+        kinds += [(each.id, each.kind) for each in found.changes]
+        cursor = found.next_cursor
+        if cursor is None:
+            break
+    assert kinds == [
+        ("q0", "changed"),
+        ("q5", "changed"),
+        ("q6", "changed"),
+        ("q7", "added"),
+        ("q3", "removed"),
+        ("q4", "removed"),
+    ]

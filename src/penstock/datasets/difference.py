@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Any
 
 from penstock.datasets.id_table import IdTable
-from penstock.datasets.pages import read_cursor
+from penstock.datasets.pages import MAX_PAGE_BYTES, read_cursor
 from penstock.datasets.rows import row_content
 from penstock.datasets.stored import StoredRows
 from penstock.datasets.types import DatasetDiff, RowChange
@@ -28,7 +28,7 @@ def diff_rows(
         digests.append(_digest(row))
     seen = bytearray(len(digests))
     fields: Counter[str] = Counter()
-    n_added = n_changed = n_listed = 0
+    n_added = n_changed = n_listed = held = 0
     last, is_reordered = -1, False
     page: list[RowChange] = []
     for row in other.read():
@@ -44,14 +44,19 @@ def diff_rows(
         n_changed += before is not None
         n_added += before is None
         fields.update(change.fields)
-        if start <= n_listed < start + limit:
+        if start <= n_listed < start + limit and held < MAX_PAGE_BYTES:
             page.append(change)
+            held += len(row_content(row)) + (0 if before is None else len(row_content(before)))
         n_listed += 1
     n_removed = len(seen) - sum(seen)
-    if n_listed + n_removed > start and len(page) < limit:
+    if n_listed + n_removed > start and len(page) < limit and held < MAX_PAGE_BYTES:
         skip = max(0, start - n_listed)
         gone = _removed(base, seen, skip, limit - len(page))
-        page.extend(RowChange(id=row.id, kind="removed", before=row) for row in gone)
+        for row in gone:
+            page.append(RowChange(id=row.id, kind="removed", before=row))
+            held += len(row_content(row))
+            if held >= MAX_PAGE_BYTES:
+                break
     end = start + len(page)
     return DatasetDiff(
         base=labels[0],

@@ -1,7 +1,9 @@
-"""Where a page of rows or changes begins."""
+"""Where a page of rows or changes begins, and how much one holds."""
 
 from penstock.base.errors import InvalidInput
 
+MAX_PAGE_BYTES = 16 * 1024 * 1024
+"""A page ends with the row that brings it over this, however many rows were asked for."""
 _MAX_DIGITS = 18
 
 

@@ -37,9 +37,10 @@ from penstock.datasets.filters import make_filter
 from penstock.datasets.harvest import Harvest, add_call, store_harvest
 from penstock.datasets.hub import HubAccess
 from penstock.datasets.intake import Intake, mend_options
-from penstock.datasets.pages import read_cursor
+from penstock.datasets.pages import MAX_PAGE_BYTES, read_cursor
 from penstock.datasets.places import open_place
 from penstock.datasets.ports import Blobs, Traffic, VersionKeeper
+from penstock.datasets.rows import encode_row
 from penstock.datasets.sources import find_files
 from penstock.datasets.store import DatasetStore, label_of, parse_ref
 from penstock.datasets.traffic import FEEDBACK_FORMATS, GOOD, call_to_row, check_expected, judgement_to_row
@@ -225,7 +226,7 @@ class DatasetService:
         """Return one page of rows; `offset` counts rows of the version and is for the first page only.
 
         A page may hold fewer rows than `limit` and still not be the last: after `MAX_SCANNED` rows that a filter
-        passes over, it is given with what was found. The last page has no cursor.
+        passes over, or after `MAX_PAGE_BYTES` of rows, it is given with what was found. The last page has no cursor.
         """
         version = self.store.find(ref)
         stored = self.store.open(version)
@@ -233,11 +234,12 @@ class DatasetService:
         limit = max(1, min(limit, MAX_LIMIT))
         start = read_cursor(cursor) if cursor is not None else max(0, offset)
         found: list[DatasetRow] = []
-        number = start
+        number, held = start, 0
         for number, row in enumerate(stored.read(start), start + 1):
             if test is None or test(row):
                 found.append(row)
-            if len(found) == limit or number - start >= MAX_SCANNED:
+                held += len(encode_row(row))
+            if len(found) == limit or held >= MAX_PAGE_BYTES or number - start >= MAX_SCANNED:
                 break
         is_last = number >= stored.n_rows
         return RowPage(
