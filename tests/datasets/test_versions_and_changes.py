@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.base.errors import InvalidInput, NotFound
+from penstock.datasets.cleaning.service import CleaningService
 from penstock.datasets.difference import list_changed
 from penstock.datasets.errors import (
     ClashingIds,
@@ -20,6 +21,7 @@ from penstock.datasets.errors import (
 from penstock.datasets.filters import make_filter
 from penstock.datasets.id_table import IdTable
 from penstock.datasets.service import DatasetService
+from penstock.datasets.sheet import write_markdown
 from penstock.datasets.splitting import assign, check_shares
 from penstock.datasets.types import RowEdit
 from penstock.spec.datasets import DatasetRow, Provenance
@@ -489,3 +491,24 @@ def test_a_page_of_large_rows_ends_early_and_goes_on(
         ("q3", "removed"),
         ("q4", "removed"),
     ]
+
+
+def test_the_same_rows_with_another_licence_or_description_are_a_new_version(
+    datasets: DatasetService,
+) -> None:
+    datasets.create_from_rows("a", some_rows(2), "cases", description="one")
+    made = datasets.create_from_rows("a", some_rows(2), "cases", licence="mit", description="two")
+    assert (made.is_new, made.number) == (True, 2)
+    assert (made.facts.license, made.facts.description) == ("mit", "two")
+    again = datasets.create_from_rows("a", some_rows(2), "cases")
+    assert (again.is_new, again.number, again.facts.license) == (False, 2, "mit")
+    only = datasets.create_from_rows("a", some_rows(2), "cases", description="three")
+    assert (only.number, only.facts.license) == (3, "mit")
+
+
+def test_descriptions_are_words_in_a_datasheet_and_no_markup(datasets: DatasetService) -> None:
+    words = "Two <script>alert(1)</script>\nlines ![x](https://elsewhere.example/p.png)"
+    datasets.create_from_rows("a", some_rows(2), "cases", description=words)
+    told = write_markdown(CleaningService(datasets).sheet("a"))
+    assert "<script" not in told and "![" not in told
+    assert "Two &lt;script>alert(1)&lt;/script>\nlines" in told

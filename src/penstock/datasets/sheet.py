@@ -117,7 +117,8 @@ def write_markdown(sheet: Datasheet) -> str:
     version = sheet.version
     parts = [
         f"# {version.ref}",
-        version.facts.description or "No description was given.",
+        "\n".join(_plain(line) for line in version.facts.description.splitlines())
+        or "No description was given.",
         _facts(sheet),
         *(_section(title, body(sheet)) for title, body in _SECTIONS),
     ]
@@ -284,4 +285,4 @@ def _short(value: Any) -> str:
 
 def _plain(text: str) -> str:
     """Return text of people on one line, unable to break out of a table cell or to become markup."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("![", "!\\[")

@@ -1,6 +1,7 @@
 """Versions of datasets as they are kept: found by reference, opened, and registered from rows that were written.
 
-The surprise: a version is the same when its rows and format are, however they were made; the facts of the first stay.
+The surprise: a version is the same when its rows and format are, however they were made; the facts of the first stay, unless another
+licence or description is given.
 """
 
 import threading
@@ -115,7 +116,8 @@ class DatasetStore:
     def keep(
         self, name: str, writer: RowWriter, facts: DatasetFacts, *, parents: Sequence[str], note: str
     ) -> DatasetVersion:
-        """Return the version that holds what was written; it is new unless the newest holds the same rows.
+        """Return the version that holds what was written; it is new unless the newest holds the same rows and a
+        licence or description that was given is the newest's, too.
 
         Rows that an older version held become a version of their own: the next change is made from the newest.
         """
@@ -123,9 +125,12 @@ class DatasetStore:
         index = writer.finish()
         newest, known = self._find_same(plain, facts)
         if known is not None and newest is not None:
-            if known.number == newest.number:
-                return self.describe(known)
-            facts = msgspec.structs.replace(facts, restores=known.number, follows=newest.number)
+            if known.number != newest.number:
+                facts = msgspec.structs.replace(facts, restores=known.number, follows=newest.number)
+            elif (told := _tell_more(read_facts(newest), facts)) is None:
+                return self.describe(newest)
+            else:
+                facts = told
         artefacts = {
             ROWS_FILE: self._blobs.put_file(writer.path),
             INDEX_FILE: self._blobs.put_bytes(encode_index(index)),
@@ -176,6 +181,16 @@ def parse_ref(text: str) -> AssetRef:
 def label_of(version: KeptVersion) -> str:
     """Return `dataset:NAME@NUMBER`."""
     return f"{KIND}:{version.name}@{version.number}"
+
+
+def _tell_more(known: DatasetFacts, given: DatasetFacts) -> DatasetFacts | None:
+    """Return the facts of the same rows with the licence and the description that were given, or None where these are known."""
+    told = msgspec.structs.replace(
+        known,
+        license=given.license or known.license,
+        description=given.description or known.description,
+    )
+    return None if told == known else told
 
 
 def _has_rows(version: KeptVersion) -> bool:
