@@ -104,6 +104,8 @@ class EvaluationSpec(
     concurrency: int = 8
     """At most so many calls at once; fewer where the provider asks to slow down."""
     case_timeout_s: float = 300.0
+    """Of one call with its retries, from the moment it is sent, and of what a scorer does beside its calls; waiting for a turn
+    within the run is not counted."""
     preflight: bool = True
     """Try target and scorers on the first cases, and stop when none of them works, before the rest is spent."""
     cache: bool = True
