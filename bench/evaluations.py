@@ -143,8 +143,10 @@ class Bench:
             ),
             "page, failed outputs": page(output_status="error"),
             "page, text": page(text=self.words[7]),
-            "page of the comparison": lambda: lambda service=self.services()[0]: service.compared_cases(
-                one, other, ComparedQuery(score="token_f1", change="regressed")
+            "page of the comparison": lambda: (
+                lambda service=self.services()[0]: service.compared_cases(
+                    one, other, ComparedQuery(score="token_f1", change="regressed")
+                )
             ),
             "next_items": lambda: lambda judges=self.services()[1]: judges.next_items(one, "correct"),
         }
@@ -169,7 +171,9 @@ def peak_mb() -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--home", type=Path, help="keep what is stored here, and read what is there already")

@@ -236,7 +236,9 @@ def propose(
     ] = None,
     where: Annotated[str | None, typer.Option(help="Which rows are seeds, such as 'split:train'.")] = None,
     seed: Annotated[int, typer.Option(help="Draws the seeds.")] = 0,
-    temperature: Annotated[float | None, typer.Option(min=0, max=2)] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, max=2, help="Of the model that proposes.")
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="US dollars that are never passed.")] = None,
     max_calls: Annotated[int | None, typer.Option(min=1, help="Calls at most.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell calls and cost, and ask nothing.")] = False,

@@ -410,16 +410,20 @@ def export(
     *,
     out: Annotated[Path | None, typer.Option(help="File to write; standard output without it.")] = None,
     home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
 ) -> None:
     """Write every case with its answers and scores, one JSON object a line."""
-    pieces = ControlClient(open_home(home)).stream(f"{ROOT}/{_id(evaluation_id)}/export")
+    pieces = ControlClient(open_home(home, as_json=as_json)).stream(f"{ROOT}/{_id(evaluation_id)}/export")
     if out is None:
         for piece in pieces:
             sys.stdout.buffer.write(piece)
         return
+    n_bytes = 0
     with out.open("wb") as file:
         for piece in pieces:
-            file.write(piece)
+            n_bytes += file.write(piece)
+    if as_json:
+        print_json({"file": str(out), "size_bytes": n_bytes})
 
 
 @app.command(epilog="Example: penstock eval logs eval_01kc3…")

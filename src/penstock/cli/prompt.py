@@ -114,7 +114,7 @@ def create(
     _print_made(told, as_json=as_json)
 
 
-@app.command(epilog="Example: EDITOR=nano penstock prompt edit triage")
+@app.command(epilog="Example: penstock prompt edit triage  (in the editor that EDITOR names)")
 def edit(
     reference: Reference,
     *,
