@@ -23,9 +23,11 @@ def test_the_model_call_of_a_prompt_is_waited_for_a_while(tmp_path: Path) -> Non
     assert TRACE in facts.find([TRACE]), "an app may have called no model"
     clock[0] = root.end_ns + 2
     inner = make_span(
-        2, parent_id=root.span_id, kind="llm", service="gateway", provider="openai", model="m",
+        2, parent_id=f"{3:016x}", kind="llm", service="gateway", provider="openai", model="m",
         cost_usd=Decimal("0.25"), cost_source="list", usage=Usage(input_uncached=3, output_text=4),
     )  # fmt: skip
     store.append([inner])
+    assert facts.find([TRACE]) == {}, "the step that asked it says whose call it is"
+    store.append([make_span(3, parent_id=root.span_id, kind="app", service="apps")])
     assert facts.find([TRACE])[TRACE].cost_usd == Decimal("0.25")
     store.close()

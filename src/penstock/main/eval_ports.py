@@ -144,10 +144,12 @@ class StoredTraceFacts:
 
 
 def _lacks_calls(root: Span, spans: Sequence[Span]) -> bool:
-    """Whether an app or prompt answered and no model call below it is there."""
-    return root.provider == "apps" and not any(
-        span.kind == "llm" and span.parent_id is not None for span in spans
-    )
+    """Whether an app or prompt answered, and its model call or a step between the two is not there."""
+    if root.provider != "apps":
+        return False
+    ids = {span.span_id for span in spans}
+    below = [span.parent_id for span in spans if span.kind == "llm" and span.parent_id is not None]
+    return not below or any(span.parent_id not in ids for span in spans if span.parent_id is not None)
 
 
 def passages_of(output: object) -> list[Passage]:
