@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -24,7 +25,12 @@ from tests.main.fleet import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "ci"
 SHARES = {"weak": 0.7, "strong": 0.95}
-PLUGIN = ("-p", "penstock.main.pytest_plugin")
+PLUGIN = (
+    ()
+    if any(each.value == "penstock.main.pytest_plugin" for each in entry_points(group="pytest11"))
+    else ("-p", "penstock.main.pytest_plugin")
+)
+"""The installed package brings it; an installation from before it was there has to name it."""
 
 
 class Quiz(BaseHTTPRequestHandler):
