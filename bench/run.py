@@ -15,7 +15,14 @@ ORDER = ("startup", "relay", "gateway", "streams", "soak", "ingest", "engine", "
 
 def main(names: list[str]) -> int:
     """Run the named benchmarks, or all; return the exit code."""
-    known = {path.stem for path in HERE.glob("*.py")} - {"run", "record", "stage", "fill", "words", "scoring_ragas"}
+    known = {path.stem for path in HERE.glob("*.py")} - {
+        "run",
+        "record",
+        "stage",
+        "fill",
+        "words",
+        "scoring_ragas",
+    }
     unknown = [name for name in names if name not in known]
     if unknown:
         print(f"unknown benchmark {unknown[0]!r}; known: {', '.join(sorted(known))}", file=sys.stderr)
