@@ -15,12 +15,15 @@ from penstock.evals.gates.files import read_gate
 from penstock.evals.importers.errors import ImportUnreadable
 from penstock.evals.importers.multiple_choice import import_multiple_choice
 from penstock.evals.importers.types import ImportOptions
+from penstock.evals.judges.catalogue import KINDS as JUDGES
 from penstock.evals.scorers.types import ScorerTools
 from penstock.main.eval_cases import DatasetCases
 from penstock.main.eval_files import read_document, read_evaluation_file
 from penstock.main.eval_importing import ImportFormat, read_foreign, write_import
+from penstock.main.local_runs import run_local
 from penstock.prompts.files import read_prompt
 from penstock.spec.cases import Case, Output
+from penstock.spec.evaluations import TargetSpec
 from tests.cli.commands import call
 from tests.evals.importers.test_openai_import import hosted, registry
 from tests.evals.importers.test_promptfoo_import import folder
@@ -161,3 +164,30 @@ def test_the_command_writes_a_folder_and_says_what_is_left(folder: Path, tmp_pat
         "eval", "import", "openai", str(tmp_path / "nothing"), "--out", str(out), home=tmp_path / "home"
     )
     assert missing.code == 2
+
+
+@pytest.mark.parametrize(
+    ("form", "fixture", "name"), [("openai", "registry", "sums-dev"), ("promptfoo", "folder", "*")]
+)
+def test_what_was_imported_runs_and_gives_figures(
+    form: ImportFormat, fixture: str, name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    imported = read_foreign(form, request.getfixturevalue(fixture), ImportOptions(model="pocket"))
+    out = tmp_path / "out"
+    write_import(imported, out)
+    (tmp_path / "answering.py").write_text(
+        "def answer(case):\n    return 'Paris, Madrid, Lisbon, Rome or Lima; 2, 4'\n"
+    )
+    spec = read_evaluation_file(min(out.glob(f"{name}.eval.*")))
+    spec = replace(
+        spec,
+        target=TargetSpec(python=f"{tmp_path / 'answering.py'}:answer"),
+        scorers=[each for each in spec.scorers if each.scorer not in JUDGES][:1],
+        preflight=False,
+    )
+    done = run_local(spec, home=None, tell=lambda *_: None, folder=tmp_path)
+    assert done.record["state"] == "done", done.record
+    figures = {each["name"]: each for each in done.figures["estimates"]}
+    first = next(iter(figures.values()))
+    assert (first["n"] + first.get("n_undefined", 0) + first.get("n_errors", 0)) == done.record["n_cases"]
+    assert first["n"] > 0 and first["value"] is not None, first
