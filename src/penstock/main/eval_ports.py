@@ -116,15 +116,15 @@ class StoredTraceFacts:
         """Return the facts of traces that are there with their root; see the port."""
         found = {}
         for trace_id in trace_ids:
-            summary = self._spans.get_summary(trace_id)
-            if summary is None or summary.duration_ms is None:
-                continue
             spans = self._spans.get_trace(trace_id)
             root = next((span for span in spans if span.parent_id is None), None)
             if root is None:
                 continue  # children come first: the call's own span is still on its way
             if self._is_young(root) and _lacks_calls(root, spans):
                 continue  # what an app or prompt asked is written by others, and may come after the call itself
+            summary = self._spans.get_summary(trace_id)  # after the spans: of at least those that were looked at
+            if summary is None or summary.duration_ms is None:
+                continue
             versions: dict[str, str] = {}
             for span in spans:
                 versions.update(span.versions)
