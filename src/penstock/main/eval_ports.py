@@ -122,7 +122,8 @@ class StoredTraceFacts:
                 continue  # children come first: the call's own span is still on its way
             if self._is_young(root) and _lacks_calls(root, spans):
                 continue  # what an app or prompt asked is written by others, and may come after the call itself
-            summary = self._spans.get_summary(trace_id)  # after the spans: of at least those that were looked at
+            # read after the spans, so that its sums are of no fewer
+            summary = self._spans.get_summary(trace_id)
             if summary is None or summary.duration_ms is None:
                 continue
             versions: dict[str, str] = {}
