@@ -20,6 +20,7 @@ from penstock.base.errors import InvalidInput
 from penstock.base.ids import new_id
 from penstock.base.json_text import clean_text
 from penstock.evals import queries
+from penstock.evals.cursors import read_cursor
 from penstock.evals.errors import CasesInvalid, NoCases, UnknownEvaluation
 from penstock.evals.rows import StoredOutput, output_row, question_digest, score_row, slices_of, sum_outputs
 from penstock.evals.types import EvaluationPage, EvaluationQuery, EvaluationRecord
@@ -118,7 +119,7 @@ class EvaluationStore:
             conditions["tag"] = json.dumps(query.tag, ensure_ascii=False)
         with self._engine.connect() as connection:
             contents = queries.list_contents(
-                connection, conditions, before=_read_cursor(query.cursor), limit=query.limit + 1
+                connection, conditions, before=read_cursor(query.cursor, "evaluations"), limit=query.limit + 1
             )
         rows = [_record.decode(content) for content in contents[: query.limit]]
         is_more = len(contents) > query.limit
@@ -476,15 +477,6 @@ def plain_id(evaluation_id: str) -> str:
 def _last_of(rows: Sequence[Mapping[str, Any]], *keys: str) -> list[Mapping[str, Any]]:
     """Return rows without those that a later one replaces: PostgreSQL refuses to write a row twice in a statement."""
     return list({tuple(row[key] for key in keys): row for row in rows}.values())
-
-
-def _read_cursor(cursor: str | None) -> tuple[int, str] | None:
-    if cursor is None:
-        return None
-    created, _, last_id = cursor.partition(".")
-    if not created.isdigit() or not last_id:
-        raise InvalidInput("This is no cursor of evaluations.", where="cursor")
-    return int(created), last_id
 
 
 def _unknown(evaluation_id: str) -> UnknownEvaluation:

@@ -12,6 +12,7 @@ from penstock.base.digest import digest_json
 from penstock.base.errors import InvalidInput
 from penstock.base.ids import new_id
 from penstock.base.json_text import clean_text
+from penstock.evals.cursors import read_cursor
 from penstock.evals.gates import queries
 from penstock.evals.gates.errors import GateBusy
 from penstock.evals.gates.evidence import GateEvidence, make_evidence
@@ -113,7 +114,7 @@ class GateService:
             conditions["candidate" if "@" in wanted.candidate else "asset"] = wanted.candidate
         with self._engine.connect() as connection:
             contents = queries.list_contents(
-                connection, conditions, before=_read_cursor(wanted.cursor), limit=wanted.limit + 1
+                connection, conditions, before=read_cursor(wanted.cursor, "gates"), limit=wanted.limit + 1
             )
         rows = [_decoder.decode(content) for content in contents[: wanted.limit]]
         is_more = len(contents) > wanted.limit
@@ -194,12 +195,3 @@ def _versions(records: Sequence[EvaluationRecord]) -> dict[str, str]:
 def _sum_costs(records: Sequence[EvaluationRecord]) -> Decimal | None:
     known = [record.cost_usd for record in records if record.cost_usd is not None]
     return sum(known, Decimal(0)) if known else None
-
-
-def _read_cursor(cursor: str | None) -> tuple[int, str] | None:
-    if cursor is None:
-        return None
-    made, _, last_id = cursor.partition(".")
-    if not made.isdigit() or not last_id:
-        raise InvalidInput("This is no cursor of gates.", where="cursor")
-    return int(made), last_id

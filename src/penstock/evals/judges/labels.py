@@ -19,6 +19,7 @@ from penstock.base.clock import now_ns as wall_clock
 from penstock.base.digest import digest_json
 from penstock.base.errors import InvalidInput
 from penstock.base.json_text import clean_text, decode_json, encode_json
+from penstock.evals.cursors import read_cursor
 from penstock.evals.judges import queries
 from penstock.evals.judges.errors import LabelInvalid, UnknownItem
 from penstock.evals.judges.ports import Evaluations, Traffic
@@ -99,7 +100,7 @@ class LabelService:
 
     def page(self, name: str, *, cursor: str | None = None, limit: int = 50) -> LabelPage:
         """Return a page of labelled items, the latest label first."""
-        before = None if cursor is None else _read_cursor(cursor)
+        before = read_cursor(cursor, "labels")
         with self._engine.connect() as connection:
             found = queries.page_items(connection, name, before=before, limit=limit + 1)
             rows = self._load(connection, name, [row.item_id for row in found[:limit]])
@@ -411,10 +412,3 @@ def _count_set(name: str, rows: Sequence[Row[Any]]) -> LabelSet:
         values=dict(values.most_common(50)),
         updated_ns=max(row.made_ns for row in rows),
     )
-
-
-def _read_cursor(cursor: str) -> tuple[int, str]:
-    stamp, _, item_id = cursor.partition(".")
-    if not stamp.isascii() or not stamp.isdigit() or not item_id:
-        raise InvalidInput("The cursor is not one of these pages.", where="cursor")
-    return int(stamp), item_id
