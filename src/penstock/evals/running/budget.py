@@ -34,13 +34,12 @@ class Budget:
         clock: Callable[[], float],
         spent_usd: Decimal = Decimal(0),
         spent_tokens: int = 0,
-        expected_usd: dict[str, Decimal] | None = None,
     ) -> None:
-        """`spent_*` is what was spent before, by the part that is resumed; `expected_usd` the price of a call by kind."""
+        """`spent_*` is what was spent before, by the part that is resumed."""
         self._bounds = bounds
         self._clock = clock
         self._began = clock()
-        self._dearest_usd: dict[str, Decimal] = dict(expected_usd or {})
+        self._dearest_usd: dict[str, Decimal] = {}
         self._most_tokens: dict[str, int] = {}
         self._holds: list[Hold] = []
         self._changed = asyncio.Condition()
