@@ -1,8 +1,6 @@
 """The demo's ten questions and how their answers are scored."""
 
 import json
-import re
-import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,13 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from penstock import data as package_data
+from penstock.evals.scorers.words import squad_words
 
 SHIPPED = Path(package_data.__file__).parent
 ARTICLES = SHIPPED / "handbook" / "articles"
 QUESTIONS = SHIPPED / "handbook" / "questions.jsonl"
 N_QUESTIONS = 10
-_ARTICLE_WORDS = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +71,7 @@ def token_f1(answer: str, reference: str) -> float:
 
     Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine Comprehension of Text", 2016, §6.1.
     """
-    given, wanted = _words(answer), _words(reference)
+    given, wanted = squad_words(answer), squad_words(reference)
     shared = sum((Counter(given) & Counter(wanted)).values())
     if not given or not wanted:
         return float(given == wanted)
@@ -87,7 +84,3 @@ def token_f1(answer: str, reference: str) -> float:
 def citation_hit(cited: Sequence[str], document: str) -> float:
     """Return 1.0 when the document that holds the answer is among the cited ones, else 0.0."""
     return float(document in cited)
-
-
-def _words(text: str) -> list[str]:
-    return _ARTICLE_WORDS.sub(" ", text.lower().translate(_PUNCTUATION)).split()
