@@ -282,7 +282,10 @@ class Figures:
             comparisons=comparisons,
             slices=slices,
             problems=problems,
-            sentences=[sentence_of(each, ours.get(each.name)) for each in comparisons],
+            sentences=[
+                sentence_of(each, ours.get(each.name) or self.column(candidate, each.name))
+                for each in comparisons
+            ],
         )
 
     def _held(self, made: Comparison, baseline: EvaluationRecord, candidate: EvaluationRecord) -> Comparison:
@@ -353,36 +356,19 @@ def group_errors(store: EvaluationStore, evaluation_id: str) -> list[ErrorGroup]
     return sorted(groups.values(), key=lambda group: -group.n)
 
 
-def sentence_of(comparison: Comparison, column: ScoreColumn | None = None) -> str:
+def sentence_of(comparison: Comparison, column: ScoreColumn) -> str:
     """Return what a comparison says, in words; differences in points are hundredths of the column's range."""
     name, word = comparison.name, comparison.word
     if comparison.difference is None or word == "invalid":
         return f"{name}: no verdict: {comparison.reason or 'no case has a score on both sides'}"
-    measure = column or comparison_measure(comparison)
     interval = ""
     if comparison.low is not None and comparison.high is not None:
-        low, high = (difference_text(each, measure) for each in (comparison.low, comparison.high))
+        low, high = (difference_text(each, column) for each in (comparison.low, comparison.high))
         interval = (
             f" ({comparison.level * 100:g} % interval {low} to {high}, {comparison.n_pairs} paired cases)"
         )
     verdict = {"better": "better", "worse": "worse"}.get(word, "not decided")
-    return f"{name}: {difference_text(comparison.difference, measure)}{interval}: {verdict}."
-
-
-def comparison_measure(comparison: Comparison) -> ScoreColumn:
-    """Return a column that says of a comparison's score what the comparison itself does."""
-    bounds: tuple[float | None, float | None] = (
-        (0.0, 1.0) if comparison.scale != "unbounded" else (None, None)
-    )
-    return ScoreColumn(
-        name=comparison.name,
-        stamp="",
-        direction=comparison.direction,
-        scale=comparison.scale,
-        low=bounds[0],
-        high=bounds[1],
-        unit=comparison.unit,
-    )
+    return f"{name}: {difference_text(comparison.difference, column)}{interval}: {verdict}."
 
 
 def _correct_valid(comparisons: Sequence[Comparison], correction: str) -> list[Comparison]:
