@@ -22,7 +22,7 @@ from penstock.knowledge.errors import MassDeletion, NoDocuments, UnreadableDocum
 from penstock.knowledge.parse import SUFFIXES, parse_document
 from penstock.knowledge.parse.dispatch import MAX_BYTES
 from penstock.knowledge.parse.text import clean_line
-from penstock.knowledge.sources import SourceFile, scan_folder
+from penstock.knowledge.sources.folder_scan import SourceFile, scan_folder
 from penstock.knowledge.types import Dropped, IngestContext, ParsedDocument, Recipe
 
 PARSER = "parse@2"

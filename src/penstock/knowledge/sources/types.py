@@ -1,0 +1,130 @@
+"""The nouns of sources: what a source yields, what is known of it from before, and what a scan found in all.
+
+This is what ingesting is told: after `SourceService.scan_all`, every document that belongs into the base is a
+`ScannedItem` whose bytes lie in the blobs under `digest`, whether they were read now or in an earlier scan.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from penstock.knowledge.types import Dropped
+from penstock.spec.knowledge import Properties
+
+ItemState = Literal["live", "unreadable", "left_out", "gone"]
+"""`unreadable` documents that were read before stay in the base as they were last read."""
+SourceState = Literal["new", "running", "ok", "incomplete", "failed"]
+"""How the last scan ended: `incomplete` deleted nothing because a part of the source could not be listed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceItem:
+    """A document that a source holds, not read yet."""
+
+    source_id: str
+    path: str
+    """Address within the source, with `/` between its parts. Identity is (source, path), never content."""
+    token: str | None
+    """Equal to the one of the scan before only when the bytes are surely the same; None: nobody can tell."""
+    size_bytes: int | None
+    properties: Properties
+    read: Callable[[], bytes]
+    """Gives the bytes; valid until the next item is asked for. Raises `PenstockError` or `OSError`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """Something that a source holds and that does not go into the base, or cannot."""
+
+    path: str
+    reason: str
+    is_unreadable: bool = False
+    """It would belong into the base, and could not be read now."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownItem:
+    """What the scan before knew of a document."""
+
+    token: str | None
+    digest: str
+    size_bytes: int | None
+    properties: Mapping[str, Any]
+    """As JSON values; `msgspec.convert(…, Properties)` reads them."""
+    read: Callable[[], bytes]
+    """Gives the bytes as they were read last, from the blobs."""
+
+
+class Source(Protocol):
+    """A place that holds documents. Blocking; holds at most one document's bytes at a time."""
+
+    @property
+    def complete(self) -> bool:
+        """After `scan` ended: everything was listed. An incomplete scan deletes nothing."""
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the scan is incomplete, and what else is to be told."""
+
+    def scan(self, known: Mapping[str, KnownItem]) -> Iterator[SourceItem | LeftOut]:
+        """Yield everything the source holds, each path once. `known` is what the scan before found, by path.
+
+        Raises `PenstockError` when nothing can be listed at all.
+        """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScannedItem:
+    """A document that belongs into the base; its bytes lie in the blobs under `digest`."""
+
+    source_id: str
+    source: str
+    """Name of the source."""
+    path: str
+    """Path of the document in the base: the source's prefix and the item's path."""
+    digest: str
+    size_bytes: int
+    properties: Properties
+    """What the source says of it. Readers told here win over what the document says of itself."""
+    moved_from: str | None = None
+    """Path in the base that the same bytes had before, when they have left it."""
+    problem: str | None = None
+    """Why the present bytes could not be read, when these are the ones read last."""
+
+
+class SourceOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a scan of one source did; kept with the source."""
+
+    source: str
+    complete: bool
+    seen: int
+    """Documents that are there."""
+    read: int
+    """Documents whose bytes were fetched, because nothing showed that they are unchanged."""
+    read_bytes: int
+    added: int
+    changed: int
+    moved: int
+    gone: int
+    unreadable: int
+    left_out: int
+    seconds: float
+    problems: list[str] = []
+    error: str | None = None
+    """Why nothing of it was taken over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """What a base holds after its sources were scanned: the scanned ones as they are now, others as before."""
+
+    items: list[ScannedItem]
+    """Sorted by path."""
+    left_out: list[Dropped]
+    """Everything else that was seen, with why: also what could not be read."""
+    gone: list[str]
+    """Paths in the base that this scan took away."""
+    outcomes: list[SourceOutcome] = field(default_factory=list)
+    """One for each source that was scanned."""
