@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from penstock.knowledge.errors import DocumentTooLarge, UnreadableDocument, UnsupportedFormat
 from penstock.knowledge.parse import parse_document
 from penstock.knowledge.types import ParsedDocument
+from penstock.spec.knowledge import ParseRecipe
 
 ROOT = Path(__file__).resolve().parents[2]
 ARTICLES = ROOT / "src" / "penstock" / "data" / "handbook" / "articles"
@@ -108,7 +109,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked() -> None:
 
 def test_a_file_over_the_limit_is_refused() -> None:
     with pytest.raises(DocumentTooLarge):
-        parse_document("a.txt", b"x" * 11, max_bytes=10)
+        parse_document("a.txt", b"x" * 11, ParseRecipe(max_bytes=10))
 
 
 def test_other_encodings_are_read_and_reported() -> None:

@@ -1,16 +1,21 @@
 """The nouns of knowledge: documents, sections, passages, hits, reports, and the ports this room needs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
+
+from penstock.spec.knowledge import Properties
+
+if TYPE_CHECKING:  # the processes that parse load these records and no numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 Output = TypeVar("Output")
 TextKind = Literal["query", "document"]
 SearchMode = Literal["hybrid", "lexical", "none"]
+SectionKind = Literal["text", "table", "code", "record"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +27,12 @@ class Section:
     text: str
     anchor: str | None = None
     """Where a reader can open it: `page=3`, `row=12`, or a fragment such as `how-much-sleep`."""
+    headings: tuple[str, ...] = ()
+    """The path to `heading`, outermost first, `heading` last; the document's title is not part of it."""
+    page: int | None = None
+    """Page, slide or sheet on which it begins, counted from 1."""
+    kind: SectionKind = "text"
+    """What all of it is. A section of text may hold Markdown tables and fenced code between its paragraphs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +43,12 @@ class ParsedDocument:
     media_type: str
     sections: tuple[Section, ...]
     problems: tuple[str, ...] = ()
+    language: str | None = None
+    """ISO 639-1, as the document says itself or its words show; None where neither does."""
+    n_pages: int | None = None
+    """Of what has pages, slides or sheets."""
+    properties: Properties = field(default_factory=Properties)
+    """What the document says of itself: front matter, headers of a mail, metadata of a file."""
 
     @property
     def n_chars(self) -> int:
@@ -181,7 +198,7 @@ class Embedder(Protocol):
 
     def embed(
         self, texts: Sequence[str], kind: TextKind, *, traceparent: str | None = None
-    ) -> NDArray[np.float32]:
+    ) -> "NDArray[np.float32]":
         """Return one row a text. Rows need not be normalised. Raises `PenstockError` when it cannot."""
 
 

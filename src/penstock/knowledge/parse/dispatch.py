@@ -16,6 +16,7 @@ from penstock.knowledge.parse.pdf import parse_pdf
 from penstock.knowledge.parse.text import clean_line
 from penstock.knowledge.parse.word import parse_docx
 from penstock.knowledge.types import ParsedDocument
+from penstock.spec.knowledge import ParseRecipe
 
 Parser = Callable[[bytes], ParsedDocument]
 SUFFIXES: dict[str, Parser] = {
@@ -28,13 +29,13 @@ SUFFIXES: dict[str, Parser] = {
     ".pdf": parse_pdf,
     ".docx": parse_docx,
 }
-MAX_BYTES = 64 * 1024 * 1024
+MAX_BYTES = ParseRecipe().max_bytes
 
 
-def parse_document(name: str, data: bytes, *, max_bytes: int = MAX_BYTES) -> ParsedDocument:
+def parse_document(name: str, data: bytes, recipe: ParseRecipe = ParseRecipe()) -> ParsedDocument:
     """Return the sections of the file `name` with content `data`.
 
-    Raises `UnsupportedFormat` for an unknown suffix, `DocumentTooLarge` over `max_bytes`, and
+    Raises `UnsupportedFormat` for an unknown suffix, `DocumentTooLarge` over the recipe's bytes, and
     `UnreadableDocument` when the content is broken, locked or holds no text.
     """
     suffix = PurePath(name).suffix.lower()
@@ -44,9 +45,9 @@ def parse_document(name: str, data: bytes, *, max_bytes: int = MAX_BYTES) -> Par
             f"{name!r}: no parser for {suffix or 'a file without suffix'}.",
             hint=f"Known formats: {', '.join(sorted(SUFFIXES))}.",
         )
-    if len(data) > max_bytes:
+    if len(data) > recipe.max_bytes:
         raise DocumentTooLarge(
-            f"{name!r} has {len(data):,} bytes; the limit is {max_bytes:,}.",
+            f"{name!r} has {len(data):,} bytes; the limit is {recipe.max_bytes:,}.",
             hint="Split it, or raise the limit.",
         )
     try:
