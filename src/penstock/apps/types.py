@@ -1,18 +1,24 @@
 """The nouns of apps: declarations, requests, replies, and the ports that `main` fills."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import msgspec
 
+from penstock.apps.step_settings import CheckStep, ExpandStep, FilterStep, RewriteStep
 from penstock.base.digest import digest_json, short_digest
+from penstock.spec.knowledge import ChosenScope, Condition
 from penstock.spec.messages import Citation
 from penstock.spec.prompts import ChainOfThought
 from penstock.spec.spans import Span
 from penstock.spec.usage import Usage
 
-StepName = Literal["retrieve", "answer"]
-PromptStyle = Literal["marked", "instructed"]
+StepName = Literal["rewrite", "expand", "retrieve", "filter", "answer", "check"]
+STEP_ORDER: tuple[StepName, ...] = get_args(StepName)
+"""The order in which steps run, which is the order they have to be written in."""
+CitationStyle = Literal["stripped", "inline"]
+STYLES = ("marked", "instructed")
+"""Built-in prompts. `marked` is Pocket's trained form without instructions; `instructed` explains the marks to any model."""
 
 
 class AppDeclaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,8 +30,8 @@ class AppDeclaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     model: str
     """The route that the answer step calls through the gateway."""
     steps: tuple[StepName, ...] = ("retrieve", "answer")
-    prompt: PromptStyle = "instructed"
-    """`marked` is Pocket's trained form without instructions; `instructed` explains the marks to any model."""
+    prompt: str = "instructed"
+    """A built-in style, or `prompt:NAME` or `prompt:NAME@ALIAS`, which is given `question`, `sources` and `history`."""
     k: int = 5
     """Passages to find."""
     max_sentences: int = 14
@@ -50,11 +56,64 @@ class AppDeclaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The reply when the model says that the passages hold no answer."""
     nothing_found_text: str = "I answer questions from my documents, and found nothing in them about this."
     """The reply when no passage comes near the question; no model is called."""
+    description: str = ""
+    """What it is for, in a sentence: agents read it to choose a tool."""
+    filters: list[Condition] = []
+    """What documents must fulfil to be found; all of these must hold."""
+    citations: CitationStyle = "stripped"
+    """Whether the marks (`[1]`) stay in the answer's text; citations are told beside it in either case."""
+    when_nothing_found: Literal["abstain", "answer"] = "abstain"
+    """`answer` lets the model answer without documents, which the reply says."""
+    unknown_openings: list[str] = []
+    """How replies of the model begin that say it does not know, besides `I do not know`."""
+    turns: int = 0
+    """Earlier messages of the conversation that the answering model is shown."""
+    rewrite: RewriteStep = RewriteStep()
+    expand: ExpandStep = ExpandStep()
+    filter: FilterStep = FilterStep()
+    check: CheckStep = CheckStep()
+    retrieve_retries: int = 0
+    answer_retries: int = 0
+    """Attempts after the first, of a reply of which nothing was shown yet."""
+    answer_fallback: str | None = None
+    """The route that answers where the first one has failed each time."""
+    deadline_s: float | None = None
+    """Bound of the whole run. Past it steps that may be left out are, and the answer gets what time is left."""
 
     @property
     def version(self) -> str:
         """Digest of the declaration, as spans and headers show it."""
-        return f"sha256:{short_digest(digest_json(msgspec.to_builtins(self)))}"
+        return f"sha256:{short_digest(digest_json(declaration_content(self)))}"
+
+
+_LATER = frozenset(
+    {
+        "description",
+        "filters",
+        "citations",
+        "when_nothing_found",
+        "unknown_openings",
+        "turns",
+        "rewrite",
+        "expand",
+        "filter",
+        "check",
+        "retrieve_retries",
+        "answer_retries",
+        "answer_fallback",
+        "deadline_s",
+    }
+)
+
+
+def declaration_content(app: AppDeclaration) -> dict[str, Any]:
+    """Return a declaration as registered versions hold it: what came later than the first ones, only where it is said.
+
+    So an app that says nothing of it is the same version as before.
+    """
+    content: dict[str, Any] = msgspec.to_builtins(app)
+    silent = msgspec.to_builtins(AppDeclaration(name=app.name, knowledge=app.knowledge, model=app.model))
+    return {name: value for name, value in content.items() if name not in _LATER or value != silent[name]}
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,11 +179,22 @@ class Found(Protocol):
     def note(self) -> str | None: ...
 
 
+EVERYTHING = ChosenScope()
+
+
 class Retriever(Protocol):
     """Searches knowledge. Blocking: it runs in a thread."""
 
-    def retrieve(self, name: str, query: str, k: int = 5, *, traceparent: str | None = None) -> Found:
-        """Return at most `k` passages, best first; raise `PenstockError` when it cannot search."""
+    def retrieve(
+        self,
+        name: str,
+        query: str,
+        k: int = 5,
+        *,
+        scope: ChosenScope = EVERYTHING,
+        traceparent: str | None = None,
+    ) -> Found:
+        """Return at most `k` passages of what `scope` may find, best first; raise `PenstockError` when it cannot."""
 
 
 class PreparedPrompt(Protocol):

@@ -5,7 +5,7 @@ from functools import cached_property
 import msgspec
 
 from penstock.apps.handbook import POCKET, declare_handbook
-from penstock.apps.types import AppDeclaration
+from penstock.apps.types import AppDeclaration, declaration_content
 from penstock.knowledge.service import KnowledgeService
 from penstock.knowledge.types import IngestReport
 from penstock.knowledge.versions import RegistryVersions
@@ -69,7 +69,7 @@ class KnowledgeRooms(Rooms):
             "app",
             declaration.name,
             {
-                "declaration": msgspec.to_builtins(declaration),
+                "declaration": declaration_content(declaration),
                 "made_of": {part.asset: part.digest for part in parts},
             },
             parents=parts,
