@@ -4,8 +4,9 @@ import msgspec
 import pytest
 
 from penstock.base.errors import InvalidInput
-from penstock.datasets.cleaning.personal import Scrubber, check_kinds, find_personal, report_personal
+from penstock.datasets.cleaning.personal import Scrubber, report_personal
 from penstock.spec.datasets import DatasetRow
+from penstock.telemetry.personal_data import check_kinds, find_personal
 
 
 def kinds_in(text: str) -> list[tuple[str, str]]:

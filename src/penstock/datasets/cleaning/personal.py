@@ -1,37 +1,24 @@
-"""Personal data in rows: what is found by form and check digit, where, and rows without it.
+"""Personal data in rows: which kinds, in which fields, and rows without it.
 
-Found are addresses of mail, telephone numbers, account and card numbers (check digits right), addresses of the internet,
-national ids with a check, and keys of programs. The surprise worth knowing: names of people, postal addresses and dates of
-birth are not found, and every report says so. What is found by form alone (a telephone number) may be something else.
+What counts as personal, and what is not looked for, is `telemetry.personal_data`'s; every report says the latter.
 """
 
-import ipaddress
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any
 
 import msgspec
 
 from penstock.base.errors import InvalidInput
-from penstock.datasets.cleaning.national_ids import find_national_ids
 from penstock.datasets.cleaning.texts import named_texts
 from penstock.spec.datasets import DatasetRow
-from penstock.telemetry.finders import find_places
+from penstock.telemetry.personal_data import KINDS, NOT_FOUND, PersonalKind, find_personal, mask_personal
 
-PersonalKind = Literal["email", "phone", "iban", "credit_card", "ip", "national_id", "api_key"]
-KINDS: tuple[PersonalKind, ...] = get_args(PersonalKind)
-NOT_FOUND = "Names of people, postal addresses and dates of birth are not looked for."
 MAX_IDS = 100
 """Ids of rows that a finding names; its counts are whole."""
 MAX_EXAMPLES = 3
-_IP = re.compile(
-    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})(?![\w:])",
-    re.ASCII,
-)
-Place = tuple[int, int, PersonalKind]
 
 
 @dataclass(kw_only=True)
@@ -66,30 +53,6 @@ class PersonalReport:
         for each in self.findings:
             counts[each.kind] += each.n_places
         return dict(counts)
-
-
-def check_kinds(kinds: Sequence[str]) -> tuple[PersonalKind, ...]:
-    """Return the kinds, all of them where none is named; raise `InvalidInput` for an unknown one."""
-    unknown = [each for each in kinds if each not in KINDS]
-    if unknown:
-        raise InvalidInput(
-            f"There is no kind {unknown[0]!r}.", hint=f"Known: {', '.join(KINDS)}.", where="kinds"
-        )
-    return tuple(kind for kind in KINDS if not kinds or kind in kinds)
-
-
-def find_personal(text: str, kinds: Sequence[PersonalKind] = KINDS) -> list[Place]:
-    """Return begin, end and kind of every place, from left to right, none overlapping.
-
-    Where two kinds meet in one place, the one whose check is stricter wins: kinds later in the list of checks lose.
-    """
-    taken: list[Place] = []
-    for kind in _STRICTEST:
-        if kind in kinds:
-            for start, end in _FINDERS[kind](text):
-                if all(end <= begun or start >= ended for begun, ended, _ in taken):
-                    taken.append((start, end, kind))
-    return sorted(taken)
 
 
 def report_personal(rows: Iterable[DatasetRow], kinds: Sequence[PersonalKind] = KINDS) -> PersonalReport:
@@ -150,13 +113,9 @@ class Scrubber:
         return value
 
     def _text(self, text: str) -> str:
-        pieces: list[str] = []
-        last = 0
-        for start, end, kind in find_personal(text, self.kinds):
-            self.replaced[kind] += 1
-            pieces += (text[last:start], f"[{kind}]")
-            last = end
-        return "".join([*pieces, text[last:]]) if pieces else text
+        masked, counts = mask_personal(text, self.kinds)
+        self.replaced.update(counts)
+        return masked
 
 
 def mask_example(text: str) -> str:
@@ -170,34 +129,3 @@ def _all_texts(row: DatasetRow) -> Iterator[tuple[str, str]]:
         yield f"metadata.{name}", text
     if row.group:
         yield "group", row.group
-
-
-def _find_ips(text: str) -> Iterator[tuple[int, int]]:
-    """Yield addresses that are one; a version such as 1.2.3.4 cannot be told apart, and loopback is nobody's."""
-    for match in _IP.finditer(text):
-        try:
-            address = ipaddress.ip_address(match[0])
-        except ValueError:
-            continue
-        if not (address.is_loopback or address.is_unspecified):
-            yield match.span()
-
-
-_FINDERS: Mapping[PersonalKind, Callable[[str], Iterable[tuple[int, int]]]] = {
-    "email": partial(find_places, "email"),
-    "phone": partial(find_places, "phone"),
-    "iban": partial(find_places, "iban"),
-    "credit_card": partial(find_places, "credit_card"),
-    "api_key": partial(find_places, "api_key"),
-    "ip": _find_ips,
-    "national_id": find_national_ids,
-}
-_STRICTEST: tuple[PersonalKind, ...] = (
-    "iban",
-    "email",
-    "api_key",
-    "national_id",
-    "credit_card",
-    "ip",
-    "phone",
-)

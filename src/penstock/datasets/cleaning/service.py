@@ -19,20 +19,14 @@ from penstock.datasets.cleaning.contamination import (
 )
 from penstock.datasets.cleaning.duplicates import find_duplicates
 from penstock.datasets.cleaning.minhash import MinHashOptions
-from penstock.datasets.cleaning.personal import (
-    KINDS,
-    NOT_FOUND,
-    PersonalReport,
-    Scrubber,
-    check_kinds,
-    report_personal,
-)
+from penstock.datasets.cleaning.personal import PersonalReport, Scrubber, report_personal
 from penstock.datasets.cleaning.profile import Profile, profile_rows
 from penstock.datasets.cleaning.texts import Part
 from penstock.datasets.service import DatasetService
 from penstock.datasets.sheet import Ancestor, Datasheet, make_sheet
 from penstock.datasets.types import DatasetVersion, Tell
 from penstock.spec.datasets import DatasetRow
+from penstock.telemetry.personal_data import KINDS, NOT_FOUND, check_kinds
 
 Loser = Literal["other", "held"]
 FindLineage = Callable[[str], tuple[Sequence[Ancestor], Sequence[Ancestor]]]
