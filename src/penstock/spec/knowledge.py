@@ -149,9 +149,23 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Condition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One demand on a document's properties, or several joined. Text is compared without regard to case."""
 
-    op: Literal["is", "not", "any", "none", "lt", "lte", "gt", "gte", "exists", "prefix", "all_of", "any_of"]
+    op: Literal[
+        "is",
+        "not",
+        "any",
+        "none",
+        "lt",
+        "lte",
+        "gt",
+        "gte",
+        "exists",
+        "prefix",
+        "all_of",
+        "any_of",
+        "none_of",
+    ]
     """`any` and `none` compare with each value of a list; a property that is a list holds when one item does.
-    `all_of` and `any_of` join `parts` and have no field."""
+    `all_of`, `any_of` and `none_of` join `parts` and have no field."""
     field: str = ""
     """A property, or one of the built-in `source`, `path`, `title`, `media_type`, `language`, `modified`, `added`."""
     value: Any = None

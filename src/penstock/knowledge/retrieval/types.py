@@ -7,10 +7,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.knowledge.index.types import IndexDocument, Place, RowSelection, VectorIndex
 from penstock.spec.knowledge import RerankRecipe
 
-Place = tuple[str, int]
-"""Where a row's passage is kept: document id and position."""
 Vector = NDArray[np.float32]
 RankedMode = Literal["hybrid", "lexical", "dense", "none"]
 StageName = Literal[
@@ -30,6 +29,40 @@ StageName = Literal[
 
 EmbedQuery = Callable[[str], tuple[Vector | None, str | None]]
 """Returns a vector of length one, or None and the reason."""
+
+
+class WordIndex(Protocol):
+    """BM25 over the words of an index."""
+
+    def search(
+        self,
+        query: str,
+        *,
+        limit: int,
+        title_weight: float = 1.0,
+        section_weight: float = 1.0,
+        rows: RowSelection | None = None,
+    ) -> list[tuple[int, float]]:
+        """Return `(row number, BM25)` of the best selected rows that hold any word of the query."""
+
+
+class SearchedIndex(Protocol):
+    """What a search reads of an index; `index.generation.OpenIndex` is one."""
+
+    @property
+    def embedder(self) -> str: ...
+    @property
+    def places(self) -> Sequence[Place]: ...
+    @property
+    def documents(self) -> Sequence[IndexDocument]: ...
+    @property
+    def document_of(self) -> NDArray[np.int32]: ...
+    @property
+    def dense(self) -> VectorIndex: ...
+    @property
+    def lexical(self) -> WordIndex: ...
+    def select(self, mask: NDArray[np.bool_], /) -> RowSelection:
+        """Return the rows of the documents that are true in `mask`."""
 
 
 class PassageRow(Protocol):
