@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from penstock.base.digest import digest_bytes
 from penstock.base.errors import UpstreamUnavailable
+from penstock.knowledge.types import EmbedUsage
+from penstock.spec.knowledge import EmbedRecipe
 
 
 class HashingEmbedder:
@@ -20,6 +22,19 @@ class HashingEmbedder:
         self.n_texts = 0
         self.is_down = False
         self.kinds: list[str] = []
+        self.max_tokens: int | None = None
+
+    @property
+    def usage(self) -> EmbedUsage:
+        return EmbedUsage(n_requests=len(self.kinds), n_texts=self.n_texts)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
+    def open(self, recipe: EmbedRecipe, *, made_with: str | None = None) -> "HashingEmbedder":
+        """The only embedder there is, whichever version is asked for."""
+        del recipe, made_with
+        return self
 
     def embed(
         self, texts: Sequence[str], kind: str, *, traceparent: str | None = None

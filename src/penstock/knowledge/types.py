@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import msgspec
 
-from penstock.spec.knowledge import Properties
+from penstock.spec.knowledge import EmbedRecipe, Properties
 
 if TYPE_CHECKING:  # the processes that parse load these records and no numpy
     import numpy as np
@@ -63,7 +63,7 @@ class ParsedDocument:
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """A piece of one section, cut between sentences; `text` is `document.text[start:end]`."""
+    """A piece of a document, cut between sentences; `text` is `document.text[start:end]`."""
 
     id: str
     """Stays the same while path, section and text stay the same, wherever the passage moves."""
@@ -72,6 +72,16 @@ class Passage:
     start: int
     end: int
     text: str
+    headings: tuple[str, ...] = ()
+    """The path to `section`, outermost first, where it has more than one step; `section` comes last."""
+    lead: str | None = None
+    """What stands above it in the document and is needed to read it: the header of a table that was cut, the line
+    that begins a list. Embedded with the passage and no part of its text."""
+    parent_start: int | None = None
+    parent_end: int | None = None
+    """What a model is shown in its place, as offsets in the document's text; None: the passage itself."""
+    n_tokens: int | None = None
+    """Of `text`, in the embedder's tokens; None where nobody counted."""
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -189,17 +199,49 @@ class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
         return {name: value for name, value in self.as_dict().items() if name != "dropped"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class EmbedUsage:
+    """What an embedder was asked for and what it cost. Unknown is None, and makes a sum unknown."""
+
+    n_requests: int = 0
+    n_texts: int = 0
+    n_tokens: int | None = 0
+    cost_nano_usd: int | None = 0
+
+
 class Embedder(Protocol):
-    """Turns texts into vectors. `id` names model and version and changes whenever vectors change."""
+    """Turns texts into vectors. Safe from several threads."""
 
     @property
     def id(self) -> str:
-        """Such as `minilm model:minilm@1`."""
+        """Model, version and whatever else of its recipe vectors depend on: equal ids, equal vectors."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Longest text that it reads; None where nobody knows."""
+
+    @property
+    def usage(self) -> EmbedUsage:
+        """What it was asked for since it was opened."""
 
     def embed(
         self, texts: Sequence[str], kind: TextKind, *, traceparent: str | None = None
     ) -> "NDArray[np.float32]":
         """Return one row a text. Rows need not be normalised. Raises `PenstockError` when it cannot."""
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Return how many of its tokens each text has: exactly where its tokenizer is here, else rather too many."""
+
+
+class EmbedderSource(Protocol):
+    """Opens embedders. Made in `main` over the gateway."""
+
+    def open(self, recipe: EmbedRecipe, *, made_with: str | None = None) -> Embedder:
+        """Return the embedder of a recipe; with `made_with` the one of that id, where it is still served.
+
+        Its own `id` says what was opened: callers that asked for a version compare. Raises `PenstockError` when
+        there is none.
+        """
 
 
 class IngestContext(Protocol):

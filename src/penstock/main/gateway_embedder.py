@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from penstock.apps.callers import caller_headers
 from penstock.base.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
-from penstock.knowledge.types import TextKind
+from penstock.knowledge.chunk.counting import estimate_tokens
+from penstock.knowledge.types import EmbedUsage, TextKind
 
 TIMEOUT_S = 120.0
 
@@ -36,6 +37,20 @@ class GatewayEmbedder:
     def id(self) -> str:
         """Model and version, such as `minilm model:minilm@1 sha256:…`: it changes when vectors change."""
         return " ".join(self._find_model())
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Not known yet."""
+        return None
+
+    @property
+    def usage(self) -> EmbedUsage:
+        """Not counted yet."""
+        return EmbedUsage(n_tokens=None, cost_nano_usd=None)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Return estimates."""
+        return estimate_tokens(texts)
 
     def embed(
         self, texts: Sequence[str], kind: TextKind, *, traceparent: str | None = None

@@ -56,6 +56,9 @@ knowledge_passages = Table(
     Column("parent_start", Integer),
     Column("parent_end", Integer),
     Column("n_tokens", Integer),
+    # What is embedded with the text besides title and section: the headings above, and what begins a table or list.
+    Column("headings", Json),
+    Column("lead", Text),
     Index("ix_knowledge_passages_id", "id"),
 )
 

@@ -16,6 +16,8 @@ def upgrade() -> None:
     op.add_column("knowledge_passages", sa.Column("parent_start", sa.Integer))
     op.add_column("knowledge_passages", sa.Column("parent_end", sa.Integer))
     op.add_column("knowledge_passages", sa.Column("n_tokens", sa.Integer))
+    op.add_column("knowledge_passages", sa.Column("headings", Json))
+    op.add_column("knowledge_passages", sa.Column("lead", sa.Text))
     op.add_column("knowledge_generations", sa.Column("index_id", sa.Text))
     op.add_column("knowledge_generations", sa.Column("checks", Json))
     _create_sources()

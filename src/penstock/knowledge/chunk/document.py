@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from penstock.knowledge.chunk.counting import CHARS_PER_WORD, TokenCounter, count_words
 from penstock.knowledge.sentences import find_sentences
 from penstock.knowledge.types import ParsedDocument, Passage
+from penstock.spec.knowledge import ChunkRecipe
 
 CHUNKER = "sections@1"
 """Part of every parse digest: a change of these rules cuts all documents anew."""
-CHARS_PER_WORD = 8
-"""Text without spaces (other scripts, long codes) counts one word for so many characters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +27,30 @@ class Chunks:
     passages: tuple[Passage, ...]
     n_dropped_chars: int
     """Visible characters of pieces that hold neither letter nor digit, such as rows of dashes."""
+    problems: tuple[str, ...] = ()
+    """What a reader of the ingest's report should know, such as passages longer than the embedder reads."""
 
 
-def count_words(text: str) -> int:
-    """Return the size of `text` in words."""
-    return max(len(text.split()), math.ceil(len(text) / CHARS_PER_WORD))
+def name_chunker(recipe: ChunkRecipe, embedder: str) -> str:
+    """Return what names the rules that cut a document, for its parse digest; `embedder` counts only for its tokens."""
+    return f"{CHUNKER} {embedder}" if recipe.unit == "tokens" else CHUNKER
 
 
-def chunk_document(document: ParsedDocument, *, path: str, max_words: int) -> Chunks:
-    """Return the passages of `document`; `path` makes their ids its own."""
+def chunk_document(
+    document: ParsedDocument,
+    *,
+    path: str,
+    recipe: ChunkRecipe | None = None,
+    count: TokenCounter | None = None,
+    max_tokens: int | None = None,
+    max_words: int | None = None,
+) -> Chunks:
+    """Return the passages of `document`; `path` makes their ids its own.
+
+    `count` counts in the embedder's tokens (None: an estimate); `max_tokens` is the longest text that it reads.
+    """
+    del count, max_tokens
+    max_words = max_words or (recipe or ChunkRecipe()).size
     passages: list[Passage] = []
     seen: Counter[tuple[str | None, str]] = Counter()
     offset = n_dropped = 0

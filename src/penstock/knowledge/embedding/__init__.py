@@ -1,0 +1,1 @@
+"""Passages and questions become vectors: what is embedded, in what batches, kept under which key."""
