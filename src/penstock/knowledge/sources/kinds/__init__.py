@@ -1,0 +1,1 @@
+"""The kinds of places that documents come from, one file each."""
