@@ -2,8 +2,11 @@
 
 from decimal import Decimal
 from pathlib import Path
+from typing import cast
 
+from penstock.main.control_client import ControlClient
 from penstock.main.eval_ports import LATE_NS, StoredTraceFacts
+from penstock.main.local_links import RestTraceFacts
 from penstock.spec.usage import Usage
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from tests.fixtures.spans import make_span
@@ -31,3 +34,26 @@ def test_the_model_call_of_a_prompt_is_waited_for_a_while(tmp_path: Path) -> Non
     store.append([make_span(3, parent_id=root.span_id, kind="app", service="apps")])
     assert facts.find([TRACE])[TRACE].cost_usd == Decimal("0.25")
     store.close()
+
+
+class ToldTraces:
+    """A control process that says of one trace what it is given."""
+
+    def __init__(self) -> None:
+        self.spans: list[dict[str, object]] = []
+
+    def get(self, path: str) -> dict[str, object]:
+        assert path == f"/api/v1/traces/{TRACE}"
+        rows = [{"span": span} for span in self.spans]
+        summary = {"duration_ms": 5.0, "cost_usd": "0.25", "n_unpriced": 0 if len(rows) > 1 else 1}
+        return {"summary": summary, "waterfall": {"rows": rows}, "versions": {}}
+
+
+def test_a_run_in_the_callers_process_waits_for_the_same_calls() -> None:
+    told = ToldTraces()
+    facts = RestTraceFacts(cast(ControlClient, told), clock=lambda: 10)
+    root = {"span_id": "1", "parent_id": None, "kind": "llm", "provider": "apps", "end_ns": 9}
+    told.spans = [root]
+    assert facts.find([TRACE]) == {}
+    told.spans.append({"span_id": "2", "parent_id": "1", "kind": "llm", "provider": "engine", "end_ns": 8})
+    assert facts.find([TRACE])[TRACE].cost_usd == Decimal("0.25")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -109,9 +109,6 @@ class StoredTraceFacts:
         self._spans = spans
         self._clock = clock
 
-    def _is_young(self, root: Span) -> bool:
-        return root.end_ns is None or self._clock() - root.end_ns < LATE_NS
-
     def find(self, trace_ids: Sequence[str]) -> Mapping[str, TraceFact]:
         """Return the facts of traces that are there with their root; see the port."""
         found = {}
@@ -120,7 +117,7 @@ class StoredTraceFacts:
             root = next((span for span in spans if span.parent_id is None), None)
             if root is None:
                 continue  # children come first: the call's own span is still on its way
-            if self._is_young(root) and _lacks_calls(root, spans):
+            if is_unfinished(root, spans, now=self._clock()):
                 continue  # what an app or prompt asked is written by others, and may come after the call itself
             # read after the spans, so that its sums are of no fewer
             summary = self._spans.get_summary(trace_id)
@@ -144,9 +141,24 @@ class StoredTraceFacts:
         return found
 
 
-def _lacks_calls(root: Span, spans: Sequence[Span]) -> bool:
-    """Whether an app or prompt answered, and its model call or a step between the two is not there."""
-    if root.provider != "apps":
+class KnownSpan(Protocol):
+    """The part of a span that tells whether its trace is whole; `spec.spans.Span` is one."""
+
+    @property
+    def span_id(self) -> str: ...
+    @property
+    def parent_id(self) -> str | None: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def provider(self) -> str | None: ...
+    @property
+    def end_ns(self) -> int | None: ...
+
+
+def is_unfinished(root: KnownSpan, spans: Sequence[KnownSpan], *, now: int) -> bool:
+    """Whether an app or prompt answered a moment ago, and its model call or a step between the two is not there."""
+    if root.provider != "apps" or (root.end_ns is not None and now - root.end_ns >= LATE_NS):
         return False
     ids = {span.span_id for span in spans}
     below = [span.parent_id for span in spans if span.kind == "llm" and span.parent_id is not None]

@@ -1,19 +1,20 @@
 """What a run in the caller's process has of control: cases and a place for what it makes, and the traces of its calls, over REST."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from penstock.base.clock import now_ns
 from penstock.base.errors import CallerError
 from penstock.evals.ports import TraceFact
 from penstock.evals.rows import StoredOutput
 from penstock.evals.running.journal import ScoreRow
 from penstock.evals.store import CaseWork
 from penstock.main.control_client import ControlClient
-from penstock.main.eval_ports import passages_of
+from penstock.main.eval_ports import is_unfinished, passages_of
 from penstock.spec.cases import Case, Output, Passage
 from penstock.spec.scores import SpanScore
 
@@ -70,11 +71,22 @@ class RestJournal:
         del scores
 
 
+class _SeenSpan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trace's page says of a span, as far as it matters here."""
+
+    span_id: str
+    parent_id: str | None = None
+    kind: str = ""
+    provider: str | None = None
+    end_ns: int | None = None
+
+
 class RestTraceFacts:
     """`evals.ports.TraceFacts` over REST."""
 
-    def __init__(self, client: ControlClient) -> None:
+    def __init__(self, client: ControlClient, *, clock: Callable[[], int] = now_ns) -> None:
         self._client = client
+        self._clock = clock
 
     def find(self, trace_ids: Sequence[str]) -> Mapping[str, TraceFact]:
         """Return the facts of traces that are there; see the port."""
@@ -87,13 +99,16 @@ class RestTraceFacts:
                     continue
                 raise
             summary = view["summary"]
-            spans = [row["span"] for row in view["waterfall"]["rows"]]
-            if summary.get("duration_ms") is None or all(span.get("parent_id") for span in spans):
+            spans = [msgspec.convert(row["span"], _SeenSpan) for row in view["waterfall"]["rows"]]
+            root = next((span for span in spans if span.parent_id is None), None)
+            if root is None or summary.get("duration_ms") is None:
                 continue
-            retrieval = next((span for span in spans if span.get("kind") == "retrieval"), None)
+            if is_unfinished(root, spans, now=self._clock()):
+                continue
+            retrieval = next((span for span in spans if span.kind == "retrieval"), None)
             passages: list[Passage] = []
             if retrieval is not None:
-                path = f"/api/v1/traces/{trace_id}/spans/{retrieval['span_id']}/payload"
+                path = f"/api/v1/traces/{trace_id}/spans/{retrieval.span_id}/payload"
                 passages = passages_of(self._client.get(path).get("output"))
             cost = summary.get("cost_usd")
             is_priced = cost is not None and not summary.get("n_unpriced")
