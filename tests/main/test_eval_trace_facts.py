@@ -51,7 +51,7 @@ class ToldTraces:
 
 def test_a_run_in_the_callers_process_waits_for_the_same_calls() -> None:
     told = ToldTraces()
-    facts = RestTraceFacts(cast(ControlClient, told), clock=lambda: 10)
+    facts = RestTraceFacts(cast("ControlClient", told), clock=lambda: 10)
     root = {"span_id": "1", "parent_id": None, "kind": "llm", "provider": "apps", "end_ns": 9}
     told.spans = [root]
     assert facts.find([TRACE]) == {}

@@ -22,7 +22,6 @@ from penstock.spec.evaluations import ScorerSpec, TargetSpec
 from penstock.spec.routes import Provider, Route
 from penstock.spec.scores import SpanScore
 from penstock.spec.snapshot import Snapshot
-from penstock.spec.spans import Span
 from penstock.spec.usage import Usage
 from penstock.store.spans.port import TraceReader
 from penstock.traces.scores import MAX_SCORES, ScoreService
