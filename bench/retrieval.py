@@ -26,13 +26,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.record import record_result
 
 from penstock.base.ids import new_id
-from penstock.knowledge.embed import embed_rows
+from penstock.knowledge.embedding.vectors import embed_rows
+from penstock.knowledge.one_embedder import OneEmbedder
 from penstock.knowledge.search import choose_weight
 from penstock.knowledge.service import KnowledgeService
-from penstock.knowledge.types import Embedder, Recipe, TextKind
+from penstock.knowledge.types import Embedder, TextKind
 from penstock.providers.engines import lexical
 from penstock.providers.engines.llama import LlamaEngine
 from penstock.registry.service import Registry
+from penstock.spec.knowledge import Recipe, SearchRecipe
 from penstock.store.blobs import BlobStore
 from penstock.store.control.engine import open_control
 from penstock.tuning.models import ModelService, load_served_renderer
@@ -151,7 +153,7 @@ def main() -> None:
         for embedder in embedders:
             name = embedder.id.split()[0]
             weights = {"words": 0.0, "vectors": 1.0, "both": choose_weight(embedder.id)}
-            service = KnowledgeService(engine, blobs, root / "indexes", embedder)
+            service = KnowledgeService(engine, blobs, root / "indexes", OneEmbedder(embedder))
             base = new_id("b").replace("_", "-")
             times = []
             for _ in range(2):
@@ -170,7 +172,11 @@ def main() -> None:
                     known = Known(embedder, [text for text, _ in questions])
                     for label, weight in weights.items():
                         own = KnowledgeService(engine, blobs, root / "indexes", known)
-                        own.ingest(base, HANDBOOK / "articles", recipe=Recipe(dense_weight=weight))
+                        own.ingest(
+                            base,
+                            HANDBOOK / "articles",
+                            recipe=Recipe(search=SearchRecipe(dense_weight=weight)),
+                        )
                         kind = "rephrased" if rephrased else "asked"
                         results[f"{name} {split} {kind} {label}"] = measure(own, base, questions)
         engine.dispose()

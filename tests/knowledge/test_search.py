@@ -15,7 +15,7 @@ from penstock.knowledge.index.dense import best_rows, normalise_rows
 from penstock.knowledge.index.lexical import LexicalIndex, query_words, write_lexical
 from penstock.knowledge.search import choose_weight
 from penstock.knowledge.service import KnowledgeService
-from penstock.knowledge.types import Recipe
+from penstock.spec.knowledge import Recipe, SearchRecipe
 from tests.knowledge.embedders import HashingEmbedder, MemoryBlobs
 
 TEXTS = {
@@ -61,7 +61,7 @@ def test_an_empty_query_finds_nothing_and_says_so(service: KnowledgeService, que
 def test_accents_and_endings_do_not_matter_and_operators_are_words(
     service: KnowledgeService, tmp_path: Path
 ) -> None:
-    service.ingest("things", tmp_path / "docs", recipe=Recipe(dense_weight=0.0))
+    service.ingest("things", tmp_path / "docs", recipe=Recipe(search=SearchRecipe(dense_weight=0.0)))
     assert service.search("things", "cafes opened", 1)[0].document == "cafe.txt"
     assert service.search("things", "AND NOT monday", 1)[0].document == "cafe.txt"
     assert query_words("what is the and") == ["what", "is", "the", "and"]
@@ -77,11 +77,11 @@ def test_k_is_bounded(service: KnowledgeService) -> None:
 
 
 def test_weights_say_what_decides(service: KnowledgeService, tmp_path: Path) -> None:
-    service.ingest("things", tmp_path / "docs", recipe=Recipe(dense_weight=0.0))
+    service.ingest("things", tmp_path / "docs", recipe=Recipe(search=SearchRecipe(dense_weight=0.0)))
     lexical = service.search("things", "sugar", 3)
     assert [hit.document for hit in lexical] == ["cake.txt"]
     assert lexical[0].dense_score is None
-    service.ingest("things", tmp_path / "docs", recipe=Recipe(dense_weight=1.0))
+    service.ingest("things", tmp_path / "docs", recipe=Recipe(search=SearchRecipe(dense_weight=1.0)))
     dense = service.search("things", "sugar", 3)
     assert len(dense) == 3
     assert dense[0].lexical_score is None

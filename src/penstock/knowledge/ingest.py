@@ -14,18 +14,19 @@ from typing import Any, NoReturn, Protocol
 from sqlalchemy import Engine
 
 from penstock.base.clock import now_ns
-from penstock.base.digest import digest_bytes, digest_file, digest_json
+from penstock.base.digest import digest_bytes, digest_file
 from penstock.knowledge import queries
-from penstock.knowledge.chunk import CHUNKER, Chunks, chunk_document
-from penstock.knowledge.embed import embed_digest
+from penstock.knowledge.chunk import Chunks, chunk_document
+from penstock.knowledge.embedding.vectors import embed_digest
 from penstock.knowledge.errors import MassDeletion, NoDocuments, UnreadableDocument
 from penstock.knowledge.parse import SUFFIXES, parse_document
 from penstock.knowledge.parse.dispatch import MAX_BYTES
 from penstock.knowledge.parse.text import clean_line
+from penstock.knowledge.recipes import cut_digest, document_id
 from penstock.knowledge.sources.folder_scan import SourceFile, scan_folder
-from penstock.knowledge.types import Dropped, IngestContext, ParsedDocument, Recipe
+from penstock.knowledge.types import Dropped, IngestContext, ParsedDocument
+from penstock.spec.knowledge import Recipe
 
-PARSER = "parse@2"
 _log = logging.getLogger(__name__)
 MASS_DELETION_FLOOR = 2
 MASS_DELETION_SHARE = 0.5
@@ -60,11 +61,6 @@ class Changes:
     dropped: tuple[Dropped, ...]
 
 
-def parse_digest_of(recipe: Recipe) -> str:
-    """Return the digest of everything that decides how bytes become passages."""
-    return digest_json({"parser": PARSER, "chunker": CHUNKER, "max_words": recipe.max_words})
-
-
 def read_source(
     engine: Engine,
     blobs: BlobSink,
@@ -72,6 +68,7 @@ def read_source(
     base: str,
     folder: Path,
     recipe: Recipe,
+    embedder: str,
     before: Mapping[str, LiveDocument],
     ctx: IngestContext,
     allow_mass_deletion: bool,
@@ -85,7 +82,7 @@ def read_source(
     if not files and not may_empty:
         _refuse_empty(folder, dropped, was_live=bool(before))
     ctx.progress(0.02, f"found {len(files)} documents")
-    parse_digest = parse_digest_of(recipe)
+    parse_digest = cut_digest(recipe, embedder)
     ids: dict[str, str] = {}
     digests: dict[str, str] = {}
     for file in files:
@@ -105,7 +102,9 @@ def read_source(
         outcome = ctx.step(
             "parse",
             {"document": ids[file.path], "path": file.path},
-            lambda file=file: _add_document(engine, blobs, base, file, recipe),  # type: ignore[misc]
+            lambda file=file: _add_document(  # type: ignore[misc]
+                engine, blobs, file, base=base, recipe=recipe, parse_digest=parse_digest
+            ),
         )
         ids[file.path] = outcome["id"]
         ctx.progress(0.02 + 0.38 * number / len(fresh), f"read {number} of {len(fresh)} new documents")
@@ -132,22 +131,6 @@ def read_source(
         deleted=sum(path not in live for path in before),
         dropped=tuple(dropped),
     )
-
-
-def document_id(base: str, path: str, digest: str, parse_digest: str) -> str:
-    """Return the id of one version of one document, cut by one recipe."""
-    return f"doc_{digest_json([base, path, digest, parse_digest]).removeprefix('sha256:')[:24]}"
-
-
-def generation_id(base: str, recipe: Recipe, embedder: str, document_ids: Sequence[str]) -> str:
-    """Return the id of a generation: equal documents, recipe and embedder give the equal id."""
-    content = [base, recipe_as_dict(recipe), embedder, sorted(document_ids)]
-    return f"gen_{digest_json(content).removeprefix('sha256:')[:24]}"
-
-
-def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe as JSON values."""
-    return {name: getattr(recipe, name) for name in recipe.__struct_fields__}
 
 
 def _refuse_empty(folder: Path, dropped: Sequence[Dropped], *, was_live: bool) -> NoReturn:
@@ -187,17 +170,17 @@ def _digest_source(file: SourceFile) -> str:
 
 
 def _add_document(
-    engine: Engine, blobs: BlobSink, base: str, file: SourceFile, recipe: Recipe
+    engine: Engine, blobs: BlobSink, file: SourceFile, *, base: str, recipe: Recipe, parse_digest: str
 ) -> dict[str, Any]:
     # Read again rather than trusting the digest of the scan: the file may have changed since.
     data = file.absolute.read_bytes()
-    digest, parse_digest = digest_bytes(data), parse_digest_of(recipe)
+    digest = digest_bytes(data)
     parsed: ParsedDocument | None = None
     error: str | None = None
     chunks = Chunks(passages=(), n_dropped_chars=0)
     try:
         parsed = parse_document(file.path, data)
-        chunks = chunk_document(parsed, path=file.path, max_words=recipe.max_words)
+        chunks = chunk_document(parsed, path=file.path, recipe=recipe.chunk)
     except UnreadableDocument as problem:
         error = _reason(problem)
     except Exception as problem:  # whatever a parser does on one hostile file, the other files go on

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from penstock.knowledge.index.dense import best_rows
 from penstock.knowledge.index.generation import OpenIndex
-from penstock.knowledge.types import Recipe
+from penstock.spec.knowledge import SearchRecipe
 
 SEMANTIC_WEIGHT = 0.7
 LEXICAL_WEIGHT = 0.2
@@ -36,7 +36,7 @@ class RowScore:
 
 
 def search_index(
-    index: OpenIndex, query: str, *, vector: NDArray[np.float32] | None, recipe: Recipe, k: int
+    index: OpenIndex, query: str, *, vector: NDArray[np.float32] | None, recipe: SearchRecipe, k: int
 ) -> list[RowScore]:
     """Return at most `k` rows, best first. Without `vector` (length one) the search is lexical alone."""
     chosen = choose_weight(index.embedder) if recipe.dense_weight is None else recipe.dense_weight

@@ -84,21 +84,6 @@ class Passage:
     """Of `text`, in the embedder's tokens; None where nobody counted."""
 
 
-class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a knowledge base is cut and searched. Part of every generation's id."""
-
-    max_words: int = 160
-    """Longest passage, in words."""
-    dense_weight: float | None = None
-    """Share of the vector score in the mixed score: 0 is lexical alone, 1 is dense alone. None takes what
-    suits the embedder (`search.choose_weight`); a generation's recipe always holds the number."""
-    title_weight: float = 1.0
-    section_weight: float = 1.0
-    """BM25 weights of an article's title and a section's heading; a passage's own text weighs 1."""
-    n_candidates: int = 100
-    """How many of the best of each kind are mixed."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Hit:
     """A passage that was found, best first. Scores of a kind that did not run are None."""

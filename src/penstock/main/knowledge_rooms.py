@@ -6,6 +6,7 @@ import msgspec
 
 from penstock.apps.handbook import POCKET, declare_handbook
 from penstock.apps.types import AppDeclaration, declaration_content
+from penstock.knowledge.one_embedder import OneEmbedder
 from penstock.knowledge.service import KnowledgeService
 from penstock.knowledge.types import IngestReport
 from penstock.knowledge.versions import RegistryVersions
@@ -37,7 +38,7 @@ class KnowledgeRooms(Rooms):
             self.engine,
             self.blobs,
             self.home.indexes,
-            self.embedder,
+            OneEmbedder(self.embedder),
             versions=RegistryVersions(self.registry),
         )
 

@@ -1,0 +1,41 @@
+"""Which generation of a base is searched: what the registry's alias names, else what the base's row names."""
+
+from typing import Any
+
+from sqlalchemy import Engine
+
+from penstock.knowledge import queries
+from penstock.knowledge.errors import DamagedIndex, UnknownKnowledge
+from penstock.knowledge.types import VersionKeeper
+
+
+class Living:
+    """Finds live generations and others. Reads only."""
+
+    def __init__(self, engine: Engine, versions: VersionKeeper | None) -> None:
+        self._engine = engine
+        self._versions = versions
+
+    def find(self, name: str) -> tuple[str, str | None]:
+        """Return the live generation of a base and the registry's name for it; raise `UnknownKnowledge`."""
+        if self._versions is not None:
+            live = self._versions.find_live(name)
+            if live is not None:
+                return str(live[0]["generation"]), live[1]
+        with self._engine.connect() as connection:
+            row = queries.find_base(connection, name)
+            if row is not None and row.live_generation is not None:
+                return row.live_generation, None
+            known = [each.name for each in queries.list_bases(connection) if each.live_generation]
+        raise UnknownKnowledge(
+            f"no knowledge base {name!r}.",
+            hint=f"Known: {', '.join(known)}." if known else "Ingest a folder first.",
+        )
+
+    def row(self, name: str, generation: str) -> Any:
+        """Return the row of a generation of this base; raise `DamagedIndex` when the tables do not hold it."""
+        with self._engine.connect() as connection:
+            row = queries.find_generation(connection, generation)
+        if row is None or row.base != name:
+            raise DamagedIndex(f"the control tables do not hold generation {generation} of {name!r}.")
+        return row

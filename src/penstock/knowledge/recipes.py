@@ -1,0 +1,87 @@
+"""Recipes as they are stored, and the ids that follow from them. Pure; knows nothing of tables.
+
+Everything that is derived is named by the digest of what it was derived from, so work that was done once is found
+again, in whichever order ingests, rebuilds and switches come.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from penstock.base.digest import digest_json
+from penstock.knowledge.chunk import name_chunker
+from penstock.knowledge.search import choose_weight
+from penstock.spec.knowledge import ChunkRecipe, Properties, Recipe, SearchRecipe
+
+PARSER = "parse@2"
+_FLAT = frozenset({"max_words", "dense_weight", "title_weight", "section_weight", "n_candidates"})
+
+
+def read_recipe(stored: Mapping[str, Any]) -> Recipe:
+    """Return the recipe; also reads the flat form of releases that knew no parts."""
+    if not stored or not _FLAT.issuperset(stored):
+        return msgspec.convert(dict(stored), Recipe)
+    rest = dict(stored)
+    size = rest.pop("max_words", None)
+    chunk = ChunkRecipe() if size is None else ChunkRecipe(size=size)
+    return Recipe(chunk=chunk, search=msgspec.convert(rest, SearchRecipe))
+
+
+def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe as JSON values, without what is left at its default."""
+    values: dict[str, Any] = msgspec.to_builtins(recipe)
+    return {part: content for part, content in values.items() if content}
+
+
+def settle_recipe(recipe: Recipe, embedder: str) -> Recipe:
+    """Return the recipe with the number in place of what depends on the embedder."""
+    if recipe.search.dense_weight is not None:
+        return recipe
+    search = msgspec.structs.replace(recipe.search, dense_weight=choose_weight(embedder))
+    return msgspec.structs.replace(recipe, search=search)
+
+
+def cut_digest(recipe: Recipe, embedder: str) -> str:
+    """Return the digest of everything in the recipe that decides which passages bytes become."""
+    content: dict[str, Any] = {
+        "parser": PARSER,
+        "parse": msgspec.to_builtins(recipe.parse),
+        "chunker": name_chunker(recipe.chunk, embedder),
+        "chunk": msgspec.to_builtins(recipe.chunk),
+    }
+    if recipe.embed.context != "headings":
+        content["context"] = recipe.embed.context  # passages hold the digest of what is embedded of them
+    return digest_json(content)
+
+
+def document_digest(cut: str, properties: Properties) -> str:
+    """Return the `parse_digest` of a document version: how it is cut, and what is known of it besides its bytes.
+
+    When its source says it changed last is left out: bytes that were only touched are the same version.
+    """
+    known = msgspec.to_builtins(msgspec.structs.replace(properties, modified_ns=None))
+    return digest_json({"cut": cut, "properties": known}) if known else cut
+
+
+def document_id(base: str, path: str, digest: str, parse_digest: str) -> str:
+    """Return the id of one version of one document, cut by one recipe."""
+    return f"doc_{digest_json([base, path, digest, parse_digest]).removeprefix('sha256:')[:24]}"
+
+
+def index_id(base: str, recipe: Recipe, embedder: str, document_ids: Sequence[str]) -> str:
+    """Return the id of an index: of all that decides its rows, its vectors and how they are laid out."""
+    content = [
+        base,
+        msgspec.to_builtins(recipe.embed),
+        msgspec.to_builtins(recipe.index),
+        embedder,
+        sorted(document_ids),
+    ]
+    return f"idx_{digest_json(content).removeprefix('sha256:')[:24]}"
+
+
+def generation_id(base: str, recipe: Recipe, embedder: str, document_ids: Sequence[str]) -> str:
+    """Return the id of a generation: equal documents, recipe and embedder give the equal id."""
+    content = [base, recipe_as_dict(recipe), embedder, sorted(document_ids)]
+    return f"gen_{digest_json(content).removeprefix('sha256:')[:24]}"
