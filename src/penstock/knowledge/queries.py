@@ -65,7 +65,7 @@ def list_generations(connection: Connection, base: str) -> Sequence[Row[Any]]:
 def find_documents(connection: Connection, base: str, ids: Sequence[str]) -> dict[str, Row[Any]]:
     """Return the document versions with these ids, by id."""
     found: dict[str, Row[Any]] = {}
-    for part in _slices(ids):
+    for part in slices(ids):
         query = select(documents).where(documents.c.base == base, documents.c.id.in_(part))
         found.update((row.id, row) for row in connection.execute(query))
     return found
@@ -126,7 +126,7 @@ def list_document_passages(connection: Connection, document_id: str) -> Sequence
 def list_passage_digests(connection: Connection, document_ids: Sequence[str]) -> dict[str, None]:
     """Return the digests of what is to be embedded for these documents, in order, each once."""
     digests: dict[str, None] = {}
-    for part in _slices(document_ids):
+    for part in slices(document_ids):
         query = select(passages.c.embed_digest).where(passages.c.document_id.in_(part))
         ordered = query.order_by(passages.c.document_id, passages.c.position)
         digests.update((row.embed_digest, None) for row in connection.execute(ordered))
@@ -134,11 +134,18 @@ def list_passage_digests(connection: Connection, document_ids: Sequence[str]) ->
 
 
 def find_texts(connection: Connection, digests: Sequence[str]) -> dict[str, Row[Any]]:
-    """Return title, section and text of one passage per digest."""
+    """Return title, section, headings, lead and text of one passage per digest."""
     found: dict[str, Row[Any]] = {}
-    for part in _slices(digests):
+    for part in slices(digests):
         query = (
-            select(passages.c.embed_digest, documents.c.title, passages.c.section, passages.c.text)
+            select(
+                passages.c.embed_digest,
+                documents.c.title,
+                passages.c.section,
+                passages.c.text,
+                passages.c.headings,
+                passages.c.lead,
+            )
             .join(documents, documents.c.id == passages.c.document_id)
             .where(passages.c.embed_digest.in_(part))
         )
@@ -151,7 +158,7 @@ def find_texts(connection: Connection, digests: Sequence[str]) -> dict[str, Row[
 def find_vectors(connection: Connection, embedder: str, digests: Sequence[str]) -> dict[str, bytes]:
     """Return the cached vectors (little-endian float32) by digest."""
     found: dict[str, bytes] = {}
-    for part in _slices(digests):
+    for part in slices(digests):
         query = select(embeddings.c.embed_digest, embeddings.c.vector).where(
             embeddings.c.embedder == embedder, embeddings.c.embed_digest.in_(part)
         )
@@ -162,7 +169,7 @@ def find_vectors(connection: Connection, embedder: str, digests: Sequence[str]) 
 def find_cached(connection: Connection, embedder: str, digests: Sequence[str]) -> set[str]:
     """Return which of the digests have a cached vector."""
     found: set[str] = set()
-    for part in _slices(digests):
+    for part in slices(digests):
         query = select(embeddings.c.embed_digest).where(
             embeddings.c.embedder == embedder, embeddings.c.embed_digest.in_(part)
         )
@@ -189,13 +196,14 @@ def add_generation(connection: Connection, generation: dict[str, Any], document_
 def count_passages(connection: Connection, document_ids: Sequence[str]) -> int:
     """Return how many passages these documents have."""
     total = 0
-    for part in _slices(document_ids):
+    for part in slices(document_ids):
         query = select(func.sum(documents.c.n_passages)).where(documents.c.id.in_(part))
         total += int(connection.execute(query).scalar() or 0)
     return total
 
 
-def _slices(values: Sequence[str]) -> Iterator[Sequence[str]]:
+def slices(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the distinct values in pieces that fit into one `IN`."""
     distinct = list(dict.fromkeys(values))
     for start in range(0, len(distinct), _SLICE):
         yield distinct[start : start + _SLICE]

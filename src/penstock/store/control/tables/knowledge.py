@@ -39,6 +39,7 @@ knowledge_documents = Table(
     Column("properties", Json),
     Column("created_ns", Nanoseconds, nullable=False),
     UniqueConstraint("base", "path", "digest", "parse_digest"),
+    Index("ix_knowledge_documents_digest", "digest"),
 )
 
 knowledge_passages = Table(
@@ -60,6 +61,7 @@ knowledge_passages = Table(
     Column("headings", Json),
     Column("lead", Text),
     Index("ix_knowledge_passages_id", "id"),
+    Index("ix_knowledge_passages_embed_digest", "embed_digest"),
 )
 
 knowledge_embeddings = Table(
@@ -90,6 +92,7 @@ knowledge_members = Table(
     metadata,
     Column("generation", Text, ForeignKey("knowledge_generations.id"), primary_key=True),
     Column("document_id", Text, ForeignKey("knowledge_documents.id"), primary_key=True),
+    Index("ix_knowledge_members_document_id", "document_id"),
 )
 
 # Where documents of a base come from. A base that was made from one folder has one source, `folder`.
