@@ -16,6 +16,8 @@ TRACE = f"{1:032x}"
 
 def test_the_model_call_of_a_prompt_is_waited_for_a_while(tmp_path: Path) -> None:
     store = DuckDBSpanStore(tmp_path / "spans.duckdb")
+    store.append([make_span(9, kind="evaluation", service="control")])
+    assert StoredTraceFacts(store).find([TRACE]) == {}, "a judgement may come before the call it judges"
     root = make_span(1, kind="llm", service="gateway", provider="apps", cost_usd=None)
     store.append([root])
     assert root.end_ns is not None

@@ -113,11 +113,8 @@ class StoredTraceFacts:
         found = {}
         for trace_id in trace_ids:
             spans = self._spans.get_trace(trace_id)
-            root = next((span for span in spans if span.parent_id is None), None)
-            if root is None:
-                continue  # children come first: the call's own span is still on its way
-            if is_unfinished(root, spans, now=self._clock()):
-                continue  # what an app or prompt asked is written by others, and may come after the call itself
+            if not is_whole(spans, now=self._clock()):
+                continue
             # read after the spans, so that its sums are of no fewer
             summary = self._spans.get_summary(trace_id)
             if summary is None or summary.duration_ms is None:
@@ -155,13 +152,21 @@ class KnownSpan(Protocol):
     def end_ns(self) -> int | None: ...
 
 
-def is_unfinished(root: KnownSpan, spans: Sequence[KnownSpan], *, now: int) -> bool:
-    """Whether an app or prompt answered a moment ago, and its model call or a step between the two is not there."""
+def is_whole(spans: Sequence[KnownSpan], *, now: int) -> bool:
+    """Whether a call's trace tells all that it will: the call's own span is there, and if an app or prompt answered a
+    moment ago, its model call with the steps between the two.
+
+    Judgements of the answer hang in the trace beside the call, and may come before it.
+    """
+    calls = [span for span in spans if span.kind != "evaluation"]
+    root = next((span for span in calls if span.parent_id is None), None)
+    if root is None:
+        return False  # children come first
     if root.provider != "apps" or (root.end_ns is not None and now - root.end_ns >= LATE_NS):
-        return False
-    ids = {span.span_id for span in spans}
-    below = [span.parent_id for span in spans if span.kind == "llm" and span.parent_id is not None]
-    return not below or any(span.parent_id not in ids for span in spans if span.parent_id is not None)
+        return True
+    ids = {span.span_id for span in calls}
+    below = [span.parent_id for span in calls if span.kind == "llm" and span.parent_id is not None]
+    return bool(below) and all(span.parent_id in ids for span in calls if span.parent_id is not None)
 
 
 def passages_of(output: object) -> list[Passage]:

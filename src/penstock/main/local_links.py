@@ -14,7 +14,7 @@ from penstock.evals.rows import StoredOutput
 from penstock.evals.running.journal import ScoreRow
 from penstock.evals.store import CaseWork
 from penstock.main.control_client import ControlClient
-from penstock.main.eval_ports import is_unfinished, passages_of
+from penstock.main.eval_ports import is_whole, passages_of
 from penstock.spec.cases import Case, Output, Passage
 from penstock.spec.scores import SpanScore
 
@@ -100,10 +100,7 @@ class RestTraceFacts:
                 raise
             summary = view["summary"]
             spans = [msgspec.convert(row["span"], _SeenSpan) for row in view["waterfall"]["rows"]]
-            root = next((span for span in spans if span.parent_id is None), None)
-            if root is None or summary.get("duration_ms") is None:
-                continue
-            if is_unfinished(root, spans, now=self._clock()):
+            if summary.get("duration_ms") is None or not is_whole(spans, now=self._clock()):
                 continue
             retrieval = next((span for span in spans if span.kind == "retrieval"), None)
             passages: list[Passage] = []
