@@ -54,6 +54,7 @@ def mix_ranks(words: Floats, cosines: Floats | None, weight: float, constant: fl
 
     A row without a shared word is in the cosines' list alone. Equal scores share the better rank.
     """
+    weight = 0.0 if cosines is None else weight
     total = (1.0 - weight) * _reciprocals(words, constant, listed=words > 0)
     share = 1.0 - weight
     if cosines is not None:

@@ -177,6 +177,8 @@ class RankedPassage:
     """Offsets of `text` in the parsed document."""
     found_text: str
     """The passage that was found; equals `text` without parents."""
+    found_start: int
+    found_end: int
     merged: tuple[str, ...] = ()
     """Ids of further found passages that stand in the same parent."""
 
@@ -188,11 +190,12 @@ class Ranked:
     passages: tuple[RankedPassage, ...]
     mode: RankedMode
     notes: tuple[str, ...]
-    """What was less than asked for, and why: fewer than k, no vectors, an unknown property, a failed second look."""
+    """What was less than the recipe asks for, and why: no vectors, an unknown property, a failed second look."""
     n_rows: int | None
-    """Passages that were searched: those that filters and access let through. None is never told to those who
-    may not see everything."""
+    """Passages that were searched: those that filters and access let through. None: nothing was."""
     stages: tuple[Stage, ...]
+    shortfall: str | None = None
+    """Why there are fewer than k."""
 
     @property
     def note(self) -> str | None:
