@@ -13,7 +13,8 @@ import pytest
 import uvicorn
 
 from penstock.apps.app import create_apps
-from penstock.apps.types import AppDeclaration
+from penstock.apps.types import EVERYTHING, AppDeclaration
+from penstock.spec.knowledge import ChosenScope
 from penstock.spec.spans import Span
 
 USAGE = {"prompt_tokens": 40, "completion_tokens": 12, "total_tokens": 52}
@@ -29,6 +30,9 @@ class Hit:
     score: float = 1.0
     dense_score: float | None = 0.8
     lexical_score: float | None = 3.0
+    title: str | None = None
+    anchor: str | None = None
+    url: str | None = None
 
     @property
     def text(self) -> str:
@@ -50,12 +54,26 @@ class FakeRetriever:
         self.hits: list[Any] = [SLEEP, WATER]
         self.before: Callable[[], None] = lambda: None
         self.calls: list[tuple[str, str, int, str | None]] = []
+        self.scopes: list[ChosenScope] = []
+        self.generations: list[str | None] = []
+        self.by_query: dict[str, list[Any]] = {}
 
-    def retrieve(self, name: str, query: str, k: int = 5, *, traceparent: str | None = None) -> Any:
+    def retrieve(
+        self,
+        name: str,
+        query: str,
+        k: int = 5,
+        *,
+        scope: ChosenScope = EVERYTHING,
+        generation: str | None = None,
+        traceparent: str | None = None,
+    ) -> Any:
         self.calls.append((name, query, k, traceparent))
+        self.scopes.append(scope)
+        self.generations.append(generation)
         self.before()
         return SimpleNamespace(
-            hits=self.hits,
+            hits=self.by_query.get(query, self.hits),
             generation="gen_1",
             version=f"knowledge:{name}@1",
             embedder="e@1",

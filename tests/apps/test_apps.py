@@ -23,10 +23,24 @@ async def test_an_answer_comes_with_its_citation_and_usage(world: World) -> None
     assert body["choices"][0]["message"] == {
         "role": "assistant",
         "content": "Most adults need 7 to 9 hours of sleep each night.",
+        "annotations": [
+            {
+                "type": "file_citation",
+                "file_citation": {"file_id": "file-c2xlZXAubWQ", "filename": "sleep.md", "index": 50},
+            }
+        ],
     }
     assert body["citations"] == [
-        {"document": "sleep.md", "section": "Length", "passage_id": "psg_1", "quote": SLEEP.sentences[0]}
+        {
+            "document": "sleep.md",
+            "section": "Length",
+            "passage_id": "psg_1",
+            "quote": SLEEP.sentences[0],
+            "start": 0,
+            "end": 50,
+        }
     ]
+    assert body["outcome"] == {"state": "answered", "knowledge": "knowledge:handbook@1"}
     assert body["usage"] == {"prompt_tokens": 40, "completion_tokens": 12, "total_tokens": 52}
     assert (body["object"], body["model"]) == ("chat.completion", "handbook")
 

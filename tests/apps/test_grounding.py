@@ -164,7 +164,13 @@ def test_overlap_needs_words() -> None:
 @given(st.text(max_size=80), st.lists(st.text(min_size=1, max_size=30), max_size=4))
 def test_any_reply_can_be_cited(reply: str, sentences: list[str]) -> None:
     offered: list[Any] = [
-        Source(mark=n, sentence=text, passage=SimpleNamespace(document="d", section=None, passage_id="p"))
+        Source(
+            mark=n,
+            sentence=text,
+            passage=SimpleNamespace(
+                document="d", section=None, passage_id="p", title=None, anchor=None, url=None
+            ),
+        )
         for n, text in enumerate(sentences, start=1)
     ]
     assert len(cite(reply, reply, offered)) <= len(sentences)

@@ -26,7 +26,7 @@ from penstock.apps.types import AppDeclaration, ChatRequest, PromptSource, Recor
 from penstock.base.clock import now_ns
 from penstock.base.errors import BugError, NotFound, PenstockError, TooLarge, Unauthenticated, suggest
 from penstock.dialects.openai.errors import error_body, error_event
-from penstock.spec.callers import CALLER_HEADER, REFUSAL_HEADER
+from penstock.spec.callers import CALLER_HEADER, PRINCIPALS_HEADER, REFUSAL_HEADER
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -151,6 +151,7 @@ class AppsApp:
                 headers.get(b"traceparent"),
                 session_id=headers.get(b"x-penstock-session"),
                 user_id=headers.get(b"x-penstock-user"),
+                principals=headers.get(PRINCIPALS_HEADER.encode()),
             )
             if is_prompt_request(data):
                 work = self._prompts.answer(data, context, response)

@@ -6,10 +6,14 @@ word overlap; where it fails, the best matching sentence is cited instead; where
 
 import re
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from penstock.apps.grounding import Source, find_marks
 from penstock.spec.messages import Citation
 
+_BORDER = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
+_MARK = re.compile(r"\s*\[\d{1,2}\]")
+_PAGE = re.compile(r"(?:^|&)page=(\d{1,6})")
 MIN_OVERLAP = 0.6
 MIN_WORDS = 2
 _WORD = re.compile(r"\w+")
@@ -25,24 +29,49 @@ def measure_overlap(claim: str, sentence: str) -> float:
     return len(left & right) / smaller
 
 
-def cite(reply: str, answer: str, sources: Sequence[Source]) -> tuple[Citation, ...]:
-    """Return the citations of `reply` (with marks), whose text without marks is `answer`, in order of mention."""
-    cited: dict[int, None] = {}
+def cite(
+    reply: str, answer: str, sources: Sequence[Source], *, with_marks: bool = False
+) -> tuple[Citation, ...]:
+    """Return the citations of `reply` (with marks), whose text for readers is `answer`, in order of mention.
+
+    `with_marks` says that the answer shows them, so that each citation tells its own.
+    """
+    cited: dict[int, str] = {}
     by_mark = {source.mark: source for source in sources}
     for mark, claims in find_marks(reply):
         source = by_mark.get(mark)
-        if source is not None and any(
-            measure_overlap(each, source.sentence) >= MIN_OVERLAP for each in claims
-        ):
-            cited[mark] = None
+        borne = [] if source is None else [each for each in claims if _bears_out(source, each)]
+        if borne:
+            cited.setdefault(mark, borne[0])
             continue
         for claim in claims:
             if (best := _best_match(claim, sources)) is not None:
-                cited[best.mark] = None
+                cited.setdefault(best.mark, claim)
                 break
     if not cited and (best := _best_match(answer, sources)) is not None:
-        cited[best.mark] = None
-    return tuple(_citation(by_mark[mark]) for mark in cited)
+        cited[best.mark] = answer
+    return tuple(
+        _citation(by_mark[mark], answer, claim, mark=mark if with_marks else None)
+        for mark, claim in cited.items()
+    )
+
+
+def measure_grounding(answer: str, sources: Sequence[Source]) -> float | None:
+    """Return the share of the answer's sentences whose words a source holds; None for an answer without a sentence."""
+    claims = [text for text in split_claims(_MARK.sub("", answer)) if _content_words(text)]
+    if not claims:
+        return None
+    borne = sum(any(_bears_out(source, claim) for source in sources) for claim in claims)
+    return borne / len(claims)
+
+
+def split_claims(text: str) -> list[str]:
+    """Return the sentences of an answer."""
+    return [piece for each in _BORDER.split(text) if (piece := each.strip())]
+
+
+def _bears_out(source: Source, claim: str) -> bool:
+    return measure_overlap(claim, source.sentence) >= MIN_OVERLAP
 
 
 def _best_match(claim: str, sources: Sequence[Source]) -> Source | None:
@@ -65,10 +94,34 @@ def _content_words(text: str) -> set[str]:
     return {word for word in _WORD.findall(text.casefold()) if word not in _LIGHT}
 
 
-def _citation(source: Source) -> Citation:
+def _citation(source: Source, answer: str, claim: str, *, mark: int | None) -> Citation:
+    passage = source.passage
+    start, end = _place(answer, claim, source.sentence)
+    page = _PAGE.search(passage.anchor or "")
     return Citation(
-        document=source.passage.document,
-        section=source.passage.section,
-        passage_id=source.passage.passage_id,
+        document=passage.document,
+        section=passage.section,
+        passage_id=passage.passage_id,
         quote=source.sentence,
+        title=passage.title,
+        anchor=passage.anchor,
+        page=int(page.group(1)) if page else None,
+        url=open_at(getattr(passage, "url", None), passage.anchor),
+        mark=mark,
+        start=start,
+        end=end,
     )
+
+
+def open_at(url: str | None, anchor: str | None) -> str | None:
+    """Return the address that opens a document at an anchor; None for a document without one."""
+    if not url or not anchor or "#" in url:
+        return url or None
+    return f"{url}#{quote(anchor, safe='=&-._~')}"
+
+
+def _place(answer: str, claim: str, sentence: str) -> tuple[int | None, int | None]:
+    """Return where in the answer the sentence of the claim stands that shares most with the source; Nones if nowhere."""
+    best = max(split_claims(claim), key=lambda each: measure_overlap(each, sentence), default="")
+    start = answer.find(best) if best else -1
+    return (None, None) if start < 0 else (start, start + len(best))

@@ -6,11 +6,11 @@ pieces; what might still become a mark is held back.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from penstock.apps.types import AppDeclaration, FoundPassage
+from penstock.apps.types import AppDeclaration, FoundPassage, Turn
 
 POCKET_UNKNOWN = "I do not know from these passages."
 INSTRUCTION = (
@@ -21,6 +21,7 @@ INSTRUCTION = (
 MAX_MARKS = 24
 Verdict = Literal["unknown", "answer"]
 _MARK = re.compile(r"\[(\d{1,2})\]")
+_SPACED_MARK = re.compile(r"\s*\[(\d{1,2})\]")
 _OPENINGS = ("i do not know", "i don't know")
 _UNKNOWN = re.compile(r"i (?:do not|don['’]t) know\b", re.IGNORECASE)
 
@@ -64,12 +65,23 @@ def pack_sources(app: AppDeclaration, hits: Sequence[FoundPassage]) -> list[Sour
     return sources
 
 
-def build_messages(app: AppDeclaration, question: str, sources: Sequence[Source]) -> list[dict[str, str]]:
-    """Return the messages that ask `question` about `sources`."""
+def write_sources(sources: Sequence[Source]) -> str:
+    """Return the sentences as a model reads them, a line each."""
+    return "".join(f"[{source.mark}] {source.sentence}\n" for source in sources)
+
+
+def build_messages(
+    app: AppDeclaration, question: str, sources: Sequence[Source], turns: Sequence[Turn] = ()
+) -> list[dict[str, str]]:
+    """Return the messages that ask `question` about `sources`, behind earlier `turns`.
+
+    Without sources the model is left to itself.
+    """
     question = " ".join(question.split())
-    lines = "".join(f"[{source.mark}] {source.sentence}\n" for source in sources)
-    messages = [{"role": "user", "content": f"{lines}Question: {question}"}]
-    if app.prompt == "instructed":
+    asked = f"{write_sources(sources)}Question: {question}" if sources else question
+    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+    messages.append({"role": "user", "content": asked})
+    if app.prompt == "instructed" and sources:
         messages.insert(0, {"role": "system", "content": INSTRUCTION})
     return messages
 
@@ -87,9 +99,10 @@ def list_choices(sources: Sequence[Source], *, decline_bias: float) -> dict[str,
     return choices
 
 
-def is_unknown(reply: str) -> bool:
-    """Return whether the model says that the passages hold no answer."""
-    return _UNKNOWN.match(_visible(reply)) is not None
+def is_unknown(reply: str, openings: Sequence[str] = ()) -> bool:
+    """Return whether the model says that the passages hold no answer; `openings` are further ways to say it."""
+    text = _visible(reply)
+    return _UNKNOWN.match(text) is not None or _fold(text).startswith(tuple(map(_fold, openings)))
 
 
 def find_marks(reply: str) -> list[tuple[int, list[str]]]:
@@ -106,12 +119,17 @@ def find_marks(reply: str) -> list[tuple[int, list[str]]]:
 class AnswerFilter:
     """Turns a model's reply, in any pieces, into the text for the reader.
 
-    Marks disappear together with the spaces before them (at the start, behind them); a reply that says "I do
-    not know …" becomes the app's own words for it. The same whatever the pieces.
+    Marks disappear together with the spaces before them (at the start, behind them); kept are those in `shown`. A reply
+    that says "I do not know …", or begins as one of `openings`, becomes the app's own words for it. The same whatever the
+    pieces.
     """
 
-    def __init__(self, unknown_text: str) -> None:
+    def __init__(
+        self, unknown_text: str, *, shown: Collection[int] = (), openings: Sequence[str] = ()
+    ) -> None:
         self._unknown_text = unknown_text
+        self._shown = frozenset(shown)
+        self._openings = tuple(openings)
         self._held = ""
         self._verdict: Verdict | None = None
         self._has_begun = False
@@ -120,7 +138,7 @@ class AnswerFilter:
         """Return what can be shown now."""
         self._held += piece
         if self._verdict is None:
-            self._verdict = _judge_opening(self._held)
+            self._verdict = _judge_opening(self._held, self._openings)
             if self._verdict is None:
                 return ""
             if self._verdict == "unknown":
@@ -129,7 +147,7 @@ class AnswerFilter:
 
     def finish(self) -> str:
         """Return the rest at the end of the reply."""
-        if self._verdict is None and is_unknown(self._held):
+        if self._verdict is None and is_unknown(self._held, self._openings):
             self._verdict = "unknown"
             return self._unknown_text
         return "" if self._verdict == "unknown" else self._release(len(self._held)).rstrip()
@@ -141,19 +159,26 @@ class AnswerFilter:
 
     def _release(self, end: int) -> str:
         text, self._held = self._held[:end], self._held[end:]
-        text = re.sub(r"\s*\[\d{1,2}\]", "", text)
+        text = _SPACED_MARK.sub(self._show_mark, text)
         if not self._has_begun:
             text = text.lstrip()
             self._has_begun = bool(text)
         return text
 
+    def _show_mark(self, found: re.Match[str]) -> str:
+        return found.group() if int(found.group(1)) in self._shown else ""
 
-def _judge_opening(reply: str) -> Verdict | None:
+
+def _judge_opening(reply: str, openings: Sequence[str]) -> Verdict | None:
     """Return what the reply is going to be, or None while its first words leave that open."""
-    text = _visible(re.sub(r"\[\d{0,2}\Z", "", reply)).lower().replace("’", "'")
-    if any(opening.startswith(text) for opening in _OPENINGS):
+    text = _fold(_visible(re.sub(r"\[\d{0,2}\Z", "", reply)))
+    if any(_fold(opening).startswith(text) for opening in (*_OPENINGS, *openings)):
         return None
-    return "unknown" if is_unknown(reply) else "answer"
+    return "unknown" if is_unknown(reply, openings) else "answer"
+
+
+def _fold(text: str) -> str:
+    return text.casefold().replace("’", "'")
 
 
 def _visible(reply: str) -> str:

@@ -1,6 +1,8 @@
 """Calls a chat model through the gateway, as any client would, with the trace's `traceparent`."""
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,34 +48,77 @@ class _Reply(msgspec.Struct):
     error: Any = None
 
 
+class _Scored(msgspec.Struct):
+    index: int
+    relevance_score: float
+
+
+class _Reranked(msgspec.Struct):
+    results: list[_Scored]
+
+
 _decoder = msgspec.json.Decoder(_Reply)
+_rerank_decoder = msgspec.json.Decoder(_Reranked)
 
 
 class ModelClient:
     """One HTTP session to the gateway. Use from one event loop; `close` at the end."""
 
     def __init__(self, gateway_url: str, internal_key: str) -> None:
-        self._url = f"{gateway_url.rstrip('/')}/chat/completions"
+        self._base = gateway_url.rstrip("/")
         self._headers = {"authorization": f"Bearer {internal_key}", "content-type": "application/json"}
         self._session: aiohttp.ClientSession | None = None
 
     async def call(
-        self, body: dict[str, Any], *, headers: dict[str, str], timeout_s: float, on_text: OnText | None
+        self,
+        body: dict[str, Any],
+        *,
+        headers: dict[str, str],
+        timeout_s: float,
+        on_text: OnText | None,
+        step: str = "answer",
     ) -> ModelReply:
         """Return the reply; with `on_text` it is streamed, and each piece is passed on as it comes.
 
         Raises `StepTimeout` after `timeout_s`, `CallerOverLimit` where a limit refuses the call, `StepFailed` for any
-        other failure.
+        other failure; each names `step`.
         """
         if on_text is not None:
             body = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        asked = _Asked(step=step, model=str(body["model"]))
+        async with self._post("/chat/completions", body, headers, timeout_s, asked) as response:
+            if on_text is None:
+                return _read_whole(asked, await response.read())
+            return await _read_stream(asked, response, on_text)
+
+    async def rerank(
+        self, body: dict[str, Any], *, headers: dict[str, str], timeout_s: float, step: str
+    ) -> list[float | None]:
+        """Return a score for each of `body["documents"]`, None where the model gave none; raises as `call` does."""
+        asked = _Asked(step=step, model=str(body["model"]))
+        async with self._post("/rerank", body, headers, timeout_s, asked) as response:
+            data = await response.read()
+        try:
+            told = _rerank_decoder.decode(data).results
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise asked.failed(f"{asked.model!r} answered what is no reranking.") from error
+        scores: list[float | None] = [None] * len(body["documents"])
+        for each in told:
+            if 0 <= each.index < len(scores):
+                scores[each.index] = each.relevance_score
+        return scores
+
+    @asynccontextmanager
+    async def _post(
+        self, path: str, body: dict[str, Any], headers: dict[str, str], timeout_s: float, asked: "_Asked"
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0), auto_decompress=True, trust_env=False
             )
         try:
             async with self._session.post(
-                self._url,
+                f"{self._base}{path}",
                 data=msgspec.json.encode(body),
                 headers={**self._headers, **caller_headers(), **headers},
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
@@ -81,16 +126,15 @@ class ModelClient:
             ) as response:
                 if response.status != 200:
                     data = await response.content.read(8192)
-                    raise _refusal(body["model"], response.status, data, response.headers.get(REFUSAL_HEADER))
-                if on_text is None:
-                    return _read_whole(body["model"], await response.read())
-                return await _read_stream(body["model"], response, on_text)
+                    raise _refusal(asked, response.status, data, response.headers.get(REFUSAL_HEADER))
+                yield response
         except TimeoutError as error:
-            raise StepTimeout(f"step 'answer' took longer than {timeout_s:g} s.", step="answer") from error
+            raise StepTimeout(
+                f"step {asked.step!r} took longer than {timeout_s:g} s.", step=asked.step
+            ) from error
         except aiohttp.ClientError as error:
-            reason = str(error) or type(error).__name__
-            raise StepFailed(
-                f"step 'answer' could not reach the gateway: {reason}.", step="answer"
+            raise asked.failed(
+                f"could not reach the gateway: {str(error) or type(error).__name__}."
             ) from error
 
     async def close(self) -> None:
@@ -100,11 +144,22 @@ class ModelClient:
             self._session = None
 
 
-def _read_whole(model: str, data: bytes) -> ModelReply:
-    reply = _decode(model, data)
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """For which step a model was asked, for errors."""
+
+    step: str
+    model: str
+
+    def failed(self, why: str, **fields: Any) -> StepFailed:
+        return StepFailed(f"step {self.step!r}: {why}", step=self.step, **fields)
+
+
+def _read_whole(asked: _Asked, data: bytes) -> ModelReply:
+    reply = _decode(asked, data)
     choice = reply.choices[0] if reply.choices else None
     if choice is None or choice.message is None:
-        raise StepFailed(f"step 'answer': {model!r} answered without a message.", step="answer")
+        raise asked.failed(f"{asked.model!r} answered without a message.")
     return ModelReply(
         text=choice.message.content or "",
         usage=disjoint_usage(reply.usage) if reply.usage else None,
@@ -113,7 +168,7 @@ def _read_whole(model: str, data: bytes) -> ModelReply:
     )
 
 
-async def _read_stream(model: str, response: aiohttp.ClientResponse, on_text: OnText) -> ModelReply:
+async def _read_stream(asked: _Asked, response: aiohttp.ClientResponse, on_text: OnText) -> ModelReply:
     texts: list[str] = []
     usage: Usage | None = None
     finish_reason: str | None = None
@@ -123,7 +178,7 @@ async def _read_stream(model: str, response: aiohttp.ClientResponse, on_text: On
     async for piece in response.content.iter_any():
         *events, pending = _BORDER.split(pending + piece)
         if len(pending) > MAX_REPLY_BYTES:
-            raise StepFailed(f"step 'answer': {model!r} sent an endless event.", step="answer")
+            raise asked.failed(f"{asked.model!r} sent an endless event.")
         for event in events:
             data = _data_of(event)
             if data == b"[DONE]":
@@ -131,7 +186,7 @@ async def _read_stream(model: str, response: aiohttp.ClientResponse, on_text: On
                 continue
             if not data:
                 continue
-            chunk = _decode(model, data)
+            chunk = _decode(asked, data)
             name = chunk.model or name
             usage = disjoint_usage(chunk.usage) if chunk.usage else usage
             for choice in chunk.choices[:1]:
@@ -140,7 +195,7 @@ async def _read_stream(model: str, response: aiohttp.ClientResponse, on_text: On
                     texts.append(choice.delta.content)
                     await on_text(choice.delta.content)
     if not is_done and finish_reason is None:
-        raise StepFailed(f"step 'answer': {model!r} broke off its reply.", step="answer")
+        raise asked.failed(f"{asked.model!r} broke off its reply.")
     return ModelReply(text="".join(texts), usage=usage, finish_reason=finish_reason or "stop", model=name)
 
 
@@ -149,30 +204,24 @@ def _data_of(event: bytes) -> bytes:
     return b"\n".join(lines).strip()
 
 
-def _decode(model: str, data: bytes) -> _Reply:
+def _decode(asked: _Asked, data: bytes) -> _Reply:
     try:
         reply = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise StepFailed(
-            f"step 'answer': {model!r} answered what is no chat reply.", step="answer"
-        ) from error
+        raise asked.failed(f"{asked.model!r} answered what is no chat reply.") from error
     if reply.error is not None:
-        raise StepFailed(f"step 'answer': {_error_text(reply.error)}", step="answer")
+        raise asked.failed(_error_text(reply.error))
     return reply
 
 
-def _refusal(model: str, status: int, data: bytes, limit: str | None) -> StepFailed | CallerOverLimit:
+def _refusal(asked: _Asked, status: int, data: bytes, limit: str | None) -> StepFailed | CallerOverLimit:
     try:
         text = _error_text(msgspec.json.decode(data)["error"])
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError):
         text = "no reason given"
     if limit is not None:
-        return CallerOverLimit(text, refusal=limit, step="answer")
-    return StepFailed(
-        f"step 'answer': the call of {model!r} failed with status {status}: {text}",
-        step="answer",
-        status=status,
-    )
+        return CallerOverLimit(text, refusal=limit, step=asked.step)
+    return asked.failed(f"the call of {asked.model!r} failed with status {status}: {text}", status=status)
 
 
 def _error_text(error: Any) -> str:

@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from penstock.apps.types import AppReply
+from penstock.apps.document_ids import file_id_of
+from penstock.apps.types import AppReply, Outcome
 from penstock.base.ids import new_id
 from penstock.spec.messages import Citation
 from penstock.spec.usage import Usage
@@ -24,6 +25,35 @@ def wire_citations(citations: tuple[Citation, ...]) -> list[dict[str, Any]]:
     return [msgspec.to_builtins(citation) for citation in citations]
 
 
+def wire_outcome(outcome: Outcome) -> dict[str, Any]:
+    """Return how a run ended as a JSON object; what does not apply is left out."""
+    told: dict[str, Any] = msgspec.to_builtins(outcome)
+    return told
+
+
+def wire_annotations(citations: tuple[Citation, ...]) -> list[dict[str, Any]]:
+    """Return the citations in OpenAI's shape: `url_citation` where a reader can open the document, else `file_citation`.
+
+    A citation whose place in the answer is not known has no `url_citation`, which must have one.
+    """
+    annotations: list[dict[str, Any]] = []
+    for citation in citations:
+        if citation.url is not None and citation.start is not None and citation.end is not None:
+            told = {
+                "start_index": citation.start,
+                "end_index": citation.end,
+                "url": citation.url,
+                "title": citation.title or citation.document,
+            }
+            annotations.append({"type": "url_citation", "url_citation": told})
+        else:
+            told = {"file_id": file_id_of(citation.document), "filename": citation.document}
+            if citation.end is not None:
+                told["index"] = citation.end
+            annotations.append({"type": "file_citation", "file_citation": told})
+    return annotations
+
+
 def reply_body(reply: AppReply, *, model: str, created_s: int) -> bytes:
     """Return the body of a reply that is not streamed."""
     body = {
@@ -34,12 +64,17 @@ def reply_body(reply: AppReply, *, model: str, created_s: int) -> bytes:
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": reply.text},
+                "message": {
+                    "role": "assistant",
+                    "content": reply.text,
+                    "annotations": wire_annotations(reply.citations),
+                },
                 "finish_reason": reply.finish_reason,
                 "logprobs": None,
             }
         ],
         "citations": wire_citations(reply.citations),
+        "outcome": wire_outcome(reply.outcome),
         "usage": wire_usage(reply.usage),
     }
     return msgspec.json.encode(body)
@@ -67,9 +102,12 @@ class ChunkWriter:
 
     def end(self, reply: AppReply, *, include_usage: bool) -> bytes:
         """Return the last events: finish reason with the citations, usage if wanted, and `[DONE]`."""
+        annotations = wire_annotations(reply.citations)
+        delta = {"annotations": annotations} if annotations else {}
         finish = {
-            "choices": [{"index": 0, "delta": {}, "finish_reason": reply.finish_reason}],
+            "choices": [{"index": 0, "delta": delta, "finish_reason": reply.finish_reason}],
             "citations": wire_citations(reply.citations),
+            "outcome": wire_outcome(reply.outcome),
         }
         events = self._event(finish)
         usage = wire_usage(reply.usage)

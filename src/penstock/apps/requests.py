@@ -1,14 +1,16 @@
 """Reads a chat request for an app, and refuses clearly what an app does not do."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from penstock.apps.errors import UnsupportedRequest
-from penstock.apps.types import ChatRequest
+from penstock.apps.types import ChatRequest, Turn
 from penstock.base.errors import InvalidInput
 
 MAX_QUESTION_CHARS = 4000
+MAX_TURNS = 40
+"""Earlier messages that are kept; what an app shows of them it declares."""
 _SAMPLING = ("temperature", "top_p", "seed", "max_tokens", "max_completion_tokens")
 
 
@@ -53,6 +55,7 @@ def read_chat(data: bytes) -> ChatRequest:
     return ChatRequest(
         model=body.model,
         question=_find_question(body.messages),
+        history=_find_history(body.messages),
         messages=msgspec.to_builtins(body.messages),
         stream=bool(body.stream),
         include_usage=body.stream_options is not None and bool(body.stream_options.include_usage),
@@ -74,6 +77,23 @@ def _find_question(messages: list[_Message]) -> str:
                 )
             return question
     raise InvalidInput("There is no user message.", hint="The last one is the question.", param="messages")
+
+
+def _find_history(messages: list[_Message]) -> tuple[Turn, ...]:
+    """Return what was said before the question. Parts that are no text are passed over: the question alone must be one."""
+    last = max(place for place, message in enumerate(messages) if message.role == "user")
+    turns: list[Turn] = []
+    for message in messages[:last]:
+        if message.role not in ("user", "assistant"):
+            continue
+        content = message.content
+        if not isinstance(content, str):
+            texts = (part.get("text") for part in content or () if part.get("type") == "text")
+            content = "\n".join(text for text in texts if isinstance(text, str))
+        if text := content.strip():
+            role: Literal["user", "assistant"] = "user" if message.role == "user" else "assistant"
+            turns.append(Turn(role=role, text=text[:MAX_QUESTION_CHARS]))
+    return tuple(turns[-MAX_TURNS:])
 
 
 def _text_of(message: _Message) -> str:

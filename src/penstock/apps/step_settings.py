@@ -21,6 +21,8 @@ class ModelStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Of one attempt."""
     retries: int = 0
     """Attempts after the first; the gateway has its own besides."""
+    max_tokens: int = 96
+    """Of its reply."""
     on_failure: OnFailure = "go-on"
     """`go-on` leaves things as they were before the step and notes it; `fail` ends the run."""
 
@@ -30,7 +32,6 @@ class RewriteStep(ModelStep, frozen=True, kw_only=True, omit_defaults=True):
 
     turns: int = 6
     """Earlier messages that are shown."""
-    max_tokens: int = 96
 
 
 class ExpandStep(ModelStep, frozen=True, kw_only=True, omit_defaults=True):
@@ -60,4 +61,3 @@ class CheckStep(ModelStep, frozen=True, kw_only=True, omit_defaults=True):
     then: Literal["mark", "abstain"] = "mark"
     """What happens below: the reply says so, or the app abstains. To abstain, an answer is held back until it is
     checked, so it does not stream."""
-    max_tokens: int = 96

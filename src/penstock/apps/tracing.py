@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 from penstock.apps.types import Recorder
 from penstock.base.errors import PenstockError
 from penstock.base.ids import new_span_id, new_trace_id
+from penstock.spec.knowledge import EVERYONE
 from penstock.spec.spans import Span, SpanKind
 
 # https://www.w3.org/TR/trace-context/#traceparent-header-field-values
@@ -25,10 +27,22 @@ class TraceContext:
     parent_id: str | None = None
     session_id: str | None = None
     user_id: str | None = None
+    principals: tuple[str, ...] = (EVERYONE,)
+    """As whom documents are read."""
+
+
+def read_principals(told: str | None) -> tuple[str, ...]:
+    """Return the principals that the gateway's header names, `everyone` first. Without a header that is all."""
+    named = (unquote(each.strip()) for each in told.split(",")) if told else ()
+    return tuple(dict.fromkeys((EVERYONE, *(each for each in named if each))))
 
 
 def read_context(
-    traceparent: str | None, *, session_id: str | None = None, user_id: str | None = None
+    traceparent: str | None,
+    *,
+    session_id: str | None = None,
+    user_id: str | None = None,
+    principals: str | None = None,
 ) -> TraceContext:
     """Return the context that the header names, or a fresh trace when it names none."""
     found = _TRACEPARENT.fullmatch(traceparent.strip()) if traceparent else None
@@ -37,6 +51,7 @@ def read_context(
         parent_id=found.group(2) if found else None,
         session_id=session_id,
         user_id=user_id,
+        principals=read_principals(principals),
     )
 
 
@@ -73,7 +88,18 @@ class OpenSpan:
             parent_id=self.span_id,
             session_id=context.session_id,
             user_id=context.user_id,
+            principals=context.principals,
         )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a call to the gateway carries to become a child of this span."""
+        found = {"traceparent": self.traceparent}
+        if self.context.session_id:
+            found["x-penstock-session"] = self.context.session_id
+        if self.context.user_id:
+            found["x-penstock-user"] = self.context.user_id
+        return found
 
 
 class Tracer:

@@ -116,12 +116,21 @@ def declaration_content(app: AppDeclaration) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name not in _LATER or value != silent[name]}
 
 
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """An earlier message of a conversation."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a chat request that an app uses."""
 
     model: str
     question: str
     """The text of the last user message."""
+    history: tuple[Turn, ...] = ()
+    """What was said before it, oldest first; without instructions and tools."""
     messages: list[Any]
     """All messages as they came, for the trace."""
     stream: bool = False
@@ -130,11 +139,34 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Sampling parameters the caller set; they go to the answer step."""
 
 
+Reason = Literal["nothing-found", "nothing-relevant", "not-known", "not-grounded"]
+"""Why an app abstained: no passage came near the question; the filter threw all of them out; the model said that they
+hold no answer; too little of its answer was borne out."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a run ended, beside its text: clients need not guess it from the wording."""
+
+    state: Literal["answered", "abstained"]
+    reason: Reason | None = None
+    from_documents: bool = True
+    """False where the model answered without documents, none having been found."""
+    question: str | None = None
+    """What was searched for, where the question was rewritten."""
+    grounded: float | None = None
+    """Share of the answer's sentences that the passages bear out; None where it was not checked."""
+    notes: tuple[str, ...] = ()
+    """Steps that failed and were left out, and why."""
+    knowledge: str | None = None
+    """The version that was searched, such as `knowledge:handbook@3`."""
+
+
 class AppReply(msgspec.Struct, frozen=True, kw_only=True):
     """What an app answered."""
 
     text: str
     citations: tuple[Citation, ...]
+    outcome: Outcome
     usage: Usage | None
     """The usage of its model calls; None when no model was called or none was told."""
     finish_reason: str
@@ -149,7 +181,11 @@ class FoundPassage(Protocol):
     @property
     def document(self) -> str: ...
     @property
+    def title(self) -> str | None: ...
+    @property
     def section(self) -> str | None: ...
+    @property
+    def anchor(self) -> str | None: ...
     @property
     def text(self) -> str: ...
     @property
@@ -192,9 +228,13 @@ class Retriever(Protocol):
         k: int = 5,
         *,
         scope: ChosenScope = EVERYTHING,
+        generation: str | None = None,
         traceparent: str | None = None,
     ) -> Found:
-        """Return at most `k` passages of what `scope` may find, best first; raise `PenstockError` when it cannot."""
+        """Return at most `k` passages of what `scope` may find, best first; raise `PenstockError` when it cannot.
+
+        `generation` asks for the very one that an earlier search was answered from, so that answers are not mixed.
+        """
 
 
 class PreparedPrompt(Protocol):

@@ -12,6 +12,12 @@ CALLER_HEADER = "x-penstock-caller"
 """Holds a `Caller`, opaque to apps: they send back what they were sent."""
 PROMPT_HEADER = "x-penstock-prompt"
 """On a call that a prompt makes: `prompt:NAME` and its stamp, with a space between."""
+GROUPS_HEADER = "x-penstock-groups"
+"""Sent by clients: the groups that the user of a call belongs to, with commas between. Believed from keys that are nobody's."""
+PRINCIPALS_HEADER = "x-penstock-principals"
+"""Sent to apps alone: as whom a call may read documents, percent-encoded, with commas between. `everyone` is not written."""
+ROUTES_HEADER = "x-penstock-routes"
+"""Sent to apps alone: the routes that the caller's key may call, written likewise; absent where it may call all."""
 REFUSAL_HEADER = "x-penstock-refusal"
 """On the reply to a call that a limit of its caller refused: the error, opaque to apps, who pass it on with their reply."""
 
@@ -24,6 +30,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     project: str
     user: str | None = None
     session: str | None = None
+    groups: tuple[str, ...] = ()
+    """Groups of the user, as the outermost caller told them."""
     routes: tuple[str, ...] = ()
     """Routes the call has come through, the outermost first; more than one where an app asks an app."""
     models: tuple[str, ...] = ()
