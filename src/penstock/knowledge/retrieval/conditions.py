@@ -139,9 +139,15 @@ def _equals(value: Any, wanted: Any, *, is_time: bool) -> bool:
     if isinstance(value, bool) or isinstance(wanted, bool):
         return _truth(value) is not None and _truth(value) == _truth(wanted)
     if isinstance(value, str) and isinstance(wanted, str):
-        return value.casefold() == wanted.casefold()
+        return value.casefold() == wanted.casefold() or _is_within(value, wanted)
     left, right = _number(value), _number(wanted)
     return left is not None and left == right
+
+
+def _is_within(value: str, wanted: str) -> bool:
+    """Whether one date lies within another one's period, as `2026-02-10` does within `2026-02`."""
+    own, other = read_period(value), read_period(wanted)
+    return own is not None and other is not None and other[0] <= own[0] and own[1] <= other[1]
 
 
 def _compares(value: Any, op: str, wanted: Any, *, is_time: bool) -> bool:

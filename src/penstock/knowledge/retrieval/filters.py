@@ -54,6 +54,8 @@ class Selected:
     """Rows that may be found."""
     n_readable: int
     """Rows that the principals may see, before conditions."""
+    is_filtered: bool = False
+    """Whether there were conditions; that readers left something out is not told."""
     notes: tuple[str, ...] = ()
 
 
@@ -79,7 +81,13 @@ def select_rows(index: SearchedIndex, scope: ChosenScope) -> Selected:
     rows = index.select(mask)
     n_readable = rows.count if not scope.conditions else index.select(readable).count
     notes = _note_unknown(documents, readable, scope.conditions)
-    return Selected(rows=rows, count=rows.count, n_readable=n_readable, notes=tuple(notes))
+    return Selected(
+        rows=rows,
+        count=rows.count,
+        n_readable=n_readable,
+        is_filtered=bool(scope.conditions),
+        notes=tuple(notes),
+    )
 
 
 def _readable(documents: Sequence[IndexDocument], principals: Sequence[str] | None) -> Mask:

@@ -122,12 +122,7 @@ class _Run:
         begun = self.clock()
         selected = select()
         self.notes += selected.notes
-        self._tell(
-            "selection",
-            begun,
-            n_in=len(self.index.places) if selected.rows is None else selected.n_readable,
-            n_out=selected.count,
-        )
+        self._tell("selection", begun, n_in=selected.n_readable, n_out=selected.count)
         if selected.count:
             self._find(embed_query, selected)
             self._boost()
@@ -307,10 +302,11 @@ class _Run:
 
     def _shortfall(self, n_shown: int, selected: Selected) -> str:
         """Say why there are fewer than k, from what this caller may see alone."""
+        # never by whether rows were kept from the caller: that something is hidden is itself not told
         if selected.count == 0:
-            why = "nothing here matches the filter" if selected.n_readable else "nothing here may be found"
+            why = "nothing here matches the filter" if selected.is_filtered else "nothing is here"
         elif selected.count < self.k:
-            what = "match the filter" if selected.rows is not None else "are here"
+            what = "match the filter" if selected.is_filtered else "are here"
             why = f"{selected.count} passages {what}"
         else:
             lost: dict[str, int] = {stage.name: stage.n_in - stage.n_out for stage in self.stages}
