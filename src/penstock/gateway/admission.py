@@ -10,6 +10,7 @@ _ENDPOINTS = {
     "chat": "/v1/chat/completions",
     "embedding": "/v1/embeddings",
     "rerank": "/v1/rerank",
+    "search": "/v1/vector_stores/NAME/search",
 }
 _CALLING = frozenset({"call", "owner", "internal"})
 

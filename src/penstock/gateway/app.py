@@ -17,6 +17,7 @@ import msgspec
 
 from penstock.base.errors import BugError, PenstockError
 from penstock.base.logs import redact
+from penstock.gateway import apps_relay
 from penstock.gateway.admission import authenticate
 from penstock.gateway.answers import AttemptFailed
 from penstock.gateway.arrivals import find_secret, note_headers, peek_call
@@ -97,6 +98,7 @@ class Gateway:
         self._upstreams = upstreams
         self._cache = cache
         self._files = files
+        self._apps_relay = apps_relay.AppsRelay(upstreams)
         self._prices = prices
         health = health or HealthBoard()
         self._metrics = metrics or Metrics(health=health)
@@ -125,7 +127,9 @@ class Gateway:
                 if endpoint is not None:
                     await self._serve_call(endpoint, scope, receive, send)
                     return
-            if self._files is not None and serves_path(scope["path"]):
+            if apps_relay.serves_path(scope["path"]):
+                await self._apps_relay.answer(scope, self._watch.table, receive, send)
+            elif self._files is not None and serves_path(scope["path"]):
                 secret = find_secret(dict(scope["headers"]), None)
                 await self._files.answer(scope, self._watch.table, secret, receive, send)
             else:
@@ -340,10 +344,6 @@ class Gateway:
 
     # -- everything else
 
-    def _warnings(self) -> dict[str, list[str]]:
-        problems = self._limiter.problems if self._limiter is not None else []
-        return {"warnings": problems} if problems else {}
-
     async def _serve_other(self, scope: Scope, send: Send) -> None:
         path, method = scope["path"], scope["method"]
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -357,7 +357,9 @@ class Gateway:
                 _need_get(method)
                 if table is None:
                     raise NotReady
-                ready = {"status": "ready", "snapshot": table.digest, **self._warnings()}
+                problems = self._limiter.problems if self._limiter is not None else []
+                told = {"warnings": problems} if problems else {}
+                ready = {"status": "ready", "snapshot": table.digest, **told}
                 await send_reply(send, 200, [JSON], msgspec.json.encode(ready))
             elif path == "/metrics":
                 _need_get(method)

@@ -2,12 +2,20 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
+from penstock.dialects.bodies import decode_head
+from penstock.dialects.port import Envelope
 from penstock.dialects.registry import DIALECTS
 from penstock.gateway.cache import read_wish
 from penstock.gateway.calls import Call, label
 from penstock.gateway.multipart import peek_form
 from penstock.gateway.outgoing import IDEMPOTENCY_KEY, PASSED_HEADERS, own_idempotency_key
 from penstock.gateway.prompt_calls import read_prompt_object
+from penstock.spec.callers import GROUPS_HEADER
+
+MAX_GROUPS = 200
+_GROUPS = GROUPS_HEADER.encode()
 
 
 def find_secret(headers: Mapping[bytes, bytes], query_key: bytes | None) -> bytes | None:
@@ -33,6 +41,9 @@ def note_headers(call: Call, headers: Mapping[bytes, bytes]) -> None:
         call.user = call.key.user
     elif user is not None:
         call.user = label(user)
+    groups = headers.get(_GROUPS)
+    if groups is not None:
+        note_groups(call, groups)
     if b"cache-control" in headers or b"x-penstock-cache" in headers:
         call.cache_wish = read_wish(headers)
     call.content_type = headers.get(b"content-type")
@@ -44,6 +55,15 @@ def note_headers(call: Call, headers: Mapping[bytes, bytes]) -> None:
             call.passed_headers += ((name, value),)
 
 
+def note_groups(call: Call, told: bytes) -> None:
+    """Take the groups that a client names for its user. A key that is somebody's may not: it would let itself in anywhere."""
+    if call.key is not None and call.key.user:
+        call.warnings.append(f"{GROUPS_HEADER} is not taken from a key that is somebody's own.")
+        return
+    named = (label(each) for each in told.split(b","))
+    call.groups = tuple(dict.fromkeys(each for each in named if each))[:MAX_GROUPS]
+
+
 def peek_call(call: Call, max_depth: int) -> None:
     """Read what the body says of the call; raise `InvalidInput` for a body that is none."""
     endpoint = call.endpoint
@@ -51,7 +71,22 @@ def peek_call(call: Call, max_depth: int) -> None:
         call.body = read_prompt_object(call.body)
     if endpoint.is_form:
         call.envelope = peek_form(call.body, call.content_type or b"")
+    elif endpoint.operation == "search":
+        call.envelope = peek_search(call.body, model=endpoint.model or "", max_depth=max_depth)
     else:
         call.envelope = DIALECTS[endpoint.dialect].peek(
             call.body, model=endpoint.model, stream=endpoint.stream, max_depth=max_depth
         )
+
+
+class _Search(msgspec.Struct):
+    """Of a search nothing decides here; it has to be an object that can be read."""
+
+
+_searches = msgspec.json.Decoder(_Search)
+
+
+def peek_search(body: bytes, *, model: str, max_depth: int) -> Envelope:
+    """Return the envelope of a search in the knowledge base that the path names."""
+    decode_head(_searches, body, max_depth=max_depth, deciding=())
+    return Envelope(model=model)

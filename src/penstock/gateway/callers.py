@@ -5,6 +5,7 @@ Only the installation's own key is believed. With any other key these headers me
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
+from urllib.parse import quote
 
 import msgspec
 
@@ -14,10 +15,19 @@ from penstock.gateway.calls import Call
 from penstock.gateway.errors import BudgetReached, LimitReached
 from penstock.gateway.http import Header
 from penstock.gateway.table import Table
-from penstock.spec.callers import CALLER_HEADER, PROMPT_HEADER, REFUSAL_HEADER, Caller
+from penstock.spec.callers import (
+    CALLER_HEADER,
+    GROUPS_HEADER,
+    PRINCIPALS_HEADER,
+    PROMPT_HEADER,
+    REFUSAL_HEADER,
+    ROUTES_HEADER,
+    Caller,
+)
 from penstock.spec.routes import KeyRow
 
 _CALLER, _PROMPT, _REFUSAL = (name.encode() for name in (CALLER_HEADER, PROMPT_HEADER, REFUSAL_HEADER))
+_GROUPS, _PRINCIPALS, _ROUTES = (name.encode() for name in (GROUPS_HEADER, PRINCIPALS_HEADER, ROUTES_HEADER))
 _REFUSALS: dict[str, type[LimitReached]] = {kind.code: kind for kind in (LimitReached, BudgetReached)}
 _MAX_PROMPT_BYTES = 512
 
@@ -51,6 +61,8 @@ def identify(call: Call, table: Table, headers: dict[bytes, bytes], secret: byte
     for name, value in ((b"x-penstock-user", caller.user), (b"x-penstock-session", caller.session)):
         if value is not None:
             headers[name] = value.encode()
+    call.groups = caller.groups
+    headers.pop(_GROUPS, None)
 
 
 def caller_line(call: Call, model: str) -> bytes:
@@ -64,10 +76,47 @@ def caller_line(call: Call, model: str) -> bytes:
         project=key.project,
         user=user[:200] if user else None,
         session=call.session,
+        groups=call.groups,
         routes=_add(before.routes if before is not None else (), route.route.name),
         models=_add(before.models if before is not None else (), model),
     )
     return b"%b: %b\r\n" % (_CALLER, urlsafe_b64encode(msgspec.json.encode(caller)))
+
+
+def relayed_caller_line(call: Call) -> bytes:
+    """Return the header line that tells the apps process who asks it something that is no call."""
+    key, before = call.key, call.caller
+    assert key is not None
+    caller = Caller(
+        key=key.id,
+        project=key.project,
+        user=call.user,
+        session=call.session,
+        groups=call.groups,
+        routes=before.routes if before is not None else (),
+        models=before.models if before is not None else (),
+    )
+    return b"%b: %b\r\n" % (_CALLER, urlsafe_b64encode(msgspec.json.encode(caller)))
+
+
+def principals_line(call: Call) -> bytes:
+    """Return the header line that tells an app as whom it may read documents: the user and groups of the headers.
+
+    Not the `user` of a body: clients write anything there, to tell people apart and not to let them in.
+    """
+    named = [f"user:{call.user}"] if call.user else []
+    named += [f"group:{group}" for group in call.groups]
+    if not named:
+        return b""
+    told = ",".join(quote(each, safe=":") for each in named)
+    return b"%b: %b\r\n" % (_PRINCIPALS, told.encode("ascii"))
+
+
+def routes_line(key: KeyRow) -> bytes:
+    """Return the header line that tells an app which routes its caller may call; nothing where these are all."""
+    if key.routes is None:
+        return b""
+    return b"%b: %b\r\n" % (_ROUTES, ",".join(quote(each, safe=":") for each in key.routes).encode("ascii"))
 
 
 def refusal_headers(call: Call, error: PenstockError) -> Sequence[Header]:

@@ -103,6 +103,7 @@ class Call:
         "error_message",
         "extra_headers",
         "flight",
+        "groups",
         "hold",
         "http_status",
         "hub",
@@ -150,6 +151,8 @@ class Call:
         self.session: str | None = None
         self.user: str | None = None
         """Whose key it is; with a key of nobody's, whom the header names."""
+        self.groups: tuple[str, ...] = ()
+        """Of the user, as the client tells with a key that is nobody's: what of documents apps may read for them."""
         self.body = b""
         self.content_type: bytes | None = None
         """Of the request."""

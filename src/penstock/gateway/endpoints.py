@@ -25,6 +25,7 @@ Operation = Literal[
     "speech",
     "transcription",
     "translation",
+    "search",
 ]
 """What is asked for, whatever the dialect; also the span's `gen_ai.operation.name`."""
 
@@ -98,7 +99,7 @@ CALLS: dict[str, Endpoint] = {
 SUPPORTED = (
     "POST to "
     + ", ".join(CALLS)
-    + ", /v1beta/models/MODEL:generateContent, /model/MODEL/converse; GET /v1/models, /v1beta/models"
+    + ", /v1/vector_stores/NAME/search, /v1beta/models/MODEL:generateContent, /model/MODEL/converse; GET /v1/models, /v1beta/models"
 )
 
 _GEMINI = re.compile(
@@ -111,6 +112,9 @@ _GEMINI_ACTIONS: dict[str, tuple[Operation, RouteKind, bool | None]] = {
     "embedContent": ("embeddings", "embedding", False),
     "batchEmbedContents": ("embeddings", "embedding", False),
 }
+_SEARCH = re.compile(r"/v1/vector_stores/([^/]+)/search/?")
+KNOWLEDGE = "knowledge:"
+"""How routes are called that search a knowledge base."""
 _BEDROCK = re.compile(r"/model/(.+)/(converse|converse-stream)")
 
 
@@ -132,6 +136,15 @@ def find_endpoint(path: str) -> Endpoint | None:
             path=f"/models/{{model}}:{match.group(2)}",
             model=match.group(1),
             stream=stream,
+        )
+    match = _SEARCH.fullmatch(path)
+    if match is not None:
+        return Endpoint(
+            dialect="openai",
+            operation="search",
+            kind="search",
+            path="/vector_stores/{model}/search",
+            model=KNOWLEDGE + match.group(1).removeprefix(KNOWLEDGE),
         )
     match = _BEDROCK.fullmatch(path)
     if match is not None:

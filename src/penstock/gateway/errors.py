@@ -283,3 +283,9 @@ class Filtered(UpstreamError):
     """The provider's content filter stopped the reply before its first word."""
 
     code = "PS-4624"
+
+
+class ForeignOrigin(PolicyError):
+    """A page of another site asks through somebody's browser."""
+
+    code = "PS-2520"

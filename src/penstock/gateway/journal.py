@@ -46,6 +46,7 @@ KINDS: dict[str, SpanKind] = {
     "embeddings": "embedding",
     "count_tokens": "internal",
     "moderations": "internal",
+    "search": "internal",  # the search itself is the span of the apps process below it
 }
 """Operation → kind of its span, `llm` for all others."""
 _log = logging.getLogger("penstock.journal")

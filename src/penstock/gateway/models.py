@@ -32,7 +32,7 @@ def describe_models(table: Table, key: KeyRow, path: str, dialect: DialectName) 
     visible = [
         ready
         for name, route in table.routes.items()
-        if may_call(key, name)
+        if may_call(key, name) and route.route.kind != "search"
         for ready in (route, *table.prompt_versions(name))
     ]
     name = path.removeprefix("/v1beta/models").removeprefix("/v1/models").removeprefix("/")

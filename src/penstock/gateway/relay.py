@@ -20,6 +20,7 @@ from penstock.gateway.errors import BrokenStream, ShutDown
 from penstock.gateway.http import JSON, Header, Send, send_reply
 from penstock.gateway.outgoing import client_dialect, read_hub_request
 from penstock.gateway.table import header_text
+from penstock.spec.callers import KNOWLEDGE_HEADER
 from penstock.spec.hub import End, Event, Failed, Start, UsageSeen
 from penstock.spec.snapshot import Limits
 
@@ -34,6 +35,7 @@ _PASSED = frozenset(
         b"x-amzn-errortype",
     }
 )
+_KNOWLEDGE = KNOWLEDGE_HEADER.encode()
 _PASSED_FAMILIES = (b"x-ratelimit-", b"anthropic-ratelimit-")
 _KEEP_ALIVE = b": keep-alive\n\n"
 _BORDERS = (b"\n\n", b"\r\n\r\n", b"\r\r")
@@ -115,6 +117,8 @@ def reply_headers(call: Call, answer: Answer) -> list[Header]:
     passed = [
         header for header in answer.headers if header[0] in _PASSED or header[0].startswith(_PASSED_FAMILIES)
     ]
+    if answer.target.is_app:
+        passed += [header for header in answer.headers if header[0] == _KNOWLEDGE]
     if passed:
         own = {name for name, _ in call.extra_headers}
         headers += [header for header in passed if header[0] not in own]

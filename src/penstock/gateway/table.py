@@ -169,6 +169,8 @@ class Table:
         providers = {provider.name: provider for provider in snapshot.providers}
         if len(providers) < len(snapshot.providers):
             raise InvalidInput("The snapshot names a provider twice.")
+        self.apps: ReadyTarget | None = None
+        """The apps process, for what is asked of it besides models; None where the snapshot has none."""
         self.routes: dict[str, ReadyRoute] = {}
         self.open_routes: dict[str, ReadyRoute] = {}
         """By provider: rows named `PROVIDER/*`, which answer under every model name of that provider."""
@@ -179,6 +181,8 @@ class Table:
         names: set[str] = set()
         credentials = Credentials(environ, secrets, fetch)
         make = partial(_ready_target, providers, credentials, internal_key=internal_key)
+        if APPS in providers and providers[APPS].local:
+            self.apps = make(Route(name=APPS, targets=()), Target(provider=APPS, model=APPS))
         for route in snapshot.routes:
             if route.name in names:
                 raise InvalidInput(f"The snapshot names the route {route.name!r} twice.")

@@ -20,7 +20,7 @@ from penstock.main.settings_problems import Problem
 from penstock.registry.types import Version
 from penstock.spec.callers import APPS
 from penstock.spec.limits import LimitRule
-from penstock.spec.routes import PriceRow, Provider, Route, RouteKind, Target
+from penstock.spec.routes import PriceRow, Provider, RetryPolicy, Route, RouteKind, Target
 from penstock.spec.snapshot import Limits
 
 LEXICAL = "lexical"
@@ -59,6 +59,7 @@ def plan(
     models: Iterable[Version] = (),
     apps: Iterable[Version] = (),
     prompts: Iterable[PromptVersions] = (),
+    bases: Iterable[Version] = (),
     objects: Sequence[StoredObject] = (),
     secrets: Mapping[str, str] | None = None,
 ) -> Plan:
@@ -74,7 +75,7 @@ def plan(
         rows.put("provider", provider.name, provider, "built in")
     rows.problems += _target_problems(file, rows.providers)
     rows.refuse()
-    for route in (*_own_routes(models, apps), *map(prompt_route, prompts)):
+    for route in (*_own_routes(models, apps), *map(prompt_route, prompts), *map(_search_route, bases)):
         if ("route", route.name) not in rows.owners:
             rows.put("route", route.name, route, "built in" if route.name == LEXICAL else "registry")
     for route in _open_routes(rows.providers, rows.owners):
@@ -149,6 +150,16 @@ def _versioned_route(version: Version, provider: str, kind: RouteKind) -> Route:
         kind=kind,
         version=f"{version.label} {version.stamp.partition('@')[2]}",
         versions={version.asset: version.stamp},
+    )
+
+
+def _search_route(base: Version) -> Route:
+    """Return the route that searches a knowledge base. Which version is searched its replies say: that changes alone."""
+    return Route(
+        name=base.asset,
+        targets=(Target(provider=APPS, model=base.name),),
+        kind="search",
+        retry=RetryPolicy(max_attempts=2),
     )
 
 

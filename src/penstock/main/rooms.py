@@ -205,6 +205,7 @@ class Rooms:
             models=[version for version in self.live_versions("model") if WEIGHTS in version.artefacts],
             apps=list(self.live_versions("app")),
             prompts=self.prompt_versions(),
+            bases=list(self.live_versions("knowledge")),
             objects=objects,
             secrets=self.secrets.sealed(),
         )

@@ -18,6 +18,8 @@ PRINCIPALS_HEADER = "x-penstock-principals"
 """Sent to apps alone: as whom a call may read documents, percent-encoded, with commas between. `everyone` is not written."""
 ROUTES_HEADER = "x-penstock-routes"
 """Sent to apps alone: the routes that the caller's key may call, written likewise; absent where it may call all."""
+KNOWLEDGE_HEADER = "x-penstock-knowledge"
+"""On the reply of an app or a search: the version and generation that were searched, `knowledge:NAME@3 gen_…`."""
 REFUSAL_HEADER = "x-penstock-refusal"
 """On the reply to a call that a limit of its caller refused: the error, opaque to apps, who pass it on with their reply."""
 

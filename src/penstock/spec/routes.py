@@ -7,7 +7,8 @@ import msgspec
 
 DialectName = Literal["openai", "responses", "anthropic", "gemini", "bedrock", "cohere"]
 AuthKind = Literal["bearer", "none", "x-api-key", "api-key", "x-goog-api-key", "sigv4", "gcp"]
-RouteKind = Literal["chat", "embedding", "rerank", "any"]
+RouteKind = Literal["chat", "embedding", "rerank", "search", "any"]
+"""`search` routes are knowledge bases: they answer `/v1/vector_stores/NAME/search` and stand in no list of models."""
 Balance = Literal["weighted", "random", "least-busy", "latency", "cost"]
 Sticky = Literal["none", "user", "session"]
 FaultKind = Literal["connect", "timeout", "rate-limit", "server-error", "context-length", "content-filter"]

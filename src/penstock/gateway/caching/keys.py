@@ -42,6 +42,8 @@ class Asked:
     passed_headers: tuple[tuple[bytes, bytes], ...] = ()
     """Headers of the client that reach the provider."""
     query: bytes = b""
+    readers: tuple[str, ...] = ()
+    """As whom an app reads documents, where one answers: what one may read is not for another."""
 
 
 def describe(call: Call) -> Asked:
@@ -60,6 +62,7 @@ def describe(call: Call) -> Asked:
         path_model=call.endpoint.model,
         passed_headers=call.passed_headers,
         query=call.query,
+        readers=(call.user or "", *sorted(call.groups)) if call.route.passes_on else (),
     )
 
 
@@ -116,6 +119,7 @@ def write_frame(asked: Asked) -> bytes:
         asked.path_model or "",
         "stream" if asked.is_stream else "whole",
         "usage" if asked.wants_usage else "",
+        *asked.readers,
     )
     texts = [part.replace("\x1f", " ").encode("utf-8", "replace") for part in parts]
     headers = b"".join(
