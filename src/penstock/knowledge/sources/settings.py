@@ -10,7 +10,6 @@ from penstock.base.errors import suggest
 from penstock.knowledge.sources.errors import InvalidSource
 from penstock.spec.knowledge import Properties, PropertyValue
 
-
 MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -45,6 +44,10 @@ class SourceSettings(
             subjects=self.subjects,
             language=self.language,
         )
+
+    def secret_address(self) -> str:
+        """Return the address that its secrets are sent to."""
+        return self.location
 
     def check(self) -> None:
         """Raise `InvalidSource` for what types alone do not tell."""

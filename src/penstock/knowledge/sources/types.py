@@ -128,3 +128,108 @@ class Scan:
     """Paths in the base that this scan took away."""
     outcomes: list[SourceOutcome] = field(default_factory=list)
     """One for each source that was scanned."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRow:
+    """A source, as lists show it."""
+
+    id: str
+    base: str
+    name: str
+    kind: str
+    location: str
+    settings: dict[str, Any]
+    schedule: dict[str, Any] | None
+    is_paused: bool
+    is_detached: bool
+    """It is never read again, and its documents stay."""
+    state: SourceState
+    error: str | None
+    """Why the last scan or the last run failed."""
+    counts: dict[str, int]
+    """Items by state."""
+    outcome: SourceOutcome | None
+    """What the last scan that ended well did."""
+    failures: int
+    """Runs in a row that failed."""
+    job: str | None
+    """The run under way, or the last one."""
+    due_ns: int | None
+    started_ns: int | None
+    ended_ns: int | None
+    created_ns: int
+    updated_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemRow:
+    """What a source holds at one address, as lists show it."""
+
+    source: str
+    path: str
+    """Of the document in the base."""
+    item: str
+    """Within the source."""
+    state: ItemState
+    reason: str | None
+    digest: str | None
+    size_bytes: int | None
+    properties: dict[str, Any]
+    moved_from: str | None
+    first_seen_ns: int
+    last_seen_ns: int
+    changed_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemPage:
+    """A page of items."""
+
+    items: list[ItemRow]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentVersion:
+    """One version of a document that was parsed."""
+
+    id: str
+    digest: str
+    title: str | None
+    media_type: str | None
+    size_bytes: int
+    n_passages: int
+    n_dropped_chars: int
+    problems: list[str]
+    error: str | None
+    properties: dict[str, Any] | None
+    is_live: bool
+    created_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentDetails:
+    """A document of a base: what its source says, and every version of it, newest first."""
+
+    base: str
+    path: str
+    item: ItemRow | None
+    """None when no source holds it any more."""
+    versions: list[DocumentVersion]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What a scan would find; nothing was written."""
+
+    seen: int
+    left_out: int
+    complete: bool
+    first: list[dict[str, Any]]
+    """Path, size and properties of the first documents."""
+    errors: list[Dropped]
+    """The first things that would be left out, with why."""
+    problems: list[str]
+    is_cut: bool
+    """The source holds more than was looked at."""

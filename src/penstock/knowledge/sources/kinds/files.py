@@ -1,10 +1,11 @@
 """Single files of this machine, named one by one or by a pattern such as `reports/*.pdf`."""
 
 import glob
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+import msgspec
 
 from penstock.knowledge.sources.kinds.folder import make_entry
 from penstock.knowledge.sources.settings import SourceSettings
@@ -15,7 +16,7 @@ from penstock.knowledge.sources.types import KnownItem, LeftOut, SourceItem
 class FilesSettings(SourceSettings, frozen=True, kw_only=True):
     """`location` is a file, or a pattern: `*` within a folder, `**` over folders."""
 
-    also: list[str] = []
+    also: list[str] = msgspec.field(default_factory=list)
     """More files or patterns."""
     watch: bool = False
     """Look for changes every few seconds, and take them up by themselves."""
@@ -67,9 +68,9 @@ def find_files(pattern: str) -> Iterator[tuple[str, Path]]:
     parts = Path(pattern).parts
     fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     root = Path(*parts[:fixed]) if fixed else Path()
-    for each in sorted(glob.glob(pattern, recursive=True)):
-        if os.path.isfile(each):
-            yield Path(each).relative_to(root).as_posix(), Path(each)
+    for each in sorted(root.glob("/".join(parts[fixed:]))):
+        if each.is_file():
+            yield each.relative_to(root).as_posix(), each
 
 
 def _beside(absolute: Path) -> Iterator[Path]:

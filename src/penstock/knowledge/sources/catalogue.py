@@ -1,0 +1,72 @@
+"""The kinds of sources by name: their settings, and how one is opened."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.base.errors import suggest
+from penstock.knowledge.credentials import Credentials
+from penstock.knowledge.sources.errors import InvalidSource
+from penstock.knowledge.sources.kinds.database import DatabaseSettings, DatabaseSource
+from penstock.knowledge.sources.kinds.files import FilesSettings, FilesSource
+from penstock.knowledge.sources.kinds.folder import FolderSettings, FolderSource
+from penstock.knowledge.sources.kinds.jsonl import JsonlSettings, JsonlSource
+from penstock.knowledge.sources.kinds.store import StoreSettings, StoreSource
+from penstock.knowledge.sources.settings import SourceSettings, read_settings
+from penstock.knowledge.sources.types import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of place."""
+
+    settings: type[SourceSettings]
+    open: Callable[[str, Any, Credentials], Source]
+    """Called with the source's id, its settings and the vault's secrets."""
+    about: str
+    is_local_path: bool = False
+    """Its location is a path of this machine, which must be absolute."""
+
+
+KINDS: dict[str, Kind] = {
+    "folder": Kind(
+        settings=FolderSettings,
+        open=lambda source_id, settings, _: FolderSource(source_id, settings),
+        about="a folder of this machine",
+        is_local_path=True,
+    ),
+    "files": Kind(
+        settings=FilesSettings,
+        open=lambda source_id, settings, _: FilesSource(source_id, settings),
+        about="single files, by name or pattern",
+        is_local_path=True,
+    ),
+    "store": Kind(
+        settings=StoreSettings,
+        open=StoreSource,
+        about="an object store or any other file system that fsspec opens",
+    ),
+    "database": Kind(settings=DatabaseSettings, open=DatabaseSource, about="rows of a query"),
+    "jsonl": Kind(
+        settings=JsonlSettings,
+        open=lambda source_id, settings, _: JsonlSource(source_id, settings),
+        about="records of a file of JSON lines",
+        is_local_path=True,
+    ),
+}
+
+
+def find_kind(name: str) -> Kind:
+    """Return the kind; raise `InvalidSource` when there is none of that name."""
+    kind = KINDS.get(name)
+    if kind is None:
+        raise InvalidSource(
+            f"There is no kind of source {name!r}.",
+            hint=suggest(name, KINDS) or f"There are: {', '.join(KINDS)}.",
+        )
+    return kind
+
+
+def read_kind_settings(name: str, given: Mapping[str, Any]) -> SourceSettings:
+    """Return the settings of a source of this kind; raise `InvalidSource`."""
+    return read_settings(name, given, find_kind(name).settings)

@@ -1,0 +1,213 @@
+"""Documents in anything that fsspec opens: object stores (S3, Google, Azure), SFTP, HDFS, memory.
+
+Each store says in its own words that an object changed; where it says nothing, its objects are read every time.
+Addresses of the web are refused here: they have rules of their own, which the kind `web` keeps.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import fsspec
+import msgspec
+
+from penstock.base.errors import PenstockError
+from penstock.knowledge.credentials import Credentials
+from penstock.knowledge.sources.errors import InvalidSource, ItemUnavailable, MissingReader, SourceUnavailable
+from penstock.knowledge.sources.settings import SourceSettings
+from penstock.knowledge.sources.tree import Entry, Listing, walk_tree
+from penstock.knowledge.sources.types import KnownItem, LeftOut, SourceItem
+
+PACKAGES = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+    "adl": "adlfs",
+    "sftp": "paramiko",
+    "ssh": "paramiko",
+    "hdfs": "pyarrow",
+    "smb": "smbprotocol",
+}
+"""What to install for an address of each scheme, beyond what is here."""
+_REFUSED = frozenset(
+    {"http", "https", "ftp", "reference", "generic", "dir", "local+", "blockcache", "filecache"}
+)
+_STAMPS = (
+    "ETag",
+    "etag",
+    "md5",
+    "md5Hash",
+    "generation",
+    "version_id",
+    "VersionId",
+    "content_md5",
+    "checksum",
+)
+_TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
+
+
+class StoreSettings(SourceSettings, frozen=True, kw_only=True):
+    """`location` is an address such as `s3://bucket/docs`."""
+
+    options: dict[str, str | int | float | bool | dict[str, str]] = msgspec.field(default_factory=dict)
+    """What its file system takes, such as `key`, `secret`, `endpoint_url`, `anon`; credentials as
+    `{{secret:NAME}}`."""
+
+    def secret_address(self) -> str:
+        """Return its own endpoint where one is named, else the address."""
+        endpoint = self.options.get("endpoint_url")
+        return endpoint if isinstance(endpoint, str) else self.location
+
+    def check(self) -> None:
+        """Also refuse addresses that are none of a store."""
+        super().check()
+        scheme, mark, _ = self.location.partition("://")
+        if not mark or "::" in self.location:
+            raise InvalidSource(
+                f"{self.location!r} is no address of a store.", hint="Such as s3://bucket/documents."
+            )
+        if scheme in _REFUSED:
+            raise InvalidSource(f"A store cannot be {scheme}://.", hint="The kind `web` reads pages.")
+        if "@" in self.location.partition("://")[2].partition("/")[0] and scheme not in {
+            "abfs",
+            "abfss",
+            "adl",
+            "az",
+        }:
+            raise InvalidSource(
+                "An address of a store holds no user and password.",
+                hint='Name them in `options`, such as --set \'options={"password": "{{secret:sftp}}"}\'.',
+            )
+
+
+class StoreSource:
+    """Objects below an address."""
+
+    def __init__(self, source_id: str, settings: StoreSettings, credentials: Credentials) -> None:
+        self.complete = False
+        self.problems: list[str] = []
+        self._source_id = source_id
+        self._settings = settings
+        self._credentials = credentials
+
+    def scan(self, known: Mapping[str, KnownItem]) -> Iterator[SourceItem | LeftOut]:
+        """Yield what lies below the address; raise `MissingReader` or `SourceUnavailable`."""
+        del known
+        files, root = self._open()
+        yield from walk_tree(self._source_id, self._list(files, root), self._settings)
+        self.complete = not self.problems
+
+    def _open(self) -> tuple[Any, str]:
+        location = self._settings.location
+        scheme = location.partition("://")[0]
+        options = {key: self._fill(value) for key, value in self._settings.options.items()}
+        try:
+            files, root = fsspec.core.url_to_fs(
+                location, skip_instance_cache=scheme != "memory", use_listings_cache=False, **options
+            )
+        except ImportError as error:
+            package = PACKAGES.get(scheme)
+            raise MissingReader(
+                f"Reading {scheme}:// needs a library that is not installed: {error}.",
+                hint=f"Install it: pip install {package}" if package else None,
+            ) from error
+        except PenstockError:
+            raise
+        except Exception as error:  # each file system raises what its library does
+            raise self._unavailable(error) from error
+        return files, str(root).rstrip("/")
+
+    def _fill(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._credentials.fill(value)
+        if isinstance(value, dict):
+            return {key: self._fill(each) for key, each in value.items()}
+        return value
+
+    def _list(self, files: Any, root: str) -> Iterator[Listing]:
+        failed: list[str] = []
+
+        def note(error: Exception) -> None:
+            failed.append(self._credentials.hide(f"{type(error).__name__}: {error}"))
+
+        is_first = True
+        try:
+            for parent, folders, entries in files.walk(root, detail=True, on_error=note):
+                if is_first and failed:
+                    raise SourceUnavailable(f"{self._settings.location} cannot be listed: {failed[0]}.")
+                is_first = False
+                path = str(parent).rstrip("/").removeprefix(root).strip("/")
+                path = f"{path}/" if path else ""
+                left_out = self._prune(path, folders, failed)
+                yield Listing(
+                    path=path,
+                    files={
+                        name: self._entry(files, info)
+                        for name, info in entries.items()
+                        if name and info.get("type") != "directory"
+                    },
+                    left_out=tuple(left_out),
+                )
+        except PenstockError:
+            raise
+        except Exception as error:  # see above
+            if is_first:
+                raise self._unavailable(error) from error
+            failed.append(self._credentials.hide(f"{type(error).__name__}: {error}"))
+        if is_first:
+            raise SourceUnavailable(f"{self._settings.location} cannot be listed: there is nothing there.")
+        self.problems += [f"a part cannot be listed: {each}" for each in dict.fromkeys(failed)]
+
+    def _prune(self, path: str, folders: Any, failed: list[str]) -> list[LeftOut]:
+        del failed
+        hidden = [name for name in folders if name.startswith(".")]
+        for name in hidden:
+            del folders[name]
+        return [LeftOut(path=f"{path}{name}/", reason="hidden") for name in hidden]
+
+    def _entry(self, files: Any, info: Mapping[str, Any]) -> Entry:
+        name = str(info["name"])
+        size = info.get("size")
+        short = name.rpartition("/")[2]
+        return Entry(
+            size_bytes=int(size) if size is not None else None,
+            token=make_token(info),
+            modified_ns=_modified_ns(info),
+            read=lambda: self._read(files, name),
+            reason="hidden" if short.startswith(".") else None,
+        )
+
+    def _read(self, files: Any, name: str) -> bytes:
+        try:
+            # One byte more than the limit shows that it is too large, whatever the listing said.
+            return bytes(files.cat_file(name, start=0, end=self._settings.max_bytes + 1))
+        except Exception as error:  # see above
+            told = self._credentials.hide(f"{type(error).__name__}: {error}")
+            raise ItemUnavailable(f"It cannot be fetched: {told}.") from error
+
+    def _unavailable(self, error: Exception) -> SourceUnavailable:
+        told = self._credentials.hide(f"{type(error).__name__}: {error}")
+        return SourceUnavailable(f"{self._settings.location} cannot be listed: {told}.")
+
+
+def make_token(info: Mapping[str, Any]) -> str | None:
+    """Return what shows that an object is the same, or None when its store says nothing but a size."""
+    told = [f"{key}={info[key]}" for key in (*_STAMPS, *_TIMES) if info.get(key)]
+    if not told:
+        return None
+    return " ".join([f"size={info.get('size')}", *told])
+
+
+def _modified_ns(info: Mapping[str, Any]) -> int | None:
+    for key in _TIMES:
+        value = info.get(key)
+        if isinstance(value, datetime):
+            moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+            return int(moment.timestamp() * 1_000_000) * 1000
+        if isinstance(value, int | float) and value > 0:
+            return int(value * 1_000_000) * 1000
+    return None
