@@ -127,3 +127,14 @@ def test_a_change_of_the_master_key_that_dies_half_way_leaves_every_secret_open(
     secrets.rekey(lambda: None)
     assert opened(secrets, key_path) == "sk-upstream"
     assert len(read_master_keys(key_path).keys) == 1
+
+
+def test_a_secret_opens_for_the_host_it_was_entered_for_and_no_other(secrets: SecretService) -> None:
+    secrets.create("wiki_db", "p@ss", url="postgresql://db.example/wiki", actor="ada")
+    assert secrets.open("wiki_db", "postgresql://reader:secret@db.example:5432/wiki") == "p@ss"
+    with pytest.raises(
+        InvalidInput, match=r"entered for postgresql://db\.example, not for postgresql://evil\.example"
+    ):
+        secrets.open("wiki_db", "postgresql://evil.example/wiki")
+    with pytest.raises(UnknownSecret):
+        secrets.open("nothing", "postgresql://db.example/wiki")

@@ -136,6 +136,8 @@ def test_fresh_keys_differ() -> None:
         ("http://127.0.0.1:9100/v1", "http://127.0.0.1:9100"),
         ("http://[::1]:80/", "http://[::1]"),
         ("https://api.example.com:8443", "https://api.example.com:8443"),
+        ("postgresql://reader@DB.example:5432/wiki", "postgresql://db.example"),
+        ("s3://bucket/docs", "s3://bucket"),
         ("ftp://x", ""),
         ("nonsense", ""),
         ("https://[::1/v1", ""),

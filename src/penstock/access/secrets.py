@@ -95,6 +95,24 @@ class SecretService:
         with self._engine.connect() as connection:
             return {row.name: row.sealed for row in queries.list_all(connection)}
 
+    def open(self, name: str, url: str) -> str:
+        """Return what a secret says, to be sent to the host of `url`.
+
+        Raises `UnknownSecret`, `InvalidInput` when it was entered for another host, `MasterKeyUnusable`, `SealBroken`.
+        """
+        with self._engine.connect() as connection:
+            row = queries.get(connection, name)
+        if row is None:
+            raise UnknownSecret(name)
+        origin = origin_of(url)
+        if row.origin != origin:
+            raise InvalidInput(
+                f"The secret {name!r} was entered for {row.origin}, not for {origin or url}.",
+                hint=f"Enter one for it: penstock secret set NAME --url {origin or url}",
+                name=name,
+            )
+        return read_master_keys(self._key_path).open(row.sealed, name=name, origin=origin)
+
     def rekey(self, publish: Callable[[], object]) -> tuple[str, int]:
         """Seal every secret again under a new master key; return its id and how many there are.
 

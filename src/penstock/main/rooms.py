@@ -118,6 +118,10 @@ class Rooms:
         """Upstream keys, sealed."""
         return SecretService(self.engine, master_key_path(self.home.master_key, self.environ))
 
+    def open_secret(self, name: str, address: str) -> str:
+        """Return what a secret of the vault says, to be sent to the host of `address`."""
+        return self.secrets.open(name, address)
+
     @cached_property
     def configuration(self) -> ConfigurationService:
         """Objects of the control tables, and what was published."""

@@ -26,7 +26,26 @@ MASTER_KEY_VARIABLE = "PENSTOCK_MASTER_KEY_FILE"
 _FORM = "psk1"
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
-_USUAL_PORTS = {"http": 80, "https": 443}
+_USUAL_PORTS: dict[str, int | None] = {
+    "http": 80,
+    "https": 443,
+    # places that documents are read from, and servers of indexes
+    "postgresql": 5432,
+    "mysql": 3306,
+    "mariadb": 3306,
+    "mssql": 1433,
+    "oracle": 1521,
+    "snowflake": None,
+    "s3": None,
+    "s3a": None,
+    "gs": None,
+    "gcs": None,
+    "az": None,
+    "abfs": None,
+    "abfss": None,
+    "sftp": 22,
+    "smb": 445,
+}
 
 
 class MasterKeyUnusable(CallerError):

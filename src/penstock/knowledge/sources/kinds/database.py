@@ -49,6 +49,11 @@ class DatabaseSettings(RecordSettings, frozen=True, kw_only=True):
     timeout_s: float = 300.0
     """How long the database may take until the first row, where it can be told."""
 
+    def secret_address(self) -> str:
+        """Return the address without what names a driver."""
+        scheme, mark, rest = self.location.partition("://")
+        return f"{scheme.partition('+')[0]}{mark}{rest}"
+
     def check(self) -> None:
         """Also refuse plain passwords and what is plainly no query."""
         super().check()
