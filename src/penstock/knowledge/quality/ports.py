@@ -14,7 +14,7 @@ from penstock.knowledge.quality.types import (
     QuestionSet,
     TriadSettings,
 )
-from penstock.knowledge.types import Retrieval
+from penstock.knowledge.types import BaseRow, Retrieval
 from penstock.spec.evaluations import Comparison, Estimate, RuleResult, VerdictWord
 from penstock.spec.knowledge import ChosenScope, SearchRecipe
 from penstock.spec.scores import Score
@@ -35,6 +35,9 @@ class Searching(Protocol):
         explain: bool = False,
     ) -> Retrieval:
         """Return at most `k` passages of a generation (None: the live one), best first."""
+
+    def list_bases(self) -> Sequence[BaseRow]:
+        """Return every base that has a live generation, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -227,6 +227,18 @@ def iterate_passages(connection: Connection, generation: str) -> Iterator[Row[An
     yield from cast("Iterator[Row[Any]]", connection.execute(query))
 
 
+def find_any_passage(connection: Connection, base: str, passage_id: str) -> Any:
+    """Return a passage of any version of any document of a base, the newest, with the document's path."""
+    query = (
+        select(passages.c.text, passages.c.section, documents.c.path)
+        .join(documents, documents.c.id == passages.c.document_id)
+        .where(documents.c.base == base, passages.c.id == passage_id)
+        .order_by(documents.c.created_ns.desc())
+        .limit(1)
+    )
+    return connection.execute(query).first()
+
+
 def find_passage_texts(connection: Connection, generation: str, ids: Sequence[str]) -> dict[str, Row[Any]]:
     """Return passages of a generation by id, with the path of their documents."""
     found: dict[str, Row[Any]] = {}

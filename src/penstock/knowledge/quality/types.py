@@ -61,7 +61,7 @@ class LabelledQuestion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     split: str | None = None
     tags: list[str] = []
     source: str | None = None
-    """Where it came from: a trace, a feedback, the model that proposed it."""
+    """Where it came from: `trace:ID`, `feedback:ID`, `model:NAME`, `import:FILE`; anything else was written by hand."""
 
 
 class MappedLabel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -133,7 +133,7 @@ class MeasuredMode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     slices: list[Estimate] = []
     differences: list[Comparison] = []
     """Paired with the first row, p-values corrected over all modes and figures of the table (Holm)."""
-    quantiles: dict[str, float] = {}
+    quantiles: dict[str, Estimate] = {}
     """`latency_ms p50`, `latency_ms p95`."""
     notes: list[str] = []
     """Why some searches were less than asked for, each once with its number."""

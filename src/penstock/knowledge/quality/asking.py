@@ -1,0 +1,138 @@
+"""Asks one generation many questions and keeps what came back: ranks, time, context, errors.
+
+One question at a time, so that latency means something. The surprise: a search that was to use vectors and fell to words
+is an error here, because its figures would stand under a name that they do not belong to.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from penstock.base.errors import PenstockError
+from penstock.knowledge.quality.ports import Searching
+from penstock.knowledge.quality.recipes import NEEDS_VECTORS
+from penstock.knowledge.quality.types import Mode
+from penstock.knowledge.types import Hit, IngestContext, Retrieval
+from penstock.spec.knowledge import SearchRecipe
+
+BYTES_PER_TOKEN = 4
+"""Of English text with common tokenizers, where a passage's own count is not known."""
+_TELL_EVERY = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One wording of one question."""
+
+    id: str
+    text: str
+    group: str | None = None
+    slices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What one search came to."""
+
+    question: Question
+    hits: tuple[Hit, ...] = ()
+    ms: float | None = None
+    context_tokens: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """What is asked how: a generation, a depth, and a recipe of searching (None: the generation's own)."""
+
+    base: str
+    generation: str
+    k: int
+    mode: Mode = "as_is"
+    recipe: SearchRecipe | None = None
+
+
+@dataclass(kw_only=True)
+class Replies:
+    """All replies of one way of searching."""
+
+    asking: Asking
+    replies: list[Reply] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+    version: str | None = None
+    embedder: str | None = None
+
+    @property
+    def n_errors(self) -> int:
+        """Searches that failed."""
+        return sum(reply.error is not None for reply in self.replies)
+
+    def told(self) -> list[str]:
+        """Return the notes, each with how many searches had it."""
+        return [f"{note} ({number:,} of {len(self.replies):,})" for note, number in self.notes.most_common()]
+
+
+class Interviewer:
+    """Asks. `timer` gives nanoseconds."""
+
+    def __init__(self, searching: Searching, *, timer: Callable[[], int] = time.perf_counter_ns) -> None:
+        self._searching = searching
+        self._timer = timer
+
+    def open(self, asking: Asking) -> None:
+        """Open the index before time counts. Raises what searching raises: nothing can be measured then."""
+        self._search(asking, "warm")
+
+    def ask(self, asking: Asking, question: Question, found: Replies) -> Reply:
+        """Ask one question and add the reply to `found`."""
+        started = self._timer()
+        try:
+            retrieval = self._search(asking, question.text)
+        except PenstockError as error:
+            found.notes[f"failed: {error.message}"] += 1
+            reply = Reply(question=question, error=str(error))
+            found.replies.append(reply)
+            return reply
+        ms = (self._timer() - started) / 1e6
+        found.version, found.embedder = retrieval.version, retrieval.embedder
+        if retrieval.note:
+            found.notes[retrieval.note] += 1
+        fell = asking.mode in NEEDS_VECTORS and retrieval.mode == "lexical"
+        reply = Reply(
+            question=question,
+            hits=() if fell else tuple(retrieval.hits),
+            ms=ms,
+            context_tokens=None if fell else float(sum(map(count_tokens, retrieval.hits))),
+            error=f"searched words only: {retrieval.note or 'no vectors'}" if fell else None,
+        )
+        found.replies.append(reply)
+        return reply
+
+    def ask_all(
+        self,
+        asking: Asking,
+        questions: Sequence[Question],
+        ctx: IngestContext,
+        tell: Callable[[int], None] = lambda _n: None,
+    ) -> Replies:
+        """Ask all questions; `tell` is told now and then how many were."""
+        self.open(asking)
+        found = Replies(asking=asking)
+        for number, question in enumerate(questions):
+            if number % _TELL_EVERY == 0:
+                ctx.check_cancelled()
+                tell(number)
+            self.ask(asking, question, found)
+        return found
+
+    def _search(self, asking: Asking, text: str) -> Retrieval:
+        return self._searching.retrieve(
+            asking.base, text, asking.k, generation=asking.generation, recipe=asking.recipe
+        )
+
+
+def count_tokens(hit: Hit) -> int:
+    """Return the tokens of a passage: its own count where the index knows it, else estimated from its bytes."""
+    known = getattr(hit, "n_tokens", None)
+    return known if isinstance(known, int) else -(-len(hit.text.encode()) // BYTES_PER_TOKEN)

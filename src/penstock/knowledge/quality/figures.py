@@ -1,0 +1,128 @@
+"""Replies and labels made into columns of numbers: recall@5, ndcg@10, unjudged@5, latency and context, question by question."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from penstock.knowledge.quality.asking import Replies, Reply
+from penstock.knowledge.quality.labels import Target
+from penstock.knowledge.quality.ports import Figure, QuestionValue, RankedQuestion, Scoring, Sheet
+from penstock.knowledge.quality.types import METRICS
+
+LATENCY = Figure(name="latency_ms", is_higher_better=False, high=None, unit="ms", is_of_service=True)
+TOKENS = Figure(name="context_tokens", is_higher_better=False, high=None, unit="tokens", is_of_service=True)
+ERRORS = Figure(name="errors", is_higher_better=False, is_binary=True, is_of_service=True)
+NOTHING = Figure(name="nothing_found", is_higher_better=False, is_binary=True)
+_BINARY = frozenset({"hit"})
+
+
+def metric_names(ks: Sequence[int]) -> list[tuple[str, str, int]]:
+    """Return name, metric and k of every figure: `recall@5`, `recall`, 5; MRR is given at the deepest k alone."""
+    deepest = max(ks)
+    return [
+        (f"{metric}@{k}", metric, k)
+        for metric in METRICS
+        for k in sorted(set(ks))
+        if metric != "mrr" or k == deepest
+    ]
+
+
+def make_sheet(
+    name: str, replies: Replies, targets: Mapping[str, Target], ks: Sequence[int], scoring: Scoring
+) -> Sheet:
+    """Return every figure of one side. Questions without a target have no retrieval metrics, but latency."""
+    answered = [reply for reply in replies.replies if reply.error is None and reply.question.id in targets]
+    columns: dict[str, tuple[Figure, Sequence[QuestionValue]]] = {}
+    ranked = [rank_question(reply, targets[reply.question.id]) for reply in answered]
+    for title, metric, k in metric_names(ks) if targets else ():
+        if metric == "ndcg" and any(each.grades for each in ranked):
+            values: Sequence[float | None] = [graded_ndcg(each, k) for each in ranked]
+        else:
+            values = scoring.score(metric, k, ranked)
+        of = dict(zip((reply.question.id for reply in answered), values, strict=True))
+        figure = Figure(name=title, is_binary=metric in _BINARY)
+        columns[title] = (figure, _column(replies, of, targets))
+    for k in sorted(set(ks)) if targets else ():
+        title = f"unjudged@{k}"
+        of = {reply.question.id: unjudged_share(reply, targets[reply.question.id], k) for reply in answered}
+        columns[title] = (Figure(name=title, is_higher_better=False), _column(replies, of, targets))
+    return Sheet(name=name, columns=columns | service_columns(replies))
+
+
+def service_columns(replies: Replies) -> dict[str, tuple[Figure, Sequence[QuestionValue]]]:
+    """Return what every search has: latency, context, errors, and whether nothing was found."""
+    everything = replies.replies
+    latency = {reply.question.id: reply.ms for reply in everything}
+    tokens = {reply.question.id: reply.context_tokens for reply in everything}
+    errors = {reply.question.id: float(reply.error is not None) for reply in everything}
+    nothing = {
+        reply.question.id: None if reply.error is not None else float(not reply.hits) for reply in everything
+    }
+    return {
+        figure.name: (figure, _column(replies, values, None))
+        for figure, values in ((LATENCY, latency), (TOKENS, tokens), (ERRORS, errors), (NOTHING, nothing))
+    }
+
+
+def _column(
+    replies: Replies, of: Mapping[str, float | None], targets: Mapping[str, Target] | None
+) -> list[QuestionValue]:
+    return [
+        QuestionValue(
+            id=reply.question.id,
+            value=of.get(reply.question.id),
+            group=reply.question.group,
+            slices=reply.question.slices,
+            is_error=reply.error is not None,
+        )
+        for reply in replies.replies
+        if targets is None or reply.question.id in targets
+    ]
+
+
+def rank_question(reply: Reply, target: Target) -> RankedQuestion:
+    """Return a reply in terms of needs."""
+    none: frozenset[str] = frozenset()
+    return RankedQuestion(
+        id=reply.question.id,
+        wanted=target.wanted,
+        found=[
+            none.union(*(target.meets.get(name, none) for name in passage_ids(hit))) for hit in reply.hits
+        ],
+        grades={name: grade for name, grade in target.grades.items() if grade != 1},
+    )
+
+
+def passage_ids(hit: object) -> tuple[str, ...]:
+    """Return the id of a hit and those of further passages that its parent holds."""
+    merged = getattr(hit, "merged", ())
+    return (str(getattr(hit, "passage_id", "")), *map(str, merged))
+
+
+def unjudged_share(reply: Reply, target: Target, k: int) -> float | None:
+    """Return the share of the first `k` that no label says anything of; None when nothing was found."""
+    shown = reply.hits[:k]
+    if not shown:
+        return None
+    return sum(target.judged.isdisjoint(passage_ids(hit)) for hit in shown) / len(shown)
+
+
+def graded_ndcg(ranked: RankedQuestion, k: int) -> float | None:
+    """Return nDCG@k with gains 2^grade − 1 (Järvelin and Kekäläinen 2002, in the form of Burges et al. 2005).
+
+    Each need counts once, at the first rank that meets it; a rank that meets several counts the best of them.
+    """
+    if not ranked.wanted:
+        return None
+    found: set[str] = set()
+    gain = 0.0
+    for rank, names in enumerate(ranked.found[:k], 1):
+        new = names - found
+        if new:
+            gain += max(_gain(ranked, name) for name in new) / math.log2(rank + 1)
+            found |= new
+    ideal = sorted((_gain(ranked, name) for name in ranked.wanted), reverse=True)[:k]
+    return min(1.0, gain / sum(each / math.log2(rank + 1) for rank, each in enumerate(ideal, 1)))
+
+
+def _gain(ranked: RankedQuestion, name: str) -> float:
+    return 2.0 ** ranked.grades.get(name, 1) - 1.0

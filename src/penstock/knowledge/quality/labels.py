@@ -1,0 +1,267 @@
+"""Which passages of a generation fulfil a label, by what the label says rather than by passage ids.
+
+Cutting documents anew gives other passages with other ids; a label that names a document, a section or words stays valid.
+Words are looked up in runs of four, so that a quotation that was cut in two, or a text that another parser spells a little
+differently, is found; a label that no passage can fulfil says why.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from penstock.base.errors import suggest
+from penstock.knowledge.quality.types import Granularity, Label, LabelledQuestion, MappedLabel
+from penstock.knowledge.quality.words import cover, split_words
+
+ENOUGH = 0.5
+"""Share of the shorter one's words that passage and quotation have in common for the one to fulfil the other."""
+STANDS = 0.6
+"""Share of a quotation's words that must stand in a document at all."""
+QUITE = 0.95
+_SECTION_MARKS = (" › ", " > ", " / ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassageText:
+    """A passage of a generation."""
+
+    id: str
+    section: str | None
+    anchor: str | None
+    text: str
+    position: int = 0
+    document_id: str = ""
+
+
+class Corpus(Protocol):
+    """The documents of one generation."""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Of all documents, readable or not."""
+        ...
+
+    def passages(self, path: str) -> Sequence[PassageText]:
+        """Return the passages of a document in reading order; none when it is unknown or could not be read."""
+        ...
+
+    def error(self, path: str) -> str | None:
+        """Return why a document could not be read, or None."""
+        ...
+
+    def find_text(self, passage_id: str) -> tuple[str, str] | None:
+        """Return path and text of a passage of any generation of this base, or None."""
+        ...
+
+    def find_section(self, path: str, section: str) -> str | None:
+        """Return the text of a section as another version of the document was cut, or None."""
+        ...
+
+    def find_shingle(self, words: Sequence[str]) -> Sequence[str]:
+        """Return the paths of documents that hold any of these runs of words, those that hold most first."""
+        ...
+
+
+def choose_labels(question: LabelledQuestion, by: Granularity) -> list[Label]:
+    """Return the labels that count, at the granularity that was asked for; none when the question has no such label."""
+    labels = question.labels
+    if by == "answer":
+        if not question.answer or not question.answer.strip():
+            return []
+        document = next((label.document for label in labels if label.document and label.grade), None)
+        return [Label(document=document, quote=question.answer)]
+    if by == "document":
+        best: dict[str, int] = {}
+        for label in labels:
+            if label.document is not None:
+                best[label.document] = max(label.grade, best.get(label.document, 0))
+        return [Label(document=document, grade=grade) for document, grade in best.items()]
+    if by == "quote":
+        return [label for label in labels if label.quote is not None]
+    if by == "section":
+        return [_at_section(label) for label in labels if label.section is not None]
+    precise = {label.document for label in labels if label.quote is not None or label.passage_id is not None}
+    middle = {label.document for label in labels if label.section is not None}
+    return [
+        label
+        for label in labels
+        if label.quote is not None
+        or label.passage_id is not None
+        or (label.section is not None and label.document not in precise)
+        or (label.section is None and label.document not in precise | middle)
+    ]
+
+
+def _at_section(label: Label) -> Label:
+    return Label(document=label.document, section=label.section, grade=label.grade)
+
+
+class LabelMapper:
+    """Maps labels to the passages of one generation. Each label is worked out once."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        self._paths = frozenset(corpus.paths)
+        self._known: dict[Label, MappedLabel] = {}
+        self._words: dict[str, list[tuple[PassageText, list[str]]]] = {}
+
+    def map(self, label: Label) -> MappedLabel:
+        """Return the label with the passages that fulfil it, or with the reason why none does."""
+        if label not in self._known:
+            self._known[label] = self._map(label)
+        return self._known[label]
+
+    def _map(self, label: Label) -> MappedLabel:
+        if label.passage_id is not None and label.quote is None:
+            return self._by_id(label)
+        path = None
+        if label.document is not None:
+            path = self._find_path(label.document)
+            if path is None and label.quote is None:
+                return MappedLabel(label=label, reason=self._unknown(label.document))
+        if path is not None and not self._corpus.passages(path):
+            error = self._corpus.error(path)
+            why = f"{path} could not be read: {error}" if error else f"{path} has no text"
+            return MappedLabel(label=label, reason=why)
+        if label.quote is not None:
+            return self._by_words(label, label.quote, path)
+        assert path is not None
+        if label.section is not None:
+            return self._by_section(label, path, label.section)
+        passages = [each.id for each in self._corpus.passages(path)]
+        return MappedLabel(label=label, passages=passages, how="document")
+
+    def _find_path(self, document: str) -> str | None:
+        if document in self._paths:
+            return document
+        ends = [
+            path for path in self._paths if path.endswith(f"/{document}") or document.endswith(f"/{path}")
+        ]
+        return ends[0] if len(ends) == 1 else None
+
+    def _unknown(self, document: str) -> str:
+        near = suggest(document, sorted(self._paths))
+        return f"this generation holds no document {document!r}" + (f". {near}" if near else "")
+
+    def _by_id(self, label: Label) -> MappedLabel:
+        assert label.passage_id is not None
+        found = self._corpus.find_text(label.passage_id)
+        if found is None:
+            return MappedLabel(label=label, reason=f"no generation holds a passage {label.passage_id!r}")
+        path, text = found
+        known = self._find_path(path)
+        if known is not None and any(each.id == label.passage_id for each in self._corpus.passages(known)):
+            return MappedLabel(label=label, passages=[label.passage_id], how="id")
+        return self._by_words(label, text, known)
+
+    def _by_section(self, label: Label, path: str, section: str) -> MappedLabel:
+        wanted = _plain(section)
+        found = [
+            each.id
+            for each in self._corpus.passages(path)
+            if wanted in _names_of(each.section) or (each.anchor is not None and each.anchor == section)
+        ]
+        if found:
+            return MappedLabel(label=label, passages=found, how="section")
+        text = self._corpus.find_section(path, section)
+        if text is not None:  # cut across sections here; where it begins and ends is told by another cutting
+            return self._by_words(label, text, path)
+        return MappedLabel(label=label, reason=f"{path} has no section {section!r}")
+
+    def _by_words(self, label: Label, quote: str, path: str | None) -> MappedLabel:
+        words = split_words(quote)
+        if not words:
+            return MappedLabel(label=label, reason="the quotation has no words")
+        tried = [path] if path is not None else []
+        found = self._match(words, path) if path is not None else None
+        if found is None:
+            others = [each for each in self._corpus.find_shingle(words) if each not in tried][:5]
+            found = next((match for each in others if (match := self._match(words, each))), None)
+        if found is None:
+            where = f"in {path} any more" if path is not None else "in any document of this generation"
+            return MappedLabel(label=label, reason=f"its words do not stand {where}")
+        ids, share = found
+        return MappedLabel(label=label, passages=ids, how="words" if share >= QUITE else "near")
+
+    def _match(self, quote: Sequence[str], path: str) -> tuple[list[str], float] | None:
+        """Return the passages of a document that fulfil a quotation, and how much of it stands there."""
+        covered = [(each, len(words), cover(quote, words)) for each, words in self._read(path)]
+        all_of_it = len(set().union(*(places for _, _, places in covered))) / len(quote) if covered else 0.0
+        if all_of_it < STANDS:
+            return None
+        shares = [
+            (each.id, len(places) / min(len(quote), max(1, n_words))) for each, n_words, places in covered
+        ]
+        enough = [name for name, share in shares if share >= ENOUGH]
+        if not enough:  # cut into many pieces: those that hold most of it
+            best = max(share for _, share in shares)
+            enough = [name for name, share in shares if share >= 0.8 * best]
+        return enough, all_of_it
+
+    def _read(self, path: str) -> list[tuple[PassageText, list[str]]]:
+        if path not in self._words:
+            self._words[path] = [(each, split_words(each.text)) for each in self._corpus.passages(path)]
+        return self._words[path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What one question should find in a generation: by passage, the names of the needs that it meets."""
+
+    wanted: tuple[str, ...]
+    """Names of needs; labels that the same passages fulfil are one need."""
+    meets: Mapping[str, frozenset[str]]
+    """Passage id to the needs that it meets."""
+    judged: frozenset[str]
+    """Passages that some label says something of, relevant or not."""
+    grades: Mapping[str, int]
+    unmapped: tuple[MappedLabel, ...] = ()
+
+
+def make_target(mapped: Iterable[MappedLabel], *, count_unmapped: bool) -> Target:
+    """Return what a question should find. Labels that nothing fulfils count as wanted only with `count_unmapped`."""
+    needs: dict[frozenset[str], tuple[str, int]] = {}
+    lost: list[MappedLabel] = []
+    judged: set[str] = set()
+    for each in mapped:
+        passages = frozenset(each.passages)
+        judged |= passages
+        if each.label.grade <= 0:
+            continue
+        if not passages:
+            lost.append(each)
+            continue
+        name, grade = needs.get(passages, (each.label.name, 0))
+        needs[passages] = (name, max(grade, each.label.grade))
+    meets: dict[str, set[str]] = {}
+    names: list[str] = []
+    grades: dict[str, int] = {}
+    for number, (passages, (name, grade)) in enumerate(needs.items()):
+        unique = f"{number}: {name}"
+        names.append(unique)
+        grades[unique] = grade
+        for passage in passages:
+            meets.setdefault(passage, set()).add(unique)
+    if count_unmapped:
+        names += [f"lost {number}: {each.label.name}" for number, each in enumerate(lost)]
+    return Target(
+        wanted=tuple(names),
+        meets={passage: frozenset(found) for passage, found in meets.items()},
+        judged=frozenset(judged),
+        grades=grades,
+        unmapped=tuple(lost),
+    )
+
+
+def _plain(text: str) -> str:
+    return " ".join(split_words(text))
+
+
+def _names_of(section: str | None) -> set[str]:
+    if section is None:
+        return set()
+    names = {_plain(section)}
+    for mark in _SECTION_MARKS:
+        if mark in section:
+            names.add(_plain(section.rsplit(mark, 1)[1]))
+    return names
