@@ -92,7 +92,9 @@ def test_the_weight_suits_the_embedder_unless_the_recipe_says_otherwise() -> Non
     assert choose_weight("minilm model:minilm@1") > 0.5 > choose_weight("lexical lexical@1")
 
 
-@pytest.mark.parametrize("damage", ["vectors.npy", "lexical.db", "places.json", "manifest.json", None])
+@pytest.mark.parametrize(
+    "damage", ["vectors.npy", "lexical.db", "positions.npy", "documents.jsonl", "manifest.json", None]
+)
 def test_a_lost_or_damaged_index_is_rebuilt_from_the_tables(
     service: KnowledgeService, tmp_path: Path, sqlite_engine: Engine, damage: str | None
 ) -> None:
@@ -108,7 +110,7 @@ def test_a_lost_or_damaged_index_is_rebuilt_from_the_tables(
 
 def test_the_index_holds_no_text_of_its_own(service: KnowledgeService, tmp_path: Path) -> None:
     files = [path for path in (tmp_path / "indexes").rglob("*") if path.is_file()]
-    assert len(files) == 4
+    assert len(files) == 8
     assert not any(b"garage checks the brakes" in path.read_bytes() for path in files)
 
 

@@ -1,153 +1,153 @@
-"""One generation on disk: `vectors.npy`, `lexical.db`, `places.json` and a manifest, in a folder of its own.
+"""An index that can be searched: vectors, words, and which row is which passage of which document.
 
-Built beside its place and renamed, so a folder that exists is whole. Opening checks it; a folder that fails
-the check is rebuilt by the caller from the control tables.
+Opening maps files and reads the manifest; a million passages open in milliseconds. A folder that does not fit its
+manifest is `DamagedIndex`, and the caller builds it anew from the control tables.
 """
 
-import json
-import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from penstock.base.files import sync_directory
-from penstock.knowledge.errors import DamagedIndex, UnusableEmbedding
-from penstock.knowledge.index.dense import DenseIndex
-from penstock.knowledge.index.lexical import LexicalIndex, write_lexical
+from penstock.knowledge.errors import DamagedIndex
+from penstock.knowledge.index import servers
+from penstock.knowledge.index.build import build_index
+from penstock.knowledge.index.dense import DenseIndex, require_rows
+from penstock.knowledge.index.documents import Documents, Places
+from penstock.knowledge.index.errors import UnusableConnection
+from penstock.knowledge.index.graph import GRAPH_FILE, GraphIndex
+from penstock.knowledge.index.lexical import LexicalIndex
+from penstock.knowledge.index.manifest import Manifest, check_file, read_manifest, remove_drafts
+from penstock.knowledge.index.novectors import NoVectors
+from penstock.knowledge.index.types import IndexDocument, IndexRow, Rows, RowSelection, Scores, VectorIndex
 
-FORMAT = 1
-Place = tuple[str, int]
-"""Where a row's passage is kept: document id and position."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class IndexRow:
-    """One passage as the index needs it."""
-
-    place: Place
-    title: str
-    section: str
-    text: str
-    embed_digest: str
+__all__ = ["IndexRow", "OpenIndex", "build_index", "open_index", "purge_index"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class OpenIndex:
-    """A generation that can be searched. Row `n` of both indexes is `places[n]`."""
+    """Row `n` of both indexes is `places[n]`. Safe to share between threads."""
 
-    generation: str
-    embedder: str
-    places: tuple[Place, ...]
-    dense: DenseIndex
+    folder: Path
+    manifest: Manifest
+    dense: VectorIndex
     lexical: LexicalIndex
+    table: Documents
+
+    @property
+    def index_id(self) -> str:
+        """What the index was built as."""
+        return self.manifest.index_id
+
+    @property
+    def embedder(self) -> str:
+        """Id of the embedder whose vectors these are."""
+        return self.manifest.embedder
+
+    @property
+    def kind(self) -> str:
+        """The engine that searches the vectors."""
+        return self.manifest.kind
+
+    @property
+    def n_rows(self) -> int:
+        """How many passages there are."""
+        return self.manifest.n_rows
 
     @property
     def dims(self) -> int:
-        """Length of a vector; 0 when there are no passages."""
-        return int(self.dense.matrix.shape[1])
+        """Length of a vector; 0 when there are none."""
+        return self.manifest.dims
+
+    @property
+    def places(self) -> Places:
+        """Document id and position of every row."""
+        return self.table.places
+
+    @property
+    def documents(self) -> Sequence[IndexDocument]:
+        """The documents with what filters ask about; read from disk when they are first asked for."""
+        return self.table.entries
+
+    @property
+    def document_of(self) -> NDArray[np.int32]:
+        """The document number of every row."""
+        return self.table.document_of
+
+    def select(self, documents: NDArray[np.bool_]) -> RowSelection:
+        """Return the rows of those documents that are true, to search among them."""
+        return self.table.select(documents)
+
+    def score(self, vector: NDArray[np.float32], rows: Rows | Sequence[int]) -> Scores:
+        """Return the cosines of these rows with a vector of length one."""
+        scores: Scores = self.dense.vectors(rows) @ np.asarray(vector, dtype=np.float32)
+        return scores
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        self.lexical.close()
+        self.dense.close()
 
 
-def build_index(
-    folder: Path,
-    rows: Iterable[IndexRow],
-    *,
-    generation: str,
-    embedder: str,
-    find_vectors: Callable[[Sequence[str]], dict[str, bytes]],
-) -> None:
-    """Write the generation into `folder`, which appears whole or not at all. An older `folder` is replaced."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.parent / f".{folder.name}.{os.getpid()}.draft"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
+def open_index(folder: Path, *, connection: str | None = None) -> OpenIndex:
+    """Open an index; raise `DamagedIndex` when files are missing or do not fit each other.
+
+    `connection` is the recipe's with its secrets filled in, where vectors lie on a server; without one that is
+    needed, `UnusableConnection`. The server itself is asked first when a search needs it.
+    """
+    manifest = read_manifest(folder)
     try:
-        places: list[Place] = []
-        digests: list[str] = []
-
-        def lexical_rows() -> Iterable[tuple[int, str, str, str]]:
-            for number, row in enumerate(rows):
-                places.append(row.place)
-                digests.append(row.embed_digest)
-                yield number, row.title, row.section, row.text
-
-        write_lexical(draft / "lexical.db", lexical_rows())
-        dims = _write_vectors(draft / "vectors.npy", digests, find_vectors)
-        (draft / "places.json").write_text(json.dumps(places))
-        manifest = {
-            "format": FORMAT,
-            "generation": generation,
-            "embedder": embedder,
-            "n_passages": len(places),
-            "dims": dims,
-        }
-        (draft / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            draft.rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise
-            shutil.rmtree(draft)  # another process built the same generation meanwhile
-        sync_directory(folder.parent)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-
-
-def open_index(folder: Path) -> OpenIndex:
-    """Open a generation; raise `DamagedIndex` when files are missing or do not fit each other."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        places = tuple(
-            (str(document), int(position))
-            for document, position in json.loads((folder / "places.json").read_text())
-        )
-        dense = DenseIndex(folder / "vectors.npy")
+        table = Documents(folder)
         lexical = LexicalIndex(folder / "lexical.db")
-        lexical.search("probe", limit=1)
+        dense = _open_vectors(folder, manifest, connection)
     except (OSError, ValueError, KeyError, TypeError, sqlite3.Error) as error:
         raise DamagedIndex(f"index {folder.name} cannot be opened: {error}.") from error
-    shape = (manifest.get("n_passages"), manifest.get("dims"))
-    if manifest.get("format") != FORMAT or shape != dense.matrix.shape or len(places) != shape[0]:
+    if len(table.places) != manifest.n_rows:
         lexical.close()
         raise DamagedIndex(f"index {folder.name} does not fit its manifest.")
-    return OpenIndex(
-        generation=manifest["generation"],
-        embedder=manifest["embedder"],
-        places=places,
-        dense=dense,
-        lexical=lexical,
-    )
+    return OpenIndex(folder=folder, manifest=manifest, dense=dense, lexical=lexical, table=table)
 
 
-def _write_vectors(
-    path: Path, digests: Sequence[str], find_vectors: Callable[[Sequence[str]], dict[str, bytes]]
-) -> int:
-    """Write the matrix piece by piece, so that memory does not grow with it; return the length of a row."""
-    if not digests:
-        np.save(path, np.zeros((0, 0), dtype=np.float32))
-        return 0
-    matrix: np.memmap | None = None
-    dims = 0
-    for start in range(0, len(digests), 1000):
-        part = digests[start : start + 1000]
-        vectors = find_vectors(part)
-        for number, digest in enumerate(part, start=start):
-            if digest not in vectors:
-                raise DamagedIndex("a passage has no vector in the cache.", hint="Run the ingest again.")
-            vector = np.frombuffer(vectors[digest], dtype="<f4")
-            if matrix is None:
-                dims = len(vector)
-                matrix = np.lib.format.open_memmap(
-                    path, mode="w+", dtype=np.float32, shape=(len(digests), dims)
-                )
-            if len(vector) != dims:
-                raise UnusableEmbedding(f"vectors of {dims} and {len(vector)} numbers under one embedder id.")
-            matrix[number] = vector
-    assert matrix is not None
-    matrix.flush()
-    return dims
+def purge_index(folder: Path, *, connection: str | None = None) -> None:
+    """Remove an index with everything that builds of it left on disk or on its server.
+
+    Raises `UnusableConnection` or `IndexServerFailed` when what lies on a server cannot be removed; the folder is
+    kept then, so that it can be tried again.
+    """
+    named = servers.find_name(folder)
+    if named is not None and not connection:
+        raise UnusableConnection(
+            f"index {folder.name} also lies on a {named[0]} server, whose connection is not known.",
+            hint="Set index.connection in the recipe.",
+        )
+    if connection:
+        kind = named[0] if named else servers.guess_kind(connection)
+        for name in servers.list_names(kind, connection, named_index(folder, named)):
+            servers.drop(kind, connection, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    remove_drafts(folder)
+
+
+def named_index(folder: Path, named: tuple[str, str] | None) -> str:
+    """Return the id under which a server holds the index in `folder`."""
+    return read_manifest(folder).index_id if named else folder.name
+
+
+def _open_vectors(folder: Path, manifest: Manifest, connection: str | None) -> VectorIndex:
+    if manifest.kind == "none":
+        return NoVectors()
+    if manifest.kind in servers.KINDS:
+        return servers.open_server(manifest, connection)
+    if manifest.kind == "usearch":
+        # Native code follows the numbers in this file wherever they point: one flipped bit must not end the process.
+        check_file(folder, manifest, GRAPH_FILE)
+        graph = GraphIndex(folder, manifest.recipe)
+        require_rows(graph.flat.matrix, manifest.n_rows, manifest.dims)
+        return graph
+    dense = DenseIndex(folder / "vectors.npy")
+    require_rows(dense.matrix, manifest.n_rows, manifest.dims)
+    return dense
