@@ -8,7 +8,10 @@ import itertools
 import re
 
 _BLANK_LINE = re.compile(r"\n[^\S\n]*(?=\n)")
-_STOP = re.compile(r"(?:[.!?…]+[\"'”’)\]]*(?=\s+[^\sa-z])|[。！？]+[」』”’）]*)")
+# The look behind and the possessive marks keep long runs of dots and spaces from being read once for each of them.
+_STOP = re.compile(
+    r"(?:(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s++[^\sa-z])|(?<![。！？])[。！？]++[」』”’）]*+)"
+)
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|cf|vs|approx|Dr|Mr|Mrs|Ms|Prof|Fig|No|St)|(?:^|\b[A-Z]\w*\.?\s)[A-Z])\.$"
 )
@@ -28,7 +31,7 @@ def find_sentences(text: str) -> list[tuple[int, int]]:
         if "\n" in text[start:end]:
             spans.append((start, end))
         else:
-            spans.extend(_cut_paragraph(text, start, end))
+            spans.extend(cut_paragraph(text, start, end))
     return spans
 
 
@@ -37,7 +40,8 @@ def split_sentences(text: str) -> tuple[str, ...]:
     return tuple(" ".join(text[start:end].split()) for start, end in find_sentences(text))
 
 
-def _cut_paragraph(text: str, start: int, end: int) -> list[tuple[int, int]]:
+def cut_paragraph(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """Return the sentences between `start` and `end`, whatever line breaks are in them."""
     spans: list[tuple[int, int]] = []
     for stop in _STOP.finditer(text, start, end):
         seen = text[max(start, stop.start() - _LOOK_BACK) : stop.start() + 1]

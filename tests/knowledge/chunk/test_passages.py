@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from penstock.knowledge.chunk import chunk_document, count_words
 from penstock.knowledge.sentences import find_sentences, split_sentences
 from penstock.knowledge.types import ParsedDocument, Section
+from penstock.spec.knowledge import ChunkRecipe
 
 TEXTS = st.text(alphabet=st.sampled_from("ab Z.!?\n 1-。é|\t"), max_size=300) | st.text(max_size=120)
 
@@ -23,7 +24,7 @@ def test_every_visible_character_is_in_one_passage_or_counted_as_dropped(
     texts: list[str], max_words: int
 ) -> None:
     parsed = document(*((f"h{n}", text) for n, text in enumerate(texts)))
-    chunks = chunk_document(parsed, path="a.md", max_words=max_words)
+    chunks = chunk_document(parsed, path="a.md", recipe=ChunkRecipe(size=max_words))
     covered = [0] * len(parsed.text)
     for passage in chunks.passages:
         assert parsed.text[passage.start : passage.end] == passage.text
@@ -57,7 +58,7 @@ def test_sentences_end_where_a_reader_would_say() -> None:
 
 def test_a_long_section_gives_even_parts_cut_between_sentences() -> None:
     sentences = " ".join(f"Sentence number {n} has exactly seven words." for n in range(30))
-    chunks = chunk_document(document(("H", sentences)), path="a.md", max_words=160)
+    chunks = chunk_document(document(("H", sentences)), path="a.md", recipe=ChunkRecipe(size=160))
     sizes = [count_words(passage.text) for passage in chunks.passages]
     assert len(sizes) == 2
     assert max(sizes) - min(sizes) <= 7
@@ -66,20 +67,22 @@ def test_a_long_section_gives_even_parts_cut_between_sentences() -> None:
 
 def test_tables_and_code_stay_in_one_passage_when_they_fit() -> None:
     table = "\n".join(f"| row {n} | x |" for n in range(10))
-    chunks = chunk_document(document((None, f"Before.\n\n{table}")), path="a.md", max_words=70)
+    chunks = chunk_document(document((None, f"Before.\n\n{table}")), path="a.md", recipe=ChunkRecipe(size=70))
     assert any(table in passage.text for passage in chunks.passages)
 
 
 def test_an_edit_of_one_section_leaves_the_ids_of_the_others() -> None:
-    before = chunk_document(document(("A", "One."), ("B", "Two.")), path="a.md", max_words=50)
-    after = chunk_document(document(("A", "One, but longer."), ("B", "Two.")), path="a.md", max_words=50)
+    before = chunk_document(document(("A", "One."), ("B", "Two.")), path="a.md", recipe=ChunkRecipe(size=50))
+    after = chunk_document(
+        document(("A", "One, but longer."), ("B", "Two.")), path="a.md", recipe=ChunkRecipe(size=50)
+    )
     assert before.passages[1].id == after.passages[1].id
     assert before.passages[0].id != after.passages[0].id
-    other = chunk_document(document(("A", "One."), ("B", "Two.")), path="b.md", max_words=50)
+    other = chunk_document(document(("A", "One."), ("B", "Two.")), path="b.md", recipe=ChunkRecipe(size=50))
     assert other.passages[1].id != before.passages[1].id
 
 
 def test_rows_of_dashes_are_dropped_and_counted() -> None:
-    chunks = chunk_document(document(("A", "-----\n\n")), path="a.md", max_words=50)
+    chunks = chunk_document(document(("A", "-----\n\n")), path="a.md", recipe=ChunkRecipe(size=50))
     assert chunks.passages == ()
     assert chunks.n_dropped_chars == 5
