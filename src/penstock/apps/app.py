@@ -7,12 +7,13 @@ import asyncio
 import contextlib
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 
+from penstock.apps import vector_stores
 from penstock.apps.callers import caller
 from penstock.apps.errors import CallerOverLimit, UnknownApp
 from penstock.apps.model_client import ModelClient
@@ -21,12 +22,21 @@ from penstock.apps.relaying import Relay
 from penstock.apps.replies import ChunkWriter, reply_body
 from penstock.apps.requests import read_chat
 from penstock.apps.runner import AppRunner
+from penstock.apps.searching import Searching, shown_version
+from penstock.apps.shelf import ReadFilter, Routes, Shelf
 from penstock.apps.tracing import TraceContext, Tracer, read_context
-from penstock.apps.types import AppDeclaration, ChatRequest, PromptSource, Recorder, Retriever
+from penstock.apps.types import AppDeclaration, ChatRequest, Found, PromptSource, Recorder, Retriever
+from penstock.apps.vector_stores import VectorStores
 from penstock.base.clock import now_ns
 from penstock.base.errors import BugError, NotFound, PenstockError, TooLarge, Unauthenticated, suggest
 from penstock.dialects.openai.errors import error_body, error_event
-from penstock.spec.callers import CALLER_HEADER, PRINCIPALS_HEADER, REFUSAL_HEADER
+from penstock.spec.callers import (
+    CALLER_HEADER,
+    KNOWLEDGE_HEADER,
+    PRINCIPALS_HEADER,
+    REFUSAL_HEADER,
+    ROUTES_HEADER,
+)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -47,28 +57,30 @@ def create_apps(
     internal_key: str,
     find_version: Callable[[str], str | None] = lambda _name: None,
     prompts: PromptSource | None = None,
+    shelf: Shelf | None = None,
+    read_filter: ReadFilter | None = None,
     clock: Callable[[], int] = now_ns,
 ) -> "AppsApp":
     """Return the ASGI application. `apps` may be a callable, asked anew for each request.
 
     `gateway_url` ends in `/v1`. `find_version` names an app's live version for its spans (`3@sha256:…`); without
-    one they show the digest of the declaration. `prompts` answer under names that begin with `prompt:`.
+    one they show the digest of the declaration. `prompts` answer under names that begin with `prompt:`. Without `shelf`
+    and `read_filter` there are no vector stores.
     """
     client = ModelClient(gateway_url, internal_key)
     relay = Relay(gateway_url, internal_key)
     executor = ThreadPoolExecutor(N_SEARCH_THREADS, thread_name_prefix="retrieve")
     tracer = Tracer(recorder, clock)
-    runner = AppRunner(
-        retriever=retriever,
-        model_client=client,
-        tracer=tracer,
-        executor=executor,
-        find_version=find_version,
-    )
+    searching = Searching(retriever, tracer, executor)
+    runner = AppRunner(searching=searching, model_client=client, tracer=tracer, find_version=find_version)
+    stores = None
+    if shelf is not None and read_filter is not None:
+        stores = VectorStores(shelf=shelf, searching=searching, read_filter=read_filter, executor=executor)
     return AppsApp(
         apps=apps,
         runner=runner,
         prompts=PromptRunner(prompts=prompts, relay=relay, tracer=tracer, executor=executor),
+        stores=stores,
         clients=(client, relay),
         executor=executor,
         key=internal_key,
@@ -85,6 +97,7 @@ class AppsApp:
         apps: Declarations,
         runner: AppRunner,
         prompts: PromptRunner,
+        stores: VectorStores | None,
         clients: Sequence[ModelClient | Relay],
         executor: ThreadPoolExecutor,
         key: str,
@@ -93,6 +106,7 @@ class AppsApp:
         self._apps = apps
         self._runner = runner
         self._prompts = prompts
+        self._stores = stores
         self._clients = clients
         self._executor = executor
         self._key = key.encode()
@@ -147,27 +161,46 @@ class AppsApp:
             await response.json({"object": "list", "data": listed})
         elif (method, path) == ("POST", "/v1/chat/completions"):
             data = await _read_body(receive)
-            context = read_context(
-                headers.get(b"traceparent"),
-                session_id=headers.get(b"x-penstock-session"),
-                user_id=headers.get(b"x-penstock-user"),
-                principals=headers.get(PRINCIPALS_HEADER.encode()),
-            )
+            context = _context_of(headers)
             if is_prompt_request(data):
                 work = self._prompts.answer(data, context, response)
             else:
                 request = read_chat(data)
                 work = self._answer(self._find(request.model), request, context, response)
             await _run_until_hangup(work, receive)
+        elif self._stores is not None and vector_stores.serves_path(path):
+            await self._serve_stores(self._stores, scope, headers, receive, response)
         else:
             raise NotFound(f"There is no {method} {path} here.")
+
+    async def _serve_stores(
+        self,
+        stores: VectorStores,
+        scope: Scope,
+        headers: Mapping[bytes, str],
+        receive: Receive,
+        response: "_Response",
+    ) -> None:
+        path, context = scope["path"], _context_of(headers)
+        if scope["method"] == "POST":
+            page, response.knowledge = await stores.search(path, await _read_body(receive), context)
+            await response.json(page)
+        elif scope["method"] == "GET":
+            routes = Routes(headers.get(ROUTES_HEADER.encode()))
+            await response.json(await stores.look(path, scope["query_string"], routes, context))
+        else:
+            raise NotFound(f"There is no {scope['method']} {path} here.")
 
     async def _answer(
         self, app: AppDeclaration, request: ChatRequest, context: TraceContext, response: "_Response"
     ) -> None:
         created_s = self._clock() // 1_000_000_000
+
+        def on_found(found: Found) -> None:
+            response.knowledge = shown_version(app.knowledge, found)
+
         if not request.stream:
-            reply = await self._runner.run(app, request, context)
+            reply = await self._runner.run(app, request, context, on_found=on_found)
             await response.body(reply_body(reply, model=app.name, created_s=created_s))
             return
         chunks = ChunkWriter(model=app.name, created_s=created_s)
@@ -175,7 +208,7 @@ class AppsApp:
         async def on_text(piece: str) -> None:
             await response.event(chunks.text(piece))
 
-        reply = await self._runner.run(app, request, context, on_text=on_text)
+        reply = await self._runner.run(app, request, context, on_text=on_text, on_found=on_found)
         await response.event(chunks.end(reply, include_usage=request.include_usage), is_last=True)
 
     def _list(self) -> Sequence[AppDeclaration]:
@@ -189,6 +222,15 @@ class AppsApp:
         return apps[name]
 
 
+def _context_of(headers: Mapping[bytes, str]) -> TraceContext:
+    return read_context(
+        headers.get(b"traceparent"),
+        session_id=headers.get(b"x-penstock-session"),
+        user_id=headers.get(b"x-penstock-user"),
+        principals=headers.get(PRINCIPALS_HEADER.encode()),
+    )
+
+
 class _HungUp(Exception):
     """The caller went away before its request was complete."""
 
@@ -198,6 +240,8 @@ class _Response:
 
     def __init__(self, send: Send) -> None:
         self._send = send
+        self.knowledge: str | None = None
+        """Which version was searched, for the reply's header."""
         self._has_begun = False
         self._is_done = False
 
@@ -237,6 +281,8 @@ class _Response:
     async def _begin(self, status: int, content_type: bytes, more: list[tuple[bytes, bytes]]) -> None:
         self._has_begun = True
         headers = [(b"content-type", content_type), *more]
+        if self.knowledge is not None:
+            headers.append((KNOWLEDGE_HEADER.encode(), self.knowledge.encode("latin-1", "replace")))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _write(self, data: bytes, *, is_last: bool) -> None:

@@ -38,3 +38,9 @@ class StepTimeout(UpstreamTimeout):
     """A step of the app did not finish within its own limit."""
 
     code = "PS-4682"
+
+
+class UnknownStore(NotFound):
+    """No knowledge base or document of that name is there for this key."""
+
+    code = "PS-1520"

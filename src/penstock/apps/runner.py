@@ -5,15 +5,15 @@ Knows neither HTTP servers nor where knowledge lies.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 
 from penstock.apps.answering import Answering
 from penstock.apps.citations import cite
 from penstock.apps.grounding import Source, pack_sources
 from penstock.apps.model_client import ModelClient
 from penstock.apps.replies import wire_citations, wire_outcome
-from penstock.apps.retrieving import Retrieving, version_of
+from penstock.apps.retrieving import Retrieving
 from penstock.apps.run_state import Run, Shown
+from penstock.apps.searching import Searching, version_of
 from penstock.apps.steps import Steps
 from penstock.apps.tracing import TraceContext, Tracer
 from penstock.apps.types import (
@@ -25,7 +25,6 @@ from penstock.apps.types import (
     OnText,
     Outcome,
     Reason,
-    Retriever,
 )
 from penstock.spec.messages import Citation
 
@@ -36,15 +35,14 @@ class AppRunner:
     def __init__(
         self,
         *,
-        retriever: Retriever,
+        searching: Searching,
         model_client: ModelClient,
         tracer: Tracer,
-        executor: Executor,
         find_version: Callable[[str], str | None],
     ) -> None:
         """`find_version` returns the registry's name for the version of an app that a request names, if there is one."""
         self._find_version = find_version
-        self._retrieving = Retrieving(retriever, tracer, executor)
+        self._retrieving = Retrieving(searching)
         self._answering = Answering(model_client, tracer)
         self._steps = Steps(model_client, tracer)
         self._tracer = tracer
@@ -56,8 +54,11 @@ class AppRunner:
         context: TraceContext,
         *,
         on_text: OnText | None = None,
+        on_found: Callable[[Found], None] = lambda _found: None,
     ) -> AppReply:
         """Return the app's answer; with `on_text`, pieces of its text are passed on as they come.
+
+        `on_found` is told what was searched, before any text.
 
         Raises `PenstockError` that names the failing step.
         """
@@ -70,7 +71,7 @@ class AppRunner:
             shown = Shown(on_text, span, self._tracer, is_held=is_held)
             run = Run(app=app, request=request, span=span, shown=shown, question=request.question)
             run.begun_s = run.monotonic()
-            reply = await self._follow(run)
+            reply = await self._follow(run, on_found)
             await shown.whole(reply.text)
             span.output = {
                 "role": "assistant",
@@ -82,12 +83,13 @@ class AppRunner:
             span.attributes["app.outcome"] = reply.outcome.reason or reply.outcome.state
             return reply
 
-    async def _follow(self, run: Run) -> AppReply:
+    async def _follow(self, run: Run, on_found: Callable[[Found], None]) -> AppReply:
         app, span = run.app, run.span
         if "rewrite" in app.steps:
             run.question = await self._steps.rewrite(run)
         wordings = await self._steps.expand(run) if "expand" in app.steps else []
         gathered = await self._retrieving.retrieve(run, wordings)
+        on_found(gathered.found)
         span.versions[f"knowledge:{app.knowledge}"] = version_of(app.knowledge, gathered.found)
         sources, reason = await self._choose_sources(run, gathered.hits)
         span.attributes["app.n_sources"] = len(sources)
