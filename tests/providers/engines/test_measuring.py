@@ -1,5 +1,6 @@
 """Chances of given texts and a vector a token, from tiny models that really run."""
 
+import base64
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -64,6 +65,11 @@ async def test_each_token_has_a_vector_of_length_one(engine: RunningEngine, tool
     assert [len(rows) for rows in found] == [len(ids) - n_edges for ids in renderer.encode_texts(texts)]
     for rows in found:
         assert np.linalg.norm(np.asarray(rows), axis=1) == pytest.approx(1.0, abs=1e-4)
+    body = {"model": "tinybert", "input": texts, "encoding_format": "base64"}
+    packed = tools._post("/v1/token_embeddings", body)["data"]
+    for rows, each in zip(found, packed, strict=True):
+        same = np.frombuffer(base64.b64decode(each["embeddings"]), "<f4").reshape(-1, each["dims"])
+        assert same == pytest.approx(np.asarray(rows), abs=1e-4)
     again = await tools.embed_tokens("tinybert", texts[:1])
     assert np.asarray(again[0]) == pytest.approx(np.asarray(found[0]), abs=1e-4)
 

@@ -3,6 +3,7 @@ beyond ASGI. Only the installation's own key is accepted; `/health` says nothing
 """
 
 import asyncio
+import base64
 import contextlib
 import dataclasses
 import hmac
@@ -303,20 +304,26 @@ class EngineApp:
         cell = self._find(request.model, "embedding")
         pump = TextPump(asyncio.get_running_loop())
 
-        def work() -> list[list[list[float]]]:
+        def work() -> list[NDArray[np.float32]]:
             encoder = cell.token_encoder(self._n_threads)
             ids = cell.hosted.renderer.encode_texts(request.input)
             n_before, n_after = map(len, find_edges(cell.hosted.renderer))
             rows = [encoder.encode(each) for each in ids if not pump.is_cancelled]
             # the model's own start and end tokens are no part of the text
-            return [each[n_before : len(each) - n_after].tolist() for each in rows]
+            return [each[n_before : len(each) - n_after] for each in rows]
 
         job = cell.lane.submit(work)
         async with _cancel_on_disconnect(receive, pump):
             found = await job
             if pump.is_cancelled:
                 return
-        data = [{"index": number, "embeddings": rows} for number, rows in enumerate(found)]
+        data: list[dict[str, Any]] = []
+        for number, rows in enumerate(found):
+            if request.encoding_format == "base64":
+                text = base64.b64encode(rows.astype("<f4").tobytes()).decode()
+                data.append({"index": number, "dims": rows.shape[1], "embeddings": text})
+            else:
+                data.append({"index": number, "embeddings": rows.tolist()})
         await _send_body(send, encode_json({"model": request.model, "data": data}))
 
     async def _embed(self, request: EmbeddingRequest, receive: Receive, send: "_Started") -> None:

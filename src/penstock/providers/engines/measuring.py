@@ -11,7 +11,7 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -40,10 +40,11 @@ class LikelihoodRequest(msgspec.Struct, frozen=True):
 
 
 class TokenEmbeddingRequest(msgspec.Struct, frozen=True):
-    """A vector for each token of each text."""
+    """A vector for each token of each text: as numbers, or as base64 of float32 with `dims` numbers a token."""
 
     model: str
     input: list[str]
+    encoding_format: Literal["float", "base64"] = "float"
 
 
 def read_likelihood(body: bytes) -> LikelihoodRequest:
