@@ -3,6 +3,7 @@
 from penstock.apps.app import create_apps
 from penstock.apps.types import AppDeclaration
 from penstock.base.logs import configure_logs
+from penstock.knowledge.retrieval.filters import read_filter
 from penstock.main.instance import find_addresses
 from penstock.main.knowledge_rooms import KnowledgeRooms
 from penstock.main.last_snapshot import LastSnapshot
@@ -46,6 +47,8 @@ def run_apps(home: Home, *, port: int) -> None:
         gateway_url=f"{find_addresses(home).gateway_url}/v1",
         internal_key=installation.internal_key,
         find_version=find_version,
+        shelf=installation.reading,
+        read_filter=read_filter,
         prompts=PromptServer(prompts, routes=SnapshotPlaces(snapshot.read).list_routes),
     )
     try:

@@ -7,6 +7,7 @@ import msgspec
 from penstock.apps.handbook import POCKET, declare_handbook
 from penstock.apps.types import AppDeclaration, declaration_content
 from penstock.knowledge.one_embedder import OneEmbedder
+from penstock.knowledge.reading import Reading
 from penstock.knowledge.service import KnowledgeService
 from penstock.knowledge.types import IngestReport
 from penstock.knowledge.versions import RegistryVersions
@@ -41,6 +42,11 @@ class KnowledgeRooms(Rooms):
             OneEmbedder(self.embedder),
             versions=RegistryVersions(self.registry),
         )
+
+    @cached_property
+    def reading(self) -> Reading:
+        """Documents of knowledge bases, for those who may read them."""
+        return Reading(self.engine, RegistryVersions(self.registry))
 
     def find_embedding_model(self) -> tuple[str, str]:
         """Return route and version of the embedding model: MiniLM where its weights are, else the lexical one."""
