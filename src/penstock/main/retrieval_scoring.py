@@ -26,7 +26,7 @@ MIN_COVERAGE = 0.95
 
 
 class EvaluationScoring:
-    """`knowledge.quality.ports.Scoring` over the room of evaluations. May be called from any thread."""
+    """`knowledge.quality.ports.Scoring` and `Judging` over the room of evaluations. May be called from any thread."""
 
     def score(self, metric: str, k: int, questions: Sequence[RankedQuestion]) -> Sequence[float | None]:
         """Return a metric of each question; see the port."""
@@ -70,6 +70,11 @@ class EvaluationScoring:
                 for figure, baseline, candidate in pairs
             ]
         )
+
+    def check(self, rules: Sequence[str]) -> None:
+        """Raise `InvalidInput` for a rule that cannot be read."""
+        for rule in rules:
+            parse_rule(rule)
 
     def judge(self, rules: Sequence[str], *, baseline: Sheet, candidate: Sheet, level: float) -> Verdict:
         """Return what rules of a gate say of two sides."""

@@ -64,7 +64,7 @@ _STATISTICS: dict[str, tuple[Statistic, float | None]] = {
 _TOKEN = re.compile(
     r"(?P<number>(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
     r"|(?P<operator>>=|=>|<=|=<|==|[≥≤><=])"
-    r"|(?P<name>[^\W\d][\w.\-/]*)"
+    r"|(?P<name>[^\W\d][\w.\-/@]*)"
     r"|(?P<quoted>\"[^\"]*\"|'[^']*')"
     r"|(?P<sign>[+\-−–])"
     r"|(?P<unit>[%$])"

@@ -1,6 +1,6 @@
 """What can go wrong while retrieval is measured, compared or explained."""
 
-from penstock.base.errors import CallerError, InvalidInput, NotFound, PolicyError
+from penstock.base.errors import CallerError, NotFound, PolicyError
 
 
 class NoQuestions(CallerError):
@@ -25,12 +25,6 @@ class UnknownGeneration(NotFound):
     """The knowledge base has no such track or generation."""
 
     code = "PS-1543"
-
-
-class BadComparison(InvalidInput):
-    """These two cannot be compared in this way."""
-
-    code = "PS-1544"
 
 
 class NoTraffic(CallerError):

@@ -98,8 +98,18 @@ class Verdict:
     rules: Sequence[RuleResult]
 
 
+class Judging(Protocol):
+    """Rules over two sides, as gates read them; joined over the room of evaluations."""
+
+    def check(self, rules: Sequence[str]) -> None:
+        """Raise `InvalidInput` for a rule that cannot be read; it says where."""
+
+    def judge(self, rules: Sequence[str], *, baseline: Sheet, candidate: Sheet, level: float) -> Verdict:
+        """Return the verdict of rules over two sides."""
+
+
 class Scoring(Protocol):
-    """Metrics, intervals, differences and gates; joined over the room of evaluations."""
+    """Metrics, intervals and differences; joined over the room of evaluations."""
 
     def score(self, metric: str, k: int, questions: Sequence[RankedQuestion]) -> Sequence[float | None]:
         """Return `recall`, `precision`, `ndcg`, `mrr` or `hit` at `k` of each question; None where it is undefined."""
@@ -116,9 +126,6 @@ class Scoring(Protocol):
         self, pairs: Sequence[tuple[Figure, Values, Values]], *, level: float
     ) -> Sequence[Comparison]:
         """Return the paired differences (baseline, candidate) as one family, corrected by Holm."""
-
-    def judge(self, rules: Sequence[str], *, baseline: Sheet, candidate: Sheet, level: float) -> Verdict:
-        """Return the verdict of rules over two sides; raises `InvalidInput` for a rule that cannot be read."""
 
 
 class Questions(Protocol):

@@ -265,6 +265,12 @@ def list_items(connection: Connection, base: str) -> Sequence[Row[Any]]:
     return connection.execute(query).all()
 
 
+def list_source_names(connection: Connection, base: str) -> dict[str, str]:
+    """Return id to name of the sources of a base."""
+    query = select(sources.c.id, sources.c.name).where(sources.c.base == base)
+    return {row.id: row.name for row in connection.execute(query)}
+
+
 def _page(query: Any, table: Table, cursor: str | None, limit: int) -> Any:
     if cursor is not None:
         time, _, last_id = cursor.partition(".")

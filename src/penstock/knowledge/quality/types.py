@@ -219,7 +219,7 @@ class CompareRequest(
     since_ns: int | None = None
     k: int = 5
     rules: list[str] = []
-    """As gates write them: `recall@5 >= baseline - 2 points`, `overlap@5 >= 0.6`, `latency_ms p95 <= baseline + 20 %`.
+    """As gates write them: `recall@5 >= baseline - 3 points`, `overlap@5 >= 0.6`, `latency_ms p95 <= baseline + 20 %`.
     Empty: those that fit what there is."""
     level: float = 0.95
     by: Granularity = "finest"
@@ -330,23 +330,25 @@ class ExplainedStage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """{passage_id, document, reason}, the first 50."""
 
 
+MissReason = Literal[
+    "unknown_document",
+    "left_out",
+    "parse_error",
+    "not_indexed",
+    "text_missing",
+    "no_access",
+    "filtered",
+    "dropped",
+    "below_k",
+    "not_a_candidate",
+]
+
+
 class Missed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that was expected and not found, and why."""
 
     label: Label
-    why: Literal[
-        "unknown_document",
-        "left_out",
-        "parse_error",
-        "not_indexed",
-        "text_missing",
-        "filtered",
-        "no_access",
-        "not_a_candidate",
-        "dropped",
-        "below_k",
-        "unknown",
-    ]
+    why: MissReason
     sentence: str
     """`alcohol.md is in the index, but stands at rank 143 by meaning and shares no word with the question.`"""
     next: str = ""
