@@ -56,6 +56,7 @@ def create_apps(
     gateway_url: str,
     internal_key: str,
     find_version: Callable[[str], str | None] = lambda _name: None,
+    find_app: Callable[[str], AppDeclaration | None] = lambda _name: None,
     prompts: PromptSource | None = None,
     shelf: Shelf | None = None,
     read_filter: ReadFilter | None = None,
@@ -64,7 +65,7 @@ def create_apps(
     """Return the ASGI application. `apps` may be a callable, asked anew for each request.
 
     `gateway_url` ends in `/v1`. `find_version` names an app's live version for its spans (`3@sha256:…`); without
-    one they show the digest of the declaration. `prompts` answer under names that begin with `prompt:`. Without `shelf`
+    one they show the digest of the declaration. `find_app` finds what answers as `NAME@ALIAS`. `prompts` answer under names that begin with `prompt:`. Without `shelf`
     and `read_filter` there are no vector stores.
     """
     client = ModelClient(gateway_url, internal_key)
@@ -78,6 +79,7 @@ def create_apps(
         stores = VectorStores(shelf=shelf, searching=searching, read_filter=read_filter, executor=executor)
     return AppsApp(
         apps=apps,
+        find_app=find_app,
         runner=runner,
         prompts=PromptRunner(prompts=prompts, relay=relay, tracer=tracer, executor=executor),
         stores=stores,
@@ -95,6 +97,7 @@ class AppsApp:
         self,
         *,
         apps: Declarations,
+        find_app: Callable[[str], AppDeclaration | None],
         runner: AppRunner,
         prompts: PromptRunner,
         stores: VectorStores | None,
@@ -104,6 +107,7 @@ class AppsApp:
         clock: Callable[[], int],
     ) -> None:
         self._apps = apps
+        self._find_app = find_app
         self._runner = runner
         self._prompts = prompts
         self._stores = stores
@@ -215,6 +219,9 @@ class AppsApp:
         return self._apps() if callable(self._apps) else self._apps
 
     def _find(self, name: str) -> AppDeclaration:
+        pinned = self._find_app(name) if "@" in name else None
+        if pinned is not None:
+            return pinned
         apps = {app.name: app for app in self._list()}
         if name not in apps:
             known = ", ".join(sorted(apps)) or "none yet"

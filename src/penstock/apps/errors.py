@@ -1,5 +1,6 @@
 """What can go wrong between a question and an app's answer."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from penstock.base.errors import InvalidInput, NotFound, PolicyError, UpstreamError, UpstreamTimeout
@@ -44,3 +45,19 @@ class UnknownStore(NotFound):
     """No knowledge base or document of that name is there for this key."""
 
     code = "PS-1520"
+
+
+class WrongDeclaration(InvalidInput):
+    """A file declares no app that could run; everything that is wrong with it is told at once."""
+
+    code = "PS-1521"
+
+    def __init__(self, problems: Sequence[str], *, file: str) -> None:
+        """`problems` are clauses without a full stop."""
+        super().__init__(f"{file} declares no app: {'; '.join(problems)}.", problems=list(problems))
+
+
+class NoSuchApp(NotFound):
+    """No app of that name is registered, or it was deleted."""
+
+    code = "PS-1522"

@@ -2,6 +2,7 @@
 
 from penstock.apps.app import create_apps
 from penstock.apps.types import AppDeclaration
+from penstock.base.errors import InvalidInput, NotFound
 from penstock.base.logs import configure_logs
 from penstock.knowledge.retrieval.filters import read_filter
 from penstock.main.instance import find_addresses
@@ -27,8 +28,10 @@ def run_apps(home: Home, *, port: int) -> None:
         return installation.declared_apps()
 
     def find_version(name: str) -> str | None:
-        version = installation.find_version("app", name)
-        return None if version is None else version.stamp
+        try:
+            return installation.registry.resolve(f"app:{name}").stamp
+        except (NotFound, InvalidInput):
+            return None
 
     snapshot = LastSnapshot(home.snapshot)
     prompts = create_prompts(
@@ -47,6 +50,7 @@ def run_apps(home: Home, *, port: int) -> None:
         gateway_url=f"{find_addresses(home).gateway_url}/v1",
         internal_key=installation.internal_key,
         find_version=find_version,
+        find_app=installation.find_app,
         shelf=installation.reading,
         read_filter=read_filter,
         prompts=PromptServer(prompts, routes=SnapshotPlaces(snapshot.read).list_routes),

@@ -1,11 +1,13 @@
 """The rooms that answering from documents needs: knowledge bases, their embedder, the apps over them."""
 
+import logging
 from functools import cached_property
 
-import msgspec
-
+from penstock.apps.errors import WrongDeclaration
 from penstock.apps.handbook import POCKET, declare_handbook
+from penstock.apps.service import read_content
 from penstock.apps.types import AppDeclaration, declaration_content
+from penstock.base.errors import InvalidInput, NotFound
 from penstock.knowledge.one_embedder import OneEmbedder
 from penstock.knowledge.reading import Reading
 from penstock.knowledge.service import KnowledgeService
@@ -18,6 +20,7 @@ from penstock.main.rooms import Rooms
 from penstock.registry.types import Version
 
 MINILM = "minilm"
+_log = logging.getLogger("penstock.apps")
 
 
 class KnowledgeRooms(Rooms):
@@ -56,14 +59,31 @@ class KnowledgeRooms(Rooms):
         return LEXICAL, "lexical@1"
 
     def declared_apps(self) -> list[AppDeclaration]:
-        """Return the apps whose alias `prod` stands."""
-        return [
-            msgspec.convert(version.content["declaration"], AppDeclaration)
-            for version in self.live_versions("app")
-        ]
+        """Return the apps whose alias `prod` stands; one whose content is damaged is told in the log and left out."""
+        found: list[AppDeclaration] = []
+        for version in self.live_apps():
+            try:
+                found.append(read_content(version.content, version.name))
+            except WrongDeclaration as error:
+                _log.error("an app is left out", extra={"app": version.label, "reason": error.message})
+        return found
+
+    def find_app(self, reference: str) -> AppDeclaration | None:
+        """Return the app that `NAME@ALIAS` or `NAME@NUMBER` names; None where nothing of it is to be had."""
+        try:
+            version = self.registry.resolve(f"app:{reference}")
+        except (NotFound, InvalidInput):
+            return None
+        return None if version.content.get("is_deleted") else read_content(version.content, version.name)
 
     def register_app(self, declaration: AppDeclaration, report: IngestReport) -> Version:
-        """Register an app over what an ingest made live, with its knowledge and model as parents."""
+        """Register an app over what an ingest made live, with its knowledge and model as parents.
+
+        One that somebody declared stays as it is, and so does one that somebody deleted.
+        """
+        live = self.find_version("app", declaration.name)
+        if live is not None and live.content.get("by_hand"):
+            return live
         parts = [
             version
             for version in (

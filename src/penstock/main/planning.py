@@ -12,6 +12,7 @@ from penstock.deploy.objects import ObjectKind, Owner, StoredObject
 from penstock.deploy.rows import CATALOGUE
 from penstock.deploy.rules import find_row_problems
 from penstock.deploy.snapshots import draft_snapshot
+from penstock.main.app_routes import app_route, search_route
 from penstock.main.instance import Addresses
 from penstock.main.planned_rows import ENGINE, PlannedRows
 from penstock.main.prompt_routes import PromptVersions, prompt_route
@@ -20,10 +21,11 @@ from penstock.main.settings_problems import Problem
 from penstock.registry.types import Version
 from penstock.spec.callers import APPS
 from penstock.spec.limits import LimitRule
-from penstock.spec.routes import PriceRow, Provider, RetryPolicy, Route, RouteKind, Target
+from penstock.spec.routes import PriceRow, Provider, Route, RouteKind, Target
 from penstock.spec.snapshot import Limits
 
 LEXICAL = "lexical"
+NO_ALIASES: Mapping[str, Mapping[str, Version]] = {}
 WEIGHTS = "model.gguf"
 """The artefact that makes a model version one that the embedded engine hosts."""
 
@@ -58,6 +60,7 @@ def plan(
     *,
     models: Iterable[Version] = (),
     apps: Iterable[Version] = (),
+    app_aliases: Mapping[str, Mapping[str, Version]] = NO_ALIASES,
     prompts: Iterable[PromptVersions] = (),
     bases: Iterable[Version] = (),
     objects: Sequence[StoredObject] = (),
@@ -75,7 +78,11 @@ def plan(
         rows.put("provider", provider.name, provider, "built in")
     rows.problems += _target_problems(file, rows.providers)
     rows.refuse()
-    for route in (*_own_routes(models, apps), *map(prompt_route, prompts), *map(_search_route, bases)):
+    for route in (
+        *_own_routes(models, apps, app_aliases),
+        *map(prompt_route, prompts),
+        *map(search_route, bases),
+    ):
         if ("route", route.name) not in rows.owners:
             rows.put("route", route.name, route, "built in" if route.name == LEXICAL else "registry")
     for route in _open_routes(rows.providers, rows.owners):
@@ -128,7 +135,9 @@ def _target_problems(file: SettingsFile, found: Mapping[str, Provider]) -> Itera
             )
 
 
-def _own_routes(models: Iterable[Version], apps: Iterable[Version]) -> Iterator[Route]:
+def _own_routes(
+    models: Iterable[Version], apps: Iterable[Version], app_aliases: Mapping[str, Mapping[str, Version]]
+) -> Iterator[Route]:
     yield Route(
         name=LEXICAL,
         targets=(Target(provider=ENGINE, model=LEXICAL),),
@@ -140,7 +149,7 @@ def _own_routes(models: Iterable[Version], apps: Iterable[Version]) -> Iterator[
         kind: RouteKind = "embedding" if version.content.get("kind") == "embedding" else "chat"
         yield _versioned_route(version, ENGINE, kind)
     for version in apps:
-        yield _versioned_route(version, APPS, "chat")
+        yield app_route(version, app_aliases.get(version.name, {}))
 
 
 def _versioned_route(version: Version, provider: str, kind: RouteKind) -> Route:
@@ -150,16 +159,6 @@ def _versioned_route(version: Version, provider: str, kind: RouteKind) -> Route:
         kind=kind,
         version=f"{version.label} {version.stamp.partition('@')[2]}",
         versions={version.asset: version.stamp},
-    )
-
-
-def _search_route(base: Version) -> Route:
-    """Return the route that searches a knowledge base. Which version is searched its replies say: that changes alone."""
-    return Route(
-        name=base.asset,
-        targets=(Target(provider=APPS, model=base.name),),
-        kind="search",
-        retry=RetryPolicy(max_attempts=2),
     )
 
 

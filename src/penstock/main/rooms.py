@@ -160,6 +160,22 @@ class Rooms:
             except NotFound:
                 continue
 
+    def live_apps(self) -> list[Version]:
+        """Return the versions of apps that `prod` names, without those that were deleted."""
+        return [version for version in self.live_versions("app") if not version.content.get("is_deleted")]
+
+    def app_aliases(self) -> dict[str, dict[str, Version]]:
+        """Return what further aliases of apps stand for, by app."""
+        return {
+            asset.name: {
+                alias: self.registry.resolve(AssetRef(kind="app", name=asset.name, number=number))
+                for alias, number in asset.aliases.items()
+                if alias != "prod"
+            }
+            for asset in self.registry.list_assets("app")
+            if len(asset.aliases) > 1
+        }
+
     def prompt_versions(self) -> list[PromptVersions]:
         """Return what the names and aliases of prompts stand for."""
         found: list[PromptVersions] = []
@@ -207,7 +223,8 @@ class Rooms:
             serving_environment(self.home, self.environ),
             find_addresses(self.home),
             models=[version for version in self.live_versions("model") if WEIGHTS in version.artefacts],
-            apps=list(self.live_versions("app")),
+            apps=self.live_apps(),
+            app_aliases=self.app_aliases(),
             prompts=self.prompt_versions(),
             bases=list(self.live_versions("knowledge")),
             objects=objects,
