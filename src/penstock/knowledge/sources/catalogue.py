@@ -12,8 +12,10 @@ from penstock.knowledge.sources.kinds.files import FilesSettings, FilesSource
 from penstock.knowledge.sources.kinds.folder import FolderSettings, FolderSource
 from penstock.knowledge.sources.kinds.jsonl import JsonlSettings, JsonlSource
 from penstock.knowledge.sources.kinds.store import StoreSettings, StoreSource
+from penstock.knowledge.sources.kinds.web import WebSource
 from penstock.knowledge.sources.settings import SourceSettings, read_settings
 from penstock.knowledge.sources.types import Source
+from penstock.knowledge.sources.web.settings import WebSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ KINDS: dict[str, Kind] = {
         about="single files, by name or pattern",
         is_local_path=True,
     ),
+    "web": Kind(settings=WebSettings, open=WebSource, about="pages of web sites, by links and sitemaps"),
     "store": Kind(
         settings=StoreSettings,
         open=StoreSource,

@@ -1,0 +1,1 @@
+"""The parts of reading web sites: addresses, the guard before them, requests, robots, sitemaps, links."""

@@ -1,0 +1,96 @@
+"""Keeps a crawl out of the network that Penstock runs in: every address is resolved first, and only then called.
+
+The check is on the address that the connection is then made to, so that a name which resolves to something else a
+moment later gains nothing. Addresses that tell a cloud machine its own credentials are refused even within a
+network that is allowed, and under any name but their own number.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from penstock.knowledge.sources.errors import ForbiddenAddress, InvalidSource, ItemUnavailable
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+Resolve = Callable[[str, int], Sequence[str]]
+_METADATA = frozenset(
+    ipaddress.ip_address(each)
+    for each in ("169.254.169.254", "169.254.170.2", "100.100.100.200", "192.0.0.192", "fd00:ec2::254")
+)
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class AddressGuard:
+    """Decides by name and number which hosts may be called."""
+
+    def __init__(self, allow_private: Sequence[str] = (), *, resolve: Resolve | None = None) -> None:
+        """`allow_private` holds hosts as addresses of pages name them, and networks such as `10.0.0.0/8`, that may be
+        called though they are private."""
+        self._names: set[str] = set()
+        self._networks: list[IpNetwork] = []
+        for each in allow_private:
+            if "/" not in each:
+                self._names.add(_host_name(each))
+                continue
+            try:
+                self._networks.append(ipaddress.ip_network(each, strict=False))
+            except ValueError:
+                raise InvalidSource(
+                    f"`allow_private` has {each!r}; it takes host names, addresses and networks."
+                ) from None
+        self._resolve = resolve or resolve_host
+
+    def choose_address(self, host: str, port: int) -> str:
+        """Return the address to connect to. Raises `ForbiddenAddress` when any it resolves to may not be called,
+        `ItemUnavailable` when it does not resolve."""
+        try:
+            found = list(dict.fromkeys(self._resolve(host, port)))
+        except (OSError, UnicodeError) as error:
+            raise ItemUnavailable(f"The host {host!r} cannot be found: {error}.") from error
+        if not found:
+            raise ItemUnavailable(f"The host {host!r} cannot be found.")
+        for text in found:
+            address = ipaddress.ip_address(text.partition("%")[0])
+            if not self._may_call(host, address):
+                raise ForbiddenAddress(
+                    f"{host!r} is at {address}, inside a private network.",
+                    hint=f"If that is meant, name it in the source: allow_private = [{host!r}].",
+                    host=host,
+                )
+        return found[0]
+
+    def _may_call(self, host: str, address: IpAddress) -> bool:
+        meant = _embedded(address)
+        name = _host_name(host)
+        if meant in _METADATA:
+            return name in self._names and name == str(meant)
+        if name in self._names:
+            return True
+        for network in self._networks:
+            if any(each.version == network.version and each in network for each in (address, meant)):
+                return True
+        return meant.is_global and not meant.is_multicast
+
+
+def _host_name(text: str) -> str:
+    return text.strip().strip("[]").lower().rstrip(".")
+
+
+def _embedded(address: IpAddress) -> IpAddress:
+    """Return the IPv4 address that an IPv6 address stands for, where it stands for one."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    inside = address.ipv4_mapped or address.sixtofour
+    if inside is None and address.teredo is not None:
+        inside = address.teredo[1]
+    if inside is None and address in _NAT64:
+        inside = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return inside or address
+
+
+def resolve_host(host: str, port: int) -> Sequence[str]:
+    """Return the addresses of a host, as the system knows them."""
+    found: list[Any] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(each[4][0]) for each in found]
