@@ -47,7 +47,9 @@ def replace_part(data: bytes, name: str, content: bytes) -> bytes:
 
 
 def test_a_closing_tag_ends_what_was_left_open_inside_it() -> None:
-    assert read("a.html", b"<p>one</p><nav><aside>x</nav><p>two</p>") == ("one\n\ntwo", ())
+    text, problems = read("a.html", b"<p>one</p><nav><aside>x</nav><p>two</p>")
+    assert text == "one\n\ntwo"
+    assert problems == ("1 words of menus, headers, footers and asides were left out",)
 
 
 def test_text_lost_after_an_element_that_is_never_closed_is_named() -> None:
@@ -99,14 +101,24 @@ def test_a_locked_word_document_is_called_locked() -> None:
         change_entries(make_docx(), 8, 10, b"\x0c\x00"),  # bzip2, which it is not
         replace_part(make_docx(), "word/document.xml", b"<document/>"),
         replace_part(make_docx(), "word/document.xml", b""),
-        replace_part(make_docx(), "[Content_Types].xml", b"<Types/>"),
-        replace_part(make_docx(), "_rels/.rels", b"<Relationships/>"),
-        replace_part(make_docx(), "docProps/core.xml", b"<x/>"),
     ],
 )
 def test_a_damaged_word_document_is_refused_in_our_words(data: bytes) -> None:
     with pytest.raises(UnreadableDocument, match="broken"):
         parse_document("a.docx", data)
+
+
+@pytest.mark.parametrize(
+    ("part", "content"),
+    [
+        ("[Content_Types].xml", b"<Types/>"),
+        ("_rels/.rels", b"<Relationships/>"),
+        ("docProps/core.xml", b"<x/>"),
+        ("docProps/core.xml", b"<x"),
+    ],
+)
+def test_damage_beside_the_text_costs_no_text(part: str, content: bytes) -> None:
+    assert "Paragraph 39 says" in read("a.docx", replace_part(make_docx(), part, content))[0]
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -22,6 +22,36 @@ class DocumentTooLarge(UnreadableDocument):
     status = 413
 
 
+class LockedDocument(UnreadableDocument):
+    """A password locks the file."""
+
+    code = "PS-1430"
+
+
+class ParserDied(UnreadableDocument):
+    """The process that parsed a document crashed on it; the other documents went on."""
+
+    code = "PS-1431"
+
+
+class ParserTooSlow(UnreadableDocument):
+    """Parsing a document took longer than the recipe allows."""
+
+    code = "PS-1432"
+
+
+class ParserTooLarge(UnreadableDocument):
+    """Parsing a document needed more memory than the recipe allows."""
+
+    code = "PS-1433"
+
+
+class PersonalDataRefused(UnreadableDocument):
+    """The document holds personal data, and the recipe refuses such documents."""
+
+    code = "PS-1434"
+
+
 class UnknownKnowledge(NotFound):
     """No knowledge base of that name, or nothing was ingested into it yet."""
 

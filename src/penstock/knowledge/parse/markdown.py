@@ -1,71 +1,170 @@
-"""Markdown and plain text. Markdown keeps its inline marks out of the text, its code and tables whole."""
+"""Markdown and plain text. Markdown keeps its inline marks out of the text, its lists, code and tables whole."""
 
 import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from penstock.knowledge.parse.text import SectionBuilder, decode_text, slug_of
+from penstock.knowledge.parse.front_matter import read_front_matter, split_front_matter
+from penstock.knowledge.parse.html_parts import OpenList
+from penstock.knowledge.parse.text import SectionBuilder, clean_line, decode_text, slug_of
 from penstock.knowledge.types import ParsedDocument
+from penstock.spec.knowledge import ParseRecipe, Properties
 
-_HEADING = re.compile(r"(#{1,6})\s+(.+?)\s*#*\s*")
-_FENCE = re.compile(r"\s*(```+|~~~+)")
-_LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
-_MARKS = re.compile(r"(\*\*|__|(?<!\w)[*_](?=\S)|(?<=\S)[*_](?!\w)|`)")
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+
+MAX_NESTING = 60
+_TAG = re.compile(r"<!--.*?-->|</?[A-Za-z][^<>]{0,2000}>", re.DOTALL)
+_COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
+_UNSEEN = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE)
 
 
-def parse_markdown(data: bytes) -> ParsedDocument:
-    """Return the sections by `#` headings; the first level-one heading is the title."""
+def parse_markdown(data: bytes, recipe: ParseRecipe = ParseRecipe()) -> ParsedDocument:
+    """Return the sections by headings; the first level-one heading is the title, else the front matter's."""
+    del recipe
+    from markdown_it import MarkdownIt
+
     text, problems = decode_text(data)
-    text = _without_front_matter(text)
-    builder = SectionBuilder()
-    title: str | None = None
-    block: list[str] = []
-    fence: str | None = None
-
-    def close_block() -> None:
-        if block and (block[0].lstrip().startswith("|") or _FENCE.match(block[0])):
-            builder.add_verbatim("\n".join(block))
-        elif block:
-            builder.add(_MARKS.sub("", _LINK.sub(r"\1", " ".join(block))))
-        block.clear()
-
-    for line in text.splitlines():
-        opening = _FENCE.match(line)
-        if fence is not None:
-            block.append(line)
-            if opening and opening.group(1).startswith(fence):
-                fence = None
-                close_block()
-        elif opening:
-            close_block()
-            fence = opening.group(1)
-            block.append(line)
-        elif heading := _HEADING.fullmatch(line):
-            close_block()
-            name = _MARKS.sub("", _LINK.sub(r"\1", heading.group(2)))
-            if len(heading.group(1)) == 1 and title is None:
-                title = name
-            else:
-                builder.start(name, anchor=slug_of(name))
-        elif not line.strip():
-            close_block()
-        else:
-            block.append(line)
-    close_block()
+    text, inner, fence = split_front_matter(text)
+    properties, told_title = Properties(), None
+    if inner is not None:
+        properties, told_title, more = read_front_matter(inner, fence)
+        problems += more
+    tokens = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}).enable("table").parse(text)
+    writer = _Writer()
+    writer.walk(tokens)
+    if writer.n_images:
+        problems += (f"{writer.n_images} images were not read",)
+    if writer.n_comment_words:
+        problems += (f"{writer.n_comment_words} words of HTML comments were left out",)
+    if any(token.level >= MAX_NESTING - 1 for token in tokens):
+        problems += (f"blocks nested deeper than {MAX_NESTING} were not read",)
     return ParsedDocument(
-        title=title, media_type="text/markdown", sections=builder.finish(), problems=problems
+        title=writer.title or told_title,
+        media_type="text/markdown",
+        sections=writer.builder.finish(),
+        problems=problems,
+        language=properties.language,
+        properties=properties,
     )
 
 
-def parse_text(data: bytes) -> ParsedDocument:
+def parse_text(data: bytes, recipe: ParseRecipe = ParseRecipe()) -> ParsedDocument:
     """Return plain text as one section; blank lines separate paragraphs."""
+    del recipe
     text, problems = decode_text(data)
     builder = SectionBuilder()
-    for block in re.split(r"\n\s*\n", text):
+    for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n")):
         builder.add(block)
     return ParsedDocument(title=None, media_type="text/plain", sections=builder.finish(), problems=problems)
 
 
-def _without_front_matter(text: str) -> str:
-    if not text.startswith("---\n"):
-        return text
-    end = text.find("\n---\n", 4)
-    return text if end < 0 else text[end + 5 :]
+class _Writer:
+    """Walks the flat list of tokens that markdown-it gives, without recursion."""
+
+    def __init__(self) -> None:
+        self.builder = SectionBuilder()
+        self.title: str | None = None
+        self.n_images = 0
+        self.n_comment_words = 0
+        self._level: int | None = None
+        self._list = OpenList()
+        self._depth = 0
+        self._mark: str | None = None
+        self._rows: list[list[str]] = []
+
+    def walk(self, tokens: Sequence["Token"]) -> None:
+        """Write the tokens' text into the builder."""
+        in_table = False
+        for token in tokens:
+            kind = token.type
+            if kind == "heading_open":
+                self._level = int(token.tag[1])
+            elif kind in {"bullet_list_open", "ordered_list_open"}:
+                self._list.open_list(numbered=kind == "ordered_list_open")
+                self._depth += 1
+            elif kind in {"bullet_list_close", "ordered_list_close"}:
+                self._depth -= 1
+                if self._list.close_list():
+                    self._end_list()
+            elif kind == "list_item_open":
+                self._mark = self._list.mark()
+            elif kind == "table_open":
+                in_table, self._rows = True, []
+            elif kind == "tr_open":
+                self._rows.append([])
+            elif kind == "table_close":
+                in_table = False
+                self._end_list()
+                self.builder.add_table(self._rows)
+            elif kind == "inline":
+                if not in_table and _is_grid(token.content):  # a table without its line of dashes
+                    self._end_list()
+                    self.builder.add_verbatim(token.content)
+                else:
+                    self._write_inline(self._plain(token.children or []), in_table=in_table)
+            elif kind in {"fence", "code_block"}:
+                self._end_list()
+                self.builder.add_code(token.content, (token.info or "").strip().partition(" ")[0])
+            elif kind == "html_block":
+                self._write_html(token.content)
+
+    def _write_inline(self, text: str, *, in_table: bool) -> None:
+        if in_table:
+            self._rows[-1].append(text)
+        elif self._level is not None:
+            name = clean_line(text)
+            if self._level == 1 and self.title is None and name:
+                self.title = name
+            elif name:
+                self.builder.start(name, anchor=slug_of(name), level=self._level)
+            self._level = None
+        elif self._depth:
+            self._list.add(text, self._mark)
+            if text.strip():
+                self._mark = None
+        else:
+            self.builder.add(text)
+
+    def _write_html(self, html: str) -> None:
+        self._count_comments(html)
+        text = _unescape(_TAG.sub(" ", _UNSEEN.sub(" ", html)))
+        if self._depth:
+            self._list.add(text, self._mark)
+        else:
+            self.builder.add(text)
+
+    def _end_list(self) -> None:
+        if self._list.lines:
+            self.builder.add_verbatim("\n".join(self._list.lines))
+        self._list.lines = []
+
+    def _plain(self, children: Sequence["Token"]) -> str:
+        return "".join(self._pieces(children))
+
+    def _pieces(self, children: Sequence["Token"]) -> Iterator[str]:
+        for child in children:
+            if child.type in {"text", "code_inline", "text_special"}:
+                yield child.content
+            elif child.type in {"softbreak", "hardbreak"}:
+                yield " "
+            elif child.type == "image":
+                self.n_images += 1
+                yield self._plain(child.children or [])
+            elif child.type == "html_inline":
+                self._count_comments(child.content)
+                yield " " if child.content.lower().startswith("<br") else ""
+
+    def _count_comments(self, html: str) -> None:
+        self.n_comment_words += sum(len(found.split()) for found in _COMMENT.findall(html))
+
+
+def _is_grid(content: str) -> bool:
+    lines = content.split("\n")
+    return len(lines) > 1 and all(line.lstrip().startswith("|") for line in lines)
+
+
+def _unescape(text: str) -> str:
+    import html
+
+    return html.unescape(text)

@@ -1,0 +1,97 @@
+"""The process that parses: one document after another from its standard input, within limits it sets itself.
+
+Started as `python -m penstock.knowledge.parse.child` and loads no more than the parsers. A frame is eight bytes
+of length, then as many bytes. A request is a frame of JSON and a frame of the document; a reply is a frame that
+begins with `d` (the document), `e` (an error of the document) or `m` (out of memory), in capitals where it is the
+last of this process.
+"""
+
+import contextlib
+import os
+import resource
+import sys
+from typing import BinaryIO
+
+import msgspec
+
+from penstock.base.errors import PenstockError
+from penstock.knowledge.parse.dispatch import parse_document
+from penstock.knowledge.parse.frames import Failure, Request, read_frame, write_frame
+from penstock.knowledge.parse.kept import pack_document
+from penstock.spec.knowledge import ParseRecipe
+
+RETIRE_MB = 300
+"""A process whose largest document took more gives its memory back by ending."""
+MAX_DOCUMENTS = 500
+
+
+def main() -> None:
+    """Parse until the input ends."""
+    requests = os.fdopen(os.dup(0), "rb")
+    replies = os.fdopen(os.dup(1), "wb")
+    # What a library prints must not come between the replies.
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 1)
+    for number in range(1, MAX_DOCUMENTS + 1):
+        header = read_frame(requests)
+        if header is None:
+            return
+        data = read_frame(requests)
+        if data is None:
+            return
+        request = msgspec.json.decode(header, type=Request)
+        reply = _parse(request, data)
+        del data
+        is_last = number == MAX_DOCUMENTS or _peak_mb() > RETIRE_MB
+        _answer(replies, reply[:1].upper() if is_last else reply[:1], reply[1:])
+        if is_last:
+            return
+
+
+def _answer(replies: BinaryIO, kind: bytes, body: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        write_frame(replies, kind, body)
+        replies.flush()
+
+
+def _parse(request: Request, data: bytes) -> bytes:
+    _limit(request.recipe)
+    try:
+        return b"d" + pack_document(parse_document(request.name, data, request.recipe))
+    except PenstockError as error:
+        failure = Failure(code=error.code, message=error.message, hint=error.hint)
+    except MemoryError:
+        return b"m"
+    except Exception as error:  # whatever a parser does on one hostile file is that document's error
+        failure = Failure(code=None, message=f"{type(error).__name__}: {error}"[:500], hint=None)
+    finally:
+        _unlimit()
+    return b"e" + msgspec.json.encode(failure)
+
+
+def _limit(recipe: ParseRecipe) -> None:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime + recipe.max_seconds) + 1
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds if hard < 0 else min(seconds, hard), hard))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    size = recipe.max_memory_mb * 1024 * 1024
+    # Where a system does not count address space so (macOS), the limits of time stand alone.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (size if hard < 0 else min(size, hard), hard))
+
+
+def _unlimit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+
+def _peak_mb() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (1024 * 1024) if sys.platform == "darwin" else peak // 1024
+
+
+if __name__ == "__main__":
+    main()
