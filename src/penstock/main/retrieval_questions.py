@@ -5,7 +5,6 @@ A row of format `retrieval` (or `cases`) is a question. What should be found sta
 0 meaning judged and not relevant; `metadata.alternatives` other wordings. `handbook:questions` is shipped and needs no import.
 """
 
-import hashlib
 import re
 import tempfile
 from collections import Counter
@@ -236,11 +235,6 @@ def _provenance(source: str | None, actor: str) -> Provenance:
     if colon and kind in known:
         return msgspec.convert({"kind": known[kind], "source": rest}, Provenance)
     return Provenance(kind="edit", source=source or actor)
-
-
-def question_id(text: str) -> str:
-    """Return an id that follows from the question alone."""
-    return f"q-{hashlib.sha256(_key(text).encode()).hexdigest()[:16]}"
 
 
 def _key(text: str) -> str:
