@@ -18,6 +18,7 @@ from penstock.evals.judges.service import JudgeService
 from penstock.evals.service import EvaluationService
 from penstock.jobs.service import JobService
 from penstock.knowledge.service import KnowledgeService
+from penstock.knowledge.sources.service import SourceService
 from penstock.monitors.channels import ChannelService
 from penstock.monitors.service import AlertService
 from penstock.prompts.service import PromptService
@@ -73,6 +74,8 @@ class ControlServices:
     judges: JudgeService
     """Models that judge, what people say of the same outputs, and how the two agree."""
     knowledge: KnowledgeService
+    sources: SourceService
+    """Where documents of knowledge bases come from, and what is there."""
     datasets: DatasetService
     cleaning: CleaningService
     """Duplicates, contamination, personal data, profiles and sheets of datasets."""

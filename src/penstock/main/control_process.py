@@ -28,6 +28,7 @@ from penstock.main.instance import find_addresses
 from penstock.main.job_handlers import create_handlers
 from penstock.main.job_kinds import TRACES_REMAP
 from penstock.main.journal_watch import JournalWatch
+from penstock.main.knowledge_sources import create_scheduler
 from penstock.main.live_state import LiveReader
 from penstock.main.measuring import create_measures
 from penstock.main.monitoring import Monitoring, create_monitoring
@@ -89,6 +90,7 @@ def run_control(home: Home, *, host: str, port: int) -> None:
         monitoring.delivery.run,
         services.upkeep.run,
         *quality.loops,
+        create_scheduler(installation).run,
     )
     try:
         with ExitStack() as threads:
@@ -164,6 +166,7 @@ def build_services(
         return {part: text for part, text in told.items() if text is not None}
 
     return ControlServices(
+        sources=installation.sources,
         traces=TraceService(store),
         trace_lists=trace_lists,
         trace_exports=ExportService(

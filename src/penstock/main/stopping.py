@@ -19,6 +19,7 @@ CONTROL_THREADS = (
     "evaluations 1",
     "evaluations 2",
     "proposals",
+    "sources",
 )
 FLUSH_S = 4.0
 """For cutting off what is left, and bringing spans and counters to disk."""
