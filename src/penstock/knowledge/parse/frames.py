@@ -29,8 +29,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 def write_frame(stream: BinaryIO, *pieces: bytes) -> None:
     """Write a frame of all pieces; the caller flushes."""
     stream.write(_LENGTH.pack(sum(len(piece) for piece in pieces)))
-    for piece in pieces:
-        stream.write(piece)
+    stream.writelines(pieces)
 
 
 def read_frame(stream: BinaryIO) -> bytes | None:

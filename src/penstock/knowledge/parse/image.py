@@ -1,47 +1,44 @@
 """Pictures of text (scans, screenshots): read by text recognition where the recipe asks for it."""
 
-import io
-
 from penstock.knowledge.errors import UnreadableDocument
-from penstock.knowledge.parse.ocr import MAX_PIXELS, recognise
+from penstock.knowledge.parse.ocr import recognise
 from penstock.knowledge.parse.text import SectionBuilder
 from penstock.knowledge.types import ParsedDocument
 from penstock.spec.knowledge import ParseRecipe
 
-MAX_FRAMES = 500
+_MARKS = {
+    b"\x89PNG": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"II*\x00": "image/tiff",
+    b"MM\x00*": "image/tiff",
+}
 
 
 def parse_image(data: bytes, recipe: ParseRecipe = ParseRecipe()) -> ParsedDocument:
-    """Return what is written on a picture, a section a frame."""
+    """Return what is written on a picture, a section a page."""
+    media_type = next((kind for mark, kind in _MARKS.items() if data.startswith(mark)), None)
+    if media_type is None:
+        raise UnreadableDocument("the file is no PNG, JPEG or TIFF picture.", hint="Save it as PNG.")
     if recipe.ocr == "off":
         raise UnreadableDocument(
             "the file is a picture.", hint="Text recognition reads it: set parse.ocr to auto."
         )
-    from PIL import Image, UnidentifiedImageError
-
+    pages, problem = recognise(data, recipe.languages)
+    if problem is not None:
+        raise UnreadableDocument(f"{problem}.")
     builder = SectionBuilder()
-    problems: list[str] = []
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            media_type = Image.MIME.get(picture.format or "", "image/unknown")
-            n_frames = int(getattr(picture, "n_frames", 1))
-            if picture.width * picture.height > MAX_PIXELS:
-                raise UnreadableDocument(f"the picture has more than {MAX_PIXELS:,} points.")
-            for number in range(min(n_frames, MAX_FRAMES)):
-                picture.seek(number)
-                paragraphs, problem = recognise(picture, recipe.languages)
-                builder.start(None, anchor=f"page={number + 1}", page=number + 1)
-                for paragraph in paragraphs:
-                    builder.add(paragraph)
-                problems.append(problem or f"page {number + 1} was read by text recognition")
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise UnreadableDocument("the picture is broken.", hint="Save it anew as PNG.") from error
-    if n_frames > MAX_FRAMES:
-        problems.append(f"pages after {MAX_FRAMES} were not read")
+    for number, paragraphs in enumerate(pages, start=1):
+        builder.start(None, anchor=f"page={number}", page=number)
+        for paragraph in paragraphs:
+            builder.add(paragraph)
+    problems = tuple(
+        f"page {number} was read by text recognition" if paragraphs else f"page {number} holds no text"
+        for number, paragraphs in enumerate(pages, start=1)
+    )
     return ParsedDocument(
         title=None,
         media_type=media_type,
         sections=builder.finish(),
-        problems=tuple(problems),
-        n_pages=n_frames,
+        problems=problems,
+        n_pages=len(pages),
     )

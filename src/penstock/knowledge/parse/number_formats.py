@@ -97,7 +97,8 @@ def _number(value: float, section: str, *, n_sections: int) -> str:
 def _around(text: str) -> tuple[str, str]:
     """Return what stands before and after the digits: signs of money, per cent, units, brackets."""
     literal = False
-    before, after = [], []
+    before: list[str] = []
+    after: list[str] = []
     seen = False
     for char in text:
         if char == "\0":

@@ -1,11 +1,9 @@
 """Text recognition through the `tesseract` program, where it is installed."""
 
-import io
 import os
 import re
 import shutil
 import subprocess
-from typing import Any
 
 PROGRAM = "tesseract"
 DOTS_PER_INCH = 200
@@ -20,22 +18,18 @@ def find_recogniser() -> str | None:
     return shutil.which(PROGRAM)
 
 
-def recognise(image: Any, languages: list[str]) -> tuple[list[str], str | None]:
-    """Return the paragraphs of a picture (Pillow's), and a problem where there is one."""
+def recognise(picture: bytes, languages: list[str]) -> tuple[list[list[str]], str | None]:
+    """Return the paragraphs of each page of a picture (PNG, JPEG, TIFF, PGM), and a problem where there is one."""
     program = find_recogniser()
     if program is None:
         return [], MISSING
     unknown = [each for each in languages if not _LANGUAGE.fullmatch(each)]
     if unknown:
         return [], f"{unknown[0]!r} is no language of text recognition"
-    if image.width * image.height > MAX_PIXELS:
-        return [], f"the picture has more than {MAX_PIXELS:,} points"
-    buffer = io.BytesIO()
-    image.convert("L").save(buffer, format="PNG")
     try:
         done = subprocess.run(
             [program, "stdin", "stdout", "-l", "+".join(languages) or "eng", "--dpi", str(DOTS_PER_INCH)],
-            input=buffer.getvalue(),
+            input=picture,
             capture_output=True,
             timeout=MAX_SECONDS,
             check=False,
@@ -43,11 +37,25 @@ def recognise(image: Any, languages: list[str]) -> tuple[list[str], str | None]:
         )
     except subprocess.TimeoutExpired:
         return [], f"text recognition took more than {MAX_SECONDS:.0f} s"
+    except OSError as error:
+        return [], f"text recognition failed: {error}"
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
         return [], f"text recognition failed: {lines[-1][:200] if lines else done.returncode}"
-    text = done.stdout.decode("utf-8", "replace").replace("\f", "\n\n")
-    return [join_lines(block) for block in re.split(r"\n\s*\n", text) if block.strip()], None
+    pages = done.stdout.decode("utf-8", "replace").removesuffix("\f").split("\f")
+    return [_paragraphs(page) for page in pages], None
+
+
+def as_picture(width: int, height: int, stride: int, greys: bytes) -> bytes:
+    """Return rows of grey values as a picture (PGM); a row may be longer than it shows."""
+    rows = greys if stride == width else b"".join(
+        greys[start : start + width] for start in range(0, stride * height, stride)
+    )  # fmt: skip
+    return b"P5\n%d %d\n255\n" % (width, height) + rows
+
+
+def _paragraphs(page: str) -> list[str]:
+    return [join_lines(block) for block in re.split(r"\n\s*\n", page) if block.strip()]
 
 
 def join_lines(block: str) -> str:

@@ -6,13 +6,20 @@ are named as problems one by one, never dropped in silence.
 """
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 import pypdfium2
 import pypdfium2.raw as pdfium_c
 
 from penstock.knowledge.errors import LockedDocument, UnreadableDocument
-from penstock.knowledge.parse.ocr import DOTS_PER_INCH, MAX_PIXELS, MISSING, find_recogniser, recognise
+from penstock.knowledge.parse.ocr import (
+    DOTS_PER_INCH,
+    MAX_PIXELS,
+    MISSING,
+    as_picture,
+    find_recogniser,
+    recognise,
+)
 from penstock.knowledge.parse.pdf_layout import Item, order_page, remove_running_heads
 from penstock.knowledge.parse.pdf_page import Page, read_page
 from penstock.knowledge.parse.pdf_sections import Written, write_sections
@@ -129,8 +136,11 @@ class _Reader:
             return False
         width, height = page.get_size()
         scale = min(DOTS_PER_INCH / 72, (MAX_PIXELS / max(width * height, 1)) ** 0.5)
-        picture = page.render(scale=scale).to_pil()
-        paragraphs, problem = recognise(picture, self.recipe.languages)
+        bitmap = page.render(scale=scale, grayscale=True)
+        picture = as_picture(bitmap.width, bitmap.height, bitmap.stride, bytes(bitmap.buffer))
+        bitmap.close()
+        pages, problem = recognise(picture, self.recipe.languages)
+        paragraphs = [text for each in pages for text in each]
         if problem is not None:
             self.problems.append(f"page {number}: {problem}")
         if not paragraphs:
@@ -166,11 +176,11 @@ def _moment(text: str) -> int | None:
     if found is None:
         return None
     year, month, day, hour, minute, second, sign, off_hours, off_minutes = found.groups()
-    zone = UTC
+    zone: tzinfo = UTC
     try:
         if sign:
             offset = timedelta(hours=int(off_hours), minutes=int(off_minutes or 0))
-            zone = timezone(offset if sign == "+" else -offset)  # type: ignore[assignment]
+            zone = timezone(offset if sign == "+" else -offset)
         moment = datetime(
             int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0),
             tzinfo=zone,

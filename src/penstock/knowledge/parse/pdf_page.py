@@ -208,7 +208,7 @@ def _objects(page: pypdfium2.PdfPage) -> Iterator[Any]:
 
 
 def _read_path(path: Any, found: Page, turn: _Turn) -> int:
-    n_points = pdfium_c.FPDFPath_CountSegments(path)
+    n_points = int(pdfium_c.FPDFPath_CountSegments(path))
     if not 0 < n_points <= MAX_PATH_POINTS:
         return max(n_points, 0)
     matrix = pdfium_c.FS_MATRIX()
