@@ -4,6 +4,7 @@ What a file leaves out is chosen for its model: Pocket gets the form it was trai
 messages and a question that is rewritten to stand alone. A registered version holds everything in full.
 """
 
+import difflib
 import json
 import re
 import tomllib
@@ -18,7 +19,7 @@ from penstock.apps.handbook import POCKET, declare_handbook
 from penstock.apps.shelf import ReadFilter
 from penstock.apps.step_settings import CheckStep, ExpandStep, FilterStep, RewriteStep
 from penstock.apps.types import STEP_ORDER, STYLES, AppDeclaration, declaration_content
-from penstock.base.errors import InvalidInput, suggest
+from penstock.base.errors import InvalidInput
 
 MAX_FILE_CHARS = 200_000
 MAX_K = 200
@@ -64,9 +65,7 @@ def read_declaration(text: str, *, file: str, read_filter: ReadFilter) -> AppDec
 
     Raises `WrongDeclaration` that names everything that is wrong, unknown keys with the nearest known one.
     """
-    if len(text) > MAX_FILE_CHARS:
-        raise WrongDeclaration([f"the file has over {MAX_FILE_CHARS:,} characters"], file=file)
-    return make_declaration(_parse(text, file), file=file, read_filter=read_filter)
+    return make_declaration(parse_declaration(text, file), file=file, read_filter=read_filter)
 
 
 def make_declaration(told: Mapping[str, Any], *, file: str, read_filter: ReadFilter) -> AppDeclaration:
@@ -124,7 +123,10 @@ def diff_declarations(before: AppDeclaration, after: AppDeclaration) -> list[dic
     ]
 
 
-def _parse(text: str, file: str) -> dict[str, Any]:
+def parse_declaration(text: str, file: str) -> dict[str, Any]:
+    """Return the members that a file holds, unchecked; raise `WrongDeclaration` for a file that cannot be read."""
+    if len(text) > MAX_FILE_CHARS:
+        raise WrongDeclaration([f"the file has over {MAX_FILE_CHARS:,} characters"], file=file)
     ending = file.rpartition(".")[2].lower()
     try:
         if ending in ("yaml", "yml"):
@@ -161,8 +163,10 @@ def _find_unknown(told: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _unknown(name: Any, known: tuple[str, ...]) -> str:
-    near = suggest(str(name), known)
-    return f"there is no key {str(name)!r}" + (f"; {near}" if near else f" (known: {', '.join(known)})")
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    return f"there is no key {str(name)!r}" + (
+        f", did you mean {near[0]!r}" if near else f" (known: {', '.join(known)})"
+    )
 
 
 def _read_filters(told: Any, read_filter: ReadFilter, problems: list[str]) -> list[Any]:

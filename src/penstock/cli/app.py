@@ -44,6 +44,10 @@ COMMANDS: dict[str, _Entry] = {
         "asset", "Versions and aliases of anything: list, show, move, rollback, lineage, history."
     ),
     "gate": _Entry("gate", "Verdicts over evaluations, for CI and for aliases: run, check, list, show."),
+    "app": _Entry(
+        "declared_app",
+        "Apps that answer from knowledge: check, create, edit, list, show, diff, move, delete.",
+    ),
     "knowledge": _Entry("knowledge", "Knowledge bases: ingest, list, search."),
     "dataset": _Entry(
         "dataset", "Rows as immutable versions: create, import, show, rows, diff, split, export, from-traces."

@@ -20,6 +20,7 @@ from penstock.access.permissions import Permission
 from penstock.base.errors import BugError, CallerError, InvalidInput, NotFound, PenstockError
 from penstock.control.api import (
     alerts,
+    apps,
     cache,
     configuration,
     costs,
@@ -74,6 +75,7 @@ _ROUTERS = (
     secrets,
     configuration,
     cache,
+    apps,
     knowledge,
     dataset_cleaning,
     datasets,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from penstock.access.keys import KeyService
 from penstock.access.secrets import SecretService
 from penstock.access.sessions import SessionSigner
+from penstock.apps.service import AppService
 from penstock.datasets.cleaning.service import CleaningService
 from penstock.datasets.proposals.service import ProposalService
 from penstock.datasets.service import DatasetService
@@ -76,6 +77,8 @@ class ControlServices:
     knowledge: KnowledgeService
     sources: SourceService
     """Where documents of knowledge bases come from, and what is there."""
+    apps: AppService
+    """Declared apps."""
     datasets: DatasetService
     cleaning: CleaningService
     """Duplicates, contamination, personal data, profiles and sheets of datasets."""

@@ -21,6 +21,7 @@ from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMis
 from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.deploy.snapshots import read_snapshot
 from penstock.jobs.worker import Worker
+from penstock.main.app_rooms import create_apps_service
 from penstock.main.control_metrics import ControlMetrics
 from penstock.main.copies import clear_copies, hold_copies
 from penstock.main.cost_access import create_costs
@@ -189,6 +190,7 @@ def build_services(
         gates=quality.gates,
         judges=quality.judges,
         knowledge=installation.knowledge,
+        apps=create_apps_service(installation),
         datasets=quality.datasets,
         cleaning=quality.cleaning,
         proposals=quality.proposals,
