@@ -28,7 +28,7 @@ from bench.record import record_result
 from penstock.base.ids import new_id
 from penstock.knowledge.embedding.vectors import embed_rows
 from penstock.knowledge.one_embedder import OneEmbedder
-from penstock.knowledge.search import choose_weight
+from penstock.knowledge.retrieval.fusion import choose_weight
 from penstock.knowledge.service import KnowledgeService
 from penstock.knowledge.types import Embedder, TextKind
 from penstock.providers.engines import lexical

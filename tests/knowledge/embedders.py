@@ -61,3 +61,12 @@ class MemoryBlobs:
         digest = digest_bytes(data)
         self.kept[digest] = data
         return digest
+
+    def get(self, digest: str, /) -> bytes:
+        return self.kept[digest]
+
+    def exists(self, digest: str, /) -> bool:
+        return digest in self.kept
+
+    def delete(self, digest: str, /) -> None:
+        self.kept.pop(digest, None)

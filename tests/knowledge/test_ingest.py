@@ -13,13 +13,15 @@ from penstock.base.errors import InvalidInput, UpstreamUnavailable
 from penstock.knowledge.errors import (
     MassDeletion,
     NoDocuments,
+    ParserDied,
     UnknownDocument,
     UnknownKnowledge,
     UnusableEmbedding,
 )
-from penstock.knowledge.parse import SUFFIXES
+from penstock.knowledge.generations.errors import RecipeIsNotLive
+from penstock.knowledge.parse import ParserPool
 from penstock.knowledge.service import KnowledgeService
-from penstock.spec.knowledge import Recipe, SearchRecipe
+from penstock.spec.knowledge import ParseRecipe, Recipe, SearchRecipe
 from tests.knowledge.embedders import HashingEmbedder, MemoryBlobs
 
 
@@ -133,15 +135,19 @@ def test_everything_left_out_is_named_with_its_reason(
     assert {each.path: each.reason for each in service.ingest("guide", folder).dropped} == reasons
 
 
-def test_a_parser_that_breaks_on_one_file_is_named_and_the_others_go_on(
-    make: Make, embedder: HashingEmbedder, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def explode(data: bytes) -> Any:
-        raise RecursionError("too deep")
+class DyingPool(ParserPool):
+    """Dies on every web page."""
 
-    monkeypatch.setitem(SUFFIXES, ".html", explode)
-    report = make(embedder).ingest("guide", folder)
-    assert [(each.path, "RecursionError" in each.reason) for each in report.dropped] == [("water.html", True)]
+    def parse_all(self, items: Any, recipe: Any = None) -> Any:
+        for name, outcome in super().parse_all(items, recipe or ParseRecipe()):
+            yield name, ParserDied(f"{name!r}: its parser died.") if name.endswith(".html") else outcome
+
+
+def test_a_parser_that_breaks_on_one_file_is_named_and_the_others_go_on(
+    make: Make, embedder: HashingEmbedder, folder: Path
+) -> None:
+    report = make(embedder, make_pool=DyingPool).ingest("guide", folder)
+    assert [(each.path, "died" in each.reason) for each in report.dropped] == [("water.html", True)]
     assert report.passages == 4
 
 
@@ -212,13 +218,18 @@ def test_another_embedder_makes_another_generation_and_the_first_is_cached(
     assert (back.generation, back.embedded) == (first.generation, 0)
 
 
-def test_another_recipe_is_kept_with_the_base(make: Make, embedder: HashingEmbedder, folder: Path) -> None:
+def test_a_recipe_is_kept_with_the_base_and_another_one_never_goes_live_by_an_ingest(
+    make: Make, embedder: HashingEmbedder, folder: Path
+) -> None:
     service = make(embedder)
-    first = service.ingest("guide", folder)
-    second = service.ingest("guide", folder, recipe=Recipe(search=SearchRecipe(dense_weight=0.0)))
-    assert second.generation != first.generation
-    assert second.embedded == 0
-    assert service.ingest("guide", folder).generation == second.generation
+    words = Recipe(search=SearchRecipe(dense_weight=0.0))
+    first = service.ingest("guide", folder, recipe=words)
+    (folder / "new.txt").write_text("Something new.")
+    second = service.ingest("guide", folder)
+    assert service.retrieve("guide", "adults").mode == "lexical"
+    with pytest.raises(RecipeIsNotLive, match="another recipe"):
+        service.ingest("guide", folder, recipe=Recipe())
+    assert service.ingest("guide", folder, recipe=words).generation == second.generation != first.generation
 
 
 def test_vectors_of_a_wrong_shape_are_refused(make: Make, folder: Path) -> None:
@@ -268,7 +279,7 @@ def test_an_interrupted_ingest_goes_on_where_it_stopped(
         finally:
             ran += context.ran
     assert report.passages == 5
-    assert len(ran) == len(set(ran)) == 4  # three documents, one batch
+    assert len(ran) == len(set(ran)) == 1  # one batch; documents are found again in the tables
     assert embedder.n_texts == 5
 
 
@@ -326,7 +337,7 @@ def test_a_base_is_emptied_only_when_deletion_is_allowed(
     service = make(embedder)
     live = service.ingest("guide", folder).generation
     (tmp_path / "none").mkdir()
-    with pytest.raises(NoDocuments) as refused:
+    with pytest.raises(MassDeletion) as refused:
         service.ingest("guide", tmp_path / "none")
     assert "--allow-mass-deletion" in (refused.value.hint or "")
     assert service.retrieve("guide", "adults").generation == live
@@ -363,10 +374,30 @@ def test_what_cannot_be_parsed_is_not_counted_as_live(
     assert service.list_bases()[0].n_documents == 3
     assert len(service.list_documents("guide")) == 4
     assert service.ingest("guide", folder).unchanged == 3
+
+
+def test_what_can_be_read_no_longer_stays_as_it_was_read_last_and_is_listed(
+    make: Make, embedder: HashingEmbedder, folder: Path
+) -> None:
+    """Of others the failing document vanished without a word (llama_index #22639)."""
+    service = make(embedder)
+    first = service.ingest("guide", folder)
     for name in ("sleep.md", "water.html"):
         (folder / name).write_bytes(b"")
-    with pytest.raises(MassDeletion, match="2 of 3"):
-        service.ingest("guide", folder)
+    report = service.ingest("guide", folder)
+    assert report.kept_old == ("sleep.md", "water.html")
+    assert (report.unchanged, report.deleted, report.embedded) == (3, 0, 0)
+    assert all("still searched" in each.reason for each in report.dropped)
+    assert len(report.dropped) == 2
+    assert service.search("guide", "hours adults need", 1)[0].document == "sleep.md"
+    states = {row.path: (row.n_passages, row.error) for row in service.list_documents("guide")}
+    assert states["sleep.md"][0] == 2
+    assert "still searched" in (states["sleep.md"][1] or "")
+    (folder / "sleep.md").write_text("# Sleep\n\nReadable again.\n")
+    assert service.ingest("guide", folder).kept_old == ("water.html",)
+    (folder / "water.html").unlink()
+    assert service.ingest("guide", folder).deleted == 1
+    assert first.documents == 3
 
 
 def test_the_tables_work_on_each_database(control_engine: Engine, tmp_path: Path, folder: Path) -> None:

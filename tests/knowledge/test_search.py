@@ -13,9 +13,9 @@ from sqlalchemy import Engine
 from penstock.base.errors import InvalidInput
 from penstock.knowledge.index.dense import best_rows, normalise_rows
 from penstock.knowledge.index.lexical import LexicalIndex, query_words, write_lexical
-from penstock.knowledge.search import choose_weight
+from penstock.knowledge.retrieval.fusion import choose_weight
 from penstock.knowledge.service import KnowledgeService
-from penstock.spec.knowledge import Recipe, SearchRecipe
+from penstock.spec.knowledge import SearchRecipe
 from tests.knowledge.embedders import HashingEmbedder, MemoryBlobs
 
 TEXTS = {
@@ -58,12 +58,10 @@ def test_an_empty_query_finds_nothing_and_says_so(service: KnowledgeService, que
     assert retrieval.note == "the query is empty"
 
 
-def test_accents_and_endings_do_not_matter_and_operators_are_words(
-    service: KnowledgeService, tmp_path: Path
-) -> None:
-    service.ingest("things", tmp_path / "docs", recipe=Recipe(search=SearchRecipe(dense_weight=0.0)))
-    assert service.search("things", "cafes opened", 1)[0].document == "cafe.txt"
-    assert service.search("things", "AND NOT monday", 1)[0].document == "cafe.txt"
+def test_accents_and_endings_do_not_matter_and_operators_are_words(service: KnowledgeService) -> None:
+    words = SearchRecipe(dense_weight=0.0)
+    for query in ("cafes opened", "AND NOT monday"):
+        assert service.retrieve("things", query, 1, recipe=words).hits[0].document == "cafe.txt"
     assert query_words("what is the and") == ["what", "is", "the", "and"]
     assert query_words("what is the car") == ["car"]
 
@@ -76,13 +74,11 @@ def test_k_is_bounded(service: KnowledgeService) -> None:
     assert len(service.search("things", "car cake coffee", 200)) == 3
 
 
-def test_weights_say_what_decides(service: KnowledgeService, tmp_path: Path) -> None:
-    service.ingest("things", tmp_path / "docs", recipe=Recipe(search=SearchRecipe(dense_weight=0.0)))
-    lexical = service.search("things", "sugar", 3)
+def test_weights_say_what_decides(service: KnowledgeService) -> None:
+    lexical = service.retrieve("things", "sugar", 3, recipe=SearchRecipe(dense_weight=0.0)).hits
     assert [hit.document for hit in lexical] == ["cake.txt"]
     assert lexical[0].dense_score is None
-    service.ingest("things", tmp_path / "docs", recipe=Recipe(search=SearchRecipe(dense_weight=1.0)))
-    dense = service.search("things", "sugar", 3)
+    dense = service.retrieve("things", "sugar", 3, recipe=SearchRecipe(dense_weight=1.0)).hits
     assert len(dense) == 3
     assert dense[0].lexical_score is None
     assert dense[0].document == "cake.txt"
@@ -109,7 +105,7 @@ def test_a_lost_or_damaged_index_is_rebuilt_from_the_tables(
 
 
 def test_the_index_holds_no_text_of_its_own(service: KnowledgeService, tmp_path: Path) -> None:
-    files = [path for path in (tmp_path / "indexes").rglob("*") if path.is_file()]
+    files = [path for path in (tmp_path / "indexes" / "things").rglob("*") if path.is_file()]
     assert len(files) == 8
     assert not any(b"garage checks the brakes" in path.read_bytes() for path in files)
 

@@ -1,229 +1,268 @@
-"""From a folder to a generation: find, parse what is new, embed what is new, build, publish.
+"""From sources to what is live: scan, parse and cut what is new, embed what is new, build, publish.
 
-Safe to stop at any point and to run again: document versions, vectors and generations are addressed by
-content, so finished work is found and not repeated, and the live generation changes only at the very end, in
-one step. An unchanged folder costs reading and hashing its files.
+Every track of the base is brought up to date, so candidates are compared on the documents of now, and the way back
+never leads to a document that was deleted since. Contents go live here; a changed recipe never does.
+
+Safe to stop at any point and to run again: everything that is made is named by what it was made of, so finished work
+is found and not repeated, and what is live changes at the very end, in one step. One ingest of a base at a time.
 """
 
-import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from time import monotonic
+from typing import NoReturn
 
+import msgspec
 from sqlalchemy import Engine
 
 from penstock.base.clock import now_ns
-from penstock.base.digest import digest_bytes, digest_file
+from penstock.base.errors import PenstockError
 from penstock.knowledge import queries
-from penstock.knowledge.chunk import Chunks, chunk_document
-from penstock.knowledge.embedding.vectors import embed_digest
-from penstock.knowledge.errors import MassDeletion, NoDocuments, UnreadableDocument
-from penstock.knowledge.parse import SUFFIXES, parse_document
-from penstock.knowledge.parse.dispatch import MAX_BYTES
-from penstock.knowledge.parse.text import clean_line
-from penstock.knowledge.recipes import cut_digest, document_id
-from penstock.knowledge.sources.folder_scan import SourceFile, scan_folder
-from penstock.knowledge.types import Dropped, IngestContext, ParsedDocument
+from penstock.knowledge.choosing import Choosing, Chosen, LiveDocument
+from penstock.knowledge.chunk import check_recipe
+from penstock.knowledge.cutting import CutTally
+from penstock.knowledge.errors import MassDeletion, NoDocuments
+from penstock.knowledge.generations.build import Builder, Built, Scaled
+from penstock.knowledge.generations.errors import RecipeIsNotLive
+from penstock.knowledge.generations.locks import BaseLocks
+from penstock.knowledge.generations.opened_tracks import OpenTrack, open_track
+from penstock.knowledge.generations.switching import Switching
+from penstock.knowledge.generations.tracks import Track, Tracked, Tracks
+from penstock.knowledge.generations.types import LIVE
+from penstock.knowledge.parse import SUFFIXES
+from penstock.knowledge.recipes import recipe_as_dict
+from penstock.knowledge.sources.service import SourceService
+from penstock.knowledge.sources.types import Scan, ScannedItem
+from penstock.knowledge.types import Dropped, EmbedderSource, IngestContext, IngestReport
 from penstock.spec.knowledge import Recipe
 
-_log = logging.getLogger(__name__)
 MASS_DELETION_FLOOR = 2
 MASS_DELETION_SHARE = 0.5
-
-
-class BlobSink(Protocol):
-    """Keeps the bytes of every document version."""
-
-    def put_bytes(self, data: bytes, /) -> str:
-        """Keep `data` and return its digest."""
+FOLDER = "folder"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiveDocument:
-    """A document of the generation before that holds at least one passage."""
+class IngestOrder:
+    """What is to be ingested."""
 
-    id: str
-    digest: str
+    base: str
+    folder: Path | None = None
+    """The base's source `folder` is over this folder from now on, and it alone is scanned."""
+    sources: Sequence[str] | None = None
+    """Names of the sources to scan; None scans all that are not paused."""
+    recipe: Recipe | None = None
+    """Of a base that is new."""
+    allow_mass_deletion: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changes:
-    """What the source holds now, compared with the generation before. Only documents that hold passages count;
-    `document_ids` also names the unreadable ones, so that lists can show them with their reason."""
+class IngestParts:
+    """What an ingest works with."""
 
-    document_ids: tuple[str, ...]
-    n_live: int
-    added: int
-    changed: int
-    unchanged: int
-    deleted: int
-    dropped: tuple[Dropped, ...]
+    engine: Engine
+    sources: SourceService
+    embedders: EmbedderSource
+    choosing: Choosing
+    builder: Builder
+    tracks: Tracks
+    switching: Switching
+    locks: BaseLocks
 
 
-def read_source(
-    engine: Engine,
-    blobs: BlobSink,
-    *,
+class Ingesting:
+    """Brings bases up to date with their sources."""
+
+    def __init__(self, parts: IngestParts) -> None:
+        self._parts = parts
+        self._engine = parts.engine
+
+    def ingest(self, order: IngestOrder, ctx: IngestContext) -> IngestReport:
+        """Make the base hold exactly what its sources hold, and make that live in one step."""
+        locks = self._parts.locks
+        with locks.hold(order.base, "contents", while_waiting=ctx.check_cancelled), locks.share_blobs():
+            tracks = self._prepare(order)
+            before = self._parts.choosing.list_live(tracks[LIVE].generation)
+            begun = monotonic()
+            scan = self._scan(order, before, Scaled(ctx, 0.0, 0.1))
+            tally = CutTally(seconds={"scan": monotonic() - begun})
+            may_empty = order.allow_mass_deletion and bool(before)
+            if not scan.items and not may_empty:
+                _refuse_empty(order, scan.left_out, was_live=bool(before))
+            opened = {name: self._open(each) for name, each in tracks.items()}
+            chosen = self._parts.choosing.choose(
+                order.base,
+                scan.items,
+                [each.cut for each in opened.values()],
+                before=before,
+                ctx=Scaled(ctx, 0.1, 0.4),
+                tally=tally,
+            )
+            live = chosen[opened[LIVE].cut.key]
+            if not live.ids and not may_empty:
+                _refuse_empty(order, [*scan.left_out, *live.dropped], was_live=bool(before))
+            _guard(before, live, scan.items, allowed=order.allow_mass_deletion)
+            built, behind = self._build(order.base, opened, chosen, Scaled(ctx, 0.4, 0.98))
+            report = _report(order.base, scan, before, live, built=built[LIVE], tally=tally)
+            report = msgspec.structs.replace(report, notes=_notes(opened, behind))
+            ctx.check_cancelled()
+            _, version = self._parts.switching.publish(
+                order.base,
+                {opened[name].track.recipe_key: str(each.row.id) for name, each in built.items()},
+                {opened[name].track.recipe_key: reason for name, reason in behind.items()},
+                evidence={"ingest": report.as_evidence()},
+            )
+            self._note_source(order)
+        ctx.progress(1.0, f"{report.passages} passages of {len(live.ids)} documents are live")
+        return msgspec.structs.replace(report, version=version)
+
+    def _prepare(self, order: IngestOrder) -> Tracked:
+        """Return the tracks; a base that has nothing live yet begins with the recipe that was asked for."""
+        base = order.base
+        tracks = self._parts.tracks.load(base)
+        live = tracks.get(LIVE)
+        if live is not None and live.generation is not None:
+            if order.recipe is not None and order.recipe != live.recipe:
+                raise RecipeIsNotLive(
+                    f"{base!r} is live by another recipe.",
+                    hint=f"Build the new one beside it, compare, and switch: penstock knowledge rebuild {base} "
+                    "--as NAME, then switch.",
+                )
+            return tracks
+        recipe = order.recipe or (live.recipe if live is not None else Recipe())
+        check_recipe(recipe.chunk)
+        with self._engine.begin() as connection:  # documents refer to it; lists show it once it is live
+            queries.add_base(connection, name=base, recipe=recipe_as_dict(recipe), now_ns=now_ns())
+        return self._parts.switching.start(base, Track(name=LIVE, recipe=recipe, generation=None))
+
+    def _scan(self, order: IngestOrder, before: Mapping[str, LiveDocument], ctx: IngestContext) -> Scan:
+        sources = self._parts.sources
+        only = order.sources
+        if order.folder is not None:
+            is_first = not sources.list_sources(order.base)
+            seed = {path: each.digest for path, each in before.items()} if is_first else None
+            sources.ensure_folder(order.base, order.folder, seed=seed)
+            only = [FOLDER]
+        scan = sources.scan_all(order.base, ctx, only, allow_mass_deletion=order.allow_mass_deletion)
+        ctx.progress(1.0, f"found {len(scan.items)} documents")
+        return scan
+
+    def _open(self, track: Track) -> OpenTrack:
+        made_with: str | None = None
+        if track.generation is not None:
+            with self._engine.connect() as connection:
+                row = queries.find_generation(connection, track.generation)
+            made_with = None if row is None else row.embedder
+        return open_track(self._parts.embedders, track, made_with)
+
+    def _build(
+        self,
+        base: str,
+        opened: Mapping[str, OpenTrack],
+        chosen: Mapping[str, Chosen],
+        ctx: IngestContext,
+    ) -> tuple[dict[str, Built], dict[str, str]]:
+        """Build what is live, then the others; one of those that fails stays behind, with the reason."""
+        built: dict[str, Built] = {}
+        behind: dict[str, str] = {}
+        names = [LIVE, *sorted(opened.keys() - {LIVE})]
+        for number, name in enumerate(names):
+            each = opened[name]
+            within = Scaled(ctx, number / len(names), (number + 1) / len(names))
+            try:
+                built[name] = self._parts.builder.build(
+                    base,
+                    each.track.recipe,
+                    each.embedder,
+                    chosen[each.cut.key].members,
+                    within,
+                    previous=each.track.generation,
+                )
+            except PenstockError as error:
+                if name == LIVE:
+                    raise
+                behind[name] = error.message
+                ctx.log(f"track {name} could not be brought up to date: {error.message}")
+        return built, behind
+
+    def _note_source(self, order: IngestOrder) -> None:
+        if order.folder is not None:
+            with self._engine.begin() as connection:
+                queries.set_source(connection, order.base, str(order.folder.resolve()), now_ns=now_ns())
+
+
+def _report(
     base: str,
-    folder: Path,
-    recipe: Recipe,
-    embedder: str,
+    scan: Scan,
     before: Mapping[str, LiveDocument],
-    ctx: IngestContext,
-    allow_mass_deletion: bool,
-) -> Changes:
-    """Bring the control tables up to what `folder` holds. `before` maps paths to what is live.
-
-    Raises `MassDeletion` or `NoDocuments`, unless the deletion is allowed and there was something to delete.
-    """
-    files, dropped = scan_folder(folder)
-    may_empty = allow_mass_deletion and bool(before)
-    if not files and not may_empty:
-        _refuse_empty(folder, dropped, was_live=bool(before))
-    ctx.progress(0.02, f"found {len(files)} documents")
-    parse_digest = cut_digest(recipe, embedder)
-    ids: dict[str, str] = {}
-    digests: dict[str, str] = {}
-    for file in files:
-        try:
-            digest = _digest_source(file)
-        except (OSError, UnreadableDocument) as error:
-            dropped.append(Dropped(path=file.path, reason=_reason(error)))
-            continue
-        digests[file.path] = digest
-        ids[file.path] = document_id(base, file.path, digest, parse_digest)
-    _guard_deletion(before, digests, allowed=allow_mass_deletion)
-    with engine.connect() as connection:
-        known = set(queries.find_documents(connection, base, list(ids.values())))
-    fresh = [file for file in files if file.path in ids and ids[file.path] not in known]
-    for number, file in enumerate(fresh, start=1):
-        ctx.check_cancelled()
-        outcome = ctx.step(
-            "parse",
-            {"document": ids[file.path], "path": file.path},
-            lambda file=file: _add_document(  # type: ignore[misc]
-                engine, blobs, file, base=base, recipe=recipe, parse_digest=parse_digest
-            ),
-        )
-        ids[file.path] = outcome["id"]
-        ctx.progress(0.02 + 0.38 * number / len(fresh), f"read {number} of {len(fresh)} new documents")
-    with engine.connect() as connection:
-        rows = queries.find_documents(connection, base, list(ids.values()))
-    for path, each in ids.items():
-        row = rows[each]
-        dropped.extend(Dropped(path=path, reason=problem) for problem in row.problems)
-        if row.error:
-            dropped.append(Dropped(path=path, reason=row.error))
-        if row.n_dropped_chars:
-            reason = f"{row.n_dropped_chars} characters in pieces without a letter or digit"
-            dropped.append(Dropped(path=path, reason=reason))
-    live = {path: rows[each] for path, each in ids.items() if rows[each].n_passages}
-    if not live and not may_empty:
-        _refuse_empty(folder, dropped, was_live=bool(before))
-    _guard_deletion(before, {path: row.digest for path, row in live.items()}, allowed=allow_mass_deletion)
-    return Changes(
-        document_ids=tuple(sorted(ids.values())),
-        n_live=len(live),
-        added=sum(path not in before for path in live),
-        changed=sum(path in before and before[path].id != row.id for path, row in live.items()),
-        unchanged=sum(path in before and before[path].id == row.id for path, row in live.items()),
-        deleted=sum(path not in live for path in before),
-        dropped=tuple(dropped),
+    live: Chosen,
+    *,
+    built: Built,
+    tally: CutTally,
+) -> IngestReport:
+    dropped = (*scan.left_out, *live.dropped)
+    seconds = {**tally.seconds, **built.seconds}
+    return IngestReport(
+        base=base,
+        added=sum(path not in before for path in live.ids),
+        changed=sum(path in before and before[path].id != each for path, each in live.ids.items()),
+        unchanged=sum(path in before and before[path].id == each for path, each in live.ids.items()),
+        deleted=sum(path not in live.ids for path in before),
+        passages=built.row.n_passages,
+        embedded=built.filled.n_embedded,
+        dropped=dropped,
+        embedder=built.row.embedder,
+        generation=built.row.id,
+        version=None,
+        documents=len(live.ids),
+        parsed=tally.n_parsed,
+        kept_old=live.kept_old,
+        formats=dict(sorted(tally.by_format.items())),
+        reasons=_count_reasons(dropped),
+        seconds={name: round(value, 3) for name, value in seconds.items()},
+        cost_nano_usd=built.filled.cost_nano_usd,
+        n_in_parts=built.filled.n_in_parts,
+        sources=[msgspec.to_builtins(each) for each in scan.outcomes],
     )
 
 
-def _refuse_empty(folder: Path, dropped: Sequence[Dropped], *, was_live: bool) -> NoReturn:
-    """Raise `NoDocuments` with the first reason, if any file was there at all."""
+def _notes(opened: Mapping[str, OpenTrack], behind: Mapping[str, str]) -> list[str]:
+    notes = [each.note for each in opened.values() if each.note]
+    return notes + [f"track {name} stayed behind: {reason}" for name, reason in behind.items()]
+
+
+def _count_reasons(dropped: Sequence[Dropped]) -> dict[str, int]:
+    """Return how often each reason came, the most frequent ones."""
+    return dict(Counter(each.reason for each in dropped).most_common(20))
+
+
+def _refuse_empty(order: IngestOrder, dropped: Sequence[Dropped], *, was_live: bool) -> NoReturn:
+    """Raise `NoDocuments` with the first reason, if anything was there at all."""
     seen = "it is empty"
     if dropped:
         more = f" and {len(dropped) - 1} more" if len(dropped) > 1 else ""
         seen = f"left out: {dropped[0].path} ({dropped[0].reason}){more}"
+    place = repr(str(order.folder)) if order.folder is not None else f"knowledge:{order.base}"
     raise NoDocuments(
-        f"{str(folder)!r} holds no document that can be read: {seen}.",
+        f"{place} holds no document that can be read: {seen}.",
         hint="To empty the knowledge base, ingest again with --allow-mass-deletion."
         if was_live
         else f"Name a folder with files of these kinds: {', '.join(sorted(SUFFIXES))}.",
     )
 
 
-def _guard_deletion(before: Mapping[str, LiveDocument], digests: Mapping[str, str], *, allowed: bool) -> None:
-    """Stop when most of what was live is gone. What lies under another name now is not gone."""
-    present = set(digests.values())
-    gone = [path for path, live in before.items() if path not in digests and live.digest not in present]
-    if allowed or len(gone) < MASS_DELETION_FLOOR or len(gone) <= MASS_DELETION_SHARE * len(before):
+def _guard(
+    before: Mapping[str, LiveDocument], live: Chosen, items: Sequence[ScannedItem], *, allowed: bool
+) -> None:
+    """Stop when most of what is live could be read no more. What left the sources was guarded by their scan."""
+    there = {item.path for item in items}
+    lost = [path for path in before if path in there and path not in live.ids]
+    if allowed or len(lost) < MASS_DELETION_FLOOR or len(lost) <= MASS_DELETION_SHARE * len(before):
         return
     raise MassDeletion(
-        f"{len(gone)} of {len(before)} documents are gone from the source or no longer readable, such as "
-        f"{min(gone)!r}.",
-        hint="Check the folder; if they are to be removed, ingest again with --allow-mass-deletion.",
-        n_gone=len(gone),
+        f"{len(lost)} of {len(before)} documents can be read no longer, such as {min(lost)!r}.",
+        hint="Look into the reasons; if they are to be left out, ingest again with --allow-mass-deletion.",
+        n_gone=len(lost),
         n_before=len(before),
     )
-
-
-def _digest_source(file: SourceFile) -> str:
-    size = file.absolute.stat().st_size
-    if size > MAX_BYTES:
-        raise UnreadableDocument(f"{size:,} bytes; the limit is {MAX_BYTES:,}.")
-    return digest_file(file.absolute)
-
-
-def _add_document(
-    engine: Engine, blobs: BlobSink, file: SourceFile, *, base: str, recipe: Recipe, parse_digest: str
-) -> dict[str, Any]:
-    # Read again rather than trusting the digest of the scan: the file may have changed since.
-    data = file.absolute.read_bytes()
-    digest = digest_bytes(data)
-    parsed: ParsedDocument | None = None
-    error: str | None = None
-    chunks = Chunks(passages=(), n_dropped_chars=0)
-    try:
-        parsed = parse_document(file.path, data)
-        chunks = chunk_document(parsed, path=file.path, recipe=recipe.chunk)
-    except UnreadableDocument as problem:
-        error = _reason(problem)
-    except Exception as problem:  # whatever a parser does on one hostile file, the other files go on
-        _log.exception("parser failed", extra={"path": file.path})
-        error = f"the parser failed: {type(problem).__name__}: {problem}"[:500]
-    blobs.put_bytes(data)
-    own_id = document_id(base, file.path, digest, parse_digest)
-    title = parsed.title if parsed else None
-    document = {
-        "id": own_id,
-        "base": base,
-        "path": file.path,
-        "digest": digest,
-        "parse_digest": parse_digest,
-        "title": title,
-        "media_type": parsed.media_type if parsed else None,
-        "size_bytes": len(data),
-        "n_passages": len(chunks.passages),
-        "n_dropped_chars": chunks.n_dropped_chars,
-        "problems": list(parsed.problems) if parsed else [],
-        "error": clean_line(error) if error else None,
-        "created_ns": now_ns(),
-    }
-    rows = [
-        {
-            "document_id": own_id,
-            "position": position,
-            "id": passage.id,
-            "section": passage.section,
-            "anchor": passage.anchor,
-            "start_char": passage.start,
-            "end_char": passage.end,
-            "text": passage.text,
-            "embed_digest": embed_digest(title=title, section=passage.section, text=passage.text),
-        }
-        for position, passage in enumerate(chunks.passages)
-    ]
-    with engine.begin() as connection:
-        queries.add_document(connection, document, rows)
-    return {"id": own_id, "passages": len(rows), "error": error}
-
-
-def _reason(error: OSError | UnreadableDocument) -> str:
-    if isinstance(error, OSError):
-        return f"cannot be read: {error.strerror or error}"
-    return f"{error.message} {error.hint}" if error.hint else error.message

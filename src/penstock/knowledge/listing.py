@@ -1,20 +1,42 @@
-"""What is in a knowledge base: bases, documents, passages, as lists show them."""
+"""What is in a knowledge base: bases, documents, passages, as lists show them, to those who may see them."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
+import msgspec
 from sqlalchemy import Engine
 
+from penstock.base.errors import PenstockError
 from penstock.knowledge import queries
 from penstock.knowledge.errors import UnknownDocument, UnknownKnowledge
+from penstock.knowledge.index.types import IndexDocument
 from penstock.knowledge.living import Living
-from penstock.knowledge.types import BaseRow, DocumentRow, Passage
+from penstock.knowledge.parse import unpack_document
+from penstock.knowledge.recipes import parser_key, read_recipe
+from penstock.knowledge.retrieval.conditions import meets
+from penstock.knowledge.retrieval.filters import may_read
+from penstock.knowledge.types import BaseRow, DocumentRow, DocumentText, Passage
+from penstock.spec.knowledge import ChosenScope, Properties
+
+EVERYTHING = ChosenScope()
+
+
+class BlobReader(Protocol):
+    """Reads blobs."""
+
+    def get(self, digest: str, /) -> bytes:
+        """Return the bytes; raise a `PenstockError` when they are not there or damaged."""
 
 
 class Listing:
-    """Reads the control tables. Every method that takes a base may raise `UnknownKnowledge`."""
+    """Reads the control tables. Every method that takes a base may raise `UnknownKnowledge`.
 
-    def __init__(self, engine: Engine, living: Living) -> None:
+    What a scope may not see is not there: it is not listed, and asking for it is `UnknownDocument`.
+    """
+
+    def __init__(self, engine: Engine, blobs: BlobReader, living: Living) -> None:
         self._engine = engine
+        self._blobs = blobs
         self._living = living
 
     def list_bases(self) -> list[BaseRow]:
@@ -23,36 +45,21 @@ class Listing:
             rows = queries.list_bases(connection)
         return [base for base in map(self._describe_base, rows) if base.generation is not None]
 
-    def list_documents(self, name: str) -> list[DocumentRow]:
+    def list_documents(self, name: str, *, scope: ChosenScope = EVERYTHING) -> list[DocumentRow]:
         """Return the documents of the live generation by path, unreadable ones included."""
         with self._engine.connect() as connection:
             rows = queries.list_generation_documents(connection, self._living.find(name)[0])
-        return [
-            DocumentRow(
-                path=row.path,
-                title=row.title,
-                media_type=row.media_type,
-                digest=row.digest,
-                size_bytes=row.size_bytes,
-                n_passages=row.n_passages,
-                n_dropped_chars=row.n_dropped_chars,
-                problems=tuple(row.problems),
-                error=row.error,
-                created_ns=row.created_ns,
-            )
-            for row in rows
-        ]
+        by_path: dict[str, list[Any]] = {}
+        for row in rows:
+            if _is_seen(row, scope):
+                by_path.setdefault(row.path, []).append(row)
+        return [_document_row(versions) for versions in by_path.values()]
 
-    def list_passages(self, name: str, path: str) -> list[Passage]:
+    def list_passages(self, name: str, path: str, *, scope: ChosenScope = EVERYTHING) -> list[Passage]:
         """Return the passages of one live document in reading order; raise `UnknownDocument`."""
+        row = self._find(name, path, self._living.find(name)[0], scope)
         with self._engine.connect() as connection:
-            rows = queries.list_generation_documents(connection, self._living.find(name)[0])
-            for row in rows:
-                if row.path == path:
-                    passages = queries.list_document_passages(connection, row.id)
-                    break
-            else:
-                raise UnknownDocument(f"{name!r} holds no document {path!r}.")
+            passages = queries.list_document_passages(connection, row.id)
         return [
             Passage(
                 id=each.id,
@@ -61,9 +68,53 @@ class Listing:
                 start=each.start_char,
                 end=each.end_char,
                 text=each.text,
+                headings=tuple(each.headings or ()),
+                lead=each.lead,
+                parent_start=each.parent_start,
+                parent_end=each.parent_end,
+                n_tokens=each.n_tokens,
             )
             for each in passages
         ]
+
+    def read_document(self, name: str, path: str, *, scope: ChosenScope = EVERYTHING) -> DocumentText:
+        """Return the whole text of a live document, as it was parsed; raise `UnknownDocument`."""
+        generation, version = self._living.find(name)
+        row = self._find(name, path, generation, scope)
+        properties = _properties(row)
+        return DocumentText(
+            path=row.path,
+            title=row.title,
+            media_type=row.media_type,
+            language=properties.language,
+            url=properties.url,
+            modified_ns=properties.modified_ns,
+            properties=properties,
+            text=self._read_text(row, generation),
+            generation=generation,
+            version=version,
+        )
+
+    def _find(self, name: str, path: str, generation: str, scope: ChosenScope) -> Any:
+        with self._engine.connect() as connection:
+            rows = queries.find_member_documents(connection, generation, path)
+        seen = [row for row in rows if _is_seen(row, scope)]
+        if not seen:
+            raise UnknownDocument(f"{name!r} holds no document {path!r}.")
+        return max(seen, key=lambda row: row.n_passages)
+
+    def _read_text(self, row: Any, generation: str) -> str:
+        with self._engine.connect() as connection:
+            made = queries.find_generation(connection, generation)
+            passages = queries.list_document_passages(connection, row.id)
+            key = (row.digest, parser_key(read_recipe(made.recipe).parse, row.path)) if made else ("", "")
+            kept = queries.find_parses(connection, [key])
+        if key in kept:
+            try:
+                return unpack_document(self._blobs.get(kept[key])).text
+            except (PenstockError, OSError, ValueError):
+                pass  # the passages hold the same text, but for what was dropped
+        return _join(passages)
 
     def _describe_base(self, row: Any) -> BaseRow:
         generation: str | None = None
@@ -86,3 +137,61 @@ class Listing:
             n_passages=found.n_passages if found else 0,
             updated_ns=row.updated_ns,
         )
+
+
+def _properties(row: Any) -> Properties:
+    return msgspec.convert(row.properties or {}, Properties)
+
+
+def _is_seen(row: Any, scope: ChosenScope) -> bool:
+    if scope.principals is None and not scope.conditions:
+        return True
+    properties = _properties(row)
+    if not may_read(properties.readers, scope.principals):
+        return False
+    document = IndexDocument(
+        id=row.id,
+        path=row.path,
+        title=row.title,
+        media_type=row.media_type,
+        source=row.source,
+        added_ns=row.created_ns,
+        properties=properties,
+    )
+    return all(meets(document, condition) for condition in scope.conditions)
+
+
+def _document_row(versions: Sequence[Any]) -> DocumentRow:
+    """Return one line a document: of two versions the one that is searched, with why the newer one is not."""
+    row = max(versions, key=lambda each: each.n_passages)
+    error = next((each.error for each in versions if each.error), None)
+    if row.n_passages and error:
+        error = f"{error} The version before it is still searched."
+    return DocumentRow(
+        path=row.path,
+        title=row.title,
+        media_type=row.media_type,
+        digest=row.digest,
+        size_bytes=row.size_bytes,
+        n_passages=row.n_passages,
+        n_dropped_chars=row.n_dropped_chars,
+        problems=tuple(row.problems),
+        error=error,
+        created_ns=row.created_ns,
+        source=row.source,
+        properties=_properties(row),
+    )
+
+
+def _join(passages: Sequence[Any]) -> str:
+    """Return the text that passages cover, each character once."""
+    parts: list[str] = []
+    end = 0
+    for each in passages:
+        if each.end_char <= end:
+            continue
+        if each.start_char > end and parts:
+            parts.append("\n\n")
+        parts.append(each.text[max(0, end - each.start_char) :])
+        end = each.end_char
+    return "".join(parts)

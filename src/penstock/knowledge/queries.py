@@ -1,9 +1,9 @@
 """All SQL of the knowledge room on the control tables. Index files have their own store in `index/`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Connection, Row, func, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from penstock.store.control.tables import knowledge as tables
@@ -14,6 +14,7 @@ passages = tables.knowledge_passages
 embeddings = tables.knowledge_embeddings
 generations = tables.knowledge_generations
 members = tables.knowledge_members
+parses = tables.knowledge_parses
 _SLICE = 500
 """Values in one `IN`: well below the bound on parameters of both databases."""
 
@@ -26,13 +27,15 @@ def insert_missing(connection: Connection, table: Any, rows: Sequence[dict[str, 
     connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
 
 
-def save_base(connection: Connection, *, name: str, recipe: dict[str, Any], source: str, now_ns: int) -> None:
-    """Create the base or renew its recipe and source."""
-    row = {"name": name, "recipe": recipe, "source": source, "created_ns": now_ns, "updated_ns": now_ns}
+def add_base(connection: Connection, *, name: str, recipe: dict[str, Any], now_ns: int) -> None:
+    """Create the base, if it is not there yet."""
+    row = {"name": name, "recipe": recipe, "source": None, "created_ns": now_ns, "updated_ns": now_ns}
     insert_missing(connection, bases, [row])
-    connection.execute(
-        update(bases).where(bases.c.name == name).values(recipe=recipe, source=source, updated_ns=now_ns)
-    )
+
+
+def set_source(connection: Connection, name: str, source: str, *, now_ns: int) -> None:
+    """Note the folder that the base was ingested from last."""
+    connection.execute(update(bases).where(bases.c.name == name).values(source=source, updated_ns=now_ns))
 
 
 def set_live(connection: Connection, *, name: str, generation: str, now_ns: int) -> None:
@@ -62,21 +65,90 @@ def list_generations(connection: Connection, base: str) -> Sequence[Row[Any]]:
     return connection.execute(query.order_by(generations.c.created_ns.desc(), generations.c.id)).all()
 
 
-def find_documents(connection: Connection, base: str, ids: Sequence[str]) -> dict[str, Row[Any]]:
-    """Return the document versions with these ids, by id."""
+def find_document_states(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
+    """Return what came of these document versions, by id."""
+    query = select(
+        documents.c.id,
+        documents.c.path,
+        documents.c.n_passages,
+        documents.c.n_dropped_chars,
+        documents.c.problems,
+        documents.c.error,
+    )
     found: dict[str, Row[Any]] = {}
     for part in slices(ids):
-        query = select(documents).where(documents.c.base == base, documents.c.id.in_(part))
-        found.update((row.id, row) for row in connection.execute(query))
+        rows = cast("Iterator[Row[Any]]", connection.execute(query.where(documents.c.id.in_(part))))
+        found.update((row.id, row) for row in rows)
     return found
 
 
+def list_member_states(connection: Connection, generation: str) -> Sequence[Row[Any]]:
+    """Return path, digest and counts of a generation's document versions."""
+    query = select(
+        documents.c.id, documents.c.path, documents.c.digest, documents.c.size_bytes, documents.c.n_passages
+    ).join(members, members.c.document_id == documents.c.id)
+    return connection.execute(query.where(members.c.generation == generation)).all()
+
+
+def find_known_documents(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Return which of these document versions are there."""
+    found: set[str] = set()
+    for part in slices(ids):
+        found.update(connection.execute(select(documents.c.id).where(documents.c.id.in_(part))).scalars())
+    return found
+
+
+def find_parses(connection: Connection, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return the blobs of kept parses by (digest of the bytes, digest of the parser)."""
+    query = select(parses.c.digest, parses.c.parse_digest, parses.c.blob).where(parses.c.blob.is_not(None))
+    found: dict[tuple[str, str], str] = {}
+    for part in slices([digest for digest, _ in keys]):
+        for row in connection.execute(query.where(parses.c.digest.in_(part))):
+            found[row.digest, row.parse_digest] = row.blob
+    return {key: found[key] for key in keys if key in found}
+
+
+def add_parse(connection: Connection, row: dict[str, Any]) -> None:
+    """Keep what a parser made of bytes, if it is not there yet."""
+    insert_missing(connection, parses, [row])
+
+
 def list_generation_documents(connection: Connection, generation: str) -> Sequence[Row[Any]]:
-    """Return the document versions of a generation by path."""
-    query = select(documents).join(members, members.c.document_id == documents.c.id)
+    """Return the document versions of a generation by path, each with the name of its source."""
     return connection.execute(
-        query.where(members.c.generation == generation).order_by(documents.c.path)
+        _with_source().where(members.c.generation == generation).order_by(documents.c.path)
     ).all()
+
+
+def find_member_documents(connection: Connection, generation: str, path: str) -> Sequence[Row[Any]]:
+    """Return the versions of one document in a generation, each with the name of its source."""
+    query = _with_source().where(members.c.generation == generation, documents.c.path == path)
+    return connection.execute(query).all()
+
+
+def _with_source() -> Select[Any]:
+    sources = tables.knowledge_sources
+    return (
+        select(documents, sources.c.name.label("source"))
+        .join(members, members.c.document_id == documents.c.id)
+        .join(sources, sources.c.id == documents.c.source_id, isouter=True)
+    )
+
+
+def iterate_generation_documents(connection: Connection, generation: str) -> Iterator[Row[Any]]:
+    """Yield the document versions of a generation that hold passages, in the order of its index: by path."""
+    query = select(documents).join(members, members.c.document_id == documents.c.id)
+    query = query.where(members.c.generation == generation, documents.c.n_passages > 0)
+    yield from cast(
+        "Iterator[Row[Any]]",
+        connection.execute(query.order_by(documents.c.path).execution_options(yield_per=500)),
+    )
+
+
+def list_source_names(connection: Connection) -> dict[str, str]:
+    """Return the names of all sources by id."""
+    sources = tables.knowledge_sources
+    return {row.id: row.name for row in connection.execute(select(sources.c.id, sources.c.name))}
 
 
 def iterate_generation_passages(connection: Connection, generation: str) -> Iterator[Row[Any]]:
@@ -107,7 +179,7 @@ def find_passages(
     found: dict[tuple[str, int], Row[Any]] = {}
     for start in range(0, len(places), _SLICE // 2):
         query = (
-            select(passages, documents.c.path, documents.c.title)
+            select(passages, documents.c.path, documents.c.title, documents.c.properties)
             .join(documents, documents.c.id == passages.c.document_id)
             .where(
                 tuple_(passages.c.document_id, passages.c.position).in_(places[start : start + _SLICE // 2])

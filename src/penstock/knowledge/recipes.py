@@ -5,16 +5,17 @@ again, in whichever order ingests, rebuilds and switches come.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
 
 from penstock.base.digest import digest_json
 from penstock.knowledge.chunk import name_chunker
-from penstock.knowledge.search import choose_weight
-from penstock.spec.knowledge import ChunkRecipe, Properties, Recipe, SearchRecipe
+from penstock.knowledge.parse.dispatch import PARSER
+from penstock.knowledge.retrieval.fusion import choose_weight
+from penstock.spec.knowledge import ChunkRecipe, ParseRecipe, Properties, Recipe, SearchRecipe
 
-PARSER = "parse@2"
 _FLAT = frozenset({"max_words", "dense_weight", "title_weight", "section_weight", "n_candidates"})
 
 
@@ -44,24 +45,27 @@ def settle_recipe(recipe: Recipe, embedder: str) -> Recipe:
 
 def cut_digest(recipe: Recipe, embedder: str) -> str:
     """Return the digest of everything in the recipe that decides which passages bytes become."""
-    content: dict[str, Any] = {
+    content = {
         "parser": PARSER,
         "parse": msgspec.to_builtins(recipe.parse),
         "chunker": name_chunker(recipe.chunk, embedder),
         "chunk": msgspec.to_builtins(recipe.chunk),
     }
-    if recipe.embed.context != "headings":
-        content["context"] = recipe.embed.context  # passages hold the digest of what is embedded of them
     return digest_json(content)
 
 
-def document_digest(cut: str, properties: Properties) -> str:
+def parser_key(recipe: ParseRecipe, path: str) -> str:
+    """Return the digest of what decides, besides its bytes, what a parser makes of a file."""
+    return digest_json([PARSER, msgspec.to_builtins(recipe), PurePosixPath(path).suffix.lower()])
+
+
+def document_digest(cut: str, properties: Properties, source: str) -> str:
     """Return the `parse_digest` of a document version: how it is cut, and what is known of it besides its bytes.
 
     When its source says it changed last is left out: bytes that were only touched are the same version.
     """
     known = msgspec.to_builtins(msgspec.structs.replace(properties, modified_ns=None))
-    return digest_json({"cut": cut, "properties": known}) if known else cut
+    return digest_json({"cut": cut, "properties": known, "source": source})
 
 
 def document_id(base: str, path: str, digest: str, parse_digest: str) -> str:

@@ -1,36 +1,55 @@
 """One search of a base: which generation, opened, its embedder, its recipe, all of one and the same version."""
 
 import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import Engine
 
+from penstock.base.clock import now_ns as wall_clock
 from penstock.base.errors import InvalidInput, PenstockError
 from penstock.knowledge import queries
 from penstock.knowledge.embedding.vectors import embed_rows
+from penstock.knowledge.generations.errors import TrackBehind, UnknownGeneration
 from penstock.knowledge.generations.opening import OpenIndexes
+from penstock.knowledge.generations.tracks import Tracks
 from penstock.knowledge.living import Living
 from penstock.knowledge.recipes import read_recipe
-from penstock.knowledge.search import search_index
+from penstock.knowledge.retrieval.pipeline import Searcher
+from penstock.knowledge.retrieval.types import RankedPassage, Reranker, Vector
 from penstock.knowledge.sentences import split_sentences
-from penstock.knowledge.types import EmbedderSource, Hit, Retrieval, SearchMode
-from penstock.spec.knowledge import ChosenScope, EmbedRecipe, SearchRecipe
+from penstock.knowledge.types import EmbedderSource, Hit, Retrieval
+from penstock.spec.knowledge import ChosenScope, Properties, Recipe, SearchRecipe
 
 MAX_K = 200
 MAX_QUERY_CHARS = 8000
 _log = logging.getLogger(__name__)
+Place = tuple[str, int]
 
 
 class Retrieving:
     """Searches bases. Safe from several threads."""
 
     def __init__(
-        self, engine: Engine, living: Living, indexes: OpenIndexes, embedders: EmbedderSource
+        self,
+        engine: Engine,
+        *,
+        living: Living,
+        tracks: Tracks,
+        indexes: OpenIndexes,
+        embedders: EmbedderSource,
+        rerankers: Mapping[str, Reranker] | None = None,
+        clock: Callable[[], int] = wall_clock,
     ) -> None:
         self._engine = engine
         self._living = living
+        self._tracks = tracks
         self._indexes = indexes
         self._embedders = embedders
+        self._rerankers = rerankers or {}
+        self._searcher = Searcher()
+        self._clock = clock
 
     def retrieve(
         self,
@@ -45,59 +64,71 @@ class Retrieving:
         traceparent: str | None,
     ) -> Retrieval:
         """Search one generation, the live one unless told; a failing embedder leaves a lexical search, noted."""
-        del scope, explain
         if not 1 <= k <= MAX_K:
             raise InvalidInput(f"k is {k}; it must be between 1 and {MAX_K}.")
         query = query.encode("utf-8", "replace").decode("utf-8")[:MAX_QUERY_CHARS]
-        version: str | None = None
-        if generation is None:
-            generation, version = self._living.find(name)
-        row = self._living.row(name, generation)
-        whole = read_recipe(row.recipe)
-        chosen = whole.search if recipe is None else recipe
+        # Once, and everything else follows from this row: a switch meanwhile changes nothing here.
+        row, version = self._choose(name, generation)
+        made = read_recipe(row.recipe)
         index = self._indexes.open(row)
-        vector, note = None, None
-        if not query.strip():
-            note = "the query is empty"
-        elif chosen.dense_weight != 0 and index.places:
-            vector, note = self._embed_query(query, whole.embed, row.embedder, index.dims, traceparent)
-        found = [] if not query.strip() else search_index(index, query, vector=vector, recipe=chosen, k=k)
-        with self._engine.connect() as connection:
-            passages = queries.find_passages(connection, [index.places[each.row] for each in found])
-        hits = []
-        for each in found:
-            passage = passages.get(index.places[each.row])
-            if passage is None:  # erased between the search and now
-                continue
-            hits.append(
-                Hit(
-                    passage_id=passage.id,
-                    document=passage.path,
-                    title=passage.title,
-                    section=passage.section,
-                    anchor=passage.anchor,
-                    text=passage.text,
-                    sentences=split_sentences(passage.text),
-                    score=each.score,
-                    dense_score=each.dense,
-                    lexical_score=each.lexical,
-                )
-            )
-        mode: SearchMode = "hybrid" if vector is not None else "lexical"
+        loaded: dict[Place, Any] = {}
+        ranked = self._searcher.search(
+            index,
+            query,
+            recipe=made.search if recipe is None else recipe,
+            scope=scope,
+            k=k,
+            embed_query=lambda text: self._embed_query(text, made, row.embedder, index.dims, traceparent),
+            load_passages=lambda places: self._load(places, loaded),
+            rerankers=self._rerankers,
+            now_ns=self._clock(),
+            traceparent=traceparent,
+            explain=explain,
+        )
         return Retrieval(
-            hits=tuple(hits),
-            generation=generation,
+            hits=tuple(_hit(each, loaded) for each in ranked.passages),
+            generation=row.id,
             version=version,
             embedder=row.embedder,
-            mode=mode if hits else "none",
-            note=note,
+            mode=ranked.mode,
+            note=ranked.note,
+            shortfall=ranked.shortfall,
+            n_rows=ranked.n_rows,
+            stages=ranked.stages,
         )
 
+    def close(self) -> None:
+        """End the threads of second looks."""
+        self._searcher.close()
+
+    def _choose(self, name: str, generation: str | None) -> tuple[Any, str | None]:
+        if generation is None:
+            live, version = self._living.find(name)
+            return self._living.row(name, live), version
+        if not generation.startswith("gen_"):
+            track = self._tracks.get(name, generation)
+            if track.generation is None:
+                raise TrackBehind(f"track {generation!r} of {name!r} cannot be searched: {track.note}.")
+            generation = track.generation
+        with self._engine.connect() as connection:
+            row = queries.find_generation(connection, generation)
+        if row is None or row.base != name:
+            raise UnknownGeneration(
+                f"{name!r} has no generation {generation!r}.", hint="Older ones are pruned after a while."
+            )
+        return row, None
+
+    def _load(self, places: Sequence[Place], loaded: dict[Place, Any]) -> Mapping[Place, Any]:
+        with self._engine.connect() as connection:
+            found = queries.find_passages(connection, places)
+        loaded.update(found)
+        return found
+
     def _embed_query(
-        self, query: str, recipe: EmbedRecipe, made_with: str, dims: int, traceparent: str | None
-    ) -> tuple[Any, str | None]:
+        self, query: str, recipe: Recipe, made_with: str, dims: int, traceparent: str | None
+    ) -> tuple[Vector | None, str | None]:
         try:
-            embedder = self._embedders.open(recipe, made_with=made_with)
+            embedder = self._embedders.open(recipe.embed, made_with=made_with)
             if embedder.id != made_with:
                 return None, f"the index was made with {made_with!r}, queries are embedded by {embedder.id!r}"
             vector = embed_rows(embedder, [query], "query", traceparent=traceparent)[0]
@@ -107,3 +138,23 @@ class Retrieving:
         if len(vector) != dims:
             return None, f"the embedder gave {len(vector)} numbers, the index holds {dims}"
         return vector, None
+
+
+def _hit(found: RankedPassage, loaded: Mapping[Place, Any]) -> Hit:
+    row = loaded.get(found.candidate.place)
+    properties = msgspec.convert((row.properties if row is not None else None) or {}, Properties)
+    return Hit(
+        passage_id=found.passage_id,
+        document=found.document,
+        title=found.title,
+        section=found.section,
+        anchor=found.anchor,
+        text=found.text,
+        sentences=split_sentences(found.text),
+        score=found.candidate.score,
+        dense_score=found.candidate.dense,
+        lexical_score=found.candidate.lexical,
+        rerank_score=found.candidate.rerank,
+        merged=found.merged,
+        url=properties.url,
+    )

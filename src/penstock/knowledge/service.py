@@ -1,37 +1,45 @@
-"""The use-cases of knowledge: ingest a folder, search, list what is there, rebuild an index.
+"""The use-cases of knowledge: ingest, search, list what is there; recipes side by side, switched and taken back.
 
 Truth is in the control tables and blobs. Index files are opened on the first search of a generation, checked,
-and rebuilt on the spot when they are missing or damaged. Search is safe from several threads.
+and rebuilt on the spot when they are missing or damaged. Safe from several threads and processes.
 """
 
-import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from sqlalchemy import Engine
 
-from penstock.base.clock import now_ns
 from penstock.base.errors import InvalidInput
-from penstock.knowledge import queries
-from penstock.knowledge.embedding.filling import fill_cache
-from penstock.knowledge.errors import UnknownKnowledge
-from penstock.knowledge.generations.opening import OpenIndexes, index_of
-from penstock.knowledge.ingest import BlobSink, Changes, LiveDocument, read_source
+from penstock.knowledge.choosing import Choosing
+from penstock.knowledge.cutting import Blobs, Cutter
+from penstock.knowledge.generations.build import Builder
+from penstock.knowledge.generations.candidates import Candidates
+from penstock.knowledge.generations.locks import BaseLocks
+from penstock.knowledge.generations.opening import FillAddress, OpenIndexes
+from penstock.knowledge.generations.pruning import KEEP, Pruning
+from penstock.knowledge.generations.switching import Switching
+from penstock.knowledge.generations.tracks import Tracks
+from penstock.knowledge.generations.types import (
+    BuildReport,
+    EvidenceCheck,
+    PruneReport,
+    SwitchReport,
+    TrackRow,
+)
+from penstock.knowledge.generations.verify import Verifying
+from penstock.knowledge.index.types import Finding
+from penstock.knowledge.ingest import Ingesting, IngestOrder, IngestParts
 from penstock.knowledge.listing import Listing
 from penstock.knowledge.living import Living
-from penstock.knowledge.recipes import (
-    generation_id,
-    index_id,
-    read_recipe,
-    recipe_as_dict,
-    settle_recipe,
-)
+from penstock.knowledge.parse import ParserPool
+from penstock.knowledge.retrieval.types import Reranker
 from penstock.knowledge.retrieving import Retrieving
+from penstock.knowledge.sources.service import SourceService
 from penstock.knowledge.types import (
     BaseRow,
     DocumentRow,
-    Embedder,
+    DocumentText,
     EmbedderSource,
     Hit,
     IngestContext,
@@ -44,9 +52,6 @@ from penstock.knowledge.types import (
 from penstock.spec.assets import parse_asset_ref
 from penstock.spec.knowledge import ChosenScope, Recipe, SearchRecipe
 
-KEPT_ON_DISK = 3
-"""Newest generations of a base whose index files are kept; older ones are rebuilt if they are asked for."""
-
 
 class KnowledgeService:
     """Knowledge bases over control tables, blobs and an index folder. Every public method may raise
@@ -55,86 +60,117 @@ class KnowledgeService:
     def __init__(
         self,
         engine: Engine,
-        blobs: BlobSink,
+        blobs: Blobs,
         index_root: Path,
         embedders: EmbedderSource,
         versions: VersionKeeper | None = None,
+        *,
+        sources: SourceService | None = None,
+        evidence: EvidenceCheck | None = None,
+        rerankers: Mapping[str, Reranker] | None = None,
+        fill_address: FillAddress = lambda address: address,
+        is_used_elsewhere: Callable[[str], bool] = lambda _: True,
+        make_pool: Callable[[], ParserPool] = ParserPool,
     ) -> None:
-        self._engine = engine
-        self._blobs = blobs
-        self._embedders = embedders
-        self._versions = versions
-        self._living = Living(engine, versions)
-        self._indexes = OpenIndexes(engine, index_root)
-        self._retrieving = Retrieving(engine, self._living, self._indexes, embedders)
-        self._listing = Listing(engine, self._living)
+        """`evidence` decides whether a candidate may go live; without `versions` nothing is protected.
+        `fill_address` puts secrets into the addresses of servers' indexes; `is_used_elsewhere` says whether another
+        room keeps the bytes of a digest, so that pruning leaves them."""
+        sources = sources or SourceService(engine, blobs)
+        locks = BaseLocks(engine, index_root)
+        living = Living(engine, versions)
+        indexes = OpenIndexes(engine, index_root, fill_address=fill_address)
+        tracks = Tracks(engine, living)
+        builder = Builder(engine, indexes)
+        choosing = Choosing(engine, Cutter(engine, blobs, make_pool=make_pool))
+        switching = Switching(
+            tracks=tracks,
+            living=living,
+            indexes=indexes,
+            locks=locks,
+            versions=versions,
+            evidence=evidence,
+        )
+        parts = IngestParts(
+            engine=engine,
+            sources=sources,
+            embedders=embedders,
+            choosing=choosing,
+            builder=builder,
+            tracks=tracks,
+            switching=switching,
+            locks=locks,
+        )
+        self._tracks = tracks
+        self._switching = switching
+        self._ingesting = Ingesting(parts)
+        self._candidates = Candidates(parts, living, indexes)
+        self._pruning = Pruning(
+            engine,
+            blobs,
+            tracks=tracks,
+            living=living,
+            indexes=indexes,
+            locks=locks,
+            is_used_elsewhere=is_used_elsewhere,
+        )
+        self._verifying = Verifying(
+            engine, blobs, tracks=tracks, living=living, indexes=indexes, embedders=embedders
+        )
+        self._retrieving = Retrieving(
+            engine,
+            living=living,
+            tracks=tracks,
+            indexes=indexes,
+            embedders=embedders,
+            rerankers=rerankers,
+        )
+        self._listing = Listing(engine, blobs, living)
+
+    # ---- contents
 
     def ingest(
         self,
         name: str,
-        folder: Path | str,
+        folder: Path | str | None = None,
         ctx: IngestContext | None = None,
         *,
+        sources: Sequence[str] | None = None,
         recipe: Recipe | None = None,
         allow_mass_deletion: bool = False,
     ) -> IngestReport:
-        """Make the base hold exactly what `folder` holds, and make that live in one step.
+        """Make the base hold exactly what its sources hold, and make that live in one step.
 
-        Incremental by content; resumable through `ctx`. Raises `InvalidInput` for a bad name or folder,
-        `NoDocuments` when nothing in it can be read, `MassDeletion` when most documents vanished,
-        `UpstreamError` when the embedder fails; in each case what was live stays live.
+        With `folder` the base's source `folder` is over it from now on, and it alone is scanned; else all sources
+        that are not paused, or those named. Incremental by content; resumable. `recipe` is for a base that is new.
+        Raises `InvalidInput` for a bad name or folder, `NoDocuments` when nothing can be read, `MassDeletion` when
+        most documents vanished, `RecipeIsNotLive`, `UpstreamError` when the embedder fails; in each case what was
+        live stays live.
         """
         parse_asset_ref(f"knowledge:{name}")
         ctx = ctx or InlineContext()
-        folder = Path(folder)
-        if not folder.is_dir():
+        folder = None if folder is None else Path(folder)
+        if folder is not None and not folder.is_dir():
             raise InvalidInput(
                 f"{str(folder)!r} is not a folder.", hint="Name a folder that holds documents."
             )
-        asked, before = self._prepare(name, folder, recipe)
-        embedder = self._embedders.open(asked.embed)
-        recipe = settle_recipe(asked, embedder.id)
-        changes = read_source(
-            self._engine,
-            self._blobs,
-            base=name,
-            folder=folder,
-            recipe=recipe,
-            embedder=embedder.id,
-            before=before,
-            ctx=ctx,
-            allow_mass_deletion=allow_mass_deletion,
+        report = self._ingesting.ingest(
+            IngestOrder(
+                base=name,
+                folder=folder,
+                sources=sources,
+                recipe=recipe,
+                allow_mass_deletion=allow_mass_deletion,
+            ),
+            ctx,
         )
-        self._save(name, folder, asked)
-        generation = generation_id(name, recipe, embedder.id, changes.document_ids)
-        n_embedded = 0
-        with self._engine.connect() as connection:
-            known = queries.find_generation(connection, generation) is not None
-        if not known:
-            with self._engine.connect() as connection:
-                digests = list(queries.list_passage_digests(connection, changes.document_ids))
-            n_embedded = fill_cache(self._engine, embedder, digests, ctx)
-            self._add_generation(name, generation, recipe, embedder, changes)
-        ctx.check_cancelled()
-        ctx.progress(0.92, "building the index")
-        n_passages = len(self._indexes.open(self._living.row(name, generation)).places)
-        report = IngestReport(
-            base=name,
-            added=changes.added,
-            changed=changes.changed,
-            unchanged=changes.unchanged,
-            deleted=changes.deleted,
-            passages=n_passages,
-            embedded=n_embedded,
-            dropped=changes.dropped,
-            embedder=embedder.id,
-            generation=generation,
-            version=None,
-        )
-        version = self._publish(name, recipe, report)
-        self._remove_old_indexes(name, generation)
-        ctx.progress(1.0, f"{n_passages} passages of {changes.n_live} documents are live")
-        return msgspec.structs.replace(report, version=version)
+        self._pruning.remove_old_indexes(name)
+        return report
+
+    def prune(self, name: str, *, keep: int = KEEP, cache: bool = False) -> PruneReport:
+        """Delete what no track and none of the newest `keep` generations refers to; with `cache` vectors too."""
+        return self._pruning.prune(name, keep=keep, cache=cache)
+
+    # ---- searching
 
     def search(self, name: str, query: str, k: int = 5) -> list[Hit]:
         """Return at most `k` passages for `query`, best first."""
@@ -154,8 +190,9 @@ class KnowledgeService:
     ) -> Retrieval:
         """Search and say what was searched, with what. A failing embedder leaves a lexical search, noted.
 
-        The live generation is searched with its own recipe, unless another generation's id, or another search
-        recipe, is told. `explain` keeps what each stage did. Raises `InvalidInput` for a `k` out of range.
+        The live generation is searched with its own recipe, unless another generation (its id, or the name of a
+        track), or another search recipe, is told. `explain` keeps what each stage did. Raises `InvalidInput` for a
+        `k` out of range, `UnknownTrack`, `UnknownGeneration`.
         """
         return self._retrieving.retrieve(
             name,
@@ -168,92 +205,78 @@ class KnowledgeService:
             traceparent=traceparent,
         )
 
+    # ---- what is there
+
     def list_bases(self) -> list[BaseRow]:
         """Return every base that has a live generation, by name."""
         return self._listing.list_bases()
 
-    def list_documents(self, name: str) -> list[DocumentRow]:
+    def list_documents(self, name: str, *, scope: ChosenScope = ChosenScope()) -> list[DocumentRow]:
         """Return the documents of the live generation by path, unreadable ones included."""
-        return self._listing.list_documents(name)
+        return self._listing.list_documents(name, scope=scope)
 
-    def list_passages(self, name: str, path: str) -> list[Passage]:
+    def list_passages(self, name: str, path: str, *, scope: ChosenScope = ChosenScope()) -> list[Passage]:
         """Return the passages of one live document in reading order; raise `UnknownDocument`."""
-        return self._listing.list_passages(name, path)
+        return self._listing.list_passages(name, path, scope=scope)
 
-    def rebuild(self, name: str) -> str:
-        """Write the live generation's index anew from the control tables and return its id."""
-        generation = self._living.find(name)[0]
-        self._indexes.reopen(self._living.row(name, generation))
-        return generation
+    def read_document(self, name: str, path: str, *, scope: ChosenScope = ChosenScope()) -> DocumentText:
+        """Return the whole text of a live document, as it was parsed; raise `UnknownDocument`."""
+        return self._listing.read_document(name, path, scope=scope)
 
-    def _prepare(
-        self, name: str, folder: Path, recipe: Recipe | None
-    ) -> tuple[Recipe, dict[str, LiveDocument]]:
-        with self._engine.connect() as connection:
-            row = queries.find_base(connection, name)
-        if recipe is None:
-            recipe = Recipe() if row is None else read_recipe(row.recipe)
-        if row is None:
-            self._save(name, folder, recipe)  # documents refer to it; lists show it once it is live
-        try:
-            live = self._living.find(name)[0]
-        except UnknownKnowledge:
-            return recipe, {}
-        with self._engine.connect() as connection:
-            documents = queries.list_generation_documents(connection, live)
-        return recipe, {
-            each.path: LiveDocument(id=each.id, digest=each.digest) for each in documents if each.n_passages
-        }
+    # ---- recipes side by side
 
-    def _save(self, name: str, folder: Path, recipe: Recipe) -> None:
-        with self._engine.begin() as connection:
-            queries.save_base(
-                connection,
-                name=name,
-                recipe=recipe_as_dict(recipe),
-                source=str(folder.resolve()),
-                now_ns=now_ns(),
-            )
+    def list_tracks(self, name: str) -> list[TrackRow]:
+        """Return the recipes that are kept up to date: `live`, `previous`, then candidates by name."""
+        return self._tracks.list_rows(name)
 
-    def _add_generation(
-        self, name: str, generation: str, recipe: Recipe, embedder: Embedder, changes: Changes
-    ) -> None:
-        with self._engine.begin() as connection:
-            row = {
-                "id": generation,
-                "base": name,
-                "recipe": recipe_as_dict(recipe),
-                "embedder": embedder.id,
-                "n_documents": changes.n_live,
-                "n_passages": queries.count_passages(connection, changes.document_ids),
-                "index_id": index_id(name, recipe, embedder.id, changes.document_ids),
-                "created_ns": now_ns(),
-            }
-            queries.add_generation(connection, row, changes.document_ids)
+    def build_candidate(
+        self,
+        name: str,
+        track: str,
+        recipe: Recipe | None = None,
+        ctx: IngestContext | None = None,
+        *,
+        note: str = "",
+    ) -> BuildReport:
+        """Build a recipe (None: the live one) over the documents of now as a candidate; what is live stays.
 
-    def _publish(self, name: str, recipe: Recipe, report: IngestReport) -> str | None:
-        version = None
-        if self._versions is not None:
-            live = self._versions.find_live(name)
-            if live is not None and live[0].get("generation") == report.generation:
-                version = live[1]
-            else:
-                content: dict[str, Any] = {
-                    "generation": report.generation,
-                    "embedder": report.embedder,
-                    "recipe": recipe_as_dict(recipe),
-                    "passages": report.passages,
-                }
-                version = self._versions.publish(name, content, evidence={"ingest": report.as_evidence()})
-        with self._engine.begin() as connection:
-            queries.set_live(connection, name=name, generation=report.generation, now_ns=now_ns())
-        return version
+        Resumable: what was embedded is kept. From now on each ingest keeps the candidate up to date.
+        """
+        return self._candidates.build(name, track, recipe, ctx or InlineContext(), note=note)
 
-    def _remove_old_indexes(self, name: str, live: str) -> None:
-        with self._engine.connect() as connection:
-            rows = queries.list_generations(connection, name)
-        kept = {index_of(row) for row in rows[:KEPT_ON_DISK]}
-        kept.update(index_of(row) for row in rows if row.id == live)
-        for folder in self._indexes.list_folders(name):
-            if folder.name not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+    def rebuild(self, name: str, ctx: IngestContext | None = None, *, track: str | None = None) -> str:
+        """Write the index of what is live (or of a track) anew from the truth; return its generation."""
+        return self._candidates.repair(name, track, ctx or InlineContext())
+
+    def switch(
+        self,
+        name: str,
+        track: str,
+        *,
+        evidence: Mapping[str, Any] | None = None,
+        override_reason: str | None = None,
+        actor: str = "knowledge.switch",
+        note: str = "",
+    ) -> SwitchReport:
+        """Make a candidate live in one step; what was live becomes `previous`.
+
+        Raises `UnprovenSwitch`, or what the check of the evidence raises, unless a reason overrides it; `TrackBehind`
+        and `UnknownTrack`.
+        """
+        return self._switching.switch(
+            name, track, evidence=evidence, override_reason=override_reason, actor=actor, note=note
+        )
+
+    def rollback(self, name: str, *, actor: str = "knowledge.rollback", reason: str = "") -> SwitchReport:
+        """Make what was live before the last switch live again, over the documents of now. Needs no engine."""
+        return self._switching.rollback(name, actor=actor, reason=reason)
+
+    def drop(self, name: str, track: str) -> None:
+        """Forget a candidate, or the way back."""
+        self._switching.drop(name, track)
+
+    # ---- proof
+
+    def verify(self, name: str, *, track: str | None = None, deep: bool = False) -> list[Finding]:
+        """Hold tables, blobs, vectors and indexes against each other; `deep` reads every blob and more vectors."""
+        return self._verifying.verify(name, track=track, deep=deep)

@@ -12,9 +12,11 @@ if TYPE_CHECKING:  # the processes that parse load these records and no numpy
     import numpy as np
     from numpy.typing import NDArray
 
+    from penstock.knowledge.retrieval.types import Stage
+
 Output = TypeVar("Output")
 TextKind = Literal["query", "document"]
-SearchMode = Literal["hybrid", "lexical", "none"]
+SearchMode = Literal["hybrid", "lexical", "dense", "none"]
 SectionKind = Literal["text", "table", "code", "record"]
 
 
@@ -102,6 +104,12 @@ class Hit:
     """Cosine of query and passage."""
     lexical_score: float | None
     """BM25; higher is better. None when no word of the query is in the passage."""
+    rerank_score: float | None = None
+    """Of the second look, where there was one."""
+    merged: tuple[str, ...] = ()
+    """Ids of further passages that were found and stand in the same text."""
+    url: str | None = None
+    """Where a reader can open the document."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +124,12 @@ class Retrieval:
     mode: SearchMode
     note: str | None = None
     """Why the search was less than hybrid."""
+    shortfall: str | None = None
+    """Why there are fewer hits than were asked for."""
+    n_rows: int | None = None
+    """Passages that were searched, where the caller may know."""
+    stages: "tuple[Stage, ...]" = ()
+    """What each stage did; with its candidates where an explanation was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +145,28 @@ class DocumentRow:
     n_dropped_chars: int
     problems: tuple[str, ...]
     error: str | None
-    """Why it is not searchable, or None."""
+    """Why it, or what is at its place now, is not searchable; None where nothing is wrong."""
     created_ns: int
+    source: str | None = None
+    """Name of the source that told of it."""
+    properties: Properties = field(default_factory=Properties)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentText:
+    """A live document as a whole."""
+
+    path: str
+    title: str | None
+    media_type: str | None
+    language: str | None
+    url: str | None
+    modified_ns: int | None
+    properties: Properties
+    text: str
+    """As it was parsed; passages count their offsets in it."""
+    generation: str
+    version: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +205,25 @@ class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
     embedder: str
     generation: str
     version: str | None
+    documents: int = 0
+    """Documents that can be found now."""
+    parsed: int = 0
+    """Documents whose bytes were parsed; parses of others were kept from before."""
+    kept_old: tuple[str, ...] = ()
+    """Documents whose present bytes cannot be read, so that the version before is still searched."""
+    formats: dict[str, int] = {}
+    """Documents that were parsed, by media type."""
+    reasons: dict[str, int] = {}
+    """How often something was left out, by reason; the most frequent ones."""
+    seconds: dict[str, float] = {}
+    """By stage."""
+    cost_nano_usd: int | None = None
+    """Of embedding; None where nobody knows."""
+    n_in_parts: int = 0
+    """Passages that were longer than the embedder reads, and were embedded in parts."""
+    sources: list[dict[str, Any]] = []
+    """What the scan of each source came to."""
+    notes: list[str] = []
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON values, for a job's result; of long lists of dropped things the first 500."""
@@ -192,6 +245,8 @@ class EmbedUsage:
     n_texts: int = 0
     n_tokens: int | None = 0
     cost_nano_usd: int | None = 0
+    n_in_parts: int = 0
+    """Texts that were too long for the model at once, of which each part was embedded by itself."""
 
 
 class Embedder(Protocol):
@@ -248,7 +303,15 @@ class IngestContext(Protocol):
 class VersionKeeper(Protocol):
     """Decides which generation of a base is live. Kept by the registry where there is one."""
 
-    def publish(self, name: str, content: dict[str, Any], *, evidence: dict[str, Any]) -> str:
+    def publish(
+        self,
+        name: str,
+        content: dict[str, Any],
+        *,
+        evidence: dict[str, Any],
+        override_reason: str | None = None,
+        actor: str | None = None,
+    ) -> str:
         """Make `content` the live version of knowledge `name` and return the version's name."""
 
     def find_live(self, name: str) -> tuple[dict[str, Any], str] | None:

@@ -3,13 +3,15 @@
 The registry is a room beside this one, so it is met through a port; `main` passes the real one.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from penstock.base.errors import NotFound
-from penstock.spec.assets import AssetRef
+from penstock.base.errors import NotFound, PenstockError
+from penstock.spec.assets import AssetRef, parse_asset_ref
 
 ALIAS = "prod"
+_MODEL = re.compile(r"\bmodel:[a-z0-9][a-z0-9._-]*@[0-9]+\b")
 
 
 class RegisteredVersion(Protocol):
@@ -27,8 +29,10 @@ class RegisteredVersion(Protocol):
 class RegistryPort(Protocol):
     """The part of `registry.service.Registry` that keeps generations."""
 
-    def register(self, kind: Any, name: str, content: dict[str, Any], *, note: str = "") -> RegisteredVersion:
-        """Keep `content` as a version; the same content gives the same version."""
+    def register(
+        self, kind: Any, name: str, content: dict[str, Any], *, note: str = "", parents: Sequence[str] = ()
+    ) -> RegisteredVersion:
+        """Keep `content` as a version; the same content gives the same version. Parents must be registered."""
 
     def resolve(self, ref: AssetRef) -> RegisteredVersion:
         """Return the version; raise `NotFound` when there is none."""
@@ -42,6 +46,7 @@ class RegistryPort(Protocol):
         *,
         evidence: dict[str, Any] | None,
         actor: str,
+        override_reason: str | None = None,
         is_own_check: bool = False,
     ) -> Any:
         """Let `alias` name version `number`."""
@@ -54,19 +59,44 @@ class RegistryVersions:
         self._registry = registry
         self._actor = actor
 
-    def publish(self, name: str, content: dict[str, Any], *, evidence: dict[str, Any]) -> str:
-        """Register `content` and move `prod` to it, with the ingest's report as evidence."""
-        version = self._registry.register("knowledge", name, content)
+    def publish(
+        self,
+        name: str,
+        content: dict[str, Any],
+        *,
+        evidence: dict[str, Any],
+        override_reason: str | None = None,
+        actor: str | None = None,
+    ) -> str:
+        """Register `content`, below the model that embeds it, and move `prod` to it.
+
+        The evidence was made or checked by this program itself, unless an override says why there is none.
+        """
+        version = self._registry.register(
+            "knowledge", name, content, parents=self._find_models(str(content.get("embedder", "")))
+        )
         self._registry.move_alias(
             "knowledge",
             name,
             ALIAS,
             version.number,
-            evidence=evidence,
-            actor=self._actor,
-            is_own_check=True,
+            evidence=None if override_reason else evidence,
+            actor=actor or self._actor,
+            override_reason=override_reason,
+            is_own_check=override_reason is None,
         )
         return f"knowledge:{name}@{version.number}"
+
+    def _find_models(self, embedder: str) -> list[str]:
+        """Return the registered model versions that an embedder's id names."""
+        found = []
+        for label in _MODEL.findall(embedder):
+            try:
+                self._registry.resolve(parse_asset_ref(label))
+            except PenstockError:
+                continue  # a model of a provider, or one that is registered no more
+            found.append(label)
+        return found
 
     def find_live(self, name: str) -> tuple[dict[str, Any], str] | None:
         """Return content and name of what `prod` names."""

@@ -48,19 +48,48 @@ class BaseLocks:
             os.close(descriptor)  # which lets go of the lock
 
     @contextmanager
+    def share_blobs(self) -> Iterator[None]:
+        """Hold blobs back from deletion: what was written, or found to be there, stays until it is referred to."""
+        with self._blob_lock(fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def hold_blobs_alone(self) -> Iterator[bool]:
+        """Yield whether nobody holds blobs back now; nobody can until the end then."""
+        with self._blob_lock(fcntl.LOCK_EX | fcntl.LOCK_NB) as is_held:
+            yield is_held
+
+    @contextmanager
+    def _blob_lock(self, operation: int) -> Iterator[bool]:
+        folder = self._root / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / "blobs", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, operation)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
     def _hold_remote(self, name: str, while_waiting: Callable[[], None]) -> Iterator[None]:
         if self._engine.dialect.name != "postgresql":
             yield
             return
-        key = {"key": zlib.crc32(name.encode())}
+        key = {"key": zlib.crc32(name.encode()) - 2**31}
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            while not connection.execute(text("SELECT pg_try_advisory_lock(4602, :key - 2147483648)"), key).scalar():
+            while not connection.execute(
+                text("SELECT pg_try_advisory_lock(4602, CAST(:key AS integer))"), key
+            ).scalar():
                 while_waiting()
                 self._sleep(LOOK_EVERY_S)
             try:
                 yield
             finally:
-                connection.execute(text("SELECT pg_advisory_unlock(4602, :key - 2147483648)"), key)
+                connection.execute(text("SELECT pg_advisory_unlock(4602, CAST(:key AS integer))"), key)
 
 
 def _take(descriptor: int) -> bool:

@@ -2,84 +2,102 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import Engine
 
 from penstock.knowledge import queries
 from penstock.knowledge.errors import DamagedIndex
-from penstock.knowledge.index.generation import IndexRow, OpenIndex, build_index, open_index
+from penstock.knowledge.index.build import build_index
+from penstock.knowledge.index.generation import OpenIndex, open_index, purge_index
+from penstock.knowledge.index.types import BuildContext, IndexDocument, IndexRow
+from penstock.knowledge.recipes import read_recipe
+from penstock.spec.knowledge import Properties
 
-KEPT_OPEN = 4
+KEPT_OPEN = 8
 """Indexes held open at the same time, over all bases."""
+FillAddress = Callable[[str], str]
 _log = logging.getLogger(__name__)
 
 
 class OpenIndexes:
     """Indexes by their ids, below one folder. Safe from several threads."""
 
-    def __init__(self, engine: Engine, root: Path) -> None:
+    def __init__(
+        self, engine: Engine, root: Path, *, fill_address: FillAddress = lambda address: address
+    ) -> None:
+        """`fill_address` puts secrets into the address of a server's index."""
         self._engine = engine
         self._root = root
+        self._fill_address = fill_address
         self._open: dict[str, OpenIndex] = {}
         self._lock = threading.Lock()
+        self._building: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
-    def open(self, generation: Any) -> OpenIndex:
-        """Return the index of a generation's row, built on the spot where it is not whole on disk."""
+    def open(self, generation: Any, *, previous: Any = None, ctx: BuildContext | None = None) -> OpenIndex:
+        """Return the index of a generation's row, built on the spot where it is not whole on disk.
+
+        `previous` is the row of a generation to take over from.
+        """
         key = index_of(generation)
         with self._lock:
             index = self._open.get(key)
             if index is not None:
                 return index
-            folder = self.folder(generation.base, key)
-            try:
-                index = open_index(folder)
-            except DamagedIndex as error:
-                if folder.exists():
-                    _log.warning("index rebuilt", extra={"index": key, "reason": str(error)})
-                self.build(generation)
-                index = open_index(folder)
-            while len(self._open) >= KEPT_OPEN:
-                # Not closed here: another thread may be searching it. It closes with its last reference.
-                self._open.pop(next(iter(self._open)))
-            self._open[key] = index
+            building = self._building[key]
+        with building:  # others go on searching what is open meanwhile
+            with self._lock:
+                index = self._open.get(key)
+            if index is None:
+                index = self._open_or_build(generation, previous, ctx)
+                self._keep(key, index)
             return index
 
-    def reopen(self, generation: Any) -> OpenIndex:
-        """Write the index anew, whatever is there, and return it."""
-        self.build(generation)
-        index = open_index(self.folder(generation.base, index_of(generation)))
+    def reopen(self, generation: Any, *, ctx: BuildContext | None = None) -> OpenIndex:
+        """Write the index anew, whatever is there, taking nothing over, and return it."""
+        key = index_of(generation)
         with self._lock:
-            self._open[index_of(generation)] = index
-        return index
+            building = self._building[key]
+        with building:
+            self.build(generation, ctx=ctx)
+            index = self._open_folder(generation)
+            self._keep(key, index)
+            return index
 
-    def build(self, generation: Any) -> None:
+    def build(self, generation: Any, *, previous: Any = None, ctx: BuildContext | None = None) -> None:
         """Write the index of a generation's row from the control tables."""
+        recipe = read_recipe(generation.recipe).index
+        before = None if previous is None else self.folder(generation.base, index_of(previous))
         with self._engine.connect() as connection:
 
             def find_vectors(digests: Sequence[str]) -> dict[str, bytes]:
                 with self._engine.connect() as own:
                     return queries.find_vectors(own, generation.embedder, digests)
 
-            rows = (
-                IndexRow(
-                    place=(each.document_id, each.position),
-                    title=each.title or "",
-                    section=each.section or "",
-                    text=each.text,
-                    embed_digest=each.embed_digest,
-                )
-                for each in queries.iterate_generation_passages(connection, generation.id)
-            )
             build_index(
                 self.folder(generation.base, index_of(generation)),
-                rows,
-                generation=generation.id,
+                self._list_rows(connection, generation.id),
                 embedder=generation.embedder,
                 find_vectors=find_vectors,
+                index_id=index_of(generation),
+                recipe=recipe,
+                documents=self._list_documents(generation.id),
+                n_rows=generation.n_passages,
+                connection=self.address(generation),
+                previous=before if before is not None and before.is_dir() else None,
+                ctx=ctx,
             )
+
+    def purge(self, generation: Any) -> None:
+        """Remove the files of a generation's index, and what lies of it on a server."""
+        key = index_of(generation)
+        with self._lock:
+            self._open.pop(key, None)
+        purge_index(self.folder(generation.base, key), connection=self.address(generation))
 
     def folder(self, base: str, index: str) -> Path:
         """Where the files of an index lie."""
@@ -91,6 +109,55 @@ class OpenIndexes:
         if not place.is_dir():
             return []
         return sorted(each for each in place.iterdir() if each.name.startswith(("gen_", "idx_")))
+
+    def address(self, generation: Any) -> str | None:
+        """Return where a server's index lies, secrets filled in; None for one of files."""
+        told = read_recipe(generation.recipe).index.connection
+        return None if told is None else self._fill_address(told)
+
+    def _open_or_build(self, generation: Any, previous: Any, ctx: BuildContext | None) -> OpenIndex:
+        try:
+            return self._open_folder(generation)
+        except DamagedIndex as error:
+            if self.folder(generation.base, index_of(generation)).exists():
+                _log.warning("index rebuilt", extra={"index": index_of(generation), "reason": str(error)})
+            self.build(generation, previous=previous, ctx=ctx)
+            return self._open_folder(generation)
+
+    def _open_folder(self, generation: Any) -> OpenIndex:
+        folder = self.folder(generation.base, index_of(generation))
+        return open_index(folder, connection=self.address(generation))
+
+    def _keep(self, key: str, index: OpenIndex) -> None:
+        with self._lock:
+            while len(self._open) >= KEPT_OPEN:
+                # Not closed here: another thread may be searching it. It closes with its last reference.
+                self._open.pop(next(iter(self._open)))
+            self._open[key] = index
+
+    def _list_rows(self, connection: Any, generation: str) -> Iterator[IndexRow]:
+        for each in queries.iterate_generation_passages(connection, generation):
+            yield IndexRow(
+                place=(each.document_id, each.position),
+                title=each.title or "",
+                section=each.section or "",
+                text=each.text,
+                embed_digest=each.embed_digest,
+            )
+
+    def _list_documents(self, generation: str) -> Iterator[IndexDocument]:
+        with self._engine.connect() as connection:
+            sources = queries.list_source_names(connection)
+            for row in queries.iterate_generation_documents(connection, generation):
+                yield IndexDocument(
+                    id=row.id,
+                    path=row.path,
+                    title=row.title,
+                    media_type=row.media_type,
+                    source=sources.get(row.source_id),
+                    added_ns=row.created_ns,
+                    properties=msgspec.convert(row.properties or {}, Properties),
+                )
 
 
 def index_of(generation: Any) -> str:

@@ -57,14 +57,12 @@ def delete_generations(connection: Connection, ids: Sequence[str]) -> int:
     return n
 
 
-def list_unused_documents(connection: Connection, base: str, *, before_ns: int, limit: int) -> list[str]:
-    """Return document versions that no generation holds, made before `before_ns`."""
-    query = select(documents.c.id).where(
-        documents.c.base == base,
-        documents.c.created_ns < before_ns,
-        ~exists().where(members.c.document_id == documents.c.id),
+def list_unused_documents(connection: Connection, base: str, *, limit: int) -> Sequence[Row[Any]]:
+    """Return id and digest of document versions that no generation holds."""
+    query = select(documents.c.id, documents.c.digest).where(
+        documents.c.base == base, ~exists().where(members.c.document_id == documents.c.id)
     )
-    return list(connection.execute(query.order_by(documents.c.id).limit(limit)).scalars())
+    return connection.execute(query.order_by(documents.c.id).limit(limit)).all()
 
 
 def delete_documents(connection: Connection, ids: Sequence[str]) -> int:
@@ -95,9 +93,7 @@ def list_unused_parses(connection: Connection, *, before_ns: int, limit: int) ->
 
 def delete_parse(connection: Connection, digest: str, parse_digest: str) -> None:
     """Delete a kept parse."""
-    connection.execute(
-        delete(parses).where(parses.c.digest == digest, parses.c.parse_digest == parse_digest)
-    )
+    connection.execute(delete(parses).where(parses.c.digest == digest, parses.c.parse_digest == parse_digest))
 
 
 def is_blob_used(connection: Connection, digest: str) -> bool:
@@ -123,3 +119,36 @@ def delete_unused_vectors(connection: Connection) -> int:
     """Delete cached vectors of texts that no passage has any more; return how many."""
     unused = ~exists().where(passages.c.embed_digest == embeddings.c.embed_digest)
     return connection.execute(delete(embeddings).where(unused)).rowcount
+
+
+def count_stored_passages(connection: Connection, generation: str) -> int:
+    """Return how many passages of a generation the table holds."""
+    query = select(func.count()).select_from(passages)
+    query = query.join(members, members.c.document_id == passages.c.document_id)
+    return int(connection.execute(query.where(members.c.generation == generation)).scalar() or 0)
+
+
+def count_missing_vectors(connection: Connection, generation: str, embedder: str) -> int:
+    """Return how many passages of a generation have no vector in the cache."""
+    query = select(func.count()).select_from(passages)
+    query = query.join(members, members.c.document_id == passages.c.document_id)
+    cached = exists().where(
+        embeddings.c.embedder == embedder, embeddings.c.embed_digest == passages.c.embed_digest
+    )
+    return int(connection.execute(query.where(members.c.generation == generation, ~cached)).scalar() or 0)
+
+
+def count_unused_documents(connection: Connection, base: str) -> int:
+    """Return how many document versions no generation holds."""
+    query = select(func.count()).select_from(documents)
+    unused = ~exists().where(members.c.document_id == documents.c.id)
+    return int(connection.execute(query.where(documents.c.base == base, unused)).scalar() or 0)
+
+
+def count_orphan_passages(connection: Connection) -> int:
+    """Return how many passages belong to no document."""
+    query = select(func.count()).select_from(passages)
+    return int(
+        connection.execute(query.where(~exists().where(documents.c.id == passages.c.document_id))).scalar()
+        or 0
+    )
