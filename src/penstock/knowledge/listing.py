@@ -34,7 +34,8 @@ class Listing:
     What a scope may not see is not there: it is not listed, and asking for it is `UnknownDocument`.
     """
 
-    def __init__(self, engine: Engine, blobs: BlobReader, living: Living) -> None:
+    def __init__(self, engine: Engine, living: Living, blobs: BlobReader | None = None) -> None:
+        """Without `blobs` a document's text is put together from its passages."""
         self._engine = engine
         self._blobs = blobs
         self._living = living
@@ -109,7 +110,7 @@ class Listing:
             passages = queries.list_document_passages(connection, row.id)
             key = (row.digest, parser_key(read_recipe(made.recipe).parse, row.path)) if made else ("", "")
             kept = queries.find_parses(connection, [key])
-        if key in kept:
+        if key in kept and self._blobs is not None:
             try:
                 return unpack_document(self._blobs.get(kept[key])).text
             except (PenstockError, OSError, ValueError):
@@ -146,7 +147,10 @@ def _properties(row: Any) -> Properties:
 def _is_seen(row: Any, scope: ChosenScope) -> bool:
     if scope.principals is None and not scope.conditions:
         return True
-    properties = _properties(row)
+    try:
+        properties = _properties(row)
+    except msgspec.ValidationError:
+        return False  # who may read it cannot be told
     if not may_read(properties.readers, scope.principals):
         return False
     document = IndexDocument(

@@ -87,7 +87,8 @@ def list_member_states(connection: Connection, generation: str) -> Sequence[Row[
     query = select(
         documents.c.id, documents.c.path, documents.c.digest, documents.c.size_bytes, documents.c.n_passages
     ).join(members, members.c.document_id == documents.c.id)
-    return connection.execute(query.where(members.c.generation == generation)).all()
+    rows = connection.execute(query.where(members.c.generation == generation)).all()
+    return cast("Sequence[Row[Any]]", rows)
 
 
 def find_known_documents(connection: Connection, ids: Sequence[str]) -> set[str]:

@@ -124,7 +124,7 @@ class KnowledgeService:
             embedders=embedders,
             rerankers=rerankers,
         )
-        self._listing = Listing(engine, blobs, living)
+        self._listing = Listing(engine, living, blobs)
 
     # ---- contents
 

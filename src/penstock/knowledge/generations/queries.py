@@ -1,7 +1,7 @@
 """All SQL of tracks, and of what nothing refers to any more."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Row, delete, exists, func, select, update
 
@@ -62,7 +62,7 @@ def list_unused_documents(connection: Connection, base: str, *, limit: int) -> S
     query = select(documents.c.id, documents.c.digest).where(
         documents.c.base == base, ~exists().where(members.c.document_id == documents.c.id)
     )
-    return connection.execute(query.order_by(documents.c.id).limit(limit)).all()
+    return cast("Sequence[Row[Any]]", connection.execute(query.order_by(documents.c.id).limit(limit)).all())
 
 
 def delete_documents(connection: Connection, ids: Sequence[str]) -> int:
@@ -88,7 +88,8 @@ def list_unused_parses(connection: Connection, *, before_ns: int, limit: int) ->
         ~exists().where(documents.c.digest == parses.c.digest),
         ~exists().where(items.c.digest == parses.c.digest),
     )
-    return connection.execute(query.order_by(parses.c.digest, parses.c.parse_digest).limit(limit)).all()
+    rows = connection.execute(query.order_by(parses.c.digest, parses.c.parse_digest).limit(limit)).all()
+    return cast("Sequence[Row[Any]]", rows)
 
 
 def delete_parse(connection: Connection, digest: str, parse_digest: str) -> None:

@@ -165,7 +165,7 @@ class Tracks:
         rows = []
         for name in sorted(tracks, key=lambda each: (each != LIVE, each != PREVIOUS, each)):
             each, stamp = tracks[name], stamps.get(name, own)
-            made = found.get(each.generation)
+            made = None if each.generation is None else found.get(each.generation)
             rows.append(
                 TrackRow(
                     base=base,
