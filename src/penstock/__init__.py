@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from penstock.sdk.observe import observe
     from penstock.sdk.prompts import Prompt, prompt
     from penstock.sdk.propagation import headers, inject, inject_async
+    from penstock.sdk.retrieval import Retrieved, RetrievedPassage, retrieve, retrieve_async
     from penstock.sdk.runtime import configure, flush, instrument_with, shutdown, tracer_provider
 
 __version__ = "0.1.0"
@@ -24,6 +25,8 @@ __all__ = [
     "EvaluationReport",
     "Observation",
     "Prompt",
+    "Retrieved",
+    "RetrievedPassage",
     "__version__",
     "attributes",
     "configure",
@@ -37,6 +40,8 @@ __all__ = [
     "instrument_with",
     "observe",
     "prompt",
+    "retrieve",
+    "retrieve_async",
     "score",
     "shutdown",
     "span",
@@ -51,6 +56,7 @@ _HOMES = {
     "observe": ("observe",),
     "prompts": ("Prompt", "prompt"),
     "propagation": ("headers", "inject", "inject_async"),
+    "retrieval": ("Retrieved", "RetrievedPassage", "retrieve", "retrieve_async"),
     "runtime": ("configure", "flush", "instrument_with", "shutdown", "tracer_provider"),
 }
 _PLACES = {name: f"penstock.sdk.{module}" for module, names in _HOMES.items() for name in names}
