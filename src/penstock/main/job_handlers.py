@@ -1,7 +1,6 @@
-"""What the job worker can do: pull a model, ingest a folder. Both end with a new snapshot for the gateways."""
+"""What the job worker can do: pull a model, ingest and build knowledge."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,7 +9,8 @@ from penstock.base.errors import InvalidInput
 from penstock.jobs.context import JobContext
 from penstock.jobs.worker import Handler
 from penstock.main.home_files import request_restart
-from penstock.main.job_kinds import KNOWLEDGE_INGEST, MODEL_PULL
+from penstock.main.job_kinds import KNOWLEDGE_BUILD, KNOWLEDGE_INGEST, MODEL_PULL
+from penstock.main.knowledge_jobs import build_knowledge, ingest_knowledge
 from penstock.main.wiring import Installation
 
 
@@ -19,6 +19,7 @@ def create_handlers(installation: Installation) -> Mapping[str, Handler]:
     return {
         MODEL_PULL: lambda ctx, spec: pull_model(installation, ctx, spec),
         KNOWLEDGE_INGEST: lambda ctx, spec: ingest_knowledge(installation, ctx, spec),
+        KNOWLEDGE_BUILD: lambda ctx, spec: build_knowledge(installation, ctx, spec),
     }
 
 
@@ -41,26 +42,6 @@ def pull_model(installation: Installation, ctx: JobContext, spec: dict[str, Any]
         "is_new": pulled.is_new,
         "parity": msgspec.to_builtins(dict(pulled.parity)),
     }
-
-
-def ingest_knowledge(installation: Installation, ctx: JobContext, spec: dict[str, Any]) -> dict[str, Any]:
-    """Ingest `{name, folder}`, then let an app of that name answer from it."""
-    name, folder = _text(spec, "name"), _text(spec, "folder")
-    embedder = installation.embedder.id
-    ctx.log(f"ingesting {folder} into knowledge:{name}, embedded by {embedder}")
-    report = installation.knowledge.ingest(
-        name, Path(folder), ctx, allow_mass_deletion=bool(spec.get("allow_mass_deletion", False))
-    )
-    for dropped in report.dropped[:200]:
-        ctx.log(f"left out: {dropped.path}: {dropped.reason}")
-    declaration = installation.choose_app(name)
-    if installation.find_version("model", declaration.model) is None:
-        ctx.log(f"no app was made: there is no model:{declaration.model}")
-        app = None
-    else:
-        app = installation.register_app(declaration, report).label
-    installation.publish_snapshot()
-    return {"report": report.as_dict(), "app": app}
 
 
 def _live_digest(installation: Installation, name: str) -> str | None:

@@ -30,6 +30,7 @@ from penstock.main.job_kinds import (
     DATASET_PROPOSE,
     EVAL_RUN,
     EXPERIMENT_RUN,
+    KNOWLEDGE_BUILD,
     KNOWLEDGE_INGEST,
     MODEL_PULL,
     TRACES_REMAP,
@@ -137,7 +138,15 @@ class Rooms:
         """Durable work."""
         return JobService(
             self.engine,
-            kinds=(MODEL_PULL, KNOWLEDGE_INGEST, TRACES_REMAP, EVAL_RUN, EXPERIMENT_RUN, DATASET_PROPOSE),
+            kinds=(
+                MODEL_PULL,
+                KNOWLEDGE_INGEST,
+                KNOWLEDGE_BUILD,
+                TRACES_REMAP,
+                EVAL_RUN,
+                EXPERIMENT_RUN,
+                DATASET_PROPOSE,
+            ),
         )
 
     @cached_property

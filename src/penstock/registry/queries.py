@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, literal, select, text, update
+from sqlalchemy import Connection, Row, and_, func, insert, literal, or_, select, text, update
 
 from penstock.base.json_text import decode_json
 from penstock.registry.types import AliasMove, Asset, LineageNode, Version
@@ -205,6 +205,14 @@ def list_edges(connection: Connection, digests: Iterable[str]) -> list[tuple[str
 
 def _of(table: Any, kind: str, name: str) -> Any:
     return and_(table.c.kind == kind, table.c.name == name)
+
+
+def names_digest(connection: Connection, digest: str) -> bool:
+    """Return whether a version keeps or names the blob of this digest."""
+    query = select(asset_versions.c.number).where(
+        or_(asset_versions.c.artefacts.contains(digest), asset_versions.c.content.contains(digest))
+    )
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def _one(connection: Connection, condition: Any) -> Version | None:

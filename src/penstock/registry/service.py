@@ -290,6 +290,11 @@ class Registry:
                 raise UnknownAlias(asset=f"{kind}:{name}", alias=alias, known=known)
         return moves
 
+    def is_artefact(self, digest: str) -> bool:
+        """Return whether a version keeps the blob of this digest, as an artefact or by naming it."""
+        with self._engine.connect() as connection:
+            return queries.names_digest(connection, digest)
+
     def lineage(self, version: Version | AssetRef | str) -> Lineage:
         """Return everything the version was made from and everything made from it."""
         digest = version.digest if isinstance(version, Version) else self.resolve(version).digest
