@@ -1,7 +1,7 @@
 """Approximate search by usearch's HNSW graph, scored again from the exact matrix.
 
-The graph proposes, the matrix decides: candidates are asked for with a margin, scored exactly, and when a selection
-leaves fewer than were wanted, the selected rows are scored exactly instead. A graph that was carried over from the
+The graph proposes, the matrix decides: candidates are asked for with a margin and scored exactly; when a selection
+leaves fewer than were wanted, more are asked for, and at last all selected rows are scored. A graph that was carried over from the
 index before holds entries of rows that are gone; they are skipped, and counted in `stats`. (Taking them out would
 loosen the graph: arXiv 2407.07871, "unreachable points".)
 """
@@ -35,8 +35,8 @@ GRAPH_FILE = "graph.usearch"
 SLOTS_FILE = "slots.npy"
 ROWS_PER_CANDIDATE = 12
 """Rows that are scored exactly in the time the graph takes for one more candidate (measured: 5 µs and 0.4 µs)."""
-MARGIN = 10
-"""Candidates asked for beyond those wanted, at least: a search for one is otherwise the least certain."""
+WIDER = 8
+"""Times as many are asked for when a selection leaves too few, as where it lies far from the question."""
 ADD_BATCH = 8192
 REBUILD_SHARE = 0.2
 """Share of gone entries from which a graph is built anew."""
@@ -73,6 +73,7 @@ class GraphIndex:
         self.flat = DenseIndex(folder / "vectors.npy")
         n_rows, dims = self.flat.matrix.shape
         self._oversample = recipe.oversample
+        self._expansion = recipe.expansion_search
         self._precision = recipe.precision
         self._size_bytes = (folder / GRAPH_FILE).stat().st_size
         self._graph = open_graph(folder / GRAPH_FILE, recipe, dims)
@@ -98,18 +99,19 @@ class GraphIndex:
         wanted = min(k, count)
         if wanted == 0:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-        alive = count / self._n_slots
-        n_asked = int(max(wanted * self._oversample, wanted + MARGIN) / alive) + 1
-        if exact or n_asked * ROWS_PER_CANDIDATE >= count:
-            return self.flat.search(query, k, rows)
-        found = self._propose(query, n_asked)
-        if rows is not None:
-            found = found[rows.mask[found]]
-        if len(found) < wanted:
-            return self.flat.search(query, k, rows)
-        scores = self.flat.score(query, found)
-        places = best_places(scores, wanted)
-        return found[places], scores[places]
+        share = count / self._n_slots
+        # What the graph looks at anyway costs nothing to be told.
+        n_asked = max(int(wanted * self._oversample / share) + 1, self._expansion)
+        while not exact and n_asked * ROWS_PER_CANDIDATE < count:
+            found = self._propose(query, n_asked)
+            if rows is not None:
+                found = found[rows.mask[found]]
+            if len(found) >= wanted:
+                scores = self.flat.score(query, found)
+                places = best_places(scores, wanted)
+                return found[places], scores[places]
+            n_asked *= WIDER
+        return self.flat.search(query, k, rows)
 
     def vectors(self, rows: Rows | Sequence[int]) -> Matrix:
         """Return the exact vectors."""

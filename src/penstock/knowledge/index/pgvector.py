@@ -185,6 +185,10 @@ class PgvectorIndex:
             while self._idle:
                 self._idle.pop().close()
 
+    def __del__(self) -> None:
+        for server in getattr(self, "_idle", ()):
+            server.close()
+
     def _ask(
         self,
         server: "psycopg.Connection[Any]",
@@ -233,10 +237,10 @@ class PgvectorIndex:
         server = server or _connect(self._connection)
         try:
             answer = _guard(lambda: ask(server))
-        except IndexServerFailed:
+        except BaseException as error:
             broken = server.broken
             server.close()
-            if fresh or not broken:
+            if fresh or not broken or not isinstance(error, IndexServerFailed):
                 raise
             self.close()
             return self._run(ask)

@@ -1,8 +1,8 @@
 """Vectors in a collection of Qdrant, one collection a build. Its points hold a document number and nothing else.
 
 Qdrant filters inside its graph; narrow selections are scored exactly all the same, and what comes back short is
-asked again exactly. `path:FOLDER` as connection runs Qdrant's own local mode, which is for tests and small trials:
-it scores every point in Python.
+asked again exactly. `path:FOLDER` and `memory:NAME` as connection run Qdrant's own local mode, which is for tests and
+small trials: it scores every point in Python.
 """
 
 import threading
@@ -38,7 +38,7 @@ BATCH_ROWS = 500
 TIMEOUT_S = 60
 LEAST_RECALL = 0.9
 DOCUMENT = "d"
-_LOCAL = "path:"
+_LOCAL = ("path:", "memory:")
 Output = TypeVar("Output")
 _clients: dict[str, "_Server"] = {}
 _clients_lock = threading.Lock()
@@ -71,7 +71,7 @@ class _Server:
 def check_connection(connection: str) -> None:
     """Raise `UnusableConnection` for what is no address of Qdrant, `MissingEngine` without its client."""
     _library()
-    if connection.startswith(_LOCAL) and connection != _LOCAL:
+    if connection.startswith(_LOCAL) and connection not in _LOCAL:
         return
     parts = urlsplit(connection)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -251,13 +251,13 @@ class QdrantIndex:
             hnsw_ef=max(self._recipe.expansion_search, int(wanted * self._recipe.oversample)),
             quantization=quantised,
         )
-        chosen = self._filter(rows)
-        answer = self._server.ask(
+        server, chosen = self._server, self._filter(rows)
+        answer = server.ask(
             lambda client: client.query_points(
                 self._name,
                 query=query.tolist(),
                 query_filter=chosen,
-                search_params=params,
+                search_params=None if server.is_local else params,  # which is always exact
                 limit=wanted,
                 with_payload=False,
                 timeout=TIMEOUT_S,
@@ -291,9 +291,10 @@ def _connect(connection: str) -> _Server:
 def _make_server(connection: str) -> _Server:
     client = _library().QdrantClient
     if connection.startswith(_LOCAL):
-        path = connection.removeprefix(_LOCAL)
+        scheme, _, path = connection.partition(":")
+        place = {"location": ":memory:"} if scheme == "memory" else {"path": path}
         try:
-            return _Server(client(path=path, force_disable_check_same_thread=True), is_local=True)
+            return _Server(client(**place, force_disable_check_same_thread=True), is_local=True)
         except (RuntimeError, OSError) as error:
             raise IndexServerFailed(f"Qdrant's folder cannot be opened: {error}") from error
     parts = urlsplit(connection)
