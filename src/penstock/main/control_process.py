@@ -28,6 +28,7 @@ from penstock.main.cost_access import create_costs
 from penstock.main.instance import find_addresses
 from penstock.main.job_handlers import create_handlers
 from penstock.main.job_kinds import TRACES_REMAP
+from penstock.main.job_spans import kinds_of_knowledge, with_spans
 from penstock.main.journal_watch import JournalWatch
 from penstock.main.knowledge_sources import create_scheduler
 from penstock.main.live_state import LiveReader
@@ -48,6 +49,7 @@ from penstock.store.spans.measures import DuckDBMeasures
 from penstock.store.spans.session_queries import DuckDBSessions
 from penstock.store.spans.trace_lists import DuckDBTraceLists
 from penstock.telemetry.edge import SnapshotEdge
+from penstock.telemetry.recorder import SpanRecorder
 from penstock.traces.exports import ExportService
 from penstock.traces.lists import TraceListService
 from penstock.traces.measures.dashboards import DashboardService
@@ -70,7 +72,9 @@ def run_control(home: Home, *, host: str, port: int) -> None:
     clear_copies(home)  # of an export or backup that was killed
     gc.set_threshold(*GC_THRESHOLD)
     recording = Recording(home, installation.storage_file.settings.traces)
-    handlers = {**create_handlers(installation), TRACES_REMAP: remap_handler(recording.store)}
+    recorder = SpanRecorder(recording.spool, SnapshotEdge(home.snapshot).admit)
+    own = {**create_handlers(installation), TRACES_REMAP: remap_handler(recording.store)}
+    handlers = with_spans(own, kinds_of_knowledge(own), recorder.record)
     worker = Worker(installation.engine, handlers, f"control-{os.getpid()}")
     watch = SettingsWatch(home, installation.take_up_settings)
     monitoring = create_monitoring(

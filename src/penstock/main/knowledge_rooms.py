@@ -2,21 +2,22 @@
 
 import logging
 import random
-from functools import cached_property
+from functools import cached_property, partial
 
 from penstock.apps.errors import WrongDeclaration
 from penstock.apps.handbook import POCKET, declare_handbook
 from penstock.apps.service import read_content
 from penstock.apps.types import AppDeclaration, declaration_content
 from penstock.base.errors import InvalidInput, NotFound
-from penstock.knowledge.one_embedder import OneEmbedder
 from penstock.knowledge.reading import Reading
 from penstock.knowledge.service import KnowledgeService
 from penstock.knowledge.sources.service import SourceService
 from penstock.knowledge.types import IngestReport
 from penstock.knowledge.versions import RegistryVersions
-from penstock.main.gateway_embedder import GatewayEmbedder
+from penstock.main.embedders import GatewayEmbedders
+from penstock.main.gateway_embedder import GatewayCalls
 from penstock.main.instance import find_addresses
+from penstock.main.last_snapshot import LastSnapshot
 from penstock.main.planning import LEXICAL, WEIGHTS
 from penstock.main.rooms import Rooms
 from penstock.registry.types import Version
@@ -29,12 +30,14 @@ class KnowledgeRooms(Rooms):
     """Rooms with knowledge bases and apps."""
 
     @cached_property
-    def embedder(self) -> GatewayEmbedder:
-        """The embedding model of this home, through the gateway."""
-        return GatewayEmbedder(
-            find_model=self.find_embedding_model,
-            find_url=lambda: find_addresses(self.home).gateway_url,
-            internal_key=self.internal_key,
+    def embedders(self) -> GatewayEmbedders:
+        """Embedding models by recipe, through the gateway."""
+        return GatewayEmbedders(
+            GatewayCalls(lambda: find_addresses(self.home).gateway_url, self.internal_key),
+            find_default=self.find_embedding_model,
+            read_snapshot=LastSnapshot(self.home.snapshot).read,
+            find_model=partial(self.find_version, "model"),
+            blobs=self.blobs,
         )
 
     @cached_property
@@ -44,7 +47,7 @@ class KnowledgeRooms(Rooms):
             self.engine,
             self.blobs,
             self.home.indexes,
-            OneEmbedder(self.embedder),
+            self.embedders,
             versions=RegistryVersions(self.registry),
         )
 
@@ -127,6 +130,6 @@ class KnowledgeRooms(Rooms):
 
     def close(self) -> None:
         """Let go of the database and of the gateway."""
-        if "embedder" in self.__dict__:
-            self.embedder.close()
+        if "embedders" in self.__dict__:
+            self.embedders.close()
         super().close()

@@ -36,7 +36,7 @@ from penstock.tuning.sources import (
 
 _log = logging.getLogger(__name__)
 GGUF, TOKENIZER, RENDERER = "model.gguf", "tokenizer.json", "renderer.json"
-_MAX_SERVED_CONTEXT = 8192  # memory: the key cache of every slot is reserved at load
+MAX_SERVED_CONTEXT = 8192  # memory: the key cache of every slot is reserved at load
 GOLDEN_CONVERSATIONS: tuple[tuple[Message, ...], ...] = (
     (Message(role="user", content="Hello!"),),
     (
@@ -291,7 +291,7 @@ class ModelService:
             gguf=self._blobs.local_path(version.artefacts[GGUF]),
             renderer=self._blobs.local_path(version.artefacts[RENDERER]),
             tokenizer=self._blobs.local_path(version.artefacts[TOKENIZER]),
-            context_length=min(int(content["context_length"]), _MAX_SERVED_CONTEXT),
+            context_length=min(int(content["context_length"]), MAX_SERVED_CONTEXT),
             dims=content["dims"],
             sampling=msgspec.convert(content["sampling"], SamplingPolicy),
             description=content.get("description") or "",
