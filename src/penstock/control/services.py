@@ -18,6 +18,7 @@ from penstock.evals.gates.service import GateService
 from penstock.evals.judges.service import JudgeService
 from penstock.evals.service import EvaluationService
 from penstock.jobs.service import JobService
+from penstock.knowledge.quality.service import RetrievalQuality
 from penstock.knowledge.service import KnowledgeService
 from penstock.knowledge.sources.service import SourceService
 from penstock.monitors.channels import ChannelService
@@ -116,6 +117,8 @@ class ControlServices:
     """What a person should look at though this process is ready, such as settings that were not taken up."""
     live: LiveState = field(default_factory=NothingLive)
     """What running gateways share: health of targets, use of limits, presence of keys."""
+    retrieval_quality: RetrievalQuality | None = None
+    """Measures, comparisons, explanations and reports of knowledge bases; None where there are no bases."""
     home_option: str = ""
     """What a command needs to name this home, such as ` --home /srv/ai`; empty for the default one."""
     version: str = "0.1.0"

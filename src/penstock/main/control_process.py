@@ -193,6 +193,7 @@ def build_services(
         experiments=quality.experiments,
         gates=quality.gates,
         judges=quality.judges,
+        retrieval_quality=quality.retrieval,
         knowledge=installation.knowledge,
         apps=create_apps_service(installation),
         datasets=quality.datasets,

@@ -18,7 +18,9 @@ from penstock.evals.gates.service import GateService
 from penstock.evals.judges.service import JudgeService
 from penstock.evals.service import EvaluationService
 from penstock.jobs.service import JobService
+from penstock.knowledge.quality.service import RetrievalQuality
 from penstock.knowledge.service import KnowledgeService
+from penstock.knowledge.types import EmbedderSource
 from penstock.main.copies import hold_copies
 from penstock.main.dataset_proposing import GatewayModels, create_cleaning
 from penstock.main.dataset_rooms import create_datasets
@@ -29,6 +31,7 @@ from penstock.main.evaluating import EvaluationParts, create_evaluating, evaluat
 from penstock.main.instance import find_addresses
 from penstock.main.judging import JudgingParts, create_judging
 from penstock.main.prompt_rooms import create_prompts, gateway_embed
+from penstock.main.retrieval_quality import RetrievalParts, create_retrieval_quality, measuring_loops
 from penstock.prompts.service import PromptService
 from penstock.registry.service import Registry
 from penstock.spec.home import Home
@@ -60,7 +63,9 @@ class QualityParts:
     read_snapshot: Callable[[], Snapshot | None] = lambda: None
     """What gateways were told last."""
     knowledge: KnowledgeService | None = None
-    """Whose passages a model can be asked for questions about."""
+    """Whose passages a model can be asked for questions about, and whose retrieval is measured."""
+    embedders: EmbedderSource | None = None
+    """Turn questions into vectors, to tell those that ask the same."""
     publish: Callable[[str, str], None] = lambda _actor, _note: None
     """Tells gateways what changed: actor and note."""
 
@@ -77,6 +82,8 @@ class Quality:
     experiments: ExperimentService
     gates: GateService
     judges: JudgeService
+    retrieval: RetrievalQuality | None = None
+    """None without knowledge bases."""
     loops: tuple[Callable[[threading.Event], None], ...] = field(default=())
     """What control runs in the background, one thread each."""
 
@@ -125,6 +132,20 @@ def create_quality(parts: QualityParts) -> Quality:
             engine_tools=engine_tools,
         )
     )
+    retrieval = None
+    if parts.knowledge is not None:
+        retrieval = create_retrieval_quality(
+            RetrievalParts(
+                engine=parts.engine,
+                knowledge=parts.knowledge,
+                datasets=datasets,
+                embedders=parts.embedders,
+                spans=parts.spans,
+                trace_lists=parts.trace_lists,
+                judges=judges,
+                scores=ScoreService(parts.spans, parts.ingest.store),
+            )
+        )
     prompts = create_prompts(
         parts.home,
         parts.registry,
@@ -143,5 +164,10 @@ def create_quality(parts: QualityParts) -> Quality:
         experiments=evaluating.experiments,
         judges=judges,
         gates=GateService(parts.engine, evaluating.evaluations, evaluating.evaluations.figures.figure),
-        loops=(*evaluation_loops(parts.engine, evaluating.handlers), cleaning.loop),
+        retrieval=retrieval,
+        loops=(
+            *evaluation_loops(parts.engine, evaluating.handlers),
+            cleaning.loop,
+            *(() if retrieval is None else measuring_loops(parts.engine, retrieval)),
+        ),
     )

@@ -31,7 +31,9 @@ from penstock.main.job_kinds import (
     EVAL_RUN,
     EXPERIMENT_RUN,
     KNOWLEDGE_BUILD,
+    KNOWLEDGE_COMPARE,
     KNOWLEDGE_INGEST,
+    KNOWLEDGE_MEASURE,
     MODEL_PULL,
     TRACES_REMAP,
 )
@@ -141,6 +143,8 @@ class Rooms:
             kinds=(
                 MODEL_PULL,
                 KNOWLEDGE_INGEST,
+                KNOWLEDGE_MEASURE,
+                KNOWLEDGE_COMPARE,
                 KNOWLEDGE_BUILD,
                 TRACES_REMAP,
                 EVAL_RUN,

@@ -19,6 +19,8 @@ CONTROL_THREADS = (
     "evaluations 1",
     "evaluations 2",
     "proposals",
+    "measuring",
+    "judged answers",
     "sources",
 )
 FLUSH_S = 4.0

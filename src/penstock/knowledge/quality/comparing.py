@@ -112,14 +112,9 @@ class ComparingService:
         searching raises when one side cannot be searched at all.
         """
         ctx = ctx or InlineContext()
-        if not 1 <= request.k <= MAX_K or not 0 <= request.recorded <= MAX_RECORDED:
-            raise InvalidInput(
-                f"k lies between 1 and {MAX_K}, and at most {MAX_RECORDED:,} recorded questions are replayed."
-            )
+        self.check(request)
         baseline = self._finder.find(base, request.baseline)
         candidate = self._finder.find(base, request.candidate)
-        if request.rules:
-            self._judging.check(request.rules)
         labelled = self._ask_labelled(baseline, candidate, request, ctx) if request.questions else None
         recorded = self._ask_recorded(baseline, candidate, request, ctx, 0.6 if labelled else 0.0)
         if labelled is None and recorded is None:
@@ -133,6 +128,16 @@ class ComparingService:
             queries.add_comparison(connection, made)
         ctx.progress(1.0, f"{made.verdict}: {made.reason}")
         return made
+
+    def check(self, request: CompareRequest) -> None:
+        """Raise `InvalidInput` for what cannot be compared: a depth out of bounds, a rule that cannot be read."""
+        if not 1 <= request.k <= MAX_K or not 0 <= request.recorded <= MAX_RECORDED:
+            raise InvalidInput(
+                f"k lies between 1 and {MAX_K}, and at most {MAX_RECORDED:,} recorded questions are replayed."
+            )
+        if not 0.5 <= request.level < 1.0:
+            raise InvalidInput("A level lies between 0.5 and 1.", where="level")
+        self._judging.check(request.rules)
 
     def get(self, comparison_id: str) -> GenerationComparison:
         """Return a comparison; raise `UnknownComparison`."""

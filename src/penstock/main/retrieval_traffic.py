@@ -1,0 +1,254 @@
+"""Questions to knowledge bases and answers of apps out of the span store, and the judges that look at them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from penstock.evals.judges.service import JudgeService
+from penstock.knowledge.embedding.vectors import embed_rows
+from penstock.knowledge.quality.ports import AnsweredTrace
+from penstock.knowledge.quality.types import Asked, TriadSettings
+from penstock.knowledge.recipes import read_recipe
+from penstock.knowledge.types import EmbedderSource
+from penstock.spec.cases import Case, Output, Passage
+from penstock.spec.evaluations import ScorerSpec
+from penstock.spec.scores import Score, SpanScore
+from penstock.spec.search import All, Compare, Condition
+from penstock.spec.spans import Span
+from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.store.spans.export_rows import DuckDBSpanExport
+from penstock.store.spans.types import ScoreQuery, SpanQuery
+from penstock.traces.lists import TraceListService
+from penstock.traces.scores import ScoreService
+
+ABSTAINED = frozenset({"abstained", "not-known", "nothing-found", "nothing-relevant", "not-grounded"})
+"""What an app's span calls an answer that is none."""
+_PAGE = 100
+_GOOD = 0.5
+_DOWN = frozenset({"down", "thumbs_down", "thumbs-down", "bad", "negative", "no"})
+_UP = frozenset({"up", "thumbs_up", "thumbs-up", "good", "positive", "yes"})
+
+
+class RecordedRetrievals:
+    """`knowledge.quality.ports.RecordedQuestions` over the span store. May be called from any thread."""
+
+    def __init__(self, spans: DuckDBSpanStore, lists: TraceListService) -> None:
+        self._spans, self._lists = spans, lists
+        self._whole = DuckDBSpanExport(spans.file)
+
+    def read(
+        self, base: str, *, since_ns: int | None, until_ns: int | None = None, limit: int
+    ) -> Iterator[Asked]:
+        """Yield what was asked of a base, newest first, one of each trace."""
+        where: tuple[Condition, ...] = (
+            Compare(field="kind", operator="=", value="retrieval"),
+            Compare(field="name", operator="=", value=f"retrieve {base}"),
+        )
+        query = SpanQuery(since_ns=since_ns, until_ns=until_ns, where=All(parts=where), limit=_PAGE)
+        seen: set[str] = set()
+        while len(seen) < limit:
+            page = self._lists.list_spans(query)
+            keys = [(row.trace_id, row.span_id) for row in page.rows if row.trace_id not in seen]
+            whole = {(span.trace_id, span.span_id): span for span in self._whole.read_spans(keys)}
+            apps = self._find_apps(list(whole.values()))
+            for key in keys:
+                span = whole.get(key)
+                if span is None or span.trace_id in seen or span.is_foreign or len(seen) >= limit:
+                    continue
+                seen.add(span.trace_id)
+                asked = read_asked(span, apps.get(span.trace_id), self._thumbs(span.trace_id))
+                if asked is not None:
+                    yield asked
+            if page.next_cursor is None:
+                return
+            query = msgspec.structs.replace(query, cursor=page.next_cursor)
+
+    def _find_apps(self, retrievals: Sequence[Span]) -> dict[str, Span]:
+        """Return the app's span of each trace that has one, with its payload."""
+        keys = []
+        for trace_id in dict.fromkeys(span.trace_id for span in retrievals):
+            keys += [
+                (trace_id, span.span_id) for span in self._spans.get_trace(trace_id) if span.kind == "app"
+            ]
+        found: dict[str, Span] = {}
+        for span in self._whole.read_spans(keys):
+            found.setdefault(span.trace_id, span)
+        return found
+
+    def _thumbs(self, trace_id: str) -> str | None:
+        for score in self._spans.list_scores(ScoreQuery(trace_id=trace_id, source="human")):
+            label = (score.label or "").lower()
+            if label in _DOWN or (score.value is not None and score.value < _GOOD):
+                return "down"
+            if label in _UP or score.value is not None:
+                return "up"
+        return None
+
+
+def read_asked(span: Span, app: Span | None, thumbs: str | None) -> Asked | None:
+    """Return a retrieval span, with its app's span where there is one, as a question; None without its payload."""
+    query = span.input.get("query") if isinstance(span.input, Mapping) else None
+    if not isinstance(query, str) or not query.strip():
+        return None
+    documents = span.output.get("documents") if isinstance(span.output, Mapping) else None
+    hits = [each for each in documents if isinstance(each, Mapping)] if isinstance(documents, list) else []
+    n_hits = span.attributes.get("retrieval.n_hits")
+    outcome = None if app is None else app.attributes.get("app.outcome")
+    abstained = None
+    if app is not None and app.status != "error":
+        abstained = bool(app.attributes.get("app.is_unknown")) or outcome in ABSTAINED
+    return Asked(
+        question=query,
+        time_ns=span.start_ns,
+        trace_id=span.trace_id,
+        app=None if app is None else app.name.removeprefix("app "),
+        n_hits=n_hits if isinstance(n_hits, int) else None if span.output is None else len(hits),
+        top_score=_highest(hits, "score"),
+        top_dense_score=_highest(hits, "dense_score"),
+        has_abstained=abstained,
+        thumbs="down" if thumbs == "down" else "up" if thumbs == "up" else None,
+        is_unanswerable=span.status == "error" or (app is not None and app.status == "error"),
+        documents=list(dict.fromkeys(str(each["document"]) for each in hits if each.get("document"))),
+        cited=[] if app is None else read_cited(app),
+        generation=_text(span.attributes.get("retrieval.generation")),
+    )
+
+
+def read_cited(app: Span) -> list[str]:
+    """Return the documents that an app's answer cites, each once."""
+    told = app.output.get("citations") if isinstance(app.output, Mapping) else None
+    if not isinstance(told, list):
+        return []
+    return list(
+        dict.fromkeys(
+            str(each["document"]) for each in told if isinstance(each, Mapping) and each.get("document")
+        )
+    )
+
+
+def _highest(hits: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    values = [each[name] for each in hits if isinstance(each.get(name), int | float)]
+    return max(values, default=None)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+class JudgedAnswers:
+    """`knowledge.quality.ports.Answers` over the span store, judges and scores. May be called from any thread."""
+
+    def __init__(
+        self, spans: DuckDBSpanStore, lists: TraceListService, judges: JudgeService, scores: ScoreService
+    ) -> None:
+        self._spans, self._lists = spans, lists
+        self._whole = DuckDBSpanExport(spans.file)
+        self._judges, self._scores = judges, scores
+
+    def read_answers(self, app: str, *, since_ns: int, limit: int) -> Sequence[AnsweredTrace]:
+        """Return answers of an app that began since, oldest first; those without payload or passages are passed over."""
+        where: tuple[Condition, ...] = (
+            Compare(field="kind", operator="=", value="app"),
+            Compare(field="name", operator="=", value=f"app {app}"),
+        )
+        query = SpanQuery(since_ns=since_ns, where=All(parts=where), order="oldest", limit=min(limit, _PAGE))
+        keys = [(row.trace_id, row.span_id) for row in self._lists.list_spans(query).rows]
+        found = []
+        for span in self._whole.read_spans(keys):
+            retrievals = [
+                (each.trace_id, each.span_id)
+                for each in self._spans.get_trace(span.trace_id)
+                if each.kind == "retrieval"
+            ]
+            answer = read_answer(span, self._whole.read_spans(retrievals))
+            if answer is not None:
+                found.append(answer)
+        return sorted(found, key=lambda each: each.time_ns)
+
+    def judge(self, settings: TriadSettings, answer: AnsweredTrace) -> Sequence[Score]:
+        """Return one score of each judge."""
+        passages = [
+            Passage(text=str(each["text"]), id=_text(each.get("id")), document=_text(each.get("document")))
+            for each in answer.passages
+        ]
+        case = Case(id=answer.trace_id, inputs={"input": answer.question})
+        output = Output(case_id=answer.trace_id, text=answer.answer, passages=passages)
+        scores: list[Score] = []
+        for name in settings.judges:
+            spec = ScorerSpec(scorer=name, parameters={"model": settings.judge})
+            scores.extend(self._judges.try_once(spec, case, [output]))
+        return scores
+
+    def keep(self, answer: AnsweredTrace, scores: Sequence[Score]) -> None:
+        """Send the scores to the app's span."""
+        if scores:
+            self._scores.add([as_span_score(answer, each) for each in scores], project=answer.project)
+
+
+def read_answer(app: Span, retrievals: Sequence[Span]) -> AnsweredTrace | None:
+    """Return an app's span with what was retrieved below it, or None when one of them has no payload or it failed."""
+    if app.status == "error" or not isinstance(app.output, Mapping) or not isinstance(app.input, Mapping):
+        return None
+    text = app.output.get("content")
+    messages = app.input.get("messages")
+    question = None
+    for message in reversed(messages if isinstance(messages, list) else []):
+        if isinstance(message, Mapping) and message.get("role") == "user":
+            question = message.get("content")
+            break
+    if not isinstance(text, str) or not isinstance(question, str):
+        return None
+    passages = []
+    seen: set[str] = set()
+    for span in retrievals:
+        documents = span.output.get("documents") if isinstance(span.output, Mapping) else None
+        for each in documents if isinstance(documents, list) else []:
+            if isinstance(each, Mapping) and isinstance(each.get("text"), str) and each["text"] not in seen:
+                seen.add(each["text"])
+                passages.append(
+                    {"text": each["text"], "id": each.get("passage_id"), "document": each.get("document")}
+                )
+    return AnsweredTrace(
+        trace_id=app.trace_id,
+        span_id=app.span_id,
+        time_ns=app.start_ns,
+        question=question,
+        answer=text,
+        passages=passages,
+        project=app.project,
+    )
+
+
+def as_span_score(answer: AnsweredTrace, score: Score) -> SpanScore:
+    """Return a judge's score as a judgement of the app's span."""
+    return SpanScore(
+        name=score.name,
+        value=score.value,
+        label=score.label,
+        status=score.status,
+        source="model",
+        scorer=score.scorer,
+        comment=score.reason,
+        time_ns=0,
+        trace_id=answer.trace_id,
+        span_id=answer.span_id,
+        evidence=score.evidence,
+    )
+
+
+class EmbeddedQuestions:
+    """`knowledge.quality.ports.QuestionVectors`: by the embedder of what is live."""
+
+    def __init__(
+        self, embedders: EmbedderSource, read_recipe_of: Callable[[str], tuple[Mapping[str, Any], str]]
+    ) -> None:
+        """`read_recipe_of` returns recipe and embedder of the live generation of a base."""
+        self._embedders = embedders
+        self._read_recipe_of = read_recipe_of
+
+    def embed(self, base: str, texts: Sequence[str]) -> Any:
+        """Return one row of length one a text."""
+        recipe, made_with = self._read_recipe_of(base)
+        embedder = self._embedders.open(read_recipe(recipe).embed, made_with=made_with)
+        return embed_rows(embedder, list(texts), "query")
