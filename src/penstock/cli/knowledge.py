@@ -7,6 +7,10 @@ from typing import Annotated
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.cli.knowledge_tune import register as register_tune
+from penstock.cli.knowledge_apply import apply
+from penstock.cli.knowledge_document import app as document_app
+from penstock.cli.knowledge_source import app as source_app
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_rows, time_text
 from penstock.cli.progress import ProgressLine
@@ -14,7 +18,11 @@ from penstock.main.knowledge_rooms import KnowledgeRooms
 from penstock.main.submitting import follow, submit_ingest
 from penstock.spec.assets import parse_asset_ref
 
-app = noun_app("Knowledge bases: ingest, list, search.")
+app = noun_app("Knowledge bases: ingest, list, search; where their documents come from.")
+app.add_typer(source_app, name="source")
+app.add_typer(document_app, name="document")
+app.command(epilog="Example: penstock knowledge apply handbook.toml --check")(apply)
+register_tune(app)
 
 
 @app.command(epilog="Example: penstock knowledge ingest handbook ./documents")
