@@ -34,7 +34,7 @@ def with_spans(handlers: Mapping[str, Handler], kinds: frozenset[str], record: R
 
 def _run(
     handler: Handler, kind: str, record: Record, ctx: JobContext, spec: dict[str, Any]
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     about = {
         "job.id": ctx.job_id,
         "job.kind": kind,
