@@ -13,9 +13,12 @@ from typing import Any
 
 import msgspec
 
+from penstock import __version__
 from penstock.apps import vector_stores
 from penstock.apps.callers import caller
 from penstock.apps.errors import CallerOverLimit, UnknownApp
+from penstock.apps.mcp_host import HostMaker
+from penstock.apps.mcp_server import McpEndpoint
 from penstock.apps.model_client import ModelClient
 from penstock.apps.prompt_runner import PromptRunner, is_prompt_request
 from penstock.apps.relaying import Relay
@@ -76,14 +79,22 @@ def create_apps(
     runner = AppRunner(searching=searching, model_client=client, tracer=tracer, find_version=find_version)
     stores = None
     if shelf is not None and read_filter is not None:
-        stores = VectorStores(shelf=shelf, searching=searching, read_filter=read_filter, executor=executor)
+        stores = VectorStores(
+            shelf=shelf,
+            searching=searching,
+            read_filter=read_filter,
+            executor=executor,
+            list_apps=apps if callable(apps) else lambda: apps,
+        )
+    hosts = HostMaker(gateway_url, internal_key)
     return AppsApp(
         apps=apps,
         find_app=find_app,
         runner=runner,
         prompts=PromptRunner(prompts=prompts, relay=relay, tracer=tracer, executor=executor),
         stores=stores,
-        clients=(client, relay),
+        mcp=McpEndpoint(hosts, version=__version__),
+        closers=(client, relay, hosts),
         executor=executor,
         key=internal_key,
         clock=clock,
@@ -101,7 +112,8 @@ class AppsApp:
         runner: AppRunner,
         prompts: PromptRunner,
         stores: VectorStores | None,
-        clients: Sequence[ModelClient | Relay],
+        mcp: McpEndpoint,
+        closers: Sequence[ModelClient | Relay | HostMaker],
         executor: ThreadPoolExecutor,
         key: str,
         clock: Callable[[], int],
@@ -111,7 +123,8 @@ class AppsApp:
         self._runner = runner
         self._prompts = prompts
         self._stores = stores
-        self._clients = clients
+        self._mcp = mcp
+        self._closers = closers
         self._executor = executor
         self._key = key.encode()
         self._clock = clock
@@ -136,8 +149,9 @@ class AppsApp:
 
     async def close(self) -> None:
         """Close what was opened. Searches that still run are not waited for."""
-        for client in self._clients:
-            await client.close()
+        await self._mcp.close()
+        for each in self._closers:
+            await each.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -172,6 +186,8 @@ class AppsApp:
                 request = read_chat(data)
                 work = self._answer(self._find(request.model), request, context, response)
             await _run_until_hangup(work, receive)
+        elif path == "/mcp":
+            await self._mcp.serve(scope, receive, response.pass_on)
         elif self._stores is not None and vector_stores.serves_path(path):
             await self._serve_stores(self._stores, scope, headers, receive, response)
         else:
@@ -251,6 +267,12 @@ class _Response:
         """Which version was searched, for the reply's header."""
         self._has_begun = False
         self._is_done = False
+
+    async def pass_on(self, message: MutableMapping[str, Any]) -> None:
+        """Send a message of another application."""
+        self._has_begun = True
+        self._is_done = message["type"] == "http.response.body" and not message.get("more_body")
+        await self._send(message)
 
     async def json(self, value: Any) -> None:
         await self.body(msgspec.json.encode(value))

@@ -61,3 +61,15 @@ class NoSuchApp(NotFound):
     """No app of that name is registered, or it was deleted."""
 
     code = "PS-1522"
+
+
+class HostRefused(UpstreamError):
+    """What an agent's tool asked of the gateway was refused or failed; the text is the gateway's own."""
+
+    code = "PS-4521"
+
+
+class NoMcp(UpstreamError):
+    """The MCP server needs a package that is not installed."""
+
+    code = "PS-4522"

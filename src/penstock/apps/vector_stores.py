@@ -19,7 +19,7 @@ from penstock.apps.errors import UnknownStore, UnsupportedRequest
 from penstock.apps.searching import Search, Searching, fuse, shown_version
 from penstock.apps.shelf import DocumentText, ReadFilter, Routes, Shelf, ShelvedBase, ShelvedDocument
 from penstock.apps.tracing import TraceContext
-from penstock.apps.types import Found, FoundPassage
+from penstock.apps.types import AppDeclaration, Found, FoundPassage
 from penstock.base.errors import InvalidInput
 from penstock.spec.knowledge import ChosenScope, Condition
 
@@ -55,8 +55,16 @@ class VectorStores:
     """Answers requests about vector stores. Any number at once on one event loop."""
 
     def __init__(
-        self, *, shelf: Shelf, searching: Searching, read_filter: ReadFilter, executor: Executor
+        self,
+        *,
+        shelf: Shelf,
+        searching: Searching,
+        read_filter: ReadFilter,
+        executor: Executor,
+        list_apps: Callable[[], Sequence[AppDeclaration]] = tuple,
     ) -> None:
+        """`list_apps` are told beside the bases that they answer from."""
+        self._list_apps = list_apps
         self._shelf = shelf
         self._searching = searching
         self._read_filter = read_filter
@@ -102,7 +110,8 @@ class VectorStores:
         scope = ChosenScope(principals=list(context.principals))
         if name is None:
             bases = await self._in_thread(self._shelf.list_bases)
-            seen = {base.name: describe_base(base) for base in bases if routes.may_search(base.name)}
+            apps = [app for app in self._list_apps() if routes.may_call(app.name)]
+            seen = {base.name: describe_base(base, apps) for base in bases if routes.may_search(base.name)}
             return _list_reply(seen, page)
         if not routes.may_search(name) or verb == "search":
             raise _unknown(name)
@@ -110,7 +119,7 @@ class VectorStores:
             found = [base for base in await self._in_thread(self._shelf.list_bases) if base.name == name]
             if not found:
                 raise _unknown(name)
-            return describe_base(found[0])
+            return describe_base(found[0], [app for app in self._list_apps() if routes.may_call(app.name)])
         if file_id is None:
             documents = await self._in_thread(lambda: self._shelf.list_documents(name, scope=scope))
             files = {each.path: describe_file(name, each) for each in documents}
@@ -176,8 +185,8 @@ def describe_hit(hit: FoundPassage) -> dict[str, Any]:
     }
 
 
-def describe_base(base: ShelvedBase) -> dict[str, Any]:
-    """Return a knowledge base as a vector store."""
+def describe_base(base: ShelvedBase, apps: Sequence[AppDeclaration]) -> dict[str, Any]:
+    """Return a knowledge base as a vector store, with those of `apps` that answer from it."""
     changed_s = base.updated_ns // 1_000_000_000
     n = base.n_documents
     return {
@@ -190,6 +199,9 @@ def describe_base(base: ShelvedBase) -> dict[str, Any]:
         "usage_bytes": None,
         "file_counts": {"in_progress": 0, "completed": n, "failed": 0, "cancelled": 0, "total": n},
         "metadata": {"version": base.version or "", "n_passages": str(base.n_passages)},
+        "apps": [
+            {"name": app.name, "description": app.description} for app in apps if app.knowledge == base.name
+        ],
     }
 
 

@@ -49,6 +49,7 @@ COMMANDS: dict[str, _Entry] = {
         "Apps that answer from knowledge: check, create, edit, list, show, diff, move, delete.",
     ),
     "knowledge": _Entry("knowledge", "Knowledge bases: ingest, list, search."),
+    "mcp": _Entry("mcp", "Serve an agent over MCP: knowledge bases and apps as its tools."),
     "dataset": _Entry(
         "dataset", "Rows as immutable versions: create, import, show, rows, diff, split, export, from-traces."
     ),

@@ -84,8 +84,11 @@ class AppsRelay:
         apps = table.apps
         if apps is None:
             raise UnknownPath("No apps run here.", hint="They run beside the gateway under `penstock up`.")
-        if method not in ("GET", "POST", "DELETE") or (method != "GET" and path != MCP_PATH):
-            raise WrongMethod(f"{path[:200]} does not answer {method[:20]}.", hint="Use GET.", allow="GET")
+        wanted = "POST" if path == MCP_PATH else "GET"  # no stream is kept open for agents, and no session
+        if method != wanted:
+            raise WrongMethod(
+                f"{path[:200]} does not answer {method[:20]}.", hint=f"Use {wanted}.", allow=wanted
+            )
         body = await read_body(
             receive, declared=headers.get(b"content-length"), limit=table.limits.max_body_bytes
         )
