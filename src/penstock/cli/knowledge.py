@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from penstock.base.errors import InvalidInput
-from penstock.cli.knowledge_tune import register as register_tune
 from penstock.cli.knowledge_apply import apply
 from penstock.cli.knowledge_document import app as document_app
 from penstock.cli.knowledge_source import app as source_app
+from penstock.cli.knowledge_tune import register as register_tune
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_rows, time_text
 from penstock.cli.progress import ProgressLine

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
+
+import msgspec
 
 from penstock.base.errors import suggest
 from penstock.knowledge.credentials import Credentials
@@ -73,3 +75,33 @@ def find_kind(name: str) -> Kind:
 def read_kind_settings(name: str, given: Mapping[str, Any]) -> SourceSettings:
     """Return the settings of a source of this kind; raise `InvalidSource`."""
     return read_settings(name, given, find_kind(name).settings)
+
+
+def describe_kinds() -> list[dict[str, Any]]:
+    """Return the kinds with their settings, for forms and help."""
+    return [
+        {
+            "kind": name,
+            "about": kind.about,
+            "settings": [
+                {
+                    "name": field.name,
+                    "is_required": field.required,
+                    "default": None if field.required else _default_of(field),
+                    "type": _type_name(field.type),
+                }
+                for field in msgspec.structs.fields(kind.settings)
+            ],
+        }
+        for name, kind in KINDS.items()
+    ]
+
+
+def _default_of(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+
+
+def _type_name(kind: Any) -> str:
+    return (
+        kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "")
+    )

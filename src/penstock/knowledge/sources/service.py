@@ -5,7 +5,7 @@ the base. Every public method may raise `UnknownSource`.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from penstock.base.errors import InvalidInput, suggest
 from penstock.base.ids import new_id
 from penstock.knowledge.credentials import OpenSecret
 from penstock.knowledge.sources import queries
-from penstock.knowledge.sources.catalogue import find_kind, read_kind_settings
+from penstock.knowledge.sources.checking import checked_settings
+from penstock.knowledge.sources.declared import Change, Declaration, DeclaredSource, plan_changes
 from penstock.knowledge.sources.errors import (
     SourceExists,
     SourcePaused,
@@ -112,6 +113,25 @@ class SourceService:
         last = found[limit - 1] if len(found) > limit else None
         return ItemPage(items=page, next_cursor=write_cursor(last.path, last.source_id) if last else None)
 
+    def iterate_items(
+        self,
+        base: str,
+        *,
+        source: str | None = None,
+        states: Collection[str] = (),
+        text: str | None = None,
+    ) -> Iterator[ItemRow]:
+        """Yield what the sources hold, by path, read page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.list_items(
+                base, source=source, states=states, text=text, cursor=cursor, limit=MAX_PAGE
+            )
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
     def document(self, base: str, path: str) -> DocumentDetails:
         """Return what is known of the document at a path of the base; raise `UnknownItem`."""
         with self._engine.connect() as connection:
@@ -192,6 +212,35 @@ class SourceService:
             report = {**(row.report or {}), DETACHED: True}
             values = {"report": report, "is_paused": 1, "schedule": None, "due_ns": None, "updated_ns": now}
             queries.update_source(connection, row.id, values)
+
+    def apply(
+        self, declaration: Declaration, *, remove_others: bool = False, is_trial: bool = False
+    ) -> list[Change]:
+        """Make the sources of a base what a file says, and return what that changed or, in a trial, would change."""
+        base = declaration.name
+        parse_asset_ref(f"knowledge:{base}")
+        changes = plan_changes(declaration.sources, self.list_sources(base), remove_others=remove_others)
+        if is_trial:
+            return changes
+        declared = {each.name: each for each in declaration.sources}
+        for change in changes:
+            if change.action == "remove":
+                self.remove(base, change.source)
+            elif change.action in {"add", "edit"}:
+                self._apply_one(base, declared[change.source], is_new=change.action == "add")
+        return changes
+
+    def _apply_one(self, base: str, declared: DeclaredSource, *, is_new: bool) -> None:
+        if is_new:
+            self.add(base, declared.name, declared.kind, declared.settings, schedule=declared.schedule)
+        else:
+            present = self.get(base, declared.name)
+            left = {key: None for key in present.settings if key not in {"prefix", *declared.settings}}
+            schedule = msgspec.UNSET if declared.schedule == present.schedule else declared.schedule
+            self.edit(base, declared.name, {**left, **declared.settings}, schedule=schedule)
+        row = self.get(base, declared.name)
+        if row.is_paused != declared.is_paused:
+            self._set_paused(base, declared.name, is_paused=declared.is_paused)
 
     def ensure_folder(self, base: str, folder: Path, *, seed: Mapping[str, str] | None = None) -> str:
         """Let the base have the source `folder` over this folder, and return the source's id.
@@ -301,16 +350,6 @@ class SourceService:
             values = {"is_paused": int(is_paused), "due_ns": due, "updated_ns": self._clock()}
             queries.update_source(connection, row.id, values)
         return self.get(base, name)
-
-
-def checked_settings(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as they are stored: checked, defaults left out, the place absolute."""
-    read = read_kind_settings(kind, settings)
-    if find_kind(kind).is_local_path:
-        place = Path(read.location).expanduser()
-        read = msgspec.structs.replace(read, location=str(place.absolute()))
-    stored: dict[str, Any] = msgspec.to_builtins(read)
-    return {"prefix": "", **stored}
 
 
 def _item(row: Row[Any], source: Row[Any]) -> ItemRow:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -82,34 +82,16 @@ def read_settings(kind: str, given: Mapping[str, Any], model: type[Settings]) ->
     return settings
 
 
-def parse_pairs(pairs: Mapping[str, str], model: type[SourceSettings]) -> dict[str, Any]:
-    """Return settings written as text (`key=value`) as the values they are for this kind.
-
-    Lists are separated by commas, other values are JSON where they read as such. Raises `InvalidSource`.
-    """
-    types = {field.name: field.type for field in msgspec.structs.fields(model)}
-    found: dict[str, Any] = {}
-    for key, text in pairs.items():
-        if key not in types:
-            raise InvalidSource(
-                f"There is no setting {key!r}.",
-                hint=suggest(key, types) or f"There are: {', '.join(sorted(types))}.",
-            )
-        found[key] = _read_value(key, text, types[key])
-    return found
+def split_lists(given: Mapping[str, Any], model: type[SourceSettings]) -> dict[str, Any]:
+    """Return settings in which a text stands for a list: `*.md, *.html` for both."""
+    lists = {field.name for field in msgspec.structs.fields(model) if _is_list(field.type)}
+    return {
+        key: [part.strip() for part in value.split(",") if part.strip()]
+        if key in lists and isinstance(value, str)
+        else value
+        for key, value in given.items()
+    }
 
 
-def _read_value(key: str, text: str, kind: Any) -> Any:
-    candidates: list[Any] = []
-    if text[:1] in "[{":
-        try:
-            candidates.append(msgspec.json.decode(text))
-        except msgspec.DecodeError as error:
-            raise InvalidSource(f"`{key}` starts like JSON and is none: {error}.") from error
-    candidates += [text, [part.strip() for part in text.split(",") if part.strip()]]
-    for value in candidates:
-        try:
-            return msgspec.convert(value, kind, strict=False)
-        except msgspec.ValidationError:
-            continue
-    raise InvalidSource(f"`{key}` cannot be {text!r}.")
+def _is_list(kind: Any) -> bool:
+    return any(get_origin(each) is list for each in (kind, *get_args(kind)))

@@ -1,0 +1,50 @@
+"""`penstock knowledge apply`: a knowledge base as a file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penstock.base.errors import InvalidInput
+from penstock.cli.objects import CheckOption
+from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
+from penstock.cli.output import print_json
+from penstock.knowledge.sources.declared import read_declaration
+from penstock.main.knowledge_rooms import KnowledgeRooms
+
+_SIGNS = {"add": "+", "edit": "~", "keep": " ", "remove": "-", "not in the file": "?"}
+
+
+def apply(
+    file: Annotated[Path, typer.Argument(help="TOML with name, [[sources]] and [recipe.…].")],
+    *,
+    check: CheckOption = False,
+    remove_others: Annotated[
+        bool, typer.Option("--remove-others", help="Remove sources that the file does not name.")
+    ] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the sources and the recipe of a knowledge base what a file says. Applying it twice changes nothing."""
+    opened = open_home(home, as_json=as_json)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{str(file)!r} cannot be read: {error}.") from error
+    declaration = read_declaration(text, file.absolute().parent)
+    rooms = KnowledgeRooms(opened)
+    changes = rooms.sources.apply(declaration, remove_others=remove_others, is_trial=check)
+    if as_json:
+        print_json({"base": declaration.name, "changes": changes, "is_applied": not check})
+        return
+    for change in changes:
+        print(f"{_SIGNS[change.action]} {change.source}  {change.action}")
+        for detail in change.details:
+            print(f"    {detail}")
+    did = {change.action for change in changes} & {"add", "edit", "remove"}
+    if not did:
+        print("nothing changes")
+    elif check:
+        print("nothing was changed")
+    else:
+        print(f"read them now: penstock knowledge source run {declaration.name}")
