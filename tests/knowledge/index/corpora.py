@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.knowledge.index.generation import OpenIndex, build_index, open_index
+from penstock.knowledge.index.build import build_index
+from penstock.knowledge.index.generation import OpenIndex
 from penstock.knowledge.index.types import BuildReport, IndexRow
 from penstock.spec.knowledge import IndexRecipe
 
@@ -103,14 +104,3 @@ def measure_recall(
         return 1.0
     edge = np.sort(cosines[mask])[::-1][wanted - 1] - epsilon
     return float(np.count_nonzero(cosines[found] >= edge)) / wanted
-
-
-__all__ = [
-    "EMBEDDER",
-    "Corpus",
-    "choose_documents",
-    "make_questions",
-    "make_vectors",
-    "measure_recall",
-    "open_index",
-]

@@ -21,8 +21,9 @@ import pytest
 
 from penstock.knowledge.errors import DamagedIndex
 from penstock.knowledge.index import graph, pgvector, qdrant, servers
+from penstock.knowledge.index.build import build_index
 from penstock.knowledge.index.errors import DimensionMismatch, IndexServerFailed, UnusableConnection
-from penstock.knowledge.index.generation import OpenIndex, build_index, open_index, purge_index
+from penstock.knowledge.index.generation import OpenIndex, open_index, purge_index
 from penstock.knowledge.index.types import Finding
 from penstock.knowledge.index.verify import IndexTruth, verify_index
 from penstock.spec.knowledge import IndexRecipe

@@ -52,7 +52,6 @@ def build_index(
     embedder: str,
     find_vectors: FindVectors | None = None,
     index_id: str | None = None,
-    generation: str | None = None,
     recipe: IndexRecipe = IndexRecipe(),
     documents: Iterable[IndexDocument] | None = None,
     n_rows: int | None = None,
@@ -69,7 +68,7 @@ def build_index(
     `MissingEngine`, `UnusableConnection`, `IndexServerFailed`, `IndexNotWritten`, and what `ctx` raises on
     cancelling; the older folder is untouched then.
     """
-    ctx, index_id = ctx or QuietContext(), index_id or generation or folder.name
+    ctx, index_id = ctx or QuietContext(), index_id or folder.name
     servers.check_recipe(recipe, connection)
     if recipe.kind == "usearch":
         graph.load_engine()  # tells at once that it is missing, not after reading everything

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from penstock.knowledge.errors import DamagedIndex
 from penstock.knowledge.index import servers
-from penstock.knowledge.index.build import build_index
 from penstock.knowledge.index.dense import DenseIndex, require_rows
 from penstock.knowledge.index.documents import Documents, Places
 from penstock.knowledge.index.errors import UnusableConnection
@@ -23,9 +22,7 @@ from penstock.knowledge.index.graph import GRAPH_FILE, GraphIndex
 from penstock.knowledge.index.lexical import LexicalIndex
 from penstock.knowledge.index.manifest import Manifest, check_file, read_manifest, remove_drafts
 from penstock.knowledge.index.novectors import NoVectors
-from penstock.knowledge.index.types import IndexDocument, IndexRow, Rows, RowSelection, Scores, VectorIndex
-
-__all__ = ["IndexRow", "OpenIndex", "build_index", "open_index", "purge_index"]
+from penstock.knowledge.index.types import IndexDocument, Rows, RowSelection, Scores, VectorIndex
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
