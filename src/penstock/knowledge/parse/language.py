@@ -14,6 +14,8 @@ MIN_WORDS = 12
 MIN_SHARE = 0.08
 """Running text has a fifth to a half of such words; lists of names have none."""
 MIN_LEAD = 1.25
+MIN_DIFFERENT = 3
+"""One small word alone ("a") is in too many languages."""
 _WORD = re.compile(r"[^\W\d_]+")
 _COMMON = {
     "en": "the of and to in is that for it was on are as with be by this from or at an which not have has were but",
@@ -96,6 +98,8 @@ def _latin(text: str) -> str | None:
         language: sum(counts[word] for word in common) for language, common in _WORDS.items()
     })  # fmt: skip
     (best, first), (_, second) = scores.most_common(2)
+    if sum(word in counts for word in _WORDS[best]) < MIN_DIFFERENT:
+        return None
     if first < MIN_SHARE * len(words) or first < MIN_LEAD * second:
         return _nordic(text) if {best, scores.most_common(2)[1][0]} <= {"da", "no"} and first else None
     return best

@@ -16,7 +16,7 @@ _BUILT_IN = {
 }  # fmt: skip
 _LITERAL = re.compile(r'"([^"]*)"|\\(.)|_.|\*.')
 _BRACKET = re.compile(r"\[(\$[^\]\-]*)?[^\]]*\]")
-_DIGITS = re.compile(r"[#0?][#0?,]*(?:\.[#0?]+)?")
+_DIGITS = re.compile(r"[#0?][#0?,]*(?:\.[#0?]+)?,*")
 _EPOCH_1900, _EPOCH_1904 = datetime(1899, 12, 30), datetime(1904, 1, 1)  # noqa: DTZ001 - cells have no zone
 
 
@@ -83,7 +83,7 @@ def _number(value: float, section: str, *, n_sections: int) -> str:
     if digits is None or "/" in bare or "E" in bare.upper().replace("GENERAL", ""):
         return _plain(value)
     shown = value * 100 if "%" in bare else value
-    decimals = digits[0].partition(".")[2]
+    decimals = digits[0].rstrip(",").partition(".")[2]
     grouped = "," in digits[0].rstrip(",")
     scale = len(digits[0]) - len(digits[0].rstrip(","))
     number = f"{abs(shown) / 1000**scale:{',' if grouped else ''}.{len(decimals)}f}"

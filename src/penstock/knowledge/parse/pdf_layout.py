@@ -19,9 +19,13 @@ MIN_COLUMN_SIZES = 9.0
 MIN_LINE_FILL = 0.55
 """Lines of prose fill their column by at least so much, in the middle; cells of a table do not."""
 MAX_DEPTH = 3
+MAX_SEGMENTS = 3000
+"""Of a page; more is no prose."""
 MIN_PAGES = 3
 HEAD_SHARE = 0.3
 EDGE_LINES = 2
+EDGE_SHARE = 0.12
+"""Running heads stand in so much of the page's height at its top or bottom."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,7 +73,7 @@ def _insert(items: list[Item], table: Table) -> None:
 
 def _split(segments: list[Segment], depth: int) -> list[list[Segment]]:
     """Return blocks in reading order; each is one column."""
-    gutter = _find_gutter(segments) if depth < MAX_DEPTH else None
+    gutter = _find_gutter(segments, depth)
     if gutter is None:
         return [segments] if segments else []
     left_edge, right_edge = gutter
@@ -86,9 +90,9 @@ def _split(segments: list[Segment], depth: int) -> list[list[Segment]]:
     return [block for block in (*blocks, *_split(left, depth + 1), *_split(right, depth + 1)) if block]
 
 
-def _find_gutter(segments: Sequence[Segment]) -> tuple[float, float] | None:
-    """Return the widest upright strip that hardly any line crosses, with prose on both sides of it."""
-    if len(segments) < 2 * MIN_COLUMN_LINES:
+def _find_gutter(segments: Sequence[Segment], depth: int) -> tuple[float, float] | None:
+    """Return the widest upright strip that hardly any line crosses, with columns of prose on both sides of it."""
+    if depth >= MAX_DEPTH or not 2 * MIN_COLUMN_LINES <= len(segments) <= MAX_SEGMENTS:
         return None
     size = sorted(each.size for each in segments)[len(segments) // 2]
     allowed = max(2, len(segments) // 10)
@@ -103,7 +107,7 @@ def _find_gutter(segments: Sequence[Segment]) -> tuple[float, float] | None:
         width = following - place
         if covering <= allowed and width > 0.4 * size:
             strip = _widen(segments, place, following, allowed)
-            if (best is None or strip[1] - strip[0] > best[0]) and _has_prose(segments, strip, size):
+            if (best is None or strip[1] - strip[0] > best[0]) and _has_prose(segments, strip, size, depth):
                 best = (strip[1] - strip[0], strip)
     return best[1] if best is not None else None
 
@@ -119,7 +123,7 @@ def _widen(segments: Sequence[Segment], begin: float, end: float, allowed: int) 
     return (max(rights, default=begin), min(lefts, default=end))
 
 
-def _has_prose(segments: Sequence[Segment], strip: tuple[float, float], size: float) -> bool:
+def _has_prose(segments: Sequence[Segment], strip: tuple[float, float], size: float, depth: int) -> bool:
     sides = (
         [each for each in segments if each.right <= strip[0] + 0.1],
         [each for each in segments if each.left >= strip[1] - 0.1],
@@ -129,7 +133,10 @@ def _has_prose(segments: Sequence[Segment], strip: tuple[float, float], size: fl
             return False
         width = max(each.right for each in side) - min(each.left for each in side)
         lengths = sorted(each.right - each.left for each in side)
-        if width < MIN_COLUMN_SIZES * size or lengths[len(lengths) // 2] < MIN_LINE_FILL * width:
+        if width < MIN_COLUMN_SIZES * size:
+            return False
+        is_filled = lengths[len(lengths) // 2] >= MIN_LINE_FILL * width
+        if not is_filled and _find_gutter(side, depth + 1) is None:
             return False
     return True
 
@@ -190,6 +197,8 @@ def remove_running_heads(pages: Sequence[Page]) -> list[str]:
         rows = to_rows(page.segments)
         edges = rows[:EDGE_LINES] + rows[max(EDGE_LINES, len(rows) - EDGE_LINES) :]
         for row in edges:
+            if EDGE_SHARE * page.height < row[0].y < (1 - EDGE_SHARE) * page.height:
+                continue
             text = re.sub(r"\d+", "#", " ".join(each.text for each in row))
             seen[text, round(row[0].y / 8)].append((page, row))
     problems: Counter[str] = Counter()

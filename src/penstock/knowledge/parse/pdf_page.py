@@ -1,11 +1,12 @@
 """One page of a PDF as segments of text and ruled lines, with where they stand.
 
 A segment is a run of characters on one line without a gap a column could fit in. Coordinates are turned so that
-up is up, whatever the page's rotation.
+most of the text is upright, whatever the page's own rotation.
 """
 
 import ctypes
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ GAP = 1.6
 MAX_PATH_POINTS = 6000
 """Of a page; more is a drawing and no table."""
 MAX_OBJECTS = 20_000
+MAX_SAMPLE = 60
 _STRAIGHT = 1.5
 _LIGATURES = str.maketrans({
     "ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st",
@@ -70,12 +72,11 @@ class Page:
 
 def read_page(page: pypdfium2.PdfPage, number: int) -> Page:
     """Return what is on `page`; raise `PdfiumError` when it is broken."""
-    width, height = page.get_size()
-    found = Page(number=number, width=width, height=height)
-    turn = _Turn(page)
-    _read_objects(page, found, turn)
     text_page = page.get_textpage()
     try:
+        turn = _Turn(page, text_page)
+        found = Page(number=number, width=turn.width, height=turn.height)
+        _read_objects(page, found, turn)
         _read_segments(text_page, found, turn)
     finally:
         text_page.close()
@@ -83,12 +84,19 @@ def read_page(page: pypdfium2.PdfPage, number: int) -> Page:
 
 
 class _Turn:
-    """Turns coordinates by the page's rotation."""
+    """Turns coordinates by the direction that most of a page's text has."""
 
-    def __init__(self, page: pypdfium2.PdfPage) -> None:
-        self.rotation = page.get_rotation() % 360
-        left, bottom, right, top = page.get_bbox()
-        self.left, self.bottom, self.right, self.top = left, bottom, right, top
+    def __init__(self, page: pypdfium2.PdfPage, text_page: pypdfium2.PdfTextPage) -> None:
+        count = text_page.count_chars()
+        angles = Counter(
+            round(math.degrees(pdfium_c.FPDFText_GetCharAngle(text_page.raw, index)) / 90) * 90 % 360
+            for index in range(0, count, max(1, count // MAX_SAMPLE))
+        )
+        self.rotation = -angles.most_common(1)[0][0] % 360 if angles else 0
+        self.left, self.bottom, self.right, self.top = page.get_bbox()
+        self.width, self.height = self.right - self.left, self.top - self.bottom
+        if self.rotation in {90, 270}:
+            self.width, self.height = self.height, self.width
 
     def point(self, x: float, y: float) -> tuple[float, float]:
         """Return where a point is seen, from the lower left corner."""

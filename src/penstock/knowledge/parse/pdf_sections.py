@@ -66,8 +66,8 @@ class _Writer:
 
     def write(self, items: Sequence[Item | Written]) -> tuple[str | None, tuple[Section, ...]]:
         """Write all items in order."""
-        following = [item if isinstance(item, Line) else None for item in items[1:]] + [None]
-        for item, after in zip(items, following, strict=True):
+        for item, following in itertools.zip_longest(items, items[1:]):
+            after = following if isinstance(following, Line) else None
             if isinstance(item, Table):
                 self._end()
                 self._begin_page(item.page)

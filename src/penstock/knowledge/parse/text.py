@@ -4,6 +4,7 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 
+from penstock.knowledge.errors import UnreadableDocument
 from penstock.knowledge.parse.tables import write_table
 from penstock.knowledge.types import Section, SectionKind
 
@@ -12,6 +13,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b\u2060\ufeff\ud800-\udfff]"
 _FENCE_RUN = re.compile(r"`{3,}")
 _CODE_NAME = re.compile(r"[\w+#.-]{1,30}")
 
+BINARY_SHARE = 0.05
+"""Text has no control characters but for a stray one."""
 _MARKS = ((b"\xef\xbb\xbf", "UTF-8"), (b"\xff\xfe", "UTF-16-LE"), (b"\xfe\xff", "UTF-16-BE"))
 
 
@@ -22,11 +25,18 @@ def decode_text(data: bytes) -> tuple[str, tuple[str, ...]]:
             return _decode_marked(data, len(mark), encoding)
     if guessed := _guess_utf16(data):
         return _decode_marked(data, 0, guessed)
+    if _is_binary(data[:4096]):
+        raise UnreadableDocument("the file is binary and no text.", hint="Give it the suffix of its format.")
     try:
         return data.decode("utf-8"), ()
     except UnicodeDecodeError as error:
         text = data.decode("cp1252", errors="replace")
         return text, (f"not valid UTF-8 at byte {error.start}; read as Windows-1252",)
+
+
+def _is_binary(sample: bytes) -> bool:
+    controls = sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in sample)
+    return len(sample) >= 64 and controls > BINARY_SHARE * len(sample)
 
 
 def _decode_marked(data: bytes, start: int, encoding: str) -> tuple[str, tuple[str, ...]]:
