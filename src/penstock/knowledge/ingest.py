@@ -221,6 +221,7 @@ def _report(
         formats=dict(sorted(tally.by_format.items())),
         reasons=_count_reasons(dropped),
         seconds={name: round(value, 3) for name, value in seconds.items()},
+        embed_tokens=built.filled.n_tokens,
         cost_nano_usd=built.filled.cost_nano_usd,
         n_in_parts=built.filled.n_in_parts,
         sources=[msgspec.to_builtins(each) for each in scan.outcomes],

@@ -217,6 +217,8 @@ class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
     """How often something was left out, by reason; the most frequent ones."""
     seconds: dict[str, float] = {}
     """By stage."""
+    embed_tokens: int | None = None
+    """What the embedder says it read for this; None where it said nothing."""
     cost_nano_usd: int | None = None
     """Of embedding; None where nobody knows."""
     n_in_parts: int = 0
