@@ -55,7 +55,7 @@ class Switching:
         is in neither was made meanwhile and stays as it is. A base without anything live takes what was built.
         """
         with self._locks.hold(base, "tracks"):
-            tracks = self._tracks.load(base)
+            tracks = self._tracks.settle(base)
             now: dict[str, Track] = {}
             for name, each in tracks.items():
                 if each.recipe_key in built:
@@ -110,9 +110,9 @@ class Switching:
         check_candidate_name(name)
         self._warm(base, self._tracks.get(base, name))
         with self._locks.hold(base, "tracks"):
+            tracks = self._tracks.settle(base)
             candidate = self._tracks.get(base, name)
             generation = _require_generation(base, candidate)
-            tracks = self._tracks.load(base)
             was = tracks[LIVE]
             assert was.generation is not None
             kept = self._prove(base, was.generation, generation, evidence, override_reason)
@@ -134,7 +134,7 @@ class Switching:
         """
         with self._locks.hold(base, "tracks"):
             self._living.find(base)
-            tracks = self._tracks.load(base)
+            tracks = self._tracks.settle(base)
             if PREVIOUS not in tracks:
                 raise NoPreviousTrack(
                     f"{base!r} has had no other recipe live.",

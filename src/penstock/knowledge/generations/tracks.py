@@ -105,6 +105,16 @@ class Tracks:
             tracks[LIVE] = Track(name=LIVE, recipe=read_recipe(row.recipe), generation=None)
         return follow_pointer(tracks, live, lambda: read_recipe(self._living.row(base, live).recipe))
 
+    def settle(self, base: str) -> Tracked:
+        """Write down what a process that was killed left behind the pointer, and return the tracks.
+
+        Done before the pointer moves again: two unwritten moves could not be told apart from none.
+        """
+        tracks = self.load(base)
+        if LIVE in tracks and tracks[LIVE].generation is not None:
+            self.save(base, tracks)
+        return tracks
+
     def get(self, base: str, name: str) -> Track:
         """Return one track; raise `UnknownKnowledge` or `UnknownTrack`."""
         tracks = self.load(base)
