@@ -9,6 +9,8 @@ from penstock.apps.handbook import POCKET, declare_handbook
 from penstock.apps.service import read_content
 from penstock.apps.types import AppDeclaration, declaration_content
 from penstock.base.errors import InvalidInput, NotFound
+from penstock.knowledge.credentials import Credentials, without_secrets
+from penstock.knowledge.quality.evidence import ComparisonEvidence
 from penstock.knowledge.reading import Reading
 from penstock.knowledge.service import KnowledgeService
 from penstock.knowledge.sources.service import SourceService
@@ -49,7 +51,15 @@ class KnowledgeRooms(Rooms):
             self.home.indexes,
             self.embedders,
             versions=RegistryVersions(self.registry),
+            sources=self.sources,
+            evidence=ComparisonEvidence(self.engine),
+            fill_address=self.fill_address,
+            is_used_elsewhere=self.registry.is_artefact,
         )
+
+    def fill_address(self, address: str) -> str:
+        """Return the address of a server's index with secrets of the vault in their places."""
+        return Credentials(self.open_secret, without_secrets(address)).fill_address(address)
 
     @cached_property
     def sources(self) -> SourceService:
@@ -59,7 +69,7 @@ class KnowledgeRooms(Rooms):
     @cached_property
     def reading(self) -> Reading:
         """Documents of knowledge bases, for those who may read them."""
-        return Reading(self.engine, RegistryVersions(self.registry))
+        return Reading(self.engine, RegistryVersions(self.registry), self.blobs)
 
     def find_embedding_model(self) -> tuple[str, str]:
         """Return route and version of the embedding model: MiniLM where its weights are, else the lexical one."""
