@@ -9,6 +9,8 @@ import typer
 from penstock.base.errors import InvalidInput
 from penstock.cli.knowledge_apply import apply
 from penstock.cli.knowledge_document import app as document_app
+from penstock.cli.knowledge_quality import register as register_quality
+from penstock.cli.knowledge_questions import app as question_app
 from penstock.cli.knowledge_source import app as source_app
 from penstock.cli.knowledge_tune import register as register_tune
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
@@ -21,8 +23,10 @@ from penstock.spec.assets import parse_asset_ref
 app = noun_app("Knowledge bases: ingest, list, search; where their documents come from.")
 app.add_typer(source_app, name="source")
 app.add_typer(document_app, name="document")
+app.add_typer(question_app, name="question")
 app.command(epilog="Example: penstock knowledge apply handbook.toml --check")(apply)
 register_tune(app)
+register_quality(app)
 
 
 @app.command(epilog="Example: penstock knowledge ingest handbook ./documents")

@@ -127,6 +127,7 @@ def build_quality(installation: Installation, recording: Recording) -> Quality:
             gateway_url=find_addresses(home).gateway_url,
             internal_key=installation.internal_key,
             knowledge=installation.knowledge,
+            embedders=installation.embedders,
             read_snapshot=lambda: read_last_snapshot(home),
             publish=lambda actor, note: _publish(installation, actor, note),
         )

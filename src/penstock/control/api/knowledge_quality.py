@@ -361,7 +361,7 @@ def _add_watches(router: APIRouter, services: ControlServices) -> None:
         """Apps whose answers are judged as they come, and how far that is."""
         return json_reply({"watches": watches().list_watches()})
 
-    @router.put("/knowledge-watches/{app}")
+    @router.post("/knowledge-watches/{app}")
     @needs(WRITE, Permission.MODELS_CALL, Permission.TRACES_WRITE)
     def put_watch(request: Request, app: str, body: WatchBody) -> Response:
         """Judge a share of an app's answers from now on."""

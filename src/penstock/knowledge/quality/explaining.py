@@ -324,22 +324,17 @@ class _Why:
         if refused is not None:
             return (*refused, None)
         place = (passage.document_id, passage.position)
+        rank: int | None = None
         for stage in self.stages:
-            for dropped in stage.dropped:
+            for number, candidate in enumerate(stage.candidates, 1):
+                if candidate.place == place:
+                    rank = number
+            for dropped in stage.dropped if stage.name != "cut" else ():
                 if dropped.candidate.place == place:
-                    return (
-                        "dropped",
-                        f"{_name(path, passage)} was taken out by {stage.name}: {dropped.reason}",
-                        None,
-                    )
-        last = next((stage for stage in reversed(self.stages) if stage.candidates), None)
-        for rank, candidate in enumerate(last.candidates if last else (), 1):
-            if candidate.place == place:
-                return (
-                    "below_k",
-                    f"{_name(path, passage)} stands at rank {rank}, below the first {self.k}",
-                    rank,
-                )
+                    why = f"{_name(path, passage)} was taken out by {stage.name}: {dropped.reason}"
+                    return "dropped", why, None
+        if rank is not None:
+            return "below_k", f"{_name(path, passage)} stands at rank {rank}, below the first {self.k}", rank
         told = self._ranks_text(dense, lexical, passage)
         best = min((each.rank for each in (dense, lexical) if each is not None), default=None)
         if best is not None and best <= self.k and not self.stages:
@@ -512,6 +507,8 @@ def _name(path: str, passage: PassageText) -> str:
 
 def _sentence(text: str) -> str:
     text = text.strip().rstrip(".")
+    if text.endswith("?"):
+        return text
     return (
         f"{text[:1].upper()}{text[1:]}."
         if text and not text[:1].isupper() and "." not in text.split(" ")[0]
