@@ -240,16 +240,16 @@ def test_bounds_of_pages_and_bytes_hold_and_are_told(site: Site) -> None:
 
 
 def test_other_character_sets_and_types_are_told_apart(site: Site) -> None:
-    site.put("/docs/", '<a href="latin">L</a> <a href="doc?id=1">P</a> <a href="pic.png">Pic</a>')
+    site.put("/docs/", '<a href="latin">L</a> <a href="doc?id=1">P</a> <a href="pic.bin">Pic</a>')
     site.pages["/docs/latin"] = Page(
         body="Café".encode("latin-1"), headers={"content-type": "text/html; charset=ISO-8859-1"}
     )
     site.pages["/docs/doc?id=1"] = Page(body=b"%PDF-1.4", headers={"content-type": "application/pdf"})
-    site.pages["/docs/pic.png"] = Page(body=b"PNG", headers={"content-type": "image/png"})
+    site.pages["/docs/pic.bin"] = Page(body=b"PIC", headers={"content-type": "image/x-own"})
     _, items, left_out, _ = scan_site(site)
     assert items["/docs/latin.html"].read().decode("utf-8-sig") == "Café"
     assert items["/docs/doc?id=1.pdf"].read() == b"%PDF-1.4"
-    assert left_out["/docs/pic.png"].reason == "no parser for image/png"
+    assert left_out["/docs/pic.bin"].reason == "no parser for image/x-own"
 
 
 def test_credentials_go_to_the_host_of_the_source_only_and_are_never_shown(site: Site) -> None:

@@ -89,8 +89,8 @@ class DatabaseSource:
         engine = self._create_engine()
         n_rows = 0
         try:
-            with _open(engine, self._settings.timeout_s) as connection:
-                result = connection.execute(text(_without_binds(self._settings.query)))
+            query = text(_without_binds(self._settings.query))
+            with _open(engine, self._settings.timeout_s) as connection, connection.execute(query) as result:
                 self._check_columns(list(result.keys()))
                 for row in result.mappings():
                     n_rows += 1
@@ -157,14 +157,13 @@ class DatabaseSource:
 def _open(engine: Engine, timeout_s: float) -> Iterator[Connection]:
     """A connection that can only read, streamed where its database can."""
     name = engine.dialect.name
-    options: dict[str, Any] = {"stream_results": True, "yield_per": PAGE_ROWS}
-    if name == "postgresql":
-        options["postgresql_readonly"] = True
-    with engine.connect().execution_options(**options) as connection:
+    access = {"postgresql_readonly": True} if name == "postgresql" else {}
+    with engine.connect().execution_options(**access) as connection:
         if name in _READ_ONLY:
             connection.exec_driver_sql(_READ_ONLY[name])
         if name == "postgresql":
             connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(timeout_s * 1000)}")
+        connection.execution_options(stream_results=True, yield_per=PAGE_ROWS)
         yield connection
 
 

@@ -129,45 +129,39 @@ class StoreSource:
         return value
 
     def _list(self, files: Any, root: str) -> Iterator[Listing]:
-        failed: list[str] = []
-
-        def note(error: Exception) -> None:
-            failed.append(self._credentials.hide(f"{type(error).__name__}: {error}"))
-
-        is_first = True
-        try:
-            for parent, folders, entries in files.walk(root, detail=True, on_error=note):
-                if is_first and failed:
-                    raise SourceUnavailable(f"{self._settings.location} cannot be listed: {failed[0]}.")
-                is_first = False
-                path = str(parent).rstrip("/").removeprefix(root).strip("/")
-                path = f"{path}/" if path else ""
-                left_out = self._prune(path, folders, failed)
+        # fsspec's own `walk` passes over errors below the first level, whatever it is told to do with them.
+        waiting = [(root, "")]
+        while waiting:
+            place, path = waiting.pop()
+            try:
+                listed = files.ls(place, detail=True)
+            except Exception as error:  # each file system raises what its library does
+                if not path:
+                    raise self._unavailable(error) from error
+                told = self._told(error)
+                self.problems.append(f"{path} cannot be listed: {told}")
+                reason = f"cannot be listed: {told}"
                 yield Listing(
-                    path=path,
-                    files={
-                        name: self._entry(files, info)
-                        for name, info in entries.items()
-                        if name and info.get("type") != "directory"
-                    },
-                    left_out=tuple(left_out),
+                    path=path, files={}, left_out=(LeftOut(path=path, reason=reason, is_unreadable=True),)
                 )
-        except PenstockError:
-            raise
-        except Exception as error:  # see above
-            if is_first:
-                raise self._unavailable(error) from error
-            failed.append(self._credentials.hide(f"{type(error).__name__}: {error}"))
-        if is_first:
-            raise SourceUnavailable(f"{self._settings.location} cannot be listed: there is nothing there.")
-        self.problems += [f"a part cannot be listed: {each}" for each in dict.fromkeys(failed)]
-
-    def _prune(self, path: str, folders: Any, failed: list[str]) -> list[LeftOut]:
-        del failed
-        hidden = [name for name in folders if name.startswith(".")]
-        for name in hidden:
-            del folders[name]
-        return [LeftOut(path=f"{path}{name}/", reason="hidden") for name in hidden]
+                continue
+            left_out: list[LeftOut] = []
+            entries: dict[str, Entry] = {}
+            folders: list[tuple[str, str]] = []
+            for info in listed:
+                own = str(info["name"]).rstrip("/")
+                name = own.rpartition("/")[2]
+                if info.get("type") != "directory":
+                    if name and (path or own != place):
+                        entries[name] = self._entry(files, info)
+                elif own == place:  # some stores list a folder within itself
+                    continue
+                elif name.startswith("."):
+                    left_out.append(LeftOut(path=f"{path}{name}/", reason="hidden"))
+                else:
+                    folders.append((own, f"{path}{name}/"))
+            yield Listing(path=path, files=entries, left_out=tuple(left_out))
+            waiting.extend(sorted(folders, reverse=True))
 
     def _entry(self, files: Any, info: Mapping[str, Any]) -> Entry:
         name = str(info["name"])
@@ -186,12 +180,13 @@ class StoreSource:
             # One byte more than the limit shows that it is too large, whatever the listing said.
             return bytes(files.cat_file(name, start=0, end=self._settings.max_bytes + 1))
         except Exception as error:  # see above
-            told = self._credentials.hide(f"{type(error).__name__}: {error}")
-            raise ItemUnavailable(f"It cannot be fetched: {told}.") from error
+            raise ItemUnavailable(f"It cannot be fetched: {self._told(error)}.") from error
 
     def _unavailable(self, error: Exception) -> SourceUnavailable:
-        told = self._credentials.hide(f"{type(error).__name__}: {error}")
-        return SourceUnavailable(f"{self._settings.location} cannot be listed: {told}.")
+        return SourceUnavailable(f"{self._settings.location} cannot be listed: {self._told(error)}.")
+
+    def _told(self, error: Exception) -> str:
+        return self._credentials.hide(f"{type(error).__name__}: {error}".strip())[:500]
 
 
 def make_token(info: Mapping[str, Any]) -> str | None:
