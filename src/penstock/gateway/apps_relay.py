@@ -17,7 +17,7 @@ from penstock.gateway.clients import Outbox
 from penstock.gateway.endpoints import CALLS, split_query
 from penstock.gateway.error_replies import send_error
 from penstock.gateway.errors import ForeignOrigin, NotReady, TooBusy, UnknownPath, WrongMethod
-from penstock.gateway.http import ClientGone, Header, Receive, Scope, Send, read_body, send_reply
+from penstock.gateway.http import ClientGone, Receive, Scope, Send, read_body, send_reply
 from penstock.gateway.table import ReadyTarget, Table
 from penstock.providers.transport import Upstreams
 
@@ -69,10 +69,7 @@ class AppsRelay:
         except PenstockError as error:
             if outbox.has_begun:
                 raise
-            headers: list[Header] = []
-            if error.status == 401:
-                headers.append((b"www-authenticate", b'Bearer realm="penstock"'))
-            await send_error(send, error, headers)
+            await send_error(send, error)
         finally:
             self._n_active -= 1
 

@@ -289,3 +289,4 @@ class ForeignOrigin(PolicyError):
     """A page of another site asks through somebody's browser."""
 
     code = "PS-2520"
+    status = 403

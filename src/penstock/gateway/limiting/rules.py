@@ -100,9 +100,10 @@ class RuleBook:
         """Return what a call is going to count; empty when no rule is for it.
 
         Of calls with the installation's own key, which are nobody's, only the rules for all, for routes and for models
-        know. A call that an app makes for a caller is that caller's.
+        know. A call that an app makes for a caller is that caller's; one that comes through no route, such as an agent's
+        tool, is its first, so its request counts too.
         """
-        if facts.caller is not None:
+        if facts.caller is not None and facts.caller.routes:
             return self._list_passed_on(facts, facts.caller)
         row = facts.key
         charges: list[Charge] = []
