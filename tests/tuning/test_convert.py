@@ -50,7 +50,9 @@ def test_the_numbers_written_are_those_of_the_gguf_package() -> None:
         "f16": int(gguf.LlamaFileType.MOSTLY_F16),
         "q8_0": int(gguf.LlamaFileType.MOSTLY_Q8_0),
     } == gguf_file._FILE_TYPE
-    assert {"mean": int(gguf.PoolingType.MEAN), "cls": int(gguf.PoolingType.CLS)} == gguf_file._POOLING
+    assert {
+        name: int(gguf.PoolingType[name.upper()]) for name in ("mean", "cls", "rank")
+    } == gguf_file._POOLING
     assert gguf_file._QUANTIZATION_VERSION == gguf.GGML_QUANT_VERSION
 
 

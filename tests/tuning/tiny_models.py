@@ -16,7 +16,7 @@ from tokenizers import (
     trainers,
 )
 
-from penstock.tuning.convert.safetensors import write_safetensors
+from penstock.tuning.convert.safetensors import Weights, write_safetensors
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' }}{{ message['content'] }}"
@@ -185,3 +185,26 @@ def make_bert(folder: Path, *, seed: int = 11) -> Path:
         json.dumps({"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]", "pad_token": "[PAD]"})
     )
     return folder
+
+
+def make_ranker(folder: Path, *, seed: int = 12) -> Path:
+    """A cross-encoder: `make_bert` with a head that makes one score of a pair."""
+    make_bert(folder, seed=seed)
+    weights = dict(read_all(folder))
+    rng = np.random.default_rng(seed)
+    tensors = {f"bert.{name}": value for name, value in weights.items()}
+    tensors["classifier.weight"] = rng.standard_normal((1, 32)).astype(np.float32)
+    tensors["classifier.bias"] = rng.standard_normal(1).astype(np.float32)
+    write_safetensors(folder / "model.safetensors", tensors)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def read_all(folder: Path) -> dict[str, Any]:
+    weights = Weights(folder)
+    try:
+        return {name: np.array(weights[name]) for name in weights}
+    finally:
+        weights.close()

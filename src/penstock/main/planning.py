@@ -146,7 +146,8 @@ def _own_routes(
         versions={"model:lexical": "1"},
     )
     for version in models:
-        kind: RouteKind = "embedding" if version.content.get("kind") == "embedding" else "chat"
+        told = version.content.get("kind")
+        kind: RouteKind = "embedding" if told == "embedding" else "rerank" if told == "rerank" else "chat"
         yield _versioned_route(version, ENGINE, kind)
     for version in apps:
         yield app_route(version, app_aliases.get(version.name, {}))

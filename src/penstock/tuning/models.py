@@ -338,7 +338,7 @@ def _describe_content(
         raise UnreadableModel("The model has no chat template, so messages cannot be rendered for it.")
     return {
         "format": "gguf",
-        "kind": "chat" if is_chat else "embedding",
+        "kind": "chat" if is_chat else "rerank" if conversion.is_reranker else "embedding",
         "architecture": conversion.architecture,
         "precision": conversion.precision,
         "n_parameters": conversion.n_parameters,

@@ -16,12 +16,13 @@ import msgspec
 import numpy as np
 
 from penstock.providers.engines.llama import LlamaEngine
+from penstock.providers.engines.ranking import Ranker, read_head
 from penstock.tuning.convert.architectures import BertShape, LlamaShape, read_shape
 from penstock.tuning.convert.gguf_file import Precision
 from penstock.tuning.convert.safetensors import Weights
 from penstock.tuning.errors import ParityFailed
-from penstock.tuning.references import bert_embedding, llama_logits, log_softmax
-from penstock.tuning.renderer import build_renderer, read_renderer_spec
+from penstock.tuning.references import bert_embedding, bert_score, llama_logits, log_softmax
+from penstock.tuning.renderer import Renderer, build_renderer, read_renderer_spec
 
 SAMPLE_TEXTS = (
     "Walking for half an hour a day keeps heart and mind in good order.",
@@ -44,12 +45,20 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     tie_nats: float
     """Likeliest tokens that lie this near to each other in the source count as the same."""
     min_cosine: float
+    """Of vectors, smallest over the samples."""
+    max_score_difference: float
 
 
 THRESHOLDS: dict[Precision, Thresholds] = {
-    "f32": Thresholds(max_kl=1e-4, min_top1_agreement=0.98, tie_nats=0.01, min_cosine=0.9999),
-    "f16": Thresholds(max_kl=5e-4, min_top1_agreement=0.98, tie_nats=0.02, min_cosine=0.9995),
-    "q8_0": Thresholds(max_kl=2e-2, min_top1_agreement=0.90, tie_nats=0.1, min_cosine=0.999),
+    "f32": Thresholds(
+        max_kl=1e-4, min_top1_agreement=0.98, tie_nats=0.01, min_cosine=0.9999, max_score_difference=0.002
+    ),
+    "f16": Thresholds(
+        max_kl=5e-4, min_top1_agreement=0.98, tie_nats=0.02, min_cosine=0.9995, max_score_difference=0.01
+    ),
+    "q8_0": Thresholds(
+        max_kl=2e-2, min_top1_agreement=0.90, tie_nats=0.1, min_cosine=0.999, max_score_difference=0.05
+    ),
 }
 
 
@@ -90,6 +99,8 @@ def prove_parity(folder: Path, gguf: Path, *, precision: Precision) -> ParityRep
     limit = min(shape.context_length, 512)
     if isinstance(shape, LlamaShape):
         return _compare_logits(shape, tensors, gguf, [item[: limit - 2] for item in ids], precision)
+    if shape.pooling == "rank":
+        return _compare_scores(shape, tensors, gguf, renderer, precision)
     return _compare_embeddings(shape, tensors, gguf, [item[:limit] for item in ids], precision)
 
 
@@ -165,4 +176,31 @@ def _compare_embeddings(
         passed=cosine >= bounds.min_cosine,
         min_cosine=cosine,
         max_abs_difference=float(np.abs(rows - references).max()),
+    )
+
+
+def _compare_scores(
+    shape: BertShape, tensors: dict[str, Any], gguf: Path, renderer: Renderer, precision: Precision
+) -> ParityReport:
+    """Compare the scores of pairs, squashed to 0…1 as they are served."""
+    limit = min(shape.context_length, 512)
+    engine = LlamaEngine(gguf, kind="rerank", context_length=limit, n_slots=1)
+    ranker = Ranker(engine, renderer, read_head(gguf))
+    query, *documents = SAMPLE_TEXTS
+    scores = ranker.score(query, documents).scores
+    references = []
+    for document in documents:
+        ids, types = ranker.pair(query, document)
+        plain = [each - shape.second_offset * kind for each, kind in zip(ids, types, strict=True)]
+        of_types = types if shape.n_token_types > 1 else [0] * len(types)
+        references.append(1 / (1 + math.exp(-bert_score(shape, tensors, plain, of_types))))
+    difference = max(abs(own - other) for own, other in zip(scores, references, strict=True))
+    bounds = THRESHOLDS[precision]
+    return ParityReport(
+        architecture="bert",
+        precision=precision,
+        n_compared=len(documents),
+        thresholds=bounds,
+        passed=difference <= bounds.max_score_difference,
+        max_abs_difference=difference,
     )

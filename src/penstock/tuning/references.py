@@ -43,12 +43,25 @@ def llama_logits(shape: LlamaShape, tensors: Tensors, ids: Sequence[int]) -> Arr
 
 def bert_embedding(shape: BertShape, tensors: Tensors, ids: Sequence[int]) -> Array:
     """Return the pooled, L2-normalised embedding of one text."""
+    x = _encode(shape, tensors, ids, [0] * len(ids))
+    pooled = x.mean(axis=0) if shape.pooling == "mean" else x[0]
+    return np.asarray(pooled / np.linalg.norm(pooled), dtype=np.float32)
+
+
+def bert_score(shape: BertShape, tensors: Tensors, ids: Sequence[int], types: Sequence[int]) -> float:
+    """Return the score (before any squashing) of a pair of texts; `types` is 1 for tokens of the second."""
+    first = _encode(shape, tensors, ids, types)[0]
+    pooled = np.tanh(_linear(first, tensors, "bert.pooler.dense"))
+    return float(_linear(pooled, tensors, "classifier")[0])
+
+
+def _encode(shape: BertShape, tensors: Tensors, ids: Sequence[int], types: Sequence[int]) -> Array:
     prefix = "bert." if "bert.embeddings.LayerNorm.weight" in tensors else ""
     at = f"{prefix}embeddings."
     x = (
         tensors[f"{at}word_embeddings.weight"][list(ids)]
         + tensors[f"{at}position_embeddings.weight"][: len(ids)]
-        + tensors[f"{at}token_type_embeddings.weight"][0]
+        + tensors[f"{at}token_type_embeddings.weight"][list(types)]
     )
     x = _layer_norm(x, tensors, f"{at}LayerNorm", shape.norm_eps)
     for layer in range(shape.n_layers):
@@ -62,8 +75,7 @@ def bert_embedding(shape: BertShape, tensors: Tensors, ids: Sequence[int]) -> Ar
         widened = _gelu(_linear(x, tensors, f"{at}intermediate.dense"))
         x = x + _linear(widened, tensors, f"{at}output.dense")
         x = _layer_norm(x, tensors, f"{at}output.LayerNorm", shape.norm_eps)
-    pooled = x.mean(axis=0) if shape.pooling == "mean" else x[0]
-    return np.asarray(pooled / np.linalg.norm(pooled), dtype=np.float32)
+    return np.asarray(x, dtype=np.float32)
 
 
 def log_softmax(logits: Array) -> Array:

@@ -40,6 +40,7 @@ from penstock.providers.engines.measuring import (
     read_likelihood,
     read_token_embedding,
 )
+from penstock.providers.engines.ranking import Ranker, RerankRequest, read_head, read_rerank, rerank_body
 from penstock.providers.engines.replies import ReplyWriter, embedding_body, encode_json, error_fields
 from penstock.providers.engines.requests import (
     EmbeddingRequest,
@@ -55,6 +56,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
+_DOES = {"chat": "chat", "embedding": "embeddings", "rerank": "reranking"}
 _EMBED_BATCH = 32  # texts per call into the engine, so that a long request lets others in between
 
 
@@ -69,7 +71,16 @@ class _Cell:
         self.failure = failure
         self._engine = engine
         self._encoder: TokenEncoder | None = None
+        self._ranker: Ranker | None = None
         self._lock = threading.Lock()
+
+    def ranker(self) -> Ranker:
+        """The engine with the model's head, which is read when it is first asked for."""
+        with self._lock:
+            if self._ranker is None:
+                head = read_head(self.hosted.served.gguf)
+                self._ranker = Ranker(self.engine, self.hosted.renderer, head)
+            return self._ranker
 
     def token_encoder(self, n_threads: int) -> TokenEncoder:
         """The model without pooling, loaded when it is first asked for: few installations ever do."""
@@ -177,6 +188,8 @@ class EngineApp:
             await self._measure(read_likelihood(await self._read_body(receive)), receive, send)
         elif path == "/v1/token_embeddings" and method == "POST":
             await self._embed_tokens(read_token_embedding(await self._read_body(receive)), receive, send)
+        elif path == "/v1/rerank" and method == "POST":
+            await self._rerank(read_rerank(await self._read_body(receive)), receive, send)
         elif path == "/v1/embeddings" and method == "POST":
             await self._embed(read_embedding(await self._read_body(receive)), receive, send)
         else:
@@ -240,8 +253,8 @@ class EngineApp:
                 param="model",
             )
         if cell is None or cell.hosted.served.kind != kind:
-            does = "chat" if cell is not None and cell.hosted.served.kind == "chat" else "embeddings"
-            raise InvalidInput(f"The model {name!r} does {does} only.", param="model")
+            does = "embedding" if cell is None else cell.hosted.served.kind
+            raise InvalidInput(f"The model {name!r} does {_DOES[does]} only.", param="model")
         return cell
 
     async def _generate(self, request: GenerationRequest, receive: Receive, send: "_Started") -> None:
@@ -299,6 +312,18 @@ class EngineApp:
                 return
         rows = [{"token": token, "logprob": logprob} for token, logprob in tokens]
         await _send_body(send, encode_json({"model": request.model, "tokens": rows}))
+
+    async def _rerank(self, request: RerankRequest, receive: Receive, send: "_Started") -> None:
+        cell = self._find(request.model, "rerank")
+        pump = TextPump(asyncio.get_running_loop())
+        job = cell.lane.submit(
+            lambda: cell.ranker().score(request.query, request.texts, lambda: pump.is_cancelled)
+        )
+        async with _cancel_on_disconnect(receive, pump):
+            ranking = await job
+            if pump.is_cancelled:
+                return
+        await _send_body(send, encode_json(rerank_body(request, ranking)))
 
     async def _embed_tokens(self, request: TokenEmbeddingRequest, receive: Receive, send: "_Started") -> None:
         cell = self._find(request.model, "embedding")

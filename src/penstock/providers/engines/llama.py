@@ -90,7 +90,11 @@ class LlamaEngine:
         params.use_jinja = False  # prompts are token ids
         params.ui = False
         params.cache_ram_mib = 0  # slots keep their own prompts; this would copy every former one as well
-        if kind == "embedding":
+        # a reranker is read at its first token; its head is applied outside, see `ranking`
+        self._normalize = -1 if kind == "rerank" else 2
+        if kind == "rerank":
+            params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_CLS
+        if kind in ("embedding", "rerank"):
             params.embedding = True
             params.n_batch = params.n_ubatch = max(context_length, 2048)  # an encoder sees a text at once
         if exact_cache:
@@ -152,7 +156,10 @@ class LlamaEngine:
         )
 
     def embed(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Return one L2-normalised row per list of ids. Raises `ContextOverflow` for a text that is too long."""
+        """Return one L2-normalised row per list of ids (of a reranker, as it comes out of the encoder).
+
+        Raises `ContextOverflow` for a text that is too long.
+        """
         for number, ids in enumerate(texts):
             if len(ids) > self.context_length:
                 raise ContextOverflow(
@@ -160,7 +167,11 @@ class LlamaEngine:
                     n_prompt_tokens=len(ids),
                     context_length=self.context_length,
                 )
-        body = {"input": [list(ids) for ids in texts], "encoding_format": "base64"}
+        body = {
+            "input": [list(ids) for ids in texts],
+            "encoding_format": "base64",
+            "embd_normalize": self._normalize,
+        }
         answer = self._call(self._server.handle_embeddings, body)
         rows = sorted(answer["data"], key=lambda item: int(item["index"]))
         return np.stack([np.frombuffer(base64.b64decode(row["embedding"]), dtype="<f4") for row in rows])

@@ -9,7 +9,7 @@ import msgspec
 
 from penstock.spec.messages import Message
 
-ModelKind = Literal["chat", "embedding"]
+ModelKind = Literal["chat", "embedding", "rerank"]
 
 
 class SamplingPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -4,6 +4,7 @@ A setting this file does not know how to honour is refused by name, never ignore
 right is worse than one that does not start.
 """
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -44,7 +45,7 @@ class LlamaShape:
 
 @dataclass(frozen=True, kw_only=True)
 class BertShape:
-    """A BERT-type encoder with mean or CLS pooling."""
+    """A BERT-type encoder with mean or CLS pooling, or one that scores a pair of texts (`rank`)."""
 
     architecture: Literal["bert"] = "bert"
     n_layers: int
@@ -55,8 +56,13 @@ class BertShape:
     context_length: int
     norm_eps: float
     n_token_types: int
-    pooling: Literal["mean", "cls"]
+    pooling: Literal["mean", "cls", "rank"]
     normalize: bool
+
+    @property
+    def second_offset(self) -> int:
+        """Where the ids of a pair's second text begin: its tokens stand in the vocabulary once more, see `gguf_file`."""
+        return self.vocab_size if self.pooling == "rank" and self.n_token_types > 1 else 0
 
 
 Shape = LlamaShape | BertShape
@@ -71,11 +77,13 @@ def read_shape(folder: Path) -> Shape:
             return _read_llama(folder, config)
         if names == ["BertModel"]:
             return _read_bert(folder, config)
+        if names == ["BertForSequenceClassification"]:
+            return _read_ranker(folder, config)
     except (KeyError, TypeError, ValueError) as error:
         raise UnreadableModel(f"config.json of {names[0]} lacks or garbles {error}.") from error
     raise UnsupportedModel(
         f"The architecture {', '.join(map(str, names))} cannot be converted.",
-        hint="Known: LlamaForCausalLM, BertModel. Serve others from a GGUF made upstream or by another server.",
+        hint="Known: LlamaForCausalLM, BertModel, BertForSequenceClassification with one label. Serve others from a GGUF made upstream or by another server.",
     )
 
 
@@ -180,6 +188,18 @@ def _read_bert(folder: Path, config: dict[str, Any]) -> BertShape:
     )
 
 
+def _read_ranker(folder: Path, config: dict[str, Any]) -> BertShape:
+    """Return the shape of a cross-encoder: one score for a pair of texts, from the first token by a dense head."""
+    n_labels = len(config["id2label"]) if "id2label" in config else int(config.get("num_labels", 2))
+    if n_labels != 1:
+        raise UnsupportedModel(
+            f"The model tells {n_labels} labels apart; a reranker gives one score.",
+            hint="Take a cross-encoder that was trained for reranking.",
+        )
+    plain = _read_bert(folder, config)
+    return dataclasses.replace(plain, pooling="rank", normalize=False)
+
+
 def permute_rows(weight: Array, n_heads: int) -> Array:
     """Reorder q or k rows from the half-rotation of Hugging Face to the interleaved pairs of the `llama` arch."""
     rows = weight.shape[0]
@@ -217,6 +237,7 @@ _BERT_LAYER = {
     "ffn_down": "output.dense",
     "layer_output_norm": "output.LayerNorm",
 }
+_RANK_HEAD = {"cls": "bert.pooler.dense", "cls.output": "classifier"}
 _IGNORED = ("position_ids", "rotary_emb.inv_freq", "pooler.dense.weight", "pooler.dense.bias")
 
 
@@ -230,6 +251,12 @@ def plan_tensors(shape: Shape, names: tuple[str, ...]) -> list[TensorPlan]:
         "bert." if isinstance(shape, BertShape) and any(name.startswith("bert.") for name in names) else ""
     )
     plans = [TensorPlan(target=p.target, source=prefix + p.source, change=p.change) for p in plans]
+    if isinstance(shape, BertShape) and shape.pooling == "rank":
+        plans += [
+            TensorPlan(target=f"{target}.{part}", source=f"{source}.{part}")
+            for target, source in _RANK_HEAD.items()
+            for part in ("weight", "bias")
+        ]
     needed = {plan.source for plan in plans}
     tied = {"lm_head.weight"} if isinstance(shape, LlamaShape) and shape.tied else set()
     missing = sorted(needed - set(names))

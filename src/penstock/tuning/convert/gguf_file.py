@@ -26,7 +26,9 @@ from penstock.tuning.convert.vocabulary import Vocabulary, read_vocabulary
 
 Precision = Literal["f32", "f16", "q8_0"]
 _GGML_TYPE = {"f32": 0, "f16": 1, "q8_0": 8}  # gguf.GGMLQuantizationType
-_POOLING = {"mean": 1, "cls": 2}  # gguf.PoolingType
+_POOLING = {"mean": 1, "cls": 2, "rank": 4}  # gguf.PoolingType
+SECOND_OFFSET = "penstock.second_text_offset"
+"""Added to the ids of a pair's second text by who serves a reranker; 0 where it has no types of its own."""
 _QUANTIZATION_VERSION = 2  # gguf.GGML_QUANT_VERSION
 _FILE_TYPE = {"f32": 0, "f16": 1, "q8_0": 7}  # gguf.LlamaFileType
 
@@ -43,6 +45,7 @@ class Conversion:
     n_parameters: int
     context_length: int
     embedding_size: int
+    is_reranker: bool
     sources: dict[str, str]
     """Digest of each file that was read, by name."""
 
@@ -60,7 +63,8 @@ def convert_folder(
     if precision not in get_args(Precision):
         raise InvalidInput(f"Unknown precision {precision!r}.", hint="Known: f32, f16, q8_0.")
     shape = read_shape(folder)
-    vocabulary = read_vocabulary(folder / "tokenizer.json", size=shape.vocab_size)
+    offset = shape.second_offset if isinstance(shape, BertShape) else 0
+    vocabulary = read_vocabulary(folder / "tokenizer.json", size=shape.vocab_size + offset)
     weights = Weights(folder)
     try:
         plans = plan_tensors(shape, tuple(weights))
@@ -73,6 +77,8 @@ def convert_folder(
             for plan in plans:
                 tensor = weights[plan.source]
                 n_parameters += tensor.size
+                if offset and plan.target == "token_embd.weight":
+                    tensor = _with_second_text(tensor, weights, plan.source)
                 _add_tensor(writer, plan.target, plan.change(tensor) if plan.change else tensor, precision)
             if isinstance(shape, LlamaShape) and shape.rope_factors is not None:
                 writer.add_tensor("rope_freqs.weight", np.array(shape.rope_factors, dtype=np.float32))
@@ -93,15 +99,27 @@ def convert_folder(
         n_parameters=n_parameters,
         context_length=shape.context_length,
         embedding_size=shape.hidden_size,
+        is_reranker=isinstance(shape, BertShape) and shape.pooling == "rank",
         sources={path.name: digest_file(path) for path in read},
     )
+
+
+def _with_second_text(tensor: np.ndarray[Any, Any], weights: Weights, source: str) -> np.ndarray[Any, Any]:
+    """Return the token vectors twice: as they are, and as they are in the second text of a pair.
+
+    The engine adds the first text's type vector to every token. A token of the second text has an id of its own, whose
+    vector holds the difference of the two: the sum is then what the model was trained on.
+    """
+    types = np.asarray(weights[source.replace("word_embeddings", "token_type_embeddings")], dtype=np.float32)
+    plain = np.asarray(tensor, dtype=np.float32)
+    return np.concatenate([plain, plain + (types[1] - types[0])])
 
 
 def _add_tensor(writer: Any, name: str, tensor: np.ndarray[Any, Any], precision: Precision) -> None:
     import gguf
 
     kind = _GGML_TYPE[precision]
-    if tensor.ndim < 2 or name in ("position_embd.weight", "token_types.weight"):
+    if tensor.ndim < 2 or name in ("position_embd.weight", "token_types.weight") or name.startswith("cls."):
         kind = _GGML_TYPE["f32"]
     if kind == _GGML_TYPE["q8_0"] and tensor.shape[-1] % 32:
         kind = _GGML_TYPE["f16"]  # rows must fill blocks of 32
@@ -114,7 +132,8 @@ def _write_metadata(writer: Any, shape: Shape, name: str, precision: Precision) 
     writer.add_name(name)
     writer.add_file_type(_FILE_TYPE[precision])
     writer.add_quantization_version(_QUANTIZATION_VERSION)
-    writer.add_vocab_size(shape.vocab_size)
+    offset = shape.second_offset if isinstance(shape, BertShape) else 0
+    writer.add_vocab_size(shape.vocab_size + offset)
     writer.add_context_length(shape.context_length)
     writer.add_embedding_length(shape.hidden_size)
     writer.add_block_count(shape.n_layers)
@@ -131,6 +150,8 @@ def _write_metadata(writer: Any, shape: Shape, name: str, precision: Precision) 
         writer.add_layer_norm_eps(shape.norm_eps)
         writer.add_causal_attention(False)
         writer.add_uint32(f"{shape.architecture}.pooling_type", _POOLING[shape.pooling])
+        if shape.pooling == "rank":
+            writer.add_uint32(SECOND_OFFSET, offset)
 
 
 def _write_vocabulary(writer: Any, vocabulary: Vocabulary, shape: Shape, folder: Path) -> None:
