@@ -9,22 +9,26 @@ import typer
 from penstock.base.errors import InvalidInput
 from penstock.cli.knowledge_apply import apply
 from penstock.cli.knowledge_document import app as document_app
+from penstock.cli.knowledge_generations import register as register_generations
 from penstock.cli.knowledge_quality import register as register_quality
 from penstock.cli.knowledge_questions import app as question_app
 from penstock.cli.knowledge_source import app as source_app
 from penstock.cli.knowledge_tune import register as register_tune
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
-from penstock.cli.output import print_json, print_rows, time_text
+from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.cli.progress import ProgressLine
+from penstock.knowledge.retrieval.filters import read_filter
 from penstock.main.knowledge_rooms import KnowledgeRooms
 from penstock.main.submitting import follow, submit_ingest
 from penstock.spec.assets import parse_asset_ref
+from penstock.spec.knowledge import ChosenScope
 
 app = noun_app("Knowledge bases: ingest, list, search; where their documents come from.")
 app.add_typer(source_app, name="source")
 app.add_typer(document_app, name="document")
 app.add_typer(question_app, name="question")
 app.command(epilog="Example: penstock knowledge apply handbook.toml --check")(apply)
+register_generations(app)
 register_tune(app)
 register_quality(app)
 
@@ -33,7 +37,12 @@ register_quality(app)
 def ingest(
     *,
     name: Annotated[str, typer.Argument(help="The knowledge base; an app of this name answers from it.")],
-    folder: Annotated[Path, typer.Argument(help="Folder of documents.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of documents; without it all sources of the base are read.")
+    ] = None,
+    source: Annotated[
+        list[str] | None, typer.Option("--source", help="Read this source alone; may be repeated.")
+    ] = None,
     allow_mass_deletion: Annotated[
         bool, typer.Option("--allow-mass-deletion", help="Even if most documents vanished.")
     ] = False,
@@ -41,17 +50,19 @@ def ingest(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a knowledge base hold exactly what a folder holds. Only what changed is read again."""
+    """Make a knowledge base hold exactly what its sources hold. Only what changed is read again."""
     opened = open_home(home, as_json=as_json)
     parse_asset_ref(f"knowledge:{name}")
-    folder = folder.expanduser().absolute()
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise InvalidInput(
-            f"The folder {str(folder)!r} {what}.", hint="Name a folder that holds documents.", param="folder"
-        )
     rooms = KnowledgeRooms(opened)
-    job = submit_ingest(rooms, name, folder, allow_mass_deletion=allow_mass_deletion)
+    if folder is not None:
+        folder = _check_folder(folder)
+    elif not rooms.sources.list_sources(name):
+        raise InvalidInput(
+            f"knowledge:{name} has no source yet.",
+            hint=f"penstock knowledge ingest {name} FOLDER, or penstock knowledge source add {name} …",
+            param="folder",
+        )
+    job = submit_ingest(rooms, name, folder, sources=source, allow_mass_deletion=allow_mass_deletion)
     if not wait:
         print_json({"job": job.id}) if as_json else print(f"job {job.id}")
         return
@@ -65,10 +76,22 @@ def ingest(
         f"{report['passages']} passages; documents: {report['added']} added, {report['changed']} changed, "
         f"{report['unchanged']} unchanged, {report['deleted']} deleted; embedded by {report['embedder']}"
     )
+    for note in report.get("notes", []):
+        print(f"note      {note}")
     for dropped in report["dropped"]:
         print(f"left out  {dropped['path']}: {dropped['reason']}")
     if result.get("app"):
         print(f"answers as model {name!r} ({result['app']})")
+
+
+def _check_folder(folder: Path) -> Path:
+    folder = folder.expanduser().absolute()
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise InvalidInput(
+            f"The folder {str(folder)!r} {what}.", hint="Name a folder that holds documents.", param="folder"
+        )
+    return folder
 
 
 @app.command("list", epilog="Example: penstock knowledge list")
@@ -80,23 +103,58 @@ def list_bases(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> 
     print_rows(rows, columns, as_json=as_json, empty="None yet: penstock knowledge ingest NAME FOLDER")
 
 
+@app.command(epilog="Example: penstock knowledge show handbook")
+def show(
+    name: Annotated[str, typer.Argument(help="The knowledge base.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one knowledge base: what is live, its recipe, its sources, what could not be read."""
+    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
+    tracks = rooms.knowledge.list_tracks(name)
+    (base,) = [each for each in rooms.knowledge.list_bases() if each.name == name]
+    documents = rooms.knowledge.list_documents(name)
+    record = {
+        **asdict(base),
+        "updated": time_text(base.updated_ns),
+        "recipe": tracks[0].recipe,
+        "tracks": [each.name for each in tracks],
+        "sources": [f"{each.name} ({each.kind})" for each in rooms.sources.list_sources(name)],
+        "unreadable": sum(each.error is not None for each in documents),
+    }
+    print_record(record, as_json=as_json)
+
+
 @app.command(epilog='Example: penstock knowledge search handbook "how long should I sleep" -k 3')
 def search(
     name: Annotated[str, typer.Argument(help="The knowledge base.")],
     query: Annotated[str, typer.Argument(help="What to look for.")],
     k: Annotated[int, typer.Option("-k", min=1, max=200, help="How many passages.")] = 5,
+    *,
+    track: Annotated[
+        str | None, typer.Option(help="A track or a generation; without it what is live.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Filter, such as 'language:de modified:>2026-01-01 -tag:draft'.")
+    ] = None,
+    principal: Annotated[
+        list[str] | None,
+        typer.Option("--as", help="Only what this principal may read, such as user:ada; may be repeated."),
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Find the best passages. While Penstock does not run, by words alone."""
     rooms = KnowledgeRooms(open_home(home, as_json=as_json))
-    found = rooms.knowledge.retrieve(name, query, k)
+    scope = ChosenScope(conditions=[read_filter(where)] if where else [], principals=principal)
+    found = rooms.knowledge.retrieve(name, query, k, scope=scope, generation=track)
     rooms.close()
     if as_json:
         print_json(found)
         return
-    if found.note:
-        typer.echo(f"note: {found.note}", err=True)
+    for note in (found.note, found.shortfall):
+        if note:
+            typer.echo(f"note: {note}", err=True)
     rows = [
         {"score": hit.score, "document": hit.document, "section": hit.section, "text": hit.text}
         for hit in found.hits

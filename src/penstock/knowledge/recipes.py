@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from penstock.base.digest import digest_json
+from penstock.base.errors import InvalidInput
 from penstock.knowledge.chunk import name_chunker
 from penstock.knowledge.parse.dispatch import PARSER
 from penstock.knowledge.retrieval.fusion import choose_weight
@@ -27,6 +28,34 @@ def read_recipe(stored: Mapping[str, Any]) -> Recipe:
     size = rest.pop("max_words", None)
     chunk = ChunkRecipe() if size is None else ChunkRecipe(size=size)
     return Recipe(chunk=chunk, search=msgspec.convert(rest, SearchRecipe))
+
+
+def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with these settings, such as `{"chunk": {"size": 256}}`; None takes a default back.
+
+    Raises `InvalidInput` that names the setting.
+    """
+    try:
+        return msgspec.convert(_merge(msgspec.to_builtins(recipe), changes), Recipe)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$")
+        raise InvalidInput(
+            f"{where.rstrip('`').lstrip('.') or 'the recipe'}: {what}.",
+            hint="Parts of a recipe: parse, chunk, embed, index, search; --set chunk.size=256",
+        ) from error
+
+
+def _merge(whole: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(whole)
+    for name, value in changes.items():
+        if value is None:
+            merged.pop(name, None)
+        elif isinstance(value, Mapping):
+            inner = merged.get(name)
+            merged[name] = _merge(inner if isinstance(inner, dict) else {}, value)
+        else:
+            merged[name] = value
+    return merged
 
 
 def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:

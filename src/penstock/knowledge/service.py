@@ -229,6 +229,10 @@ class KnowledgeService:
         """Return the recipes that are kept up to date: `live`, `previous`, then candidates by name."""
         return self._tracks.list_rows(name)
 
+    def live_recipe(self, name: str) -> Recipe:
+        """Return the recipe that is live, as it was asked for."""
+        return self._tracks.get(name, "live").recipe
+
     def build_candidate(
         self,
         name: str,

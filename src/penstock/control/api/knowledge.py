@@ -9,6 +9,8 @@ from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
+from penstock.knowledge.retrieval.filters import read_filter
+from penstock.spec.knowledge import ChosenScope
 
 
 def create_router(services: ControlServices) -> APIRouter:
@@ -30,8 +32,20 @@ def create_router(services: ControlServices) -> APIRouter:
 
     @router.get("/{name}/search")
     @needs(Permission.KNOWLEDGE_READ)
-    def search(name: str, q: str, k: Annotated[int, Query(ge=1, le=50)] = 5) -> Response:
-        """The best passages for `q`."""
-        return json_reply(knowledge.retrieve(name, q, k))
+    def search(
+        name: str,
+        q: str,
+        k: Annotated[int, Query(ge=1, le=50)] = 5,
+        *,
+        track: str | None = None,
+        where: str | None = None,
+        principal: Annotated[list[str] | None, Query()] = None,
+    ) -> Response:
+        """The best passages for `q`, of what is live or of a track or generation; `where` is a filter.
+
+        With `principal` only what they may read; without one everything, for those who keep the base.
+        """
+        scope = ChosenScope(conditions=[] if where is None else [read_filter(where)], principals=principal)
+        return json_reply(knowledge.retrieve(name, q, k, scope=scope, generation=track))
 
     return router
