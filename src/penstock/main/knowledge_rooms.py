@@ -22,6 +22,7 @@ from penstock.main.instance import find_addresses
 from penstock.main.last_snapshot import LastSnapshot
 from penstock.main.planning import LEXICAL, WEIGHTS
 from penstock.main.rooms import Rooms
+from penstock.main.second_looks import make_rerankers
 from penstock.registry.types import Version
 
 MINILM = "minilm"
@@ -55,6 +56,12 @@ class KnowledgeRooms(Rooms):
             evidence=ComparisonEvidence(self.engine),
             fill_address=self.fill_address,
             is_used_elsewhere=self.registry.is_artefact,
+            rerankers=make_rerankers(
+                find_gateway=lambda: find_addresses(self.home).gateway_url,
+                find_engine=lambda: find_addresses(self.home).engine_url,
+                internal_key=self.internal_key,
+                find_embedding_model=self.find_embedding_model,
+            ),
         )
 
     def fill_address(self, address: str) -> str:
