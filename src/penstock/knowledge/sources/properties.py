@@ -104,7 +104,7 @@ def read_moment(value: Any, where: str) -> int | None:
     raise UnreadableProperties(f"{where} is {value!r}; write it as 2026-03-31.")
 
 
-class _Yaml(yaml.SafeLoader):
+class _Yaml(yaml.SafeLoader):  # type: ignore[misc]  # the package has no types
     """Without anchors: a few lines of them can stand for gigabytes."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:

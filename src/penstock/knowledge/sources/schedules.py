@@ -97,7 +97,7 @@ def next_due(schedule: Schedule, after_ns: int, chance: Callable[[], float]) -> 
 def backoff_ns(n_failures: int) -> int:
     """Return how long to wait after so many failures in a row: a minute, doubled each time, at most six hours."""
     doubled = min(max(n_failures - 1, 0), 20)
-    return min(FIRST_BACKOFF_S * 2**doubled, MAX_BACKOFF_S) * _NS
+    return min(FIRST_BACKOFF_S << doubled, MAX_BACKOFF_S) * _NS
 
 
 def parse_duration_s(text: str, name: str) -> int:

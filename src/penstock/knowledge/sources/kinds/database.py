@@ -94,7 +94,7 @@ class DatabaseSource:
                 self._check_columns(list(result.keys()))
                 for row in result.mappings():
                     n_rows += 1
-                    yield self._make(f"row {n_rows}", row)
+                    yield self._make(f"row {n_rows}", dict(row))
         except SQLAlchemyError as error:
             told = self._told(error)
             if n_rows == 0:

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import msgspec
 
@@ -95,4 +95,4 @@ def _decode(line: bytes) -> dict[str, Any]:
 
 
 def _open(place: Path) -> IO[bytes]:
-    return gzip.open(place, "rb") if place.suffix == ".gz" else place.open("rb")
+    return cast("IO[bytes]", gzip.open(place, "rb")) if place.suffix == ".gz" else place.open("rb")
