@@ -87,6 +87,10 @@ class FakeGateway:
     """Answers `/v1/chat/completions` with `reply`, streamed word by word when asked; keeps what it was sent."""
 
     reply: str = "[1] Most adults need 7 to 9 hours of sleep each night."
+    replies: dict[str, list[str]] = field(default_factory=dict)
+    """By model: what it says in turn; `!` stands for a failure. Other models say `reply`."""
+    scores: list[float] = field(default_factory=list)
+    """What a reranking gives."""
     status: int = 200
     broken: str | None = None
     release: asyncio.Event = field(default_factory=asyncio.Event)
@@ -103,7 +107,14 @@ class FakeGateway:
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         asked = json.loads(body)
         self.requests.append((headers, asked))
-        if self.broken == "hang":
+        said = self.replies.get(asked["model"])
+        reply = said.pop(0) if said else self.reply
+        if scope["path"] == "/v1/rerank":
+            rows = [{"index": n, "relevance_score": score} for n, score in enumerate(self.scores)]
+            await self._whole(send, 200, json.dumps({"results": rows}))
+        elif reply == "!":
+            await self._whole(send, 500, json.dumps({"error": {"message": "it fell over"}}))
+        elif self.broken == "hang":
             await self._hang(receive)
         elif self.status != 200:
             text = json.dumps({"error": {"message": "the model is not here", "type": "x", "code": "y"}})
@@ -111,13 +122,13 @@ class FakeGateway:
         elif self.broken == "garbage":
             await self._whole(send, 200, "<html>")
         elif asked.get("stream"):
-            await self._stream(receive, send)
+            await self._stream(receive, send, reply)
         else:
-            message = {"role": "assistant", "content": self.reply}
+            message = {"role": "assistant", "content": reply}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             await self._whole(send, 200, json.dumps({"model": "m-1", "choices": [choice], "usage": USAGE}))
 
-    async def _stream(self, receive: Any, send: Any) -> None:
+    async def _stream(self, receive: Any, send: Any, reply: str) -> None:
         await send(
             {
                 "type": "http.response.start",
@@ -125,7 +136,7 @@ class FakeGateway:
                 "headers": [(b"content-type", b"text/event-stream")],
             }
         )
-        for number, word in enumerate(self.reply.split(" ")):
+        for number, word in enumerate(reply.split(" ")):
             piece = word if number == 0 else f" {word}"
             await self._event(send, {"choices": [{"index": 0, "delta": {"content": piece}}]})
             if self.broken == "cut" and number == 3:

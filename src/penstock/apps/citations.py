@@ -106,7 +106,7 @@ def _citation(source: Source, answer: str, claim: str, *, mark: int | None) -> C
         title=passage.title,
         anchor=passage.anchor,
         page=int(page.group(1)) if page else None,
-        url=open_at(getattr(passage, "url", None), passage.anchor),
+        url=open_at(passage.url, passage.anchor),
         mark=mark,
         start=start,
         end=end,

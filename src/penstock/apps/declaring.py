@@ -19,7 +19,7 @@ from penstock.apps.handbook import POCKET, declare_handbook
 from penstock.apps.shelf import ReadFilter
 from penstock.apps.step_settings import CheckStep, ExpandStep, FilterStep, RewriteStep
 from penstock.apps.types import STEP_ORDER, STYLES, AppDeclaration, declaration_content
-from penstock.base.errors import InvalidInput
+from penstock.base.errors import CallerError
 
 MAX_FILE_CHARS = 200_000
 MAX_K = 200
@@ -180,7 +180,7 @@ def _read_filters(told: Any, read_filter: ReadFilter, problems: list[str]) -> li
                 continue
             try:
                 found.append(msgspec.to_builtins(read_filter(one)))
-            except InvalidInput as error:
+            except CallerError as error:
                 problems.append(f"`filters`: {error.message}")
         else:
             problems.append(f"`filters` holds {type(one).__name__}: write a text such as `language:de`")

@@ -20,7 +20,7 @@ from penstock.apps.searching import Search, Searching, fuse, shown_version
 from penstock.apps.shelf import DocumentText, ReadFilter, Routes, Shelf, ShelvedBase, ShelvedDocument
 from penstock.apps.tracing import TraceContext
 from penstock.apps.types import AppDeclaration, Found, FoundPassage
-from penstock.base.errors import InvalidInput
+from penstock.base.errors import CallerError, InvalidInput
 from penstock.spec.knowledge import ChosenScope, Condition
 
 MAX_RESULTS = 50
@@ -161,7 +161,7 @@ class VectorStores:
     def _condition(self, told: Any) -> Condition:
         try:
             return self._read_filter(told)
-        except InvalidInput as error:
+        except CallerError as error:
             error.fields.setdefault("param", "filters")
             raise
 
@@ -171,7 +171,7 @@ class VectorStores:
 
 def describe_hit(hit: FoundPassage) -> dict[str, Any]:
     """Return a result: what OpenAI's clients read, and beside it where the passage stands."""
-    url = open_at(getattr(hit, "url", None), hit.anchor)
+    url = open_at(hit.url, hit.anchor)
     place = {"title": hit.title, "section": hit.section, "anchor": hit.anchor, "url": url}
     return {
         "file_id": file_id_of(hit.document),

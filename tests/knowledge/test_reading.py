@@ -1,0 +1,74 @@
+"""Documents as readers see them: whole, and only those they may read."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, update
+
+from penstock.knowledge.errors import UnknownDocument, UnknownKnowledge
+from penstock.knowledge.one_embedder import OneEmbedder
+from penstock.knowledge.reading import Reading
+from penstock.knowledge.service import KnowledgeService
+from penstock.spec.knowledge import ChosenScope
+from penstock.store.blobs import BlobStore
+from penstock.store.control.engine import open_control
+from penstock.store.control.tables.knowledge import knowledge_documents
+from tests.knowledge.embedders import HashingEmbedder
+
+EVERYONE = ChosenScope(principals=["everyone"])
+FINANCE = ChosenScope(principals=["everyone", "group:finance"])
+
+
+@pytest.fixture
+def home(tmp_path: Path, migrated_sqlite: Path) -> Iterator[tuple[Engine, Reading]]:
+    file = tmp_path / "control.db"
+    file.write_bytes(migrated_sqlite.read_bytes())
+    engine = open_control(f"sqlite:///{file}")
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "open.md").write_text("# Open\n\nFirst part.\n\n## More\n\nSecond part.\n")
+    (folder / "pay.md").write_text("# Pay\n\nNobody else may know this.\n")
+    blobs = BlobStore(str(tmp_path / "blobs"))
+    knowledge = KnowledgeService(engine, blobs, tmp_path / "indexes", OneEmbedder(HashingEmbedder()))
+    knowledge.ingest("handbook", folder)
+    yield engine, Reading(engine, None)
+    engine.dispose()
+
+
+def restrict(engine: Engine, path: str, properties: Any) -> None:
+    with engine.begin() as connection:
+        wanted = knowledge_documents.c.path == path
+        connection.execute(update(knowledge_documents).where(wanted).values(properties=properties))
+
+
+def test_a_document_is_read_whole(home: tuple[Engine, Reading]) -> None:
+    read = home[1].read_document("handbook", "open.md", scope=EVERYONE)
+    assert read.text.split() == ["First", "part.", "Second", "part."]
+    assert (read.title, read.path) == ("Open", "open.md")
+
+
+def test_documents_that_may_not_be_read_are_neither_listed_nor_read(home: tuple[Engine, Reading]) -> None:
+    engine, reading = home
+    restrict(engine, "pay.md", {"readers": ["group:finance"]})
+    assert [each.path for each in reading.list_documents("handbook", scope=EVERYONE)] == ["open.md"]
+    with pytest.raises(UnknownDocument):
+        reading.read_document("handbook", "pay.md", scope=EVERYONE)
+    with pytest.raises(UnknownDocument):
+        reading.read_document("handbook", "pay.md", scope=ChosenScope(principals=[]))
+    assert len(reading.list_documents("handbook", scope=FINANCE)) == 2
+    assert reading.read_document("handbook", "pay.md", scope=FINANCE).text
+
+
+def test_a_document_whose_readers_cannot_be_told_is_nobodys(home: tuple[Engine, Reading]) -> None:
+    engine, reading = home
+    restrict(engine, "pay.md", {"readers": "finance"})
+    assert [each.path for each in reading.list_documents("handbook", scope=FINANCE)] == ["open.md"]
+
+
+def test_what_is_not_there_is_told(home: tuple[Engine, Reading]) -> None:
+    with pytest.raises(UnknownDocument):
+        home[1].read_document("handbook", "lost.md", scope=EVERYONE)
+    with pytest.raises(UnknownKnowledge):
+        home[1].list_documents("nothing", scope=EVERYONE)
