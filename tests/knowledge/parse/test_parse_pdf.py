@@ -101,6 +101,27 @@ def test_running_heads_and_page_numbers_are_taken_out_and_counted() -> None:
     assert "Book of Animals" in read("a.pdf", data, ParseRecipe(boilerplate=False)).text
 
 
+def test_pages_of_nothing_but_a_running_line_keep_it() -> None:
+    def write(pdf: fpdf.FPDF) -> None:
+        for number in range(5):
+            if number:
+                pdf.add_page()
+            pdf.cell(text=f"Plate {number}")
+
+    assert read("a.pdf", make_pdf(write)).text.split() == [
+        "Plate",
+        "0",
+        "Plate",
+        "1",
+        "Plate",
+        "2",
+        "Plate",
+        "3",
+        "Plate",
+        "4",
+    ]
+
+
 def test_the_same_line_on_many_pages_is_no_running_head_in_the_middle_of_them() -> None:
     def write(pdf: fpdf.FPDF) -> None:
         for number in range(4):

@@ -4,6 +4,7 @@ The surprise: an entry's declared size is what its maker says. Reading stops at 
 an entry that lies is an error and not a full memory.
 """
 
+import functools
 import io
 import zipfile
 import zlib
@@ -108,13 +109,20 @@ def read_xml(data: bytes) -> Any:
 
 def name_of(element: Any) -> str:
     """Return an element's name without its namespace."""
-    tag = element.tag
+    return _local(element.tag)
+
+
+@functools.lru_cache(maxsize=4096)
+def _local(tag: Any) -> str:
     return tag.rpartition("}")[2] if isinstance(tag, str) else ""
 
 
 def attribute(element: Any, name: str) -> str | None:
     """Return an attribute by its name without namespace."""
+    found = element.get(name)
+    if found is not None:
+        return str(found)
     for key, value in element.attrib.items():
-        if key.rpartition("}")[2] == name:
+        if key[0] == "{" and key.rpartition("}")[2] == name:
             return str(value)
     return None

@@ -20,8 +20,6 @@ from penstock.knowledge.parse.frames import Failure, Request, read_frame, write_
 from penstock.knowledge.parse.kept import pack_document
 from penstock.spec.knowledge import ParseRecipe
 
-RETIRE_MB = 300
-"""A process whose largest document took more gives its memory back by ending."""
 MAX_DOCUMENTS = 500
 
 
@@ -43,7 +41,7 @@ def main() -> None:
         request = msgspec.json.decode(header, type=Request)
         reply = _parse(request, data)
         del data
-        is_last = number == MAX_DOCUMENTS or _peak_mb() > RETIRE_MB
+        is_last = number == MAX_DOCUMENTS or _peak_mb() > request.retire_mb
         _answer(replies, reply[:1].upper() if is_last else reply[:1], reply[1:])
         if is_last:
             return

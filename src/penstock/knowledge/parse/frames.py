@@ -15,6 +15,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     recipe: ParseRecipe
+    retire_mb: int
+    """A process whose largest document took more gives its memory back by ending."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):

@@ -356,13 +356,13 @@ class _Reader(HTMLParser):
             table.open_cell(self._take_text(), values.get("colspan"), values.get("rowspan"))
 
     def _lay_out(self) -> None:
-        """Take every open table for layout: its cells so far become paragraphs."""
-        for table in self.tables:
-            for text in table.take_texts():
-                self.builder.add(text)
-            if table.in_cell:
-                table.close_cell("")
-                self.builder.add(self._take_text())
+        """Take the open table for layout: its cells so far become paragraphs. Those around it are, already."""
+        table = self.tables[-1]
+        for text in table.take_texts():
+            self.builder.add(text)
+        if table.in_cell:
+            table.close_cell("")
+            self.builder.add(self._take_text())
 
     def _close_table(self) -> None:
         table = self.tables.pop()

@@ -201,14 +201,20 @@ def remove_running_heads(pages: Sequence[Page]) -> list[str]:
                 continue
             text = re.sub(r"\d+", "#", " ".join(each.text for each in row))
             seen[text, round(row[0].y / 8)].append((page, row))
-    problems: Counter[str] = Counter()
+    gone: defaultdict[int, set[int]] = defaultdict(set)
+    found: list[tuple[str, int]] = []
     for (text, _), places in seen.items():
-        if len(places) < max(MIN_PAGES, HEAD_SHARE * len(pages)):
-            continue
-        for page, row in places:
-            gone = {id(each) for each in row}
-            page.segments = [each for each in page.segments if id(each) not in gone]
-            problems[text] += 1
+        if len(places) >= max(MIN_PAGES, HEAD_SHARE * len(pages)):
+            for page, row in places:
+                gone[page.number].update(id(each) for each in row)
+                found.append((text, page.number))
+    changed: set[int] = set()
+    for page in pages:
+        # A page of nothing else says what it has to say in these lines.
+        if kept := [each for each in page.segments if id(each) not in gone[page.number]]:
+            page.segments = kept
+            changed.add(page.number)
+    problems = Counter(text for text, number in found if number in changed)
     return [
         f"the running head {text[:80]!r} of {count} pages was left out" for text, count in problems.items()
     ]

@@ -62,10 +62,14 @@ class ParserPool:
     Processes start with the first documents and end with `close`. At most `n` documents are held as bytes.
     """
 
-    def __init__(self, n: int | None = None, *, wall_s: float | None = None) -> None:
-        """Make a pool of `n` processes, by default one a processor; `wall_s` replaces the limit by the recipe."""
+    def __init__(self, n: int | None = None, *, wall_s: float | None = None, retire_mb: int = 300) -> None:
+        """Make a pool of `n` processes, by default one a processor.
+
+        `wall_s` replaces the wall time by the recipe; a process that took more than `retire_mb` is replaced.
+        """
         self.n = n or max(1, min(os.cpu_count() or 1, MAX_PROCESSES))
         self._wall_s = wall_s
+        self._retire_mb = retire_mb
         self._free = threading.Semaphore(self.n)
         self._lock = threading.Lock()
         self._idle: list[_Process] = []
@@ -85,7 +89,11 @@ class ParserPool:
         with self._free:
             process = self._take()
             try:
-                reply = process.ask(name, data, recipe, self._limit_of(recipe))
+                reply = process.ask(
+                    Request(name=_utf8(name), recipe=recipe, retire_mb=self._retire_mb),
+                    data,
+                    self._limit_of(recipe),
+                )
             except BaseException:
                 process.kill()
                 raise
@@ -177,7 +185,7 @@ class _Process:
         """Return whether it can be asked again."""
         return self._popen.poll() is None
 
-    def ask(self, name: str, data: bytes, recipe: ParseRecipe, limit_s: float) -> bytes:
+    def ask(self, request: Request, data: bytes, limit_s: float) -> bytes:
         """Return the reply; raise the error of the document where there is none."""
         late = threading.Event()
 
@@ -189,13 +197,13 @@ class _Process:
         watch.daemon = True
         watch.start()
         try:
-            reply = self._exchange(name, data, recipe)
+            reply = self._exchange(request, data)
         finally:
             watch.cancel()
         if reply is not None:
             return reply
         self.kill()
-        raise self._error(name, recipe, limit_s if late.is_set() else None)
+        raise self._error(request.name, request.recipe, limit_s if late.is_set() else None)
 
     def kill(self) -> None:
         """End it and everything that it started."""
@@ -207,10 +215,10 @@ class _Process:
                 with contextlib.suppress(OSError):
                     stream.close()
 
-    def _exchange(self, name: str, data: bytes, recipe: ParseRecipe) -> bytes | None:
+    def _exchange(self, request: Request, data: bytes) -> bytes | None:
         asked, answered = self._streams()
         try:
-            write_frame(asked, msgspec.json.encode(Request(name=_utf8(name), recipe=recipe)))
+            write_frame(asked, msgspec.json.encode(request))
             write_frame(asked, data)
             asked.flush()
             return read_frame(answered)

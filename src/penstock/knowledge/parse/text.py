@@ -62,6 +62,8 @@ def _guess_utf16(data: bytes) -> str | None:
 
 def clean_line(text: str) -> str:
     """Return one line: NFC, no control characters, single spaces."""
+    if text.isascii() and text.isprintable():  # most text, ten times as fast
+        return text.strip() if "  " not in text else _SPACES.sub(" ", text).strip()
     return _SPACES.sub(" ", _CONTROL.sub("", unicodedata.normalize("NFC", text)).replace("\n", " ")).strip()
 
 

@@ -106,7 +106,12 @@ class _Reader:
         covered = self._merged(data)
         values: dict[tuple[int, int], str] = {}
         events = etree.iterparse(
-            io.BytesIO(data), events=("end",), resolve_entities=False, no_network=True, huge_tree=False
+            io.BytesIO(data),
+            events=("end",),
+            tag=("{*}row", "{*}col"),
+            resolve_entities=False,
+            no_network=True,
+            huge_tree=False,
         )
         number = 0
         for _, element in events:
@@ -195,12 +200,14 @@ class _Reader:
         from lxml import etree
 
         source = io.BytesIO(self.archive.read("xl/sharedStrings.xml"))
-        for _, element in etree.iterparse(source, events=("end",), resolve_entities=False, no_network=True):
-            if name_of(element) == "si":
-                self.strings.append("".join(_string_pieces(element)))
-                element.clear()
-                while element.getprevious() is not None:
-                    del element.getparent()[0]
+        events = etree.iterparse(
+            source, events=("end",), tag="{*}si", resolve_entities=False, no_network=True, huge_tree=False
+        )
+        for _, element in events:
+            self.strings.append("".join(_string_pieces(element)))
+            element.clear()
+            while element.getprevious() is not None:
+                del element.getparent()[0]
 
     def _read_formats(self) -> None:
         if not self.archive.has("xl/styles.xml"):

@@ -1,0 +1,82 @@
+"""Files that were made to hurt."""
+
+import zipfile
+from io import BytesIO
+
+
+def hang_forever() -> bytes:
+    """A page on which the parser works for a very long time."""
+    return b"<p>text</p>" + b"<a " * 3_000_000
+
+
+def quadratic_page() -> bytes:
+    """Declarations that are never closed: the tokenizer looks for each one's end."""
+    return b"<p>one</p>" + b"<![" * 20_000
+
+
+def quote_nothing() -> bytes:
+    """A table whose one cell has more characters than any cell may."""
+    return b'a,b\n"' + b"x" * 1_200_000 + b'",1\n'
+
+
+def wide_workbook() -> bytes:
+    """A small workbook whose cells are a few hundred megabytes once they are Python's."""
+    row = "".join(f'<c t="str"><v>cell number {n}</v></c>' for n in range(100))
+    rows = f"<row>{row}</row>" * 1500
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(
+            "xl/workbook.xml",
+            '<workbook xmlns:r="r"><sheets><sheet name="A" r:id="rId1"/></sheets></workbook>',
+        )
+        archive.writestr(
+            "xl/_rels/workbook.xml.rels",
+            '<Relationships><Relationship Id="rId1" Type="x" Target="worksheets/sheet1.xml"/></Relationships>',
+        )
+        archive.writestr("xl/worksheets/sheet1.xml", f"<worksheet><sheetData>{rows}</sheetData></worksheet>")
+        # Random bytes keep the archive's ratio below that of a bomb.
+        archive.writestr("xl/media/noise.bin", _noise(150_000))
+    return buffer.getvalue()
+
+
+def _noise(size: int) -> bytes:
+    import random
+
+    return random.Random(1).randbytes(size)
+
+
+def zip_of_zips(depth: int = 6) -> bytes:
+    """An archive in an archive in an archive, each full of zeros."""
+    data = b"0" * 1_000_000
+    for _ in range(depth):
+        buffer = BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in range(10):
+                archive.writestr(f"word/{name}.zip", data)
+        data = buffer.getvalue()
+    return data
+
+
+def lying_zip(name: str, content: bytes, says: int) -> bytes:
+    """An archive whose entry declares another size than it has."""
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    data = bytearray(buffer.getvalue())
+    for mark, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        place = data.find(mark)
+        data[place + offset : place + offset + 4] = says.to_bytes(4, "little")
+    return bytes(data)
+
+
+def many_entries(n: int) -> bytes:
+    """An archive of very many empty parts."""
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number in range(n):
+            archive.writestr(f"word/{number}", b"")
+    return buffer.getvalue()
+
+
+LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10 if n else "lol " * 10}">' for n in range(10))
+"""Ten lines that stand for tens of gigabytes (the billion laughs)."""
