@@ -1,11 +1,12 @@
 """The rows worth a look: the best by words and the best by vectors among those that may be found, fused into one score."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
-from penstock.knowledge.index.types import RowSelection
+from penstock.knowledge.index.types import Place, RowSelection
 from penstock.knowledge.retrieval.fusion import Floats, mix_convex, mix_ranks
 from penstock.knowledge.retrieval.types import Candidate, SearchedIndex, Vector
 from penstock.spec.knowledge import SearchRecipe
@@ -20,6 +21,54 @@ class Found:
 
 
 NOTHING = Found(rows=(), scores=())
+
+
+class Pool(Sequence[Candidate]):
+    """Fused candidates, best first. Each is made when it is asked for: most searches show a few of hundreds."""
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        rows: Sequence[int],
+        *,
+        scores: Floats,
+        cosines: Floats | None,
+        words: Mapping[int, float],
+        dense_ranks: Mapping[int, int],
+        lexical_ranks: Mapping[int, int],
+    ) -> None:
+        self._places = places
+        self._rows = rows
+        self._scores = scores
+        self._cosines = cosines
+        self._words = words
+        self._dense_ranks = dense_ranks
+        self._lexical_ranks = lexical_ranks
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Candidate]: ...
+    def __getitem__(self, place: int | slice) -> Candidate | list[Candidate]:
+        if isinstance(place, slice):
+            return [self._make(each) for each in range(len(self))[place]]
+        return self._make(range(len(self))[place])
+
+    def _make(self, at: int) -> Candidate:
+        row, score = self._rows[at], float(self._scores[at])
+        return Candidate(
+            row=row,
+            place=self._places[row],
+            score=score,
+            fused=score,
+            dense=None if self._cosines is None else float(self._cosines[at]),
+            lexical=self._words.get(row),
+            dense_rank=self._dense_ranks.get(row),
+            lexical_rank=self._lexical_ranks.get(row),
+        )
 
 
 def find_by_words(
@@ -60,7 +109,7 @@ def fuse(
     vector: Vector | None,
     recipe: SearchRecipe,
     weight: float,
-) -> list[Candidate]:
+) -> Sequence[Candidate]:
     """Return every candidate of either kind, best first, ties by row number."""
     rows = sorted({*lexical.rows, *dense.rows})
     if not rows:
@@ -72,22 +121,13 @@ def fuse(
         mixed = mix_ranks(words, cosines, weight, recipe.rrf_constant)
     else:
         mixed = mix_convex(words, cosines, weight)
-    dense_ranks = {row: rank for rank, row in enumerate(dense.rows, start=1)}
-    lexical_ranks = {row: rank for rank, row in enumerate(lexical.rows, start=1)}
     order = np.lexsort((np.array(rows), -mixed))
-    candidates = []
-    for place in map(int, order):
-        row = rows[place]
-        candidates.append(
-            Candidate(
-                row=row,
-                place=index.places[row],
-                score=float(mixed[place]),
-                fused=float(mixed[place]),
-                dense=None if cosines is None else float(cosines[place]),
-                lexical=by_words.get(row),
-                dense_rank=dense_ranks.get(row),
-                lexical_rank=lexical_ranks.get(row),
-            )
-        )
-    return candidates
+    return Pool(
+        index.places,
+        [rows[int(place)] for place in order],
+        scores=mixed[order],
+        cosines=None if cosines is None else cosines[order],
+        words=by_words,
+        dense_ranks={row: rank for rank, row in enumerate(dense.rows, start=1)},
+        lexical_ranks={row: rank for rank, row in enumerate(lexical.rows, start=1)},
+    )

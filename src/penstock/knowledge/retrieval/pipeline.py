@@ -20,7 +20,7 @@ from penstock.knowledge.retrieval.filters import Selected, SelectionCache
 from penstock.knowledge.retrieval.fusion import find_weight
 from penstock.knowledge.retrieval.parents import ParentReader, merge_parents
 from penstock.knowledge.retrieval.question import analyse_question
-from penstock.knowledge.retrieval.relevance import judge_relevance
+from penstock.knowledge.retrieval.relevance import is_judged, judge_relevance
 from penstock.knowledge.retrieval.second_look import look_again
 from penstock.knowledge.retrieval.types import (
     Candidate,
@@ -110,7 +110,7 @@ class _Run:
     explain: bool
     clock: Callable[[], float]
     executor: ThreadPoolExecutor
-    pool: list[Candidate] = field(default_factory=list)
+    pool: Sequence[Candidate] = ()
     stages: list[Stage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     loaded: dict[Place, PassageRow | None] = field(default_factory=dict)
@@ -219,6 +219,8 @@ class _Run:
         self._tell("rerank", begun, n_in=n_in, n_out=len(self.pool), note=note)
 
     def _judge(self) -> None:
+        if not is_judged(self.recipe):
+            return
         begun = self.clock()
         kept, dropped = judge_relevance(self.pool, self.recipe)
         if dropped:

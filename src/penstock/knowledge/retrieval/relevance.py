@@ -6,6 +6,15 @@ from penstock.knowledge.retrieval.types import Candidate, Dropped
 from penstock.spec.knowledge import SearchRecipe
 
 
+def is_judged(recipe: SearchRecipe) -> bool:
+    """Return whether a recipe takes anything out."""
+    return (
+        recipe.min_dense_score is not None
+        or recipe.min_rerank_score is not None
+        or recipe.min_relative_score > 0
+    )
+
+
 def judge_relevance(
     candidates: Sequence[Candidate], recipe: SearchRecipe
 ) -> tuple[list[Candidate], list[Dropped]]:
