@@ -71,7 +71,9 @@ class KnowledgeRooms(Rooms):
     @cached_property
     def sources(self) -> SourceService:
         """Where documents of knowledge bases come from."""
-        return SourceService(self.engine, self.blobs, self.open_secret, chance=random.random)
+        return SourceService(
+            self.engine, self.blobs, self.open_secret, chance=random.random, private_root=self.home.root
+        )
 
     @cached_property
     def reading(self) -> Reading:

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from penstock.base.errors import InvalidInput
 from penstock.knowledge.errors import MassDeletion
+from penstock.knowledge.sources.errors import InvalidSource
 from penstock.knowledge.sources.kinds.folder import FolderSource
 from penstock.knowledge.sources.service import SourceService
 from penstock.knowledge.sources.types import Scan
@@ -344,3 +345,28 @@ def test_odd_names_are_stored_on_both_databases(
     assert page.next_cursor
     assert [row.path for row in service.list_items("guide", cursor=page.next_cursor).items] == ["ok.md"]
     assert [row.path for row in service.list_items("guide", text="OK", states=["live"]).items] == ["ok.md"]
+
+
+def test_penstocks_own_home_is_never_read(
+    sqlite_engine: Engine, clock: TickingClock, write: Write, tmp_path: Path
+) -> None:
+    write("a.md")
+    write("home/run/notes.md")
+    home = tmp_path / "docs" / "home"
+    service = SourceService(sqlite_engine, CountingBlobs(), clock=clock, private_root=home)
+    service.add("guide", "around", "folder", {"location": str(tmp_path / "docs")})
+    found = service.scan_all("guide", InlineContext())
+    assert paths(found) == ["a.md"]
+    assert [(each.path, each.reason) for each in found.left_out] == [("home/", "Penstock's own home")]
+    (tmp_path / "docs" / "link").symlink_to(home)
+    for kind, location, more in (
+        ("folder", home / "run", {}),
+        ("folder", tmp_path / "docs" / "link", {}),
+        ("files", tmp_path / "docs" / "**" / "*.md", {}),
+        ("files", home / "run" / "notes.md", {}),
+        ("jsonl", home / "x.jsonl", {}),
+        ("store", f"file://{tmp_path / 'docs'}", {}),
+        ("database", f"sqlite:///{home / 'control.db'}", {"query": "SELECT 1"}),
+    ):
+        with pytest.raises(InvalidSource, match="own home"):
+            service.test_settings(kind, {"location": str(location), **more})

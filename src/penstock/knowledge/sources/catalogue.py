@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -25,8 +26,8 @@ class Kind:
     """A kind of place."""
 
     settings: type[SourceSettings]
-    open: Callable[[str, Any, Credentials], Source]
-    """Called with the source's id, its settings and the vault's secrets."""
+    open: Callable[[str, Any, Credentials, Path | None], Source]
+    """Called with the source's id, its settings, the vault's secrets, and the folder that nobody reads."""
     about: str
     is_local_path: bool = False
     """Its location is a path of this machine, which must be absolute."""
@@ -35,26 +36,34 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "folder": Kind(
         settings=FolderSettings,
-        open=lambda source_id, settings, _: FolderSource(source_id, settings),
+        open=lambda source_id, settings, _, private: FolderSource(source_id, settings, private_root=private),
         about="a folder of this machine",
         is_local_path=True,
     ),
     "files": Kind(
         settings=FilesSettings,
-        open=lambda source_id, settings, _: FilesSource(source_id, settings),
+        open=lambda source_id, settings, *_: FilesSource(source_id, settings),
         about="single files, by name or pattern",
         is_local_path=True,
     ),
-    "web": Kind(settings=WebSettings, open=WebSource, about="pages of web sites, by links and sitemaps"),
+    "web": Kind(
+        settings=WebSettings,
+        open=lambda source_id, settings, credentials, _: WebSource(source_id, settings, credentials),
+        about="pages of web sites, by links and sitemaps",
+    ),
     "store": Kind(
         settings=StoreSettings,
-        open=StoreSource,
+        open=lambda source_id, settings, credentials, _: StoreSource(source_id, settings, credentials),
         about="an object store or any other file system that fsspec opens",
     ),
-    "database": Kind(settings=DatabaseSettings, open=DatabaseSource, about="rows of a query"),
+    "database": Kind(
+        settings=DatabaseSettings,
+        open=lambda source_id, settings, credentials, _: DatabaseSource(source_id, settings, credentials),
+        about="rows of a query",
+    ),
     "jsonl": Kind(
         settings=JsonlSettings,
-        open=lambda source_id, settings, _: JsonlSource(source_id, settings),
+        open=lambda source_id, settings, *_: JsonlSource(source_id, settings),
         about="records of a file of JSON lines",
         is_local_path=True,
     ),

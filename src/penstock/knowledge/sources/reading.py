@@ -1,6 +1,7 @@
 """Reads the sources of a base: opens each, scans it, and collects what belongs into the base."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from penstock.base.errors import PenstockError, suggest
 from penstock.knowledge.credentials import Credentials, OpenSecret, without_secrets
 from penstock.knowledge.sources import queries
 from penstock.knowledge.sources.catalogue import find_kind, read_kind_settings
-from penstock.knowledge.sources.errors import SourcePaused, SourceUnavailable, UnknownSource
+from penstock.knowledge.sources.errors import InvalidSource, SourcePaused, SourceUnavailable, UnknownSource
 from penstock.knowledge.sources.ports import BlobKeeper
 from penstock.knowledge.sources.rows import DETACHED
 from penstock.knowledge.sources.scanning import ScanOrder, SourceScan, storable, tell
@@ -41,11 +42,13 @@ class SourceReader:
         open_secret: OpenSecret | None,
         *,
         clock: Callable[[], int],
+        private_root: Path | None = None,
     ) -> None:
         self._engine = engine
         self._blobs = blobs
         self._open_secret = open_secret
         self._clock = clock
+        self._private = None if private_root is None else private_root.resolve()
 
     def scan_all(
         self,
@@ -137,8 +140,19 @@ class SourceReader:
             raise _hidden(error, credentials) from None
 
     def _open(self, kind: str, source_id: str, settings: SourceSettings) -> tuple[Source, Credentials]:
+        for place in settings.local_places():
+            self._refuse_private(Path(place).resolve(), is_pruned=kind == "folder")
         credentials = Credentials(self._open_secret, without_secrets(settings.secret_address()))
-        return find_kind(kind).open(source_id, settings, credentials), credentials
+        return find_kind(kind).open(source_id, settings, credentials, self._private), credentials
+
+    def _refuse_private(self, place: Path, *, is_pruned: bool) -> None:
+        if self._private is None:
+            return
+        is_around = self._private.is_relative_to(place) and not is_pruned
+        if place.is_relative_to(self._private) or is_around:
+            raise InvalidSource(
+                f"{str(place)!r} reaches into Penstock's own home.", hint="Keep documents beside it."
+            )
 
     def _collect(self, base: str, gone: list[str], outcomes: list[SourceOutcome]) -> Scan:
         items: dict[str, ScannedItem] = {}

@@ -64,10 +64,11 @@ class SourceService:
         *,
         clock: Callable[[], int] = wall_clock,
         chance: Callable[[], float] = lambda: 0.0,
+        private_root: Path | None = None,
     ) -> None:
-        """`chance` gives numbers from 0 to 1, by which runs are spread."""
+        """`chance` gives numbers from 0 to 1, by which runs are spread; nothing below `private_root` is read."""
         self._engine = engine
-        self._reader = SourceReader(engine, blobs, open_secret, clock=clock)
+        self._reader = SourceReader(engine, blobs, open_secret, clock=clock, private_root=private_root)
         self._clock = clock
         self._chance = chance
 

@@ -45,6 +45,10 @@ class SourceSettings(
             language=self.language,
         )
 
+    def local_places(self) -> list[str]:
+        """Return the paths of this machine below which it reads."""
+        return []
+
     def secret_address(self) -> str:
         """Return the address that its secrets are sent to."""
         return self.location

@@ -49,6 +49,12 @@ class DatabaseSettings(RecordSettings, frozen=True, kw_only=True):
     timeout_s: float = 300.0
     """How long the database may take until the first row, where it can be told."""
 
+    def local_places(self) -> list[str]:
+        """Return the file, where the database is one."""
+        scheme, _, rest = self.location.partition("://")
+        path = rest.partition("?")[0].removeprefix("/").removeprefix("file:")
+        return [path] if scheme.partition("+")[0] in {"sqlite", "duckdb"} and path else []
+
     def secret_address(self) -> str:
         """Return the address without what names a driver."""
         scheme, mark, rest = self.location.partition("://")

@@ -21,6 +21,10 @@ class FilesSettings(SourceSettings, frozen=True, kw_only=True):
     watch: bool = False
     """Look for changes every few seconds, and take them up by themselves."""
 
+    def local_places(self) -> list[str]:
+        """Return the files, or the folders that patterns begin in."""
+        return [fixed_part(each) for each in (self.location, *self.also)]
+
 
 class FilesSource:
     """Files by name. A file's path is its name, or what a pattern left open."""
@@ -56,6 +60,13 @@ class FilesSource:
         listings = (Listing(path=path, files=folders[path]) for path in sorted(folders))
         yield from walk_tree(self._source_id, listings, self._settings)
         self.complete = not self.problems
+
+
+def fixed_part(pattern: str) -> str:
+    """Return a pattern up to its first wildcard, or all of it."""
+    parts = Path(pattern).parts
+    fixed = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return str(Path(*parts[:fixed])) if fixed else "."
 
 
 def find_files(pattern: str) -> Iterator[tuple[str, Path]]:

@@ -24,18 +24,29 @@ class FolderSettings(SourceSettings, frozen=True, kw_only=True):
     watch: bool = False
     """Look for changes every few seconds, and take them up by themselves."""
 
+    def local_places(self) -> list[str]:
+        """Return the folder."""
+        return [self.location]
+
 
 class FolderSource:
     """A folder."""
 
     def __init__(
-        self, source_id: str, settings: FolderSettings, *, clock: Callable[[], int] = time.time_ns
+        self,
+        source_id: str,
+        settings: FolderSettings,
+        *,
+        private_root: Path | None = None,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
+        """Nothing below `private_root` is read."""
         self.complete = False
         self.problems: list[str] = []
         self._source_id = source_id
         self._settings = settings
         self._root = Path(settings.location)
+        self._private = None if private_root is None else private_root.resolve()
         self._clock = clock
 
     def scan(self, known: Mapping[str, KnownItem]) -> Iterator[SourceItem | LeftOut]:
@@ -65,6 +76,8 @@ class FolderSource:
             unreadable.clear()
             for name in sorted(folders):
                 reason = _reason_against(Path(parent, name), name)
+                if self._private is not None and Path(parent, name).resolve() == self._private:
+                    reason = "Penstock's own home"
                 if reason:
                     folders.remove(name)
                     left_out.append(LeftOut(path=f"{path}{_readable(name)}/", reason=reason))

@@ -11,7 +11,7 @@ import msgspec
 
 from penstock.base.errors import InvalidInput
 from penstock.knowledge.sources.errors import UnreadableProperties
-from penstock.knowledge.sources.kinds.files import find_files
+from penstock.knowledge.sources.kinds.files import find_files, fixed_part
 from penstock.knowledge.sources.patterns import reason_against
 from penstock.knowledge.sources.records import RecordSettings, make_record
 from penstock.knowledge.sources.types import KnownItem, LeftOut, SourceItem
@@ -24,6 +24,10 @@ class JsonlSettings(RecordSettings, frozen=True, kw_only=True):
 
     watch: bool = False
     """Look for changes every few seconds, and take them up by themselves."""
+
+    def local_places(self) -> list[str]:
+        """Return the file, or the folder that the pattern begins in."""
+        return [fixed_part(self.location)]
 
 
 class JsonlSource:

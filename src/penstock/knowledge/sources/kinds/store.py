@@ -57,6 +57,11 @@ class StoreSettings(SourceSettings, frozen=True, kw_only=True):
     """What its file system takes, such as `key`, `secret`, `endpoint_url`, `anon`; credentials as
     `{{secret:NAME}}`."""
 
+    def local_places(self) -> list[str]:
+        """Return the folder, where the address is one of this machine."""
+        scheme, _, rest = self.location.partition("://")
+        return [f"/{rest.lstrip('/')}"] if scheme in {"file", "local"} else []
+
     def secret_address(self) -> str:
         """Return its own endpoint where one is named, else the address."""
         endpoint = self.options.get("endpoint_url")
