@@ -73,10 +73,10 @@ class Pruning:
                 wanted = self._list_wanted(base)
                 gone = [row.id for row in rows[keep:] if row.id not in wanted]
                 n_generations = queries.delete_generations(connection, gone)
-            digests, n_documents = self._delete_documents(base)
-            n_parses, n_blobs, n_vectors = 0, 0, 0
+            n_documents, n_parses, n_blobs, n_vectors = 0, 0, 0, 0
             with self._locks.hold_blobs_alone() as is_alone:
-                if is_alone:
+                if is_alone:  # else all of it waits for the next time, so that no bytes are forgotten
+                    digests, n_documents = self._delete_documents(base)
                     n_parses, parsed = self._delete_parses()
                     n_blobs = self._delete_blobs(digests, parsed)
             if cache:

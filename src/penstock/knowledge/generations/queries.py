@@ -15,6 +15,7 @@ from penstock.knowledge.queries import (
     passages,
     slices,
 )
+from penstock.knowledge.sources.queries import KEPT_STATES
 from penstock.store.control.tables import knowledge as tables
 
 tracks = tables.knowledge_tracks
@@ -86,7 +87,7 @@ def list_unused_parses(connection: Connection, *, before_ns: int, limit: int) ->
     query = select(parses.c.digest, parses.c.parse_digest, parses.c.blob).where(
         parses.c.created_ns < before_ns,
         ~exists().where(documents.c.digest == parses.c.digest),
-        ~exists().where(items.c.digest == parses.c.digest),
+        ~exists().where(items.c.digest == parses.c.digest, items.c.state.in_(KEPT_STATES)),
     )
     rows = connection.execute(query.order_by(parses.c.digest, parses.c.parse_digest).limit(limit)).all()
     return cast("Sequence[Row[Any]]", rows)
@@ -98,11 +99,13 @@ def delete_parse(connection: Connection, digest: str, parse_digest: str) -> None
 
 
 def is_blob_used(connection: Connection, digest: str) -> bool:
-    """Return whether anything of knowledge refers to the blob."""
-    return any(
-        connection.execute(select(column).where(column == digest).limit(1)).first() is not None
-        for column in (documents.c.digest, items.c.digest, parses.c.blob, parses.c.digest)
+    """Return whether a document version, a source or a parse needs the blob."""
+    uses = (
+        select(documents.c.id).where(documents.c.digest == digest),
+        select(items.c.path).where(items.c.digest == digest, items.c.state.in_(KEPT_STATES)),
+        select(parses.c.digest).where(parses.c.blob == digest),
     )
+    return any(connection.execute(use.limit(1)).first() is not None for use in uses)
 
 
 def count_unused_vectors(connection: Connection) -> int:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 from penstock.base.clock import now_ns
 from penstock.base.digest import digest_json
 from penstock.knowledge import queries as knowledge_queries
-from penstock.knowledge.errors import UnknownKnowledge
+from penstock.knowledge.errors import DamagedIndex, UnknownKnowledge
 from penstock.knowledge.generations import queries
 from penstock.knowledge.generations.errors import UnknownTrack
 from penstock.knowledge.generations.types import LIVE, PREVIOUS, TrackRow
@@ -103,7 +103,15 @@ class Tracks:
             return tracks
         if LIVE not in tracks and row is not None:  # of a release that knew no tracks
             tracks[LIVE] = Track(name=LIVE, recipe=read_recipe(row.recipe), generation=None)
-        return follow_pointer(tracks, live, lambda: read_recipe(self._living.row(base, live).recipe))
+        return follow_pointer(tracks, live, lambda: self._read_recipe(base, live, tracks))
+
+    def _read_recipe(self, base: str, generation: str, tracks: Tracked) -> Recipe:
+        try:
+            return read_recipe(self._living.row(base, generation).recipe)
+        except DamagedIndex:  # an ingest makes what is live anew, by the recipe that is known
+            if LIVE not in tracks:
+                raise
+            return tracks[LIVE].recipe
 
     def settle(self, base: str) -> Tracked:
         """Write down what a process that was killed left behind the pointer, and return the tracks.

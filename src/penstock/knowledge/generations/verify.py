@@ -64,12 +64,12 @@ class Verifying:
         `deep` reads every blob and a larger sample of vectors.
         """
         live, version = self._living.find(base)
-        chosen = self._tracks.load(base) if track is None else {track: self._tracks.get(base, track)}
         try:
             self._living.row(base, live)
         except DamagedIndex as error:
             advice = f"Ingest again, or move the alias back: penstock knowledge ingest {base}."
             return [Finding(check="live: pointer", state="failed", message=error.message, advice=advice)]
+        chosen = self._tracks.load(base) if track is None else {track: self._tracks.get(base, track)}
         findings = [
             Finding(check="live: pointer", state="ok", message=f"{version or 'the base'} names {live}")
         ]
