@@ -25,6 +25,7 @@ from penstock.knowledge.retrieval.types import SearchedIndex
 from penstock.spec.knowledge import EVERYONE, ChosenScope, Condition
 
 KEPT_SELECTIONS = 16
+KEPT_READERSHIPS = 8
 Mask = NDArray[np.bool_]
 
 
@@ -64,18 +65,43 @@ def make_selection(index: SearchedIndex, scope: ChosenScope) -> RowSelection | N
     return select_rows(index, scope).rows
 
 
-def select_rows(index: SearchedIndex, scope: ChosenScope) -> Selected:
+@dataclass(frozen=True, kw_only=True)
+class Readership:
+    """Which documents share their readers, so that a caller is held against each kind of readers once."""
+
+    kinds: tuple[tuple[str, ...] | None, ...]
+    kind_of: NDArray[np.int32]
+    """Of each document, the number of its kind."""
+
+    def readable(self, principals: Sequence[str] | None) -> Mask:
+        """Return one truth value a document."""
+        open_to = np.array([may_read(readers, principals) for readers in self.kinds], dtype=bool)
+        return open_to[self.kind_of] if len(self.kinds) else np.zeros(0, dtype=bool)
+
+
+def read_readership(documents: Sequence[IndexDocument]) -> Readership:
+    """Return the readers of an index's documents."""
+    numbers: dict[tuple[str, ...] | None, int] = {}
+    kind_of = np.zeros(len(documents), dtype=np.int32)
+    for number, document in enumerate(documents):
+        readers = document.properties.readers
+        key = None if readers is None else tuple(readers)
+        kind_of[number] = numbers.setdefault(key, len(numbers))
+    return Readership(kinds=tuple(numbers), kind_of=kind_of)
+
+
+def select_rows(index: SearchedIndex, scope: ChosenScope, readership: Readership | None = None) -> Selected:
     """Return the rows that a scope may find, and what is to be noted of it."""
     n_rows = len(index.places)
     documents = index.documents
     if scope.principals is None and not scope.conditions:
         return Selected(rows=None, count=n_rows, n_readable=n_rows)
-    readable = _readable(documents, scope.principals)
+    readable = (readership or read_readership(documents)).readable(scope.principals)
     if not scope.conditions and readable.all():
         return Selected(rows=None, count=n_rows, n_readable=n_rows)
     tests = [compile_condition(condition) for condition in scope.conditions]
     mask = readable.copy()
-    for number in np.flatnonzero(readable):
+    for number in np.flatnonzero(readable) if tests else ():
         document = documents[int(number)]
         mask[number] = all(test(document) for test in tests)
     rows = index.select(mask)
@@ -88,18 +114,6 @@ def select_rows(index: SearchedIndex, scope: ChosenScope) -> Selected:
         is_filtered=bool(scope.conditions),
         notes=tuple(notes),
     )
-
-
-def _readable(documents: Sequence[IndexDocument], principals: Sequence[str] | None) -> Mask:
-    known: dict[tuple[str, ...] | None, bool] = {}
-    mask = np.zeros(len(documents), dtype=bool)
-    for number, document in enumerate(documents):
-        readers = document.properties.readers
-        key = None if readers is None else tuple(readers)
-        if key not in known:
-            known[key] = may_read(readers, principals)
-        mask[number] = known[key]
-    return mask
 
 
 def _note_unknown(
@@ -126,6 +140,7 @@ class SelectionCache:
     def __init__(self, limit: int = KEPT_SELECTIONS) -> None:
         self._limit = limit
         self._kept: OrderedDict[tuple[int, bytes], tuple[weakref.ref[Any], Selected]] = OrderedDict()
+        self._readerships: OrderedDict[int, tuple[weakref.ref[Any], Readership]] = OrderedDict()
         self._lock = Lock()
 
     def select(self, index: SearchedIndex, scope: ChosenScope) -> Selected:
@@ -138,10 +153,22 @@ class SelectionCache:
             if kept is not None and kept[0]() is index:
                 self._kept.move_to_end(key)
                 return kept[1]
-        selected = select_rows(index, scope)
+        selected = select_rows(index, scope, self._readership(index))
         with self._lock:
             self._kept[key] = (weakref.ref(index), selected)
             self._kept.move_to_end(key)
             while len(self._kept) > self._limit:
                 self._kept.popitem(last=False)
         return selected
+
+    def _readership(self, index: SearchedIndex) -> Readership:
+        with self._lock:
+            kept = self._readerships.get(id(index))
+        if kept is not None and kept[0]() is index:
+            return kept[1]
+        made = read_readership(index.documents)
+        with self._lock:
+            self._readerships[id(index)] = (weakref.ref(index), made)
+            while len(self._readerships) > KEPT_READERSHIPS:
+                self._readerships.popitem(last=False)
+        return made
