@@ -137,7 +137,7 @@ def list_feedback(
     if since_ns is not None:
         query = query.where(feedback.c.made_ns >= since_ns)
     rows = connection.execute(_page(query, feedback, cursor, limit)).mappings()
-    return [msgspec.convert(dict(row), Feedback) for row in rows]
+    return [msgspec.convert({str(name): value for name, value in row.items()}, Feedback) for row in rows]
 
 
 def count_feedback(connection: Connection, base: str) -> dict[str, int]:
