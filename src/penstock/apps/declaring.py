@@ -181,7 +181,7 @@ def _read_filters(told: Any, read_filter: ReadFilter, problems: list[str]) -> li
             try:
                 found.append(msgspec.to_builtins(read_filter(one)))
             except CallerError as error:
-                problems.append(f"`filters`: {error.message}")
+                problems.append(f"`filters`: {error.message.partition(chr(10))[0].rstrip('.')}")
         else:
             problems.append(f"`filters` holds {type(one).__name__}: write a text such as `language:de`")
     return found
