@@ -140,3 +140,19 @@ def test_a_file_that_cannot_be_is_refused_whole(root: Path, tmp_path: Path, text
     file.write_text(text)
     refused = call("knowledge", "apply", str(file), home=root)
     assert (refused.code, told in refused.err) == (2, True), refused.err
+
+
+def test_a_secret_that_a_source_uses_is_not_deleted_from_under_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WIKI_PASSWORD", "hunter2")
+    where = ("--url", "postgresql://db.example", "--from-env", "WIKI_PASSWORD")
+    made = call("secret", "set", "wiki-db", *where, home=root)
+    assert made.code == 0, made.err
+    address = "postgresql://reader:{{secret:wiki-db}}@db.example/wiki"
+    source("add", "wiki", "db", "database", address, "--set", "query=SELECT id, text FROM pages", home=root)
+    refused = call("secret", "delete", "wiki-db", home=root)
+    assert (refused.code, "knowledge:wiki/db" in refused.err) == (4, True), refused.err
+    assert "hunter2" not in call("knowledge", "source", "show", "wiki", "db", "--json", home=root).out
+    source("remove", "wiki", "db", "--yes", home=root)
+    assert call("secret", "delete", "wiki-db", home=root).code == 0

@@ -23,6 +23,7 @@ from penstock.deploy.queries import list_objects
 from penstock.deploy.snapshots import build_snapshot, read_snapshot, write_snapshot
 from penstock.evals.gates.evidence import GateEvidence
 from penstock.jobs.service import JobService
+from penstock.knowledge.sources.secret_use import sources_with_secret
 from penstock.main.errors import SettingsInvalid
 from penstock.main.home_files import create_home, hold_lock, read_internal_key, request_restart
 from penstock.main.instance import find_addresses
@@ -267,9 +268,10 @@ class Rooms:
         return self.warnings
 
     def users_of_secret(self, name: str) -> list[str]:
-        """Return the providers that are sent this secret."""
+        """Return the providers and sources of documents that are sent this secret."""
         _, planned = self.draft(self._objects())
-        return [provider.name for provider in planned.providers if provider.secret == name]
+        providers = [provider.name for provider in planned.providers if provider.secret == name]
+        return [*providers, *sources_with_secret(self.engine, name)]
 
     def publish(self, *, actor: str, note: str) -> Snapshot:
         """Give gateways what stands now, and note who changed what."""
