@@ -1,6 +1,7 @@
 """Declarations as files: what they leave out is chosen for their model, and everything that is wrong is told at once."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,14 @@ def test_yaml_and_json_say_the_same() -> None:
     yaml = "name: helpdesk\nknowledge: handbook\nmodel: big\nrewrite:\n  turns: 2\n"
     told = {"name": "helpdesk", "knowledge": "handbook", "model": "big", "rewrite": {"turns": 2}}
     assert read(yaml, "a.yaml") == read(yaml, "a.yml") == read(json.dumps(told), "a.json")
+
+
+def test_the_guides_example_declares_an_app() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "apps.md").read_text()
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    app = read(example, "support.yaml")
+    assert app.steps == ("rewrite", "retrieve", "filter", "answer", "check")
+    assert [condition.op for condition in app.filters] == ["any_of"]
 
 
 def test_three_lines_are_enough_and_follow_a_conversation() -> None:
