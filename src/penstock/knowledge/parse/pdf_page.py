@@ -6,6 +6,7 @@ most of the text is upright, whatever the page's own rotation.
 
 import ctypes
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ MAX_PATH_POINTS = 6000
 """Of a page; more is a drawing and no table."""
 MAX_OBJECTS = 20_000
 MAX_SAMPLE = 60
+_TOKEN = re.compile("[\\r\\n]+|[\\x02\ufffe]|[^\\S\\r\\n]+|[^\\s\\x02\ufffe]+")
 _STRAIGHT = 1.5
 _LIGATURES = str.maketrans({
     "ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st",
@@ -111,55 +113,78 @@ class _Turn:
 
 def _read_segments(text_page: pypdfium2.PdfTextPage, page: Page, turn: _Turn) -> None:
     raw = text_page.raw
-    box = pdfium_c.FS_RECTF()
-    place = ctypes.byref(box)
-    chars: list[str] = []
+    words: list[str] = []
     size = left = right = y = first_y = 0.0
     bold = False
     after_space = False
 
     def end(*, hyphen: bool = False) -> None:
-        text = _clean("".join(chars))
-        if text.strip():
+        text = _clean("".join(words)).strip()
+        if text:
             page.segments.append(
-                Segment(text=text.strip(), size=size, bold=bold, left=left, right=right, y=first_y,
+                Segment(text=text, size=size, bold=bold, left=left, right=right, y=first_y,
                         page=page.number, hyphen=hyphen)
             )  # fmt: skip
-        chars.clear()
+        words.clear()
 
-    for index in range(text_page.count_chars()):
-        code = pdfium_c.FPDFText_GetUnicode(raw, index)
-        char = chr(code) if code < 0x110000 else "\ufffd"
-        if char in "\r\n":
+    for token in _TOKEN.finditer(_text_of(text_page)):
+        word = token[0]
+        if word[0] in "\r\n":
             end()
             continue
-        if char in HYPHENS:
+        if word[0] in HYPHENS:
             end(hyphen=True)
             continue
-        if char.isspace():
-            if chars:
-                chars.append(" ")
+        if word.isspace():
+            if words:
+                words.append(" ")
             after_space = True
             continue
-        page.n_chars += 1
-        page.n_garbled += code < 32 or char == "\ufffd" or 0xE000 <= code <= 0xF8FF
-        pdfium_c.FPDFText_GetLooseCharBox(raw, index, place)
-        near, low = turn.point(box.left, box.bottom)
-        far, high = turn.point(box.right, box.top)
-        if far < near:
-            near, far = far, near
-        low = min(low, high)
-        if chars and (
+        page.n_chars += len(word)
+        if not word.isascii() or not word.isprintable():
+            page.n_garbled += sum(_is_nameless(char) for char in word)
+        near, low, far, last = _box_of(raw, token.start(), token.end() - 1, turn)
+        if words and (
             _is_apart(near - right, abs(low - y), size)
             or (after_space and _is_ruled_off(page, right, near, low + size / 2))
         ):
             end()
-        if not chars:
-            size, bold = _type_of(raw, index)
+        if not words:
+            size, bold = _type_of(raw, token.start())
             left, first_y, right = near, low, far
-        chars.append(char)
-        right, y, after_space = max(right, far), low, False
+        words.append(word)
+        right, y, after_space = max(right, far), last, False
     end()
+
+
+def _text_of(text_page: pypdfium2.PdfTextPage) -> str:
+    """Return the page's characters, one for each of PDFium's places."""
+    count = text_page.count_chars()
+    buffer = (ctypes.c_ushort * (count + 1))()
+    if pdfium_c.FPDFText_GetText(text_page.raw, 0, count, buffer) == count + 1:
+        return "".join(map(chr, buffer[:count]))
+    # Some places have no character in the text: asked one by one, ten times as slow.
+    codes = (pdfium_c.FPDFText_GetUnicode(text_page.raw, index) for index in range(count))
+    return "".join(chr(code) if code < 0x110000 else "\ufffd" for code in codes)
+
+
+def _box_of(raw: Any, first: int, last: int, turn: _Turn) -> tuple[float, float, float, float]:
+    """Return where a word begins, its bottom there, where it ends and its bottom there."""
+    box = pdfium_c.FS_RECTF()
+    place = ctypes.byref(box)
+    pdfium_c.FPDFText_GetLooseCharBox(raw, first, place)
+    one, two = turn.point(box.left, box.bottom), turn.point(box.right, box.top)
+    near, low, far = min(one[0], two[0]), min(one[1], two[1]), max(one[0], two[0])
+    if last == first:
+        return near, low, far, low
+    pdfium_c.FPDFText_GetLooseCharBox(raw, last, place)
+    one, two = turn.point(box.left, box.bottom), turn.point(box.right, box.top)
+    # Scripts written from the right end where they begin.
+    return min(near, one[0], two[0]), low, max(far, one[0], two[0]), min(one[1], two[1])
+
+
+def _is_nameless(char: str) -> bool:
+    return char < " " or char == "\ufffd" or "\ue000" <= char <= "\uf8ff"
 
 
 def _is_apart(gap: float, step: float, size: float) -> bool:
