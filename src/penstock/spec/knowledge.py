@@ -79,8 +79,9 @@ class IndexRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     connection: str | None = None
     """Of a server's index: an address whose credentials are secrets of the vault, such as
     `postgresql://rag:{{secret:rag_db}}@db/rag`."""
-    precision: Literal["f32", "f16", "i8"] = "f32"
-    """How vectors are held by an approximate index."""
+    precision: Literal["f32", "f16", "i8"] | None = None
+    """How vectors are held by an approximate index. None takes what suits the engine: `i8` for usearch, whose
+    candidates are scored again from the exact vectors, `f32` for servers."""
     connectivity: int = 16
     expansion_add: int = 128
     expansion_search: int = 96

@@ -39,7 +39,7 @@ N_ROWS = 1500
 RECIPES = {
     "exact": IndexRecipe(kind="exact"),
     "usearch": IndexRecipe(kind="usearch"),
-    "usearch-i8": IndexRecipe(kind="usearch", precision="i8", oversample=3.0),
+    "usearch-f32": IndexRecipe(kind="usearch", precision="f32"),
     "qdrant": IndexRecipe(kind="qdrant"),
     "pgvector": IndexRecipe(kind="pgvector"),
     "pgvector-f16": IndexRecipe(kind="pgvector", precision="f16"),
@@ -244,7 +244,7 @@ def test_threads_find_what_one_finds(built: OpenIndex) -> None:
     assert failures == []
 
 
-@pytest.mark.parametrize("fresh", ["exact", "usearch-i8", "pgvector"], indirect=True)
+@pytest.mark.parametrize("fresh", ["exact", "usearch", "pgvector"], indirect=True)
 def test_another_process_opens_what_was_built(fresh: Engine, small: OpenIndex) -> None:
     wanted = small.dense.search(QUESTIONS[0], 5)[0].tolist()
     program = textwrap.dedent(f"""

@@ -294,14 +294,16 @@ def _choose_kind(recipe: IndexRecipe, written: _Written) -> tuple[str, str | Non
 def _link(
     draft: Path, recipe: IndexRecipe, before: _Previous | None, written: _Written, ctx: BuildContext
 ) -> None:
-    if before is not None and before.manifest.kind == "usearch" and written.n_reused:
-        same = ("precision", "connectivity", "expansion_add")
-        if before.manifest.dims == written.dims and all(
-            getattr(before.manifest.recipe, name) == getattr(recipe, name) for name in same
-        ):
-            try:
-                if graph.carry_graph(draft, recipe, before.folder, written.previous_rows, ctx):
-                    return
-            except (OSError, ValueError):  # the older graph cannot be read: a fresh one needs nothing of it
-                pass
+    is_alike = (
+        before is not None
+        and before.manifest.kind == "usearch"
+        and before.manifest.dims == written.dims
+        and graph.is_same(before.manifest.recipe, recipe)
+    )
+    if before is not None and is_alike and written.n_reused:
+        try:
+            if graph.carry_graph(draft, recipe, before.folder, written.previous_rows, ctx):
+                return
+        except (OSError, ValueError):  # the older graph cannot be read: a fresh one needs nothing of it
+            pass
     graph.build_graph(draft, recipe, ctx)

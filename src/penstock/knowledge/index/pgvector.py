@@ -60,7 +60,7 @@ def upload(
     ctx: BuildContext,
 ) -> None:
     """Create the table, copy all rows into it, and index it."""
-    kind = "halfvec" if recipe.precision != "f32" else "vector"
+    kind = _column(recipe)
     n_rows, dims = matrix.shape
 
     def run(server: "psycopg.Connection[Any]") -> None:
@@ -115,7 +115,7 @@ class PgvectorIndex:
         self._n_rows = n_rows
         self._dims = dims
         self._recipe = recipe
-        self._kind = "halfvec" if recipe.precision != "f32" else "vector"
+        self._kind = _column(recipe)
         self._idle: list[psycopg.Connection[Any]] = []
         self._lock = threading.Lock()
         self._iterates: bool | None = None
@@ -304,6 +304,11 @@ def _require_extension(server: "psycopg.Connection[Any]", kind: str) -> None:
         raise UnusableConnection(
             "halves need pgvector 0.7 or newer.", hint="Set index.precision to f32, or update the extension."
         )
+
+
+def _column(recipe: IndexRecipe) -> str:
+    """Return the type of the vectors; bytes, which pgvector does not have, become halves."""
+    return "vector" if recipe.precision in {None, "f32"} else "halfvec"
 
 
 def _version(server: "psycopg.Connection[Any]") -> tuple[int, ...]:

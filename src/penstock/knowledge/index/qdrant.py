@@ -206,7 +206,7 @@ class QdrantIndex:
             kind="qdrant",
             n_rows=counted.count,
             dims=self._dims,
-            precision=self._recipe.precision,
+            precision=self._recipe.precision or "f32",
             details={"collection": self._name, "status": str(found.status.value)},
         )
 
