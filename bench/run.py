@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ORDER = ("startup", "relay", "gateway", "streams", "soak", "ingest", "engine", "retrieval")
+ORDER = ("startup", "relay", "gateway", "streams", "soak", "ingest", "engine", "retrieval", "knowledge")
 
 
 def main(names: list[str]) -> int:
@@ -21,6 +21,7 @@ def main(names: list[str]) -> int:
         "stage",
         "fill",
         "words",
+        "knowledge_peers",
         "scoring_ragas",
     }
     unknown = [name for name in names if name not in known]
