@@ -5,7 +5,7 @@ is among them; `elsewhere` the share of shown passages that stand in another art
 passages are shown, on average, for the questions that no article answers. Differences in recall are paired by question and
 clustered by article. Latency is not measured here: questions are embedded once, and second looks run in this process.
 
-    python bench/retrieval_stages.py --minilm HF_FOLDER
+    python bench/retrieval_stages.py --minilm HF_FOLDER [--every N]
 """
 
 # ruff: noqa: ARG002  # embedders here keep the port's signature
@@ -89,16 +89,17 @@ class MiniLM:
         return [self._encoder.encode(ids)[1:-1] for ids in self._renderer.encode_texts(texts)]
 
 
-def read_questions() -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
-    """Return every wording of the answerable questions with its row, and the wordings of the others."""
+def read_questions(every: int) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+    """Return each n-th wording of the answerable questions with its row, and of the others."""
     rows = [json.loads(line) for line in (HANDBOOK / "questions.jsonl").read_text().splitlines()]
     asked = [(text, row) for row in rows for text in [row["question"], *row["alternatives"]]]
-    return [pair for pair in asked if pair[1]["answer"]], [text for text, row in asked if not row["answer"]]
+    answerable = [pair for pair in asked if pair[1]["answer"]]
+    return answerable[::every], [text for text, row in asked if not row["answer"]][::every]
 
 
 def measure(service: KnowledgeService, recipe: SearchRecipe) -> tuple[list[QuestionValue], dict[str, float]]:
     """Return whether each question was answered, and what else was shown."""
-    answerable, others = read_questions()
+    answerable, others = read_questions(every)
     values = []
     n_shown = n_elsewhere = 0
     for number, (text, row) in enumerate(answerable):
@@ -121,6 +122,7 @@ def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minilm", type=Path, required=True, help="Hugging Face folder of all-MiniLM-L6-v2")
+    parser.add_argument("--every", type=int, default=1, help="Ask each n-th wording alone.")
     options = parser.parse_args()
     scoring = EvaluationScoring()
     figure = Figure(name=f"recall@{K}", is_binary=True)
@@ -134,7 +136,7 @@ def main() -> None:
             engine, blobs, root / "indexes", OneEmbedder(model), rerankers={"late-interaction": look}
         )
         service.ingest("handbook", HANDBOOK / "articles")
-        measured = {name: measure(service, recipe) for name, recipe in STAGES.items()}
+        measured = {name: measure(service, recipe, options.every) for name, recipe in STAGES.items()}
         engine.dispose()
     base = measured["as it is"][0]
     others = [name for name in measured if name != "as it is"]

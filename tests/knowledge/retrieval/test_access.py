@@ -113,6 +113,10 @@ def test_a_search_tells_no_more_than_a_base_without_the_forbidden_documents(
             "alpha beta", k, scope=scope, recipe=recipe, rerankers={"cross-encoder": other}, explain=True
         )
         assert comparable(ranked) == comparable(lone)
+    else:  # as if nothing had ever been there
+        told = "nothing here matches the filter" if asked else "nothing is here"
+        assert ranked.shortfall == f"0 of {k}: {told}"
+        assert (ranked.n_rows, [(stage.n_in, stage.n_out) for stage in ranked.stages]) == (0, [(0, 0)] * 2)
 
 
 @pytest.mark.parametrize(
