@@ -97,7 +97,9 @@ def read_questions(every: int) -> tuple[list[tuple[str, dict[str, Any]]], list[s
     return answerable[::every], [text for text, row in asked if not row["answer"]][::every]
 
 
-def measure(service: KnowledgeService, recipe: SearchRecipe) -> tuple[list[QuestionValue], dict[str, float]]:
+def measure(
+    service: KnowledgeService, recipe: SearchRecipe, every: int
+) -> tuple[list[QuestionValue], dict[str, float]]:
     """Return whether each question was answered, and what else was shown."""
     answerable, others = read_questions(every)
     values = []

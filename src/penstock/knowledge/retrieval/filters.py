@@ -93,9 +93,9 @@ def read_readership(documents: Sequence[IndexDocument]) -> Readership:
 def select_rows(index: SearchedIndex, scope: ChosenScope, readership: Readership | None = None) -> Selected:
     """Return the rows that a scope may find, and what is to be noted of it."""
     n_rows = len(index.places)
-    documents = index.documents
     if scope.principals is None and not scope.conditions:
         return Selected(rows=None, count=n_rows, n_readable=n_rows)
+    documents = index.documents
     readable = (readership or read_readership(documents)).readable(scope.principals)
     if not scope.conditions and readable.all():
         return Selected(rows=None, count=n_rows, n_readable=n_rows)
