@@ -50,6 +50,8 @@ def test_a_second_scan_reads_nothing_and_finds_the_same(
     again = scan(sources)
     assert again.items == first.items
     assert (again.outcomes[0].read, again.outcomes[0].added, blobs.n_puts) == (0, 0, 2)
+    row = sources.list_items("guide", limit=1).items[0]
+    assert row.changed_ns == row.first_seen_ns < row.last_seen_ns
 
 
 def test_a_file_that_changed_just_now_is_read_again_though_its_times_are_the_same(

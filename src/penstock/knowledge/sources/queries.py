@@ -102,12 +102,13 @@ def add_items(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None
         connection.execute(insert(items), [dict(row) for row in rows])
 
 
-def list_unseen(connection: Connection, source_id: str, epoch: int) -> Sequence[str]:
-    """Return the paths of items that were there and that this scan did not see."""
-    query = select(items.c.path).where(
-        items.c.source_id == source_id, items.c.epoch < epoch, items.c.state != "gone"
+def mark_seen(connection: Connection, source_id: str, epoch: int, now_ns: int) -> None:
+    """Note that everything that is not gone was seen by this scan."""
+    connection.execute(
+        update(items)
+        .where(items.c.source_id == source_id, items.c.state != "gone", items.c.epoch < epoch)
+        .values(epoch=epoch, last_seen_ns=now_ns)
     )
-    return connection.execute(query).scalars().all()
 
 
 def mark_gone(connection: Connection, source_id: str, paths: Sequence[str], now_ns: int) -> None:

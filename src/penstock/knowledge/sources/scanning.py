@@ -27,6 +27,7 @@ BATCH = 200
 GONE_DAYS = 90
 """How long what is gone stays listed."""
 MAX_PROBLEMS = 100
+_COMPARED = ("state", "digest", "token", "size_bytes", "properties", "reason", "moved_from")
 _DAY_NS = 86_400 * 1_000_000_000
 
 
@@ -62,6 +63,8 @@ class _Before:
     size_bytes: int | None
     properties: dict[str, Any]
     state: str
+    reason: str | None
+    moved_from: str | None
     changed_ns: int
 
     @property
@@ -150,6 +153,8 @@ class SourceScan:
                 size_bytes=row.size_bytes,
                 properties=row.properties,
                 state=row.state,
+                reason=row.reason,
+                moved_from=row.moved_from,
                 changed_ns=row.changed_ns,
             )
 
@@ -185,7 +190,7 @@ class SourceScan:
         self._tally.added += not is_known
         self._tally.changed += before is not None and is_known and digest != before.digest
         self._now[path] = digest
-        self._waiting.append(
+        self._write(
             self._row(
                 path,
                 state="live",
@@ -216,7 +221,10 @@ class SourceScan:
             size_bytes=stays.size_bytes if stays else None,
             properties=stays.properties if stays else {},
         )
-        (self._held_back if kept is not None and stays is None else self._waiting).append(row)
+        if kept is not None and stays is None:
+            self._held_back.append(row)
+        else:
+            self._write(row)
 
     def _row(self, path: str, **values: Any) -> dict[str, Any]:
         now, before = self._clock(), self._before.get(path)
@@ -235,6 +243,12 @@ class SourceScan:
             "last_seen_ns": now,
             "changed_ns": before.changed_ns if before is not None and is_same else now,
         }
+
+    def _write(self, row: dict[str, Any]) -> None:
+        """Line a row up; one that says nothing new is seen to by the sweep."""
+        before = self._before.get(row["path"])
+        if before is None or any(row[name] != getattr(before, name) for name in _COMPARED):
+            self._waiting.append(row)
 
     def _save(self) -> None:
         with self._engine.begin() as connection:
@@ -256,8 +270,11 @@ class SourceScan:
             moves: dict[str, str] = {}
             if is_complete:
                 moves = self._find_moves({path: had[path] for path in lost}, had)
-                unseen = queries.list_unseen(connection, order.source_id, self._epoch)
-                queries.mark_gone(connection, order.source_id, unseen, self._clock())
+                now = self._clock()
+                unseen = [path for path, each in self._before.items() if each.state != "gone"]
+                unseen = [path for path in unseen if path not in self._seen]
+                queries.mark_gone(connection, order.source_id, unseen, now)
+                queries.mark_seen(connection, order.source_id, self._epoch, now)
                 queries.mark_moved(connection, order.source_id, moves)
                 queries.forget_gone(connection, order.source_id, self._clock() - GONE_DAYS * _DAY_NS)
         return sorted(lost), moves
