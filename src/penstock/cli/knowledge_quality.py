@@ -10,29 +10,36 @@ from urllib.parse import quote
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.cli.knowledge_quality_rows import (
+    print_comparison,
+    print_comparisons,
+    print_explanation,
+    print_measurement,
+    print_measurements,
+    print_stale,
+    print_unanswered,
+    print_unused,
+)
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
-from penstock.cli.output import print_json, print_lines, print_record, print_rows, printable, time_text
+from penstock.cli.output import print_json, print_record, print_rows
 from penstock.cli.progress import ProgressLine
 from penstock.knowledge.quality.types import (
     CompareRequest,
-    Explanation,
-    GenerationComparison,
     Granularity,
-    Measurement,
     MeasureRequest,
     Phrasing,
     StaleReport,
     UnansweredReport,
-    UnusedReport,
 )
 from penstock.main.control_client import ControlClient
 from penstock.main.retrieval_access import open_retrieval
-from penstock.spec.evaluations import Estimate
 
 NameArgument = Annotated[str, typer.Argument(help="The knowledge base.")]
 QuestionsOption = Annotated[
     str | None, typer.Option("--questions", help="dataset:NAME with labels, or handbook:questions.")
 ]
+_EXIT_CODES = {"fail": 1, "undecided": 6, "invalid": 7}
+"""As those of gates."""
 _MODES = ("as_is", "dense", "lexical", "hybrid", "reranked")
 
 
@@ -83,7 +90,7 @@ def measure(
     opened = open_home(home, as_json=as_json)
     with open_retrieval(opened) as access:
         if is_list:
-            _list_measurements(access.list_measurements(name, {"limit": limit or 50}).rows, as_json=as_json)
+            print_measurements(access.list_measurements(name, {"limit": limit or 50}).rows, as_json=as_json)
             return
         request = MeasureRequest(
             questions=_needed(questions),
@@ -100,7 +107,7 @@ def measure(
         )
         with ProgressLine(f"measure {name}", quiet=as_json) as line:
             made = access.measure(name, request, line.tell)
-    print_json(made) if as_json else _print_measurement(made)
+    print_json(made) if as_json else print_measurement(made)
 
 
 def compare(
@@ -123,12 +130,12 @@ def compare(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two generations on labelled and recorded questions. Exit 0: pass, 1: fail, 3: undecided or invalid."""
+    """Compare two generations on labelled and recorded questions. Exit 0: pass, 1: fail, 6: undecided, 7: invalid."""
     opened = open_home(home, as_json=as_json)
     with open_retrieval(opened) as access:
         if is_list:
             rows = access.list_comparisons(name, 50).rows
-            _list_comparisons(rows, as_json=as_json)
+            print_comparisons(rows, as_json=as_json)
             return
         if candidate is None:
             raise InvalidInput("Name the candidate: a track or a generation.", param="candidate")
@@ -146,9 +153,9 @@ def compare(
         )
         with ProgressLine(f"compare {name}", quiet=as_json) as line:
             made = access.compare(name, request, line.tell)
-    print_json(made) if as_json else _print_comparison(made)
+    print_json(made) if as_json else print_comparison(made)
     if made.verdict != "pass":
-        raise typer.Exit(1 if made.verdict == "fail" else 3)
+        raise typer.Exit(_EXIT_CODES[made.verdict])
 
 
 def explain(
@@ -184,7 +191,7 @@ def explain(
     }
     with open_retrieval(open_home(home, as_json=as_json)) as access:
         made = access.explain(name, asked)
-    print_json(made) if as_json else _print_explanation(made)
+    print_json(made) if as_json else print_explanation(made)
 
 
 def report(
@@ -214,11 +221,11 @@ def report(
     if as_json:
         print_json(made)
     elif isinstance(made, UnansweredReport):
-        _print_unanswered(made)
+        print_unanswered(made)
     elif isinstance(made, StaleReport):
-        _print_stale(made)
+        print_stale(made)
     else:
-        _print_unused(made)
+        print_unused(made)
 
 
 def watch(
@@ -258,218 +265,6 @@ def watch(
     }
     state = client.post(path, body)
     print_record(state["settings"] if not as_json else state, as_json=as_json)
-
-
-# printing
-
-
-def _print_measurement(made: Measurement) -> None:
-    groups = f" in {made.n_groups:,} groups" if made.n_groups != made.n_questions else ""
-    print(
-        f"{made.base} {made.version or made.generation}, {made.questions}: {made.n_questions:,} questions{groups}"
-    )
-    rows = []
-    for mode in made.modes:
-        differences = {each.name: each for each in mode.differences}
-        for each in mode.estimates:
-            difference = differences.get(each.name)
-            rows.append(
-                {
-                    "mode": mode.mode,
-                    "figure": each.name,
-                    "value": each.value,
-                    "interval": _interval(each),
-                    "difference": None
-                    if difference is None or difference.difference is None
-                    else f"{difference.difference:+.3g}",
-                    "p": None if difference is None else difference.p_adjusted,
-                    "word": None if difference is None else difference.word,
-                }
-            )
-    columns = ("mode", "figure", "value", "interval", "difference", "p", "word")
-    print_lines(rows, columns if len(made.modes) > 1 else columns[:4])
-    for text in made.reservations:
-        print(f"note  {printable(text)}")
-    for lost in made.unmapped[:10]:
-        print(
-            f"label that nothing fulfils  {printable(lost.question_id)}: {printable(lost.label)}: {printable(lost.reason)}"
-        )
-    for worst in made.worst[:5]:
-        if not worst.n_found:
-            print(f"found nothing of it  {printable(worst.question)}")
-    print(f"kept as {made.id}")
-
-
-def _list_measurements(rows: Any, *, as_json: bool) -> None:
-    if as_json:
-        print_json(rows)
-        return
-    shown = []
-    for row in rows:
-        figures = {each.name: each for each in row.estimates}
-        chosen = next((name for name in ("recall@5", *figures) if name in figures), None)
-        best = None if chosen is None else figures[chosen]
-        shown.append(
-            {
-                "time": time_text(row.made_ns),
-                "id": row.id,
-                "generation": row.version or row.generation,
-                "questions": row.questions,
-                "n": row.n_questions,
-                "figure": chosen,
-                "value": None if best is None else best.value,
-                "interval": None if best is None else _interval(best),
-            }
-        )
-    columns = ("time", "id", "generation", "questions", "n", "figure", "value", "interval")
-    print_lines(
-        shown,
-        columns,
-        give_up=("id",),
-        empty="None yet: penstock knowledge measure NAME --questions dataset:NAME",
-    )
-
-
-def _print_comparison(made: GenerationComparison) -> None:
-    print(f"{made.verdict}: {printable(made.reason)}")
-    for sentence in made.sentences:
-        print(f"  {printable(sentence)}")
-    rows = [
-        {
-            "figure": each.name,
-            "baseline": each.baseline,
-            "candidate": each.candidate,
-            "difference": None if each.difference is None else f"{each.difference:+.3g}",
-            "interval": None
-            if each.low is None or each.high is None
-            else f"{each.low:+.3g} to {each.high:+.3g}",
-            "word": each.word,
-        }
-        for each in [*made.labelled, *(made.replay.differences if made.replay else ())]
-    ]
-    print_lines(rows, ("figure", "baseline", "candidate", "difference", "interval", "word"))
-    if made.replay is not None:
-        for estimate in made.replay.estimates:
-            print(
-                f"replay  {estimate.name} {_number(estimate.value)} ({_interval(estimate)}), {estimate.n:,} questions"
-            )
-        for change in made.replay.changes[:5]:
-            print(f"changes  {printable(change.question)}  (overlap {_number(change.overlap)})")
-    for text in made.reservations:
-        print(f"note  {printable(text)}")
-    print(f"kept as {made.id}")
-
-
-def _list_comparisons(rows: Any, *, as_json: bool) -> None:
-    if as_json:
-        print_json(rows)
-        return
-    shown = [
-        {
-            "time": time_text(row.made_ns),
-            "id": row.id,
-            "candidate": row.candidate_track or row.candidate,
-            "baseline": row.baseline_track or row.baseline,
-            "verdict": row.verdict,
-            "reason": row.reason,
-        }
-        for row in rows
-    ]
-    columns = ("time", "id", "candidate", "baseline", "verdict", "reason")
-    print_lines(shown, columns, shorten="reason", empty="None yet: penstock knowledge compare NAME TRACK")
-
-
-def _print_explanation(made: Explanation) -> None:
-    searched = "" if made.n_rows is None else f", {made.n_rows:,} passages searched"
-    print(f"{made.base} {made.version or made.generation}: {made.mode}{searched}")
-    if made.note:
-        print(f"note  {printable(made.note)}")
-    if made.absent_words:
-        print(f"words that stand nowhere  {', '.join(made.absent_words)}")
-    rows = [
-        {
-            "rank": hit.rank,
-            "score": hit.score,
-            "by meaning": hit.dense_rank if hit.dense_rank is not None else hit.dense_score,
-            "by words": hit.lexical_rank if hit.lexical_rank is not None else hit.lexical_score,
-            "document": hit.document,
-            "section": hit.section,
-            "shared words": ", ".join(hit.shared_words),
-            "text": hit.text,
-        }
-        for hit in made.hits
-    ]
-    columns = ("rank", "score", "by meaning", "by words", "document", "section", "shared words", "text")
-    print_lines(rows, columns, shorten="text", empty="Nothing was found.")
-    for stage in made.stages:
-        taken = f", {len(stage.dropped)} taken out" if stage.dropped else ""
-        print(f"stage {stage.name}  {stage.n_in:,} → {stage.n_out:,} in {stage.ms:.2f} ms{taken}")
-    for each in made.found:
-        print(f"found  {printable(each.label.name)}")
-    for missed in made.missed:
-        print(f"missed  {printable(missed.label.name)}: {printable(missed.sentence)}")
-        if missed.near_words:
-            near = "; ".join(f"{word}: {', '.join(others)}" for word, others in missed.near_words.items())
-            print(f"  words nearly the same  {near}")
-        if missed.next:
-            print(f"  {printable(missed.next)}")
-
-
-def _print_unanswered(made: UnansweredReport) -> None:
-    print(f"{made.n_unanswered:,} of {made.n_asked:,} questions were not answered")
-    rows = [
-        {
-            "n": each.n,
-            "question": each.title,
-            "why": ", ".join(f"{reason} {number}" for reason, number in each.reasons.items()),
-            "last": time_text(each.last_ns),
-            "near": ", ".join(each.candidates),
-        }
-        for each in made.clusters
-    ]
-    print_lines(rows, ("n", "question", "why", "last", "near"), give_up=("last",), shorten="question")
-    if made.note:
-        print(f"note  {printable(made.note)}")
-
-
-def _print_stale(made: StaleReport) -> None:
-    print(
-        f"{sum(made.reasons.values()):,} of {made.n_documents:,} documents may be out of date; {made.n_cited:,} of them are cited"
-    )
-    rows = [
-        {
-            "document": row.path,
-            "why": row.reason,
-            "sentence": row.sentence,
-            "found": row.n_retrieved,
-            "cited": row.n_cited,
-        }
-        for row in made.rows
-    ]
-    print_lines(rows, ("document", "why", "found", "cited", "sentence"), shorten="sentence")
-
-
-def _print_unused(made: UnusedReport) -> None:
-    print(
-        f"{made.n_unused:,} of {made.n_documents:,} documents were found by none of {made.n_retrievals:,} searches"
-    )
-    rows = [
-        {"document": row.path, "passages": row.n_passages, "indexed": time_text(row.indexed_ns)}
-        for row in made.rows
-    ]
-    print_lines(rows, ("document", "passages", "indexed"))
-    if made.note:
-        print(f"note  {printable(made.note)}")
-
-
-def _interval(estimate: Estimate) -> str | None:
-    if estimate.low is None or estimate.high is None:
-        return None
-    return f"{_number(estimate.low)} to {_number(estimate.high)}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
 
 
 def _needed(questions: str | None) -> str:

@@ -20,6 +20,7 @@ from penstock.datasets.errors import ClashingIds, EmptyDataset
 from penstock.datasets.filters import make_filter
 from penstock.datasets.handbook import QUESTIONS, write_handbook
 from penstock.datasets.service import DatasetService
+from penstock.datasets.types import DatasetSummary
 from penstock.knowledge.quality.types import Label, LabelledQuestion, MadeQuestions, QuestionSet
 from penstock.spec.cases import Case
 from penstock.spec.datasets import DatasetFormat, DatasetRow, Provenance
@@ -40,20 +41,23 @@ class DatasetQuestions:
         shipped = QuestionSet(ref=QUESTIONS, name=QUESTIONS, is_shipped=True, n_questions=_count_shipped())
         found = [shipped]
         for each in self._datasets.list_datasets():
-            facts = self._datasets.facts(f"dataset:{each.name}@latest")
-            if facts.format == "retrieval" or (
-                facts.format == "cases" and {"relevant", "passages"} & set(facts.fields)
-            ):
-                version = self._datasets.get(f"dataset:{each.name}@latest")
-                found.append(
-                    QuestionSet(
-                        ref=version.ref,
-                        name=each.name,
-                        n_questions=facts.n_rows,
-                        updated_ns=version.created_ns,
-                    )
+            if each.format != "retrieval" and not self._has_labels(each):
+                continue
+            found.append(
+                QuestionSet(
+                    ref=f"dataset:{each.name}@{each.latest}",
+                    name=each.name,
+                    n_questions=each.n_rows,
+                    updated_ns=each.updated_ns,
                 )
+            )
         return found
+
+    def _has_labels(self, each: DatasetSummary) -> bool:
+        if each.format != "cases":
+            return False
+        facts = self._datasets.facts(f"dataset:{each.name}@{each.latest}")
+        return not {"relevant", "passages"}.isdisjoint(facts.fields)
 
     def pin(self, ref: str) -> str:
         """Return the version that `ref` names."""
