@@ -80,3 +80,31 @@ def many_entries(n: int) -> bytes:
 
 LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10 if n else "lol " * 10}">' for n in range(10))
 """Ten lines that stand for tens of gigabytes (the billion laughs)."""
+
+
+def nameless_pdf(text: bytes) -> bytes:
+    """A PDF whose letters A to C are drawn, and named by nothing but places of private use."""
+    names = (
+        b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /X def /CMapType 2 def "
+        b"1 begincodespacerange <00> <FF> endcodespacerange 3 beginbfchar <41> <E001> <42> <E002> <43> <E003> "
+        b"endbfchar endcmap end end"
+    )
+    content = b"BT /F 14 Tf 20 100 Td (%s) Tj ET" % text
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 200]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>>>"
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        page,
+        b"<</Length %d>>stream\n%s\nendstream" % (len(content), content),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/ToUnicode 6 0 R>>",
+        b"<</Length %d>>stream\n%s\nendstream" % (len(names), names),
+    ]
+    data = b"%PDF-1.4\n"
+    places = []
+    for number, each in enumerate(objects, start=1):
+        places.append(len(data))
+        data += b"%d 0 obj\n%s\nendobj\n" % (number, each)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    head = b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
+    tail = b"trailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % (len(objects) + 1, len(data))
+    return data + head + table + tail

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.base.errors import PenstockError
+from penstock.base.errors import InvalidInput, PenstockError
 from penstock.knowledge.errors import (
     DocumentTooLarge,
     LockedDocument,
@@ -59,6 +59,11 @@ def test_errors_arrive_as_they_were_raised(
     with pytest.raises(kind) as here:
         parse_document(name, data)
     assert (str(there.value), type(there.value)) == (str(here.value), type(here.value))
+
+
+def test_a_recipe_that_nobody_can_follow_is_no_fault_of_the_document(pool: ParserPool) -> None:
+    with pytest.raises(InvalidInput, match="emial"):
+        pool.parse("a.md", TEXT, ParseRecipe(scrub=Scrubbing(action="mask", kinds=["emial"])))
 
 
 def test_a_document_over_the_limit_never_reaches_a_process() -> None:

@@ -12,6 +12,7 @@ from penstock.knowledge.parse import ParserPool, ocr, parse_document
 from penstock.knowledge.parse.ocr import as_picture, join_lines
 from penstock.spec.knowledge import ParseRecipe
 from tests.knowledge.parse.builders import make_pdf, read
+from tests.knowledge.parse.hostile import nameless_pdf
 
 AUTO = ParseRecipe(ocr="auto")
 
@@ -61,6 +62,15 @@ def test_a_scanned_page_is_named_where_nobody_asked_to_read_it(scan: bytes) -> N
     document = read("a.pdf", scan)
     assert "Bread" not in document.text
     assert document.problems == ("page 1 holds no text (scanned?)",)
+
+
+def test_letters_without_names_are_garbled_and_recognised_by_their_shape() -> None:
+    data = nameless_pdf(b"ABC CAB BAC ABC CAB BAC ABC")
+    with pytest.raises(UnreadableDocument, match="page 1 is garbled"):
+        parse_document("a.pdf", data)
+    document = read("a.pdf", data, AUTO)
+    assert document.text == "ABC CAB BAC ABC CAB BAC ABC"
+    assert document.problems == ("page 1 was read by text recognition",)
 
 
 @pytest.mark.usefixtures("no_tesseract")

@@ -19,7 +19,7 @@ from typing import BinaryIO, Self
 
 import msgspec
 
-from penstock.base.errors import PenstockError
+from penstock.base.errors import InvalidInput, PenstockError
 from penstock.knowledge.errors import (
     DocumentTooLarge,
     LockedDocument,
@@ -41,9 +41,10 @@ WALL_FACTOR = 2.0
 """Wall time a document may take per second of processor time allowed: other work may hold the processors."""
 WALL_EXTRA_S = 15.0
 MAX_PROCESSES = 8
-_ERRORS = {
+_ERRORS: dict[str, type[PenstockError]] = {
     kind.code: kind
     for kind in (
+        InvalidInput,
         UnreadableDocument,
         UnsupportedFormat,
         DocumentTooLarge,
