@@ -121,6 +121,17 @@ def test_a_file_is_applied_and_applying_it_again_changes_nothing(
     assert len(call("knowledge", "source", "list", "wiki", "--json", home=root).json) == 1
 
 
+def test_a_declared_recipe_is_what_a_new_base_begins_with(root: Path, docs: Path, tmp_path: Path) -> None:
+    file = tmp_path / "wiki.toml"
+    file.write_text('name = "wiki"\n[recipe.chunk]\nsize = 99\n')
+    assert call("knowledge", "apply", str(file), "--check", "--json", home=root).json["recipe"] == "made"
+    assert call("knowledge", "apply", str(file), "--json", home=root).json["recipe"] == "made"
+    assert "nothing changes" in call("knowledge", "apply", str(file), home=root).out
+    assert call("knowledge", "apply", str(file), "--json", home=root).json["recipe"] == "same"
+    file.write_text('name = "wiki"\n[recipe.chunk]\nsize = 120\n')
+    assert call("knowledge", "apply", str(file), "--json", home=root).json["recipe"] == "made"
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -12,6 +12,12 @@ from penstock.cli.output import print_json
 from penstock.knowledge.sources.declared import read_declaration
 from penstock.main.knowledge_rooms import KnowledgeRooms
 
+_RECIPES = {
+    "made": "+ recipe  the base begins with it",
+    "same": "  recipe  keep",
+    "differs": "! recipe  differs from what is live, which stays: build it beside, compare, and switch\n"
+    "    penstock knowledge rebuild {base} --as candidate --recipe FILE",
+}
 _SIGNS = {"add": "+", "edit": "~", "keep": " ", "remove": "-", "not in the file": "?"}
 
 
@@ -34,14 +40,20 @@ def apply(
     declaration = read_declaration(text, file.absolute().parent)
     rooms = KnowledgeRooms(opened)
     changes = rooms.sources.apply(declaration, remove_others=remove_others, is_trial=check)
+    recipe = None
+    if declaration.recipe is not None:
+        recipe = rooms.knowledge.declare(declaration.name, declaration.recipe, is_trial=check)
     if as_json:
-        print_json({"base": declaration.name, "changes": changes, "is_applied": not check})
+        print_json({"base": declaration.name, "changes": changes, "recipe": recipe, "is_applied": not check})
         return
     for change in changes:
         print(f"{_SIGNS[change.action]} {change.source}  {change.action}")
         for detail in change.details:
             print(f"    {detail}")
+    if recipe is not None:
+        print(_RECIPES[recipe].format(base=declaration.name))
     did = {change.action for change in changes} & {"add", "edit", "remove"}
+    did |= {recipe} & {"made"}
     if not did:
         print("nothing changes")
     elif check:

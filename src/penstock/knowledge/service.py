@@ -15,6 +15,7 @@ from penstock.knowledge.choosing import Choosing
 from penstock.knowledge.cutting import Blobs, Cutter
 from penstock.knowledge.generations.build import Builder
 from penstock.knowledge.generations.candidates import Candidates
+from penstock.knowledge.generations.declaring import Declared, Declaring
 from penstock.knowledge.generations.locks import BaseLocks
 from penstock.knowledge.generations.opening import FillAddress, OpenIndexes
 from penstock.knowledge.generations.pruning import KEEP, Pruning
@@ -103,6 +104,7 @@ class KnowledgeService:
         self._tracks = tracks
         self._switching = switching
         self._ingesting = Ingesting(parts)
+        self._declaring = Declaring(engine, tracks, switching)
         self._candidates = Candidates(parts, living, indexes)
         self._pruning = Pruning(
             engine,
@@ -127,6 +129,11 @@ class KnowledgeService:
         self._listing = Listing(engine, living, blobs)
 
     # ---- contents
+
+    def declare(self, name: str, recipe: Recipe, *, is_trial: bool = False) -> Declared:
+        """Let a base that has nothing live begin with this recipe; say whether one that is live has the same."""
+        parse_asset_ref(f"knowledge:{name}")
+        return self._declaring.declare(name, recipe, is_trial=is_trial)
 
     def ingest(
         self,
