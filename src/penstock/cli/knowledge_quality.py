@@ -23,14 +23,8 @@ from penstock.cli.knowledge_quality_rows import (
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json, print_record, print_rows
 from penstock.cli.progress import ProgressLine
-from penstock.knowledge.quality.types import (
-    CompareRequest,
-    Granularity,
-    MeasureRequest,
-    Phrasing,
-    StaleReport,
-    UnansweredReport,
-)
+from penstock.knowledge.quality.report_types import StaleReport, UnansweredReport
+from penstock.knowledge.quality.types import CompareRequest, Granularity, MeasureRequest, Phrasing
 from penstock.main.control_client import ControlClient
 from penstock.main.retrieval_access import open_retrieval
 

@@ -3,14 +3,8 @@
 from typing import Any
 
 from penstock.cli.output import print_json, print_lines, printable, time_text
-from penstock.knowledge.quality.types import (
-    Explanation,
-    GenerationComparison,
-    Measurement,
-    StaleReport,
-    UnansweredReport,
-    UnusedReport,
-)
+from penstock.knowledge.quality.report_types import Explanation, StaleReport, UnansweredReport, UnusedReport
+from penstock.knowledge.quality.types import GenerationComparison, Measurement
 from penstock.spec.evaluations import Estimate
 
 

@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 import msgspec
 
+from penstock.knowledge.quality.report_types import Explanation, StaleReport, UnansweredReport, UnusedReport
 from penstock.knowledge.quality.service import RetrievalQuality
 from penstock.knowledge.quality.types import (
     CompareRequest,
     ComparisonPage,
-    Explanation,
     GenerationComparison,
     LabelledQuestion,
     MadeQuestions,
@@ -23,9 +23,6 @@ from penstock.knowledge.quality.types import (
     MeasurementPage,
     MeasureRequest,
     QuestionSet,
-    StaleReport,
-    UnansweredReport,
-    UnusedReport,
 )
 from penstock.knowledge.retrieval.filters import read_filter
 from penstock.knowledge.types import InlineContext

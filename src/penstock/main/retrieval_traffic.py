@@ -8,7 +8,7 @@ import msgspec
 from penstock.evals.judges.service import JudgeService
 from penstock.knowledge.embedding.vectors import embed_rows
 from penstock.knowledge.quality.ports import AnsweredTrace
-from penstock.knowledge.quality.types import Asked, TriadSettings
+from penstock.knowledge.quality.report_types import Asked, TriadSettings
 from penstock.knowledge.recipes import read_recipe
 from penstock.knowledge.types import EmbedderSource
 from penstock.spec.cases import Case, Output, Passage

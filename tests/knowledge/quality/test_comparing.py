@@ -13,13 +13,8 @@ from penstock.knowledge.quality.comparing import ComparingService
 from penstock.knowledge.quality.errors import NoQuestions, SwitchUnproven, UnknownComparison
 from penstock.knowledge.quality.evidence import ComparisonEvidence
 from penstock.knowledge.quality.ports import Figure, QuestionValue, Sheet
-from penstock.knowledge.quality.types import (
-    Asked,
-    CompareRequest,
-    GenerationComparison,
-    Label,
-    LabelledQuestion,
-)
+from penstock.knowledge.quality.report_types import Asked
+from penstock.knowledge.quality.types import CompareRequest, GenerationComparison, Label, LabelledQuestion
 from penstock.main.retrieval_scoring import EvaluationScoring
 from tests.knowledge.quality.conftest import QUESTIONS, Island, ListedQuestions, timer_of
 

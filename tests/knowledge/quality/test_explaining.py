@@ -6,8 +6,9 @@ import msgspec
 import pytest
 from sqlalchemy import Engine, insert, update
 
-from penstock.knowledge.quality.explaining import Explainer, find_near
-from penstock.knowledge.quality.types import Explanation, Missed
+from penstock.knowledge.quality.explaining import Explainer
+from penstock.knowledge.quality.missing import find_near
+from penstock.knowledge.quality.report_types import Explanation, Missed
 from penstock.knowledge.service import KnowledgeService
 from penstock.spec.knowledge import ChosenScope, Condition, Properties, SearchRecipe
 from penstock.store.control.tables import knowledge as tables

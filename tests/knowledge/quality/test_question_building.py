@@ -9,7 +9,8 @@ from penstock.base.errors import InvalidInput
 from penstock.knowledge.quality.building import QuestionBuilder, question_id
 from penstock.knowledge.quality.errors import NoQuestions, NoTraffic
 from penstock.knowledge.quality.feedback import FeedbackService
-from penstock.knowledge.quality.types import Asked, FeedbackDraft, Label
+from penstock.knowledge.quality.report_types import Asked
+from penstock.knowledge.quality.types import FeedbackDraft, Label
 from tests.knowledge.quality.conftest import Island, ListedQuestions
 
 

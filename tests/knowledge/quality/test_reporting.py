@@ -11,8 +11,8 @@ from penstock.base.errors import UpstreamUnavailable
 from penstock.knowledge.errors import UnknownKnowledge
 from penstock.knowledge.quality.clusters import cluster_vectors, cluster_words
 from penstock.knowledge.quality.errors import NoTraffic
+from penstock.knowledge.quality.report_types import Asked
 from penstock.knowledge.quality.reporting import DAY_NS, ReportService, find_stale, why_unanswered
-from penstock.knowledge.quality.types import Asked
 from tests.knowledge.quality.conftest import Island
 
 NOW = 1_800_000_000 * 10**9

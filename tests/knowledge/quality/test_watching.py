@@ -13,7 +13,7 @@ from penstock.base.errors import InvalidInput, UpstreamUnavailable
 from penstock.base.ids import new_trace_id
 from penstock.knowledge.quality.errors import UnknownWatch
 from penstock.knowledge.quality.ports import AnsweredTrace
-from penstock.knowledge.quality.types import TriadSettings
+from penstock.knowledge.quality.report_types import TriadSettings
 from penstock.knowledge.quality.watching import TriadService, is_taken
 from penstock.spec.scores import Score
 

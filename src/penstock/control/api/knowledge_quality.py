@@ -22,6 +22,7 @@ from penstock.knowledge.quality.comparing import ComparingService
 from penstock.knowledge.quality.errors import NoTraffic
 from penstock.knowledge.quality.feedback import MAX_AT_ONCE
 from penstock.knowledge.quality.measuring import MAX_K, MeasuringService, check_request
+from penstock.knowledge.quality.report_types import TriadSettings
 from penstock.knowledge.quality.service import RetrievalQuality
 from penstock.knowledge.quality.types import (
     CompareRequest,
@@ -32,7 +33,6 @@ from penstock.knowledge.quality.types import (
     MeasureRequest,
     Mode,
     Phrasing,
-    TriadSettings,
     Unmapped,
 )
 from penstock.knowledge.quality.watching import TriadService

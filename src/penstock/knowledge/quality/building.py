@@ -16,14 +16,8 @@ from penstock.knowledge.quality import queries
 from penstock.knowledge.quality.errors import NoQuestions, NoTraffic
 from penstock.knowledge.quality.feedback import FeedbackService
 from penstock.knowledge.quality.ports import Questions, RecordedQuestions
-from penstock.knowledge.quality.types import (
-    Asked,
-    Feedback,
-    Label,
-    LabelledQuestion,
-    MadeQuestions,
-    QuestionSet,
-)
+from penstock.knowledge.quality.report_types import Asked
+from penstock.knowledge.quality.types import Feedback, Label, LabelledQuestion, MadeQuestions, QuestionSet
 from penstock.knowledge.quality.words import split_words
 
 MIN_CLICKS = 2

@@ -5,76 +5,37 @@ of the generation (left out, unreadable, unknown); the asker may not read it or 
 stands below k; it was no candidate, with its rank by meaning and by words.
 """
 
-import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import Engine
 
 from penstock.base.errors import PenstockError
-from penstock.knowledge.index.types import IndexDocument
 from penstock.knowledge.quality import queries
 from penstock.knowledge.quality.corpus import StoredCorpus
 from penstock.knowledge.quality.figures import passage_ids
 from penstock.knowledge.quality.finding import Found, GenerationFinder
-from penstock.knowledge.quality.labels import LabelMapper, PassageText
+from penstock.knowledge.quality.labels import LabelMapper
+from penstock.knowledge.quality.missing import DEPTH, HINTS, Deep, Rank, Why, as_sentence
 from penstock.knowledge.quality.ports import Searching
 from penstock.knowledge.quality.recipes import read_search
-from penstock.knowledge.quality.types import (
+from penstock.knowledge.quality.report_types import (
     ExplainedHit,
     ExplainedStage,
     Explanation,
-    Label,
-    MappedLabel,
     Missed,
     MissReason,
 )
+from penstock.knowledge.quality.types import Label, MappedLabel
 from penstock.knowledge.quality.words import content_words, split_words
-from penstock.knowledge.retrieval.conditions import meets
-from penstock.knowledge.retrieval.filters import may_read
 from penstock.knowledge.retrieval.types import Candidate, Stage
 from penstock.knowledge.types import Retrieval
-from penstock.spec.knowledge import ChosenScope, Properties, SearchRecipe
+from penstock.spec.knowledge import ChosenScope, SearchRecipe
 
 MAX_K = 200
-DEPTH = 2000
-"""Candidates of either kind that are looked through for what was missed."""
 MAX_DROPPED = 50
 MAX_WORDS = 16
-_NEAR = 0.8
-_PREFIX = 5
-_HINTS: Mapping[str, str] = {
-    "left_out": "Look at the source's rules: penstock knowledge source items.",
-    "parse_error": "Mend the file or its password, or turn on text recognition, then ingest again.",
-    "unknown_document": "Add it to a source, then ingest.",
-    "not_indexed": "Ingest again; until then the older version is served.",
-    "text_missing": "The text may stand in a picture, or the label is older than the document.",
-    "no_access": "Nobody asked with a principal that may read it.",
-    "filtered": "A condition of the search leaves it out.",
-    "below_k": "Ask for more passages, or re-rank.",
-    "dropped": "Loosen the stage that took it out, and measure what that does to other questions.",
-    "not_a_candidate": "Say it in the document's own words, add the question's words to it, or use a stronger embedder.",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Rank:
-    rank: int
-    score: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Deep:
-    """Ranks of passages by one kind of search alone, deeper than searches go."""
-
-    ranks: Mapping[tuple[str, int] | str, _Rank]
-    depth: int
-    problem: str | None = None
-
-    def find(self, passage: PassageText) -> _Rank | None:
-        return self.ranks.get((passage.document_id, passage.position)) or self.ranks.get(passage.id)
 
 
 class Explainer:
@@ -123,9 +84,7 @@ class Explainer:
             }
             with self._engine.connect() as connection:
                 sources = queries.list_source_names(connection, base)
-            why = _Why(
-                corpus=corpus, words=words, stages=stages, deep=deep, scope=asked, k=k, sources=sources
-            )
+            why = Why(corpus=corpus, words=words, stages=stages, deep=deep, scope=asked, k=k, sources=sources)
             missed = [
                 self._explain_missed(base, each, why) for each in mapped if shown.isdisjoint(each.passages)
             ]
@@ -149,7 +108,7 @@ class Explainer:
 
     def _look_deep(
         self, found: Found, question: str, scope: ChosenScope, search: SearchRecipe, kind: str
-    ) -> _Deep:
+    ) -> Deep:
         """Return ranks by one kind alone, without a second look or anything that takes candidates out."""
         alone = msgspec.structs.replace(
             search,
@@ -177,22 +136,22 @@ class Explainer:
                 explain=True,
             )
         except PenstockError as error:
-            return _Deep(ranks={}, depth=0, problem=error.message)
+            return Deep(ranks={}, depth=0, problem=error.message)
         if kind == "dense" and retrieval.mode == "lexical":
-            return _Deep(ranks={}, depth=0, problem=retrieval.note)
-        ranks: dict[tuple[str, int] | str, _Rank] = {}
+            return Deep(ranks={}, depth=0, problem=retrieval.note)
+        ranks: dict[tuple[str, int] | str, Rank] = {}
         for stage in _stages_of(retrieval):
             for candidate in stage.candidates if stage.name == kind else ():
                 rank = candidate.dense_rank if kind == "dense" else candidate.lexical_rank
                 if rank is not None:
                     score = candidate.dense if kind == "dense" else candidate.lexical
-                    ranks[candidate.place] = _Rank(rank=rank, score=score)
+                    ranks[candidate.place] = Rank(rank=rank, score=score)
         depth = min(DEPTH, len(ranks)) if ranks else len(retrieval.hits)
         for number, hit in enumerate(retrieval.hits, 1):
             score = hit.dense_score if kind == "dense" else hit.lexical_score
             if score is not None or kind == "dense":
-                ranks.setdefault(hit.passage_id, _Rank(rank=number, score=score))
-        return _Deep(ranks=ranks, depth=depth)
+                ranks.setdefault(hit.passage_id, Rank(rank=number, score=score))
+        return Deep(ranks=ranks, depth=depth)
 
     def _find_absent(self, found: Found, words: Sequence[str]) -> list[str]:
         by_words = SearchRecipe(fusion="lexical", dense_weight=0.0)
@@ -208,12 +167,12 @@ class Explainer:
                 absent.append(word)
         return absent
 
-    def _explain_missed(self, base: str, mapped: MappedLabel, why: "_Why") -> Missed:
+    def _explain_missed(self, base: str, mapped: MappedLabel, why: Why) -> Missed:
         if not mapped.passages:
             return self._explain_absent(base, mapped, why)
         return why.explain(mapped)
 
-    def _explain_absent(self, base: str, mapped: MappedLabel, why: "_Why") -> Missed:
+    def _explain_absent(self, base: str, mapped: MappedLabel, why: Why) -> Missed:
         label, document = mapped.label, mapped.label.document
         reason: MissReason = "text_missing" if label.quote is not None else "unknown_document"
         sentence = mapped.reason or "nothing in this generation is that"
@@ -233,8 +192,8 @@ class Explainer:
         return Missed(
             label=label,
             why=reason,
-            sentence=_sentence(sentence),
-            next=_HINTS.get(reason, ""),
+            sentence=as_sentence(sentence),
+            next=HINTS.get(reason, ""),
             document=document,
         )
 
@@ -261,125 +220,6 @@ class Explainer:
         return None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Why:
-    """Why a passage of the index was not shown."""
-
-    corpus: StoredCorpus
-    words: Sequence[str]
-    stages: Sequence[Stage]
-    deep: Mapping[str, _Deep]
-    scope: ChosenScope
-    k: int
-    sources: Mapping[str, str]
-    """Names by id."""
-
-    def explain(self, mapped: MappedLabel) -> Missed:
-        """Return the first reason that holds, for the passage that came nearest."""
-        wanted = frozenset(mapped.passages)
-        passages = [
-            (path, each)
-            for path in self._paths(mapped)
-            for each in self.corpus.passages(path)
-            if each.id in wanted
-        ]
-        path, passage = min(passages, key=lambda each: self._nearness(each[1]))
-        dense, lexical = self.deep["dense"].find(passage), self.deep["lexical"].find(passage)
-        shared = [word for word in self.words if word in set(split_words(passage.text))]
-        reason, sentence, rank = self._reason(path, passage, dense, lexical)
-        return Missed(
-            label=mapped.label,
-            why=reason,
-            sentence=_sentence(sentence),
-            next=_HINTS.get(reason, ""),
-            passage_id=passage.id,
-            document=path,
-            section=passage.section,
-            text=passage.text,
-            dense_rank=None if dense is None else dense.rank,
-            dense_score=None if dense is None else dense.score,
-            lexical_rank=None if lexical is None else lexical.rank,
-            lexical_score=None if lexical is None else lexical.score,
-            rank=rank,
-            shared_words=shared,
-            near_words=find_near(self.words, passage.text),
-        )
-
-    def _paths(self, mapped: MappedLabel) -> list[str]:
-        document = mapped.label.document
-        if document is not None and document in self.corpus.documents:
-            here = {each.id for each in self.corpus.passages(document)}
-            if here.issuperset(mapped.passages):
-                return [document]
-        return list(self.corpus.paths)
-
-    def _nearness(self, passage: PassageText) -> tuple[int, int]:
-        ranks = [each.rank for deep in self.deep.values() if (each := deep.find(passage)) is not None]
-        return (min(ranks, default=DEPTH + 1), passage.position)
-
-    def _reason(
-        self, path: str, passage: PassageText, dense: _Rank | None, lexical: _Rank | None
-    ) -> tuple[MissReason, str, int | None]:
-        refused = self._refused(path)
-        if refused is not None:
-            return (*refused, None)
-        place = (passage.document_id, passage.position)
-        rank: int | None = None
-        for stage in self.stages:
-            for number, candidate in enumerate(stage.candidates, 1):
-                if candidate.place == place:
-                    rank = number
-            for dropped in stage.dropped if stage.name != "cut" else ():
-                if dropped.candidate.place == place:
-                    why = f"{_name(path, passage)} was taken out by {stage.name}: {dropped.reason}"
-                    return "dropped", why, None
-        if rank is not None:
-            return "below_k", f"{_name(path, passage)} stands at rank {rank}, below the first {self.k}", rank
-        told = self._ranks_text(dense, lexical, passage)
-        best = min((each.rank for each in (dense, lexical) if each is not None), default=None)
-        if best is not None and best <= self.k and not self.stages:
-            return "below_k", f"{_name(path, passage)} stands below the first {self.k}: {told}", None
-        return "not_a_candidate", f"{_name(path, passage)} is in the index, but {told}", None
-
-    def _refused(self, path: str) -> tuple[Literal["no_access", "filtered"], str] | None:
-        row = self.corpus.documents[path]
-        properties = msgspec.convert(row.properties or {}, Properties)
-        if not may_read(properties.readers, self.scope.principals):
-            return "no_access", f"{path} may be read by {', '.join(properties.readers or ())} alone"
-        document = IndexDocument(
-            id=row.id,
-            path=path,
-            title=row.title,
-            media_type=row.media_type,
-            source=self.sources.get(row.source_id or ""),
-            added_ns=row.created_ns,
-            properties=properties,
-        )
-        for condition in self.scope.conditions:
-            if not meets(document, condition):
-                told = condition.field or condition.op
-                return "filtered", f"{path} does not meet the condition on {told}"
-        return None
-
-    def _ranks_text(self, dense: _Rank | None, lexical: _Rank | None, passage: PassageText) -> str:
-        deep = self.deep["dense"]
-        if dense is not None:
-            by_meaning = f"stands at rank {dense.rank} by meaning"
-        elif deep.problem is not None:
-            by_meaning = f"was not looked for by meaning ({deep.problem})"
-        else:
-            by_meaning = (
-                f"is not among the {deep.depth:,} nearest by meaning" if deep.depth else "has no vector"
-            )
-        if lexical is not None:
-            by_words = f"at rank {lexical.rank} by words"
-        elif any(word in set(split_words(passage.text)) for word in self.words):
-            by_words = f"is not among the {self.deep['lexical'].depth:,} best by words"
-        else:
-            by_words = "shares no word with the question"
-        return f"{by_meaning} and {by_words}"
-
-
 def read_expected(text: str, corpus: StoredCorpus) -> Label:
     """Return what a person means: a document, a section of one (`document#section`), a passage's id, or words."""
     text = text.strip()
@@ -393,24 +233,6 @@ def read_expected(text: str, corpus: StoredCorpus) -> Label:
     if " " not in text and ("." in text or "/" in text):
         return Label(document=text)
     return Label(quote=text)
-
-
-def find_near(words: Sequence[str], text: str) -> dict[str, list[str]]:
-    """Return, for words that the text lacks, words of the text that are spelled nearly the same."""
-    there = sorted(set(split_words(text)))
-    found: dict[str, list[str]] = {}
-    for word in words:
-        if word in there or len(word) < 4:
-            continue
-        near = difflib.get_close_matches(word, there, n=3, cutoff=_NEAR)
-        near += [
-            other
-            for other in there
-            if len(word) >= _PREFIX and other[:_PREFIX] == word[:_PREFIX] and other not in near
-        ]
-        if near:
-            found[word] = near[:3]
-    return found
 
 
 def _stages_of(retrieval: Retrieval) -> Sequence[Stage]:
@@ -499,18 +321,3 @@ def _stage_of(stage: Stage, corpus: StoredCorpus) -> ExplainedStage:
 def _is_path(row: Any, document: str) -> bool:
     prefix = str((row.settings or {}).get("prefix") or "")
     return document in {row.path, f"{prefix}{row.path}"}
-
-
-def _name(path: str, passage: PassageText) -> str:
-    return f"{path}#{passage.section}" if passage.section else path
-
-
-def _sentence(text: str) -> str:
-    text = text.strip().rstrip(".")
-    if text.endswith("?"):
-        return text
-    return (
-        f"{text[:1].upper()}{text[1:]}."
-        if text and not text[:1].isupper() and "." not in text.split(" ")[0]
-        else f"{text}."
-    )

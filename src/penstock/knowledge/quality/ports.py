@@ -7,13 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from penstock.knowledge.quality.types import (
-    Asked,
-    LabelledQuestion,
-    MadeQuestions,
-    QuestionSet,
-    TriadSettings,
-)
+from penstock.knowledge.quality.report_types import Asked, TriadSettings
+from penstock.knowledge.quality.types import LabelledQuestion, MadeQuestions, QuestionSet
 from penstock.knowledge.types import BaseRow, Retrieval
 from penstock.spec.evaluations import Comparison, Estimate, RuleResult, VerdictWord
 from penstock.spec.knowledge import ChosenScope, SearchRecipe

@@ -7,12 +7,8 @@ import msgspec
 from sqlalchemy import Connection, Row, Table, and_, delete, func, insert, or_, select, update
 
 from penstock.base.errors import InvalidInput
-from penstock.knowledge.quality.types import (
-    Feedback,
-    GenerationComparison,
-    Measurement,
-    TriadState,
-)
+from penstock.knowledge.quality.report_types import TriadState
+from penstock.knowledge.quality.types import Feedback, GenerationComparison, Measurement
 from penstock.store.control.tables import knowledge as tables
 from penstock.store.control.tables import knowledge_quality as own
 

@@ -16,7 +16,7 @@ from penstock.knowledge.quality.clusters import MAX_CLUSTERED, cluster_vectors, 
 from penstock.knowledge.quality.errors import NoTraffic
 from penstock.knowledge.quality.finding import GenerationFinder
 from penstock.knowledge.quality.ports import QuestionVectors, RecordedQuestions, Searching
-from penstock.knowledge.quality.types import (
+from penstock.knowledge.quality.report_types import (
     Asked,
     QuestionCluster,
     StaleDocument,

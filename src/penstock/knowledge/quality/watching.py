@@ -19,7 +19,7 @@ from penstock.base.errors import InvalidInput, PenstockError
 from penstock.knowledge.quality import queries
 from penstock.knowledge.quality.errors import UnknownWatch
 from penstock.knowledge.quality.ports import AnsweredTrace, Answers
-from penstock.knowledge.quality.types import TriadSettings, TriadState
+from penstock.knowledge.quality.report_types import TriadSettings, TriadState
 
 ROUND_S = 30.0
 SETTLE_NS = 60 * 10**9
