@@ -95,7 +95,8 @@ class Texts:
 
     def __init__(self) -> None:
         rng = np.random.default_rng(1)
-        ranks = np.minimum(rng.zipf(1.2, size=500_000), 60_000)
+        share = 1.0 / np.arange(1, 60_001)
+        ranks = rng.choice(np.arange(1, 60_001), size=500_000, p=share / share.sum())
         self._words = [f"w{rank}" for rank in ranks.tolist()]
 
     def passage(self, number: int) -> str:
