@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -76,12 +76,27 @@ def ingest(
         f"{report['passages']} passages; documents: {report['added']} added, {report['changed']} changed, "
         f"{report['unchanged']} unchanged, {report['deleted']} deleted; embedded by {report['embedder']}"
     )
+    if report["embedded"]:
+        print(f"embedded  {_embedding_of(report)}")
     for note in report.get("notes", []):
         print(f"note      {note}")
     for dropped in report["dropped"]:
         print(f"left out  {dropped['path']}: {dropped['reason']}")
     if result.get("app"):
         print(f"answers as model {name!r} ({result['app']})")
+
+
+def _embedding_of(report: dict[str, Any]) -> str:
+    """Say what embedding took; what nobody knows is not told."""
+    told = [f"{report['embedded']} passages"]
+    if report.get("embed_tokens") is not None:
+        told.append(f"{report['embed_tokens']:,} tokens")
+    cost = report.get("cost_nano_usd")
+    if cost:
+        told.append(f"${cost / 1e9:.6f}")
+    if report.get("n_in_parts"):
+        told.append(f"{report['n_in_parts']} in parts, being longer than the embedder reads")
+    return ", ".join(told)
 
 
 def _check_folder(folder: Path) -> Path:

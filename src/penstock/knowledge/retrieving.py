@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from penstock.base.clock import now_ns as wall_clock
 from penstock.base.errors import InvalidInput, PenstockError
 from penstock.knowledge import queries
-from penstock.knowledge.embedding.vectors import embed_rows
+from penstock.knowledge.embedding.questions import QuestionVectors
 from penstock.knowledge.generations.errors import TrackBehind, UnknownGeneration
 from penstock.knowledge.generations.opening import OpenIndexes
 from penstock.knowledge.generations.tracks import Tracks
@@ -49,6 +49,7 @@ class Retrieving:
         self._embedders = embedders
         self._rerankers = rerankers or {}
         self._searcher = Searcher()
+        self._questions = QuestionVectors()
         self._clock = clock
 
     def retrieve(
@@ -97,6 +98,10 @@ class Retrieving:
             stages=ranked.stages,
         )
 
+    def forget_questions(self) -> None:
+        """Drop what is kept of questions that were asked lately, as an erasure wants it."""
+        self._questions.forget()
+
     def close(self) -> None:
         """End the threads of second looks."""
         self._searcher.close()
@@ -131,7 +136,7 @@ class Retrieving:
             embedder = self._embedders.open(recipe.embed, made_with=made_with)
             if embedder.id != made_with:
                 return None, f"the index was made with {made_with!r}, queries are embedded by {embedder.id!r}"
-            vector = embed_rows(embedder, [query], "query", traceparent=traceparent)[0]
+            vector = self._questions.embed(embedder, recipe.embed, query, traceparent=traceparent)
         except PenstockError as error:
             _log.warning("query not embedded, searching words only", extra={"error": str(error)})
             return None, f"the query could not be embedded: {error.message}"
