@@ -11,6 +11,7 @@ from penstock.base.digest import digest_bytes
 from penstock.base.errors import UpstreamUnavailable
 from penstock.knowledge.types import EmbedUsage
 from penstock.spec.knowledge import EmbedRecipe
+from penstock.store.errors import UnknownBlob
 
 
 class HashingEmbedder:
@@ -63,6 +64,8 @@ class MemoryBlobs:
         return digest
 
     def get(self, digest: str, /) -> bytes:
+        if digest not in self.kept:
+            raise UnknownBlob(f"There is no blob {digest}.")
         return self.kept[digest]
 
     def exists(self, digest: str, /) -> bool:

@@ -11,6 +11,8 @@ from penstock.knowledge.generations.build import Members
 from penstock.knowledge.sources.types import ScannedItem
 from penstock.knowledge.types import Dropped, IngestContext
 
+LOST = "its bytes are not where they were kept; the next ingest reads them again"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LiveDocument:
@@ -84,6 +86,8 @@ class Choosing:
     ) -> Chosen:
         with self._engine.connect() as connection:
             rows = queries.find_document_states(connection, list(ids.values()))
+        lost = [path for path, each in ids.items() if each not in rows]
+        ids = {path: each for path, each in ids.items() if each in rows}
         live = {path: each for path, each in ids.items() if rows[each].n_passages}
         old = [
             replace(item, digest=before[item.path].digest, size_bytes=before[item.path].size_bytes)
@@ -96,10 +100,10 @@ class Choosing:
             with self._engine.connect() as connection:
                 states = queries.find_document_states(connection, list(older.values()))
             for path, each in older.items():
-                if states[each].n_passages:
+                if each in states and states[each].n_passages:
                     live[path] = each
                     kept_old.append(path)
-        dropped = []
+        dropped = [Dropped(path=path, reason=LOST) for path in lost]
         for path, each in ids.items():
             row = rows[each]
             dropped += [Dropped(path=path, reason=problem) for problem in row.problems]

@@ -19,6 +19,7 @@ from penstock.base.errors import PenstockError
 from penstock.knowledge import queries
 from penstock.knowledge.chunk import Chunks, chunk_document
 from penstock.knowledge.embedding.vectors import embed_digest
+from penstock.knowledge.errors import UnreadableDocument
 from penstock.knowledge.parse import ParserPool, pack_document, unpack_document
 from penstock.knowledge.parse.text import clean_line
 from penstock.knowledge.recipes import cut_digest, document_digest, document_id, parser_key
@@ -115,7 +116,8 @@ class Cutter:
     ) -> dict[str, dict[str, str]]:
         """Make what is missing of these documents under these cuts; return version ids by path by cut's key.
 
-        A document that cannot be parsed has a version too, without passages and with the reason.
+        A document that cannot be parsed has a version too, without passages and with the reason. One whose bytes
+        are lost has none.
         """
         distinct = {cut.key: cut for cut in cuts}
         ids = {key: self.name_versions(base, items, cut) for key, cut in distinct.items()}
@@ -153,6 +155,9 @@ class Cutter:
             for group in parsers.values():
                 for each, parsed in self._parse(group, pool, ctx, tally):
                     ctx.check_cancelled()
+                    if not isinstance(parsed, ParsedDocument | UnreadableDocument):
+                        self._read_again(each.item, parsed, ctx)
+                        continue
                     for cut in each.cuts:
                         begun = monotonic()
                         waiting.add(*_cut(base, each.item, parsed, cut, ids[cut.key][each.item.path]))
@@ -196,8 +201,27 @@ class Cutter:
                     yield each, outcome
                     continue
                 found = done[key]
-                yield each, unpack_document(self._blobs.get(found)) if isinstance(found, str) else found
+                yield each, self._open_parse(each.item, found, recipe) if isinstance(found, str) else found
             ctx.check_cancelled()
+
+    def _open_parse(self, item: ScannedItem, blob: str, recipe: ParseRecipe) -> Parsed:
+        """Return a kept parse; one that is lost or damaged is made again."""
+        try:
+            return unpack_document(self._blobs.get(blob))
+        except (PenstockError, OSError, msgspec.MsgspecError):
+            _log.warning("a kept parse is lost, parsing again", extra={"path": item.path})
+        with _LazyPool(self._make_pool) as pool:
+            read = partial(self._blobs.get, item.digest)
+            _, outcome = next(pool.parse_all([(item.path, read)], recipe))
+        if isinstance(outcome, ParsedDocument):
+            self._blobs.put_bytes(pack_document(outcome))
+        return outcome
+
+    def _read_again(self, item: ScannedItem, error: PenstockError | OSError, ctx: IngestContext) -> None:
+        """Have the next scan read the document, whose bytes are not where they were kept; no version is made."""
+        ctx.log(f"the bytes of {item.path} are lost and are read again by the next ingest: {error}")
+        with self._engine.begin() as connection:
+            queries.forget_token(connection, item.source_id, item.digest)
 
     def _keep(self, key: tuple[str, str], outcome: Parsed, tally: CutTally) -> str | Parsed:
         if not isinstance(outcome, ParsedDocument):

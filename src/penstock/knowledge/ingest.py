@@ -215,6 +215,7 @@ def _report(
         embedder=built.row.embedder,
         generation=built.row.id,
         version=None,
+        is_new=built.is_new,
         documents=len(live.ids),
         parsed=tally.n_parsed,
         kept_old=live.kept_old,

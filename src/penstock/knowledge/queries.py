@@ -146,6 +146,14 @@ def iterate_generation_documents(connection: Connection, generation: str) -> Ite
     )
 
 
+def forget_token(connection: Connection, source: str, digest: str) -> None:
+    """Let the next scan of a source read what has these bytes, whatever its token says."""
+    items = tables.knowledge_items
+    connection.execute(
+        update(items).where(items.c.source_id == source, items.c.digest == digest).values(token=None)
+    )
+
+
 def list_source_names(connection: Connection) -> dict[str, str]:
     """Return the names of all sources by id."""
     sources = tables.knowledge_sources

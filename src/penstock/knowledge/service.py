@@ -145,7 +145,7 @@ class KnowledgeService:
         recipe: Recipe | None = None,
         allow_mass_deletion: bool = False,
     ) -> IngestReport:
-        """Make the base hold exactly what its sources hold, and make that live in one step.
+        """Make the base hold exactly what its sources hold, and make that live in one step; then prune it.
 
         With `folder` the base's source `folder` is over it from now on, and it alone is scanned; else all sources
         that are not paused, or those named. Incremental by content; resumable. `recipe` is for a base that is new.
@@ -170,7 +170,8 @@ class KnowledgeService:
             ),
             ctx,
         )
-        self._pruning.remove_old_indexes(name)
+        if report.is_new:
+            self._pruning.prune(name)
         return report
 
     def prune(self, name: str, *, keep: int = KEEP, cache: bool = False) -> PruneReport:

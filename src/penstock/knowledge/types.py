@@ -205,6 +205,8 @@ class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
     embedder: str
     generation: str
     version: str | None
+    is_new: bool = True
+    """False when what is live holds exactly this already."""
     documents: int = 0
     """Documents that can be found now."""
     parsed: int = 0
