@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.base.errors import InvalidInput, UpstreamUnavailable
@@ -110,10 +111,14 @@ def test_nothing_is_measured_when_nothing_can_be_searched(island: Island) -> Non
 
 def test_a_row_that_fell_to_words_has_no_figures_under_its_name(island: Island) -> None:
     """Figures of a lexical search must never stand under `dense`: the embedder was away."""
+    unasked = [
+        msgspec.structs.replace(each, question=f"Tell me: {each.question}")  # vectors of questions are kept
+        for each in island.questions.sets["island"]
+    ]
     island.embedder.is_down = True
     try:
         request = MeasureRequest(questions="island", ks=(3,), modes=("lexical", "dense"))
-        made = measuring(island).measure("island", request)
+        made = measuring(island, ListedQuestions(island=unasked)).measure("island", request)
     finally:
         island.embedder.is_down = False
     lexical, dense = made.find("recall@3", "lexical"), made.find("recall@3", "dense")

@@ -306,6 +306,10 @@ def _reservations(
             told.append(
                 f"{row.mode}: {row.n_errors:,} of {n:,} questions have no figures, because searching failed."
             )
+    if len(modes) > 1:
+        told.append(
+            "Vectors of questions are kept, so rows after the first that embeds have latencies without it."
+        )
     if ready.left_out:
         told.append(f"Left out: {_reasons(ready)}.")
     return told
