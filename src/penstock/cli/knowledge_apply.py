@@ -52,9 +52,8 @@ def apply(
             print(f"    {detail}")
     if recipe is not None:
         print(_RECIPES[recipe].format(base=declaration.name))
-    did = {change.action for change in changes} & {"add", "edit", "remove"}
-    did |= {recipe} & {"made"}
-    if not did:
+    has_changed = recipe == "made" or any(change.action in {"add", "edit", "remove"} for change in changes)
+    if not has_changed:
         print("nothing changes")
     elif check:
         print("nothing was changed")

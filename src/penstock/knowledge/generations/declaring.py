@@ -8,7 +8,8 @@ from penstock.base.clock import now_ns
 from penstock.knowledge import queries
 from penstock.knowledge.chunk import check_recipe
 from penstock.knowledge.generations.switching import Switching
-from penstock.knowledge.generations.tracks import LIVE, Track, Tracks
+from penstock.knowledge.generations.tracks import Track, Tracks
+from penstock.knowledge.generations.types import LIVE
 from penstock.knowledge.recipes import recipe_as_dict
 from penstock.spec.knowledge import Recipe
 
