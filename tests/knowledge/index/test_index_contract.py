@@ -148,6 +148,30 @@ def test_an_approximate_search_with_a_selection_comes_back_with_all_that_were_wa
     assert np.mean(recalls) >= 0.95
 
 
+def test_a_selection_far_from_the_question_is_answered_whole(
+    fresh: Engine, wide_only: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything near the question is filtered out: what an approximate search proposes is then of no use.
+
+    Before pgvector 0.8, and without iterative scans, that was fewer rows than asked for, or none.
+    """
+    question = QUESTIONS[0]
+    vectors = VECTORS[np.argsort(-(VECTORS @ question))]
+    index = fresh.build(Corpus(vectors))
+    far = index.select(np.arange(N_ROWS // 10) >= N_ROWS // 20)
+    if fresh.recipe.kind == "pgvector":  # so small a table would be scanned; let the graph be asked
+        assert fresh.connection is not None
+        off = "".join(f"%20-cenable_{each}%3Doff" for each in ("seqscan", "bitmapscan", "sort"))
+        index = open_index(index.folder, connection=fresh.connection + off)
+    for iterates in (True, False) if fresh.recipe.kind == "pgvector" else (True,):
+        monkeypatch.setattr(pgvector, "_can_iterate", lambda server, answer=iterates: answer)
+        index.dense.__dict__["_iterates"] = None
+        found, _ = index.dense.search(question, 20, far)
+        assert len(found) == 20
+        assert far.mask[found].all()
+        assert measure_recall(vectors, question, far.mask, 20, found, epsilon=fresh.epsilon) >= 0.9
+
+
 def test_without_a_selection_recall_is_near_that_of_a_scan(engine: Engine, built: OpenIndex) -> None:
     every = np.ones(N_ROWS, dtype=bool)
     recalls = [

@@ -202,10 +202,11 @@ class PgvectorIndex:
         text = "[" + ",".join(map(repr, query.tolist())) + "]"
         if self._iterates is None:
             self._iterates = _can_iterate(server)
+        sum_of = (
+            " + 0" if exact else ""
+        )  # a sum is nothing that the graph is ordered by, so every row is scored
         with server.transaction():
-            if exact:
-                server.execute("SET LOCAL enable_indexscan = off")  # no graph; keys still serve by bitmap
-            else:
+            if not exact:
                 expansion = min(
                     1000, max(self._recipe.expansion_search, int(wanted * self._recipe.oversample))
                 )
@@ -214,7 +215,7 @@ class PgvectorIndex:
                     server.execute("SET LOCAL hnsw.iterative_scan = strict_order")
             found = server.execute(
                 f'SELECT row, -(vector <#> %s::{self._kind}) FROM "{self._name}" {condition} '
-                f"ORDER BY vector <#> %s::{self._kind} LIMIT {int(wanted)}",
+                f"ORDER BY (vector <#> %s::{self._kind}){sum_of} LIMIT {int(wanted)}",
                 (text, *values, text),
             ).fetchall()
         return [(int(row), float(score)) for row, score in found]
