@@ -124,7 +124,12 @@ def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minilm", type=Path, required=True, help="Hugging Face folder of all-MiniLM-L6-v2")
-    parser.add_argument("--every", type=int, default=1, help="Ask each n-th wording alone.")
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=1,
+        help="Ask each n-th wording alone; 3: the questions as written, without their other phrasings.",
+    )
     options = parser.parse_args()
     scoring = EvaluationScoring()
     figure = Figure(name=f"recall@{K}", is_binary=True)
