@@ -6,6 +6,7 @@ from typing import Protocol
 from penstock.access.keys import KeyService
 from penstock.access.secrets import SecretService
 from penstock.access.sessions import SessionSigner
+from penstock.apps.service import AppService
 from penstock.datasets.cleaning.service import CleaningService
 from penstock.datasets.proposals.service import ProposalService
 from penstock.datasets.service import DatasetService
@@ -16,7 +17,9 @@ from penstock.evals.gates.service import GateService
 from penstock.evals.judges.service import JudgeService
 from penstock.evals.service import EvaluationService
 from penstock.jobs.service import JobService
+from penstock.knowledge.quality.service import RetrievalQuality
 from penstock.knowledge.service import KnowledgeService
+from penstock.knowledge.sources.service import SourceService
 from penstock.monitors.channels import ChannelService
 from penstock.monitors.service import AlertService
 from penstock.prompts.service import PromptService
@@ -99,6 +102,18 @@ class ConsoleServices(Protocol):
     @property
     def knowledge(self) -> KnowledgeService:
         """Knowledge bases."""
+
+    @property
+    def sources(self) -> SourceService:
+        """Where documents of knowledge bases come from."""
+
+    @property
+    def retrieval_quality(self) -> RetrievalQuality | None:
+        """Measures, comparisons, explanations and reports of them; None where there are no bases."""
+
+    @property
+    def apps(self) -> AppService:
+        """Declared apps."""
 
     @property
     def sessions(self) -> SessionSigner:

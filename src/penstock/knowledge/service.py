@@ -292,3 +292,7 @@ class KnowledgeService:
     def verify(self, name: str, *, track: str | None = None, deep: bool = False) -> list[Finding]:
         """Hold tables, blobs, vectors and indexes against each other; `deep` reads every blob and more vectors."""
         return self._verifying.verify(name, track=track, deep=deep)
+
+    def check_embedder(self, name: str) -> Finding:
+        """Return whether the embedder of what is live is served: one quick part of `verify`."""
+        return self._verifying.check_embedder(name)

@@ -78,6 +78,10 @@ class Verifying:
         findings += self._check_leftovers(base)
         return sorted(findings, key=lambda each: ORDER[each.state])
 
+    def check_embedder(self, base: str) -> Finding:
+        """Return whether what is live was made with an embedder that is served in that version."""
+        return self._check_embedder(LIVE, self._living.row(base, self._living.find(base)[0]), is_live=True)
+
     def _check_track(self, base: str, name: str, track: Track, *, deep: bool) -> Iterator[Finding]:
         if track.generation is None:
             yield _finding(name, "documents", "warning", f"it is not up to date: {track.note}", _ingest(base))

@@ -109,6 +109,24 @@ class ReportService:
             note=note,
         )
 
+    def count_unanswered(self, base: str, *, days: float = 30.0) -> tuple[int, int]:
+        """Return how many questions were asked in the last days, and how many were not answered. Raises `NoTraffic`."""
+        n_asked = n_missed = 0
+        for each in self._needed().read(base, since_ns=self._clock() - round(days * DAY_NS), limit=MAX_READ):
+            n_asked += 1
+            n_missed += bool(why_unanswered(each))
+        return n_asked, n_missed
+
+    def uses(self, base: str, path: str, *, days: float = 30.0, limit: int = 20) -> list[Asked]:
+        """Return the newest questions of the last days that found a document, those whose answers cite it first.
+
+        Raises `NoTraffic`.
+        """
+        since = self._clock() - round(days * DAY_NS)
+        read = self._needed().read(base, since_ns=since, limit=MAX_READ)
+        found = [each for each in read if path in each.documents or path in each.cited]
+        return sorted(found, key=lambda each: (path not in each.cited, -each.time_ns))[:limit]
+
     def stale(
         self, base: str, *, days: float = 30.0, max_age_days: float | None = None, limit: int = 200
     ) -> StaleReport:
