@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
+import msgspec
 import typer
 
 from penstock.base.errors import InvalidInput
@@ -23,7 +24,7 @@ from penstock.cli.knowledge_quality_rows import (
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json, print_record, print_rows
 from penstock.cli.progress import ProgressLine
-from penstock.knowledge.quality.report_types import StaleReport, UnansweredReport
+from penstock.knowledge.quality.report_types import StaleReport, TriadState, UnansweredReport
 from penstock.knowledge.quality.types import CompareRequest, Granularity, MeasureRequest, Phrasing
 from penstock.main.control_client import ControlClient
 from penstock.main.retrieval_access import open_retrieval
@@ -238,8 +239,8 @@ def watch(
     """Judge a share of an app's answers as they come: context relevance, groundedness, answer relevance."""
     client = ControlClient(open_home(home, as_json=as_json))
     if app is None:
-        states = client.get("/api/v1/knowledge-watches")["watches"]
-        rows = [{**state, **state["settings"]} for state in states]
+        states = msgspec.convert(client.get("/api/v1/knowledge-watches")["watches"], list[TriadState])
+        rows = [{**msgspec.structs.asdict(each.settings), **msgspec.structs.asdict(each)} for each in states]
         columns = ("app", "judge", "share", "n_seen", "n_judged", "n_failed", "spent_usd", "last_error")
         print_rows(
             rows, columns, as_json=as_json, empty="None yet: penstock knowledge watch APP --judge ROUTE"

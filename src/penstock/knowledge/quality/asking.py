@@ -1,7 +1,7 @@
 """Asks one generation many questions and keeps what came back: ranks, time, context, errors.
 
-One question at a time, so that latency means something. The surprise: a search that was to use vectors and fell to words
-is an error here, because its figures would stand under a name that they do not belong to.
+One question at a time, so that latency means something. The surprise: a search that was to use vectors or a second look and
+did without is an error here, because its figures would stand under a name that they do not belong to.
 """
 
 import time
@@ -98,13 +98,13 @@ class Interviewer:
         found.version, found.embedder = retrieval.version, retrieval.embedder
         if retrieval.note:
             found.notes[retrieval.note] += 1
-        fell = asking.mode in NEEDS_VECTORS and retrieval.mode == "lexical"
+        lacks = _what_it_lacks(asking.mode, retrieval)
         reply = Reply(
             question=question,
-            hits=() if fell else tuple(retrieval.hits),
+            hits=() if lacks else tuple(retrieval.hits),
             ms=ms,
-            context_tokens=None if fell else float(sum(map(count_tokens, retrieval.hits))),
-            error=f"searched words only: {retrieval.note or 'no vectors'}" if fell else None,
+            context_tokens=None if lacks else float(sum(map(count_tokens, retrieval.hits))),
+            error=lacks,
         )
         found.replies.append(reply)
         return reply
@@ -130,6 +130,15 @@ class Interviewer:
         return self._searching.retrieve(
             asking.base, text, asking.k, generation=asking.generation, recipe=asking.recipe
         )
+
+
+def _what_it_lacks(mode: Mode, retrieval: Retrieval) -> str | None:
+    """Return what a search left out of the way that it was to go, or None."""
+    if mode in NEEDS_VECTORS and retrieval.mode == "lexical":
+        return f"searched words only: {retrieval.note or 'no vectors'}"
+    if mode == "reranked" and retrieval.hits and all(hit.rerank_score is None for hit in retrieval.hits):
+        return f"no second look: {retrieval.note or 'it was left out'}"
+    return None
 
 
 def count_tokens(hit: Hit) -> int:

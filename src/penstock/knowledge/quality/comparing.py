@@ -389,6 +389,13 @@ def _hold_back(verdict: Verdict, replay: Replay, k: int) -> Verdict:
             reason=f"{verdict.reason} Next to nothing changes: overlap@{k} is {overlap.value:.3f}.",
             rules=verdict.rules,
         )
+    if overlap is not None and overlap.value is not None and overlap.value >= NEARLY_ALL:
+        return Verdict(
+            verdict="undecided",
+            reason=f"Results hardly change (overlap@{k} {overlap.value:.2f}), but {overlap.n:,} recorded questions are too few to "
+            "be sure. Name a labelled set with --questions.",
+            rules=verdict.rules,
+        )
     return Verdict(
         verdict="undecided",
         reason=f"Results change (overlap@{k} {_text(overlap.value if overlap else None)}), and no labelled questions say "

@@ -30,4 +30,6 @@ def search_as(mode: Mode, search: SearchRecipe) -> SearchRecipe | None:
     mixed = msgspec.structs.replace(search, fusion=fusion, dense_weight=weight, rerank=None)
     if mode == "hybrid":
         return mixed
-    return msgspec.structs.replace(mixed, rerank=search.rerank or RerankRecipe(kind="late-interaction"))
+    return msgspec.structs.replace(
+        mixed, rerank=search.rerank or RerankRecipe(kind="late-interaction", timeout_s=60.0)
+    )
