@@ -33,6 +33,7 @@ class Hit:
     title: str | None = None
     anchor: str | None = None
     url: str | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -56,6 +57,7 @@ class FakeRetriever:
         self.calls: list[tuple[str, str, int, str | None]] = []
         self.scopes: list[ChosenScope] = []
         self.generations: list[str | None] = []
+        self.adjusts: list[Any] = []
         self.by_query: dict[str, list[Any]] = {}
 
     def retrieve(
@@ -67,10 +69,12 @@ class FakeRetriever:
         scope: ChosenScope = EVERYTHING,
         generation: str | None = None,
         traceparent: str | None = None,
+        adjust: Any = None,
     ) -> Any:
         self.calls.append((name, query, k, traceparent))
         self.scopes.append(scope)
         self.generations.append(generation)
+        self.adjusts.append(adjust)
         self.before()
         return SimpleNamespace(
             hits=self.by_query.get(query, self.hits),

@@ -32,7 +32,7 @@ class FakeShelf:
             "salaries.md": ["group:finance"],
         }
 
-    def list_bases(self) -> list[Any]:
+    def list_bases(self, *, scope: ChosenScope) -> list[Any]:
         return [
             SimpleNamespace(
                 name=name, version=f"knowledge:{name}@1", n_documents=2, n_passages=3, updated_ns=10**18
@@ -68,6 +68,7 @@ class House:
     retriever: FakeRetriever
     shelf: FakeShelf
     recorder: SpanList
+    apps: list[AppDeclaration]
     apps_url: str
     opened: AsyncExitStack
 
@@ -118,8 +119,9 @@ class House:
 @pytest.fixture
 async def house(bench: Bench) -> AsyncIterator[House]:
     retriever, shelf, recorder = FakeRetriever(), FakeShelf(), SpanList()
+    apps = [AppDeclaration(name="handbook", knowledge="handbook", model="gpt-4o-mini", max_tokens=50)]
     app = create_apps(
-        apps=[AppDeclaration(name="handbook", knowledge="handbook", model="gpt-4o-mini", max_tokens=50)],
+        apps=lambda: apps,
         retriever=retriever,
         recorder=recorder,
         gateway_url=f"{bench.url}/v1",
@@ -128,6 +130,6 @@ async def house(bench: Bench) -> AsyncIterator[House]:
         read_filter=read_filter,
     )
     async with serve(app) as port, AsyncExitStack() as opened:
-        made = House(bench, retriever, shelf, recorder, f"http://127.0.0.1:{port}/v1", opened)
+        made = House(bench, retriever, shelf, recorder, apps, f"http://127.0.0.1:{port}/v1", opened)
         made.begin()
         yield made

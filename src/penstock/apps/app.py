@@ -21,6 +21,7 @@ from penstock.apps.mcp_host import HostMaker
 from penstock.apps.mcp_server import McpEndpoint
 from penstock.apps.model_client import ModelClient
 from penstock.apps.prompt_runner import PromptRunner, is_prompt_request
+from penstock.apps.query_rewriting import QueryRewriting
 from penstock.apps.relaying import Relay
 from penstock.apps.replies import ChunkWriter, reply_body
 from penstock.apps.requests import read_chat
@@ -84,6 +85,7 @@ def create_apps(
             searching=searching,
             read_filter=read_filter,
             executor=executor,
+            rewriting=QueryRewriting(client, tracer),
             list_apps=apps if callable(apps) else lambda: apps,
         )
     hosts = HostMaker(gateway_url, internal_key)
@@ -202,11 +204,11 @@ class AppsApp:
         response: "_Response",
     ) -> None:
         path, context = scope["path"], _context_of(headers)
+        routes = Routes(headers.get(ROUTES_HEADER.encode()))
         if scope["method"] == "POST":
-            page, response.knowledge = await stores.search(path, await _read_body(receive), context)
+            page, response.knowledge = await stores.search(path, await _read_body(receive), routes, context)
             await response.json(page)
         elif scope["method"] == "GET":
-            routes = Routes(headers.get(ROUTES_HEADER.encode()))
             await response.json(await stores.look(path, scope["query_string"], routes, context))
         else:
             raise NotFound(f"There is no {scope['method']} {path} here.")

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from penstock.apps.errors import StepFailed, StepTimeout
+from penstock.apps.ranking import Adjust
 from penstock.apps.tracing import TraceContext, Tracer
 from penstock.apps.types import Found, FoundPassage, Retriever
 from penstock.base.errors import PenstockError
@@ -31,6 +32,8 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     conditions: list[Condition] = []
     generation: str | None = None
     """The one to search, where an answer has begun with it; None searches what is live."""
+    adjust: Adjust | None = None
+    """Changes how the base is searched, for this once."""
     timeout_s: float
 
 
@@ -55,6 +58,8 @@ class Searching:
             options: dict[str, Any] = {"scope": scope, "traceparent": span.traceparent}
             if asked.generation is not None:
                 options["generation"] = asked.generation
+            if asked.adjust is not None:
+                options["adjust"] = asked.adjust
             search = partial(self._retriever.retrieve, name, asked.query, asked.k, **options)
             # in this context: the question's embedding is the caller's call too
             work = asyncio.get_running_loop().run_in_executor(self._executor, copy_context().run, search)

@@ -63,8 +63,8 @@ class DocumentText(Protocol):
 class Shelf(Protocol):
     """All knowledge bases of a home."""
 
-    def list_bases(self) -> Sequence[ShelvedBase]:
-        """Return the bases that have a live generation, by name."""
+    def list_bases(self, *, scope: ChosenScope) -> Sequence[ShelvedBase]:
+        """Return the bases that have a live generation, by name, with counts of what `scope` may see."""
 
     def list_documents(self, name: str, *, scope: ChosenScope) -> Sequence[ShelvedDocument]:
         """Return the documents that `scope` may see, by path; raise `NotFound` for a base that is not there."""

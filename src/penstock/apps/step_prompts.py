@@ -14,6 +14,10 @@ _REWRITE = (
     "conversation: replace words such as it, that or there by what they stand for. Keep its language, its names and its "
     "numbers. If it can be understood already, repeat it. Answer with the question alone."
 )
+_SEARCH_WORDS = (
+    "Write the question below as a search for documents would put it: leave out greetings and filler, spell out what is "
+    "only hinted at, keep its language, its names and its numbers. Answer with the search alone, in one line."
+)
 _EXPAND = (
     "Write {n} other ways to ask the question below, with other words that documents about it may use, in the same "
     "language, one a line. Answer with these lines alone."
@@ -37,6 +41,11 @@ def ask_rewrite(turns: Sequence[Turn], question: str) -> Messages:
     """Return the messages that ask for a question that stands alone."""
     lines = "\n".join(f"{turn.role}: {' '.join(turn.text.split())}" for turn in turns)
     return _ask(_REWRITE, f"{lines}\n\nLast question: {question}")
+
+
+def ask_search_words(question: str) -> Messages:
+    """Return the messages that ask for a question as a search would put it; `read_rewrite` reads the reply."""
+    return _ask(_SEARCH_WORDS, f"Question: {question}")
 
 
 def read_rewrite(reply: str, *, max_chars: int) -> str | None:

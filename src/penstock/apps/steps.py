@@ -117,7 +117,7 @@ class Steps:
         try:
             with self._tracer.span("filter", "chain", run.span.below) as span:
                 span.input = {"query": run.question, "passages": [hit.passage_id for hit in hits]}
-                scores = await try_models(run, settings, lambda model: ask(model, span))
+                scores = await try_models(run.app.model, settings, lambda model: ask(model, span))
                 kept = [
                     hit
                     for hit, score in zip(hits, scores, strict=True)
@@ -157,15 +157,18 @@ class Steps:
         try:
             with self._tracer.span(step, "guard" if step == "check" else "chain", run.span.below) as span:
                 span.input = {"messages": messages}
-                return await try_models(run, settings, lambda model: ask(model, span))
+                return await try_models(run.app.model, settings, lambda model: ask(model, span))
         except PenstockError as error:
             _contain(run, step, settings, error)
             return None
 
 
-async def try_models(run: Run, settings: ModelStep, ask: Callable[[str], Awaitable[Read]]) -> Read:
-    """Return what the first attempt that succeeds gives: the step's model as often as it may, then its fallback."""
-    model = settings.model or run.app.model
+async def try_models(own: str, settings: ModelStep, ask: Callable[[str], Awaitable[Read]]) -> Read:
+    """Return what the first attempt that succeeds gives: the step's model as often as it may, then its fallback.
+
+    `own` is the app's model, which a step asks that names none.
+    """
+    model = settings.model or own
     models = [model] * (1 + max(0, settings.retries)) + ([settings.fallback] if settings.fallback else [])
     for place, each in enumerate(models, 1):
         try:

@@ -5,9 +5,10 @@ from typing import Any, Literal, Protocol, get_args
 
 import msgspec
 
+from penstock.apps.ranking import Adjust
 from penstock.apps.step_settings import CheckStep, ExpandStep, FilterStep, RewriteStep
 from penstock.base.digest import digest_json, short_digest
-from penstock.spec.knowledge import ChosenScope, Condition
+from penstock.spec.knowledge import ChosenScope, Condition, PropertyValue
 from penstock.spec.messages import Citation
 from penstock.spec.prompts import ChainOfThought
 from penstock.spec.spans import Span
@@ -198,6 +199,8 @@ class FoundPassage(Protocol):
     def dense_score(self) -> float | None: ...
     @property
     def lexical_score(self) -> float | None: ...
+    @property
+    def attributes(self) -> Mapping[str, PropertyValue]: ...
 
 
 class Found(Protocol):
@@ -232,10 +235,12 @@ class Retriever(Protocol):
         scope: ChosenScope = EVERYTHING,
         generation: str | None = None,
         traceparent: str | None = None,
+        adjust: Adjust | None = None,
     ) -> Found:
         """Return at most `k` passages of what `scope` may find, best first; raise `PenstockError` when it cannot.
 
         `generation` asks for the very one that an earlier search was answered from, so that answers are not mixed.
+        `adjust` changes how the base is searched, for this once.
         """
 
 

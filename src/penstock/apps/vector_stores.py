@@ -16,30 +16,30 @@ import msgspec
 from penstock.apps.citations import open_at
 from penstock.apps.document_ids import file_id_of, path_of
 from penstock.apps.errors import UnknownStore, UnsupportedRequest
+from penstock.apps.query_rewriting import QueryRewriting, choose_app
+from penstock.apps.ranking import make_adjust, read_ranking
 from penstock.apps.searching import Search, Searching, fuse, shown_version
 from penstock.apps.shelf import DocumentText, ReadFilter, Routes, Shelf, ShelvedBase, ShelvedDocument
 from penstock.apps.tracing import TraceContext
 from penstock.apps.types import AppDeclaration, Found, FoundPassage
 from penstock.base.errors import CallerError, InvalidInput
-from penstock.spec.knowledge import ChosenScope, Condition
+from penstock.spec.knowledge import ChosenScope, Condition, PropertyValue
 
 MAX_RESULTS = 50
 MAX_QUERIES = 8
 MAX_PAGE = 100
 SEARCH_TIMEOUT_S = 30.0
+MAX_ATTRIBUTES, MAX_KEY_CHARS, MAX_VALUE_CHARS = 16, 64, 512
+"""What attributes of files may have in OpenAI's shape."""
 _PATH = re.compile(r"/v1/vector_stores(?:/([^/]+)(?:/(search|files)(?:/([^/]+)(?:/(content))?)?)?)?/?")
 Told = TypeVar("Told")
-
-
-class _Ranking(msgspec.Struct, frozen=True):
-    score_threshold: float | None = None
 
 
 class _Body(msgspec.Struct, frozen=True):
     query: str | list[str]
     filters: dict[str, Any] | str | None = None
     max_num_results: int | None = None
-    ranking_options: _Ranking | None = None
+    ranking_options: Any = None
     rewrite_query: bool | None = None
 
 
@@ -61,16 +61,20 @@ class VectorStores:
         searching: Searching,
         read_filter: ReadFilter,
         executor: Executor,
+        rewriting: QueryRewriting,
         list_apps: Callable[[], Sequence[AppDeclaration]] = tuple,
     ) -> None:
-        """`list_apps` are told beside the bases that they answer from."""
+        """`list_apps` are told beside the bases that they answer from, and lend searches their rewrite step."""
+        self._rewriting = rewriting
         self._list_apps = list_apps
         self._shelf = shelf
         self._searching = searching
         self._read_filter = read_filter
         self._executor = executor
 
-    async def search(self, path: str, data: bytes, context: TraceContext) -> tuple[dict[str, Any], str]:
+    async def search(
+        self, path: str, data: bytes, routes: Routes, context: TraceContext
+    ) -> tuple[dict[str, Any], str]:
         """Return the page of results, and which version was searched. The key was checked by the gateway.
 
         Raises `InvalidInput` naming the wrong member, `NotFound` for a base that is not there, and what searching raises.
@@ -82,10 +86,23 @@ class VectorStores:
         queries = _read_queries(body)
         conditions = [] if body.filters in (None, "", {}) else [self._condition(body.filters)]
         k = _read_count(body)
-        found = await self._find(name, queries, k, conditions, context)
+        ranking = read_ranking(body.ranking_options)
+        notes: list[str] = []
+        if body.rewrite_query:
+            queries = await self._rewrite(name, queries, routes, context, notes)
+        asked = Search(
+            knowledge=name,
+            query="",
+            k=k,
+            conditions=conditions,
+            adjust=make_adjust(ranking),
+            timeout_s=SEARCH_TIMEOUT_S,
+        )
+        found = await self._find(asked, queries, context)
         first = found[0]
+        notes += [first.note] if first.note else []
         hits = first.hits if len(found) == 1 else fuse([each.hits for each in found])[:k]
-        floor = body.ranking_options.score_threshold if body.ranking_options else None
+        floor = ranking.score_threshold
         shown = [hit for hit in hits if floor is None or hit.score >= floor]
         page = {
             "object": "vector_store.search_results.page",
@@ -98,7 +115,7 @@ class VectorStores:
                 "generation": first.generation,
                 "embedder": first.embedder,
                 "mode": first.mode,
-                "note": _join_notes(first.note, body),
+                "note": "; ".join(notes) or None,
             },
         }
         return page, shown_version(name, first)
@@ -109,14 +126,15 @@ class VectorStores:
         page = _read_page(query)
         scope = ChosenScope(principals=list(context.principals))
         if name is None:
-            bases = await self._in_thread(self._shelf.list_bases)
+            bases = await self._in_thread(lambda: self._shelf.list_bases(scope=scope))
             apps = [app for app in self._list_apps() if routes.may_call(app.name)]
             seen = {base.name: describe_base(base, apps) for base in bases if routes.may_search(base.name)}
             return _list_reply(seen, page)
         if not routes.may_search(name) or verb == "search":
             raise _unknown(name)
         if verb is None:
-            found = [base for base in await self._in_thread(self._shelf.list_bases) if base.name == name]
+            bases = await self._in_thread(lambda: self._shelf.list_bases(scope=scope))
+            found = [base for base in bases if base.name == name]
             if not found:
                 raise _unknown(name)
             return describe_base(found[0], [app for app in self._list_apps() if routes.may_call(app.name)])
@@ -136,27 +154,29 @@ class VectorStores:
         text = await self._in_thread(lambda: self._shelf.read_document(name, document_path, scope=scope))
         return _describe_content(file_id, text)
 
-    async def _find(
-        self,
-        name: str,
-        queries: Sequence[str],
-        k: int,
-        conditions: Sequence[Condition],
-        context: TraceContext,
-    ) -> list[Found]:
+    async def _find(self, asked: Search, queries: Sequence[str], context: TraceContext) -> list[Found]:
         """Return one search a query, all of one generation."""
         found: list[Found] = []
         for query in queries:
-            asked = Search(
-                knowledge=name,
-                query=query,
-                k=k,
-                conditions=list(conditions),
-                generation=found[0].generation if found else None,
-                timeout_s=SEARCH_TIMEOUT_S,
-            )
-            found.append(await self._searching.search(asked, context))
+            generation = found[0].generation if found else None
+            each = msgspec.structs.replace(asked, query=query, generation=generation)
+            found.append(await self._searching.search(each, context))
         return found
+
+    async def _rewrite(
+        self, name: str, queries: Sequence[str], routes: Routes, context: TraceContext, notes: list[str]
+    ) -> list[str]:
+        app = choose_app(self._list_apps(), name, routes)
+        if app is None:
+            raise UnsupportedRequest(
+                f"No app that this key may ask rewrites questions for {name!r}.",
+                hint="Leave `rewrite_query` out, or declare an app over this base with the step `rewrite`.",
+                param="rewrite_query",
+            )
+        work = [self._rewriting.rewrite(app, query, context) for query in queries]
+        told = await asyncio.gather(*work)
+        notes += dict.fromkeys(note for _, note in told if note)
+        return [query for query, _ in told]
 
     def _condition(self, told: Any) -> Condition:
         try:
@@ -173,16 +193,26 @@ def describe_hit(hit: FoundPassage) -> dict[str, Any]:
     """Return a result: what OpenAI's clients read, and beside it where the passage stands."""
     url = open_at(hit.url, hit.anchor)
     place = {"title": hit.title, "section": hit.section, "anchor": hit.anchor, "url": url}
+    attributes: dict[str, Any] = {name: value for name, value in place.items() if value is not None}
+    for name, value in hit.attributes.items():
+        if len(attributes) < MAX_ATTRIBUTES:
+            attributes.setdefault(name[:MAX_KEY_CHARS], _as_attribute(value))
     return {
         "file_id": file_id_of(hit.document),
         "filename": hit.document,
         "score": round(hit.score, 6),
-        "attributes": {name: value for name, value in place.items() if value is not None},
+        "attributes": attributes,
         "content": [{"type": "text", "text": hit.text}],
         "passage_id": hit.passage_id,
         "dense_score": hit.dense_score,
         "lexical_score": hit.lexical_score,
     }
+
+
+def _as_attribute(value: PropertyValue) -> str | int | float | bool:
+    """Return a property as OpenAI's clients take attributes: no lists, no long texts."""
+    told = ", ".join(value) if isinstance(value, list) else value
+    return told[:MAX_VALUE_CHARS] if isinstance(told, str) else told
 
 
 def describe_base(base: ShelvedBase, apps: Sequence[AppDeclaration]) -> dict[str, Any]:
@@ -278,13 +308,6 @@ def _read_count(body: _Body) -> int:
             f"`max_num_results` must be between 1 and {MAX_RESULTS}, not {k}.", param="max_num_results"
         )
     return k
-
-
-def _join_notes(note: str | None, body: _Body) -> str | None:
-    told = [note] if note else []
-    if body.rewrite_query:
-        told.append("the query was searched as it is: an app with the step `rewrite` rewrites questions")
-    return "; ".join(told) or None
 
 
 def _read_page(query: bytes) -> dict[str, str]:

@@ -16,7 +16,7 @@ from penstock.dialects.openai.fitting import fit_body
 from penstock.dialects.openai.splice import ask_for_usage, replace_model
 from penstock.dialects.port import Dialect
 from penstock.dialects.registry import DIALECTS
-from penstock.gateway.callers import caller_line, principals_line
+from penstock.gateway.callers import caller_line, principals_line, routes_line
 from penstock.gateway.calls import Call
 from penstock.gateway.errors import CannotSay, NotTranslatable, StateElsewhere
 from penstock.gateway.http import Header
@@ -198,6 +198,8 @@ def _outgoing(
         if target.is_app:
             lines.append(caller_line(call, target.model))
             lines.append(principals_line(call))
+            if call.key is not None:
+                lines.append(routes_line(call.key))
     if call.endpoint.is_form and call.content_type is not None:
         lines.append(b"content-type: %b\r\ncontent-length: %d\r\n" % (call.content_type, len(body)))
     else:

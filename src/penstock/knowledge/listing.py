@@ -1,6 +1,7 @@
 """What is in a knowledge base: bases, documents, passages, as lists show them, to those who may see them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import msgspec
@@ -19,6 +20,7 @@ from penstock.knowledge.types import BaseRow, DocumentRow, DocumentText, Passage
 from penstock.spec.knowledge import ChosenScope, Properties
 
 EVERYTHING = ChosenScope()
+KEPT_COUNTS = 64
 
 
 class BlobReader(Protocol):
@@ -39,12 +41,17 @@ class Listing:
         self._engine = engine
         self._blobs = blobs
         self._living = living
+        self._kinds: dict[tuple[str, int, int], dict[tuple[str, ...] | None, tuple[int, int]]] = {}
+        """By generation and its size: readers to the counts of documents and passages that have them."""
 
-    def list_bases(self) -> list[BaseRow]:
-        """Return every base that has a live generation, by name."""
+    def list_bases(self, *, scope: ChosenScope = EVERYTHING) -> list[BaseRow]:
+        """Return every base that has a live generation, by name, with counts of what the scope's principals may see."""
         with self._engine.connect() as connection:
             rows = queries.list_bases(connection)
-        return [base for base in map(self._describe_base, rows) if base.generation is not None]
+        bases = [base for base in map(self._describe_base, rows) if base.generation is not None]
+        if scope.principals is None:
+            return bases
+        return [self._with_seen(base, scope.principals) for base in bases]
 
     def list_documents(self, name: str, *, scope: ChosenScope = EVERYTHING) -> list[DocumentRow]:
         """Return the documents of the live generation by path, unreadable ones included."""
@@ -95,6 +102,28 @@ class Listing:
             generation=generation,
             version=version,
         )
+
+    def _with_seen(self, base: BaseRow, principals: Sequence[str]) -> BaseRow:
+        """Return a base with the counts of what these may see. Counted once for each kind of readers."""
+        generation = str(base.generation)
+        kept = generation, base.n_documents, base.n_passages
+        kinds = self._kinds.get(kept)
+        if kinds is None:
+            kinds = {}
+            with self._engine.connect() as connection:
+                for row in queries.iterate_readers(connection, generation):
+                    try:
+                        readers = msgspec.convert(row.properties or {}, Properties).readers
+                    except msgspec.ValidationError:
+                        continue  # who may read it cannot be told
+                    key = None if readers is None else tuple(readers)
+                    n_documents, n_passages = kinds.get(key, (0, 0))
+                    kinds[key] = n_documents + 1, n_passages + row.n_passages
+            while len(self._kinds) >= KEPT_COUNTS:
+                self._kinds.pop(next(iter(self._kinds)), None)
+            self._kinds[kept] = kinds
+        seen = [counts for readers, counts in kinds.items() if may_read(readers, principals)]
+        return replace(base, n_documents=sum(n for n, _ in seen), n_passages=sum(n for _, n in seen))
 
     def _find(self, name: str, path: str, generation: str, scope: ChosenScope) -> Any:
         with self._engine.connect() as connection:

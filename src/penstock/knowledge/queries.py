@@ -146,6 +146,14 @@ def iterate_generation_documents(connection: Connection, generation: str) -> Ite
     )
 
 
+def iterate_readers(connection: Connection, generation: str) -> Iterator[Row[Any]]:
+    """Yield properties and number of passages of each document of a generation that can be found."""
+    query = select(documents.c.properties, documents.c.n_passages)
+    query = query.join(members, members.c.document_id == documents.c.id)
+    query = query.where(members.c.generation == generation, documents.c.n_passages > 0)
+    yield from cast("Iterator[Row[Any]]", connection.execute(query.execution_options(yield_per=2000)))
+
+
 def forget_token(connection: Connection, source: str, digest: str) -> None:
     """Let the next scan of a source read what has these bytes, whatever its token says."""
     items = tables.knowledge_items

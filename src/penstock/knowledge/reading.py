@@ -2,7 +2,7 @@
 
 from sqlalchemy import Engine
 
-from penstock.knowledge.listing import BlobReader, Listing
+from penstock.knowledge.listing import EVERYTHING, BlobReader, Listing
 from penstock.knowledge.living import Living
 from penstock.knowledge.types import BaseRow, DocumentRow, DocumentText, VersionKeeper
 from penstock.spec.knowledge import ChosenScope
@@ -17,9 +17,9 @@ class Reading:
         """Without `blobs` a document's text is put together from its passages."""
         self._listing = Listing(engine, Living(engine, versions), blobs)
 
-    def list_bases(self) -> list[BaseRow]:
-        """Return every base that has a live generation, by name."""
-        return self._listing.list_bases()
+    def list_bases(self, *, scope: ChosenScope = EVERYTHING) -> list[BaseRow]:
+        """Return every base that has a live generation, by name, with counts of what the scope's principals may see."""
+        return self._listing.list_bases(scope=scope)
 
     def list_documents(self, name: str, *, scope: ChosenScope) -> list[DocumentRow]:
         """Return the live documents that the scope leaves, by path."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from penstock.base.clock import now_ns as wall_clock
 from penstock.base.errors import InvalidInput, PenstockError
 from penstock.knowledge import queries
 from penstock.knowledge.embedding.questions import QuestionVectors
+from penstock.knowledge.errors import DamagedIndex
 from penstock.knowledge.generations.errors import TrackBehind, UnknownGeneration
 from penstock.knowledge.generations.opening import OpenIndexes
 from penstock.knowledge.generations.tracks import Tracks
@@ -26,6 +28,18 @@ MAX_K = 200
 MAX_QUERY_CHARS = 8000
 _log = logging.getLogger(__name__)
 Place = tuple[str, int]
+Adjust = Callable[[SearchRecipe], SearchRecipe]
+"""Makes of a generation's own search recipe the one for a single search."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    query: str
+    k: int
+    scope: ChosenScope
+    recipe: SearchRecipe | None
+    explain: bool
+    traceparent: str | None
 
 
 class Retrieving:
@@ -63,28 +77,41 @@ class Retrieving:
         recipe: SearchRecipe | None,
         explain: bool,
         traceparent: str | None,
+        adjust: Adjust | None = None,
     ) -> Retrieval:
         """Search one generation, the live one unless told; a failing embedder leaves a lexical search, noted."""
         if not 1 <= k <= MAX_K:
             raise InvalidInput(f"k is {k}; it must be between 1 and {MAX_K}.")
         query = query.encode("utf-8", "replace").decode("utf-8")[:MAX_QUERY_CHARS]
-        # Once, and everything else follows from this row: a switch meanwhile changes nothing here.
         row, version = self._choose(name, generation)
+        order = _Order(query=query, k=k, scope=scope, recipe=recipe, explain=explain, traceparent=traceparent)
+        try:
+            return self._search(row, version, order)
+        except PenstockError:
+            # Erased or pruned while it was searched: what is live now answers.
+            if generation is not None or self._living.find(name)[0] == row.id:
+                raise
+        row, version = self._choose(name, None)
+        return self._search(row, version, order)
+
+    def _search(self, row: Any, version: str | None, order: "_Order") -> Retrieval:
+        """Search the generation of a row: everything follows from it, so a switch meanwhile changes nothing."""
         made = read_recipe(row.recipe)
         index = self._indexes.open(row)
         loaded: dict[Place, Any] = {}
+        traceparent = order.traceparent
         ranked = self._searcher.search(
             index,
-            query,
-            recipe=made.search if recipe is None else recipe,
-            scope=scope,
-            k=k,
+            order.query,
+            recipe=made.search if order.recipe is None else order.recipe,
+            scope=order.scope,
+            k=order.k,
             embed_query=lambda text: self._embed_query(text, made, row.embedder, index.dims, traceparent),
             load_passages=lambda places: self._load(places, loaded),
             rerankers=self._rerankers,
             now_ns=self._clock(),
             traceparent=traceparent,
-            explain=explain,
+            explain=order.explain,
         )
         return Retrieval(
             hits=tuple(_hit(each, loaded) for each in ranked.passages),
@@ -109,7 +136,13 @@ class Retrieving:
     def _choose(self, name: str, generation: str | None) -> tuple[Any, str | None]:
         if generation is None:
             live, version = self._living.find(name)
-            return self._living.row(name, live), version
+            try:
+                return self._living.row(name, live), version
+            except DamagedIndex:
+                moved, version = self._living.find(name)
+                if moved == live:
+                    raise
+                return self._living.row(name, moved), version
         if not generation.startswith("gen_"):
             track = self._tracks.get(name, generation)
             if track.generation is None:
@@ -145,6 +178,13 @@ class Retrieving:
         return vector, None
 
 
+def _adjusted(name: str, made: Recipe, wanted: SearchRecipe, adjust: Adjust) -> SearchRecipe:
+    changed = adjust(wanted)
+    if made.index.kind == "none" and changed.fusion != "lexical":
+        raise InvalidInput(f"{name!r} holds no vectors: words cannot be weighed against them.")
+    return changed
+
+
 def _hit(found: RankedPassage, loaded: Mapping[Place, Any]) -> Hit:
     row = loaded.get(found.candidate.place)
     properties = msgspec.convert((row.properties if row is not None else None) or {}, Properties)
@@ -162,4 +202,8 @@ def _hit(found: RankedPassage, loaded: Mapping[Place, Any]) -> Hit:
         rerank_score=found.candidate.rerank,
         merged=found.merged,
         url=properties.url,
+        attributes={
+            **({"language": properties.language} if properties.language else {}),
+            **properties.values,
+        },
     )

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from penstock.base.errors import InvalidInput
 from penstock.knowledge.choosing import Choosing
 from penstock.knowledge.cutting import Blobs, Cutter
+from penstock.knowledge.erasure.removing import Removal, RemovalParts
 from penstock.knowledge.generations.build import Builder
 from penstock.knowledge.generations.candidates import Candidates
 from penstock.knowledge.generations.declaring import Declared, Declaring
@@ -35,7 +36,7 @@ from penstock.knowledge.listing import Listing
 from penstock.knowledge.living import Living
 from penstock.knowledge.parse import ParserPool
 from penstock.knowledge.retrieval.types import Reranker
-from penstock.knowledge.retrieving import Retrieving
+from penstock.knowledge.retrieving import Adjust, Retrieving
 from penstock.knowledge.sources.service import SourceService
 from penstock.knowledge.types import (
     BaseRow,
@@ -127,6 +128,20 @@ class KnowledgeService:
             rerankers=rerankers,
         )
         self._listing = Listing(engine, living, blobs)
+        self.removal = Removal(
+            RemovalParts(
+                engine=engine,
+                blobs=blobs,
+                tracks=tracks,
+                living=living,
+                indexes=indexes,
+                locks=locks,
+                builder=builder,
+                switching=switching,
+                is_used_elsewhere=is_used_elsewhere,
+            )
+        )
+        """Takes documents out for good, for `erasure.service`."""
 
     # ---- contents
 
@@ -195,12 +210,13 @@ class KnowledgeService:
         recipe: SearchRecipe | None = None,
         explain: bool = False,
         traceparent: str | None = None,
+        adjust: Adjust | None = None,
     ) -> Retrieval:
         """Search and say what was searched, with what. A failing embedder leaves a lexical search, noted.
 
         The live generation is searched with its own recipe, unless another generation (its id, or the name of a
-        track), or another search recipe, is told. `explain` keeps what each stage did. Raises `InvalidInput` for a
-        `k` out of range, `UnknownTrack`, `UnknownGeneration`.
+        track), or another search recipe, is told; `adjust` changes members of it for this search. `explain` keeps what
+        each stage did. Raises `InvalidInput` for a `k` out of range, `UnknownTrack`, `UnknownGeneration`.
         """
         return self._retrieving.retrieve(
             name,
@@ -211,7 +227,12 @@ class KnowledgeService:
             recipe=recipe,
             explain=explain,
             traceparent=traceparent,
+            adjust=adjust,
         )
+
+    def forget_questions(self) -> None:
+        """Drop what this process keeps of questions that were asked lately."""
+        self._retrieving.forget_questions()
 
     # ---- what is there
 

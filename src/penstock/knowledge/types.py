@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import msgspec
 
-from penstock.spec.knowledge import EmbedRecipe, Properties
+from penstock.spec.knowledge import EmbedRecipe, Properties, PropertyValue
 
 if TYPE_CHECKING:  # the processes that parse load these records and no numpy
     import numpy as np
@@ -110,6 +110,8 @@ class Hit:
     """Ids of further passages that were found and stand in the same text."""
     url: str | None = None
     """Where a reader can open the document."""
+    attributes: dict[str, PropertyValue] = field(default_factory=dict)
+    """What is known of its document, for whoever may read it: its properties, and its language. Never its readers."""
 
 
 @dataclass(frozen=True, kw_only=True)
