@@ -38,6 +38,7 @@ class _Order:
     k: int
     scope: ChosenScope
     recipe: SearchRecipe | None
+    adjust: Adjust | None
     explain: bool
     traceparent: str | None
 
@@ -84,7 +85,15 @@ class Retrieving:
             raise InvalidInput(f"k is {k}; it must be between 1 and {MAX_K}.")
         query = query.encode("utf-8", "replace").decode("utf-8")[:MAX_QUERY_CHARS]
         row, version = self._choose(name, generation)
-        order = _Order(query=query, k=k, scope=scope, recipe=recipe, explain=explain, traceparent=traceparent)
+        order = _Order(
+            query=query,
+            k=k,
+            scope=scope,
+            recipe=recipe,
+            adjust=adjust,
+            explain=explain,
+            traceparent=traceparent,
+        )
         try:
             return self._search(row, version, order)
         except PenstockError:
@@ -100,10 +109,13 @@ class Retrieving:
         index = self._indexes.open(row)
         loaded: dict[Place, Any] = {}
         traceparent = order.traceparent
+        wanted = made.search if order.recipe is None else order.recipe
+        if order.adjust is not None:
+            wanted = _adjusted(row.base, made, wanted, order.adjust)
         ranked = self._searcher.search(
             index,
             order.query,
-            recipe=made.search if order.recipe is None else order.recipe,
+            recipe=wanted,
             scope=order.scope,
             k=order.k,
             embed_query=lambda text: self._embed_query(text, made, row.embedder, index.dims, traceparent),

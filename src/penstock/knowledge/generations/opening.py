@@ -130,6 +130,10 @@ class OpenIndexes:
 
     def _keep(self, key: str, index: OpenIndex) -> None:
         with self._lock:
+            for name in [each for each, open_index in self._open.items() if not open_index.folder.exists()]:
+                del self._open[
+                    name
+                ]  # pruned or erased by another process: its files are freed once nobody has them
             while len(self._open) >= KEPT_OPEN:
                 # Not closed here: another thread may be searching it. It closes with its last reference.
                 self._open.pop(next(iter(self._open)))

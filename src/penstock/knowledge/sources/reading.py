@@ -9,6 +9,7 @@ from sqlalchemy import Engine, Row
 
 from penstock.base.errors import PenstockError, suggest
 from penstock.knowledge.credentials import Credentials, OpenSecret, without_secrets
+from penstock.knowledge.erasure.keep_out import KeepOut
 from penstock.knowledge.sources import queries
 from penstock.knowledge.sources.catalogue import find_kind, read_kind_settings
 from penstock.knowledge.sources.errors import InvalidSource, SourcePaused, SourceUnavailable, UnknownSource
@@ -43,8 +44,10 @@ class SourceReader:
         *,
         clock: Callable[[], int],
         private_root: Path | None = None,
+        kept_out: KeepOut | None = None,
     ) -> None:
         self._engine = engine
+        self._kept_out = kept_out
         self._blobs = blobs
         self._open_secret = open_secret
         self._clock = clock
@@ -131,7 +134,10 @@ class SourceReader:
             max_gone_share=settings.max_gone_share,
             allow_mass_deletion=allow_mass_deletion,
         )
-        scan = SourceScan(self._engine, self._blobs, order, clock=self._clock, hide=credentials.hide)
+        sieve = self._kept_out.open(row.base, row.settings.get("prefix", "")) if self._kept_out else None
+        scan = SourceScan(
+            self._engine, self._blobs, order, clock=self._clock, hide=credentials.hide, sieve=sieve
+        )
         try:
             return scan.run(source, ctx)
         except OSError as error:

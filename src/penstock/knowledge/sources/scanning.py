@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import Engine
 
+from penstock.base.digest import digest_bytes
 from penstock.base.errors import PenstockError
+from penstock.knowledge.erasure.keep_out import Sieve
 from penstock.knowledge.errors import MassDeletion
 from penstock.knowledge.sources import queries
 from penstock.knowledge.sources.ports import BlobKeeper
@@ -83,13 +85,15 @@ class SourceScan:
         *,
         clock: Callable[[], int],
         hide: Callable[[str], str],
+        sieve: Sieve | None = None,
     ) -> None:
-        """`hide` takes secrets out of a text."""
+        """`hide` takes secrets out of a text; of what `sieve` keeps out nothing is written."""
         self._engine = engine
         self._blobs = blobs
         self._order = order
         self._clock = clock
         self._hide = hide
+        self._sieve = sieve
         self._before: dict[str, _Before] = {}
         self._now: dict[str, str] = {}
         """Digests of what is kept after this scan, by path."""
@@ -119,6 +123,7 @@ class SourceScan:
                     ctx.progress(0.02, f"{self._order.name}: {self._tally.seen} documents seen")
             self._save()
             self._tally.problems += [self._hide(each) for each in source.problems]
+            self._tally.problems += self._sieve.tell() if self._sieve is not None else []
             lost, moves = self._sweep(is_complete=source.complete)
         except (PenstockError, OSError) as error:
             self._save()
@@ -164,6 +169,10 @@ class SourceScan:
             self._tally.left_out += 1
             self._tally.problems.append(f"{path} comes twice; the first one counts")
             return
+        if self._is_erased(
+            path=path, subjects=() if isinstance(found, LeftOut) else found.properties.subjects
+        ):
+            return
         self._seen.add(path)
         if isinstance(found, LeftOut):
             self._leave_out(path, self._hide(found.reason), is_unreadable=found.is_unreadable)
@@ -183,6 +192,8 @@ class SourceScan:
             if reason is not None:
                 self._leave_out(path, reason, is_unreadable=False)
                 return
+            if self._is_erased(bytes_digest=digest_bytes(data)):
+                return
             digest, size = self._blobs.put_bytes(data), len(data)
             self._tally.read += 1
             self._tally.read_bytes += size
@@ -201,6 +212,13 @@ class SourceScan:
                 properties=msgspec.to_builtins(found.properties),
             )
         )
+
+    def _is_erased(self, **named: Any) -> bool:
+        """Return whether it must not come back; it counts as left out, by no name."""
+        if self._sieve is None or not self._sieve.keeps_out(**named):
+            return False
+        self._tally.left_out += 1
+        return True
 
     def _leave_out(self, path: str, reason: str, *, is_unreadable: bool) -> None:
         before = self._before.get(path)

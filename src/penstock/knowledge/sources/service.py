@@ -16,6 +16,7 @@ from penstock.base.clock import now_ns as wall_clock
 from penstock.base.errors import InvalidInput, suggest
 from penstock.base.ids import new_id
 from penstock.knowledge.credentials import OpenSecret
+from penstock.knowledge.erasure.keep_out import KeepOut
 from penstock.knowledge.sources import queries
 from penstock.knowledge.sources.checking import checked_settings
 from penstock.knowledge.sources.declared import Change, Declaration, DeclaredSource, plan_changes
@@ -65,10 +66,14 @@ class SourceService:
         clock: Callable[[], int] = wall_clock,
         chance: Callable[[], float] = lambda: 0.0,
         private_root: Path | None = None,
+        kept_out: KeepOut | None = None,
     ) -> None:
-        """`chance` gives numbers from 0 to 1, by which runs are spread; nothing below `private_root` is read."""
+        """`chance` gives numbers from 0 to 1, by which runs are spread; nothing below `private_root` is read, and
+        nothing that `kept_out` lists."""
         self._engine = engine
-        self._reader = SourceReader(engine, blobs, open_secret, clock=clock, private_root=private_root)
+        self._reader = SourceReader(
+            engine, blobs, open_secret, clock=clock, private_root=private_root, kept_out=kept_out
+        )
         self._clock = clock
         self._chance = chance
 
