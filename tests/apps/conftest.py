@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,8 @@ import uvicorn
 
 from penstock.apps.app import create_apps
 from penstock.apps.types import EVERYTHING, AppDeclaration
+from penstock.knowledge.retrieval.citations import check_citations
+from penstock.main.app_evidence import make_packing
 from penstock.spec.knowledge import ChosenScope
 from penstock.spec.spans import Span
 
@@ -167,6 +169,13 @@ class FakeGateway:
         await send({"type": "http.response.body", "body": text.encode()})
 
 
+class FakeTokenizers:
+    """Counts a token a character for the model `letters`; knows no other."""
+
+    def count_texts(self, model: str, texts: Sequence[str]) -> tuple[list[int], str] | None:
+        return ([len(text) for text in texts], "tokenizer of letters@1") if model == "letters" else None
+
+
 class Recorder:
     """Keeps spans in a list."""
 
@@ -266,6 +275,8 @@ async def world(serve: Serve) -> AsyncIterator[World]:
         recorder=recorder,
         gateway_url=f"{await serve(gateway)}/v1",
         internal_key=KEY,
+        pack=make_packing(FakeTokenizers()),  # type: ignore[arg-type]  # all that is asked of one
+        check_citations=check_citations,
     )
     url = await serve(application)
     async with aiohttp.ClientSession(headers={"authorization": f"Bearer {KEY}"}) as session:

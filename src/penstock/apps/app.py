@@ -16,7 +16,10 @@ import msgspec
 from penstock import __version__
 from penstock.apps import vector_stores
 from penstock.apps.callers import caller
+from penstock.apps.checking import Checking
+from penstock.apps.choosing import Choosing
 from penstock.apps.errors import CallerOverLimit, UnknownApp
+from penstock.apps.evidence import CheckCitations, PackSentences
 from penstock.apps.mcp_host import HostMaker
 from penstock.apps.mcp_server import McpEndpoint
 from penstock.apps.model_client import ModelClient
@@ -28,6 +31,7 @@ from penstock.apps.requests import read_chat
 from penstock.apps.runner import AppRunner
 from penstock.apps.searching import Searching, shown_version
 from penstock.apps.shelf import ReadFilter, Routes, Shelf
+from penstock.apps.steps import Steps
 from penstock.apps.tracing import TraceContext, Tracer, read_context
 from penstock.apps.types import AppDeclaration, ChatRequest, Found, PromptSource, Recorder, Retriever
 from penstock.apps.vector_stores import VectorStores
@@ -64,20 +68,32 @@ def create_apps(
     prompts: PromptSource | None = None,
     shelf: Shelf | None = None,
     read_filter: ReadFilter | None = None,
+    pack: PackSentences | None = None,
+    check_citations: CheckCitations | None = None,
     clock: Callable[[], int] = now_ns,
 ) -> "AppsApp":
     """Return the ASGI application. `apps` may be a callable, asked anew for each request.
 
     `gateway_url` ends in `/v1`. `find_version` names an app's live version for its spans (`3@sha256:…`); without
     one they show the digest of the declaration. `find_app` finds what answers as `NAME@ALIAS`. `prompts` answer under names that begin with `prompt:`. Without `shelf`
-    and `read_filter` there are no vector stores.
+    and `read_filter` there are no vector stores; without `pack` budgets in tokens are not kept, and without
+    `check_citations` no app may check by citations.
     """
     client = ModelClient(gateway_url, internal_key)
     relay = Relay(gateway_url, internal_key)
     executor = ThreadPoolExecutor(N_SEARCH_THREADS, thread_name_prefix="retrieve")
     tracer = Tracer(recorder, clock)
     searching = Searching(retriever, tracer, executor)
-    runner = AppRunner(searching=searching, model_client=client, tracer=tracer, find_version=find_version)
+    steps = Steps(client, tracer)
+    runner = AppRunner(
+        searching=searching,
+        model_client=client,
+        tracer=tracer,
+        steps=steps,
+        choosing=Choosing(steps, tracer, pack=pack, executor=executor),
+        checking=Checking(steps, tracer, check_citations=check_citations, executor=executor),
+        find_version=find_version,
+    )
     stores = None
     if shelf is not None and read_filter is not None:
         stores = VectorStores(

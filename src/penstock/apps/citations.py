@@ -65,6 +65,11 @@ def measure_grounding(answer: str, sources: Sequence[Source]) -> float | None:
     return borne / len(claims)
 
 
+def without_marks(text: str) -> str:
+    """Return an answer as it reads without its marks."""
+    return _MARK.sub("", text).strip()
+
+
 def split_claims(text: str) -> list[str]:
     """Return the sentences of an answer."""
     return [piece for each in _BORDER.split(text) if (piece := each.strip())]

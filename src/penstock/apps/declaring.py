@@ -23,6 +23,8 @@ from penstock.base.errors import CallerError
 
 MAX_FILE_CHARS = 200_000
 MAX_K = 200
+DEFAULT_TOKENS = 2000
+"""Twice what 700 English words are, as models whose tokenizer is not here are counted rather high."""
 _STEPS: Mapping[str, type[msgspec.Struct]] = {
     "rewrite": RewriteStep,
     "expand": ExpandStep,
@@ -36,6 +38,7 @@ _AT_LEAST: Mapping[str, float] = {
     "k": 1,
     "max_sentences": 1,
     "max_prompt_words": 1,
+    "max_prompt_tokens": 32,
     "max_tokens": 1,
     "temperature": 0,
     "retrieve_timeout_s": 0.01,
@@ -148,7 +151,7 @@ def _defaults(told: Mapping[str, Any]) -> dict[str, Any]:
     base = declare_handbook(model=model, knowledge=str(told["knowledge"]), name=str(told["name"]))
     found: dict[str, Any] = msgspec.to_builtins(base)
     if model != POCKET:
-        found.update(steps=["rewrite", "retrieve", "answer"], turns=6)
+        found.update(steps=["rewrite", "retrieve", "answer"], turns=6, max_prompt_tokens=DEFAULT_TOKENS)
     return found
 
 

@@ -36,22 +36,11 @@ class Source:
 
 
 def pack_sources(app: AppDeclaration, hits: Sequence[FoundPassage]) -> list[Source]:
-    """Return the sentences to show, passages in rank order, within the app's bounds; equal sentences once.
-
-    Passages that are far from the question, or much further than the best one, are left out.
-    """
-    cosines = [hit.dense_score for hit in hits if hit.dense_score is not None]
-    if cosines and max(cosines) < app.min_dense_score:
-        return []
-    floor = app.min_relative_score * max((hit.score for hit in hits), default=0.0)
+    """Return the sentences to show, near passages in rank order, within the app's bounds in words; equal sentences once."""
     sources: list[Source] = []
     seen: set[str] = set()
     words = 0
-    for hit in hits:
-        if hit.lexical_score is None and (hit.dense_score or 0.0) < app.min_dense_score:
-            continue
-        if hit.score < floor:
-            continue
+    for hit in keep_near(app, hits):
         for sentence in hit.sentences:
             line = " ".join(sentence.split())
             size = len(line.split())
@@ -63,6 +52,20 @@ def pack_sources(app: AppDeclaration, hits: Sequence[FoundPassage]) -> list[Sour
             words += size
             sources.append(Source(mark=len(sources) + 1, sentence=line, passage=hit))
     return sources
+
+
+def keep_near(app: AppDeclaration, hits: Sequence[FoundPassage]) -> list[FoundPassage]:
+    """Return the passages that are neither far from the question nor much further than the best one."""
+    cosines = [hit.dense_score for hit in hits if hit.dense_score is not None]
+    if cosines and max(cosines) < app.min_dense_score:
+        return []
+    floor = app.min_relative_score * max((hit.score for hit in hits), default=0.0)
+    return [
+        hit
+        for hit in hits
+        if hit.score >= floor
+        and (hit.lexical_score is not None or (hit.dense_score or 0.0) >= app.min_dense_score)
+    ]
 
 
 def write_sources(sources: Sequence[Source]) -> str:

@@ -4,11 +4,12 @@ names it, or is left out where it may be, and leaves a trace that shows it eithe
 Knows neither HTTP servers nor where knowledge lies.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from penstock.apps.answering import Answering
+from penstock.apps.checking import Checked, Checking
+from penstock.apps.choosing import Choosing
 from penstock.apps.citations import cite
-from penstock.apps.grounding import Source, pack_sources
 from penstock.apps.model_client import ModelClient
 from penstock.apps.replies import wire_citations, wire_outcome
 from penstock.apps.retrieving import Retrieving
@@ -21,10 +22,10 @@ from penstock.apps.types import (
     AppReply,
     ChatRequest,
     Found,
-    FoundPassage,
     OnText,
     Outcome,
     Reason,
+    Unsupported,
 )
 from penstock.spec.messages import Citation
 
@@ -38,13 +39,18 @@ class AppRunner:
         searching: Searching,
         model_client: ModelClient,
         tracer: Tracer,
+        choosing: Choosing,
+        checking: Checking,
+        steps: Steps,
         find_version: Callable[[str], str | None],
     ) -> None:
         """`find_version` returns the registry's name for the version of an app that a request names, if there is one."""
         self._find_version = find_version
         self._retrieving = Retrieving(searching)
         self._answering = Answering(model_client, tracer)
-        self._steps = Steps(model_client, tracer)
+        self._steps = steps
+        self._choosing = choosing
+        self._checking = checking
         self._tracer = tracer
 
     async def run(
@@ -91,7 +97,7 @@ class AppRunner:
         gathered = await self._retrieving.retrieve(run, wordings)
         on_found(gathered.found)
         span.versions[f"knowledge:{app.knowledge}"] = version_of(app.knowledge, gathered.found)
-        sources, reason = await self._choose_sources(run, gathered.hits)
+        sources, reason = await self._choosing.choose(run, gathered.hits)
         span.attributes["app.n_sources"] = len(sources)
         if not sources and app.when_nothing_found == "abstain":
             return _abstain(run, gathered.found, reason, app.nothing_found_text)
@@ -100,27 +106,29 @@ class AppRunner:
         finish = answer.reply.finish_reason
         if answer.is_unknown:
             return _abstain(run, gathered.found, "not-known", answer.text, finish_reason=finish)
-        grounded: float | None = None
+        checked = Checked(grounded=None)
         if "check" in app.steps and sources:
-            grounded = await self._steps.check(run, answer.text, sources)
-            if grounded is not None and grounded < app.check.min_grounded:
+            checked = await self._checking.check(run, answer.reply.text, answer.text, sources)
+            if checked.is_below(app.check.min_grounded):
                 if app.check.then == "abstain":
-                    return _abstain(run, gathered.found, "not-grounded", app.unknown_text, grounded=grounded)
-                run.note(f"only {grounded:.0%} of the answer's sentences are borne out by the passages")
+                    text = app.unknown_text
+                    return _abstain(run, gathered.found, "not-grounded", text, grounded=checked.grounded)
+                run.note(_complain(checked))
         citations = cite(answer.reply.text, answer.text, sources, with_marks=app.citations == "inline")
-        outcome = _outcome(run, gathered.found, grounded=grounded, from_documents=bool(sources))
+        outcome = _outcome(
+            run,
+            gathered.found,
+            grounded=checked.grounded,
+            unsupported=checked.unsupported,
+            from_documents=bool(sources),
+        )
         return _reply(run, answer.text, outcome, citations=citations, finish_reason=finish)
 
-    async def _choose_sources(self, run: Run, hits: Sequence[FoundPassage]) -> tuple[list[Source], Reason]:
-        """Return the sentences to show, and why there are none if there are none."""
-        sources = pack_sources(run.app, hits)
-        if not sources or "filter" not in run.app.steps:
-            return sources, "nothing-found"
-        shown = {source.passage.passage_id for source in sources}
-        near = [hit for hit in hits if hit.passage_id in shown]
-        kept = await self._steps.filter(run, near)
-        run.span.attributes["app.n_filtered"] = len(near) - len(kept)
-        return pack_sources(run.app, kept) if len(kept) < len(near) else sources, "nothing-relevant"
+
+def _complain(checked: Checked) -> str:
+    if checked.has_false_quote:
+        return "the answer quotes what stands in none of the passages that it cites"
+    return f"only {checked.grounded or 0.0:.0%} of the answer's sentences are borne out by the passages"
 
 
 def _abstain(
@@ -142,6 +150,7 @@ def _outcome(
     *,
     reason: Reason | None = None,
     grounded: float | None = None,
+    unsupported: tuple[Unsupported, ...] = (),
     from_documents: bool = True,
 ) -> Outcome:
     return Outcome(
@@ -150,6 +159,7 @@ def _outcome(
         from_documents=from_documents,
         question=run.question if run.question != run.request.question else None,
         grounded=None if grounded is None else round(grounded, 4),
+        unsupported=unsupported,
         notes=tuple(run.notes),
         knowledge=found.version or found.generation,
     )

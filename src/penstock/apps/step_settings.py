@@ -54,8 +54,9 @@ class FilterStep(ModelStep, frozen=True, kw_only=True, omit_defaults=True):
 class CheckStep(ModelStep, frozen=True, kw_only=True, omit_defaults=True):
     """Measures how much of the answer the passages bear out."""
 
-    kind: Literal["words", "model"] = "words"
-    """By shared words (asks nobody), or by a chat model's verdict on each sentence."""
+    kind: Literal["words", "citations", "model"] = "words"
+    """By words shared with what was shown (asks nobody), likewise with what is cited, numbers and quotes included, or by
+    a chat model's verdict on each sentence."""
     min_grounded: float = 0.5
     """Least share of the answer's sentences that must be borne out."""
     then: Literal["mark", "abstain"] = "mark"

@@ -7,7 +7,7 @@ app wants it to fail. Only a limit of the caller ends the run always: the answer
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from penstock.apps.citations import measure_grounding, split_claims
+from penstock.apps.citations import split_claims
 from penstock.apps.errors import CallerOverLimit, StepFailed
 from penstock.apps.grounding import Source, write_sources
 from penstock.apps.model_client import ModelClient
@@ -83,15 +83,10 @@ class Steps:
         return hits if kept is None else [hits[number - 1] for number in sorted(kept)]
 
     async def check(self, run: Run, answer: str, sources: Sequence[Source]) -> float | None:
-        """Return the share of the answer's sentences that the sources bear out; None where it cannot be told."""
+        """Return the share of the answer's sentences that the sources bear out in a model's eyes; None where it cannot
+        be told."""
         settings = run.app.check
         claims = split_claims(answer)
-        if settings.kind == "words" or not claims:
-            with self._tracer.span("check", "guard", run.span.below) as span:
-                span.input = {"answer": answer}
-                grounded = measure_grounding(answer, sources)
-                span.output = {"grounded": grounded}
-                return grounded
         borne = await self._ask_model(
             run,
             "check",

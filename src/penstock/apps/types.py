@@ -39,6 +39,9 @@ class AppDeclaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Sentences to put before the model, in rank order of their passages."""
     max_prompt_words: int = 320
     """Bound on the words of these sentences: about 500 tokens of a small tokenizer."""
+    max_prompt_tokens: int | None = None
+    """Bound on these sentences in tokens of the answering model, instead of `max_prompt_words`; near-equal passages
+    are then shown once."""
     min_dense_score: float = 0.16
     """A passage that shares no word with the question counts only from this cosine on, and where no passage
     comes so near, the question has nothing to do with the documents."""
@@ -91,6 +94,7 @@ _LATER = frozenset(
     {
         "description",
         "filters",
+        "max_prompt_tokens",
         "citations",
         "when_nothing_found",
         "unknown_openings",
@@ -145,6 +149,19 @@ Reason = Literal["nothing-found", "nothing-relevant", "not-known", "not-grounded
 hold no answer; too little of its answer was borne out."""
 
 
+UnsupportedWhy = Literal["not-carried", "number-not-found", "quote-not-found"]
+
+
+class Unsupported(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A sentence or a quote of an answer that what it cites does not bear out."""
+
+    text: str
+    why: UnsupportedWhy
+    start: int | None = None
+    end: int | None = None
+    """Which characters of the answer it is, where they can be told."""
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a run ended, beside its text: clients need not guess it from the wording."""
 
@@ -156,6 +173,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was searched for, where the question was rewritten."""
     grounded: float | None = None
     """Share of the answer's sentences that the passages bear out; None where it was not checked."""
+    unsupported: tuple[Unsupported, ...] = ()
+    """What the check of citations found borne out by nothing."""
     notes: tuple[str, ...] = ()
     """Steps that failed and were left out, and why."""
     knowledge: str | None = None

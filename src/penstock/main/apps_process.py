@@ -4,11 +4,13 @@ from penstock.apps.app import create_apps
 from penstock.apps.types import AppDeclaration
 from penstock.base.errors import InvalidInput, NotFound
 from penstock.base.logs import configure_logs
+from penstock.knowledge.retrieval.citations import check_citations
 from penstock.knowledge.retrieval.filters import read_filter
+from penstock.main.app_evidence import make_packing
 from penstock.main.instance import find_addresses
 from penstock.main.knowledge_rooms import KnowledgeRooms
 from penstock.main.last_snapshot import LastSnapshot
-from penstock.main.prompt_rooms import SnapshotPlaces, create_prompts, gateway_embed
+from penstock.main.prompt_rooms import EmbeddedTokenizers, SnapshotPlaces, create_prompts, gateway_embed
 from penstock.main.serving import serve
 from penstock.main.stopping import DRAIN_S
 from penstock.prompts.serving import PromptServer
@@ -53,6 +55,8 @@ def run_apps(home: Home, *, port: int) -> None:
         find_app=installation.find_app,
         shelf=installation.reading,
         read_filter=read_filter,
+        pack=make_packing(EmbeddedTokenizers(installation.registry, installation.blobs, snapshot.read)),
+        check_citations=check_citations,
         prompts=PromptServer(prompts, routes=SnapshotPlaces(snapshot.read).list_routes),
     )
     try:

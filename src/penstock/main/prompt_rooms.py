@@ -139,21 +139,40 @@ class EmbeddedTokenizers:
 
     def count(self, model: str, messages: Sequence[Mapping[str, Any]]) -> tuple[int, str] | None:
         """Return the length of a conversation; None when the route asks no embedded model or this is not all text."""
-        name = self._find_model(model)
         turns = [_turn(message) for message in messages]
-        if name is None or not all(turns):
+        opened = self._open(model) if all(turns) else None
+        if opened is None:
+            return None
+        renderer, label = opened
+        try:
+            return len(renderer.render_chat([turn for turn in turns if turn])), label
+        except PenstockError:
+            return None  # then it is an estimate, and says so
+
+    def count_texts(self, model: str, texts: Sequence[str]) -> tuple[list[int], str] | None:
+        """Return the length of each text; None when the route asks no embedded model."""
+        opened = self._open(model)
+        if opened is None:
+            return None
+        renderer, label = opened
+        try:
+            empty, *each = (len(ids) for ids in renderer.encode_texts(["", *texts]))
+        except PenstockError:
+            return None
+        return [n - empty for n in each], label
+
+    def _open(self, route: str) -> tuple[Renderer, str] | None:
+        name = self._find_model(route)
+        if name is None:
             return None
         try:
             version = self._registry.resolve(f"model:{name}@prod")
-            files = version.artefacts
-            renderer = _load(
-                str(self._blobs.local_path(files[RENDERER])), str(self._blobs.local_path(files[TOKENIZER]))
+            renderer, tokenizer = (
+                str(self._blobs.local_path(version.artefacts[each])) for each in (RENDERER, TOKENIZER)
             )
-            return len(
-                renderer.render_chat([turn for turn in turns if turn])
-            ), f"tokenizer of {version.label}"
+            return _load(renderer, tokenizer), f"tokenizer of {version.label}"
         except (PenstockError, KeyError, OSError):
-            return None  # then it is an estimate, and says so
+            return None
 
     def _find_model(self, route: str) -> str | None:
         snapshot = self._read_snapshot()
