@@ -34,7 +34,9 @@ PAGES = [
     "/prompts",
     "/prompts/new",
     "/knowledge",
-    "/knowledge/handbook?q=sleep",
+    "/knowledge/handbook",
+    "/knowledge/handbook/search?q=sleep",
+    "/knowledge/handbook/documents",
     "/knowledge/handbook/documents/sleep-basics.md",
     "/assets",
     "/assets/model/pocket",
@@ -207,13 +209,6 @@ def test_a_long_log_is_shown_from_its_end(furnished: Furnished) -> None:
     assert f"line {LOG_LIMIT + 4};" in text
     assert "line 5;" in text and "line 4;" not in text
     assert "The newest 1,000 lines" in text
-
-
-def test_knowledge_lists_documents_problems_and_hits(visitor: AsgiClient) -> None:
-    text = visitor.get("/knowledge/handbook?q=how+many+hours+of+sleep").text
-    assert "broken.pdf" in text
-    assert ANSWER in text
-    assert "What could not be read" in text
 
 
 def test_what_is_not_there_is_a_page_with_a_way_out(visitor: AsgiClient) -> None:

@@ -63,6 +63,12 @@ class Listing:
                 by_path.setdefault(row.path, []).append(row)
         return [_document_row(versions) for versions in by_path.values()]
 
+    def count_unreadable(self, name: str) -> int:
+        """Return how many documents of the live generation could not be read, or not in their newest version."""
+        generation, _ = self._living.find(name)
+        with self._engine.connect() as connection:
+            return queries.count_failed_documents(connection, generation)
+
     def list_passages(self, name: str, path: str, *, scope: ChosenScope = EVERYTHING) -> list[Passage]:
         """Return the passages of one live document in reading order; raise `UnknownDocument`."""
         row = self._find(name, path, self._living.find(name)[0], scope)

@@ -121,6 +121,17 @@ def list_generation_documents(connection: Connection, generation: str) -> Sequen
     ).all()
 
 
+def count_failed_documents(connection: Connection, generation: str) -> int:
+    """Return how many documents of a generation have bytes that could not be read."""
+    query = (
+        select(func.count())
+        .select_from(members)
+        .join(documents, documents.c.id == members.c.document_id)
+        .where(members.c.generation == generation, documents.c.error.is_not(None))
+    )
+    return int(connection.execute(query).scalar_one())
+
+
 def find_member_documents(connection: Connection, generation: str, path: str) -> Sequence[Row[Any]]:
     """Return the versions of one document in a generation, each with the name of its source."""
     query = _with_source().where(members.c.generation == generation, documents.c.path == path)

@@ -244,6 +244,10 @@ class KnowledgeService:
         """Return the documents of the live generation by path, unreadable ones included."""
         return self._listing.list_documents(name, scope=scope)
 
+    def count_unreadable(self, name: str) -> int:
+        """Return how many documents of the live generation could not be read, or not in their newest version."""
+        return self._listing.count_unreadable(name)
+
     def list_passages(self, name: str, path: str, *, scope: ChosenScope = ChosenScope()) -> list[Passage]:
         """Return the passages of one live document in reading order; raise `UnknownDocument`."""
         return self._listing.list_passages(name, path, scope=scope)
