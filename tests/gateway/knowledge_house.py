@@ -72,7 +72,9 @@ class House:
     apps_url: str
     opened: AsyncExitStack
 
-    def begin(self, *rules: LimitRule, cache: CachePolicy | None = None) -> None:
+    def begin(
+        self, *rules: LimitRule, cache: CachePolicy | None = None, routes: tuple[Route, ...] = ()
+    ) -> None:
         app_target = (Target(provider="apps", model="handbook"),)
         built = build_snapshot(
             providers=[
@@ -90,6 +92,7 @@ class House:
                 Route(
                     name="knowledge:ledger", targets=(Target(provider="apps", model="ledger"),), kind="search"
                 ),
+                *routes,
             ],
             keys=[
                 key_row(ANNA, "anna"),

@@ -75,6 +75,7 @@ def caller_line(call: Call, model: str) -> bytes:
         key=key.id,
         project=key.project,
         user=user[:200] if user else None,
+        is_user_of_body=bool(user) and call.reader is None,
         session=call.session,
         groups=call.groups,
         routes=_add(before.routes if before is not None else (), route.route.name),
@@ -91,6 +92,7 @@ def relayed_caller_line(call: Call) -> bytes:
         key=key.id,
         project=key.project,
         user=call.user,
+        is_user_of_body=call.user is not None and call.reader is None,
         session=call.session,
         groups=call.groups,
         routes=before.routes if before is not None else (),
@@ -104,7 +106,7 @@ def principals_line(call: Call) -> bytes:
 
     Not the `user` of a body: clients write anything there, to tell people apart and not to let them in.
     """
-    named = [f"user:{call.user}"] if call.user else []
+    named = [f"user:{call.reader}"] if call.reader else []
     named += [f"group:{group}" for group in call.groups]
     if not named:
         return b""

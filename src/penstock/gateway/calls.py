@@ -213,6 +213,11 @@ class Call:
         self.error_code: str | None = None
         self.error_message: str | None = None
 
+    @property
+    def reader(self) -> str | None:
+        """The user as whom an app may read documents: never one that only a body has named, there or in a call around it."""
+        return None if self.caller is not None and self.caller.is_user_of_body else self.user
+
     def begin_wait(self) -> None:
         """Say that the gateway waits for a provider from now on. Waits of hedged attempts may overlap."""
         if self._n_waits == 0:

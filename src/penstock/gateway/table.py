@@ -111,6 +111,8 @@ class ReadyRoute:
     """Whether a target is a prompt, which asks another model in its turn."""
     passes_on: bool = False
     """Whether all targets are apps or prompts, so that the calls they make reserve what is used."""
+    reaches_apps: bool = False
+    """Whether an app may answer, be it as one of several targets or in place of a route that failed."""
     deprecation: Deprecation | None = None
     """Of the pinned version, else of the route."""
 
@@ -215,9 +217,15 @@ class Table:
 
     def _set_fallbacks(self, name: str, linked: tuple[tuple[Fallback, ReadyRoute], ...]) -> None:
         watched = frozenset(kind for fallback, _ in linked for kind in fallback.on)
+        reaches_apps = any(behind.reaches_apps for _, behind in linked)
 
         def link(ready: ReadyRoute) -> ReadyRoute:
-            return replace(ready, fallbacks=linked, watched_faults=ready.watched_faults | watched)
+            return replace(
+                ready,
+                fallbacks=linked,
+                watched_faults=ready.watched_faults | watched,
+                reaches_apps=ready.reaches_apps or reaches_apps,
+            )
 
         prefix = name.removesuffix("/*")
         self._narrowed.clear()
@@ -358,6 +366,7 @@ def _ready_route(
         deprecation=route.deprecation,
         asks_prompt=any(target.model.startswith(PROMPT) for target in targets),
         passes_on=all(target.is_app for target in targets),
+        reaches_apps=any(target.is_app for target in targets),
     )
 
 

@@ -31,6 +31,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Id of the key."""
     project: str
     user: str | None = None
+    is_user_of_body: bool = False
+    """Whether only a request's body has named the user: whom calls count for, and as whom nothing may be read."""
     session: str | None = None
     groups: tuple[str, ...] = ()
     """Groups of the user, as the outermost caller told them."""

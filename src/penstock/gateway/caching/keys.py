@@ -62,7 +62,7 @@ def describe(call: Call) -> Asked:
         path_model=call.endpoint.model,
         passed_headers=call.passed_headers,
         query=call.query,
-        readers=(call.user or "", *sorted(call.groups)) if call.route.passes_on else (),
+        readers=(call.reader or "", *sorted(call.groups)) if call.route.reaches_apps else (),
     )
 
 
