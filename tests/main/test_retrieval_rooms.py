@@ -1,5 +1,6 @@
 """What measuring retrieval needs of other rooms: datasets as sets of questions, spans as what was asked, scorers as metrics."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 import pytest
 
 from penstock.datasets.cases import row_to_case
+from penstock.evals.scorers.catalogue import KINDS
+from penstock.evals.scorers.retrieval import RetrievalParameters
+from penstock.knowledge.quality.metrics import score
 from penstock.knowledge.quality.ports import Figure, QuestionValue, RankedQuestion, Sheet
 from penstock.knowledge.quality.types import Label, LabelledQuestion
 from penstock.main.retrieval_questions import (
@@ -15,8 +19,9 @@ from penstock.main.retrieval_questions import (
     read_label,
     read_shipped,
 )
-from penstock.main.retrieval_scoring import EvaluationScoring, as_case
+from penstock.main.retrieval_scoring import EvaluationScoring
 from penstock.main.retrieval_traffic import RecordedRetrievals, read_answer, read_asked
+from penstock.spec.cases import Case, Output, Passage
 from penstock.spec.scores import SpanScore
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.trace_lists import DuckDBTraceLists
@@ -140,23 +145,19 @@ def test_the_shipped_questions_name_nothing_where_no_article_answers() -> None:
     assert all(each.labels for each in shipped if each.answer is not None)
 
 
-def test_metrics_are_those_of_the_scorers_in_terms_of_needs() -> None:
-    scoring = EvaluationScoring()
-    nothing: frozenset[str] = frozenset()
-    ranked = [
-        RankedQuestion(id="a", wanted=["x", "y"], found=[nothing, frozenset({"x"}), frozenset({"x"})]),
-        RankedQuestion(id="b", wanted=["x"], found=[]),
-        RankedQuestion(id="c", wanted=[], found=[frozenset()]),
-        RankedQuestion(id="d", wanted=["x", "y", "z"], found=[frozenset({"x", "y", "z"})]),
-    ]
-    assert scoring.score("recall", 3, ranked) == [0.5, 0.0, None, 1.0]
-    assert scoring.score("mrr", 3, ranked) == [0.5, 0.0, None, 1.0]
-    assert scoring.score("hit", 1, ranked) == [0.0, 0.0, None, 1.0]
-    assert scoring.score("precision", 3, ranked)[0] == pytest.approx(1 / 3), "the same need counts once"
-    case, output = as_case(ranked[3])
-    assert len(case.relevant) == 2 and {output.passages[0].id, output.passages[0].document} == set(
-        case.relevant
-    )
+@pytest.mark.parametrize("metric", ["recall", "precision", "ndcg", "mrr", "hit"])
+def test_metrics_are_those_of_evaluations_where_a_passage_meets_one_need(metric: str) -> None:
+    rng = random.Random(3)
+    for _ in range(200):
+        wanted = rng.sample("abcdef", rng.randint(1, 5))
+        ranks = [rng.choice([*wanted, "none"]) for _ in range(rng.randint(0, 8))]
+        k = rng.randint(1, 8)
+        judge = KINDS[f"retrieval_{metric}"].build(RetrievalParameters(k=k, without="nothing_found"))
+        output = Output(case_id="q", passages=[Passage(text="", id=name) for name in ranks])
+        found = [frozenset({name} & set(wanted)) for name in ranks]
+        assert score(metric, k, RankedQuestion(id="q", wanted=wanted, found=found)) == pytest.approx(
+            judge(Case(id="q", relevant=wanted), output).value
+        )
 
 
 def test_rules_read_measured_columns_and_name_those_that_there_are() -> None:

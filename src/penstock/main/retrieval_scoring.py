@@ -1,25 +1,19 @@
-"""Metrics, intervals, differences and gates of retrieval, by the scorers and statistics that evaluations use."""
+"""Intervals, differences and gates of retrieval, by the statistics that evaluations use."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from penstock.base.errors import NotFound, suggest
 from penstock.evals.gates.grammar import parse_rule
 from penstock.evals.gates.judging import judge_rules
 from penstock.evals.gates.look_types import Room
 from penstock.evals.gates.sides import Side
-from penstock.evals.scorers.catalogue import KINDS
-from penstock.evals.scorers.code import Judge
-from penstock.evals.scorers.reading import NoScore
-from penstock.evals.scorers.retrieval import RetrievalParameters
 from penstock.evals.statistics.comparisons import compare, correct
 from penstock.evals.statistics.estimates import estimate, estimate_slices
 from penstock.evals.statistics.quantiles import quantile
 from penstock.evals.statistics.types import PlainMeasure, ScoredCase
 from penstock.evals.types import EvaluationRecord, ScoreColumn
-from penstock.knowledge.quality.ports import Figure, RankedQuestion, Sheet, Values, Verdict
-from penstock.spec.cases import Case, Output, Passage
+from penstock.knowledge.quality.ports import Figure, Sheet, Values, Verdict
 from penstock.spec.evaluations import Comparison, Estimate, EvaluationSpec, TargetSpec
 
 MIN_COVERAGE = 0.95
@@ -27,11 +21,6 @@ MIN_COVERAGE = 0.95
 
 class EvaluationScoring:
     """`knowledge.quality.ports.Scoring` and `Judging` over the room of evaluations. May be called from any thread."""
-
-    def score(self, metric: str, k: int, questions: Sequence[RankedQuestion]) -> Sequence[float | None]:
-        """Return a metric of each question; see the port."""
-        judge = _judge_of(metric, k)
-        return [_score(judge, each) for each in questions]
 
     def estimate(
         self, figure: Figure, values: Values, *, level: float, with_slices: bool = False
@@ -132,39 +121,6 @@ class SheetEvaluations:
         """Return nothing: both sides were asked the same."""
         _ = baseline, candidate
         return frozenset()
-
-
-@lru_cache(maxsize=256)
-def _judge_of(metric: str, k: int) -> Judge:
-    return KINDS[f"retrieval_{metric}"].build(RetrievalParameters(k=k, without="nothing_found"))
-
-
-def _score(judge: Judge, ranked: RankedQuestion) -> float | None:
-    case, output = as_case(ranked)
-    try:
-        return judge(case, output).value
-    except NoScore:
-        return None
-
-
-def as_case(ranked: RankedQuestion) -> tuple[Case, Output]:
-    """Return a question as the scorers read it: names of what is wanted, and passages that carry those they fulfil.
-
-    A passage has two names, its id and its document. One that fulfils more than two needs at once has the others
-    taken off what is wanted: finding one of them is finding all.
-    """
-    wanted = list(ranked.wanted)
-    found: set[str] = set()
-    passages = []
-    for names in ranked.found:
-        new = sorted(names - found)
-        found.update(new)
-        for name in new[2:]:
-            wanted.remove(name)
-        passages.append(
-            Passage(text="", id=new[0] if new else None, document=new[1] if len(new) > 1 else None)
-        )
-    return Case(id=ranked.id, relevant=wanted), Output(case_id=ranked.id, passages=passages)
 
 
 def measure_of(figure: Figure) -> PlainMeasure:

@@ -9,12 +9,20 @@ import pytest
 
 from penstock.base.errors import InvalidInput
 from penstock.knowledge.quality import queries
-from penstock.knowledge.quality.comparing import ComparingService
+from penstock.knowledge.quality.asking import Question
+from penstock.knowledge.quality.comparing import ComparingService, pair_targets
 from penstock.knowledge.quality.errors import NoQuestions, SwitchUnproven, UnknownComparison
 from penstock.knowledge.quality.evidence import ComparisonEvidence
 from penstock.knowledge.quality.ports import Figure, QuestionValue, Sheet
+from penstock.knowledge.quality.preparing import Prepared
 from penstock.knowledge.quality.report_types import Asked
-from penstock.knowledge.quality.types import CompareRequest, GenerationComparison, Label, LabelledQuestion
+from penstock.knowledge.quality.types import (
+    CompareRequest,
+    GenerationComparison,
+    Label,
+    LabelledQuestion,
+    MappedLabel,
+)
 from penstock.main.retrieval_scoring import EvaluationScoring
 from tests.knowledge.quality.conftest import QUESTIONS, Island, ListedQuestions, timer_of
 
@@ -180,6 +188,23 @@ def test_labels_that_neither_side_can_fulfil_are_left_out_and_told(island: Islan
     )
     assert made.n_labelled == 10
     assert any("neither" in text or "either side" in text for text in made.reservations)
+
+
+def test_both_sides_are_divided_by_the_same_needs() -> None:
+    """Two quotations in one passage of a coarse cut were one need there and two in the other: coarse cuts gained."""
+    labels = [Label(document="a.md", quote="first words"), Label(document="a.md", quote="second words")]
+    fine, coarse, lost = (
+        Prepared(
+            questions=[Question(id="q", text="?")],
+            mapped={"q": [MappedLabel(label=each, passages=p) for each, p in zip(labels, ids, strict=True)]},
+        )
+        for ids in ([["p1"], ["p2"]], [["P"], ["P"]], [[], []])
+    )
+    (left, right), _ = pair_targets(fine, coarse, leaves_out=False)
+    assert len(left["q"].wanted) == len(right["q"].wanted) == 2
+    assert len(right["q"].meets["P"]) == 2
+    (left, right), _ = pair_targets(coarse, lost, leaves_out=False)
+    assert len(left["q"].wanted) == len(right["q"].wanted) == 1, "what is one need here is one need there"
 
 
 def test_there_must_be_something_to_ask(island: Island) -> None:

@@ -4,6 +4,7 @@ Retrieval sets that name passage ids are worthless after every change of the chu
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,10 @@ from penstock.knowledge.quality.corpus import StoredCorpus
 from penstock.knowledge.quality.labels import LabelMapper, PassageText, choose_labels, make_target
 from penstock.knowledge.quality.types import Label, LabelledQuestion, MappedLabel
 from penstock.knowledge.quality.words import cover, likeness, split_words
+from penstock.knowledge.service import KnowledgeService
+from penstock.store.control.engine import open_control
+from tests.knowledge.embedders import HashingEmbedder, MemoryBlobs
+from tests.knowledge.inline_pool import InlinePool
 from tests.knowledge.quality.conftest import ARTICLES, QUESTIONS, Island
 
 TEXT = (
@@ -24,8 +29,11 @@ TEXT = (
 class Shelf:
     """One document cut as a test says."""
 
-    def __init__(self, *texts: str, path: str = "a.md", error: str | None = None) -> None:
+    def __init__(
+        self, *texts: str, path: str = "a.md", error: str | None = None, older: dict[str, str] | None = None
+    ) -> None:
         self.path = path
+        self._older = older or {}
         self.paths = [path]
         self._error = error
         self._texts = texts
@@ -48,6 +56,12 @@ class Shelf:
 
     def find_shingle(self, words: Sequence[str]) -> Sequence[str]:
         return [self.path]
+
+    def find_older(self, path: str) -> str | None:
+        return self._older.get(path)
+
+    def add_prefixes(self, path: str) -> Sequence[str]:
+        return [f"docs/{path}"] if f"docs/{path}" == self.path else []
 
 
 def test_quotations_are_found_in_every_cutting(island: Island) -> None:
@@ -106,10 +120,53 @@ def test_another_parsers_spelling_is_near_and_not_lost() -> None:
     assert LabelMapper(Shelf(changed)).map(Label(document="a.md", quote=TEXT)).how == "near"
 
 
-def test_a_document_that_moved_is_found_by_its_name_or_its_words() -> None:
-    shelf = Shelf(TEXT, path="moved/to/a.md")
-    assert LabelMapper(shelf).map(Label(document="a.md")).passages == ["psg_0"]
-    assert LabelMapper(shelf).map(Label(document="b.md", quote=TEXT[:60])).passages == ["psg_0"]
+def test_a_document_that_moved_is_found_by_its_words_and_never_by_its_name_alone() -> None:
+    """A label of a document that is gone meant whatever else was called README.md."""
+    moved = Shelf(TEXT, path="moved/to/a.md", older={"a.md": f"{TEXT} And one sentence that is gone."})
+    found = LabelMapper(moved).map(Label(document="a.md"))
+    assert (found.passages, found.how) == (["psg_0"], "moved")
+    assert LabelMapper(moved).map(Label(document="b.md", quote=TEXT[:60])).passages == ["psg_0"]
+    root = Shelf(
+        TEXT,
+        path="README.md",
+        older={"guides/billing/README.md": "Bills are sent on the first of the month."},
+    )
+    lost = LabelMapper(root).map(Label(document="guides/billing/README.md"))
+    assert lost.how == "none" and "holds no document" in (lost.reason or "")
+    deep = Shelf(
+        TEXT, path="guides/billing/README.md", older={"README.md": "Read this before anything else, please."}
+    )
+    assert LabelMapper(deep).map(Label(document="README.md")).passages == []
+    never_held = Shelf(TEXT, path="x/README.md")
+    assert LabelMapper(never_held).map(Label(document="README.md")).passages == []
+
+
+def test_a_path_without_the_prefix_of_its_source_is_that_document() -> None:
+    found = LabelMapper(Shelf(TEXT, path="docs/a.md")).map(Label(document="a.md"))
+    assert (found.passages, found.how) == (["psg_0"], "document")
+
+
+def test_a_document_of_a_stored_base_that_is_gone_is_lost_and_one_that_moved_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    (folder / "guides").mkdir(parents=True)
+    (folder / "README.md").write_text("# Start\n\nRead this page before anything else on the island, please.")
+    (folder / "guides" / "README.md").write_text(
+        "# Bills\n\nBills are sent on the first of every month by post."
+    )
+    (folder / "boats.md").write_text(ARTICLES["boats.md"])
+    engine = open_control(f"sqlite:///{tmp_path / 'control.sqlite'}")
+    knowledge = KnowledgeService(
+        engine, MemoryBlobs(), tmp_path / "indexes", HashingEmbedder(dims=32), make_pool=InlinePool
+    )
+    knowledge.ingest("isle", folder)
+    (folder / "guides" / "README.md").unlink()
+    (folder / "boats.md").rename(folder / "harbour.md")
+    generation = knowledge.ingest("isle", folder).generation
+    mapper = LabelMapper(StoredCorpus(engine, "isle", generation))
+    assert mapper.map(Label(document="guides/README.md")).how == "none"
+    assert mapper.map(Label(document="boats.md")).how == "moved"
+    assert mapper.map(Label(document="boats.md", section="Storms")).how == "moved"
+    engine.dispose()
 
 
 @pytest.mark.parametrize(
@@ -158,6 +215,34 @@ def test_the_finest_labels_of_a_document_count_alone() -> None:
     assert choose_labels(LabelledQuestion(id="q", question="?", labels=[whole]), "answer") == []
 
 
+def test_a_thumb_down_on_a_passage_leaves_its_document_wanted_without_that_passage() -> None:
+    """Feedback `missing` and `down` about one document: the judged passage hid the document that should be found."""
+    whole, bad = Label(document="x.md"), Label(document="x.md", quote="bad words here now", grade=0)
+    question = LabelledQuestion(id="q", question="?", labels=[whole, bad])
+    assert choose_labels(question, "finest") == [whole, bad]
+    assert choose_labels(question, "document") == [whole]
+    target = make_target(
+        [MappedLabel(label=whole, passages=["p1", "p2"]), MappedLabel(label=bad, passages=["p2"])],
+        count_unmapped=True,
+    )
+    assert len(target.wanted) == 1 and set(target.meets) == {"p1"} and target.judged == {"p1", "p2"}
+    only = make_target(
+        [MappedLabel(label=whole, passages=["p2"]), MappedLabel(label=bad, passages=["p2"])],
+        count_unmapped=True,
+    )
+    assert set(only.meets) == {"p2"}, "a document of one passage was asked for all the same"
+    judged = LabelledQuestion(id="q", question="?", labels=[bad])
+    assert choose_labels(judged, "document") == choose_labels(judged, "section") == []
+
+
+def test_a_lost_label_keeps_its_grade() -> None:
+    """A grade of 3 that a candidate cannot fulfil any more weighed as much as a grade of 1."""
+    big = MappedLabel(label=Label(document="gone.md", grade=3), reason="gone")
+    small = MappedLabel(label=Label(document="a.md"), passages=["p1"])
+    target = make_target([small, big], count_unmapped=True)
+    assert sorted(target.grades[name] for name in target.wanted) == [1, 3]
+
+
 def test_labels_that_the_same_passages_fulfil_are_one_need_and_grade_0_is_none() -> None:
     mapped = [
         MappedLabel(label=Label(document="a.md", quote="one"), passages=["p1", "p2"]),
@@ -168,5 +253,5 @@ def test_labels_that_the_same_passages_fulfil_are_one_need_and_grade_0_is_none()
     counted, left = make_target(mapped, count_unmapped=True), make_target(mapped, count_unmapped=False)
     assert (len(counted.wanted), len(left.wanted)) == (2, 1)
     assert counted.judged == {"p1", "p2", "p3"} and set(counted.meets) == {"p1", "p2"}
-    assert list(counted.grades.values()) == [3]
+    assert sorted(counted.grades.values()) == [1, 3]
     assert [each.reason for each in counted.unmapped] == ["gone"]

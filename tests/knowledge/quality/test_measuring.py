@@ -9,9 +9,7 @@ import pytest
 from penstock.base.errors import InvalidInput, UpstreamUnavailable
 from penstock.knowledge.errors import UnknownKnowledge
 from penstock.knowledge.quality.errors import NoQuestions, UnknownGeneration, UnknownMeasurement
-from penstock.knowledge.quality.figures import graded_ndcg
 from penstock.knowledge.quality.measuring import MeasuringService
-from penstock.knowledge.quality.ports import RankedQuestion
 from penstock.knowledge.quality.types import Label, LabelledQuestion, MeasureRequest
 from penstock.knowledge.types import InlineContext
 from tests.knowledge.quality.conftest import Island, ListedQuestions, timer_of
@@ -224,16 +222,3 @@ def test_progress_is_told_and_cancelling_keeps_nothing(island: Island) -> None:
     with pytest.raises(KeyboardInterrupt):
         measuring(island).measure("island", REQUEST, Cancelled())
     assert len(measuring(island).list_measurements("island", limit=500).rows) == before
-
-
-def test_grades_weigh_what_is_found_first() -> None:
-    """nDCG with gains 2^grade − 1, by hand: the better need at rank 2 after the lesser one at rank 1."""
-    ranked = RankedQuestion(
-        id="q", wanted=["low", "high"], found=[frozenset({"low"}), frozenset({"high"})], grades={"high": 3}
-    )
-    value = graded_ndcg(ranked, 5)
-    assert value == pytest.approx((1 + 7 / 1.5849625) / (7 + 1 / 1.5849625))
-    best = RankedQuestion(
-        id="q", wanted=["low", "high"], found=[frozenset({"high"}), frozenset({"low"})], grades={"high": 3}
-    )
-    assert graded_ndcg(best, 5) == pytest.approx(1.0)

@@ -172,7 +172,7 @@ class ComparingService:
         ks = sorted({1, request.k, 10})
         found = self._ask_both(baseline, candidate, questions, max(ks), ctx, (0.0, 0.6))
         sheets = [
-            make_sheet(name, replies, target, ks, self._scoring)
+            make_sheet(name, replies, target, ks)
             for name, replies, target in zip(("baseline", "candidate"), found, targets, strict=True)
         ]
         notes += [note for each in found for note in each.told()]
@@ -424,8 +424,11 @@ def pair_targets(
                 n_one += bool(a.passages) != bool(b.passages)
             if (a.passages and b.passages) or (not leaves_out and (a.passages or b.passages)):
                 kept.append(at)
+        # one need on one side is one on the other too, so that both are divided by the same
+        keys = [(tuple(left[at].passages), tuple(right[at].passages)) for at in kept]
         sides = [
-            make_target([side[at] for at in kept], count_unmapped=not leaves_out) for side in (left, right)
+            make_target([side[at] for at in kept], count_unmapped=not leaves_out, keys=keys)
+            for side in (left, right)
         ]
         if sides[0].wanted and sides[1].wanted:
             targets[0][question.id], targets[1][question.id] = sides

@@ -63,6 +63,22 @@ class StoredCorpus:
                 return "\n".join(texts)
         return None
 
+    def find_older(self, path: str) -> str | None:
+        """Return the text of the newest version of a document that any generation of this base held, or None."""
+        with self._engine.connect() as connection:
+            versions = queries.list_document_versions(connection, self._base, path)
+        for version in versions[:10]:
+            texts = [each.text for each in self._read(version.id)]
+            if texts:
+                return "\n".join(texts)
+        return None
+
+    def add_prefixes(self, path: str) -> Sequence[str]:
+        """Return the documents that a path means when it was told as its source tells it; none where a source has no prefix."""
+        if "" in self._prefixes:
+            return []
+        return [prefix + path for prefix in self._prefixes if prefix + path in self.documents]
+
     def find_shingle(self, words: Sequence[str]) -> Sequence[str]:
         """Return the documents that hold most runs of these words, at most ten."""
         counts: Counter[str] = Counter()
@@ -79,6 +95,11 @@ class StoredCorpus:
             for row in queries.iterate_passages(connection, self._generation):
                 counts[row.path] += wanted in f" {' '.join(split_words(row.text))} "
         return [path for path, number in counts.most_common(10) if number]
+
+    @cached_property
+    def _prefixes(self) -> list[str]:
+        with self._engine.connect() as connection:
+            return queries.list_prefixes(connection, self._base)
 
     @cached_property
     def _by_shingle(self) -> dict[int, set[str]]:

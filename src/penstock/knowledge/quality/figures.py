@@ -1,11 +1,11 @@
 """Replies and labels made into columns of numbers: recall@5, ndcg@10, unjudged@5, latency and context, question by question."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 from penstock.knowledge.quality.asking import Replies, Reply
 from penstock.knowledge.quality.labels import Target
-from penstock.knowledge.quality.ports import Figure, QuestionValue, RankedQuestion, Scoring, Sheet
+from penstock.knowledge.quality.metrics import score
+from penstock.knowledge.quality.ports import Figure, QuestionValue, RankedQuestion, Sheet
 from penstock.knowledge.quality.types import METRICS
 
 LATENCY = Figure(name="latency_ms", is_higher_better=False, high=None, unit="ms", is_of_service=True)
@@ -26,18 +26,13 @@ def metric_names(ks: Sequence[int]) -> list[tuple[str, str, int]]:
     ]
 
 
-def make_sheet(
-    name: str, replies: Replies, targets: Mapping[str, Target], ks: Sequence[int], scoring: Scoring
-) -> Sheet:
+def make_sheet(name: str, replies: Replies, targets: Mapping[str, Target], ks: Sequence[int]) -> Sheet:
     """Return every figure of one side. Questions without a target have no retrieval metrics, but latency."""
     answered = [reply for reply in replies.replies if reply.error is None and reply.question.id in targets]
     columns: dict[str, tuple[Figure, Sequence[QuestionValue]]] = {}
     ranked = [rank_question(reply, targets[reply.question.id]) for reply in answered]
     for title, metric, k in metric_names(ks) if targets else ():
-        if metric == "ndcg" and any(each.grades for each in ranked):
-            values: Sequence[float | None] = [graded_ndcg(each, k) for each in ranked]
-        else:
-            values = scoring.score(metric, k, ranked)
+        values = [score(metric, k, each) for each in ranked]
         of = dict(zip((reply.question.id for reply in answered), values, strict=True))
         figure = Figure(name=title, is_binary=metric in _BINARY)
         columns[title] = (figure, _column(replies, of, targets))
@@ -89,6 +84,7 @@ def rank_question(reply: Reply, target: Target) -> RankedQuestion:
             none.union(*(target.meets.get(name, none) for name in passage_ids(hit))) for hit in reply.hits
         ],
         grades={name: grade for name, grade in target.grades.items() if grade != 1},
+        passages=list(dict.fromkeys(target.meets.values())),
     )
 
 
@@ -104,25 +100,3 @@ def unjudged_share(reply: Reply, target: Target, k: int) -> float | None:
     if not shown:
         return None
     return sum(target.judged.isdisjoint(passage_ids(hit)) for hit in shown) / len(shown)
-
-
-def graded_ndcg(ranked: RankedQuestion, k: int) -> float | None:
-    """Return nDCG@k with gains 2^grade − 1 (Järvelin and Kekäläinen 2002, in the form of Burges et al. 2005).
-
-    Each need counts once, at the first rank that meets it; a rank that meets several counts the best of them.
-    """
-    if not ranked.wanted:
-        return None
-    found: set[str] = set()
-    gain = 0.0
-    for rank, names in enumerate(ranked.found[:k], 1):
-        new = names - found
-        if new:
-            gain += max(_gain(ranked, name) for name in new) / math.log2(rank + 1)
-            found |= new
-    ideal = sorted((_gain(ranked, name) for name in ranked.wanted), reverse=True)[:k]
-    return min(1.0, gain / sum(each / math.log2(rank + 1) for rank, each in enumerate(ideal, 1)))
-
-
-def _gain(ranked: RankedQuestion, name: str) -> float:
-    return 2.0 ** ranked.grades.get(name, 1) - 1.0

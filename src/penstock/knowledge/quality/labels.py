@@ -5,9 +5,9 @@ Words are looked up in runs of four, so that a quotation that was cut in two, or
 differently, is found; a label that no passage can fulfil says why.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from penstock.base.errors import suggest
 from penstock.knowledge.quality.types import Granularity, Label, LabelledQuestion, MappedLabel
@@ -18,6 +18,7 @@ ENOUGH = 0.5
 STANDS = 0.6
 """Share of a quotation's words that must stand in a document at all."""
 QUITE = 0.95
+_DOCUMENT, _SECTION, _WORDS = range(3)
 _SECTION_MARKS = (" › ", " > ", " / ")
 
 
@@ -31,6 +32,10 @@ class PassageText:
     text: str
     position: int = 0
     document_id: str = ""
+
+
+_How = Literal["document", "section", "moved"]
+_TRIED = 5
 
 
 class Corpus(Protocol):
@@ -61,39 +66,52 @@ class Corpus(Protocol):
         """Return the paths of documents that hold any of these runs of words, those that hold most first."""
         ...
 
+    def find_older(self, path: str) -> str | None:
+        """Return the text of the newest version of a document that other generations held, or None: there was none."""
+        ...
+
+    def add_prefixes(self, path: str) -> Sequence[str]:
+        """Return the paths that a document has when its path was told without the prefix of its source."""
+        ...
+
 
 def choose_labels(question: LabelledQuestion, by: Granularity) -> list[Label]:
-    """Return the labels that count, at the granularity that was asked for; none when the question has no such label."""
+    """Return the labels that count, at the granularity that was asked for; none when the question has no such label.
+
+    With `finest`, a document's coarser labels step back behind finer ones that say what is right; what was judged
+    and not relevant is said beside them. Judged words say nothing of the section or document that they stand in.
+    """
     labels = question.labels
     if by == "answer":
         if not question.answer or not question.answer.strip():
             return []
-        document = next((label.document for label in labels if label.document and label.grade), None)
+        document = next((label.document for label in labels if label.document and label.grade > 0), None)
         return [Label(document=document, quote=question.answer)]
     if by == "document":
         best: dict[str, int] = {}
         for label in labels:
-            if label.document is not None:
+            if label.document is not None and (label.grade > 0 or _fineness(label) == _DOCUMENT):
                 best[label.document] = max(label.grade, best.get(label.document, 0))
         return [Label(document=document, grade=grade) for document, grade in best.items()]
     if by == "quote":
         return [label for label in labels if label.quote is not None]
     if by == "section":
-        return [_at_section(label) for label in labels if label.section is not None]
-    precise = {label.document for label in labels if label.quote is not None or label.passage_id is not None}
-    middle = {label.document for label in labels if label.section is not None}
-    return [
-        label
-        for label in labels
-        if label.quote is not None
-        or label.passage_id is not None
-        or (label.section is not None and label.document not in precise)
-        or (label.section is None and label.document not in precise | middle)
-    ]
+        return [
+            Label(document=label.document, section=label.section, grade=label.grade)
+            for label in labels
+            if label.section is not None and (label.grade > 0 or _fineness(label) == _SECTION)
+        ]
+    finest: dict[str | None, int] = {}
+    for label in labels:
+        if label.grade > 0:
+            finest[label.document] = max(_fineness(label), finest.get(label.document, 0))
+    return [label for label in labels if label.grade <= 0 or _fineness(label) >= finest[label.document]]
 
 
-def _at_section(label: Label) -> Label:
-    return Label(document=label.document, section=label.section, grade=label.grade)
+def _fineness(label: Label) -> int:
+    if label.quote is not None or label.passage_id is not None:
+        return _WORDS
+    return _DOCUMENT if label.section is None else _SECTION
 
 
 class LabelMapper:
@@ -104,6 +122,8 @@ class LabelMapper:
         self._paths = frozenset(corpus.paths)
         self._known: dict[Label, MappedLabel] = {}
         self._words: dict[str, list[tuple[PassageText, list[str]]]] = {}
+        self._places: dict[str, str | None] = {}
+        self._moved: set[str] = set()
 
     def map(self, label: Label) -> MappedLabel:
         """Return the label with the passages that fulfil it, or with the reason why none does."""
@@ -129,15 +149,31 @@ class LabelMapper:
         if label.section is not None:
             return self._by_section(label, path, label.section)
         passages = [each.id for each in self._corpus.passages(path)]
-        return MappedLabel(label=label, passages=passages, how="document")
+        return MappedLabel(label=label, passages=passages, how=self._how("document", label))
 
     def _find_path(self, document: str) -> str | None:
         if document in self._paths:
             return document
-        ends = [
-            path for path in self._paths if path.endswith(f"/{document}") or document.endswith(f"/{path}")
-        ]
-        return ends[0] if len(ends) == 1 else None
+        if document not in self._places:
+            self._places[document] = self._find_elsewhere(document)
+        return self._places[document]
+
+    def _find_elsewhere(self, document: str) -> str | None:
+        """Return where a document stands now that is not where a label says; names alone prove nothing."""
+        older = self._corpus.find_older(document)
+        if older is None:
+            told = self._corpus.add_prefixes(document)
+            return told[0] if len(told) == 1 else None
+        words = split_words(older)
+        for path in self._corpus.find_shingle(words)[:_TRIED] if words else ():
+            covered = [cover(words, own) for _, own in self._read(path)]
+            if len(set().union(*covered)) >= STANDS * len(words):
+                self._moved.add(document)
+                return path
+        return None
+
+    def _how(self, how: _How, label: Label) -> _How:
+        return "moved" if label.document in self._moved else how
 
     def _unknown(self, document: str) -> str:
         near = suggest(document, sorted(self._paths))
@@ -162,8 +198,8 @@ class LabelMapper:
             if wanted in _names_of(each.section) or (each.anchor is not None and each.anchor == section)
         ]
         if found:
-            return MappedLabel(label=label, passages=found, how="section")
-        text = self._corpus.find_section(path, section)
+            return MappedLabel(label=label, passages=found, how=self._how("section", label))
+        text = self._corpus.find_section(label.document or path, section)
         if text is not None:  # cut across sections here; where it begins and ends is told by another cutting
             return self._by_words(label, text, path)
         return MappedLabel(label=label, reason=f"{path} has no section {section!r}")
@@ -218,39 +254,57 @@ class Target:
     unmapped: tuple[MappedLabel, ...] = ()
 
 
-def make_target(mapped: Iterable[MappedLabel], *, count_unmapped: bool) -> Target:
-    """Return what a question should find. Labels that nothing fulfils count as wanted only with `count_unmapped`."""
-    needs: dict[frozenset[str], tuple[str, int]] = {}
+def make_target(
+    mapped: Iterable[MappedLabel], *, count_unmapped: bool, keys: Sequence[Hashable] | None = None
+) -> Target:
+    """Return what a question should find. Labels that nothing fulfils count as wanted only with `count_unmapped`.
+
+    Labels that the same passages fulfil are one need; with `keys`, one for each label, those of one key are. Passages
+    that were judged and not relevant fulfil no coarser label, unless it had nothing else.
+    """
+    given = list(mapped)
+    told = [frozenset(each.passages) for each in given]
+    judged = frozenset().union(*told)
+    wrong = [
+        (_fineness(each.label), ids) for each, ids in zip(given, told, strict=True) if each.label.grade <= 0
+    ]
+    needs: dict[Hashable, _Need] = {}
     lost: list[MappedLabel] = []
-    judged: set[str] = set()
-    for each in mapped:
-        passages = frozenset(each.passages)
-        judged |= passages
+    for at, (each, ids) in enumerate(zip(given, told, strict=True)):
         if each.label.grade <= 0:
             continue
-        if not passages:
+        if not ids:
             lost.append(each)
-            continue
-        name, grade = needs.get(passages, (each.label.name, 0))
-        needs[passages] = (name, max(grade, each.label.grade))
+            if not count_unmapped:
+                continue
+        key = keys[at] if keys is not None else ids or at
+        known = needs.get(key)
+        right = ids - frozenset().union(*(bad for fine, bad in wrong if fine > _fineness(each.label))) or ids
+        needs[key] = (
+            _Need(each.label.name, each.label.grade, right)
+            if known is None
+            else _Need(known.name, max(known.grade, each.label.grade), known.passages | right)
+        )
     meets: dict[str, set[str]] = {}
-    names: list[str] = []
     grades: dict[str, int] = {}
-    for number, (passages, (name, grade)) in enumerate(needs.items()):
-        unique = f"{number}: {name}"
-        names.append(unique)
-        grades[unique] = grade
-        for passage in passages:
+    for number, need in enumerate(needs.values()):
+        unique = f"{number}: {need.name}" if need.passages else f"lost {number}: {need.name}"
+        grades[unique] = need.grade
+        for passage in need.passages:
             meets.setdefault(passage, set()).add(unique)
-    if count_unmapped:
-        names += [f"lost {number}: {each.label.name}" for number, each in enumerate(lost)]
     return Target(
-        wanted=tuple(names),
+        wanted=tuple(grades),
         meets={passage: frozenset(found) for passage, found in meets.items()},
-        judged=frozenset(judged),
+        judged=judged,
         grades=grades,
         unmapped=tuple(lost),
     )
+
+
+class _Need(NamedTuple):
+    name: str
+    grade: int
+    passages: frozenset[str]
 
 
 def _plain(text: str) -> str:

@@ -155,7 +155,7 @@ class MeasuringService:
                 ctx.progress(0.98 * (before + done) / total, f"{mode}: {done:,} of {len(asked):,} questions")
 
             replies = self._interviewer.ask_all(asking, asked, ctx, tell)
-            sides.append((mode, replies, make_sheet(mode, replies, targets, request.ks, self._scoring)))
+            sides.append((mode, replies, make_sheet(mode, replies, targets, request.ks)))
         return sides
 
     def _make(  # noqa: PLR0917 - the parts of one record

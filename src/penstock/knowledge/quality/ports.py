@@ -41,11 +41,13 @@ class RankedQuestion:
 
     id: str
     wanted: Sequence[str]
-    """Names of labels."""
+    """Names of needs."""
     found: Sequence[frozenset[str]]
-    """Of each rank, the labels that its passage fulfils; empty: none."""
+    """Of each rank, the needs that its passage meets; empty: none."""
     grades: Mapping[str, int] = field(default_factory=dict)
-    """Of labels whose grade is not 1."""
+    """Of needs whose grade is not 1."""
+    passages: Sequence[frozenset[str]] = ()
+    """What single passages of the generation meet: the best order that there could be follows from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,10 +106,7 @@ class Judging(Protocol):
 
 
 class Scoring(Protocol):
-    """Metrics, intervals and differences; joined over the room of evaluations."""
-
-    def score(self, metric: str, k: int, questions: Sequence[RankedQuestion]) -> Sequence[float | None]:
-        """Return `recall`, `precision`, `ndcg`, `mrr` or `hit` at `k` of each question; None where it is undefined."""
+    """Intervals and differences; joined over the room of evaluations."""
 
     def estimate(
         self, figure: Figure, values: Values, *, level: float, with_slices: bool = False

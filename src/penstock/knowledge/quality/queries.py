@@ -267,6 +267,13 @@ def list_source_names(connection: Connection, base: str) -> dict[str, str]:
     return {row.id: row.name for row in connection.execute(query)}
 
 
+def list_prefixes(connection: Connection, base: str) -> list[str]:
+    """Return what the sources of a base, ended ones too, put before the paths of their documents, each once."""
+    query = select(sources.c.settings).where(sources.c.base == base).order_by(sources.c.created_ns)
+    told = [str((row.settings or {}).get("prefix", "")) for row in connection.execute(query)]
+    return list(dict.fromkeys(told))
+
+
 def _page(query: Any, table: Table, cursor: str | None, limit: int) -> Any:
     if cursor is not None:
         time, _, last_id = cursor.partition(".")

@@ -69,8 +69,9 @@ class MappedLabel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     label: Label
     passages: list[str] = []
     """Ids of the passages that fulfil it, each by itself."""
-    how: Literal["document", "section", "words", "near", "id", "none"] = "none"
-    """`near`: by most of its words, because the text is no longer quite the same."""
+    how: Literal["document", "section", "words", "near", "moved", "id", "none"] = "none"
+    """`near`: by most of its words, because the text is no longer quite the same. `moved`: the document has another path now,
+    and most of the words that it had."""
     reason: str | None = None
     """Why no passage does."""
 
