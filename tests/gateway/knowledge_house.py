@@ -73,7 +73,11 @@ class House:
     opened: AsyncExitStack
 
     def begin(
-        self, *rules: LimitRule, cache: CachePolicy | None = None, routes: tuple[Route, ...] = ()
+        self,
+        *rules: LimitRule,
+        cache: CachePolicy | None = None,
+        routes: tuple[Route, ...] = (),
+        holds: str | None = None,
     ) -> None:
         app_target = (Target(provider="apps", model="handbook"),)
         built = build_snapshot(
@@ -88,6 +92,7 @@ class House:
                     name="knowledge:handbook",
                     targets=(Target(provider="apps", model="handbook"),),
                     kind="search",
+                    holds=holds,
                 ),
                 Route(
                     name="knowledge:ledger", targets=(Target(provider="apps", model="ledger"),), kind="search"

@@ -6,6 +6,7 @@ Scripted here as far as one process of each kind goes; `tests/main/test_readers_
 from typing import Any
 
 import msgspec
+import pytest
 
 from penstock.spec.routes import CachePolicy, Fallback, Route, Target
 from tests.gateway.knowledge_house import BOB, House, house
@@ -86,3 +87,24 @@ async def test_somebodys_key_reads_as_them_through_every_app_it_goes_through(hou
     client = house.client(BOB, x_penstock_user="ada", x_penstock_groups="finance")
     await client.chat.completions.create(model="outer", messages=QUESTION, user="ada")
     assert [scope.principals for scope in house.retriever.scopes] == [["everyone", "user:bob"]] * 2
+
+
+@pytest.mark.parametrize("model", ["front", "handbook"])
+async def test_a_kept_answer_of_an_app_does_not_outlive_the_documents_it_rests_on(
+    house: House, model: str
+) -> None:
+    mixed = Route(name="front", targets=(APP, msgspec.structs.replace(MODEL, tier=1)), cache=CACHED)
+    plain = Route(name="plain", targets=(MODEL,), cache=CACHED)
+
+    async def ask_with(holds: str) -> tuple[int, int]:
+        house.begin(routes=(mixed, plain), cache=CACHED, holds=holds)
+        for name in (model, "plain"):
+            await house.client().chat.completions.create(model=name, messages=QUESTION)
+        return len(house.retriever.scopes), sum(
+            exchange.json["messages"] == QUESTION for exchange in house.bench.upstream.seen
+        )
+
+    assert await ask_with("1@sha256:aa") == (1, 1)
+    assert await ask_with("1@sha256:aa") == (1, 1)
+    assert await ask_with("2@sha256:bb") == (2, 1)  # what a model answers alone rests on no document
+    assert await ask_with("1@sha256:aa") == (2, 1)  # back to the version before: its answers hold again

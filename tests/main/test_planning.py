@@ -70,6 +70,12 @@ def test_models_and_apps_are_routes_with_their_version() -> None:
     assert route(made, "handbook").versions == {"app:handbook": "2@sha256:abababababab"}
 
 
+def test_the_route_that_searches_a_base_says_what_the_base_holds() -> None:
+    """Kept answers of apps go by it: an ingest, a switch or a rollback changes it."""
+    made = planned(bases=[version("knowledge", "handbook")])
+    assert route(made, "knowledge:handbook").holds == "2@sha256:abababababab"
+
+
 def test_the_documented_settings_make_a_route_to_the_named_provider() -> None:
     made = planned(
         """

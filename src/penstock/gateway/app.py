@@ -245,7 +245,7 @@ class Gateway:
                 peek_call(call, table.limits.max_json_depth)
             envelope = call.envelope
             assert envelope is not None
-            call.route = find_route(table, call, envelope.model)
+            call.route, call.holdings = find_route(table, call, envelope.model), table.holdings
             self._attempts.check_version(call)
             departure.keeps_going = not call.route.route.cancel_upstream
             if self._limiter is not None and self._limiter.has_rule_for(call.key):

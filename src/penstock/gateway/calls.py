@@ -86,6 +86,7 @@ class Call:
         "_n_waits",
         "_wait_from",
         "asked",
+        "holdings",
         "attempt_log",
         "attempts",
         "body",
@@ -165,6 +166,8 @@ class Call:
         """The request decoded, once an attempt needed it."""
         self.route: ReadyRoute | None = None
         """The route asked for; once a fallback serves the call, that one."""
+        self.holdings = ""
+        """What the knowledge bases held when the call came, as the table sums it up."""
         self.asked: ReadyRoute | None = None
         """The route asked for, once targets are looked for."""
         self.target: ReadyTarget | None = None

@@ -20,8 +20,8 @@ from penstock.gateway.credentials import Credentials, NoSigner
 from penstock.gateway.endpoints import CALLS
 from penstock.gateway.health import name_target
 from penstock.gateway.routing.errors import WrongFallbacks
-from penstock.gateway.routing.fallbacks import order_by_fallbacks
-from penstock.gateway.routing.versions import split_pin
+from penstock.gateway.routing.fallbacks import order_by_fallbacks, rows_behind
+from penstock.gateway.routing.versions import sum_holdings
 from penstock.providers.auth.port import Signer, TokenFetch
 from penstock.providers.transport import Origin, parse_base_url
 from penstock.spec.callers import APPS
@@ -197,10 +197,12 @@ class Table:
                 pinned = _ready_route(_pinned_route(route, pin), make, row=route.name)
                 self._pins[pinned.route.name] = route.name, pinned
         self._link_fallbacks(snapshot.routes)
+        self.holdings = sum_holdings(snapshot.routes)
+        """What all knowledge bases hold, as one short text that changes with any of them; empty without bases."""
 
     def _link_fallbacks(self, routes: Iterable[Route]) -> None:
         rows = {route.name: route for route in routes}
-        for name in order_by_fallbacks({row.name: _rows_behind(row, rows) for row in rows.values()}):
+        for name in order_by_fallbacks({row.name: rows_behind(row, rows) for row in rows.values()}):
             row = rows[name]
             if not row.fallbacks:
                 continue
@@ -385,21 +387,6 @@ def _pinned_route(route: Route, pin: PinnedVersion) -> Route:
         deprecation=pin.deprecation or route.deprecation,
         pins=(),
     )
-
-
-def _rows_behind(route: Route, rows: Mapping[str, Route]) -> list[str]:
-    """Return the rows that a route's fallbacks come from, where they are pins or models of open routes."""
-    return [_row_of(fallback.route, rows) for fallback in route.fallbacks]
-
-
-def _row_of(name: str, rows: Mapping[str, Route]) -> str:
-    if name in rows:
-        return name
-    pin = split_pin(name)
-    if pin is not None and pin[0] in rows:
-        return pin[0]
-    opened = name.partition("/")[0] + "/*"
-    return opened if opened in rows else name
 
 
 def header_text(text: str) -> bytes:

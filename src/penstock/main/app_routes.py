@@ -37,6 +37,7 @@ def search_route(base: Version) -> Route:
         name=base.asset,
         targets=(Target(provider=APPS, model=base.name),),
         kind="search",
+        holds=base.stamp,
         retry=RetryPolicy(max_attempts=2),
     )
 

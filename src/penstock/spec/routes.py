@@ -162,6 +162,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What `x-penstock-version` says, such as `model:pocket@1 sha256:0123…`."""
     versions: dict[str, str] = {}
     """Copied into the span's `versions`."""
+    holds: str | None = None
+    """Of a `search` route: the stamp of the version that its base holds. Answers of apps are kept no longer than it."""
     balance: Balance = "weighted"
     sticky: Sticky = "none"
     deadline_s: float | None = None

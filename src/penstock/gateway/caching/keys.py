@@ -44,6 +44,8 @@ class Asked:
     query: bytes = b""
     readers: tuple[str, ...] = ()
     """As whom an app reads documents, where one answers: what one may read is not for another."""
+    holdings: str = ""
+    """What knowledge bases hold, where an app answers: an answer does not outlive the documents it rests on."""
 
 
 def describe(call: Call) -> Asked:
@@ -63,6 +65,7 @@ def describe(call: Call) -> Asked:
         passed_headers=call.passed_headers,
         query=call.query,
         readers=(call.reader or "", *sorted(call.groups)) if call.route.reaches_apps else (),
+        holdings=call.holdings if call.route.reaches_apps else "",
     )
 
 
@@ -120,6 +123,7 @@ def write_frame(asked: Asked) -> bytes:
         "stream" if asked.is_stream else "whole",
         "usage" if asked.wants_usage else "",
         *asked.readers,
+        *([asked.holdings] if asked.holdings else []),
     )
     texts = [part.replace("\x1f", " ").encode("utf-8", "replace") for part in parts]
     headers = b"".join(

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from penstock.gateway.routing.errors import WrongFallbacks
+from penstock.gateway.routing.versions import split_pin
+from penstock.spec.routes import Route
 
 MAX_DEPTH = 3
 """Routes that may take over one after another."""
@@ -35,3 +37,18 @@ def _visit(name: str, fallbacks: Mapping[str, Sequence[str]], depth: dict[str, i
             )
         depth[name] = found
     return depth[name]
+
+
+def rows_behind(route: Route, rows: Mapping[str, Route]) -> list[str]:
+    """Return the rows that a route's fallbacks come from, where they are pins or models of open routes."""
+    return [_row_of(fallback.route, rows) for fallback in route.fallbacks]
+
+
+def _row_of(name: str, rows: Mapping[str, Route]) -> str:
+    if name in rows:
+        return name
+    pin = split_pin(name)
+    if pin is not None and pin[0] in rows:
+        return pin[0]
+    opened = name.partition("/")[0] + "/*"
+    return opened if opened in rows else name

@@ -1,14 +1,16 @@
-"""Deprecation of routes and pinned versions: what clients are told, and when a call is refused.
+"""Versions behind routes: pins, what knowledge bases hold, and deprecation: what clients are told, when a call is refused.
 
 Dates are days in UTC. `Deprecation` is written as RFC 9745 has it (a structured date), `Sunset` as RFC 8594 (an HTTP
 date).
 """
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from email.utils import format_datetime
+from hashlib import sha256
 
 from penstock.gateway.routing.errors import RetiredVersion
-from penstock.spec.routes import Deprecation
+from penstock.spec.routes import Deprecation, Route
 
 Header = tuple[bytes, bytes]
 
@@ -17,6 +19,12 @@ def split_pin(model: str) -> tuple[str, str] | None:
     """Return (route, pin) of `ROUTE@PIN`, or None if the name pins nothing."""
     route, at, pin = model.rpartition("@")
     return (route, pin) if at and route and pin else None
+
+
+def sum_holdings(routes: Iterable[Route]) -> str:
+    """Return one short text that changes with what any knowledge base holds; empty without bases."""
+    held = sorted(f"{route.name} {route.holds}" for route in routes if route.holds)
+    return sha256("\n".join(held).encode()).hexdigest()[:32] if held else ""
 
 
 def is_retired(deprecation: Deprecation, today: date) -> bool:
