@@ -178,6 +178,40 @@ def test_rules_of_ones_own_decide_over_recorded_questions(island: Island) -> Non
     assert unknown.verdict == "invalid" and "recal@3" in unknown.sentences[0]
 
 
+@pytest.mark.parametrize("rules", [[], ["no new errors"]])
+def test_sides_that_never_used_their_vectors_prove_nothing(island: Island, rules: list[str]) -> None:
+    """With the embedder down both sides fall to words and are equal by accident: a switch took that for proof."""
+    unasked = [
+        msgspec.structs.replace(
+            each, question=f"Say, {each.question} Rules: {len(rules)}."
+        )  # vectors are kept
+        for each in many_questions(6)
+    ]
+    island.embedder.is_down = True
+    try:
+        made = comparing(island, questions=ListedQuestions(unasked=unasked)).compare(
+            "island", CompareRequest(candidate="live", questions="unasked", k=3, rules=rules)
+        )
+    finally:
+        island.embedder.is_down = False
+    assert made.verdict == "invalid", made.reason
+    assert any("could not be embedded" in text for text in made.reservations)
+    with pytest.raises(SwitchUnproven, match="did not pass: invalid"):
+        ComparisonEvidence(island.engine, clock=lambda: NOW).check(
+            "island", live=island.fine, candidate=island.fine, evidence={"comparison": made.id}
+        )
+
+
+def test_recorded_questions_that_were_searched_by_words_alone_prove_nothing(island: Island) -> None:
+    traffic = Traffic(*(f"Listen: {text}" for _, text, _, _ in QUESTIONS))
+    island.embedder.is_down = True
+    try:
+        made = comparing(island, traffic).compare("island", CompareRequest(candidate="live", k=3))
+    finally:
+        island.embedder.is_down = False
+    assert made.verdict == "invalid", made.reason
+
+
 def test_labels_that_neither_side_can_fulfil_are_left_out_and_told(island: Island) -> None:
     lost = LabelledQuestion(
         id="lost", question="Where is the lighthouse?", labels=[Label(document="lighthouse.md")]

@@ -1,6 +1,7 @@
 """Measuring: figures follow from ranks, what failed is no zero, ways of searching are compared in pairs, everything is kept."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -8,10 +9,13 @@ import pytest
 
 from penstock.base.errors import InvalidInput, UpstreamUnavailable
 from penstock.knowledge.errors import UnknownKnowledge
+from penstock.knowledge.quality.asking import Asking, Interviewer, Question, Replies
 from penstock.knowledge.quality.errors import NoQuestions, UnknownGeneration, UnknownMeasurement
 from penstock.knowledge.quality.measuring import MeasuringService
+from penstock.knowledge.quality.recipes import read_wanted
 from penstock.knowledge.quality.types import Label, LabelledQuestion, MeasureRequest
 from penstock.knowledge.types import InlineContext
+from penstock.spec.knowledge import RerankRecipe, SearchRecipe
 from tests.knowledge.quality.conftest import Island, ListedQuestions, timer_of
 
 REQUEST = MeasureRequest(questions="dataset:island", ks=(1, 3))
@@ -115,13 +119,46 @@ def test_a_row_that_fell_to_words_has_no_figures_under_its_name(island: Island) 
     ]
     island.embedder.is_down = True
     try:
-        request = MeasureRequest(questions="island", ks=(3,), modes=("lexical", "dense"))
+        request = MeasureRequest(questions="island", ks=(3,), modes=("lexical", "dense", "as_is"))
         made = measuring(island, ListedQuestions(island=unasked)).measure("island", request)
     finally:
         island.embedder.is_down = False
+    as_is, latency = made.find("recall@3", "as_is"), made.find("latency_ms", "as_is")
+    assert as_is is not None and latency is not None
+    assert as_is.value is None and as_is.n_errors == 10, (
+        "a hybrid generation that went by words has no figure"
+    )
+    assert latency.value is None
     lexical, dense = made.find("recall@3", "lexical"), made.find("recall@3", "dense")
     assert lexical is not None and dense is not None
     assert lexical.n == 10 and dense.n == 0 and dense.value is None and dense.n_errors == 10
+
+
+def test_a_second_look_that_a_recipe_names_and_did_not_happen_leaves_no_figure(island: Island) -> None:
+    recipe = {"search": {"rerank": {"kind": "cross-encoder", "model": "none"}}}
+    found = Replies(asking=Asking(base="island", generation=island.fine, k=3, wanted=read_wanted(recipe)))
+    search = SearchRecipe(rerank=RerankRecipe(kind="cross-encoder", model="none"))
+    asking = replace(found.asking, recipe=search)
+    reply = Interviewer(island.knowledge).ask(asking, Question(id="q", text="Who travels free?"), found)
+    assert reply.error is not None and "no second look" in reply.error and not reply.hits
+
+
+@pytest.mark.parametrize(
+    ("recipe", "question", "wants"),
+    [
+        ({}, "Who travels free?", True),
+        ({"search": {"fusion": "lexical"}}, "Who travels free?", False),
+        ({"search": {"dense_weight": 0.0}}, "Who travels free?", False),
+        ({"index": {"kind": "none"}}, "Who travels free?", False),
+        ({"search": {"identifier_weight": 0.0}}, "What is E-1042?", False),
+        ({"search": {"identifier_weight": 0.0}}, "Who travels free?", True),
+        ({"max_words": 200, "dense_weight": 0.5}, "Who travels free?", True),
+    ],
+)
+def test_whether_vectors_are_to_be_used_follows_from_the_generations_recipe(
+    recipe: dict[str, Any], question: str, wants: bool
+) -> None:
+    assert read_wanted(recipe).wants_vectors(question, "hashing") is wants
 
 
 def test_ways_of_searching_are_compared_in_pairs_and_corrected_together(island: Island) -> None:

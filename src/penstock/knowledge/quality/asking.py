@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 from penstock.base.errors import PenstockError
 from penstock.knowledge.quality.ports import Searching
-from penstock.knowledge.quality.recipes import NEEDS_VECTORS
-from penstock.knowledge.quality.types import Mode
+from penstock.knowledge.quality.recipes import Wanted
 from penstock.knowledge.types import Hit, IngestContext, Retrieval
 from penstock.spec.knowledge import SearchRecipe
 
@@ -49,7 +48,8 @@ class Asking:
     base: str
     generation: str
     k: int
-    mode: Mode = "as_is"
+    wanted: Wanted
+    """What its searches are to use."""
     recipe: SearchRecipe | None = None
 
 
@@ -98,11 +98,11 @@ class Interviewer:
         found.version, found.embedder = retrieval.version, retrieval.embedder
         if retrieval.note:
             found.notes[retrieval.note] += 1
-        lacks = _what_it_lacks(asking.mode, retrieval)
+        lacks = _what_it_lacks(asking.wanted, question.text, retrieval)
         reply = Reply(
             question=question,
             hits=() if lacks else tuple(retrieval.hits),
-            ms=ms,
+            ms=None if lacks else ms,
             context_tokens=None if lacks else float(sum(map(count_tokens, retrieval.hits))),
             error=lacks,
         )
@@ -132,11 +132,13 @@ class Interviewer:
         )
 
 
-def _what_it_lacks(mode: Mode, retrieval: Retrieval) -> str | None:
+def _what_it_lacks(wanted: Wanted, question: str, retrieval: Retrieval) -> str | None:
     """Return what a search left out of the way that it was to go, or None."""
-    if mode in NEEDS_VECTORS and retrieval.mode == "lexical":
+    used = {stage.name for stage in retrieval.stages}
+    if retrieval.n_rows and "dense" not in used and wanted.wants_vectors(question, retrieval.embedder):
         return f"searched words only: {retrieval.note or 'no vectors'}"
-    if mode == "reranked" and retrieval.hits and all(hit.rerank_score is None for hit in retrieval.hits):
+    was_looked = any(hit.rerank_score is not None for hit in retrieval.hits)
+    if wanted.search.rerank is not None and retrieval.hits and not was_looked:
         return f"no second look: {retrieval.note or 'it was left out'}"
     return None
 

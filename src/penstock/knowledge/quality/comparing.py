@@ -36,6 +36,7 @@ from penstock.knowledge.quality.ports import (
     Verdict,
 )
 from penstock.knowledge.quality.preparing import Prepared, prepare
+from penstock.knowledge.quality.recipes import read_wanted
 from penstock.knowledge.quality.replaying import Agreement, agree
 from penstock.knowledge.quality.types import (
     Change,
@@ -52,6 +53,8 @@ MAX_RECORDED = 2000
 MAX_CHANGES = 50
 NEARLY_ALL = 0.95
 """Overlap from which on a change without labelled questions counts as none."""
+MAX_FAILED = 0.05
+"""Share of a side's searches that may fail in a comparison that passes."""
 _LABELLED_RULES = ("recall@{k} >= baseline - 3 points", "ndcg@{k} >= baseline - 3 points", "no new errors")
 _RECORDED_RULES = ("no new nothing_found", "no new errors")
 _PLAIN = ("latency_ms", "context_tokens", "errors", "nothing_found")
@@ -219,7 +222,10 @@ class ComparingService:
         ctx: IngestContext,
         part: tuple[float, float],
     ) -> tuple[Replies, Replies]:
-        askings = [Asking(base=each.base, generation=each.generation, k=k) for each in (baseline, candidate)]
+        askings = [
+            Asking(base=each.base, generation=each.generation, k=k, wanted=read_wanted(each.recipe))
+            for each in (baseline, candidate)
+        ]
         for asking in askings:
             self._interviewer.open(asking)
         found = (Replies(asking=askings[0]), Replies(asking=askings[1]))
@@ -375,9 +381,22 @@ class ComparingService:
             candidate=Sheet(name="candidate", columns=candidate),
             level=request.level,
         )
+        failed = _most_failed(baseline, candidate)
+        if verdict.verdict == "pass" and failed is not None:
+            return Verdict(verdict="invalid", reason=failed, rules=verdict.rules)
         if labelled is None and recorded is not None and not request.rules and verdict.verdict == "pass":
             return _hold_back(verdict, recorded.replay, request.k)
         return verdict
+
+
+def _most_failed(*sides: Mapping[str, tuple[Figure, Sequence[QuestionValue]]]) -> str | None:
+    """Return what to say where so many searches of a side failed that no rule proves anything, or None."""
+    for name, side in zip(("baseline", "candidate"), sides, strict=True):
+        values = side["errors"][1]
+        n_failed = sum(each.is_error for each in values)
+        if n_failed > MAX_FAILED * len(values):
+            return f"{n_failed:,} of {len(values):,} searches of the {name} failed or did without what its recipe names."
+    return None
 
 
 def _hold_back(verdict: Verdict, replay: Replay, k: int) -> Verdict:

@@ -21,7 +21,7 @@ from penstock.knowledge.quality.finding import Found, GenerationFinder
 from penstock.knowledge.quality.labels import LabelMapper, Target
 from penstock.knowledge.quality.ports import Questions, Scoring, Searching, Sheet
 from penstock.knowledge.quality.preparing import Prepared, prepare
-from penstock.knowledge.quality.recipes import read_search, search_as
+from penstock.knowledge.quality.recipes import read_search, read_wanted, search_as
 from penstock.knowledge.quality.types import (
     MeasuredMode,
     MeasuredQuestion,
@@ -147,7 +147,7 @@ class MeasuringService:
                 base=found.base,
                 generation=found.generation,
                 k=max(request.ks),
-                mode=mode,
+                wanted=read_wanted(found.recipe, mode),
                 recipe=search_as(mode, search),
             )
 
