@@ -150,10 +150,10 @@ def clear_logs(home: Home, subject: Subject) -> PlaceReport:
         return PlaceReport(place="logs", note="the name is too short to be looked for")
     name = subject.id.encode("utf-8", "replace")
     files = [path for path in home.logs.rglob("*") if path.is_file()] if home.logs.exists() else []
-    return PlaceReport(place="logs", removed={"names": sum(_write_over(path, name) for path in files)})
+    return PlaceReport(place="logs", removed={"names": sum(write_over(path, name) for path in files)})
 
 
-def _write_over(path: Path, name: bytes) -> int:
+def write_over(path: Path, name: bytes) -> int:
     """Put as many `x` in the place of each `name`; whoever appends to the file meanwhile is not disturbed."""
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:

@@ -10,6 +10,7 @@ from penstock.apps.service import read_content
 from penstock.apps.types import AppDeclaration, declaration_content
 from penstock.base.errors import InvalidInput, NotFound
 from penstock.knowledge.credentials import Credentials, without_secrets
+from penstock.knowledge.erasure.keep_out import KeepOut
 from penstock.knowledge.quality.evidence import ComparisonEvidence
 from penstock.knowledge.reading import Reading
 from penstock.knowledge.service import KnowledgeService
@@ -24,6 +25,7 @@ from penstock.main.planning import LEXICAL, WEIGHTS
 from penstock.main.rooms import Rooms
 from penstock.main.second_looks import make_rerankers
 from penstock.registry.types import Version
+from penstock.traces.upkeep.seal import PrivacyKey
 
 MINILM = "minilm"
 _log = logging.getLogger("penstock.apps")
@@ -72,7 +74,12 @@ class KnowledgeRooms(Rooms):
     def sources(self) -> SourceService:
         """Where documents of knowledge bases come from."""
         return SourceService(
-            self.engine, self.blobs, self.open_secret, chance=random.random, private_root=self.home.root
+            self.engine,
+            self.blobs,
+            self.open_secret,
+            chance=random.random,
+            private_root=self.home.root,
+            kept_out=KeepOut(self.engine, lambda: PrivacyKey.load(self.home.privacy_key).digest),
         )
 
     @cached_property

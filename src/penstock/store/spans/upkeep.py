@@ -41,11 +41,11 @@ def _patched(column: str, patch: str) -> str:
     return f"TRY(to_json(list_transform({members}, lambda each: json_merge_patch(each, {patch})))::VARCHAR)"
 
 
-_BARE_EVENTS = _patched(
+BARE_EVENTS = _patched(
     "events",
     f"""CASE WHEN {_IS_FOREIGN} THEN '{{"attributes":null}}' ELSE '{{"attributes":{{"reason":null}}}}' END""",
 )
-_BARE_SCORES = _patched("scores", """'{"comment":null,"evidence":null}'""")
+BARE_SCORES = _patched("scores", """'{"comment":null,"evidence":null}'""")
 
 
 class DuckDBUpkeep:
@@ -217,7 +217,7 @@ def _expire_payloads(
     ).fetchall()
     cursor.execute(
         "UPDATE spans s SET payload_dropped = true, preview = NULL, search_text = lower(name),"  # noqa: S608 - names of ours
-        f" status_message = NULL, events = {_BARE_EVENTS}, scores = {_BARE_SCORES} FROM expired e"
+        f" status_message = NULL, events = {BARE_EVENTS}, scores = {BARE_SCORES} FROM expired e"
         " WHERE s.trace_id = e.trace_id AND s.span_id = e.span_id AND s.start_ns BETWEEN ? AND ?",
         reach,
     ).fetchall()

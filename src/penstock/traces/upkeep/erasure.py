@@ -70,6 +70,10 @@ class ErasureService:
         self._n_dropped_seen = 0
         self._now_ns = now_ns
 
+    def add_place(self, place: Place) -> None:
+        """Clear another place too from now on, after those that are known."""
+        self._places = (*self._places, place)
+
     def find(self, subject: Subject) -> SubjectRows:
         """Return what is stored of a subject; raise `BadSubject`."""
         return self._upkeep.find_subject(check_subject(subject))
@@ -112,6 +116,11 @@ class ErasureService:
         another installation signed.
         """
         receipt = read_content(signed.content)
+        if receipt.kind not in SUBJECT_KINDS:
+            raise ReceiptInvalid(
+                f"The receipt is of {receipt.kind!r}, not of somebody's record.",
+                hint="Receipts of documents are carried out again by `penstock knowledge replay`.",
+            )
         if not is_signed_by(signed, self._key.public_key):
             raise ReceiptInvalid(
                 "This installation did not sign the receipt, or it was changed.",

@@ -21,6 +21,8 @@ FIRST_RETENTION_S = 60.0
 LOOK_S = 30.0
 FORGET_S = 86_400.0
 TICK_S = 1.0
+CarryOut = Callable[[Callable[[], bool]], object]
+"""Carries out what waits in another room; told how to know that it is to stop."""
 _log = logging.getLogger("penstock.upkeep")
 
 
@@ -64,6 +66,13 @@ class UpkeepService:
         self._wake = wake
         self._clock = clock
         self._forget_at = clock()
+        self.wake = wake.set
+        """Has the thread look at what waits."""
+        self._also: list[CarryOut] = []
+
+    def also(self, carry_out: CarryOut) -> None:
+        """Have the thread carry out what other rooms were asked to erase."""
+        self._also.append(carry_out)
 
     def compact(self) -> Compaction:
         """Write the span store anew; raise `SpanStoreBusy` or `SpanStoreFailed` where that cannot be now."""
@@ -101,6 +110,8 @@ class UpkeepService:
         try:
             self.erasures.carry_out_waiting(is_stopped=stop.is_set)
             self.erasures.follow_late()
+            for carry_out in self._also:
+                carry_out(stop.is_set)
             if is_retention_time and self.retention.is_due():
                 self.retention.run(stop)
             if self._clock() >= self._forget_at:

@@ -30,6 +30,8 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: list[str] = []
     skipped: str | None = None
     """Why nothing was looked at."""
+    how: list[str] = []
+    """What was looked for, and in which way; empty: one name, in every file as it is."""
 
 
 def sweep(root: Path, name: str, *, is_stopped: Callable[[], bool] = lambda: False) -> Sweep:
