@@ -96,6 +96,40 @@ def test_what_is_written_is_read_back() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ('model = "helpdesk"', "model"),
+        ('model = "helpdesk@candidate"', "model"),
+        ('model = "m"\nanswer_fallback = "helpdesk"', "answer_fallback"),
+        ('model = "m"\nfilter = {model = "helpdesk"}', "filter.model"),
+        ('model = "m"\ncheck = {fallback = "helpdesk@prod"}', "check.fallback"),
+    ],
+)
+def test_an_app_that_would_ask_itself_is_refused(line: str, field: str) -> None:
+    with pytest.raises(WrongDeclaration, match=f"`{field}` is .*the app itself"):
+        read('name = "helpdesk"\nknowledge = "handbook"\n' + line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "min_dense_score = 7",
+        "min_relative_score = -0.1",
+        "temperature = nan",
+        "temperature = 11",
+        "answer_timeout_s = inf",
+        "max_tokens = 999999999",
+        "check = {timeout_s = inf}",
+    ],
+)
+def test_a_number_that_makes_no_app_is_refused(line: str) -> None:
+    """A dense score over 1 would never answer, and an endless timeout never give up."""
+    name = line.split("{")[-1].split(" =")[0]
+    with pytest.raises(WrongDeclaration, match=name):
+        read(f'name = "helpdesk"\nknowledge = "handbook"\nmodel = "m"\n{line}')
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ('nam = "a"\n', ["'nam'", "did you mean 'name'", "`name` is missing"][:2]),

@@ -6,6 +6,7 @@ messages and a question that is rewritten to stand alone. A registered version h
 
 import difflib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -50,6 +51,9 @@ _AT_LEAST: Mapping[str, float] = {
     "timeout_s": 0.01,
     "retries": 0,
     "variants": 1,
+    "min_dense_score": -1,
+    "min_relative_score": 0,
+    "min_grounded": 0,
 }
 _AT_MOST: Mapping[str, float] = {
     "k": MAX_K,
@@ -60,6 +64,16 @@ _AT_MOST: Mapping[str, float] = {
     "variants": 8,
     "turns": 40,
     "min_grounded": 1,
+    "min_dense_score": 1,
+    "min_relative_score": 1,
+    "temperature": 10,
+    "max_tokens": 1_000_000,
+    "max_prompt_tokens": 1_000_000,
+    "max_prompt_words": 1_000_000,
+    "retrieve_timeout_s": 3600,
+    "answer_timeout_s": 3600,
+    "deadline_s": 3600,
+    "timeout_s": 3600,
 }
 
 
@@ -98,6 +112,7 @@ def find_problems(app: AppDeclaration) -> list[str]:
         if not _NAME.fullmatch(value)
     ]
     problems += _find_wrong_steps(app)
+    problems += _find_circles(app)
     if app.prompt not in STYLES and not _PROMPT.fullmatch(app.prompt):
         known = ", ".join(STYLES)
         problems.append(f"`prompt` is {app.prompt!r}: write {known}, prompt:NAME or prompt:NAME@ALIAS")
@@ -199,10 +214,22 @@ def _find_wrong_steps(app: AppDeclaration) -> Iterator[str]:
         yield f"`steps` run in this order, each once: {', '.join(STEP_ORDER)}"
 
 
+def _find_circles(app: AppDeclaration) -> Iterator[str]:
+    asked = {"model": app.model, "answer_fallback": app.answer_fallback}
+    for step in _STEPS:
+        asked |= {f"{step}.{name}": getattr(getattr(app, step), name) for name in ("model", "fallback")}
+    for field, model in asked.items():
+        if model is not None and model.partition("@")[0] == app.name:
+            yield f"`{field}` is {model!r}, the app itself: it would ask itself without end"
+
+
 def _find_out_of_bounds(section: msgspec.Struct, prefix: str) -> Iterator[str]:
     for name in section.__struct_fields__:
         value = getattr(section, name)
         if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        if not math.isfinite(value):
+            yield f"`{prefix}{name}` is {value}: write a number"
             continue
         low, high = _AT_LEAST.get(name), _AT_MOST.get(name)
         if low is not None and value < low:

@@ -25,7 +25,8 @@ class StepFailed(UpstreamError):
 
 
 class CallerOverLimit(PolicyError):
-    """A limit or budget of the caller refused the call that the app made; the text is the refusal's own."""
+    """The gateway refused the call that the app made for good: a limit or budget of the caller, or apps that ask each other in a
+    circle. The text is the refusal's own."""
 
     code = "PS-2681"
 

@@ -12,7 +12,7 @@ import msgspec
 from penstock.base.errors import InvalidInput, PenstockError
 from penstock.gateway.admission import authenticate
 from penstock.gateway.calls import Call
-from penstock.gateway.errors import BudgetReached, LimitReached
+from penstock.gateway.errors import BudgetReached, EndlessCall, LimitReached
 from penstock.gateway.http import Header
 from penstock.gateway.table import Table
 from penstock.spec.callers import (
@@ -28,8 +28,12 @@ from penstock.spec.routes import KeyRow
 
 _CALLER, _PROMPT, _REFUSAL = (name.encode() for name in (CALLER_HEADER, PROMPT_HEADER, REFUSAL_HEADER))
 _GROUPS, _PRINCIPALS, _ROUTES = (name.encode() for name in (GROUPS_HEADER, PRINCIPALS_HEADER, ROUTES_HEADER))
-_REFUSALS: dict[str, type[LimitReached]] = {kind.code: kind for kind in (LimitReached, BudgetReached)}
+Refusal = LimitReached | EndlessCall
+"""What ends all that is being done for a caller, told through every app on the way."""
+_REFUSALS: dict[str, type[Refusal]] = {kind.code: kind for kind in (LimitReached, BudgetReached, EndlessCall)}
 _MAX_PROMPT_BYTES = 512
+MAX_BEHIND = 4
+"""Apps and prompts that may ask one behind the other: each may call several times, so that their calls multiply."""
 
 
 class _Refusal(msgspec.Struct):
@@ -66,10 +70,15 @@ def identify(call: Call, table: Table, headers: dict[bytes, bytes], secret: byte
 
 
 def caller_line(call: Call, model: str) -> bytes:
-    """Return the header line that tells an app, known as `model`, who calls it."""
+    """Return the header line that tells an app, known as `model`, who calls it.
+
+    Raises `EndlessCall` where the app is asked already by those it would be asked for.
+    """
     key, route, before = call.key, call.asked or call.route, call.caller
     assert key is not None
     assert route is not None
+    if before is not None and call.operation != "search":
+        _refuse_endless(before.models, model)
     user = call.user or (call.envelope.user if call.envelope is not None else None)
     caller = Caller(
         key=key.id,
@@ -122,13 +131,13 @@ def routes_line(key: KeyRow) -> bytes:
 
 
 def refusal_headers(call: Call, error: PenstockError) -> Sequence[Header]:
-    """Return what tells the gateway that serves the outer call how a limit has refused the inner one."""
-    if call.caller is None or not isinstance(error, LimitReached):
+    """Return what tells the gateway that serves the outer call why the inner one was refused, where that ends both."""
+    if call.caller is None or not isinstance(error, Refusal):
         return ()
     return ((_REFUSAL, urlsafe_b64encode(msgspec.json.encode(error.as_dict()))),)
 
 
-def read_refusal(headers: Sequence[Header]) -> LimitReached | None:
+def read_refusal(headers: Sequence[Header]) -> Refusal | None:
     """Return the error that refused a call which an app made, told by the app's reply; None without one."""
     told = next((value for name, value in headers if name == _REFUSAL), None)
     if told is None:
@@ -151,6 +160,19 @@ def _with_prompt(caller: Caller, told: bytes | None) -> Caller:
 def _vanished(caller: Caller) -> KeyRow:
     """Return the row of a key that was deleted while its call was being served, or that this worker does not know yet."""
     return KeyRow(id=caller.key, name=caller.key, secret_sha256="", project=caller.project)
+
+
+def _refuse_endless(asked: tuple[str, ...], model: str) -> None:
+    if model in asked:
+        circle = " → ".join((*asked[asked.index(model) :], model))
+        raise EndlessCall(
+            f"{model!r} would be asked by itself: {circle}.", hint="Give one of them another model."
+        )
+    if len(asked) >= MAX_BEHIND:
+        raise EndlessCall(
+            f"{MAX_BEHIND} apps and prompts ask one behind the other already: {' → '.join((*asked, model))}.",
+            hint="Let one of them ask a model itself.",
+        )
 
 
 def _add(names: tuple[str, ...], name: str) -> tuple[str, ...]:

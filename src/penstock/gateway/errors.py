@@ -290,3 +290,9 @@ class ForeignOrigin(PolicyError):
 
     code = "PS-2520"
     status = 403
+
+
+class EndlessCall(InvalidInput):
+    """Apps or prompts ask each other in a circle, or one behind the other too far."""
+
+    code = "PS-1525"
