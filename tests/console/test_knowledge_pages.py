@@ -1,11 +1,14 @@
 """Pages of knowledge in process: each stands, says what is so and what to do, and changes only what its form may."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from penstock.knowledge.quality.types import CompareRequest, Label, LabelledQuestion, MeasureRequest
 from penstock.knowledge.recipes import change_recipe
+from penstock.knowledge.types import InlineContext
 from tests.console.conftest import make_app, sign_in
 from tests.fixtures.asgi import AsgiClient
 from tests.fixtures.furnished import ANSWER, Furnished
@@ -15,6 +18,11 @@ BASE = "/knowledge/handbook"
 
 @pytest.fixture(scope="module")
 def client(house: Furnished) -> AsgiClient:
+    return open_base(house)
+
+
+def open_base(house: Furnished) -> AsgiClient:
+    """Return a visitor of a house whose base has a second recipe beside what is live."""
     live = house.services.knowledge.live_recipe("handbook")
     house.services.knowledge.build_candidate(
         "handbook", "words", change_recipe(live, {"search": {"fusion": "lexical"}}), note="words alone"
@@ -51,6 +59,13 @@ def post(client: AsgiClient, page: str, path: str, fields: dict[str, str]) -> An
         (f"{BASE}/search?q=sleep&settings=fusion%3Dlexical", "live with fusion=lexical"),
         (f"{BASE}/search?q=sleep&expect=hydration.md%3Bbroken.pdf", "Missed: broken.pdf"),
         (f"{BASE}/search?q=zebra", "zebra"),
+        (f"{BASE}/sources", "articles"),
+        (f"{BASE}/sources/new?kind=web", "robots.txt"),
+        (f"{BASE}/sources/folder/edit", "articles"),
+        (f"{BASE}/quality", "Compare two recipes"),
+        (f"{BASE}/quality/unanswered", "Nobody asked anything"),
+        (f"{BASE}/quality/stale", "Nothing is stale"),
+        (f"{BASE}/quality/unused?days=7", "says little"),
     ],
 )
 def test_each_page_stands_and_says_what_it_is_for(client: AsgiClient, path: str, said: str) -> None:
@@ -106,7 +121,9 @@ def test_a_judgement_is_kept_once_and_shown(client: AsgiClient, house: Furnished
 
 
 def test_a_form_without_the_token_changes_nothing(client: AsgiClient) -> None:
-    for path in ("build", "run", "switch", "rollback", "drop", "search/feedback"):
+    paths = ("build", "run", "switch", "rollback", "drop", "search/feedback", "sources/new")
+    more = ("sources/folder/edit", "sources/folder/remove", "quality/measure", "quality/questions")
+    for path in (*paths, *more):
         assert client.post_form(f"{BASE}/{path}", {"track": "words"}).status == 403
 
 
@@ -120,9 +137,8 @@ def test_a_build_becomes_a_job(client: AsgiClient, house: Furnished) -> None:
     assert "notice=chunk.size" in wrong.headers["location"]
 
 
-def test_a_switch_needs_evidence_or_a_reason_and_can_be_taken_back(
-    client: AsgiClient, house: Furnished
-) -> None:
+def test_a_switch_needs_evidence_or_a_reason_and_can_be_taken_back(furnished: Furnished) -> None:
+    house, client = furnished, open_base(furnished)
     before = house.services.knowledge.list_tracks("handbook")[0].generation
     refused = post(client, BASE, f"{BASE}/switch", {"track": "words"})
     assert refused.status == 303
@@ -133,6 +149,92 @@ def test_a_switch_needs_evidence_or_a_reason_and_can_be_taken_back(
     back = post(client, BASE, f"{BASE}/rollback", {"reason": "they are up again"})
     assert "Rolled+back" in back.headers["location"]
     assert house.services.knowledge.list_tracks("handbook")[0].generation == before
+
+
+def test_a_source_is_tried_added_changed_paused_and_removed(
+    client: AsgiClient, house: Furnished, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.md").write_text("# Notes\n\nTea is drunk at four.\n")
+    sources = house.services.sources
+    form = f"{BASE}/sources/new"
+    fields = {"kind": "folder", "name": "notes", "s-location": str(tmp_path), "s-include": "*.md\n*.txt\n"}
+    tried = post(client, form, form, {**fields, "do": "try"})
+    assert tried.status == 200
+    assert "It would hold 1" in tried.text and "notes.md" in tried.text
+    assert [each.name for each in sources.list_sources("handbook")] == ["folder"]
+    added = post(client, form, form, {**fields, "do": "save", "schedule": "1h"})
+    assert added.headers["location"].startswith(f"{BASE}/sources?notice=")
+    row = sources.get("handbook", "notes")
+    assert row.settings["include"] == ["*.md", "*.txt"]
+    assert row.settings["prefix"] == "notes/"
+    assert row.schedule == {"every": "1h"}
+    edit = f"{BASE}/sources/notes/edit"
+    assert post(client, edit, edit, {"s-include": "", "s-watch": "yes", "do": "save"}).status == 303
+    row = sources.get("handbook", "notes")
+    assert "include" not in row.settings and row.settings["watch"] is True and row.schedule is None
+    post(client, BASE, f"{BASE}/sources/notes/pause", {})
+    assert sources.get("handbook", "notes").is_paused
+    assert ">paused<" in client.get(f"{BASE}/sources").text
+    post(client, BASE, f"{BASE}/sources/notes/remove", {})
+    assert [each.name for each in sources.list_sources("handbook")] == ["folder"]
+
+
+def test_a_source_that_cannot_be_comes_back_with_what_was_written(client: AsgiClient) -> None:
+    form = f"{BASE}/sources/new"
+    fields = {"kind": "folder", "name": "gone", "s-location": "not/absolute", "s-properties": "{]"}
+    reply = post(client, form, form, {**fields, "do": "save"})
+    assert reply.status == 400
+    assert "Properties is not JSON" in reply.text
+    assert 'value="not/absolute"' in reply.text
+
+
+def test_a_base_begins_with_its_first_source(client: AsgiClient) -> None:
+    reply = client.get("/knowledge-new?name=wiki&kind=web")
+    assert (reply.status, reply.headers["location"]) == (303, "/knowledge/wiki/sources/new?kind=web")
+    assert "A new source: web" in client.get("/knowledge/wiki/sources/new?kind=web").text
+    assert 'class="problem"' in client.get("/knowledge-new?name=No+Name&kind=web").text
+
+
+def test_measuring_and_comparing_become_jobs(client: AsgiClient, house: Furnished) -> None:
+    page = f"{BASE}/quality"
+    fields = {"questions": "handbook:questions", "mode-lexical": "on", "limit": "5"}
+    reply = post(client, page, f"{page}/measure", fields)
+    job = house.services.jobs.get(reply.headers["location"].removeprefix("/jobs/"))
+    assert (job.kind, job.spec["request"]["modes"]) == ("knowledge.measure", ["as_is", "lexical"])
+    wrong = post(client, page, f"{page}/compare", {"candidate": "words", "rules": "no rule at all"})
+    assert "notice=" in wrong.headers["location"]
+    reply = post(client, page, f"{page}/compare", {"candidate": "words", "questions": "handbook:questions"})
+    job = house.services.jobs.get(reply.headers["location"].removeprefix("/jobs/"))
+    assert (job.kind, job.spec["request"]["candidate"]) == ("knowledge.compare", "words")
+
+
+def test_what_was_measured_and_compared_is_shown_with_intervals(client: AsgiClient, house: Furnished) -> None:
+    quality = house.services.retrieval_quality
+    assert quality is not None
+    label = Label(document="sleep-basics.md", section="How much is enough")
+    asked = [
+        LabelledQuestion(id=f"q{number}", question=text, labels=[label])
+        for number, text in enumerate(("how many hours of sleep", "sleep for teenagers", "enough sleep"))
+    ]
+    made = quality.questions.add("sleep-questions", asked, actor="ada")
+    measured = quality.measuring.measure(
+        "handbook",
+        MeasureRequest(questions=made.ref or "", modes=("as_is", "lexical")),
+        ctx=InlineContext(),
+        actor="ada",
+    )
+    compared = quality.comparing.compare(
+        "handbook", CompareRequest(candidate="words", questions=made.ref), ctx=InlineContext(), actor="ada"
+    )
+    page = client.get(f"{BASE}/quality").text
+    assert 'class="interval-field"' in page
+    assert measured.id in page and compared.id in page
+    assert "by words alone" in client.get(f"{BASE}/quality/measurements/{measured.id}").text
+    verdict = client.get(f"{BASE}/quality/comparisons/{compared.id}").text
+    assert f"verdict-{compared.verdict}" in verdict
+    assert "words against live" in verdict
+    assert client.get(f"/knowledge/other/quality/measurements/{measured.id}").status == 404
+    assert compared.id in client.get(BASE).text  # as the evidence of a switch
 
 
 def test_an_unknown_base_or_document_is_told(client: AsgiClient) -> None:

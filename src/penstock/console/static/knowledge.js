@@ -27,3 +27,14 @@ for (const form of document.querySelectorAll("form[data-judge]")) {
     for (const each of form.querySelectorAll("button")) each.disabled = false;
   });
 }
+
+// A link to a closed part opens it.
+function openTarget() {
+  const part = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (part instanceof HTMLDetailsElement) {
+    part.open = true;
+    part.querySelector("input:not([type=hidden]), select, textarea, a, button")?.focus();
+  }
+}
+addEventListener("hashchange", openTarget);
+openTarget();
