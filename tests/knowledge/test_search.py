@@ -4,6 +4,7 @@ import shutil
 import threading
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,10 +13,11 @@ from sqlalchemy import Engine
 
 from penstock.base.errors import InvalidInput
 from penstock.knowledge.index.dense import best_rows, normalise_rows
-from penstock.knowledge.index.lexical import LexicalIndex, query_words, write_lexical
+from penstock.knowledge.index.lexical import LexicalIndex, write_lexical
+from penstock.knowledge.index.words import query_words
 from penstock.knowledge.retrieval.fusion import choose_weight
 from penstock.knowledge.service import KnowledgeService
-from penstock.spec.knowledge import SearchRecipe
+from penstock.spec.knowledge import IndexRecipe, Recipe, SearchRecipe
 from tests.knowledge.embedders import HashingEmbedder, MemoryBlobs
 
 TEXTS = {
@@ -153,3 +155,26 @@ def test_headings_count_as_their_weights_say(tmp_path: Path) -> None:
     assert index.search("salt", limit=2, title_weight=9.0)[0][0] == 0
     assert next(row for row, _ in index.search("salt", limit=2, title_weight=0.0)) == 1
     index.close()
+
+
+def test_a_recipe_can_be_adjusted_for_one_search(service: KnowledgeService) -> None:
+    def by_words(recipe: SearchRecipe) -> SearchRecipe:
+        return msgspec.structs.replace(recipe, fusion="convex", dense_weight=0.0)
+
+    found = service.retrieve("things", "flour", 3, adjust=by_words)
+    assert (found.mode, [hit.document for hit in found.hits]) == ("lexical", ["cake.txt"])
+    assert service.retrieve("things", "flour", 3).mode == "hybrid"
+
+
+def test_words_are_not_weighed_against_vectors_that_are_not_there(
+    tmp_path: Path, sqlite_engine: Engine
+) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "cake.txt").write_text(TEXTS["cake.txt"])
+    service = KnowledgeService(sqlite_engine, MemoryBlobs(), tmp_path / "indexes", HashingEmbedder())
+    recipe = Recipe(index=IndexRecipe(kind="none"), search=SearchRecipe(fusion="lexical"))
+    service.ingest("words", folder, recipe=recipe)
+    assert len(service.retrieve("words", "flour", 3, adjust=lambda own: own).hits) == 1
+    with pytest.raises(InvalidInput, match="no vectors"):
+        service.retrieve("words", "flour", 3, adjust=lambda _own: SearchRecipe(dense_weight=0.5))

@@ -5,7 +5,6 @@ selection is one byte a row, handed to SQLite as a blob and looked up before a r
 selected rows are found whatever their share.
 """
 
-import re
 import sqlite3
 import threading
 import urllib.parse
@@ -14,22 +13,15 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from penstock.knowledge.index.types import Finding, RowSelection
+from penstock.knowledge.index.words import fold, match_any, query_words
 
-MAX_QUERY_WORDS = 64
 MAPPED_BYTES = 4 * 1024**3
 """More than an index of words has: reading it through a mapping takes a third less time than through SQLite's cache."""
-_WORD = re.compile(r"\w+")
-_FUNCTION_WORDS = (
-    "a an and are as at be been but by can could did do does for from had has have how i if in into is it its me "
-    "my of on or our shall should so some such than that the their them then there these they this those to too "
-    "was we were what when where which while who whom whose why will with would you your"
-)
 _SEARCH = (
     "SELECT rowid, bm25(passages, ?, ?, 1.0) AS score FROM passages"
     " WHERE passages MATCH ? ORDER BY score, rowid LIMIT ?"
 )
 _SEARCH_SELECTED = _SEARCH.replace("ORDER", "AND substr(?, rowid + 1, 1) = x'01' ORDER")
-_STOP = frozenset(_FUNCTION_WORDS.split())
 
 
 class LexicalWriter:
@@ -49,7 +41,8 @@ class LexicalWriter:
     def add(self, rows: Iterable[tuple[int, str, str, str]]) -> None:
         """Add `(row number, title, section, body)`."""
         insert = "INSERT INTO passages(rowid, title, section, body) VALUES (?, ?, ?, ?)"
-        self.n_rows += self._database.executemany(insert, rows).rowcount
+        folded = ((number, fold(title), fold(section), fold(body)) for number, title, section, body in rows)
+        self.n_rows += self._database.executemany(insert, folded).rowcount
 
     def finish(self) -> None:
         """Commit, and merge what was written piece by piece."""
@@ -67,12 +60,6 @@ def write_lexical(path: Path, rows: Iterable[tuple[int, str, str, str]]) -> int:
         writer.add(rows)
         writer.finish()
         return max(writer.n_rows, 0)
-
-
-def query_words(query: str) -> list[str]:
-    """Return the words of a query that carry it: without function words, unless there are no others."""
-    words = list(dict.fromkeys(word.casefold() for word in _WORD.findall(query)))
-    return ([word for word in words if word not in _STOP] or words)[:MAX_QUERY_WORDS]
 
 
 class LexicalIndex:
@@ -103,7 +90,7 @@ class LexicalIndex:
         words = query_words(query)
         if not words or limit < 1 or (rows is not None and rows.count == 0):
             return []
-        match = " OR ".join(f'"{word}"' for word in words)
+        match = match_any(words)
         narrows = rows is not None and rows.count < len(rows.mask)
         mask = rows.mask.tobytes() if rows is not None and narrows else None
         with self._connection() as database:

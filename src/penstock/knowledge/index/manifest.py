@@ -14,7 +14,7 @@ from penstock.base.ids import new_id
 from penstock.knowledge.errors import DamagedIndex
 from penstock.spec.knowledge import IndexRecipe
 
-FORMAT = 2
+FORMAT = 3
 NAME = "manifest.json"
 
 

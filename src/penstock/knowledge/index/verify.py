@@ -15,9 +15,9 @@ from penstock.base.errors import PenstockError
 from penstock.knowledge.errors import DamagedIndex
 from penstock.knowledge.index.documents import checksum_rows
 from penstock.knowledge.index.generation import OpenIndex, open_index
-from penstock.knowledge.index.lexical import query_words
 from penstock.knowledge.index.manifest import read_manifest
 from penstock.knowledge.index.types import Finding, FindVectors, IndexRow, Place, RowSelection
+from penstock.knowledge.index.words import query_words
 
 REBUILD = "Rebuild the index."
 SAME_COSINE = 0.99
