@@ -72,3 +72,22 @@ def test_what_is_not_there_is_told(home: tuple[Engine, Reading]) -> None:
         home[1].read_document("handbook", "lost.md", scope=EVERYONE)
     with pytest.raises(UnknownKnowledge):
         home[1].list_documents("nothing", scope=EVERYONE)
+
+
+def test_counts_of_a_base_are_of_what_may_be_read(home: tuple[Engine, Reading]) -> None:
+    """A number that grows when a hidden document comes tells of it."""
+    engine, reading = home
+    restrict(engine, "pay.md", {"readers": ["group:finance"]})
+
+    def counts(scope: ChosenScope) -> list[tuple[int, int]]:
+        return [(base.n_documents, base.n_passages) for base in reading.list_bases(scope=scope)]
+
+    assert counts(EVERYONE) == counts(ChosenScope(principals=[])) == [(1, 2)]
+    assert counts(FINANCE) == counts(ChosenScope()) == [(2, 3)]
+
+
+def test_a_document_whose_readers_cannot_be_told_is_counted_for_nobody(home: tuple[Engine, Reading]) -> None:
+    engine, reading = home
+    restrict(engine, "pay.md", {"readers": "finance"})
+    (base,) = reading.list_bases(scope=FINANCE)
+    assert (base.n_documents, base.n_passages) == (1, 2)
