@@ -28,7 +28,7 @@ from penstock.knowledge.generations.build import Builder, Built, Scaled
 from penstock.knowledge.generations.errors import RecipeIsNotLive
 from penstock.knowledge.generations.locks import BaseLocks
 from penstock.knowledge.generations.opened_tracks import OpenTrack, open_track
-from penstock.knowledge.generations.switching import Switching
+from penstock.knowledge.generations.switching import Renewed, Switching
 from penstock.knowledge.generations.tracks import Track, Tracked, Tracks
 from penstock.knowledge.generations.types import LIVE
 from penstock.knowledge.parse import SUFFIXES
@@ -107,15 +107,42 @@ class Ingesting:
             report = _report(order.base, scan, before, live, built=built[LIVE], tally=tally)
             report = msgspec.structs.replace(report, notes=_notes(opened, behind))
             ctx.check_cancelled()
-            _, version = self._parts.switching.publish(
+            went_live, version = self._parts.switching.publish(
                 order.base,
-                {opened[name].track.recipe_key: str(each.row.id) for name, each in built.items()},
-                {opened[name].track.recipe_key: reason for name, reason in behind.items()},
+                [
+                    Renewed(
+                        track=each.track,
+                        embedder=each.made_with,
+                        generation=str(built[name].row.id) if name in built else None,
+                        reason=behind.get(name, ""),
+                    )
+                    for name, each in opened.items()
+                ],
                 evidence={"ingest": report.as_evidence()},
             )
+            if went_live != report.generation:
+                report = self._report_other(report, went_live, built)
             self._note_source(order)
         ctx.progress(1.0, f"{report.passages} passages of {len(live.ids)} documents are live")
         return msgspec.structs.replace(report, version=version)
+
+    def _report_other(self, report: IngestReport, live: str, built: Mapping[str, Built]) -> IngestReport:
+        """Return the report of an ingest during which somebody switched: what is live is another track."""
+        with self._engine.connect() as connection:
+            row = queries.find_generation(connection, live)
+        if row is None:
+            return report
+        told = "another track was made live meanwhile"
+        if not any(str(each.row.id) == live for each in built.values()):
+            told += " and could not be brought up to date: it holds the documents of before"
+        return msgspec.structs.replace(
+            report,
+            generation=live,
+            embedder=row.embedder,
+            passages=row.n_passages,
+            documents=row.n_documents,
+            notes=[*report.notes, told],
+        )
 
     def _prepare(self, order: IngestOrder) -> Tracked:
         """Return the tracks; a base that has nothing live yet begins with the recipe that was asked for."""

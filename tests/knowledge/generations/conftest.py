@@ -24,11 +24,12 @@ class ManyEmbedders:
 
     def __init__(self) -> None:
         self.made: dict[str, HashingEmbedder] = {}
+        self.default = "small"
         self.gone: set[str] = set()
         self.down: set[str] = set()
 
     def open(self, recipe: EmbedRecipe, *, made_with: str | None = None) -> HashingEmbedder:
-        name = made_with or f"{recipe.model or 'small'}@1"
+        name = made_with or f"{recipe.model or self.default}@1"
         if name in self.gone:
             name = "other@1"
         if name in self.down:

@@ -25,7 +25,7 @@ from penstock.knowledge.generations.build import Builder, Members
 from penstock.knowledge.generations.locks import BaseLocks
 from penstock.knowledge.generations.opened_tracks import AbsentEmbedder
 from penstock.knowledge.generations.opening import OpenIndexes, index_of
-from penstock.knowledge.generations.switching import Switching
+from penstock.knowledge.generations.switching import Renewed, Switching
 from penstock.knowledge.generations.tracks import Tracks
 from penstock.knowledge.generations.types import LIVE
 from penstock.knowledge.index.generation import purge_index
@@ -80,21 +80,30 @@ class Removal:
         """Let every track of the base go on without the chosen documents, on indexes of which every byte is new."""
         base = chosen.base
         tracks = self._parts.tracks.load(base)
-        built: dict[str, str] = {}
-        behind: dict[str, str] = {}
+        renewed: list[Renewed] = []
         for name in sorted(tracks, key=lambda each: each != LIVE):
             track = tracks[name]
             if track.generation is None:
                 continue
+            embedder: str | None = None
+            built: str | None = None
+            reason = ""
             try:
-                built[track.recipe_key] = self._build(base, track.generation, chosen.ids)
+                embedder = str(self._parts.living.row(base, track.generation).embedder)
+                built = self._build(base, track.generation, chosen.ids)
             except PenstockError as error:
                 if name == LIVE:
                     raise
-                behind[track.recipe_key] = error.message
+                reason = error.message
+            renewed.append(Renewed(track=track, embedder=embedder, generation=built, reason=reason))
         if LIVE in tracks and tracks[LIVE].generation is not None:
-            self._parts.switching.publish(base, built, behind, evidence={"erasure": erasure})
-        return {"indexes written anew": len(set(built.values()))}
+            live, _ = self._parts.switching.publish(base, renewed, evidence={"erasure": erasure})
+            if any(each.generation is None and each.track.generation == live for each in renewed):
+                raise ErasureWaits(
+                    f"{base!r} was switched meanwhile to a track that could not be rewritten.",
+                    hint="The erasure is kept, and tried again.",
+                )
+        return {"indexes written anew": len({each.generation for each in renewed} - {None})}
 
     def _build(self, base: str, generation: str, doomed: set[str]) -> str:
         row = self._parts.living.row(base, generation)

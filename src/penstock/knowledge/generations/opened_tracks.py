@@ -22,6 +22,8 @@ class OpenTrack:
 
     track: Track
     embedder: Embedder
+    made_with: str | None = None
+    """The id of the embedder that its generation has; None where it has none."""
     note: str | None = None
     """What whoever reads the report should know about the embedder."""
 
@@ -65,10 +67,12 @@ def open_track(embedders: EmbedderSource, track: Track, made_with: str | None) -
     try:
         embedder = embedders.open(track.recipe.embed, made_with=made_with)
     except PenstockError as error:
-        return OpenTrack(track=track, embedder=AbsentEmbedder(made_with, error.message))
+        absent = AbsentEmbedder(made_with, error.message)
+        return OpenTrack(track=track, embedder=absent, made_with=made_with)
     if embedder.id == made_with:
-        return OpenTrack(track=track, embedder=embedder)
+        return OpenTrack(track=track, embedder=embedder, made_with=made_with)
     gone = f"it is not served any more; {embedder.id!r} is"
     if track.name == LIVE:
-        return OpenTrack(track=track, embedder=embedder, note=f"embedded anew: {made_with!r}: {gone}")
-    return OpenTrack(track=track, embedder=AbsentEmbedder(made_with, gone))
+        note = f"embedded anew: {made_with!r}: {gone}"
+        return OpenTrack(track=track, embedder=embedder, made_with=made_with, note=note)
+    return OpenTrack(track=track, embedder=AbsentEmbedder(made_with, gone), made_with=made_with)

@@ -4,11 +4,12 @@ Everything that can fail or take long is done before; then one pointer moves. A 
 takes index, embedder and search recipe from the generation it names, so it never sees two of them.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.base.clock import now_ns
+from penstock.knowledge.errors import DamagedIndex
 from penstock.knowledge.generations.errors import NoPreviousTrack, TrackBehind, UnprovenSwitch
 from penstock.knowledge.generations.locks import BaseLocks
 from penstock.knowledge.generations.opening import OpenIndexes, index_of
@@ -23,6 +24,20 @@ from penstock.knowledge.generations.types import (
 from penstock.knowledge.living import Living
 from penstock.knowledge.recipes import read_recipe, recipe_as_dict
 from penstock.knowledge.types import VersionKeeper
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renewed:
+    """What became of a track that was to be brought up to date."""
+
+    track: Track
+    """As it was before."""
+    embedder: str | None
+    """That its generation was made with; None where it had none."""
+    generation: str | None
+    """The one that holds what the base holds now; None where it could not be built."""
+    reason: str = ""
+    """Why not."""
 
 
 class Switching:
@@ -47,28 +62,41 @@ class Switching:
         self._evidence = evidence
 
     def publish(
-        self, base: str, built: Mapping[str, str], behind: Mapping[str, str], *, evidence: dict[str, Any]
+        self, base: str, renewed: Sequence[Renewed], *, evidence: dict[str, Any]
     ) -> tuple[str, str | None]:
         """Let every track hold what the base holds now; return the live generation and its registered name.
 
-        `built` maps recipe keys to generations, `behind` those that could not be built to the reason. A track that
-        is in neither was made meanwhile and stays as it is. A base without anything live takes what was built.
+        A track is known by what it held, not by its name: a switch may have come meanwhile, and holds. What is live
+        then and could not be built stays as it is, with the reason. A track that was made meanwhile stays too.
         """
         with self._locks.hold(base, "tracks"):
             tracks = self._tracks.settle(base)
-            now: dict[str, Track] = {}
-            for name, each in tracks.items():
-                if each.recipe_key in built:
-                    now[name] = replace(each, generation=built[each.recipe_key], note="")
-                elif each.recipe_key in behind:
-                    now[name] = replace(each, generation=None, note=f"behind: {behind[each.recipe_key]}")
-                else:
-                    now[name] = each
+            now = {
+                name: _renew(each, self._find_renewed(base, each, renewed)) for name, each in tracks.items()
+            }
             live = now[LIVE].generation
             assert live is not None, "an ingest that cannot build what is live ends before this"
+            if tracks[LIVE].generation is not None:
+                # Before the pointer moves: killed behind it, the way back leads to the documents of now all the same.
+                self._tracks.save(base, now)
             version = self._point(base, live, evidence=evidence)
             self._tracks.save(base, now)
         return live, version
+
+    def _find_renewed(self, base: str, track: Track, renewed: Sequence[Renewed]) -> Renewed | None:
+        """Return what became of a track: by what it holds, else by its recipe and embedder. What was live goes first."""
+        ordered = sorted(renewed, key=lambda each: each.track.name != LIVE)
+        alike = [each for each in ordered if each.track.recipe_key == track.recipe_key]
+        for each in alike:
+            if each.track.generation == track.generation:
+                return each
+        if track.generation is None:
+            return None
+        try:  # an older version of the same recipe, moved to in the registry meanwhile
+            embedder = self._living.row(base, track.generation).embedder
+        except DamagedIndex:
+            return None
+        return next((each for each in alike if each.embedder == embedder), None)
 
     def start(self, base: str, track: Track) -> Tracked:
         """Write down the first track of a base, before anything of it is live; return the tracks."""
@@ -208,6 +236,17 @@ class Switching:
             override_reason=(override_reason or "").strip() or None,
             actor=actor,
         )
+
+
+def _renew(track: Track, renewed: Renewed | None) -> Track:
+    if renewed is None:
+        return track
+    if renewed.generation is not None:
+        return replace(track, generation=renewed.generation, note="")
+    note = f"behind: {renewed.reason}"
+    if track.name == LIVE:  # switched to meanwhile: it holds the documents of before, whole
+        return replace(track, note=note)
+    return replace(track, generation=None, note=note)
 
 
 def _require_generation(base: str, track: Track) -> str:
