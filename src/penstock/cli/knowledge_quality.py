@@ -241,7 +241,7 @@ def watch(
     if app is None:
         states = msgspec.convert(client.get("/api/v1/knowledge-watches")["watches"], list[TriadState])
         rows = [{**msgspec.structs.asdict(each.settings), **msgspec.structs.asdict(each)} for each in states]
-        columns = ("app", "judge", "share", "n_seen", "n_judged", "n_failed", "spent_usd", "last_error")
+        columns = ("app", "judge", "share", "n_seen", "n_unreadable", "n_judged", "n_failed", "spent_usd", "last_error")
         print_rows(
             rows, columns, as_json=as_json, empty="None yet: penstock knowledge watch APP --judge ROUTE"
         )

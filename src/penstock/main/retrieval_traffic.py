@@ -7,7 +7,7 @@ import msgspec
 
 from penstock.evals.judges.service import JudgeService
 from penstock.knowledge.embedding.vectors import embed_rows
-from penstock.knowledge.quality.ports import AnsweredTrace
+from penstock.knowledge.quality.ports import AnsweredTrace, ReadAnswers
 from penstock.knowledge.quality.report_types import Asked, TriadSettings
 from penstock.knowledge.recipes import read_recipe
 from penstock.knowledge.types import EmbedderSource
@@ -25,6 +25,8 @@ from penstock.traces.scores import ScoreService
 ABSTAINED = frozenset({"abstained", "not-known", "nothing-found", "nothing-relevant", "not-grounded"})
 """What an app's span calls an answer that is none."""
 _PAGE = 100
+_MAX_PAGES = 20
+"""Of answers that are looked at in one round."""
 _GOOD = 0.5
 _DOWN = frozenset({"down", "thumbs_down", "thumbs-down", "bad", "negative", "no"})
 _UP = frozenset({"up", "thumbs_up", "thumbs-up", "good", "positive", "yes"})
@@ -146,14 +148,35 @@ class JudgedAnswers:
         self._whole = DuckDBSpanExport(spans.file)
         self._judges, self._scores = judges, scores
 
-    def read_answers(self, app: str, *, since_ns: int, limit: int) -> Sequence[AnsweredTrace]:
-        """Return answers of an app that began since, oldest first; those without payload or passages are passed over."""
+    def read_answers(self, app: str, *, since_ns: int, until_ns: int, limit: int) -> ReadAnswers:
+        """Return answers of an app, oldest first; those that failed or have no payload are passed over and counted."""
+        if since_ns >= until_ns:
+            return ReadAnswers(answers=[], until_ns=since_ns)
         where: tuple[Condition, ...] = (
             Compare(field="kind", operator="=", value="app"),
             Compare(field="name", operator="=", value=f"app {app}"),
         )
-        query = SpanQuery(since_ns=since_ns, where=All(parts=where), order="oldest", limit=min(limit, _PAGE))
-        keys = [(row.trace_id, row.span_id) for row in self._lists.list_spans(query).rows]
+        query = SpanQuery(
+            since_ns=since_ns, until_ns=until_ns, where=All(parts=where), order="oldest", limit=_PAGE
+        )
+        found: list[AnsweredTrace] = []
+        n_looked_at = 0
+        for _ in range(_MAX_PAGES):
+            page = self._lists.list_spans(query)
+            found += self._read_answers([(row.trace_id, row.span_id) for row in page.rows])
+            n_looked_at += len(page.rows)
+            if page.next_cursor is None:
+                break
+            query = msgspec.structs.replace(query, cursor=page.next_cursor)
+            if len(found) >= limit:
+                until_ns = page.rows[-1].start_ns + 1
+                break
+        else:
+            until_ns = page.rows[-1].start_ns + 1
+        found.sort(key=lambda each: each.time_ns)
+        return ReadAnswers(answers=found, until_ns=until_ns, n_unreadable=n_looked_at - len(found))
+
+    def _read_answers(self, keys: Sequence[tuple[str, str]]) -> list[AnsweredTrace]:
         found = []
         for span in self._whole.read_spans(keys):
             retrievals = [
@@ -164,7 +187,7 @@ class JudgedAnswers:
             answer = read_answer(span, self._whole.read_spans(retrievals))
             if answer is not None:
                 found.append(answer)
-        return sorted(found, key=lambda each: each.time_ns)
+        return found
 
     def judge(self, settings: TriadSettings, answer: AnsweredTrace) -> Sequence[Score]:
         """Return one score of each judge."""
@@ -195,9 +218,9 @@ def read_answer(app: Span, retrievals: Sequence[Span]) -> AnsweredTrace | None:
     question = None
     for message in reversed(messages if isinstance(messages, list) else []):
         if isinstance(message, Mapping) and message.get("role") == "user":
-            question = message.get("content")
+            question = _said(message.get("content"))
             break
-    if not isinstance(text, str) or not isinstance(question, str):
+    if not isinstance(text, str) or question is None:
         return None
     passages = []
     seen: set[str] = set()
@@ -218,6 +241,14 @@ def read_answer(app: Span, retrievals: Sequence[Span]) -> AnsweredTrace | None:
         passages=passages,
         project=app.project,
     )
+
+
+def _said(content: Any) -> str | None:
+    """Return the words of a message, also of one in parts; None when it has none."""
+    if isinstance(content, list):
+        parts = [each.get("text") for each in content if isinstance(each, Mapping)]
+        content = "\n".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) and content.strip() else None
 
 
 def as_span_score(answer: AnsweredTrace, score: Score) -> SpanScore:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from penstock.base.errors import InvalidInput, UpstreamUnavailable
 from penstock.base.ids import new_trace_id
 from penstock.knowledge.quality.errors import UnknownWatch
-from penstock.knowledge.quality.ports import AnsweredTrace
+from penstock.knowledge.quality.ports import AnsweredTrace, ReadAnswers
 from penstock.knowledge.quality.report_types import TriadSettings
 from penstock.knowledge.quality.watching import TriadService, is_taken
 from penstock.spec.scores import Score
@@ -30,6 +30,8 @@ class Answers:
         self.kept: list[tuple[str, list[str]]] = []
         self.price = None if price is None else Decimal(price)
         self.error: Exception | None = None
+        self.keep_error: Exception | None = None
+        self.unreadable: set[str] = set()
         self.on_judge: Any = None
 
     def add(self, time_ns: int, trace_id: str | None = None) -> None:
@@ -44,11 +46,19 @@ class Answers:
             )
         )
 
-    def read_answers(self, app: str, *, since_ns: int, limit: int) -> Sequence[AnsweredTrace]:
+    def read_answers(self, app: str, *, since_ns: int, until_ns: int, limit: int) -> ReadAnswers:
         del app
-        return sorted(
-            (each for each in self.answers if each.time_ns >= since_ns), key=lambda each: each.time_ns
-        )[:limit]
+        every = sorted(
+            ((each.time_ns, each) for each in self.answers if since_ns <= each.time_ns < until_ns),
+            key=lambda pair: pair[0],
+        )
+        looked_at = every[:limit]
+        found = [each for _, each in looked_at if each.trace_id not in self.unreadable]
+        return ReadAnswers(
+            answers=found,
+            until_ns=until_ns if len(looked_at) == len(every) else looked_at[-1][0] + 1,
+            n_unreadable=len(looked_at) - len(found),
+        )
 
     def judge(self, settings: TriadSettings, answer: AnsweredTrace) -> Sequence[Score]:
         if self.on_judge is not None:
@@ -61,6 +71,8 @@ class Answers:
         ]
 
     def keep(self, answer: AnsweredTrace, scores: Sequence[Score]) -> None:
+        if self.keep_error is not None:
+            raise self.keep_error
         self.kept.append((answer.trace_id, [score.name for score in scores]))
 
 
@@ -159,6 +171,65 @@ def test_a_judge_that_fails_is_told_and_the_next_answer_goes_on(watch: Watch) ->
     watch.answer()
     watch.minutes(2)
     assert watch.service.judge_new() == 1
+
+
+def test_answers_that_cannot_be_judged_are_passed_by_and_counted(watch: Watch) -> None:
+    """An outage: a hundred answers in a row that failed stood in the way of all that came after them, for ever."""
+    watch.service.put(ALL, actor="")
+    watch.answer(250)
+    watch.answers.unreadable = {each.trace_id for each in watch.answers.answers[:230]}
+    watch.minutes(2)
+    assert watch.service.judge_new() + watch.service.judge_new() == 20
+    state = watch.service.get("island")
+    assert (state.n_seen, state.n_unreadable) == (20, 230)
+    assert watch.service.judge_new() == 0 and watch.service.get("island").n_unreadable == 230
+
+
+def test_scores_that_cannot_be_kept_are_paid_for_all_the_same(watch: Watch) -> None:
+    watch.service.put(msgspec.structs.replace(ALL, max_per_day=2), actor="")
+    watch.answer(5)
+    watch.minutes(2)
+    watch.answers.keep_error = UpstreamUnavailable("the record is busy.")
+    assert watch.service.judge_new() == 2
+    state = watch.service.get("island")
+    assert (state.spent_usd, state.n_judged, state.n_failed) == (Decimal("0.06"), 2, 2)
+    assert "the record is busy" in (state.last_error or "")
+
+
+def test_what_the_dearest_answer_cost_is_known_after_a_restart_and_on_the_next_day(
+    sqlite_engine: Engine,
+) -> None:
+    answers = Answers(price="0.02")
+    watch = Watch(sqlite_engine, answers)
+    watch.service.put(msgspec.structs.replace(ALL, budget_usd_per_day=Decimal("0.10")), actor="")
+    watch.answer(1)
+    watch.minutes(2)
+    assert watch.service.judge_new() == 1
+    again = Watch(sqlite_engine, answers)
+    again.now = watch.now
+    again.answer(3)
+    again.minutes(2)
+    assert again.service.judge_new() == 0, "0.06 and another 0.06 pass 0.10"
+    again.now += DAY
+    again.answer(3)
+    again.minutes(2)
+    assert again.service.judge_new() == 1, "the first of a day knows what yesterday's cost"
+
+
+def test_one_dear_answer_does_not_end_a_watch(watch: Watch) -> None:
+    watch.service.put(msgspec.structs.replace(ALL, budget_usd_per_day=Decimal("0.10")), actor="")
+    watch.answers.price = Decimal("1.00")
+    watch.answer()
+    watch.minutes(2)
+    assert watch.service.judge_new() == 1, "nothing was known of its cost"
+    watch.answers.price = Decimal("0.01")
+    n_judged = 0
+    for _ in range(8):
+        watch.now += DAY
+        watch.answer()
+        watch.minutes(2)
+        n_judged += watch.service.judge_new()
+    assert 1 <= n_judged < 8
 
 
 def test_a_change_while_judging_is_not_overwritten(watch: Watch) -> None:

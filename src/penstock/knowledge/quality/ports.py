@@ -159,14 +159,25 @@ class QuestionVectors(Protocol):
 class Answers(Protocol):
     """Answers of apps as they come, and models that judge them; joined over traffic and evaluations."""
 
-    def read_answers(self, app: str, *, since_ns: int, limit: int) -> Sequence["AnsweredTrace"]:
-        """Return whole answers of an app that ended since, oldest first."""
+    def read_answers(self, app: str, *, since_ns: int, until_ns: int, limit: int) -> "ReadAnswers":
+        """Return answers of an app that began in `[since_ns, until_ns)`, oldest first, and how far they were read."""
 
     def judge(self, settings: TriadSettings, answer: "AnsweredTrace") -> Sequence[Score]:
         """Return one score of each judge; an error of a judge is a score that says so."""
 
     def keep(self, answer: "AnsweredTrace", scores: Sequence[Score]) -> None:
         """Send the scores to the answer's trace."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadAnswers:
+    """Answers of an app in the order they began."""
+
+    answers: Sequence["AnsweredTrace"]
+    until_ns: int
+    """All that began before was looked at; what comes next begins here."""
+    n_unreadable: int = 0
+    """Of those looked at, the ones that cannot be judged: they failed, or were recorded without what was said."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -239,9 +239,13 @@ class TriadState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     settings: TriadSettings
     n_seen: int = 0
     """Answers that passed by, today."""
+    n_unreadable: int = 0
+    """Further ones that cannot be judged: they failed, or were recorded without what was said."""
     n_judged: int = 0
     n_failed: int = 0
     spent_usd: Decimal = Decimal(0)
+    dearest_usd: Decimal = Decimal(0)
+    """What the dearest answer cost this judge so far; less after days on which none was judged."""
     n_unpriced: int = 0
     day: str = ""
     cursor_ns: int = 0

@@ -1,7 +1,7 @@
 """Judges a share of an app's answers as they come: are the passages relevant, does the answer rest on them, does it answer.
 
 Which answers are taken follows from their trace id, so that starting again takes the same ones. A day's budget is never begun to be
-passed: what the dearest judged answer of the day cost must still fit. Scores go to the answer's trace; they are there for
+passed: what the dearest answer so far cost to judge must still fit. Scores go to the answer's trace; they are there for
 dashboards and alerts like any other. One thread runs it.
 """
 
@@ -37,7 +37,6 @@ class TriadService:
         self._answers = answers
         self._clock = clock
         self._lock = threading.Lock()
-        self._dearest: dict[str, Decimal] = {}
 
     def list_watches(self) -> list[TriadState]:
         """Return all watches by app."""
@@ -67,6 +66,7 @@ class TriadService:
                     known,
                     settings=settings,
                     cursor_ns=known.cursor_ns if known.settings.is_on else now,
+                    dearest_usd=known.dearest_usd if known.settings.judge == settings.judge else Decimal(0),
                     updated_ns=now,
                     actor=actor,
                     last_error=None,
@@ -104,27 +104,45 @@ class TriadService:
         settings, now = state.settings, self._clock()
         if state.day != _day(now):
             state = msgspec.structs.replace(
-                state, day=_day(now), n_seen=0, n_judged=0, n_failed=0, spent_usd=Decimal(0), n_unpriced=0
+                state,
+                day=_day(now),
+                n_seen=0,
+                n_unreadable=0,
+                n_judged=0,
+                n_failed=0,
+                spent_usd=Decimal(0),
+                # a day on which one answer alone would have passed the budget must not be followed by idle ones for ever
+                dearest_usd=state.dearest_usd if state.n_judged else state.dearest_usd / 2,
+                n_unpriced=0,
             )
-            self._dearest.pop(settings.app, None)
         try:
-            answers = self._answers.read_answers(settings.app, since_ns=state.cursor_ns, limit=MAX_ANSWERS)
+            read = self._answers.read_answers(
+                settings.app, since_ns=state.cursor_ns, until_ns=now - SETTLE_NS, limit=MAX_ANSWERS
+            )
         except PenstockError as error:
             self._keep(msgspec.structs.replace(state, last_error=str(error), updated_ns=now))
             return 0
         n_judged = 0
-        for answer in answers:
-            if stop.is_set() or answer.time_ns > now - SETTLE_NS:
-                break
-            taken = is_taken(answer.trace_id, settings.share) and self._fits(state)
-            if taken:
-                state = self._judge(state, answer)
-                n_judged += 1
+        for answer in read.answers:
+            if stop.is_set():
+                return n_judged
             state = msgspec.structs.replace(
                 state, cursor_ns=answer.time_ns + 1, n_seen=state.n_seen + 1, updated_ns=self._clock()
             )
+            if is_taken(answer.trace_id, settings.share) and self._fits(state):
+                state = self._judge(state, answer)
+                n_judged += 1
             if not self._keep(state):
-                break
+                return n_judged
+        if read.until_ns > state.cursor_ns or read.n_unreadable:
+            self._keep(
+                msgspec.structs.replace(
+                    state,
+                    cursor_ns=max(state.cursor_ns, read.until_ns),
+                    n_unreadable=state.n_unreadable + read.n_unreadable,
+                    updated_ns=self._clock(),
+                )
+            )
         return n_judged
 
     def _fits(self, state: TriadState) -> bool:
@@ -132,27 +150,35 @@ class TriadService:
         if state.n_judged >= settings.max_per_day:
             return False
         budget = settings.budget_usd_per_day
-        return budget is None or state.spent_usd + self._dearest.get(settings.app, Decimal(0)) < budget
+        return budget is None or state.spent_usd + state.dearest_usd < budget
 
     def _judge(self, state: TriadState, answer: AnsweredTrace) -> TriadState:
         settings = state.settings
         try:
             scores = self._answers.judge(settings, answer)
-            self._answers.keep(answer, scores)
         except PenstockError as error:
-            return msgspec.structs.replace(state, n_failed=state.n_failed + 1, last_error=str(error))
+            return msgspec.structs.replace(
+                state, n_judged=state.n_judged + 1, n_failed=state.n_failed + 1, last_error=str(error)
+            )
         errors = [score for score in scores if score.status == "error"]
         known = [score.cost_usd for score in scores if score.cost_usd is not None]
         cost = sum(known, Decimal(0))
-        self._dearest[settings.app] = max(cost, self._dearest.get(settings.app, Decimal(0)))
-        return msgspec.structs.replace(
+        state = msgspec.structs.replace(  # spent, whether or not the scores can be kept
             state,
             n_judged=state.n_judged + 1,
             n_failed=state.n_failed + bool(errors),
             spent_usd=state.spent_usd + cost,
+            dearest_usd=max(cost, state.dearest_usd),
             n_unpriced=state.n_unpriced + len(scores) - len(known),
             last_error=errors[0].reason if errors else None,
         )
+        try:
+            self._answers.keep(answer, scores)
+        except PenstockError as error:
+            return msgspec.structs.replace(
+                state, n_failed=state.n_failed + (not errors), last_error=f"scores were not kept: {error}"
+            )
+        return state
 
     def _keep(self, state: TriadState) -> bool:
         """Keep how far the watch is, unless somebody changed or ended it meanwhile."""
