@@ -314,3 +314,25 @@ def test_narrow_filters_bring_k_all_the_same() -> None:
     ranked = shelf.search("tea", 5, scope=scope, recipe=SearchRecipe(n_candidates=5))
     assert len(ranked.passages) == 5
     assert ranked.shortfall is None
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"op": "any_of", "parts": [{"op": "is", "field": "path", "value": str(n)} for n in range(300)]},
+        {
+            "type": "or",
+            "filters": [{"op": "all_of", "parts": [{"op": "is", "field": "a", "value": 1}] * 90}] * 3,
+        },
+        {"type": "in", "key": "path", "value": [str(n) for n in range(2000)]},
+    ],
+)
+def test_a_filter_has_bounds_in_each_of_its_forms(told: dict[str, Any]) -> None:
+    with pytest.raises(BadFilter, match="at most"):
+        read_filter(told)
+
+
+@pytest.mark.parametrize("kind", ["gt", "ne", "eq"])
+def test_a_moment_that_is_no_date_is_refused_in_json_too(kind: str) -> None:
+    with pytest.raises(BadFilter, match="no date"):
+        read_filter({"type": kind, "key": "modified", "value": "yesterday"})

@@ -297,3 +297,25 @@ def test_zero_vectors_do_no_harm(shelf: Shelf) -> None:
     shelf.dense.matrix[:] = 0
     ranked = shelf.search("cake", 3, embed_query=lambda _: (np.zeros(64, dtype=np.float32), None))
     assert len(ranked.passages) == 3
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        SearchRecipe(dense_weight=0.7),
+        SearchRecipe(fusion="dense"),
+        SearchRecipe(dense_weight=0.7, diversity=0.5),
+    ],
+)
+def test_a_server_of_vectors_that_is_down_leaves_words_and_is_told(
+    shelf: Shelf, recipe: SearchRecipe
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise UpstreamError("Qdrant cannot be reached.")
+
+    shelf.dense.search = refuse  # type: ignore[method-assign]
+    shelf.dense.vectors = refuse  # type: ignore[method-assign]
+    ranked = shelf.search("flour for a cake", 2, recipe=recipe)
+    assert ranked.mode == "lexical"
+    assert ids(ranked)
+    assert any("words alone were: Qdrant cannot be reached." in note for note in ranked.notes)

@@ -104,21 +104,19 @@ def _midnight(day: dt.date) -> int:
 def _compile_value(condition: Condition) -> Callable[[Any], bool]:
     wanted, is_time = condition.value, condition.field in TIMES
     match condition.op:
-        case "is":
-            return lambda value: _any_equals(value, [wanted], is_time=is_time)
-        case "not":
-            return lambda value: not _any_equals(value, [wanted], is_time=is_time)
-        case "any":
-            return lambda value: _any_equals(value, _as_list(wanted), is_time=is_time)
-        case "none":
-            return lambda value: not _any_equals(value, _as_list(wanted), is_time=is_time)
+        case "is" | "any":
+            return _Wanted(_as_list(wanted) if condition.op == "any" else [wanted], is_time=is_time).holds
+        case "not" | "none":
+            refused = _Wanted(_as_list(wanted) if condition.op == "none" else [wanted], is_time=is_time)
+            return lambda value: not refused.holds(value)
         case "exists":
             return lambda value: (value is not None and value not in ("", [])) == (wanted is not False)
         case "prefix":
             start = str(wanted).casefold()
             return lambda value: any(str(each).casefold().startswith(start) for each in _as_list(value))
         case "lt" | "lte" | "gt" | "gte" as op:
-            return lambda value: any(_compares(each, op, wanted, is_time=is_time) for each in _as_list(value))
+            compare = _compile_order(op, wanted, is_time=is_time)
+            return lambda value: any(compare(each) for each in _as_list(value))
     raise ValueError(f"unknown operation {condition.op!r}")
 
 
@@ -128,42 +126,62 @@ def _as_list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple | set | frozenset) else [value]  # type: ignore[return-value]
 
 
-def _any_equals(value: Any, wanted: Sequence[Any], *, is_time: bool) -> bool:
-    return any(_equals(each, one, is_time=is_time) for each in _as_list(value) for one in wanted)
+class _Wanted:
+    """Values of which one is to be met, read once for many documents."""
+
+    def __init__(self, wanted: Sequence[Any], *, is_time: bool) -> None:
+        texts = [each for each in wanted if isinstance(each, str)]
+        self._is_time = is_time
+        self._periods = [
+            period for each in (wanted if is_time else texts) if (period := read_period(each)) is not None
+        ]
+        self._texts = frozenset(each.casefold() for each in texts)
+        self._truths = frozenset(each for each in wanted if isinstance(each, bool))
+        self._told_truths = self._truths | {_truth(each) for each in texts} - {None}
+        self._numbers = frozenset(
+            each for each in wanted if isinstance(each, int | float) and not isinstance(each, bool)
+        )
+        self._told_numbers = self._numbers | {_number(each) for each in texts} - {None}
+
+    def holds(self, value: Any) -> bool:
+        """Return whether the value, or one of a list of values, is wanted."""
+        return any(map(self._meets, _as_list(value)))
+
+    def _meets(self, value: Any) -> bool:
+        if self._is_time:
+            return any(start <= value < end for start, end in self._periods)
+        if isinstance(value, bool):
+            return value in self._told_truths
+        if not isinstance(value, str):
+            return value in self._told_numbers
+        if value.casefold() in self._texts:
+            return True
+        if self._truths and _truth(value) in self._truths:
+            return True
+        if self._numbers and _number(value) in self._numbers:
+            return True
+        # one date lies within another one's period, as `2026-02-10` does within `2026-02`
+        own = read_period(value) if self._periods else None
+        return own is not None and any(start <= own[0] and own[1] <= end for start, end in self._periods)
 
 
-def _equals(value: Any, wanted: Any, *, is_time: bool) -> bool:
-    if is_time:
-        period = read_period(wanted)
-        return period is not None and period[0] <= value < period[1]
-    if isinstance(value, bool) or isinstance(wanted, bool):
-        return _truth(value) is not None and _truth(value) == _truth(wanted)
-    if isinstance(value, str) and isinstance(wanted, str):
-        return value.casefold() == wanted.casefold() or _is_within(value, wanted)
-    left, right = _number(value), _number(wanted)
-    return left is not None and left == right
+def _compile_order(op: str, wanted: Any, *, is_time: bool) -> Callable[[Any], bool]:
+    period, number = read_period(wanted), _number(wanted)
+    bound = wanted.casefold() if isinstance(wanted, str) else None
 
-
-def _is_within(value: str, wanted: str) -> bool:
-    """Whether one date lies within another one's period, as `2026-02-10` does within `2026-02`."""
-    own, other = read_period(value), read_period(wanted)
-    return own is not None and other is not None and other[0] <= own[0] and own[1] <= other[1]
-
-
-def _compares(value: Any, op: str, wanted: Any, *, is_time: bool) -> bool:
-    if is_time:
-        period = read_period(wanted)
-        return period is not None and _in_order((value, value + 1), op, period)
-    left, right = _number(value), _number(wanted)
-    if left is not None and right is not None:
-        return _in_order((left, left), op, (right, right))
-    if isinstance(value, str) and isinstance(wanted, str):
-        own, other = read_period(value), read_period(wanted)
-        if own is not None and other is not None:
-            return _in_order(own, op, other)
-        text, bound = value.casefold(), wanted.casefold()
+    def compare(value: Any) -> bool:
+        if is_time:
+            return period is not None and _in_order((value, value + 1), op, period)
+        if number is not None and (left := _number(value)) is not None:
+            return _in_order((left, left), op, (number, number))
+        if bound is None or not isinstance(value, str):
+            return False
+        if period is not None and (own := read_period(value)) is not None:
+            return _in_order(own, op, period)
+        text = value.casefold()
         return _in_order((text, text), op, (bound, bound))
-    return False
+
+    return compare
 
 
 def _in_order(own: tuple[Any, Any], op: str, other: tuple[Any, Any]) -> bool:

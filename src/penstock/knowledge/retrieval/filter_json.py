@@ -10,11 +10,14 @@ from typing import Any, Literal
 import msgspec
 
 from penstock.base.errors import suggest
+from penstock.knowledge.retrieval.conditions import TIMES, read_period
 from penstock.knowledge.retrieval.errors import BadFilter
 from penstock.spec.knowledge import Condition
 
 MAX_DEPTH = 16
 MAX_TERMS = 200
+MAX_VALUES = 1000
+"""In one list of `in` or `nin`."""
 _OPS: dict[str, Literal["is", "not", "lt", "lte", "gt", "gte", "any", "none", "exists", "prefix"]] = {
     "eq": "is", "ne": "not", "lt": "lt", "lte": "lte", "gt": "gt", "gte": "gte", "in": "any", "nin": "none",
     "exists": "exists", "prefix": "prefix",
@@ -37,7 +40,7 @@ def read_json_filter(value: str | dict[str, Any]) -> Condition:
 
 def check_condition(condition: Condition) -> Condition:
     """Return a condition that came as such, if its values fit its operations; raise `BadFilter`."""
-    _check(condition, "filter", 1)
+    _check(condition, "filter", 1, [0])
     return condition
 
 
@@ -52,7 +55,9 @@ def _read(value: Any, path: str, depth: int, counter: list[int]) -> Condition:
             condition = msgspec.convert(value, Condition)
         except msgspec.ValidationError as error:
             raise BadFilter(f"`{path}`: {error}.") from None
-        return check_condition(condition)
+        counter[0] -= 1  # counted again with its parts
+        _check(condition, path, depth, counter)
+        return condition
     kind = value.get("type")
     if kind in _JOINS:
         _refuse_others(value, {"type", "filters"}, path)
@@ -73,7 +78,8 @@ def _read(value: Any, path: str, depth: int, counter: list[int]) -> Condition:
     if "value" not in value and kind != "exists":
         raise BadFilter(f"`{path}.value` is missing.")
     condition = Condition(op=_OPS[kind], field=key, value=value.get("value", True))
-    _check(condition, path, depth)
+    counter[0] -= 1
+    _check(condition, path, depth, counter)
     return condition
 
 
@@ -85,19 +91,29 @@ def _refuse_others(value: dict[str, Any], known: set[str], path: str) -> None:
         )
 
 
-def _check(condition: Condition, path: str, depth: int) -> None:
-    op, value = condition.op, condition.value
+def _check(condition: Condition, path: str, depth: int, counter: list[int]) -> None:
+    counter[0] += 1
+    if counter[0] > MAX_TERMS:
+        raise BadFilter(f"`{path}`: at most {MAX_TERMS} terms.")
+    op = condition.op
     if op in ("all_of", "any_of", "none_of"):
         if not condition.parts or depth > MAX_DEPTH:
             raise BadFilter(f"`{path}` joins nothing, or is nested more than {MAX_DEPTH} deep.")
         for number, part in enumerate(condition.parts):
-            _check(part, f"{path}.parts[{number}]", depth + 1)
+            _check(part, f"{path}.parts[{number}]", depth + 1, counter)
         return
     if not condition.field:
         raise BadFilter(f"`{path}` names no property.")
+    _check_value(condition, path)
+
+
+def _check_value(condition: Condition, path: str) -> None:
+    op, value = condition.op, condition.value
     if op in ("any", "none"):
         if not isinstance(value, list) or not all(map(_is_scalar, value)):
             raise BadFilter(f"`{path}.value` is no list of texts and numbers.")
+        if len(value) > MAX_VALUES:
+            raise BadFilter(f"`{path}.value` has {len(value):,} values; at most {MAX_VALUES:,} are taken.")
     elif op == "exists":
         if not isinstance(value, bool):
             raise BadFilter(f"`{path}.value` of `exists` is true or false.")
@@ -106,6 +122,12 @@ def _check(condition: Condition, path: str, depth: int) -> None:
             raise BadFilter(f"`{path}.value` of `prefix` is no text.")
     elif not _is_scalar(value) or (op in ("lt", "lte", "gt", "gte") and isinstance(value, bool)):
         raise BadFilter(f"`{path}.value` is neither text nor number.")
+    for each in value if isinstance(value, list) else [value]:
+        if condition.field in TIMES and op not in ("exists", "prefix") and read_period(each) is None:
+            raise BadFilter(
+                f"`{path}.value` is {each!r}, which is no date.",
+                hint="Write 2026, 2026-01, 2026-01-31 or 2026-01-31T10:00.",
+            )
 
 
 def _is_scalar(value: Any) -> bool:

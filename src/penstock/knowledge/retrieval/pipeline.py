@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from penstock.base.errors import UpstreamError
 from penstock.knowledge.index.types import Place
 from penstock.knowledge.retrieval.boosts import measure_authority, measure_freshness, mix_boosts
-from penstock.knowledge.retrieval.candidates import NOTHING, find_by_vector, find_by_words, fuse
+from penstock.knowledge.retrieval.candidates import NOTHING, Found, find_by_vector, find_by_words, fuse
 from penstock.knowledge.retrieval.diversity import order_diversely
 from penstock.knowledge.retrieval.filters import Selected, SelectionCache
 from penstock.knowledge.retrieval.fusion import find_weight
@@ -159,16 +160,29 @@ class _Run:
         if vector is None or weight < 1:
             lexical = find_by_words(self.index, self.query, self.recipe, limit=limit, rows=selected.rows)
             self._tell("lexical", begun, n_in=selected.count, n_out=len(lexical.rows))
-        begun = self.clock()
         if vector is not None:
-            dense = find_by_vector(self.index, vector, limit=limit, rows=selected.rows)
-            self._tell("dense", begun, n_in=selected.count, n_out=len(dense.rows))
+            begun = self.clock()
+            try:
+                dense = find_by_vector(self.index, vector, limit=limit, rows=selected.rows)
+                self._tell("dense", begun, n_in=selected.count, n_out=len(dense.rows))
+                self._fuse(lexical, dense, vector, weight)
+            except UpstreamError as error:  # a server of vectors; the index of words lies here
+                self.notes.append(f"vectors could not be searched, words alone were: {error.message}")
+                vector, dense = None, NOTHING
+                if weight >= 1:
+                    lexical = find_by_words(
+                        self.index, self.query, self.recipe, limit=limit, rows=selected.rows
+                    )
+        if vector is None:
+            self._fuse(lexical, dense, None, weight)
+        self.mode = "lexical" if vector is None else "dense" if weight >= 1 else "hybrid"
+
+    def _fuse(self, lexical: Found, dense: Found, vector: Vector | None, weight: float) -> None:
         begun = self.clock()
         self.pool = fuse(
             self.index, lexical=lexical, dense=dense, vector=vector, recipe=self.recipe, weight=weight
         )
         self._tell("fusion", begun, n_in=len(lexical.rows) + len(dense.rows), n_out=len(self.pool))
-        self.mode = "lexical" if vector is None else "dense" if weight >= 1 else "hybrid"
 
     def _boost(self) -> None:
         recipe = self.recipe
@@ -231,7 +245,11 @@ class _Run:
         if self.recipe.diversity <= 0 or len(self.pool) < 2:
             return
         begun = self.clock()
-        vectors = self.index.dense.vectors([each.row for each in self.pool])
+        try:
+            vectors = self.index.dense.vectors([each.row for each in self.pool])
+        except UpstreamError as error:
+            self.notes.append(f"nothing was spread by difference: {error.message}")
+            return
         if vectors.size == 0:
             self.notes.append("no vectors: nothing was spread by difference")
             return
