@@ -9,7 +9,7 @@ from penstock.apps.handbook import POCKET, declare_handbook
 from penstock.apps.service import read_content
 from penstock.apps.types import AppDeclaration, declaration_content
 from penstock.base.errors import InvalidInput, NotFound
-from penstock.knowledge.credentials import Credentials, without_secrets
+from penstock.knowledge.credentials import Credentials, bound_address
 from penstock.knowledge.erasure.keep_out import KeepOut
 from penstock.knowledge.quality.evidence import ComparisonEvidence
 from penstock.knowledge.reading import Reading
@@ -68,7 +68,7 @@ class KnowledgeRooms(Rooms):
 
     def fill_address(self, address: str) -> str:
         """Return the address of a server's index with secrets of the vault in their places."""
-        return Credentials(self.open_secret, without_secrets(address)).fill_address(address)
+        return Credentials(self.open_secret, bound_address(address)).fill_address(address)
 
     @cached_property
     def sources(self) -> SourceService:

@@ -144,7 +144,7 @@ def test_what_cannot_work_is_told_before_or_without_the_password(tmp_path: Path)
     with pytest.raises(InvalidSource, match="must be a query"):
         scan_database("sqlite:///x.db", query="DROP TABLE articles")
     with pytest.raises(MissingReader) as caught:
-        scan_database("mssql://db/wiki")
+        scan_database("mssql://db/wiki", read_only_account=True)
     assert caught.value.hint == "Install it: pip install pyodbc"
     with pytest.raises(SourceUnavailable) as refused:
         scan_database("postgresql://reader:{{secret:wiki}}@127.0.0.1:1/wiki")

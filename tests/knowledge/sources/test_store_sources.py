@@ -58,7 +58,7 @@ def test_a_listing_that_fails_in_part_deletes_nothing_and_hides_the_secret(
     store: Any, sources: SourceService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """fsspec's `walk` leaves out what it cannot list below the first level, whatever `on_error` says."""
-    settings = {"location": "memory://bucket/docs", "options": {"key": "{{secret:s3}}"}}
+    settings = {"location": "memory://bucket/docs", "options": {"secret": "{{secret:s3}}"}}
     sources.add("guide", "store", "store", settings)
     before = sources.scan_all("guide", InlineContext())
     real = type(store).ls

@@ -103,7 +103,7 @@ def walk_tree(
 
 
 def _inherit(listing: Listing, above: Mapping[str, _Inherited], settings: SourceSettings) -> _Inherited:
-    parent = above.get(_parent(listing.path)) or _Inherited(properties=settings.common_properties())
+    parent = _find_parent(listing.path, above) or _Inherited(properties=settings.common_properties())
     entry = listing.files.get(FOLDER_FILE)
     if entry is None or listing.path in above:
         return above.get(listing.path, parent)
@@ -117,10 +117,14 @@ def _inherit(listing: Listing, above: Mapping[str, _Inherited], settings: Source
     return _Inherited(properties=merge_properties(parent.properties, told), problem=parent.problem)
 
 
-def _parent(path: str) -> str:
-    """Return the nearest folder above: of `a/b/` it is `a/`, of `a/` the root."""
-    above = path.rstrip("/").rpartition("/")[0]
-    return f"{above}/" if above else ""
+def _find_parent(path: str, above: Mapping[str, _Inherited]) -> _Inherited | None:
+    """Return what holds in the nearest folder above that was listed: stores and patterns list not every one."""
+    while path:
+        path = path.rstrip("/").rpartition("/")[0]
+        path += "/" if path else ""
+        if path in above:
+            return above[path]
+    return None
 
 
 def _find_sidecars(files: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,14 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
-from penstock.knowledge.credentials import Credentials, named_secrets, without_secrets
+from penstock.base.errors import InvalidInput
+from penstock.knowledge.credentials import (
+    Credentials,
+    bound_address,
+    is_confidential,
+    replace_secrets,
+    without_secrets,
+)
 from penstock.knowledge.sources.errors import (
     InvalidSource,
     MissingReader,
@@ -36,7 +43,14 @@ _DRIVERS = {
 _READ_ONLY = {
     "mysql": "SET SESSION TRANSACTION READ ONLY",
     "mariadb": "SET SESSION TRANSACTION READ ONLY",
+    "oracle": "SET TRANSACTION READ ONLY",
     "sqlite": "PRAGMA query_only = ON",
+}
+_CANNOT_WRITE = frozenset({"postgresql", "duckdb", *_READ_ONLY})
+"""Here a transaction can be made that writes nothing, whatever the query says."""
+_CONNECT: dict[str, dict[str, Any]] = {
+    # Its queries could read any file of this machine otherwise.
+    "duckdb": {"read_only": True, "config": {"enable_external_access": "false"}},
 }
 _WRITES_NOTHING = ("select", "with", "values", "table")
 
@@ -48,31 +62,45 @@ class DatabaseSettings(RecordSettings, frozen=True, kw_only=True):
     """A query whose rows are the documents; its columns are named in the other settings."""
     timeout_s: float = 300.0
     """How long the database may take until the first row, where it can be told."""
+    read_only_account: bool = False
+    """The account of the address cannot write: must be said of databases that Penstock cannot hold back from it."""
 
     def local_places(self) -> list[str]:
         """Return the file, where the database is one."""
-        scheme, _, rest = self.location.partition("://")
-        path = rest.partition("?")[0].removeprefix("/").removeprefix("file:")
-        return [path] if scheme.partition("+")[0] in {"sqlite", "duckdb"} and path else []
+        address = _read_address(self.location)
+        is_file = address.get_backend_name() in {"sqlite", "duckdb"}
+        return [address.database] if is_file and address.database else []
 
     def secret_address(self) -> str:
-        """Return the address without what names a driver."""
-        scheme, mark, rest = self.location.partition("://")
-        return f"{scheme.partition('+')[0]}{mark}{rest}"
+        """Return scheme, host and port, where a secret is to be sent there."""
+        try:
+            return bound_address(self.location)
+        except InvalidInput as error:
+            raise InvalidSource(error.message, hint=error.hint) from None
 
     def check(self) -> None:
         """Also refuse plain passwords and what is plainly no query."""
         super().check()
-        try:
-            address = sqlalchemy.make_url(without_secrets(self.location))
-        except SQLAlchemyError as error:
-            raise InvalidSource(
-                "`location` is no address of a database.", hint="Such as postgresql://user@host/name."
-            ) from error
-        if address.password is not None and not named_secrets([self.location]):
+        address = _read_address(self.location)
+        password = _read_address(_marked(self.location)).password
+        if (password and password != _MARK) or any(is_confidential(name) for name in address.query):
             raise InvalidSource(
                 "A password stands in the address.",
-                hint="Put it into the vault: penstock secret set NAME; then write {{secret:NAME}} in its place.",
+                hint="Put it into the vault: penstock secret set NAME; then write {{secret:NAME}} in its place, "
+                "as user:{{secret:NAME}}@host.",
+            )
+        self.secret_address()
+        backend = address.get_backend_name()
+        is_file = backend in {"sqlite", "duckdb"}
+        if is_file and (address.query or (address.database or "").startswith("file:")):
+            raise InvalidSource(
+                "A database file is named by its path.",
+                hint="Such as sqlite:////data/wiki.db; it takes no parameters.",
+            )
+        if backend not in _CANNOT_WRITE and not self.read_only_account:
+            raise InvalidSource(
+                f"Nothing keeps a query of {backend} from writing but the rights of its account.",
+                hint="When that account can only read, say so: --set read_only_account=true",
             )
         words = self.query.strip().split(None, 1)
         if not words or words[0].lower() not in _WRITES_NOTHING:
@@ -116,7 +144,9 @@ class DatabaseSource:
         if dialect == "postgresql" and "+" not in address.partition(":")[0]:
             address = address.replace("postgresql:", "postgresql+psycopg:", 1)
         try:
-            engine = sqlalchemy.create_engine(address, poolclass=sqlalchemy.NullPool)
+            engine = sqlalchemy.create_engine(
+                address, poolclass=sqlalchemy.NullPool, connect_args=_CONNECT.get(dialect, {})
+            )
         except (ImportError, NoSuchModuleError) as error:
             package = _DRIVERS.get(dialect)
             raise MissingReader(
@@ -128,7 +158,7 @@ class DatabaseSource:
         except (SQLAlchemyError, ValueError) as error:
             raise InvalidSource(f"The address cannot be used: {self._told(error)}.") from None
         file = engine.url.database
-        if dialect == "sqlite" and file and not file.startswith("file:") and not Path(file).is_file():
+        if dialect == "sqlite" and file and not Path(file).is_file():
             raise SourceUnavailable(f"There is no database file {file!r}.")  # opening it would make one
         return engine
 
@@ -157,6 +187,22 @@ class DatabaseSource:
     def _told(self, error: Exception) -> str:
         cause = getattr(error, "orig", None) or error
         return self._credentials.hide(str(cause).strip().partition("\n")[0])[:500]
+
+
+_MARK = "a-secret-of-the-vault"
+
+
+def _marked(location: str) -> str:
+    return replace_secrets(location, _MARK)
+
+
+def _read_address(location: str) -> sqlalchemy.URL:
+    try:
+        return sqlalchemy.make_url(without_secrets(location))
+    except (SQLAlchemyError, ValueError) as error:
+        raise InvalidSource(
+            "`location` is no address of a database.", hint="Such as postgresql://user@host/name."
+        ) from error
 
 
 @contextmanager

@@ -1,13 +1,19 @@
-"""Single files of this machine, named one by one or by a pattern such as `reports/*.pdf`."""
+"""Single files of this machine, named one by one or by a pattern such as `reports/*.pdf`.
+
+Follows no symbolic link in what a pattern leaves open, so a pattern cannot lead outside the folder it begins in.
+"""
 
 import glob
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
+from penstock.knowledge.sources.errors import InvalidSource
 from penstock.knowledge.sources.kinds.folder import make_entry
+from penstock.knowledge.sources.properties import FOLDER_FILE, SIDECAR_SUFFIXES
 from penstock.knowledge.sources.settings import SourceSettings
 from penstock.knowledge.sources.tree import Entry, Listing, walk_tree
 from penstock.knowledge.sources.types import KnownItem, LeftOut, SourceItem
@@ -25,6 +31,12 @@ class FilesSettings(SourceSettings, frozen=True, kw_only=True):
         """Return the files, or the folders that patterns begin in."""
         return [fixed_part(each) for each in (self.location, *self.also)]
 
+    def check(self) -> None:
+        """Also refuse patterns that lead up again."""
+        super().check()
+        for each in (self.location, *self.also):
+            check_pattern(each)
+
 
 class FilesSource:
     """Files by name. A file's path is its name, or what a pattern left open."""
@@ -41,7 +53,7 @@ class FilesSource:
     def scan(self, known: Mapping[str, KnownItem]) -> Iterator[SourceItem | LeftOut]:
         """Yield the files that are there; one that is named and is not there is left out with a line."""
         del known
-        folders: dict[str, dict[str, Entry]] = {}
+        roots: dict[Path, dict[str, dict[str, Entry]]] = {}
         taken: dict[str, Path] = {}
         for pattern in [self._settings.location, *self._settings.also]:
             found = list(find_files(pattern))
@@ -52,14 +64,54 @@ class FilesSource:
                     reason = f"{str(absolute)!r} has the name of another file; give it a source of its own"
                     yield LeftOut(path=f"{path} ({absolute.parent})", reason=reason)
                     continue
-                parent, _, name = path.rpartition("/")
-                entries = folders.setdefault(f"{parent}/" if parent else "", {})
-                for each in (absolute, *_beside(absolute)):
-                    key = name if each is absolute else each.name
-                    entries[key] = make_entry(each, self._clock())
-        listings = (Listing(path=path, files=folders[path]) for path in sorted(folders))
-        yield from walk_tree(self._source_id, listings, self._settings)
+                root = absolute.parents[path.count("/")]
+                self._add(roots.setdefault(root, {}), root, path)
+        for folders in roots.values():
+            listings = (Listing(path=path, files=folders[path]) for path in sorted(folders))
+            yield from walk_tree(self._source_id, listings, self._settings)
         self.complete = not self.problems
+
+    def _add(self, folders: dict[str, dict[str, Entry]], root: Path, path: str) -> None:
+        """Add a file, and what is told of it beside it and in the folders above, up to where its pattern begins."""
+        folder = path.removesuffix(path.rpartition("/")[2])
+        beside = (path, *(f"{path}{suffix}" for suffix in SIDECAR_SUFFIXES))
+        for each in (*beside, *(f"{above}{FOLDER_FILE}" for above in _folders_above(folder))):
+            place = root / each
+            if place.is_file() or place.is_symlink():
+                parent, _, name = each.rpartition("/")
+                folders.setdefault(f"{parent}/" if parent else "", {})[name] = self._entry(place, each)
+
+    def _entry(self, place: Path, path: str) -> Entry:
+        """A file, or one that is not read because a link leads to it."""
+        entry = make_entry(place, self._clock())
+        is_linked = is_behind_link(place, path)
+        return (
+            replace(entry, reason=entry.reason or "symbolic links are not followed") if is_linked else entry
+        )
+
+
+def check_pattern(pattern: str) -> None:
+    """Raise `InvalidSource` for a pattern that leads up again behind a wildcard."""
+    if glob.has_magic(pattern) and ".." in Path(pattern).parts:
+        raise InvalidSource(
+            f"{pattern!r} leads up by `..`.", hint="Write the pattern from the folder that it begins in."
+        )
+
+
+def is_behind_link(place: Path, path: str) -> bool:
+    """Return whether a symbolic link stands within the part of `place` that a pattern left open, which is `path`."""
+    depth = path.count("/")
+    root = place.parents[depth]
+    return place.resolve() != root.resolve() / place.relative_to(root)
+
+
+def _folders_above(folder: str) -> Iterator[str]:
+    """Yield a folder and those above it: of `a/b/` it is `a/b/`, `a/` and the root."""
+    yield folder
+    while folder:
+        folder = folder.rstrip("/").rpartition("/")[0]
+        folder += "/" if folder else ""
+        yield folder
 
 
 def fixed_part(pattern: str) -> str:
@@ -82,10 +134,3 @@ def find_files(pattern: str) -> Iterator[tuple[str, Path]]:
     for each in sorted(root.glob("/".join(parts[fixed:]))):
         if each.is_file():
             yield each.relative_to(root).as_posix(), each
-
-
-def _beside(absolute: Path) -> Iterator[Path]:
-    for suffix in (".meta.toml", ".meta.yaml", ".meta.yml", ".meta.json"):
-        place = absolute.with_name(absolute.name + suffix)
-        if place.is_file():
-            yield place

@@ -1,5 +1,6 @@
 """Documents that are records of a file of JSON lines: one document a record, its fields named in the settings."""
 
+import glob
 import gzip
 import json
 import time
@@ -11,7 +12,7 @@ import msgspec
 
 from penstock.base.errors import InvalidInput
 from penstock.knowledge.sources.errors import UnreadableProperties
-from penstock.knowledge.sources.kinds.files import find_files, fixed_part
+from penstock.knowledge.sources.kinds.files import check_pattern, find_files, fixed_part, is_behind_link
 from penstock.knowledge.sources.patterns import reason_against
 from penstock.knowledge.sources.records import RecordSettings, make_record
 from penstock.knowledge.sources.types import KnownItem, LeftOut, SourceItem
@@ -28,6 +29,11 @@ class JsonlSettings(RecordSettings, frozen=True, kw_only=True):
     def local_places(self) -> list[str]:
         """Return the file, or the folder that the pattern begins in."""
         return [fixed_part(self.location)]
+
+    def check(self) -> None:
+        """Also refuse a pattern that leads up again."""
+        super().check()
+        check_pattern(self.location)
 
 
 class JsonlSource:
@@ -49,6 +55,9 @@ class JsonlSource:
         if not files:
             raise InvalidInput(f"There is no file {self._settings.location!r}.")
         for name, place in files:
+            if glob.has_magic(self._settings.location) and is_behind_link(place, name):
+                yield LeftOut(path=name, reason="symbolic links are not followed")
+                continue
             try:
                 with _open(place) as file:
                     yield from self._read(name, file)

@@ -1,9 +1,11 @@
-"""Documents in anything that fsspec opens: object stores (S3, Google, Azure), SFTP, HDFS, memory.
+"""Documents in stores that fsspec opens: object stores (S3, Google, Azure), SFTP, HDFS, SMB, memory.
 
 Each store says in its own words that an object changed; where it says nothing, its objects are read every time.
-Addresses of the web are refused here: they have rules of their own, which the kind `web` keeps.
+Addresses of the web are refused here: they have rules of their own, which the kind `web` keeps. So are archives,
+caches and whatever else leads on to another place, which nobody would have checked.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +14,7 @@ import fsspec
 import msgspec
 
 from penstock.base.errors import PenstockError
-from penstock.knowledge.credentials import Credentials
+from penstock.knowledge.credentials import Credentials, find_plain, named_secrets
 from penstock.knowledge.sources.errors import InvalidSource, ItemUnavailable, MissingReader, SourceUnavailable
 from penstock.knowledge.sources.settings import SourceSettings
 from penstock.knowledge.sources.tree import Entry, Listing, walk_tree
@@ -33,9 +35,46 @@ PACKAGES = {
     "smb": "smbprotocol",
 }
 """What to install for an address of each scheme, beyond what is here."""
-_REFUSED = frozenset(
-    {"http", "https", "ftp", "reference", "generic", "dir", "local+", "blockcache", "filecache"}
+_LOCAL = frozenset({"file", "local"})
+SCHEMES = frozenset({*PACKAGES, *_LOCAL, "memory"})
+"""Others would lead on to further places by their options: archives, caches, the web."""
+_LEADS_ON = frozenset(
+    {"fo", "fs", "target_protocol", "target_options", "remote_protocol", "ref_storage_args"}
 )
+_PLACELESS = frozenset(
+    {
+        "access_key",
+        "account_key",
+        "account_name",
+        "addressing_style",
+        "anon",
+        "client_id",
+        "client_secret",
+        "connect_timeout",
+        "connection_string",
+        "key",
+        "passphrase",
+        "password",
+        "project",
+        "read_timeout",
+        "region_name",
+        "requester_pays",
+        "sas_token",
+        "secret",
+        "secret_key",
+        "signature_version",
+        "tenant_id",
+        "timeout",
+        "token",
+        "use_ssl",
+        "username",
+        "version_aware",
+        *("client_kwargs", "config_kwargs"),
+    }
+)
+"""Options beside which a secret may stand: none of them says where requests go, but for `account_name`, to which
+secrets are bound. `endpoint_url` says so too, where it stands by itself."""
+_OWN_TOKENS = frozenset({"anon", "browser", "cache", "cloud", "google_default"})
 _STAMPS = (
     "ETag",
     "etag",
@@ -60,12 +99,16 @@ class StoreSettings(SourceSettings, frozen=True, kw_only=True):
     def local_places(self) -> list[str]:
         """Return the folder, where the address is one of this machine."""
         scheme, _, rest = self.location.partition("://")
-        return [f"/{rest.lstrip('/')}"] if scheme in {"file", "local"} else []
+        return [f"/{rest.lstrip('/')}"] if scheme in _LOCAL else []
 
     def secret_address(self) -> str:
-        """Return its own endpoint where one is named, else the address."""
-        endpoint = self.options.get("endpoint_url")
-        return endpoint if isinstance(endpoint, str) else self.location
+        """Return its own endpoint where one is named, the host of its account at Azure, else the address."""
+        endpoint, account = self.options.get("endpoint_url"), self.options.get("account_name")
+        if isinstance(endpoint, str):
+            return endpoint
+        if isinstance(account, str):
+            return f"https://{account}.blob.core.windows.net"
+        return self.location
 
     def check(self) -> None:
         """Also refuse addresses that are none of a store."""
@@ -75,8 +118,14 @@ class StoreSettings(SourceSettings, frozen=True, kw_only=True):
             raise InvalidSource(
                 f"{self.location!r} is no address of a store.", hint="Such as s3://bucket/documents."
             )
-        if scheme in _REFUSED:
-            raise InvalidSource(f"A store cannot be {scheme}://.", hint="The kind `web` reads pages.")
+        if scheme not in SCHEMES:
+            raise InvalidSource(
+                f"A store cannot be {scheme}://.",
+                hint="The kind `web` reads pages."
+                if scheme in {"http", "https"}
+                else f"It can be: {', '.join(sorted(SCHEMES))}.",
+            )
+        self._check_options()
         if "@" in self.location.partition("://")[2].partition("/")[0] and scheme not in {
             "abfs",
             "abfss",
@@ -85,7 +134,29 @@ class StoreSettings(SourceSettings, frozen=True, kw_only=True):
         }:
             raise InvalidSource(
                 "An address of a store holds no user and password.",
-                hint='Name them in `options`, such as --set \'options={"password": "{{secret:sftp}}"}\'.',
+                hint="Name them in `options`, such as --set 'options={password = \"{{secret:sftp}}\"}'.",
+            )
+
+    def _check_options(self) -> None:
+        for name in self.options:
+            if name in _LEADS_ON:
+                raise InvalidSource(f"`options` cannot have {name!r}: it leads to a place of another kind.")
+        for name in find_plain(self.options):
+            if name == "token" and self.options.get(name) in _OWN_TOKENS:
+                continue
+            raise InvalidSource(
+                f"`options` has {name!r} as plain text.",
+                hint="Put it into the vault: penstock secret set NAME; then write {{secret:NAME}} in its place.",
+            )
+        if not named_secrets([json.dumps(self.options)]):
+            return
+        inner = [name for value in self.options.values() if isinstance(value, dict) for name in value]
+        strange = [name for name in self.options if name not in {*_PLACELESS, "endpoint_url"}]
+        strange += [name for name in inner if name not in _PLACELESS]
+        if strange or named_secrets([self.secret_address()]):
+            raise InvalidSource(
+                f"Beside a secret `options` cannot have {(strange or ['a secret in an address'])[0]!r}.",
+                hint="A secret goes to the place that it was entered for alone; `endpoint_url` says another one.",
             )
 
 
@@ -161,8 +232,8 @@ class StoreSource:
                         entries[name] = self._entry(files, info)
                 elif own == place:  # some stores list a folder within itself
                     continue
-                elif name.startswith("."):
-                    left_out.append(LeftOut(path=f"{path}{name}/", reason="hidden"))
+                elif against := _reason_against(name, info):
+                    left_out.append(LeftOut(path=f"{path}{name}/", reason=against))
                 else:
                     folders.append((own, f"{path}{name}/"))
             yield Listing(path=path, files=entries, left_out=tuple(left_out))
@@ -177,7 +248,7 @@ class StoreSource:
             token=make_token(info),
             modified_ns=_modified_ns(info),
             read=lambda: self._read(files, name),
-            reason="hidden" if short.startswith(".") else None,
+            reason=_reason_against(short, info),
         )
 
     def _read(self, files: Any, name: str) -> bytes:
@@ -192,6 +263,12 @@ class StoreSource:
 
     def _told(self, error: Exception) -> str:
         return self._credentials.hide(f"{type(error).__name__}: {error}".strip())[:500]
+
+
+def _reason_against(name: str, info: Mapping[str, Any]) -> str | None:
+    if info.get("islink") or info.get("type") == "link":
+        return "symbolic links are not followed"
+    return "hidden" if name.startswith(".") else None
 
 
 def make_token(info: Mapping[str, Any]) -> str | None:

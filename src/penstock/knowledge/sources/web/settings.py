@@ -1,13 +1,19 @@
 """What a source of kind `web` can be told."""
 
+import re
 from typing import Literal
 
 import msgspec
 
+from penstock.knowledge.credentials import is_confidential, replace_secrets
 from penstock.knowledge.sources.errors import InvalidSource
 from penstock.knowledge.sources.settings import SourceSettings
 from penstock.knowledge.sources.web.addresses import normalise_url
 from penstock.knowledge.sources.web.guard import AddressGuard
+
+_MARK = "\x00"
+_WITH_SECRET = re.compile("(?:[A-Za-z]+ )?\x00|[A-Za-z0-9_.-]+=\x00(?:; ?[A-Za-z0-9_.-]+=\x00)*")
+"""`Bearer SECRET`, `SECRET`, or cookies whose values are secrets."""
 
 
 class WebSettings(SourceSettings, frozen=True, kw_only=True):
@@ -47,7 +53,7 @@ class WebSettings(SourceSettings, frozen=True, kw_only=True):
             if "@" in each.partition("://")[2].partition("/")[0]:
                 raise InvalidSource(
                     "A password stands in the address.",
-                    hint='Send it as a header: --set \'headers={"authorization": "Bearer {{secret:docs}}"}\'.',
+                    hint="Send it as a header: --set 'headers={authorization = \"Bearer {{secret:docs}}\"}'.",
                 )
         if self.depth < 0 or self.max_pages < 1 or self.pause_s < 0:
             raise InvalidSource("`depth` and `pause_s` must be at least 0, `max_pages` at least 1.")
@@ -56,4 +62,10 @@ class WebSettings(SourceSettings, frozen=True, kw_only=True):
         for name, value in {"user-agent": self.user_agent, **self.headers}.items():
             if not name or any(char in name + value for char in "\r\n\x00"):
                 raise InvalidSource(f"The header {name!r} cannot be sent.")
+            if is_confidential(name) and not _WITH_SECRET.fullmatch(replace_secrets(value, _MARK)):
+                raise InvalidSource(
+                    f"The header {name!r} holds plain text that nobody is to read.",
+                    hint="Put it into the vault: penstock secret set NAME; then write "
+                    f"--set 'headers={{{name} = \"Bearer {{{{secret:NAME}}}}\"}}'.",
+                )
         AddressGuard(self.allow_private)
