@@ -54,7 +54,9 @@ class Listing:
         return [self._with_seen(base, scope.principals) for base in bases]
 
     def list_documents(self, name: str, *, scope: ChosenScope = EVERYTHING) -> list[DocumentRow]:
-        """Return the documents of the live generation by path, unreadable ones included."""
+        """Return the documents of the live generation by path, unreadable ones included where nobody asks for
+        somebody: who may know of those cannot be told.
+        """
         with self._engine.connect() as connection:
             rows = queries.list_generation_documents(connection, self._living.find(name)[0])
         by_path: dict[str, list[Any]] = {}
@@ -188,6 +190,8 @@ def _is_seen(row: Any, scope: ChosenScope) -> bool:
         return False  # who may read it cannot be told
     if not may_read(properties.readers, scope.principals):
         return False
+    if scope.principals is not None and row.error and not row.n_passages:
+        return False  # who may read it is told in its text, and that cannot be read
     document = IndexDocument(
         id=row.id,
         path=row.path,

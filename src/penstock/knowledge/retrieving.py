@@ -16,6 +16,7 @@ from penstock.knowledge.errors import DamagedIndex
 from penstock.knowledge.generations.errors import TrackBehind, UnknownGeneration
 from penstock.knowledge.generations.opening import OpenIndexes
 from penstock.knowledge.generations.tracks import Tracks
+from penstock.knowledge.index.generation import OpenIndex
 from penstock.knowledge.living import Living
 from penstock.knowledge.recipes import read_recipe
 from penstock.knowledge.retrieval.pipeline import Searcher
@@ -105,8 +106,14 @@ class Retrieving:
 
     def _search(self, row: Any, version: str | None, order: "_Order") -> Retrieval:
         """Search the generation of a row: everything follows from it, so a switch meanwhile changes nothing."""
-        made = read_recipe(row.recipe)
         index = self._indexes.open(row)
+        try:
+            return self._search_in(index, row, version, order)
+        except DamagedIndex:
+            return self._search_in(self._indexes.mend(row, index), row, version, order)
+
+    def _search_in(self, index: OpenIndex, row: Any, version: str | None, order: "_Order") -> Retrieval:
+        made = read_recipe(row.recipe)
         loaded: dict[Place, Any] = {}
         traceparent = order.traceparent
         wanted = made.search if order.recipe is None else order.recipe

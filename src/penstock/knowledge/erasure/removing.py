@@ -161,7 +161,7 @@ class Removal:
         return kept, {index_of(row) for row in rows}
 
     def _purge(self, base: str, doomed: Sequence[Any], kept: set[str]) -> int:
-        """Remove the indexes of these generations and of all that no track uses, on servers too."""
+        """Remove the indexes of these generations, of all that no track uses, and of killed builds; on servers too."""
         indexes = self._parts.indexes
         with self._engine.connect() as connection:
             others = knowledge_queries.list_generations(connection, base)
@@ -174,7 +174,7 @@ class Removal:
             else:
                 purge_index(there[name])
             n += name in there
-        return n
+        return n + indexes.clear_drafts(base)
 
     def clear_shared(self, gone: Gone) -> tuple[dict[str, int], list[str]]:
         """Delete vectors, parses and bytes that nothing else refers to; return how many, and what stays and why.

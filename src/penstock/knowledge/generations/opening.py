@@ -2,8 +2,9 @@
 
 import logging
 import threading
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from penstock.knowledge import queries
 from penstock.knowledge.errors import DamagedIndex
 from penstock.knowledge.index.build import build_index
 from penstock.knowledge.index.generation import OpenIndex, open_index, purge_index
+from penstock.knowledge.index.manifest import NAME as MANIFEST
+from penstock.knowledge.index.manifest import clear_drafts
 from penstock.knowledge.index.types import BuildContext, IndexDocument, IndexRow
 from penstock.knowledge.recipes import read_recipe
 from penstock.spec.knowledge import Properties
@@ -22,6 +25,12 @@ KEPT_OPEN = 8
 """Indexes held open at the same time, over all bases."""
 FillAddress = Callable[[str], str]
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kept:
+    index: OpenIndex
+    stamp: tuple[int, int] | None
 
 
 class OpenIndexes:
@@ -34,7 +43,7 @@ class OpenIndexes:
         self._engine = engine
         self._root = root
         self._fill_address = fill_address
-        self._open: dict[str, OpenIndex] = {}
+        self._open: OrderedDict[str, _Kept] = OrderedDict()
         self._lock = threading.Lock()
         self._building: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -44,18 +53,31 @@ class OpenIndexes:
         `previous` is the row of a generation to take over from.
         """
         key = index_of(generation)
+        index = self._find_current(generation)
+        if index is not None:
+            return index
         with self._lock:
-            index = self._open.get(key)
-            if index is not None:
-                return index
             building = self._building[key]
         with building:  # others go on searching what is open meanwhile
-            with self._lock:
-                index = self._open.get(key)
+            index = self._find_current(generation)
             if index is None:
                 index = self._open_or_build(generation, previous, ctx)
-                self._keep(key, index)
             return index
+
+    def mend(self, generation: Any, damaged: OpenIndex) -> OpenIndex:
+        """Write an index anew that was found to be damaged while it was searched, unless somebody did; return it."""
+        key = index_of(generation)
+        with self._lock:
+            building = self._building[key]
+        with building:
+            index = self._find_current(generation)
+            if index is not None and index is not damaged:
+                return index
+            if index is None:  # another process wrote it anew
+                return self._open_or_build(generation, None, None)
+            _log.warning("index rebuilt", extra={"index": key, "reason": "damaged while it was searched"})
+            self.build(generation)
+            return self._open_folder(generation)
 
     def reopen(self, generation: Any, *, ctx: BuildContext | None = None) -> OpenIndex:
         """Write the index anew, whatever is there, taking nothing over, and return it."""
@@ -64,9 +86,7 @@ class OpenIndexes:
             building = self._building[key]
         with building:
             self.build(generation, ctx=ctx)
-            index = self._open_folder(generation)
-            self._keep(key, index)
-            return index
+            return self._open_folder(generation)
 
     def build(self, generation: Any, *, previous: Any = None, ctx: BuildContext | None = None) -> None:
         """Write the index of a generation's row from the control tables."""
@@ -110,6 +130,10 @@ class OpenIndexes:
             return []
         return sorted(each for each in place.iterdir() if each.name.startswith(("gen_", "idx_")))
 
+    def clear_drafts(self, base: str) -> int:
+        """Remove what killed builds left of indexes of a base; return how many folders that were."""
+        return clear_drafts(self._root / base)
+
     def address(self, generation: Any) -> str | None:
         """Return where a server's index lies, secrets filled in; None for one of files."""
         told = read_recipe(generation.recipe).index.connection
@@ -125,19 +149,32 @@ class OpenIndexes:
             return self._open_folder(generation)
 
     def _open_folder(self, generation: Any) -> OpenIndex:
-        folder = self.folder(generation.base, index_of(generation))
-        return open_index(folder, connection=self.address(generation))
-
-    def _keep(self, key: str, index: OpenIndex) -> None:
+        key = index_of(generation)
+        folder = self.folder(generation.base, key)
+        stamp = _stamp(folder)  # before it is opened: one that is replaced meanwhile is looked at again
+        index = open_index(folder, connection=self.address(generation))
         with self._lock:
-            for name in [each for each, open_index in self._open.items() if not open_index.folder.exists()]:
-                del self._open[
-                    name
-                ]  # pruned or erased by another process: its files are freed once nobody has them
-            while len(self._open) >= KEPT_OPEN:
+            for name in [each for each, kept in self._open.items() if not kept.index.folder.exists()]:
+                # Pruned or erased by another process: its files are freed once nobody has them.
+                del self._open[name]
+            self._open[key] = _Kept(index=index, stamp=stamp)
+            self._open.move_to_end(key)
+            while len(self._open) > KEPT_OPEN:
                 # Not closed here: another thread may be searching it. It closes with its last reference.
-                self._open.pop(next(iter(self._open)))
-            self._open[key] = index
+                self._open.popitem(last=False)
+        return index
+
+    def _find_current(self, generation: Any) -> OpenIndex | None:
+        """Return the open index, unless another process wrote it anew since: a repair reaches all that serve."""
+        key = index_of(generation)
+        with self._lock:
+            kept = self._open.get(key)
+            if kept is None:
+                return None
+            self._open.move_to_end(key)
+        stamp = _stamp(kept.index.folder)
+        # Without a manifest it is just being replaced, or was pruned: what is open serves on.
+        return kept.index if stamp is None or stamp == kept.stamp else None
 
     def _list_rows(self, connection: Any, generation: str) -> Iterator[IndexRow]:
         for each in queries.iterate_generation_passages(connection, generation):
@@ -162,6 +199,15 @@ class OpenIndexes:
                     added_ns=row.created_ns,
                     properties=msgspec.convert(row.properties or {}, Properties),
                 )
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Return what tells this build of an index from another one of the same id; None where there is none."""
+    try:
+        found = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def index_of(generation: Any) -> str:

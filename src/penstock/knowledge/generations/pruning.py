@@ -93,7 +93,8 @@ class Pruning:
         )
 
     def remove_old_indexes(self, base: str, *, keep: int = KEPT_ON_DISK) -> int:
-        """Remove index files that neither a track nor one of the newest generations uses; return how many."""
+        """Remove index files that neither a track nor one of the newest generations uses, and what killed builds left;
+        return how many."""
         with self._engine.connect() as connection:
             rows = knowledge_queries.list_generations(connection, base)
         wanted = self._list_wanted(base)
@@ -108,7 +109,7 @@ class Pruning:
             else:
                 purge_index(folder)
             removed += 1
-        return removed
+        return removed + self._indexes.clear_drafts(base)
 
     def _list_wanted(self, base: str) -> set[str]:
         """Return the generations that tracks name, and the one that is searched."""

@@ -6,7 +6,7 @@
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import overload
@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.knowledge.errors import DamagedIndex
 from penstock.knowledge.index.types import IndexDocument, IndexRow, Place, RowSelection
 
 _decoder = msgspec.json.Decoder(IndexDocument)
@@ -92,9 +93,14 @@ class Places(Sequence[Place]):
 class Documents:
     """The documents of an index and the rows they own."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raise `OSError` or `ValueError` when a file is missing or does not fit the others."""
+    def __init__(self, folder: Path, *, check: Callable[[str], None] | None = None) -> None:
+        """Raise `OSError` or `ValueError` when a file is missing or does not fit the others.
+
+        `check` raises `DamagedIndex` when the file of that name is not what was written. It is asked before anything
+        is selected: which rows a caller may find follows from these files.
+        """
         self._path = folder / "documents.jsonl"
+        self._check = check
         self.ids: NDArray[np.bytes_] = np.load(folder / "document_ids.npy", mmap_mode="r")
         self.document_of: NDArray[np.int32] = _load(folder / "document_of.npy")
         self.positions: NDArray[np.int32] = _load(folder / "positions.npy")
@@ -106,10 +112,16 @@ class Documents:
 
     @cached_property
     def entries(self) -> tuple[IndexDocument, ...]:
-        """All documents; read once, about two seconds and one gigabyte a million."""
-        entries = tuple(_decoder.decode_lines(self._path.read_bytes()))
+        """All documents; read once, about two seconds and one gigabyte a million. May raise `DamagedIndex`."""
+        try:
+            for name in ("documents.jsonl", "document_ids.npy", "document_of.npy"):
+                if self._check is not None:
+                    self._check(name)
+            entries = tuple(_decoder.decode_lines(self._path.read_bytes()))
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            raise DamagedIndex(f"{self._path.name} of index {self._path.parent.name}: {error}.") from error
         if len(entries) != len(self.ids):
-            raise ValueError(f"{len(entries)} documents are described, {len(self.ids)} have an id")
+            raise DamagedIndex(f"{len(entries)} documents are described, {len(self.ids)} have an id.")
         return entries
 
     @cached_property

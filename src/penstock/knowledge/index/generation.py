@@ -67,7 +67,8 @@ class OpenIndex:
 
     @property
     def documents(self) -> Sequence[IndexDocument]:
-        """The documents with what filters ask about; read from disk when they are first asked for."""
+        """The documents with what filters ask about; read from disk when they are first asked for, and
+        `DamagedIndex` when they are not what was written: who may read what is told here."""
         return self.table.entries
 
     @property
@@ -98,7 +99,7 @@ def open_index(folder: Path, *, connection: str | None = None) -> OpenIndex:
     """
     manifest = read_manifest(folder)
     try:
-        table = Documents(folder)
+        table = Documents(folder, check=lambda name: check_file(folder, manifest, name))
         lexical = LexicalIndex(folder / "lexical.db")
         dense = _open_vectors(folder, manifest, connection)
     except (OSError, ValueError, KeyError, TypeError, sqlite3.Error) as error:
@@ -110,7 +111,7 @@ def open_index(folder: Path, *, connection: str | None = None) -> OpenIndex:
 
 
 def purge_index(folder: Path, *, connection: str | None = None) -> None:
-    """Remove an index with everything that builds of it left on disk or on its server.
+    """Remove an index with everything that builds of it left on disk or on its server, or are about to leave.
 
     Raises `UnusableConnection` or `IndexServerFailed` when what lies on a server cannot be removed; the folder is
     kept then, so that it can be tried again.
@@ -126,7 +127,7 @@ def purge_index(folder: Path, *, connection: str | None = None) -> None:
         for name in servers.list_names(kind, connection, named_index(folder, named)):
             servers.drop(kind, connection, name)
     shutil.rmtree(folder, ignore_errors=True)
-    remove_drafts(folder)
+    remove_drafts(folder, in_use=True)
 
 
 def named_index(folder: Path, named: tuple[str, str] | None) -> str:

@@ -1,5 +1,6 @@
 """What an index folder says about itself, and how it appears on disk: whole, durable, or not at all."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from penstock.spec.knowledge import IndexRecipe
 
 FORMAT = 3
 NAME = "manifest.json"
+MAKE_TRIES = 5
 
 
 class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,13 +87,15 @@ def check_file(folder: Path, manifest: Manifest, name: str) -> None:
 
 @contextmanager
 def draft_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder to write in, which takes the place of `folder` at the end, or vanishes on any error."""
+    """Give a folder to write in, which takes the place of `folder` at the end, or vanishes on any error.
+
+    It is held by a lock that ends with this process, so what a killed one left behind is told from what is being
+    written, whatever became of its process id. Raises `DamagedIndex` when somebody removed the index meanwhile.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_drafts(folder)
-    nonce = new_id("b")
-    draft = folder.parent / f".{folder.name}.{os.getpid()}.{nonce}.draft"
-    old = folder.parent / f".{folder.name}.{os.getpid()}.{nonce}.old"
-    draft.mkdir()
+    draft, descriptor = _make_draft(folder)
+    old = draft.with_suffix(".old")
     try:
         yield draft
         with suppress(FileNotFoundError):
@@ -103,21 +107,82 @@ def draft_folder(folder: Path) -> Iterator[Path]:
                 raise
             shutil.rmtree(draft)  # another process built the same index meanwhile
         sync_directory(folder.parent)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
+    except BaseException as error:
+        is_removed = isinstance(error, FileNotFoundError) and not draft.exists()
         if old.exists() and not folder.exists():
             old.rename(folder)
+        shutil.rmtree(draft, ignore_errors=True)
+        if is_removed:
+            raise DamagedIndex(f"index {folder.name} was removed while it was written.") from error
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
+        os.close(descriptor)
 
 
-def remove_drafts(folder: Path) -> None:
-    """Remove what builds of this index left behind whose processes are gone."""
+def remove_drafts(folder: Path, *, in_use: bool = False) -> None:
+    """Remove what builds of this index left behind that were killed; `in_use` also what is being written now."""
     for path in folder.parent.glob(f".{folder.name}.*"):
-        parts = path.name.removeprefix(f".{folder.name}.").split(".")
-        if parts[-1] in {"draft", "old"} and parts[0].isdigit() and not _is_alive(int(parts[0])):
-            shutil.rmtree(path, ignore_errors=True)
+        _remove_draft(path, in_use=in_use)
+
+
+def clear_drafts(place: Path) -> int:
+    """Remove what killed builds of any index below `place` left behind; return how many folders that were."""
+    if not place.is_dir():
+        return 0
+    return sum(_remove_draft(path) for path in sorted(place.iterdir()))
+
+
+def _make_draft(folder: Path) -> tuple[Path, int]:
+    """Return a new folder and the descriptor that holds its lock."""
+    for _ in range(MAKE_TRIES):
+        draft = folder.parent / f".{folder.name}.{os.getpid()}.{new_id('b')}.draft"
+        draft.mkdir()
+        try:
+            descriptor = os.open(draft, os.O_RDONLY)
+        except FileNotFoundError:  # taken for a leftover before it was locked
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            continue
+        except OSError:  # a file system without locks: process ids alone tell
+            pass
+        if draft.exists():
+            return draft, descriptor
+        os.close(descriptor)
+    raise FileExistsError(f"no folder to write {folder.name} in stays there.")
+
+
+def _remove_draft(path: Path, *, in_use: bool = False) -> bool:
+    """Remove a draft, or what one replaced, unless its builder is at work; return whether it is gone."""
+    parts = path.name.split(".")
+    if parts[0] or len(parts) < 4 or parts[-1] not in {"draft", "old"}:
+        return False
+    # What was replaced is put back by a builder that fails: it belongs to the draft beside it.
+    held = path if parts[-1] == "draft" else path.with_suffix(".draft")
+    if not in_use and held.exists() and _is_held(held):
+        return False
+    shutil.rmtree(path, ignore_errors=True)
+    return not path.exists()
+
+
+def _is_held(draft: Path) -> bool:
+    try:
+        descriptor = os.open(draft, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        told = draft.name.split(".")[-3]
+        return not told.isdigit() or _is_alive(int(told))
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _is_alive(process: int) -> bool:
