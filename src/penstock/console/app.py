@@ -11,6 +11,7 @@ from penstock.base.errors import NotFound, PenstockError
 from penstock.console.pages import (
     alert_edit,
     alerts,
+    apps,
     assets,
     configuration,
     costs,
@@ -101,6 +102,7 @@ _PAGES = (
     knowledge_reports,
     knowledge_actions,
     knowledge_base,
+    apps,
     assets,
     routes,
     jobs,

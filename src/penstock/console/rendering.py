@@ -59,7 +59,7 @@ NAVIGATION: tuple[tuple[str, tuple[NavItem, ...]], ...] = (
             NavItem(label="Judges", href="/judges"),
         ),
     ),
-    ("Ground", (NavItem(label="Knowledge", href="/knowledge"),)),
+    ("Ground", (NavItem(label="Knowledge", href="/knowledge"), NavItem(label="Apps", href="/apps"))),
     ("Adapt", (NavItem(label="Models & assets", href="/assets"),)),
     (
         "Ship",

@@ -25,6 +25,7 @@ from penstock.console.knowledge_words import (
     source_word,
 )
 from penstock.console.links import link
+from penstock.console.pages.apps import find_apps
 from penstock.console.pages.knowledge import ACTIVE, count_unreadable, find_base, find_embedder_problem
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
@@ -114,7 +115,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             else None,
             is_deep=verify == "deep",
             jobs=find_jobs(services, request, name),
-            apps=find_apps(services, name),
+            apps=apps_of(services, name),
         )
         return renderer.show(page)
 
@@ -131,12 +132,9 @@ def line_of_source(source: SourceRow) -> SourceLine:
     )
 
 
-def find_apps(services: ConsoleServices, base: str) -> tuple[AppVersion, ...]:
-    """Return the apps that answer from a base; none where one cannot be read."""
-    try:
-        return tuple(each for each in services.apps.list_apps() if each.declaration.knowledge == base)
-    except PenstockError:
-        return ()
+def apps_of(services: ConsoleServices, base: str) -> tuple[AppVersion, ...]:
+    """Return the apps that answer from a base."""
+    return tuple(each for each in find_apps(services)[0] if each.declaration.knowledge == base)
 
 
 def find_jobs(services: ConsoleServices, request: Request, base: str) -> tuple[Job, ...]:

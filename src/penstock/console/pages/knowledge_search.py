@@ -16,7 +16,7 @@ from penstock.base.errors import InvalidInput, NotFound, PenstockError
 from penstock.console.knowledge_words import BaseHead, make_head, read_changes, read_principals, say_error
 from penstock.console.links import link
 from penstock.console.pages.knowledge import ACTIVE, find_base
-from penstock.console.pages.knowledge_base import find_apps, may
+from penstock.console.pages.knowledge_base import apps_of, may
 from penstock.console.rendering import Page, Renderer
 from penstock.console.search_sides import Side, make_side
 from penstock.console.services import ConsoleServices
@@ -108,7 +108,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             tracks=tuple(services.knowledge.list_tracks(name)) if base else (),
             sides=sides,
             problem=problem,
-            apps=find_apps(services, name),
+            apps=apps_of(services, name),
             examples=_find_examples(services, request, name) if not q.strip() and base else (),
             can_judge=may(request, Permission.TRACES_WRITE),
             here=_here(name, asked),
