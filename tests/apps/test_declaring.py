@@ -124,7 +124,7 @@ def test_an_app_that_would_ask_itself_is_refused(line: str, field: str) -> None:
 )
 def test_a_number_that_makes_no_app_is_refused(line: str) -> None:
     """A dense score over 1 would never answer, and an endless timeout never give up."""
-    name = line.split("{")[-1].split(" =")[0]
+    name = line.rpartition("{")[2].partition(" =")[0]
     with pytest.raises(WrongDeclaration, match=name):
         read(f'name = "helpdesk"\nknowledge = "handbook"\nmodel = "m"\n{line}')
 

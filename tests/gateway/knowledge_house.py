@@ -31,6 +31,8 @@ class FakeShelf:
             "guides/sleep.md": None,
             "salaries.md": ["group:finance"],
         }
+        self.n_listed: list[int] = []
+        """How many documents were asked for, by each list."""
 
     def list_bases(self, *, scope: ChosenScope) -> list[Any]:
         return [
@@ -40,19 +42,28 @@ class FakeShelf:
             for name in ("handbook", "ledger")
         ]
 
-    def list_documents(self, name: str, *, scope: ChosenScope) -> list[Any]:
-        return [
-            SimpleNamespace(
-                path=path,
-                title="Sleep",
-                media_type="text/markdown",
-                size_bytes=9,
-                error=None,
-                created_ns=10**18,
-            )
-            for path, readers in sorted(self.readers.items())
-            if may_read(readers, scope.principals)
+    def page_documents(
+        self, name: str, *, after: str | None, limit: int, is_down: bool = False, scope: ChosenScope
+    ) -> list[Any]:
+        if name not in ("handbook", "ledger"):
+            raise NotFound(f"no knowledge base {name!r}.")
+        self.n_listed.append(limit)
+        paths = [
+            path
+            for path in sorted(self.readers, reverse=is_down)
+            if after is None or (path < after if is_down else path > after)
         ]
+        seen = [path for path in paths if may_read(self.readers[path], scope.principals)]
+        return [self._describe(path) for path in seen[:limit]]
+
+    def find_document(self, name: str, path: str, *, scope: ChosenScope) -> Any:
+        self.read_document(name, path, scope=scope)
+        return self._describe(path)
+
+    def _describe(self, path: str) -> Any:
+        return SimpleNamespace(
+            path=path, title="Sleep", media_type="text/markdown", size_bytes=9, error=None, created_ns=10**18
+        )
 
     def read_document(self, name: str, path: str, *, scope: ChosenScope) -> Any:
         if path not in self.readers or not may_read(self.readers[path], scope.principals):

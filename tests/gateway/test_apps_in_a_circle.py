@@ -31,7 +31,7 @@ async def test_apps_that_lead_back_to_themselves_are_refused_by_name(
     house: House, models: dict[str, str]
 ) -> None:
     begin_with(house, models)
-    with pytest.raises(openai.APIStatusError, match="would be asked by itself: .* → ") as refused:
+    with pytest.raises(openai.APIStatusError, match=r"would be asked by itself: .* → ") as refused:
         await house.client().chat.completions.create(model="a", messages=QUESTION)
     assert refused.value.status_code >= 400
     assert len(house.retriever.scopes) == len(models)  # each was asked once, and none again

@@ -40,6 +40,7 @@ from penstock.base.errors import BugError, NotFound, PenstockError, TooLarge, Un
 from penstock.dialects.openai.errors import error_body, error_event
 from penstock.spec.callers import (
     CALLER_HEADER,
+    KEY_HEADER,
     KNOWLEDGE_HEADER,
     PRINCIPALS_HEADER,
     REFUSAL_HEADER,
@@ -101,6 +102,7 @@ def create_apps(
             searching=searching,
             read_filter=read_filter,
             executor=executor,
+            tracer=tracer,
             rewriting=QueryRewriting(client, tracer),
             list_apps=apps if callable(apps) else lambda: apps,
         )
@@ -269,6 +271,7 @@ def _context_of(headers: Mapping[bytes, str]) -> TraceContext:
         session_id=headers.get(b"x-penstock-session"),
         user_id=headers.get(b"x-penstock-user"),
         principals=headers.get(PRINCIPALS_HEADER.encode()),
+        key_id=headers.get(KEY_HEADER.encode()),
     )
 
 

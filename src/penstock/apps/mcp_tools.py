@@ -15,6 +15,7 @@ from penstock.base.errors import InvalidInput, suggest
 MAX_OWN_TOOLS = 24
 """Up to so many bases and apps have a tool of their own; of more, one tool takes the name as an argument."""
 MAX_RESULTS = 50
+MAX_ARGUMENT_CHARS = 8000
 MAX_NAME_CHARS = 64
 """What providers of models take for the name of a function."""
 SCHEME = "penstock://"
@@ -158,7 +159,7 @@ _FILTER = {
 _QUERY = {
     "type": "string",
     "minLength": 1,
-    "maxLength": 8000,
+    "maxLength": MAX_ARGUMENT_CHARS,
     "description": "What to look for, as a question or words.",
 }
 
@@ -274,6 +275,9 @@ def _check_arguments(card: ToolCard, arguments: Mapping[str, Any]) -> None:
                 raise InvalidInput(f"{name!r} has to be a whole number from {low} to {high}.", param=name)
         elif not isinstance(value, str) or not wanted.get("minLength", 0) <= len(value):
             raise InvalidInput(f"{name!r} has to be a text.", param=name)
+        elif len(value) > wanted.get("maxLength", MAX_ARGUMENT_CHARS):
+            most = wanted.get("maxLength", MAX_ARGUMENT_CHARS)
+            raise InvalidInput(f"{name!r} may have {most:,} characters, not {len(value):,}.", param=name)
         elif "enum" in wanted and value not in wanted["enum"]:
             hint = suggest(value, wanted["enum"]) or f"Known: {', '.join(wanted['enum'])}."
             raise InvalidInput(f"{name!r} is {value!r}, which is not there.", hint=hint, param=name)

@@ -66,8 +66,16 @@ class Shelf(Protocol):
     def list_bases(self, *, scope: ChosenScope) -> Sequence[ShelvedBase]:
         """Return the bases that have a live generation, by name, with counts of what `scope` may see."""
 
-    def list_documents(self, name: str, *, scope: ChosenScope) -> Sequence[ShelvedDocument]:
-        """Return the documents that `scope` may see, by path; raise `NotFound` for a base that is not there."""
+    def page_documents(
+        self, name: str, *, after: str | None, limit: int, is_down: bool = False, scope: ChosenScope
+    ) -> Sequence[ShelvedDocument]:
+        """Return at most `limit` documents that `scope` may see, by path: those behind `after`, or before it and backwards.
+
+        Raises `NotFound` for a base that is not there.
+        """
+
+    def find_document(self, name: str, path: str, *, scope: ChosenScope) -> ShelvedDocument:
+        """Return one document; raise `NotFound` for one that is not there or may not be seen."""
 
     def read_document(self, name: str, path: str, *, scope: ChosenScope) -> DocumentText:
         """Return the text of one document; raise `NotFound` for one that is not there or may not be seen."""

@@ -29,6 +29,8 @@ class TraceContext:
     user_id: str | None = None
     principals: tuple[str, ...] = (EVERYONE,)
     """As whom documents are read."""
+    key_id: str | None = None
+    """Of the key, where the gateway records no span of its own that says it."""
 
 
 def read_principals(told: str | None) -> tuple[str, ...]:
@@ -43,6 +45,7 @@ def read_context(
     session_id: str | None = None,
     user_id: str | None = None,
     principals: str | None = None,
+    key_id: str | None = None,
 ) -> TraceContext:
     """Return the context that the header names, or a fresh trace when it names none."""
     found = _TRACEPARENT.fullmatch(traceparent.strip()) if traceparent else None
@@ -52,6 +55,7 @@ def read_context(
         session_id=session_id,
         user_id=user_id,
         principals=read_principals(principals),
+        key_id=key_id,
     )
 
 
@@ -89,6 +93,7 @@ class OpenSpan:
             session_id=context.session_id,
             user_id=context.user_id,
             principals=context.principals,
+            key_id=context.key_id,
         )
 
     @property
@@ -141,6 +146,7 @@ class Tracer:
                 status_message=message,
                 error_code=error_code,
                 service="apps",
+                key_id=span.context.key_id,
                 session_id=span.context.session_id,
                 user_id=span.context.user_id,
                 route=span.route,

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -19,15 +18,16 @@ from penstock.apps.errors import UnknownStore, UnsupportedRequest
 from penstock.apps.query_rewriting import QueryRewriting, choose_app
 from penstock.apps.ranking import make_adjust, read_ranking
 from penstock.apps.searching import Search, Searching, fuse, shown_version
-from penstock.apps.shelf import DocumentText, ReadFilter, Routes, Shelf, ShelvedBase, ShelvedDocument
-from penstock.apps.tracing import TraceContext
+from penstock.apps.shelf import ReadFilter, Routes, Shelf, ShelvedBase
+from penstock.apps.store_files import StoreFiles, cut_page, list_reply, read_page
+from penstock.apps.tracing import TraceContext, Tracer
 from penstock.apps.types import AppDeclaration, Found, FoundPassage
 from penstock.base.errors import CallerError, InvalidInput
 from penstock.spec.knowledge import ChosenScope, Condition, PropertyValue
 
 MAX_RESULTS = 50
 MAX_QUERIES = 8
-MAX_PAGE = 100
+MAX_QUERY_CHARS = 8000
 SEARCH_TIMEOUT_S = 30.0
 MAX_ATTRIBUTES, MAX_KEY_CHARS, MAX_VALUE_CHARS = 16, 64, 512
 """What attributes of files may have in OpenAI's shape."""
@@ -61,6 +61,7 @@ class VectorStores:
         searching: Searching,
         read_filter: ReadFilter,
         executor: Executor,
+        tracer: Tracer,
         rewriting: QueryRewriting,
         list_apps: Callable[[], Sequence[AppDeclaration]] = tuple,
     ) -> None:
@@ -68,6 +69,7 @@ class VectorStores:
         self._rewriting = rewriting
         self._list_apps = list_apps
         self._shelf = shelf
+        self._files = StoreFiles(shelf, tracer, executor)
         self._searching = searching
         self._read_filter = read_filter
         self._executor = executor
@@ -123,13 +125,14 @@ class VectorStores:
     async def look(self, path: str, query: bytes, routes: Routes, context: TraceContext) -> dict[str, Any]:
         """Return what GET `path` answers for a key that may call `routes`; raise `NotFound`, `InvalidInput`."""
         name, verb, file_id, content = _split(path)
-        page = _read_page(query)
+        page = read_page(query)
         scope = ChosenScope(principals=list(context.principals))
         if name is None:
             bases = await self._in_thread(lambda: self._shelf.list_bases(scope=scope))
             apps = [app for app in self._list_apps() if routes.may_call(app.name)]
             seen = {base.name: describe_base(base, apps) for base in bases if routes.may_search(base.name)}
-            return _list_reply(seen, page)
+            rows, has_more = cut_page(seen, page)
+            return list_reply(rows, has_more=has_more)
         if not routes.may_search(name) or verb == "search":
             raise _unknown(name)
         if verb is None:
@@ -139,20 +142,13 @@ class VectorStores:
                 raise _unknown(name)
             return describe_base(found[0], [app for app in self._list_apps() if routes.may_call(app.name)])
         if file_id is None:
-            documents = await self._in_thread(lambda: self._shelf.list_documents(name, scope=scope))
-            files = {each.path: describe_file(name, each) for each in documents}
-            return _list_reply(files, {**page, **_read_cursors(page)})
+            return await self._files.list_page(name, page, context)
         document_path = path_of(file_id)
         if document_path is None:
             raise UnknownStore(f"There is no file {file_id[:100]!r} in {name!r}.")
         if content is None:
-            documents = await self._in_thread(lambda: self._shelf.list_documents(name, scope=scope))
-            for each in documents:
-                if each.path == document_path:
-                    return describe_file(name, each)
-            raise UnknownStore(f"There is no file {document_path!r} in {name!r}.")
-        text = await self._in_thread(lambda: self._shelf.read_document(name, document_path, scope=scope))
-        return _describe_content(file_id, text)
+            return await self._files.describe(name, document_path, context)
+        return await self._files.read(name, document_path, context)
 
     async def _find(self, asked: Search, queries: Sequence[str], context: TraceContext) -> list[Found]:
         """Return one search a query, all of one generation."""
@@ -235,41 +231,6 @@ def describe_base(base: ShelvedBase, apps: Sequence[AppDeclaration]) -> dict[str
     }
 
 
-def describe_file(name: str, document: ShelvedDocument) -> dict[str, Any]:
-    """Return a document as a file of a vector store."""
-    error = None if document.error is None else {"code": "unsupported_file", "message": document.error}
-    return {
-        "id": file_id_of(document.path),
-        "object": "vector_store.file",
-        "created_at": document.created_ns // 1_000_000_000,
-        "vector_store_id": name,
-        "status": "completed" if error is None else "failed",
-        "usage_bytes": document.size_bytes,
-        "last_error": error,
-        "attributes": {
-            "path": document.path,
-            **({"title": document.title} if document.title else {}),
-            **({"media_type": document.media_type} if document.media_type else {}),
-        },
-    }
-
-
-def _describe_content(file_id: str, document: DocumentText) -> dict[str, Any]:
-    return {
-        "object": "vector_store.file_content.page",
-        "file_id": file_id,
-        "filename": document.path,
-        "attributes": {
-            name: value
-            for name, value in (("title", document.title), ("url", document.url))
-            if value is not None
-        },
-        "data": [{"type": "text", "text": document.text}],
-        "has_more": False,
-        "next_page": None,
-    }
-
-
 def _split(path: str) -> tuple[str | None, str | None, str | None, str | None]:
     found = _PATH.fullmatch(path)
     if found is None:
@@ -298,6 +259,11 @@ def _read_queries(body: _Body) -> list[str]:
         raise InvalidInput("`query` is empty.", hint="Give a text, or several.", param="query")
     if len(queries) > MAX_QUERIES:
         raise UnsupportedRequest(f"A search takes {MAX_QUERIES} queries, not {len(queries)}.", param="query")
+    longest = max(map(len, queries))
+    if longest > MAX_QUERY_CHARS:
+        raise InvalidInput(
+            f"A query may have {MAX_QUERY_CHARS:,} characters, not {longest:,}.", param="query"
+        )
     return queries
 
 
@@ -308,50 +274,6 @@ def _read_count(body: _Body) -> int:
             f"`max_num_results` must be between 1 and {MAX_RESULTS}, not {k}.", param="max_num_results"
         )
     return k
-
-
-def _read_page(query: bytes) -> dict[str, str]:
-    asked = dict(parse_qsl(query.decode("latin-1")))
-    limit = asked.get("limit", "20")
-    if not limit.isdigit() or not 1 <= int(limit) <= MAX_PAGE:
-        raise InvalidInput(f"`limit` must be between 1 and {MAX_PAGE}.", param="limit")
-    if asked.get("order", "asc") not in ("asc", "desc"):
-        raise InvalidInput("`order` is `asc` or `desc`.", param="order")
-    return {**asked, "limit": limit}
-
-
-def _read_cursors(page: dict[str, str]) -> dict[str, str]:
-    """Return the paths that the cursors of a list of files stand for."""
-    found: dict[str, str] = {}
-    for name in ("after", "before"):
-        if name in page:
-            path = path_of(page[name])
-            if path is None:
-                raise InvalidInput(f"`{name}` is no id of a file.", param=name)
-            found[name] = path
-    return found
-
-
-def _list_reply(rows: dict[str, dict[str, Any]], page: dict[str, str]) -> dict[str, Any]:
-    """Return a page of rows by name or path, which is also what the cursors say. One that is gone still has its place."""
-    is_down = page.get("order") == "desc"
-    after, before = page.get("after"), page.get("before")
-    if is_down:
-        after, before = before, after
-    names = [
-        name
-        for name in sorted(rows, reverse=is_down)
-        if (after is None or name > after) and (before is None or name < before)
-    ]
-    limit = int(page["limit"])
-    shown = [rows[name] for name in names[:limit]]
-    return {
-        "object": "list",
-        "data": shown,
-        "first_id": shown[0]["id"] if shown else None,
-        "last_id": shown[-1]["id"] if shown else None,
-        "has_more": len(names) > limit,
-    }
 
 
 def _unknown(name: str) -> UnknownStore:

@@ -98,7 +98,7 @@ class Gateway:
         self._upstreams = upstreams
         self._cache = cache
         self._files = files
-        self._apps_relay = apps_relay.AppsRelay(upstreams)
+        self._apps_relay = apps_relay.AppsRelay(upstreams, limiter)
         self._prices = prices
         health = health or HealthBoard()
         self._metrics = metrics or Metrics(health=health)

@@ -1,12 +1,13 @@
 """Passes on to the apps process what is asked of it besides models: lists and documents of knowledge bases, and MCP.
 
 The key is checked here, and the apps process is told whose call it is, as whom documents are read, and which routes the key
-may call; it shows nothing else. What costs anything (searches, answers) the apps process asks of the gateway again, for that
-caller, so that limits and budgets hold there.
+may call; it shows nothing else. Each read of documents counts as a request of the key, as a search does. What agents' tools want
+(searches, answers, documents) the apps process asks of the gateway again, for that caller, so that limits and budgets hold there.
 """
 
 import re
 import time
+from decimal import Decimal
 from urllib.parse import parse_qsl, urlencode
 
 from penstock.base.errors import PenstockError
@@ -17,15 +18,18 @@ from penstock.gateway.clients import Outbox
 from penstock.gateway.endpoints import CALLS, split_query
 from penstock.gateway.error_replies import send_error
 from penstock.gateway.errors import ForeignOrigin, NotReady, TooBusy, UnknownPath, WrongMethod
-from penstock.gateway.http import ClientGone, Receive, Scope, Send, read_body, send_reply
-from penstock.gateway.table import ReadyTarget, Table
+from penstock.gateway.http import ClientGone, Header, Receive, Scope, Send, read_body, send_reply
+from penstock.gateway.limits import Hold, Limiter, LimitFacts
+from penstock.gateway.table import ReadyTarget, Table, header_text
 from penstock.providers.transport import Upstreams
+from penstock.spec.callers import KEY_HEADER
 
 MAX_AT_ONCE = 512
 """Requests passed on at once by one worker."""
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 MCP_PATH = "/mcp"
 _STORES = re.compile(r"/v1/vector_stores(?:/[^/]+(?:/files(?:/[^/]+(?:/content)?)?)?)?/?")
+_DOCUMENTS = re.compile(r"/v1/vector_stores/([^/]+)/files(?:/|$)")
 _LOOPBACK = re.compile(rb"https?://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d+)?")
 _TOLD = (
     b"accept",
@@ -48,8 +52,9 @@ def serves_path(path: str) -> bool:
 class AppsRelay:
     """Passes requests on over the gateway's own connections."""
 
-    def __init__(self, upstreams: Upstreams) -> None:
+    def __init__(self, upstreams: Upstreams, limiter: Limiter | None = None) -> None:
         self._upstreams = upstreams
+        self._limiter = limiter
         self._n_active = 0
 
     async def answer(self, scope: Scope, table: Table | None, receive: Receive, send: Send) -> None:
@@ -91,6 +96,39 @@ class AppsRelay:
         )
         head = _write_head(scope, apps, call, headers)
         head += b"content-length: %d\r\n\r\n" % len(body)
+        hold = await self._reserve(call, table, path)
+        try:
+            trace = (b"x-penstock-trace-id", call.trace_id.encode())
+            limits = [] if hold is None else hold.headers
+            await self._exchange(apps, head, body, send, more=[*limits, trace])
+        finally:
+            if hold is not None and self._limiter is not None:
+                self._limiter.settle(hold, tokens=0, usd=Decimal(0), counts_request=True)
+
+    async def _reserve(self, call: Call, table: Table, path: str) -> Hold | None:
+        """Count a read of documents; None for what is none, and without a rule for it. Raises `LimitReached`."""
+        found = _DOCUMENTS.match(path)
+        route = f"knowledge:{found.group(1).removeprefix('knowledge:')}" if found else None
+        if route not in table.routes or self._limiter is None or call.key is None:
+            return None  # the apps process answers that there is no such base
+        if not self._limiter.has_rule_for(call.key):
+            return None
+        return await self._limiter.admit(
+            LimitFacts(
+                key=call.key,
+                route=route,
+                model=table.routes[route].targets[0].model,
+                user=call.user,
+                completion_tokens=0,
+                usd=Decimal(0),
+                caller=call.caller,
+                passes_on=True,
+            )
+        )
+
+    async def _exchange(
+        self, apps: ReadyTarget, head: bytes, body: bytes, send: Send, *, more: list[Header]
+    ) -> None:
         provider = apps.provider
         connection = await self._upstreams.send(
             apps.origin,
@@ -103,8 +141,7 @@ class AppsRelay:
         try:
             told = await connection.read_all(MAX_REPLY_BYTES)
             shown = [header for header in connection.headers if header[0] in _SHOWN]
-            trace = (b"x-penstock-trace-id", call.trace_id.encode())
-            await send_reply(send, connection.status, [*shown, trace], told)
+            await send_reply(send, connection.status, [*shown, *more], told)
         finally:
             self._upstreams.release(apps.origin, connection)
 
@@ -123,12 +160,12 @@ def _identified(scope: Scope, table: Table, headers: dict[bytes, bytes]) -> Call
 def _check_origin(headers: dict[bytes, bytes]) -> None:
     """Refuse pages of other sites, whose browser may have been led here by a name that changed its address.
 
-    MCP asks for this (2025-11-25, transports, security warning); what has no `Origin` is no browser.
+    Such a page's `Origin` is the `Host` that it asks, so that these two agree says nothing. No pages are served here, so a page
+    is another site's unless it is this machine's own. MCP asks for this (2025-11-25, transports, security warning); what has
+    no `Origin` is no browser.
     """
     origin = headers.get(b"origin")
-    if origin is None or _LOOPBACK.fullmatch(origin):
-        return
-    if origin.partition(b"://")[2] != headers.get(b"host"):
+    if origin is not None and not _LOOPBACK.fullmatch(origin):
         raise ForeignOrigin(
             "Pages of other sites may not ask here.", hint="Call from a server, not from a page."
         )
@@ -146,5 +183,9 @@ def _write_head(scope: Scope, apps: ReadyTarget, call: Call, headers: dict[bytes
     lines += [b"%b: %b\r\n" % (name, headers[name]) for name in _TOLD if name in headers]
     lines.append(b"traceparent: 00-%b-%b-01\r\n" % (call.trace_id.encode(), call.span_id.encode()))
     assert call.key is not None
+    lines.append(b"%b: %b\r\n" % (KEY_HEADER.encode(), header_text(call.key.id)))
+    for name, value in ((b"x-penstock-user", call.user), (b"x-penstock-session", call.session)):
+        if value:
+            lines.append(b"%b: %b\r\n" % (name, header_text(value)))
     lines += [relayed_caller_line(call), principals_line(call), routes_line(call.key)]
     return b"".join(lines)

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Protocol
 
 import msgspec
@@ -64,6 +66,32 @@ class Listing:
             if _is_seen(row, scope):
                 by_path.setdefault(row.path, []).append(row)
         return [_document_row(versions) for versions in by_path.values()]
+
+    def page_documents(
+        self,
+        name: str,
+        *,
+        after: str | None,
+        limit: int,
+        is_down: bool = False,
+        scope: ChosenScope = EVERYTHING,
+    ) -> list[DocumentRow]:
+        """Return at most `limit` documents of the live generation that follow `after` by path (or go before it, backwards)."""
+        generation = self._living.find(name)[0]
+        found: list[DocumentRow] = []
+        with self._engine.connect() as connection:
+            rows = queries.iterate_documents_from(connection, name, generation, after=after, is_down=is_down)
+            for _, versions in groupby(rows, key=attrgetter("path")):
+                if len(found) == limit:
+                    break
+                seen = [row for row in versions if _is_seen(row, scope)]
+                if seen:
+                    found.append(_document_row(seen))
+        return found
+
+    def find_document(self, name: str, path: str, *, scope: ChosenScope = EVERYTHING) -> DocumentRow:
+        """Return one live document as `list_documents` would; raise `UnknownDocument`."""
+        return _document_row(self._find_versions(name, path, self._living.find(name)[0], scope))
 
     def count_unreadable(self, name: str) -> int:
         """Return how many documents of the live generation could not be read, or not in their newest version."""
@@ -134,12 +162,16 @@ class Listing:
         return replace(base, n_documents=sum(n for n, _ in seen), n_passages=sum(n for _, n in seen))
 
     def _find(self, name: str, path: str, generation: str, scope: ChosenScope) -> Any:
+        """Return the version of a document that is searched."""
+        return max(self._find_versions(name, path, generation, scope), key=lambda row: int(row.n_passages))
+
+    def _find_versions(self, name: str, path: str, generation: str, scope: ChosenScope) -> Sequence[Any]:
         with self._engine.connect() as connection:
-            rows = queries.find_member_documents(connection, generation, path)
+            rows = queries.find_member_documents(connection, name, generation, path)
         seen = [row for row in rows if _is_seen(row, scope)]
         if not seen:
             raise UnknownDocument(f"{name!r} holds no document {path!r}.")
-        return max(seen, key=lambda row: row.n_passages)
+        return seen
 
     def _read_text(self, row: Any, generation: str) -> str:
         with self._engine.connect() as connection:

@@ -132,10 +132,26 @@ def count_failed_documents(connection: Connection, generation: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def find_member_documents(connection: Connection, generation: str, path: str) -> Sequence[Row[Any]]:
+def find_member_documents(
+    connection: Connection, base: str, generation: str, path: str
+) -> Sequence[Row[Any]]:
     """Return the versions of one document in a generation, each with the name of its source."""
-    query = _with_source().where(members.c.generation == generation, documents.c.path == path)
+    query = _with_source().where(
+        documents.c.base == base, documents.c.path == path, members.c.generation == generation
+    )
     return connection.execute(query).all()
+
+
+def iterate_documents_from(
+    connection: Connection, base: str, generation: str, *, after: str | None, is_down: bool
+) -> Iterator[Row[Any]]:
+    """Yield the document versions of a generation by path, those behind `after`; read from the database as they are taken."""
+    path = documents.c.path
+    query = _with_source().where(documents.c.base == base, members.c.generation == generation)
+    if after is not None:
+        query = query.where(path < after if is_down else path > after)
+    query = query.order_by(path.desc() if is_down else path).execution_options(yield_per=200)
+    yield from cast("Iterator[Row[Any]]", connection.execute(query))
 
 
 def _with_source() -> Select[Any]:

@@ -21,9 +21,15 @@ class Reading:
         """Return every base that has a live generation, by name, with counts of what the scope's principals may see."""
         return self._listing.list_bases(scope=scope)
 
-    def list_documents(self, name: str, *, scope: ChosenScope) -> list[DocumentRow]:
-        """Return the live documents that the scope leaves, by path."""
-        return self._listing.list_documents(name, scope=scope)
+    def page_documents(
+        self, name: str, *, after: str | None, limit: int, is_down: bool = False, scope: ChosenScope
+    ) -> list[DocumentRow]:
+        """Return at most `limit` live documents that the scope leaves, those that follow `after` by path, or go before it."""
+        return self._listing.page_documents(name, after=after, limit=limit, is_down=is_down, scope=scope)
+
+    def find_document(self, name: str, path: str, *, scope: ChosenScope) -> DocumentRow:
+        """Return one live document; raise `UnknownDocument` also for one that may not be seen."""
+        return self._listing.find_document(name, path, scope=scope)
 
     def read_document(self, name: str, path: str, *, scope: ChosenScope) -> DocumentText:
         """Return the text of one live document; raise `UnknownDocument` also for one that may not be seen."""
