@@ -38,10 +38,13 @@ DARK = (
     "compare",
     "gate",
     "dataset",
+    "knowledge-two",
+    "quality",
 )
 SMALL = (
     *("overview", "traces", "trace", "session", "dashboard", "alert", "playground", "asset", "cost"),
     *("evaluation", "compare", "gate", "dataset", "prompt"),
+    *("base", "document", "knowledge", "quality"),
 )
 
 
@@ -129,7 +132,18 @@ def find_pages(page: Page, url: str, question: str) -> dict[str, str | None]:
         "gates": "/gates",
         "gate": first_link(page, url, "/gates", r"^/gates/"),
         "judges": "/judges",
-        "knowledge": f"{base}?q={question.replace(' ', '+')}" if base else None,
+        "bases": "/knowledge",
+        "base": base,
+        "documents": f"{base}/documents" if base else None,
+        "document": base and first_link(page, url, f"{base}/documents?text=sleep", r"/documents/"),
+        "sources": f"{base}/sources" if base else None,
+        "knowledge": f"{base}/search?q={question.replace(' ', '+')}" if base else None,
+        "knowledge-two": f"{base}/search?q={question.replace(' ', '+')}&settings=fusion%3Dlexical"
+        if base
+        else None,
+        "quality": f"{base}/quality" if base else None,
+        "apps": "/apps",
+        "app": first_link(page, url, "/apps", r"^/apps/"),
         "assets": "/assets",
         "asset": first_link(page, url, "/assets", r"^/assets/model/pocket")
         or first_link(page, url, "/assets", r"^/assets/"),

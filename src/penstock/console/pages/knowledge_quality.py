@@ -120,7 +120,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             tracks=tracks,
             candidate=candidate
             or next((each.name for each in tracks if each.name not in {LIVE, "previous"}), ""),
-            questions=_last_questions(found.rows, sets),
+            questions=_last_questions(name, found.rows, sets),
             chart=_chart(name, found.rows, chosen, tracks),
             figure=chosen,
             figures=tuple((each, link(here, {"figure": each})) for each in names),
@@ -257,10 +257,12 @@ def _find_sets(quality: RetrievalQuality, request: Request) -> tuple[QuestionSet
     return tuple(quality.questions.list_sets())
 
 
-def _last_questions(rows: Sequence[MeasurementRow], sets: Sequence[QuestionSet]) -> str:
+def _last_questions(base: str, rows: Sequence[MeasurementRow], sets: Sequence[QuestionSet]) -> str:
+    """Return the set that was measured last; else the first that may be about this base: the shipped one is about one alone."""
     refs = [each.ref for each in sets]
+    own = [each.ref for each in sets if not each.is_shipped or each.ref.startswith(f"{base}:")]
     last = next((row.questions for row in rows if row.questions in refs), None)
-    return last or (refs[0] if refs else "")
+    return last or (own[0] if own else "")
 
 
 def _count_feedback(quality: RetrievalQuality, request: Request, base: str) -> tuple[tuple[str, int], ...]:
