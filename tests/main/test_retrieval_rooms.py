@@ -1,6 +1,7 @@
 """What measuring retrieval needs of other rooms: datasets as sets of questions, spans as what was asked, scorers as metrics."""
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from penstock.main.retrieval_scoring import EvaluationScoring
 from penstock.main.retrieval_traffic import RecordedRetrievals, read_answer, read_asked
 from penstock.spec.cases import Case, Output, Passage
 from penstock.spec.scores import SpanScore
+from penstock.spec.spans import FOREIGN_MARK
 from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.store.spans.export_rows import DuckDBSpanExport
 from penstock.store.spans.trace_lists import DuckDBTraceLists
 from penstock.telemetry.score_spans import score_span
 from penstock.traces.lists import TraceListService
@@ -70,16 +73,13 @@ def test_recorded_questions_come_with_how_they_ended(spans: DuckDBSpanStore) -> 
         *asked_trace(2, outcome="not-known"),
         *asked_trace(3, base="other"),
         *asked_trace(4),
-        make_span(9, trace=4, name="retrieve island", kind="retrieval", input={"query": "again"}, output={}),
     ])  # fmt: skip
     spans.append(
         [score_span(SpanScore(name="thumbs", value=0.0, source="human", time_ns=5, trace_id=f"{1:032x}"))]
     )
     recorded = RecordedRetrievals(spans, TraceListService(DuckDBTraceLists(spans.file)))
     found = {each.trace_id: each for each in recorded.read("island", since_ns=None, limit=10)}
-    assert set(found) == {f"{number:032x}" for number in (1, 2, 4)}, (
-        "one of each trace, and of this base alone"
-    )
+    assert set(found) == {f"{number:032x}" for number in (1, 2, 4)}, "of this base alone"
     first = found[f"{1:032x}"]
     assert (first.app, first.thumbs, first.cited, first.documents) == (
         "island",
@@ -93,15 +93,74 @@ def test_recorded_questions_come_with_how_they_ended(spans: DuckDBSpanStore) -> 
     assert list(recorded.read("island", since_ns=2**62, limit=10)) == []
 
 
+def search(
+    number: int, *, trace: int, query: str, parent: int | None = None, hits: Any = (), **fields: Any
+) -> Any:
+    parent_id = None if parent is None else f"{parent:016x}"
+    return make_span(
+        number, trace=trace, parent_id=parent_id, name="retrieve island", kind="retrieval",
+        input={"query": query, "k": 5}, output={"documents": list(hits)}, **fields,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("page", [2, 500])
+def test_an_apps_wordings_are_one_question_and_an_agents_searches_are_many(
+    spans: DuckDBSpanStore, page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest wording stood for the question, and ten searches of one trace for one."""
+    monkeypatch.setattr("penstock.main.retrieval_traffic._READ_PAGE", page)
+    spans.append([
+        *asked_trace(1, question="The question"),
+        search(3, trace=1, query="wording one", parent=1),
+        search(4, trace=1, query="wording two", parent=1, hits=[{**HIT, "document": "boats.md", "score": 0.95}]),
+        *(search(number, trace=2, query=f"agent {number}") for number in range(1, 6)),
+        search(7, trace=2, query="sent", attributes={FOREIGN_MARK: True}),
+    ])  # fmt: skip
+    spans.append([
+        score_span(SpanScore(name="thumbs", value=0.0, source="human", time_ns=5, trace_id=f"{2:032x}", span_id=f"{3:016x}")),
+    ])  # fmt: skip
+    found = list(RecordedRetrievals(spans, TraceListService(DuckDBTraceLists(spans.file))).read(
+        "island", since_ns=None, limit=50
+    ))  # fmt: skip
+    assert [each.question for each in found] == [f"agent {number}" for number in (5, 4, 3, 2, 1)] + [
+        "The question"
+    ]
+    whole = found[-1]
+    assert (whole.n_wordings, whole.n_hits, whole.top_score) == (2, 1, 0.95)
+    assert whole.documents == ["ferry.md", "boats.md"] and whole.app == "island"
+    assert [each.thumbs for each in found] == [None, None, "down", None, None, None], "of that search alone"
+
+
+def test_a_page_of_questions_is_read_with_few_statements(
+    spans: DuckDBSpanStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report read one trace at a time: sixteen minutes for what it may read."""
+    spans.append([span for trace in range(1, 301) for span in asked_trace(trace)])
+    n_read = Counter[str]()
+
+    def counting(name: str, counted: Any) -> Any:
+        def count(*given: Any, **named: Any) -> Any:
+            n_read[name] += 1
+            return counted(*given, **named)
+
+        return count
+
+    for name in ("read_spans", "find_children", "list_scores_of"):
+        monkeypatch.setattr(DuckDBSpanExport, name, counting(name, getattr(DuckDBSpanExport, name)))
+    recorded = RecordedRetrievals(spans, TraceListService(DuckDBTraceLists(spans.file)))
+    assert len(list(recorded.read("island", since_ns=None, limit=1000))) == 300
+    assert n_read == {"read_spans": 3, "find_children": 1, "list_scores_of": 1}
+
+
 def test_what_has_no_payload_is_no_question_and_no_answer() -> None:
     app, retrieval = asked_trace(1)
-    assert read_asked(make_span(2, kind="retrieval"), None, None) is None
+    assert read_asked([make_span(2, kind="retrieval")], None, None) is None
     assert read_answer(make_span(1, kind="app"), [retrieval]) is None
     failed = make_span(1, kind="app", status="error", input=app.input, output=app.output)
     assert read_answer(failed, [retrieval]) is None
     answer = read_answer(app, [retrieval, retrieval])
     assert answer is not None and answer.question == "When?" and len(answer.passages) == 1
-    asked = read_asked(retrieval, None, None)
+    asked = read_asked([retrieval], None, None)
     assert asked is not None and asked.has_abstained is None, "a search of its own abstains from nothing"
 
 

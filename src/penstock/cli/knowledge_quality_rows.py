@@ -199,6 +199,8 @@ def print_stale(made: StaleReport) -> None:
         for row in made.rows
     ]
     print_lines(rows, ("document", "why", "found", "cited", "sentence"), shorten="sentence")
+    if made.note:
+        print(f"note  {printable(made.note)}")
 
 
 def print_unused(made: UnusedReport) -> None:

@@ -1,6 +1,6 @@
 """Questions to knowledge bases and answers of apps out of the span store, and the judges that look at them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,13 +18,15 @@ from penstock.spec.search import All, Compare, Condition
 from penstock.spec.spans import Span
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.export_rows import DuckDBSpanExport
-from penstock.store.spans.types import ScoreQuery, SpanQuery
+from penstock.store.spans.types import ScoreRow, SpanQuery, SpanRow
 from penstock.traces.lists import TraceListService
 from penstock.traces.scores import ScoreService
 
 ABSTAINED = frozenset({"abstained", "not-known", "nothing-found", "nothing-relevant", "not-grounded"})
 """What an app's span calls an answer that is none."""
 _PAGE = 100
+_READ_PAGE = 500
+_Key = tuple[str, str]
 _MAX_PAGES = 20
 """Of answers that are looked at in one round."""
 _GOOD = 0.5
@@ -36,84 +38,130 @@ class RecordedRetrievals:
     """`knowledge.quality.ports.RecordedQuestions` over the span store. May be called from any thread."""
 
     def __init__(self, spans: DuckDBSpanStore, lists: TraceListService) -> None:
-        self._spans, self._lists = spans, lists
+        self._lists = lists
         self._whole = DuckDBSpanExport(spans.file)
 
     def read(
         self, base: str, *, since_ns: int | None, until_ns: int | None = None, limit: int
     ) -> Iterator[Asked]:
-        """Yield what was asked of a base, newest first, one of each trace."""
+        """Yield what was asked of a base, newest first.
+
+        An app's searches for one answer are one question, the first of them: the rest are wordings that a model made.
+        Every other search is a question of its own, however many its trace has.
+        """
+        name = f"retrieve {base}"
         where: tuple[Condition, ...] = (
             Compare(field="kind", operator="=", value="retrieval"),
-            Compare(field="name", operator="=", value=f"retrieve {base}"),
+            Compare(field="name", operator="=", value=name),
         )
-        query = SpanQuery(since_ns=since_ns, until_ns=until_ns, where=All(parts=where), limit=_PAGE)
-        seen: set[str] = set()
-        while len(seen) < limit:
+        size = min(_READ_PAGE, max(limit, _PAGE))
+        query = SpanQuery(since_ns=since_ns, until_ns=until_ns, where=All(parts=where), limit=size)
+        seen: set[_Key] = set()
+        n_asked = 0
+        while True:
             page = self._lists.list_spans(query)
-            keys = [(row.trace_id, row.span_id) for row in page.rows if row.trace_id not in seen]
-            whole = {(span.trace_id, span.span_id): span for span in self._whole.read_spans(keys)}
-            apps = self._find_apps(list(whole.values()))
-            for key in keys:
-                span = whole.get(key)
-                if span is None or span.trace_id in seen or span.is_foreign or len(seen) >= limit:
-                    continue
-                seen.add(span.trace_id)
-                asked = read_asked(span, apps.get(span.trace_id), self._thumbs(span.trace_id))
-                if asked is not None:
-                    yield asked
+            for asked in self._read_page([row for row in page.rows if _key_of(row) not in seen], name, seen):
+                yield asked
+                n_asked += 1
+                if n_asked >= limit:
+                    return
             if page.next_cursor is None:
                 return
             query = msgspec.structs.replace(query, cursor=page.next_cursor)
 
-    def _find_apps(self, retrievals: Sequence[Span]) -> dict[str, Span]:
-        """Return the app's span of each trace that has one, with its payload."""
-        keys = []
-        for trace_id in dict.fromkeys(span.trace_id for span in retrievals):
-            keys += [
-                (trace_id, span.span_id) for span in self._spans.get_trace(trace_id) if span.kind == "app"
-            ]
-        found: dict[str, Span] = {}
-        for span in self._whole.read_spans(keys):
-            found.setdefault(span.trace_id, span)
+    def _read_page(self, rows: Sequence[SpanRow], name: str, seen: set[_Key]) -> Iterator[Asked]:
+        """Yield the questions of some searches; what belongs to them is read at once, and added to `seen`."""
+        parents = list(dict.fromkeys((row.trace_id, row.parent_id) for row in rows if row.parent_id))
+        apps = {
+            _key_of(span): span
+            for span in self._whole.read_spans(parents)
+            if span.kind == "app" and not span.is_foreign
+        }
+        below: dict[_Key, list[_Key]] = {}
+        for trace_id, parent, own in self._whole.find_children(list(apps), kind="retrieval", name=name):
+            below.setdefault((trace_id, parent), []).append((trace_id, own))
+        wanted = dict.fromkeys([*map(_key_of, rows), *(key for keys in below.values() for key in keys)])
+        whole = {_key_of(span): span for span in self._whole.read_spans(list(wanted))}
+        scores = self._read_scores([*{row.trace_id for row in rows}])
+        for row in rows:
+            key, app_key = _key_of(row), (row.trace_id, row.parent_id or "")
+            if key in seen or key not in whole or whole[key].is_foreign:
+                continue
+            app = apps.get(app_key)
+            keys = below.get(app_key, [key])
+            seen.update(keys)
+            its_own = {*keys, app_key}
+            thumbs = _thumbs(
+                score for about, score in scores.get(row.trace_id, ()) if about is None or about in its_own
+            )
+            asked = read_asked([whole[each] for each in keys if each in whole], app, thumbs)
+            if asked is not None:
+                yield asked
+
+    def _read_scores(self, trace_ids: Sequence[str]) -> dict[str, list[tuple[_Key | None, ScoreRow]]]:
+        """Return what people said of each trace, the latest first, with the search or app that it is about if it is about one."""
+        told = self._whole.list_scores_of(trace_ids, source="human")
+        keys = [(score.trace_id or "", score.span_id) for score in told if score.span_id]
+        of_one = {_key_of(span) for span in self._whole.read_spans(keys) if span.kind in {"app", "retrieval"}}
+        found: dict[str, list[tuple[_Key | None, ScoreRow]]] = {}
+        for score in told:
+            key = (score.trace_id or "", score.span_id or "")
+            found.setdefault(key[0], []).append((key if key in of_one else None, score))
         return found
 
-    def _thumbs(self, trace_id: str) -> str | None:
-        for score in self._spans.list_scores(ScoreQuery(trace_id=trace_id, source="human")):
-            label = (score.label or "").lower()
-            if label in _DOWN or (score.value is not None and score.value < _GOOD):
-                return "down"
-            if label in _UP or score.value is not None:
-                return "up"
-        return None
+
+def _key_of(row: SpanRow | Span) -> _Key:
+    return row.trace_id, row.span_id
 
 
-def read_asked(span: Span, app: Span | None, thumbs: str | None) -> Asked | None:
-    """Return a retrieval span, with its app's span where there is one, as a question; None without its payload."""
-    query = span.input.get("query") if isinstance(span.input, Mapping) else None
+def _thumbs(scores: Iterable[ScoreRow]) -> str | None:
+    """Return what a person said last."""
+    for score in scores:
+        label = (score.label or "").lower()
+        if label in _DOWN or (score.value is not None and score.value < _GOOD):
+            return "down"
+        if label in _UP or score.value is not None:
+            return "up"
+    return None
+
+
+def read_asked(spans: Sequence[Span], app: Span | None, thumbs: str | None) -> Asked | None:
+    """Return the searches for one answer, in order, with its app's span where there is one, as a question.
+
+    None when the first has no payload.
+    """
+    first = spans[0]
+    query = first.input.get("query") if isinstance(first.input, Mapping) else None
     if not isinstance(query, str) or not query.strip():
         return None
-    documents = span.output.get("documents") if isinstance(span.output, Mapping) else None
-    hits = [each for each in documents if isinstance(each, Mapping)] if isinstance(documents, list) else []
-    n_hits = span.attributes.get("retrieval.n_hits")
+    hits: list[Mapping[str, Any]] = []
+    counts: list[int] = []
+    for span in spans:
+        told = span.output.get("documents") if isinstance(span.output, Mapping) else None
+        found = [each for each in told if isinstance(each, Mapping)] if isinstance(told, list) else []
+        hits += found
+        n_hits = span.attributes.get("retrieval.n_hits")
+        if isinstance(n_hits, int) or span.output is not None:
+            counts.append(n_hits if isinstance(n_hits, int) else len(found))
     outcome = None if app is None else app.attributes.get("app.outcome")
     abstained = None
     if app is not None and app.status != "error":
         abstained = bool(app.attributes.get("app.is_unknown")) or outcome in ABSTAINED
     return Asked(
         question=query,
-        time_ns=span.start_ns,
-        trace_id=span.trace_id,
+        time_ns=first.start_ns,
+        trace_id=first.trace_id,
         app=None if app is None else app.name.removeprefix("app "),
-        n_hits=n_hits if isinstance(n_hits, int) else None if span.output is None else len(hits),
+        n_hits=max(counts, default=None),
+        n_wordings=len({str(span.input) for span in spans}) - 1,
         top_score=_highest(hits, "score"),
         top_dense_score=_highest(hits, "dense_score"),
         has_abstained=abstained,
         thumbs="down" if thumbs == "down" else "up" if thumbs == "up" else None,
-        is_unanswerable=span.status == "error" or (app is not None and app.status == "error"),
+        is_unanswerable=(first if app is None else app).status == "error",
         documents=list(dict.fromkeys(str(each["document"]) for each in hits if each.get("document"))),
         cited=[] if app is None else read_cited(app),
-        generation=_text(span.attributes.get("retrieval.generation")),
+        generation=_text(first.attributes.get("retrieval.generation")),
     )
 
 

@@ -41,7 +41,9 @@ class Traffic:
     ) -> Iterator[Asked]:
         del base, since_ns, until_ns
         for number, text in enumerate(self._texts[:limit]):
-            yield Asked(question=text, time_ns=NOW - number, trace_id=f"{number:032x}")
+            yield Asked(
+                question=text, time_ns=NOW - number, trace_id=f"{number:032x}", n_wordings=number == 1
+            )
 
 
 class Crippled:
@@ -158,7 +160,7 @@ def test_recorded_questions_show_what_changes_and_decide_nothing(island: Island)
     assert made.verdict == "undecided" and "no labelled questions" in made.reason
     replay = made.replay
     assert replay is not None and replay.n_questions == 10
-    assert replay.left_out == {"asked again": 2, "no words": 1}
+    assert replay.left_out == {"asked again": 2, "no words": 1, "wordings that an app made": 1}
     overlap = next(each for each in replay.estimates if each.name == "overlap@3")
     assert overlap.value is not None and 0.3 < overlap.value < 1.0
     assert replay.changes and replay.changes[0].trace_id is not None

@@ -74,6 +74,18 @@ def report(island: Island, *questions: Asked, vectors: Any = None) -> ReportServ
     return ReportService(island.engine, island.knowledge, Recorded(*questions), vectors, clock=lambda: NOW)
 
 
+def test_a_report_that_read_no_further_says_so(island: Island, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = [asked(f"question {number}", n_hits=0) for number in range(5)]
+    whole = report(island, *questions)
+    assert whole.stale("island").note is None
+    monkeypatch.setattr("penstock.knowledge.quality.reporting.MAX_READ", 3)
+    monkeypatch.setattr("penstock.knowledge.quality.reporting.FEW_RETRIEVALS", 1)
+    cut = report(island, *questions)
+    notes = [cut.unanswered("island").note, cut.stale("island").note, cut.unused("island").note]
+    assert notes == ["only the newest 3 questions were read"] * 3
+    assert cut.unanswered("island").n_asked == 3
+
+
 def test_questions_that_ask_the_same_are_one_cluster_with_what_came_nearest(island: Island) -> None:
     near = {"has_abstained": True, "documents": ["ferry.md", "boats.md"]}
     service = report(

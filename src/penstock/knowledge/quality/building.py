@@ -118,6 +118,8 @@ class QuestionBuilder:
         n_read = 0
         for each in self._recorded.read(base, since_ns=since_ns, limit=limit):
             n_read += 1
+            if each.n_wordings:
+                left_out["wordings that an app made"] += each.n_wordings
             key = " ".join(split_words(each.question))
             if not key or key in found:
                 left_out["asked again" if key else "no words"] += 1

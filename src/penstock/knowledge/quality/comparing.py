@@ -198,6 +198,8 @@ class ComparingService:
             baseline.base, since_ns=request.since_ns, limit=min(MAX_RECORDED, 5 * request.recorded)
         )
         for each in found:
+            if each.n_wordings:
+                left_out["wordings that an app made"] += each.n_wordings
             key = " ".join(split_words(each.question))
             if not key:
                 left_out["no words"] += 1

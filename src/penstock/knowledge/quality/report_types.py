@@ -114,6 +114,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     trace_id: str | None = None
     app: str | None = None
     n_hits: int | None = None
+    n_wordings: int = 0
+    """Further wordings that the app searched for."""
     top_score: float | None = None
     top_dense_score: float | None = None
     has_abstained: bool | None = None
@@ -191,6 +193,7 @@ class StaleReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     n_cited: int = 0
     """Of the rows, those that answers cite nevertheless."""
     reasons: dict[str, int] = {}
+    note: str | None = None
 
 
 class UnusedDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -30,7 +30,8 @@ from penstock.knowledge.quality.report_types import (
 from penstock.knowledge.retrieval.conditions import read_period
 from penstock.spec.knowledge import Properties
 
-MAX_READ = 20_000
+MAX_READ = 5_000
+"""Questions that a report reads, the newest: it is made while somebody waits."""
 MAX_CLUSTERS = 200
 MAX_EXAMPLES = 5
 MAX_LISTED = 1000
@@ -95,7 +96,8 @@ class ReportService:
         clusters.sort(key=lambda cluster: (-cluster.n, -cluster.last_ns))
         if len(missed) > len(taken):
             told = f"only the newest {MAX_CLUSTERED:,} of {len(missed):,} are put together"
-            note = f"{note}; {told}" if note else told
+            note = _and(note, told)
+        note = _and(note, _bound_of(n_asked))
         return UnansweredReport(
             base=base,
             since_ns=since,
@@ -159,6 +161,7 @@ class ReportService:
             rows=rows[: min(limit, MAX_LISTED)],
             n_cited=sum(bool(row.n_cited) for row in rows),
             reasons=dict(Counter(row.reason for row in rows).most_common()),
+            note=None if use is None else _bound_of(use.n_retrievals),
         )
 
     def unused(self, base: str, *, days: float = 90.0, limit: int = 200) -> UnusedReport:
@@ -188,7 +191,7 @@ class ReportService:
             n_unused=len(rows),
             note=f"only {use.n_retrievals:,} searches are recorded, so being unused says little"
             if few
-            else None,
+            else _bound_of(use.n_retrievals),
         )
 
     def _cluster(self, base: str, texts: Sequence[str]) -> tuple[list[list[int]], bool, str | None]:
@@ -218,6 +221,15 @@ class ReportService:
         if self._recorded is None:
             raise NoTraffic("The record of traffic is not at hand.", hint="Start Penstock: penstock up.")
         return self._recorded
+
+
+def _bound_of(n_read: int) -> str | None:
+    """Return what to say where a report read no more questions than it may."""
+    return f"only the newest {MAX_READ:,} questions were read" if n_read >= MAX_READ else None
+
+
+def _and(note: str | None, told: str | None) -> str | None:
+    return "; ".join(each for each in (note, told) if each) or None
 
 
 def why_unanswered(asked: Asked, low_score: float | None = None) -> list[UnansweredReason]:

@@ -10,6 +10,8 @@ from penstock.spec.spans import Span
 from penstock.store.spans.duckdb_file import DuckDBFile, run
 from penstock.store.spans.read_rows import READ_COLUMNS, span_of_row
 from penstock.store.spans.rows import column_array
+from penstock.store.spans.skeleton_queries import MAX_SCORES, list_scores
+from penstock.store.spans.types import ScoreQuery, ScoreRow
 
 _ORDER = "ORDER BY spans.trace_id, spans.start_ns, spans.span_id"
 _BYTES_OF_SPAN = "coalesce(strlen(attributes), 0) + coalesce(strlen(events), 0) + 1000"
@@ -29,6 +31,30 @@ class DuckDBSpanExport:
     def read_spans(self, keys: Sequence[tuple[str, str]]) -> list[Span]:
         """Return these spans (trace id, span id), with payloads, trace by trace and by start time."""
         return self._read(_of_spans(keys)) if keys else []
+
+    def find_children(
+        self, parents: Sequence[tuple[str, str]], *, kind: str, name: str
+    ) -> list[tuple[str, str, str]]:
+        """Return trace id, id of the parent and own id of spans right below these, of one kind and name, by start time."""
+        if not parents:
+            return []
+        with self._wanted(_of_spans(parents)) as (cursor, reach):
+            if reach[0] is None:
+                return []
+            rows = cursor.execute(
+                "SELECT replace(spans.trace_id::VARCHAR, '-', ''), parent_id, spans.span_id FROM spans SEMI JOIN wanted"
+                " ON spans.trace_id = wanted.trace_id AND spans.parent_id = wanted.span_id"
+                " WHERE start_ns BETWEEN ? AND ? AND kind = ? AND name = ? ORDER BY start_ns, spans.span_id",
+                [*reach, kind, name],
+            ).fetchall()
+        return [(trace_id, f"{parent:016x}", f"{own:016x}") for trace_id, parent, own in rows]
+
+    def list_scores_of(self, trace_ids: Sequence[str], *, source: str) -> list[ScoreRow]:
+        """Return the judgements of these traces and their spans by one kind of judge, the latest first."""
+        if not trace_ids:
+            return []
+        with self._wanted(_of_traces(trace_ids)) as (cursor, _):
+            return list_scores(cursor, ScoreQuery(source=source, limit=MAX_SCORES), within="wanted")
 
     def weigh_traces(self, trace_ids: Sequence[str]) -> list[tuple[str, str, int]]:
         """Return what `read_traces` would, as trace id, span id and bytes of text."""

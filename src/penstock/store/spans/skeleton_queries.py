@@ -34,7 +34,7 @@ _SKELETON_SQL = {
     "payload_dropped": "payload_dropped",
 }
 _WHERE = "WHERE spans.trace_id = ?::UUID AND start_ns BETWEEN ? AND ?"
-_MAX_SCORES = 100_000
+MAX_SCORES = 100_000
 
 
 def get_skeleton(cursor: Any, trace_id: str) -> Skeleton:
@@ -76,8 +76,8 @@ def get_spans(cursor: Any, trace_id: str, span_ids: Sequence[str]) -> list[Span]
     return [span_of_row(row) for row in rows]
 
 
-def list_scores(cursor: Any, query: ScoreQuery) -> list[ScoreRow]:
-    """Return the judgements that match, the latest first."""
+def list_scores(cursor: Any, query: ScoreQuery, *, within: str | None = None) -> list[ScoreRow]:
+    """Return the judgements that match, the latest first; `within` names a table of the traces they must be of."""
     conditions, values = ["true"], list[Any]()
     for name in ("session_id", "name", "project", "source", "status"):
         if (wanted := getattr(query, name)) is not None:
@@ -91,10 +91,12 @@ def list_scores(cursor: Any, query: ScoreQuery) -> list[ScoreRow]:
             return []
         conditions.append("trace_id = ?::UUID")
         values.append(query.trace_id)
+    if within is not None:
+        conditions.append(f"trace_id IN (SELECT trace_id FROM {within})")  # noqa: S608 - names of ours
     rows = cursor.execute(
         f"SELECT {', '.join(_SCORE_SQL.get(name, name) for name in ScoreRow.__struct_fields__)} FROM scores"  # noqa: S608 - names of ours
         f" WHERE {' AND '.join(conditions)} ORDER BY time_ns DESC, score_id LIMIT ?",
-        [*values, max(1, min(query.limit, _MAX_SCORES))],
+        [*values, max(1, min(query.limit, MAX_SCORES))],
     ).fetchall()
     return [_score_of_row(row) for row in rows]
 
