@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import penstock
 from penstock.sdk.errors import RetrievalFailed, RetrievalRefused, SdkSettingInvalid
 from tests.gateway.knowledge_house import ANNA, NARROW, House, house
+from tests.gateway.upstream import Exchange
 from tests.sdk.conftest import Collector, collector, setup, switch_off
 
 __all__ = ["collector", "house"]  # fixtures
@@ -53,6 +55,53 @@ async def test_a_program_searches_and_its_span_stands_above_the_gateways(
     assert (theirs.trace_id, theirs.parent_id, theirs.session_id) == (ours.trace, ours.id, "s1")
     assert ours.attributes["openinference.span.kind"] == "RETRIEVER"
     assert ours.output["documents"][0]["passage_id"] == "psg_1"
+
+
+async def test_a_group_is_one_group_whatever_its_name_holds(house: House, sdk: Collector) -> None:
+    """Names of groups come from directories: one with a comma in it must not be two, of which one lets somebody in."""
+    names = ["Sales, finance", "50% club", "Zoë's", "a+b", " finance"]
+    await search(house, "handbook", "sleep", groups=names)
+    assert house.principals() == ["everyone", *(f"group:{name}" for name in names)]
+    await house.client(x_penstock_groups="board, R%26D,50% club").vector_stores.search("handbook", query="x")
+    assert house.principals() == ["everyone", "group:board", "group:R&D", "group:50% club"]
+
+
+async def test_a_group_that_would_have_to_be_made_to_fit_is_left_out(house: House, sdk: Collector) -> None:
+    for name in ("fin\nance", "finance\u200b", "g" * 201):
+        await search(house, "handbook", "sleep", groups=["board", name])
+        assert house.principals() == ["everyone", "group:board"]
+
+
+async def test_one_text_is_no_list_of_groups(house: House, sdk: Collector) -> None:
+    with pytest.raises(SdkSettingInvalid, match="groups"):
+        await search(house, "handbook", "sleep", groups="finance")
+    with pytest.raises(SdkSettingInvalid, match="x-penstock-user"):
+        await search(house, "handbook", "sleep", user="ada\r\nx-penstock-groups: finance")
+    assert house.retriever.calls == []
+
+
+ROW = {"passage_id": "p", "filename": "f", "score": 1, "content": [{"text": "t"}]}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        {},
+        {"data": None},
+        {"data": [5]},
+        {"data": [{**ROW, "content": None}]},
+        {"data": [{**ROW, "score": "high"}]},
+        {"data": [ROW], "knowledge": 5},
+    ],
+)
+async def test_an_answer_that_is_no_page_is_a_failure(house: House, sdk: Collector, answer: Any) -> None:
+    async def reply(exchange: Exchange) -> None:
+        await exchange.reply(json.dumps(answer).encode())
+
+    house.bench.upstream.handler = reply
+    with pytest.raises(RetrievalFailed, match="something else than a page"):
+        await search(house, "handbook", "sleep", gateway_url=house.bench.upstream.url)
 
 
 async def test_an_asynchronous_program_searches_too(house: House, sdk: Collector) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Annotated
+from urllib.parse import quote
 
 import aiohttp
 import typer
@@ -46,7 +47,7 @@ def mcp(
     if user:
         headers["x-penstock-user"] = user
     if group:
-        headers[GROUPS_HEADER] = ",".join(group)
+        headers[GROUPS_HEADER] = ",".join(quote(each, safe="") for each in group)
     asyncio.run(_serve(url.rstrip("/").removesuffix("/v1"), headers))
 
 

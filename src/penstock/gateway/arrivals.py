@@ -1,6 +1,7 @@
 """Reads what a request says of itself: its key, its labels and wishes, and the little of its body that decides."""
 
 from collections.abc import Mapping
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -15,6 +16,7 @@ from penstock.gateway.prompt_calls import read_prompt_object
 from penstock.spec.callers import GROUPS_HEADER
 
 MAX_GROUPS = 200
+MAX_GROUP_CHARS = 200
 _GROUPS = GROUPS_HEADER.encode()
 
 
@@ -60,8 +62,14 @@ def note_groups(call: Call, told: bytes) -> None:
     if call.key is not None and call.key.user:
         call.warnings.append(f"{GROUPS_HEADER} is not taken from a key that is somebody's own.")
         return
-    named = (label(each) for each in told.split(b","))
-    call.groups = tuple(dict.fromkeys(each for each in named if each))[:MAX_GROUPS]
+    parts = [each.strip() for each in told.split(b",")]
+    named = [unquote_to_bytes(each).decode("utf-8", "replace") for each in parts if each]
+    fit = [each for each in named if each.isprintable() and len(each) <= MAX_GROUP_CHARS]
+    if len(fit) < len(named):  # made to fit, one could become the name of another
+        call.warnings.append(
+            f"{GROUPS_HEADER} names groups that are over-long or hold what cannot be printed."
+        )
+    call.groups = tuple(dict.fromkeys(fit))[:MAX_GROUPS]
 
 
 def peek_call(call: Call, max_depth: int) -> None:

@@ -158,15 +158,20 @@ def _host(name: str) -> str:
 
 
 def _headers(settings: SdkSettings, user: str | None, groups: Sequence[str]) -> dict[str, bytes]:
+    if isinstance(groups, str):
+        raise SdkSettingInvalid("`groups` is one text.", hint=f"Give a list: groups=[{groups!r}].")
     found = {name: value.encode() for name, value in headers().items()}
     carried = read_carried().attributes
     told = {
         USER_HEADER: user or carried.get("user.id"),
         SESSION_HEADER: carried.get("session.id"),
-        GROUPS_HEADER: ",".join(groups),
+        # a name may hold a comma, which would make it two
+        GROUPS_HEADER: ",".join(quote(each, safe="") for each in groups),
     }
     for name, value in told.items():
         if value:
+            if not str(value).isprintable():
+                raise SdkSettingInvalid(f"What {name} is to say cannot stand in a header: {str(value)!r}.")
             found[name] = str(value).encode()
     found["authorization"] = f"Bearer {settings.key or ''}".encode()
     found["content-type"] = b"application/json"
@@ -202,6 +207,8 @@ def _post(
         raise RetrievalFailed(f"The gateway at {url} answered status {status} without JSON.") from error
     if status == http.client.OK and isinstance(value, dict):
         return value
+    if status == http.client.OK:
+        raise RetrievalFailed(f"The gateway at {url} answered something else than a page of results.")
     told = value.get("error") if isinstance(value, dict) else None
     message = str(told.get("message")) if isinstance(told, dict) else f"status {status}"
     if status < http.client.INTERNAL_SERVER_ERROR:
@@ -210,27 +217,32 @@ def _post(
 
 
 def _read_page(page: Mapping[str, Any]) -> Retrieved:
-    passages: list[RetrievedPassage] = []
-    for row in page.get("data", ()):
-        place = row.get("attributes") or {}
-        passages.append(
-            RetrievedPassage(
-                passage_id=str(row.get("passage_id", "")),
-                document=str(row.get("filename", "")),
-                text="\n".join(part.get("text", "") for part in row.get("content", ())),
-                score=float(row.get("score", 0.0)),
-                title=place.get("title"),
-                section=place.get("section"),
-                anchor=place.get("anchor"),
-                url=place.get("url"),
-            )
+    try:
+        passages = tuple(_read_row(row) for row in page["data"])
+        told = page.get("knowledge") or {}
+        return Retrieved(
+            passages=passages,
+            version=told.get("version"),
+            generation=told.get("generation"),
+            mode=told.get("mode"),
+            note=told.get("note"),
+            raw=page,
         )
-    told = page.get("knowledge") or {}
-    return Retrieved(
-        passages=tuple(passages),
-        version=told.get("version"),
-        generation=told.get("generation"),
-        mode=told.get("mode"),
-        note=told.get("note"),
-        raw=page,
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RetrievalFailed(
+            f"The gateway answered something else than a page of results ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _read_row(row: Mapping[str, Any]) -> RetrievedPassage:
+    place = row.get("attributes") or {}
+    return RetrievedPassage(
+        passage_id=str(row["passage_id"]),
+        document=str(row["filename"]),
+        text="\n".join(str(part["text"]) for part in row["content"]),
+        score=float(row["score"]),
+        title=place.get("title"),
+        section=place.get("section"),
+        anchor=place.get("anchor"),
+        url=place.get("url"),
     )
