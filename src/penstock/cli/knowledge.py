@@ -9,6 +9,7 @@ import typer
 from penstock.base.errors import InvalidInput
 from penstock.cli.knowledge_apply import apply
 from penstock.cli.knowledge_document import app as document_app
+from penstock.cli.knowledge_erase import register as register_erasing
 from penstock.cli.knowledge_generations import register as register_generations
 from penstock.cli.knowledge_quality import register as register_quality
 from penstock.cli.knowledge_questions import app as question_app
@@ -31,6 +32,7 @@ app.command(epilog="Example: penstock knowledge apply handbook.toml --check")(ap
 register_generations(app)
 register_tune(app)
 register_quality(app)
+register_erasing(app)
 
 
 @app.command(epilog="Example: penstock knowledge ingest handbook ./documents")

@@ -78,8 +78,8 @@ def erase(
         assert done.receipt is not None
         signed = access.get_receipt(done.receipt)
     if receipt is not None:
-        _write(receipt, signed)
-    _print_receipt(signed, as_json=as_json)
+        write_receipt(receipt, signed)
+    print_receipt(signed, as_json=as_json)
 
 
 @app.command("list", epilog="Example: penstock privacy list")
@@ -114,8 +114,8 @@ def receipt(
     if out is not None:
         if out.exists():
             raise InvalidInput(f"{out} is there already.", hint="Name a file that does not exist.")
-        _write(out, signed)
-    _print_receipt(signed, as_json=as_json)
+        write_receipt(out, signed)
+    print_receipt(signed, as_json=as_json)
 
 
 @app.command(epilog="Example: penstock privacy verify ada.json --user ada")
@@ -130,7 +130,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check that a receipt is unchanged, this home's, and about somebody. Exit 2 if it is not."""
-    signed = _read(file)
+    signed = read_receipt(file)
     if alone:
         found = verify_alone(signed)
     else:
@@ -150,7 +150,7 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Erase again what receipts say was erased: for a home restored from a backup that is older than they are."""
-    receipts = [_read(file) for file in files]
+    receipts = [read_receipt(file) for file in files]
     with open_upkeep(open_home(home, as_json=as_json)) as access:
         rows = [
             {"file": str(file), "erased": len(done), "receipts": [str(each.receipt) for each in done]}
@@ -192,7 +192,8 @@ def _print_found(found: SubjectRows, *, as_json: bool) -> None:
     print_record(rows, as_json=False)
 
 
-def _print_receipt(signed: SignedReceipt, *, as_json: bool) -> None:
+def print_receipt(signed: SignedReceipt, *, as_json: bool) -> None:
+    """Show what a receipt says."""
     if as_json:
         print_json(signed)
         return
@@ -216,6 +217,8 @@ def _print_receipt(signed: SignedReceipt, *, as_json: bool) -> None:
         print(f"  not looked for in the files: {printable(seen.skipped)}")
     else:
         print(f"  looked through {seen.n_files} files, {seen.n_bytes} bytes: found in {len(seen.found)}")
+    for how in seen.how:
+        print(f"    {printable(how)}")
     for found in seen.found:
         print(f"    {printable(found.file)}: {found.n} times")
     print("  beyond reach:")
@@ -227,12 +230,14 @@ def _removed(receipt: Receipt, place: str, what: str) -> int:
     return sum(each.removed.get(what, 0) for each in receipt.places if each.place == place)
 
 
-def _read(file: Path) -> SignedReceipt:
+def read_receipt(file: Path) -> SignedReceipt:
+    """Return the receipt in a file."""
     try:
         return read_signed(file.read_bytes())
     except OSError as error:
         raise InvalidInput(f"{file} cannot be read: {error.strerror}.") from error
 
 
-def _write(file: Path, signed: SignedReceipt) -> None:
+def write_receipt(file: Path, signed: SignedReceipt) -> None:
+    """Write a receipt with its signature to a file."""
     write_atomic(file, msgspec.json.format(msgspec.json.encode(signed), indent=2) + b"\n", mode=0o600)

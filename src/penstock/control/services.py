@@ -18,6 +18,7 @@ from penstock.evals.gates.service import GateService
 from penstock.evals.judges.service import JudgeService
 from penstock.evals.service import EvaluationService
 from penstock.jobs.service import JobService
+from penstock.knowledge.erasure.service import KnowledgeErasures
 from penstock.knowledge.quality.service import RetrievalQuality
 from penstock.knowledge.service import KnowledgeService
 from penstock.knowledge.sources.service import SourceService
@@ -78,6 +79,8 @@ class ControlServices:
     knowledge: KnowledgeService
     sources: SourceService
     """Where documents of knowledge bases come from, and what is there."""
+    knowledge_erasures: KnowledgeErasures
+    """Documents that are taken out of knowledge bases for good."""
     apps: AppService
     """Declared apps."""
     datasets: DatasetService

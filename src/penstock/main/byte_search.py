@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, cast
 
+from penstock.store.spans.text_erasure import ERASED
 from penstock.traces.upkeep.sweep import MAX_FOUND, MIN_NAME, Place, Sweep
 
 MAX_NEEDLES = 64
@@ -54,11 +55,11 @@ def search_files(
         except FileNotFoundError:  # gone meanwhile, and with it what it held
             continue
         except OSError:
-            unreadable.append(str(path.relative_to(root)))
+            unreadable.append(_tell(path.relative_to(root), wanted))
             continue
         n_files, n_bytes = n_files + 1, n_bytes + size
         if n and len(found) < MAX_FOUND:
-            found.append(Place(file=str(path.relative_to(root)), n=n))
+            found.append(Place(file=_tell(path.relative_to(root), wanted), n=n))
     looked_for = f"{min(len(wanted), MAX_NEEDLES)} of {len(wanted)} ids and pieces of text"
     return Sweep(n_files=n_files, n_bytes=n_bytes, found=found, unreadable=unreadable, how=[looked_for, *HOW])
 
@@ -134,6 +135,14 @@ def _count_new(data: bytes, needle: bytes, n_kept: int) -> int:
     while at >= 0:
         n, at = n + 1, data.find(needle, at + len(needle))
     return n
+
+
+def _tell(file: Path, texts: Sequence[str]) -> str:
+    """Return a file's name for a receipt, which must not name what was erased."""
+    name = str(file)
+    for text in sorted(texts, key=len, reverse=True):
+        name = name.replace(text, ERASED)
+    return name
 
 
 def _walk(root: Path) -> Iterator[Path]:

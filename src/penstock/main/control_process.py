@@ -30,6 +30,7 @@ from penstock.main.job_handlers import create_handlers
 from penstock.main.job_kinds import TRACES_REMAP
 from penstock.main.job_spans import kinds_of_knowledge, with_spans
 from penstock.main.journal_watch import JournalWatch
+from penstock.main.knowledge_erasing import create_knowledge_erasures
 from penstock.main.knowledge_sources import create_scheduler
 from penstock.main.live_state import LiveReader
 from penstock.main.measuring import create_measures
@@ -171,8 +172,10 @@ def build_services(
         }
         return {part: text for part, text in told.items() if text is not None}
 
+    upkeep = create_upkeep(installation, store, recording.collector, cache)
     return ControlServices(
         sources=installation.sources,
+        knowledge_erasures=create_knowledge_erasures(installation, upkeep, store, recording.collector, cache),
         traces=TraceService(store),
         trace_lists=trace_lists,
         trace_exports=ExportService(
@@ -185,7 +188,7 @@ def build_services(
         alerts=monitoring.alerts,
         channels=monitoring.channels,
         trace_sessions=SessionService(DuckDBSessions(store.file)),
-        upkeep=create_upkeep(installation, store, recording.collector, cache),
+        upkeep=upkeep,
         costs=create_costs(store, lambda: read_last_snapshot(home)),
         keys=installation.keys,
         registry=installation.registry,

@@ -12,10 +12,13 @@ from penstock.base.errors import UpstreamError
 from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.deploy.snapshots import read_snapshot
 from penstock.gateway.journal import recover_journals
+from penstock.knowledge.erasure.service import KnowledgeErasures
 from penstock.main.control_client import ControlClient
 from penstock.main.home_files import create_home
 from penstock.main.instance import own_home, running_instance
-from penstock.main.rooms import Rooms
+from penstock.main.knowledge_erase_access import DocumentErasureAccess, LocalDocuments, RemoteDocuments
+from penstock.main.knowledge_erasing import create_knowledge_erasures
+from penstock.main.knowledge_rooms import KnowledgeRooms
 from penstock.main.stopped_spans import check_span_file
 from penstock.main.upkeeping import create_upkeep
 from penstock.providers.prices import PriceBook
@@ -89,7 +92,7 @@ def open_upkeep(home: Home) -> "Iterator[_Remote | _Local]":
     check_span_file(home)
     create_home(home)
     with own_home(home):
-        rooms = Rooms(home)
+        rooms = KnowledgeRooms(home)
         store = DuckDBSpanStore(home.span_db)
         collector = Collector(home.spool, store, source=store)
         edge = SnapshotEdge(home.snapshot)
@@ -100,7 +103,8 @@ def open_upkeep(home: Home) -> "Iterator[_Remote | _Local]":
         )
         cache = ResponseCacheService(home.cache, lambda: read_snapshot(home.snapshot), os.environ)
         try:
-            yield _Local(create_upkeep(rooms, store, collector, cache))
+            upkeep = create_upkeep(rooms, store, collector, cache)
+            yield _Local(upkeep, create_knowledge_erasures(rooms, upkeep, store, collector, cache))
         finally:
             collector.close()
             store.close()
@@ -111,6 +115,7 @@ class _Remote:
     def __init__(self, client: ControlClient, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._client = client
         self._sleep = sleep
+        self.documents: DocumentErasureAccess = RemoteDocuments(client)
 
     def report(self) -> UpkeepReport:
         return msgspec.convert(self._client.get("/api/v1/upkeep"), UpkeepReport)
@@ -163,8 +168,9 @@ class _Remote:
 
 
 class _Local:
-    def __init__(self, service: UpkeepService) -> None:
+    def __init__(self, service: UpkeepService, erasures: KnowledgeErasures) -> None:
         self._service = service
+        self.documents: DocumentErasureAccess = LocalDocuments(service, erasures)
         self.report = service.report
         self.count_old = service.retention.count
         self.expire = service.retention.run

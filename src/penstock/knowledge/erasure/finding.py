@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
 from sqlalchemy import Engine
 
 from penstock.base.errors import PenstockError
@@ -104,6 +105,21 @@ class Finder:
                     )
             n = queries.count_feedback(connection, target.value) if target.kind == "user" else 0
         return FoundTarget(documents=found, n_judgements=n)
+
+    def list_targets(self, kind: str) -> list[Target]:
+        """Return every document, or everybody whom documents name, as something that could be erased."""
+        found: set[tuple[str | None, str]] = set()
+        with self._engine.connect() as connection:
+            for base in queries.list_bases(connection):
+                for row in queries.iterate_documents(connection, base):
+                    if kind == "document":
+                        found.add((base, row.path))
+                    for each in (row.properties or {}).get("subjects", ()) if kind != "document" else ():
+                        found.add((None, each.removeprefix("user:") if kind == "user" else each))
+        return [
+            msgspec.convert({"kind": kind, "value": value, "base": base}, Target)
+            for base, value in sorted(found, key=lambda pair: (pair[0] or "", pair[1]))
+        ]
 
     def gather(self, chosen: Chosen) -> Gone:
         """Return by what copies of the chosen documents are known."""

@@ -98,7 +98,7 @@ class KnowledgeErasures:
             "base": target.base,
             "value": target.value,
             "keep_out": int(keep_out),
-            "digest": self._find_digest()(f"knowledge {target.kind}", target.name),
+            "digest": self.digest_of(target),
             "reason": reason,
             "actor": actor,
             "created_ns": now,
@@ -112,6 +112,24 @@ class KnowledgeErasures:
             queries.add_erasure(connection, row)
         self._wake()
         return self.get(erasure_id)
+
+    def digest_of(self, target: Target) -> str:
+        """Return the keyed digest by which receipts name a target; raise `BadTarget`."""
+        return self._find_digest()(f"knowledge {target.kind}", check_target(target).name)
+
+    def replay(self, kind: str, digest: str, *, reason: str, actor: str) -> list[KnowledgeErasure]:
+        """Ask for what a receipt says was erased once more: for a home that was restored from an older backup.
+
+        A receipt names nothing, so everything that is there is compared with its digest. A text cannot be found so:
+        `BadTarget`.
+        """
+        if kind == "text":
+            raise BadTarget(
+                "A receipt does not hold the text that was erased, and nobody can find it by its digest.",
+                hint="Erase the text again by name.",
+            )
+        targets = [each for each in self._finder.list_targets(kind) if self.digest_of(each) == digest]
+        return [self.submit(each, reason=reason, actor=actor) for each in targets]
 
     def get(self, erasure_id: str) -> KnowledgeErasure:
         """Return one erasure; raise `UnknownErasure`."""
@@ -162,13 +180,13 @@ class KnowledgeErasures:
     def _carry_out(self, row: Row[Any]) -> None:
         progress: dict[str, Any] = dict(row.progress)
         if row.value is None:  # everything was done but the receipt
-            self._clean_tables()
+            self._clean(progress)
             self._write(row, progress, None, [])
             return
         self._note(row.id, state="running", attempts=row.attempts + 1)
         target = Target(kind=row.kind, value=row.value, base=row.base)
         gone = msgspec.convert(progress.get("gone", {}), Gone)
-        counts: dict[str, int] = progress.setdefault("bases", {})
+        progress.setdefault("shared", {})
         if target.kind in {"subject", "user"}:
             names = [target.value, f"user:{target.value}"] if target.kind == "user" else [target.value]
             self.kept_out.add(target.base or ANY_BASE, "subject", names, erasure=row.id)
@@ -176,41 +194,43 @@ class KnowledgeErasures:
             with self._removal.hold(base):
                 chosen = self._finder.choose(base, target)
                 if chosen:
-                    self._remember(row, progress, gone, chosen)
-                    self._take_out(row, chosen, counts)
+                    counts = self._remember(row, progress, gone, chosen)
+                    _keep_most(counts, self._removal.rewrite(chosen, erasure=row.id))
+                    _keep_most(counts, self._removal.destroy(chosen))
                     self._note(row.id, progress=progress)
         if gone.bases:
             self._publish()
         notes = self._clear(progress, target, gone)
-        places = self._report(row, progress, notes)
-        self._note(row.id, progress=progress)
+        progress["places"] = msgspec.to_builtins(self._report(row, progress, notes))
         self._forget(row, progress)
-        places.append(self._clean_tables())
-        progress["places"] = msgspec.to_builtins(places)
-        self._note(row.id, progress=progress)
+        self._clean(progress)
         literals = [target.value] if target.kind in {"text", "subject", "user"} else []
         self._write(row, progress, gone, literals)
 
-    def _remember(self, row: Row[Any], progress: dict[str, Any], gone: Gone, chosen: Chosen) -> None:
-        """Write down by what copies are known, and what is kept out, before the first thing goes."""
+    def _clean(self, progress: dict[str, Any]) -> None:
+        progress["places"] = [*progress.get("places", []), msgspec.to_builtins(self._clean_tables())]
+
+    def _remember(
+        self, row: Row[Any], progress: dict[str, Any], gone: Gone, chosen: Chosen
+    ) -> dict[str, int]:
+        """Write down by what copies are known, what there was, and what is kept out, before the first thing goes.
+
+        Returns the counts of the base, to go on with.
+        """
         gone.add(self._finder.gather(chosen))
         progress["gone"] = msgspec.to_builtins(gone)
+        counts: dict[str, int] = progress.setdefault("bases", {}).setdefault(chosen.base, {})
+        _keep_most(counts, {"documents": len(chosen.paths), "document versions": len(chosen.ids)})
         self._note(row.id, progress=progress)
         self.kept_out.add(chosen.base, "bytes", chosen.digests, erasure=row.id)
         if row.kind == "document" and row.keep_out:
             self.kept_out.add(chosen.base, "path", chosen.paths, erasure=row.id)
-
-    def _take_out(self, row: Row[Any], chosen: Chosen, counts: dict[str, int]) -> None:
-        n_documents = len(chosen.paths)
-        done = self._removal.rewrite(chosen, erasure=row.id)
-        done |= self._removal.destroy(chosen)
-        for name, n in {"documents": n_documents, **done}.items():
-            counts[name] = counts.get(name, 0) + n
+        return counts
 
     def _clear(self, progress: dict[str, Any], target: Target, gone: Gone) -> list[str]:
         """Clear what bases share, then the places beside them; keep the greater of the counts of several tries."""
         done, notes = self._removal.clear_shared(gone)
-        _keep_most(progress["bases"], done)
+        _keep_most(progress["shared"], done)
         with self._engine.begin() as connection:
             n = queries.delete_feedback(
                 connection,
@@ -219,7 +239,7 @@ class KnowledgeErasures:
                 passage_ids=gone.passages,
                 paths=gone.paths,
             )
-        _keep_most(progress["bases"], {"judgements": n})
+        _keep_most(progress["shared"], {"judgements": n})
         told: dict[str, Any] = progress.setdefault("beside", {})
         for clear in self._places:
             place = clear(target, gone)
@@ -228,14 +248,16 @@ class KnowledgeErasures:
             told[place.place] = {"removed": before["removed"], "note": place.note}
         for base in gone.bases:
             _keep_most(
-                progress["bases"], {"index folders left by searches": self._removal.clear_strays(base)}
+                progress["shared"], {"index folders left by searches": self._removal.clear_strays(base)}
             )
         return notes
 
     def _report(self, row: Row[Any], progress: Mapping[str, Any], notes: Sequence[str]) -> list[PlaceDone]:
-        places = [
-            PlaceDone(place="knowledge bases", removed=progress["bases"], note="; ".join(notes) or None)
-        ]
+        removed: dict[str, int] = {}
+        for counts in (*progress.get("bases", {}).values(), progress["shared"]):
+            for name, n in counts.items():
+                removed[name] = removed.get(name, 0) + n
+        places = [PlaceDone(place="knowledge bases", removed=removed, note="; ".join(notes) or None)]
         places += [PlaceDone(place=name, **told) for name, told in progress["beside"].items()]
         with self._engine.connect() as connection:
             n = sum(each.erasure == row.id for each in queries.list_kept_out(connection))
@@ -244,7 +266,8 @@ class KnowledgeErasures:
 
     def _forget(self, row: Row[Any], progress: dict[str, Any]) -> None:
         """Keep what was named, and what copies are known by, in memory alone."""
-        del progress["gone"]
+        progress.pop("gone", None)
+        progress.pop("bases", None)
         self._note(row.id, value=None, progress=progress)
 
     def _write(
