@@ -117,7 +117,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get(f"{ACTIVE}/{{name}}/quality/measurements/{{measurement_id}}")
-    @needs(Permission.KNOWLEDGE_READ)
+    @needs(Permission.KNOWLEDGE_READ, Permission.DATASETS_READ)
     def show_measurement(request: Request, name: str, measurement_id: str) -> Response:
         base, _ = find_base(services, name)
         made = quality_of(services).measuring.get(measurement_id)
