@@ -1,10 +1,13 @@
 """The quality of retrieval over REST: measured by a job, explained at once, said by people; wrong questions are named."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from penstock.access import permissions
+from penstock.access.permissions import Permission
 from penstock.knowledge.quality.service import RetrievalQuality
 from penstock.knowledge.quality.types import CompareRequest, MeasureRequest
 from penstock.knowledge.types import InlineContext
@@ -62,6 +65,23 @@ def test_a_measurement_is_a_job_and_is_kept(
     assert owner.get(f"{ROOT}/measurements/ms_nothing").json()["error"]["code"] == "PS-1541"
 
 
+def test_questions_of_a_dataset_are_shown_to_nobody_who_may_not_read_datasets(
+    app: Any, owner: AsgiClient, furnished: Furnished, quay: RetrievalQuality, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A measurement lists the questions that found nothing; and any base showed the measurements of every other."""
+    owner.post_json("/api/v1/knowledge-questions/rows", LABELLED)
+    made = quay.measuring.measure("quay", MeasureRequest(questions="dataset:quay"))
+    compared = quay.comparing.compare("quay", CompareRequest(candidate="live", questions="dataset:quay"))
+    assert owner.get(f"{ROOT}/measurements/{made.id}").status == 200
+    assert owner.get(f"/api/v1/knowledge/other/measurements/{made.id}").json()["error"]["code"] == "PS-1541"
+    assert owner.get(f"/api/v1/knowledge/other/comparisons/{compared.id}").status == 404
+    may = frozenset(Permission) - {Permission.DATASETS_READ}
+    monkeypatch.setattr(permissions, "SCOPE_PERMISSIONS", {"call": may})
+    client = AsgiClient(app, bearer=furnished.call_key)
+    assert client.get(f"{ROOT}/measurements").status == 200
+    assert client.get(f"{ROOT}/measurements/{made.id}").status == 403
+
+
 def test_a_comparison_is_a_job_and_is_kept(
     owner: AsgiClient, furnished: Furnished, quay: RetrievalQuality
 ) -> None:
@@ -98,10 +118,13 @@ def test_a_question_is_explained_at_once(owner: AsgiClient, quay: RetrievalQuali
 
 
 def test_feedback_is_taken_and_makes_questions(owner: AsgiClient, quay: RetrievalQuality) -> None:
-    said = {"feedback": [{"question": "Is there a lamp?", "kind": "missing", "document": "gate.md"}]}
+    said = {
+        "feedback": [{"question": "Is there a lamp?", "kind": "missing", "document": "gate.md", "user": "u7"}]
+    }
     assert owner.post_json(f"{ROOT}/feedback", said).status == 201
     page = owner.get(f"{ROOT}/feedback?kind=missing").json()
     assert page["counts"] == {"missing": 1} and page["rows"][0]["document"] == "gate.md"
+    assert page["rows"][0]["actor"] == "user:u7"
     wrong = owner.post_json(f"{ROOT}/feedback", {"feedback": [{"question": "?", "kind": "love"}]})
     assert wrong.status == 400 and "feedback.0.kind" in wrong.json()["error"]["message"]
     dry = owner.post_json(f"{ROOT}/questions", {"name": "said", "kind": "feedback", "dry_run": True}).json()

@@ -10,8 +10,11 @@ import pytest
 from penstock.base.errors import InvalidInput, UpstreamUnavailable
 from penstock.knowledge.errors import UnknownKnowledge
 from penstock.knowledge.quality.asking import Asking, Interviewer, Question, Replies
+from penstock.knowledge.quality.corpus import StoredCorpus
 from penstock.knowledge.quality.errors import NoQuestions, UnknownGeneration, UnknownMeasurement
+from penstock.knowledge.quality.labels import LabelMapper
 from penstock.knowledge.quality.measuring import MeasuringService
+from penstock.knowledge.quality.preparing import prepare
 from penstock.knowledge.quality.recipes import read_wanted
 from penstock.knowledge.quality.types import Label, LabelledQuestion, MeasureRequest
 from penstock.knowledge.types import InlineContext
@@ -206,6 +209,21 @@ def test_other_wordings_of_one_question_share_its_group(island: Island) -> None:
     assert (both.n_questions, both.n_groups) == (3, 1)
     others = service.measure("island", MeasureRequest(questions="one", ks=(3,), phrasing="alternatives"))
     assert others.n_questions == 2
+
+
+def test_a_limit_draws_from_all_over_a_set_and_draws_the_same_again(island: Island) -> None:
+    """The first forty of a set that is written by article are of eight articles, and nothing said so."""
+    in_order = [
+        msgspec.structs.replace(each, id=f"{each.id}-{number}", question=f"{each.question} ({number})")
+        for each in island.questions.sets["island"]
+        for number in range(8)
+    ]
+    mapper = LabelMapper(StoredCorpus(island.engine, "island", island.fine))
+    drawn = prepare(in_order, mapper, by="finest", limit=20)
+    assert len(drawn.questions) == 20 and drawn.left_out == {"over the 20 questions asked for": 60}
+    assert len({each.group for each in drawn.questions}) == 5, "of every document"
+    again = prepare(reversed(in_order), mapper, by="finest", limit=20)
+    assert {each.id for each in again.questions} == {each.id for each in drawn.questions}
 
 
 def test_measurements_are_kept_and_listed_in_pages_newest_first(island: Island) -> None:

@@ -63,6 +63,30 @@ def test_clicks_count_from_two_people_on(island: Island) -> None:
     assert made.ref is None and made.preview[0].labels == [Label(document="bread.md")]
 
 
+def test_one_key_speaks_for_many_people_and_each_counts_once(island: Island) -> None:
+    """Clicks of fifty people through the key of a page counted as one person's, and a hundred thumbs of one as a hundred."""
+    build, feedback, _ = builder(island, "island")
+    text = "Which page sends with one key?"
+    for user in ("u1", "u2"):
+        [kept] = feedback.add(
+            "people", [say(text, "click", document="bread.md", user=user)], actor="key:page"
+        )
+        assert kept.actor == f"user:{user}"
+    made = build.from_feedback("people", "s", actor="", is_dry=True)
+    assert made.preview[0].labels == [Label(document="bread.md")]
+    for _ in range(9):
+        feedback.add("people", [say(text, "up", document="bees.md", user="loud")], actor="key:page")
+    for user in ("u1", "u2"):
+        feedback.add("people", [say(text, "down", document="bees.md", user=user)], actor="key:page")
+    feedback.add("people", [say(text, "down", document="boats.md", user="u1")], actor="key:page")
+    feedback.add("people", [say(text, "up", document="boats.md", user="u1")], actor="key:page")
+    labels = build.from_feedback("people", "s", actor="", is_dry=True).preview[0].labels
+    grades = {label.document: label.grade for label in labels}
+    assert grades == {"bread.md": 1, "bees.md": 0, "boats.md": 1}, "the newest word of a person holds"
+    with pytest.raises(InvalidInput, match="user"):
+        feedback.add("people", [say(text, "click", document="bread.md", user="u" * 300)], actor="a")
+
+
 def test_answers_that_cite_make_silver_labels(island: Island) -> None:
     build, _, sets = builder(
         island,

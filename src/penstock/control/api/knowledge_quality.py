@@ -19,7 +19,7 @@ from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
 from penstock.knowledge.quality.building import QuestionBuilder
 from penstock.knowledge.quality.comparing import ComparingService
-from penstock.knowledge.quality.errors import NoTraffic
+from penstock.knowledge.quality.errors import NoTraffic, UnknownComparison, UnknownMeasurement
 from penstock.knowledge.quality.feedback import MAX_AT_ONCE
 from penstock.knowledge.quality.measuring import MAX_K, MeasuringService, check_request
 from penstock.knowledge.quality.report_types import TriadSettings
@@ -108,6 +108,8 @@ class FeedbackBody(Body):
     document: str | None = None
     passage_id: str | None = None
     rank: int | None = None
+    user: str | None = None
+    """Who says it, where one key speaks for many people; clicks and thumbs count once a person."""
     trace_id: str | None = None
     generation: str | None = None
 
@@ -194,11 +196,13 @@ def _add_measuring(router: APIRouter, services: ControlServices) -> None:
         )
 
     @router.get("/knowledge/{name}/measurements/{measurement_id}")
-    @needs(READ)
+    @needs(READ, Permission.DATASETS_READ)
     def show_measurement(name: str, measurement_id: str) -> Response:
         """One measurement with its table, slices, labels that nothing fulfils and questions that found nothing."""
-        _ = name
-        return json_reply(measuring().get(measurement_id))
+        made = measuring().get(measurement_id)
+        if made.base != name:
+            raise UnknownMeasurement(f"No measurement of {name!r} has the id {measurement_id!r}.")
+        return json_reply(made)
 
 
 def _add_comparing(router: APIRouter, services: ControlServices) -> None:
@@ -224,8 +228,10 @@ def _add_comparing(router: APIRouter, services: ControlServices) -> None:
     @needs(READ, Permission.TRACES_CONTENT)
     def show_comparison(name: str, comparison_id: str) -> Response:
         """One comparison: what a switch takes as its evidence."""
-        _ = name
-        return json_reply(comparing().get(comparison_id))
+        made = comparing().get(comparison_id)
+        if made.base != name:
+            raise UnknownComparison(f"No comparison of {name!r} has the id {comparison_id!r}.")
+        return json_reply(made)
 
 
 def _add_looking(router: APIRouter, services: ControlServices) -> None:

@@ -67,7 +67,7 @@ class QuestionBuilder:
         is_dry: bool = False,
     ) -> MadeQuestions:
         """Add the questions that people judged. A thumb up, a label or a missed document makes relevant; a thumb down alone
-        makes grade 0; clicks count from `min_clicks` people on. Raises `NoQuestions` when nobody said anything."""
+        makes grade 0; each person counts once, and clicks count from `min_clicks` people on. Raises `NoQuestions` when nobody said anything."""
         groups: dict[str, list[Feedback]] = {}
         for each in self._feedback.read_all(base, since_ns=since_ns):
             groups.setdefault(" ".join(split_words(each.question)), []).append(each)
@@ -169,12 +169,10 @@ class QuestionBuilder:
             if each.document is None and each.passage_id is None:
                 continue
             vote = votes.setdefault((each.document, each.passage_id), _Votes())
-            if each.kind in {"up", "label", "missing"}:
-                vote.n_for += 1
-            elif each.kind == "down":
-                vote.n_against += 1
-            else:
+            if each.kind == "click":
                 vote.clicked.add(each.actor)
+            else:  # the newest comes first, and is what a person thinks
+                vote.judged.setdefault(each.actor, each.kind != "down")
         labels = []
         for (document, passage_id), vote in votes.items():
             is_relevant = vote.n_for > vote.n_against or (
@@ -196,9 +194,17 @@ class QuestionBuilder:
 
 @dataclass(kw_only=True)
 class _Votes:
-    n_for: int = 0
-    n_against: int = 0
+    judged: dict[str, bool] = field(default_factory=dict)
+    """Person to whether it was judged relevant."""
     clicked: set[str] = field(default_factory=set)
+
+    @property
+    def n_for(self) -> int:
+        return sum(self.judged.values())
+
+    @property
+    def n_against(self) -> int:
+        return len(self.judged) - self.n_for
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from penstock.knowledge.quality import queries
 from penstock.knowledge.quality.types import Feedback, FeedbackDraft, FeedbackPage
 
 MAX_QUESTION_CHARS = 8000
+MAX_USER_CHARS = 256
 MAX_AT_ONCE = 500
 _PAGE = 500
 
@@ -73,6 +74,11 @@ class FeedbackService:
             )
         if draft.rank is not None and draft.rank < 1:
             raise InvalidInput(f"{where}: ranks begin at 1.", where=f"{where}.rank")
+        user = clean_text(draft.user or "").strip()
+        if len(user) > MAX_USER_CHARS:
+            raise InvalidInput(
+                f"{where}: a user has at most {MAX_USER_CHARS} characters.", where=f"{where}.user"
+            )
         return Feedback(
             id=new_id("fb"),
             base=base,
@@ -81,7 +87,7 @@ class FeedbackService:
             document=draft.document,
             passage_id=draft.passage_id,
             rank=draft.rank,
-            actor=actor,
+            actor=f"user:{user}" if user else actor,
             trace_id=draft.trace_id,
             generation=draft.generation,
             made_ns=self._clock(),

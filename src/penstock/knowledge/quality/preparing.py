@@ -1,5 +1,6 @@
 """Labelled questions made ready for one generation: wordings, groups, slices, and which passages would be right."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from penstock.knowledge.quality.labels import LabelMapper, Target, choose_labels
 from penstock.knowledge.quality.types import (
     MAX_QUESTIONS,
     Granularity,
+    Label,
     LabelledQuestion,
     MappedLabel,
     Phrasing,
@@ -66,16 +68,15 @@ def prepare(
     phrasing: Phrasing = "asked",
     limit: int | None = None,
 ) -> Prepared:
-    """Return wordings and mapped labels. What cannot be asked is left out, counted by reason."""
+    """Return wordings and mapped labels. What cannot be asked is left out, counted by reason.
+
+    With a `limit` questions are drawn by their ids: the same ones each time, from all over a set that is written in order.
+    """
     left_out: Counter[str] = Counter()
     asked: list[Question] = []
     mapped: dict[str, list[MappedLabel]] = {}
-    taken: list[tuple[LabelledQuestion, list[str], list[MappedLabel]]] = []
-    bound = min(limit or MAX_QUESTIONS, MAX_QUESTIONS)
+    askable: list[tuple[LabelledQuestion, list[str], list[Label]]] = []
     for each in questions:
-        if len(taken) >= bound:
-            left_out[f"over the {bound:,} questions asked for"] += 1
-            continue
         labels = choose_labels(each, by)
         if not any(label.grade > 0 for label in labels):
             left_out["names nothing that should be found" + (f" by {by}" if by != "finest" else "")] += 1
@@ -84,7 +85,13 @@ def prepare(
         if not texts:
             left_out["has no such wording"] += 1
             continue
-        taken.append((each, texts, [mapper.map(label) for label in labels]))
+        askable.append((each, texts, labels))
+    bound = min(limit or MAX_QUESTIONS, MAX_QUESTIONS)
+    if len(askable) > bound:
+        left_out[f"over the {bound:,} questions asked for"] = len(askable) - bound
+        drawn = sorted(range(len(askable)), key=lambda at: _draw(askable[at][0].id))[:bound]
+        askable = [askable[at] for at in sorted(drawn)]
+    taken = [(each, texts, [mapper.map(label) for label in labels]) for each, texts, labels in askable]
     documents = {_document_of(each) for each, _, _ in taken}
     is_sliced = 1 < len(documents) <= MAX_SLICED_DOCUMENTS
     for each, texts, found in taken:
@@ -110,6 +117,10 @@ def wordings(question: LabelledQuestion, phrasing: Phrasing) -> list[str]:
     if phrasing == "alternatives":
         return list(question.alternatives)
     return [question.question, *question.alternatives]
+
+
+def _draw(question_id: str) -> bytes:
+    return hashlib.sha256(question_id.encode()).digest()
 
 
 def _document_of(question: LabelledQuestion) -> str | None:

@@ -304,6 +304,8 @@ class FeedbackDraft(
     document: str | None = None
     passage_id: str | None = None
     rank: int | None = None
+    user: str | None = None
+    """Who says it, where one key speaks for many people."""
     trace_id: str | None = None
     generation: str | None = None
 
@@ -319,6 +321,7 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     passage_id: str | None = None
     rank: int | None = None
     actor: str = ""
+    """Who said it: `user:ID` where that was told, else whoever sent it."""
     trace_id: str | None = None
     generation: str | None = None
     made_ns: int = 0
