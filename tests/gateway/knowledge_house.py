@@ -31,6 +31,7 @@ class FakeShelf:
             "guides/sleep.md": None,
             "salaries.md": ["group:finance"],
         }
+        self.url: str | None = None
         self.n_listed: list[int] = []
         """How many documents were asked for, by each list."""
 
@@ -69,7 +70,7 @@ class FakeShelf:
         if path not in self.readers or not may_read(self.readers[path], scope.principals):
             raise NotFound(f"{name!r} holds no document {path!r}.")
         return SimpleNamespace(
-            path=path, title="Sleep", media_type="text/markdown", url=None, text=f"All of {path}."
+            path=path, title="Sleep", media_type="text/markdown", url=self.url, text=f"All of {path}."
         )
 
 

@@ -4,6 +4,7 @@ Gateway, apps and gateway again over real sockets. The retriever and the shelf a
 whom, is what counts here.
 """
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from penstock.apps.document_ids import file_id_of, path_of
 from penstock.spec.knowledge import Condition
 from penstock.spec.limits import LimitRule
 from penstock.spec.routes import CachePolicy
+from tests.apps.conftest import SLEEP
 from tests.gateway.knowledge_house import ANNA, BOB, NARROW, House, house
 
 __all__ = ["house"]  # a fixture
@@ -226,6 +228,20 @@ async def test_stores_cannot_be_written(house: House) -> None:
     assert raised.value.status_code == 405
     with pytest.raises(openai.APIStatusError):
         await house.client().vector_stores.delete("handbook")
+
+
+async def test_an_address_that_leads_to_no_page_reaches_no_client(house: House) -> None:
+    """Documents say it of themselves, and chat interfaces make a link of it."""
+    bad = "javascript:alert(document.cookie)"
+    house.retriever.hits = [replace(SLEEP, url=bad, attributes={"url": bad}, anchor="x")]
+    house.shelf.url = bad
+    page = await house.client().vector_stores.search("handbook", query="sleep")
+    reply = await house.client().chat.completions.create(model="handbook", messages=QUESTION)
+    content = await house.client().vector_stores.files.with_raw_response.content(
+        file_id_of("guides/sleep.md"), vector_store_id="handbook"
+    )
+    assert "javascript:" not in page.model_dump_json() + reply.model_dump_json() + content.text
+    assert "url" not in (page.data[0].attributes or {})
 
 
 # -- agents

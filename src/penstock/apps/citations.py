@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from penstock.apps.grounding import Source, find_marks
+from penstock.base.web_addresses import web_address
 from penstock.spec.messages import Citation
 
 _BORDER = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
@@ -119,9 +120,10 @@ def _citation(source: Source, answer: str, claim: str, *, mark: int | None) -> C
 
 
 def open_at(url: str | None, anchor: str | None) -> str | None:
-    """Return the address that opens a document at an anchor; None for a document without one."""
-    if not url or not anchor or "#" in url:
-        return url or None
+    """Return the address that opens a document at an anchor; None for a document without one that leads to a page."""
+    url = web_address(url)  # documents say it of themselves, and clients make links of it
+    if url is None or not anchor or "#" in url:
+        return url
     return f"{url}#{quote(anchor, safe='=&-._~')}"
 
 

@@ -12,6 +12,7 @@ from penstock.apps.document_ids import file_id_of, path_of
 from penstock.apps.shelf import DocumentText, Shelf, ShelvedDocument
 from penstock.apps.tracing import OpenSpan, TraceContext, Tracer
 from penstock.base.errors import InvalidInput
+from penstock.base.web_addresses import web_address
 from penstock.spec.knowledge import ChosenScope
 
 MAX_PAGE = 100
@@ -106,7 +107,7 @@ def _describe_content(file_id: str, document: DocumentText) -> dict[str, Any]:
         "filename": document.path,
         "attributes": {
             name: value
-            for name, value in (("title", document.title), ("url", document.url))
+            for name, value in (("title", document.title), ("url", web_address(document.url)))
             if value is not None
         },
         "data": [{"type": "text", "text": document.text}],

@@ -191,7 +191,7 @@ def describe_hit(hit: FoundPassage) -> dict[str, Any]:
     place = {"title": hit.title, "section": hit.section, "anchor": hit.anchor, "url": url}
     attributes: dict[str, Any] = {name: value for name, value in place.items() if value is not None}
     for name, value in hit.attributes.items():
-        if len(attributes) < MAX_ATTRIBUTES:
+        if len(attributes) < MAX_ATTRIBUTES and name != "url":
             attributes.setdefault(name[:MAX_KEY_CHARS], _as_attribute(value))
     return {
         "file_id": file_id_of(hit.document),

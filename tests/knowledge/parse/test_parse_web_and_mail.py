@@ -255,3 +255,13 @@ def test_a_binary_file_is_no_text() -> None:
         parse_document("a.txt", bytes(range(256)) * 20)
     with pytest.raises(UnsupportedFormat):
         parse_document("a", bytes(range(256)) * 20)
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(document.cookie)", "data:text/html,x", "/relative"])
+def test_an_address_that_leads_to_no_page_is_left_out(address: str) -> None:
+    """It would become a citation, and a link in whatever shows it."""
+    told = parse_document("a.md", f"---\nurl: {address!r}\n---\n# A\n\nText.\n".encode())
+    assert told.properties.url is None
+    assert any(address in problem for problem in told.problems)
+    page = f"<html><head><link rel=canonical href='{address}'></head><body><main><p>Text.</p></main></body></html>"
+    assert parse_document("a.html", page.encode()).properties.url is None

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from datetime import date, datetime, time
 from typing import Any
 
+from penstock.base.web_addresses import web_address
 from penstock.knowledge.parse.dates import read_date
 from penstock.knowledge.parse.text import clean_line
 from penstock.spec.knowledge import Properties, PropertyValue
 
 MAX_CHARS = 64 * 1024
+_ADDRESSES = ("url", "canonical_url", "canonical")
 _NAMED = frozenset({"title", "readers", "subjects", "lang", "language", "url", "canonical", "canonical_url"})
 _MODIFIED = ("modified", "updated", "lastmod", "last_modified", "date")
 
@@ -60,6 +62,9 @@ def read_properties(found: Mapping[Any, Any]) -> tuple[Properties, str | None, t
     if "readers" in found and readers is None:
         problems.append("the front matter's readers cannot be read; nobody may find the document by them")
         readers = []
+    told = next(filter(None, (_text(found.get(name)) for name in _ADDRESSES)), None)
+    if told and web_address(told) is None:
+        problems.append(f"the front matter's address {told[:100]!r} is none of a page and was left out")
     moments = (read_date(found.get(name)) for name in _MODIFIED)
     language = _text(found.get("language")) or _text(found.get("lang"))
     return (
@@ -69,7 +74,7 @@ def read_properties(found: Mapping[Any, Any]) -> tuple[Properties, str | None, t
             subjects=_names(found.get("subjects")) or [],
             language=language.replace("_", "-").partition("-")[0].lower() if language else None,
             modified_ns=next((each for each in moments if each is not None), None),
-            url=_text(found.get("url")) or _text(found.get("canonical_url")) or _text(found.get("canonical")),
+            url=web_address(told),
         ),
         _text(found.get("title")),
         tuple(problems),

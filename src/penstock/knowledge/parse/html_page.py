@@ -9,6 +9,7 @@ from collections import Counter
 from html.parser import HTMLParser
 from typing import Literal
 
+from penstock.base.web_addresses import web_address
 from penstock.knowledge.parse.dates import read_date
 from penstock.knowledge.parse.html_parts import OpenList, OpenTable
 from penstock.knowledge.parse.text import SectionBuilder, clean_line, count_words, decode_text, slug_of
@@ -262,7 +263,7 @@ class _Reader(HTMLParser):
         return Properties(
             values=values,
             language=self.language,
-            url=self.found.get("canonical"),
+            url=web_address(self.found.get("canonical")),
             modified_ns=read_date(self.found.get("modified")),
         )
 
