@@ -28,7 +28,7 @@ from penstock.knowledge.parse.workbook import parse_xlsx
 from penstock.knowledge.types import ParsedDocument
 from penstock.spec.knowledge import ParseRecipe
 
-PARSER = "parse@3"
+PARSER = "parse@4"
 """Part of every parse digest: a change of these rules parses all documents anew."""
 Parser = Callable[[bytes, ParseRecipe], ParsedDocument]
 

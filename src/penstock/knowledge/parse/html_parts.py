@@ -9,6 +9,20 @@ from dataclasses import dataclass, field
 from penstock.knowledge.parse.tables import spread
 from penstock.knowledge.parse.text import clean_line
 
+_ELEMENTS = """
+    a abbr acronym address applet area article aside audio b base basefont bdi bdo bgsound big blink blockquote body br
+    button canvas caption center cite code col colgroup data datalist dd del details dfn dialog dir div dl dt em embed
+    fieldset figcaption figure font footer form frame frameset h1 h2 h3 h4 h5 h6 head header hgroup hr html i iframe img
+    input ins kbd label legend li link main map mark marquee math menu menuitem meta meter nav nobr noframes noscript
+    object ol optgroup option output p param picture pre progress q rb rp rt rtc ruby s samp script search section
+    select slot small source span strike strong style sub summary sup svg table tbody td template textarea tfoot th
+    thead time title tr track tt u ul var video wbr
+    circle clippath defs desc ellipse filter foreignobject g line lineargradient marker mask metadata path pattern
+    polygon polyline radialgradient rect stop symbol text textpath tspan use
+    mfrac mi mn mo mover mrow mspace msqrt mstyle msub msubsup msup mtable mtd mtext mtr munder munderover semantics
+"""
+ELEMENTS = frozenset(_ELEMENTS.split())
+"""Names that HTML, SVG and MathML give."""
 MAX_SPAN = 100
 """Browsers stop at 1,000 columns; a hostile page multiplies them with its rows."""
 MAX_ITEM_DEPTH = 8

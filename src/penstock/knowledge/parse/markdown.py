@@ -1,11 +1,15 @@
-"""Markdown and plain text. Markdown keeps its inline marks out of the text, its lists, code and tables whole."""
+"""Markdown and plain text. Markdown keeps its inline marks out of the text, its lists, code and tables whole.
+
+What only looks like a tag, such as `<your-name>`, is text: a tag is what HTML names, or what is closed somewhere.
+"""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from penstock.knowledge.parse.front_matter import read_front_matter, split_front_matter
-from penstock.knowledge.parse.html_parts import OpenList
+from penstock.knowledge.parse.html_parts import ELEMENTS, OpenList
+from penstock.knowledge.parse.markdown_rules import count_unused, make_reader
 from penstock.knowledge.parse.text import SectionBuilder, clean_line, decode_text, slug_of
 from penstock.knowledge.types import ParsedDocument
 from penstock.spec.knowledge import ParseRecipe, Properties
@@ -14,29 +18,32 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 MAX_NESTING = 60
-_TAG = re.compile(r"<!--.*?-->|</?[A-Za-z][^<>]{0,2000}>", re.DOTALL)
-_COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
+_TAG = re.compile(r"<!--.*?(?:-->|\Z)|</?[A-Za-z][^<>]{0,2000}>", re.DOTALL)
+_NAME = re.compile(r"</?([A-Za-z][\w.:-]*)")
+_CLOSED = re.compile(r"</([A-Za-z][\w.:-]*)\s*>|<([A-Za-z][\w.:-]*)(?:\s[^<>]{0,2000})?/>")
+_COMMENT = re.compile(r"<!--(.*?)(?:-->|\Z)", re.DOTALL)
 _UNSEEN = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE)
 
 
 def parse_markdown(data: bytes, recipe: ParseRecipe = ParseRecipe()) -> ParsedDocument:
     """Return the sections by headings; the first level-one heading is the title, else the front matter's."""
     del recipe
-    from markdown_it import MarkdownIt
-
     text, problems = decode_text(data)
     text, inner, fence = split_front_matter(text)
     properties, told_title = Properties(), None
     if inner is not None:
         properties, told_title, more = read_front_matter(inner, fence)
         problems += more
-    tokens = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}).enable("table").parse(text)
-    writer = _Writer()
+    env: dict[str, object] = {}
+    tokens = make_reader(MAX_NESTING).parse(text, env)
+    writer = _Writer(closed={(found[1] or found[2]).lower() for found in _CLOSED.finditer(text)})
     writer.walk(tokens)
     if writer.n_images:
         problems += (f"{writer.n_images} images were not read",)
     if writer.n_comment_words:
         problems += (f"{writer.n_comment_words} words of HTML comments were left out",)
+    if n_unused := count_unused(tokens, env):
+        problems += (f"{n_unused} link definitions that nothing refers to were left out",)
     if any(token.level >= MAX_NESTING - 1 for token in tokens):
         problems += (f"blocks nested deeper than {MAX_NESTING} were not read",)
     return ParsedDocument(
@@ -62,8 +69,10 @@ def parse_text(data: bytes, recipe: ParseRecipe = ParseRecipe()) -> ParsedDocume
 class _Writer:
     """Walks the flat list of tokens that markdown-it gives, without recursion."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, closed: Collection[str]) -> None:
+        """`closed` are the names of elements that are closed somewhere in the document."""
         self.builder = SectionBuilder()
+        self._tags = ELEMENTS.union(closed)
         self.title: str | None = None
         self.n_images = 0
         self.n_comment_words = 0
@@ -128,7 +137,7 @@ class _Writer:
 
     def _write_html(self, html: str) -> None:
         self._count_comments(html)
-        text = _unescape(_TAG.sub(" ", _UNSEEN.sub(" ", html)))
+        text = _unescape(_TAG.sub(lambda found: self._show_tag(found[0]) or " ", _UNSEEN.sub(" ", html)))
         if self._depth:
             self._list.add(text, self._mark)
         else:
@@ -153,7 +162,12 @@ class _Writer:
                 yield self._plain(child.children or [])
             elif child.type == "html_inline":
                 self._count_comments(child.content)
-                yield " " if child.content.lower().startswith("<br") else ""
+                yield " " if child.content.lower().startswith("<br") else self._show_tag(child.content)
+
+    def _show_tag(self, tag: str) -> str:
+        """Return what is no tag of any element as the text that it is, "" for a tag."""
+        found = _NAME.match(tag)
+        return "" if found is None or found[1].lower() in self._tags else tag
 
     def _count_comments(self, html: str) -> None:
         self.n_comment_words += sum(len(found.split()) for found in _COMMENT.findall(html))

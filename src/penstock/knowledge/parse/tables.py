@@ -1,5 +1,6 @@
 """Tables as Markdown: one line a row, the first row the header, no cell able to break the grid."""
 
+from collections import deque
 from collections.abc import Sequence
 
 
@@ -26,7 +27,7 @@ def spread(cells: Sequence[tuple[str, int, int]], above: dict[int, tuple[str, in
     `cells` are text, columns and rows covered; `above` keeps what reaches down from rows before (changed).
     """
     row: list[str] = []
-    waiting = list(cells)
+    waiting = deque(cells)
     while waiting or len(row) in above:
         column = len(row)
         if column in above:
@@ -35,7 +36,7 @@ def spread(cells: Sequence[tuple[str, int, int]], above: dict[int, tuple[str, in
             if left > 1:
                 above[column] = (text, left - 1)
             continue
-        text, wide, high = waiting.pop(0)
+        text, wide, high = waiting.popleft()
         for _ in range(max(1, wide)):
             if high > 1:
                 above[len(row)] = (text, high - 1)
