@@ -88,7 +88,7 @@ def test_documents_are_listed_with_their_states_and_a_removal_is_confirmed(root:
     assert (refused.code, "--keep-documents" in refused.err) == (2, True)
     assert "1 documents stay" in source("remove", "wiki", "notes", "--keep-documents", home=root)
     assert "detached" in source("list", home=root)
-    assert "1 documents go" in source("remove", "wiki", "notes", "--yes", home=root)
+    assert "1 documents are served until" in source("remove", "wiki", "notes", "--yes", home=root)
 
 
 def test_a_file_is_applied_and_applying_it_again_changes_nothing(

@@ -161,16 +161,12 @@ def remove(
     if not keep_documents and not yes and n_documents:
         if as_json:
             raise InvalidInput(f"{n_documents} documents would go.", hint="Say --yes or --keep-documents.")
-        typer.confirm(
-            f"{n_documents} documents of {source!r} go with the next ingest. Remove it?", abort=True
-        )
-    rooms.sources.remove(name, source, keep_documents=keep_documents)
+        typer.confirm(f"{n_documents} documents come from {source!r} and would go. Remove it?", abort=True)
+    told = rooms.sources.remove(name, source, keep_documents=keep_documents)
     if as_json:
         print_json({"removed": source, "documents": n_documents, "kept": keep_documents})
     else:
-        print(
-            f"removed {source}; {n_documents} documents {'stay' if keep_documents else 'go with the next ingest'}"
-        )
+        print(f"removed {source}; {n_documents} documents {told}")
 
 
 @app.command("test", epilog="Example: penstock knowledge source test handbook wiki --limit 5")

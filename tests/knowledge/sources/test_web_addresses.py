@@ -17,6 +17,7 @@ from penstock.knowledge.sources.web.guard import AddressGuard
         ("http://user:pw@example.org/x", "http://example.org/x"),
         ("https://exämple.org/ü", "https://xn--exmple-cua.org/%C3%BC"),
         ("https://example.org/../../etc", "https://example.org/etc"),
+        ("https://example.org/docs/%2e%2e/private/%41%7e?q=%2e", "https://example.org/private/A~?q=%2e"),
         ("file:///etc/passwd", None),
         ("javascript:alert(1)", None),
         ("https://[::1", None),
@@ -44,6 +45,7 @@ def test_only_the_folder_of_a_start_and_named_hosts_are_allowed() -> None:
         ("https://example.org/a.md", "text/plain", "example.org/a.md"),
         ("https://example.org/a.php?x=1", "text/html", "example.org/a.php?x=1.html"),
         ("https://example.org/a.html?x=1", "text/html", "example.org/a.html?x=1.html"),
+        ("https://example.org/docs/..%2Fprivate/x.html", "text/html", "example.org/docs/..%2Fprivate/x.html"),
         ("https://example.org/report", "application/pdf", "example.org/report.pdf"),
     ],
 )
@@ -68,6 +70,11 @@ def test_paths_tell_the_format(url: str, media_type: str, path: str) -> None:
         "::ffff:127.0.0.1",
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
+        "64:ff9b:1::7f00:1",
+        "64:ff9b:1::5db8:d70e",
+        "::7f00:1",
+        "::ffff:0:7f00:1",
+        "fec0::1",
     ],
 )
 def test_private_addresses_are_refused_in_every_spelling(address: str) -> None:
@@ -88,14 +95,20 @@ def test_what_is_allowed_by_name_or_network_is_called() -> None:
             AddressGuard([other], resolve=resolve).choose_address("wiki.internal", 80)
 
 
-def test_metadata_of_clouds_is_called_only_by_its_very_address() -> None:
+def test_metadata_of_clouds_is_never_called() -> None:
     def resolve(_host: str, _port: int) -> Sequence[str]:
         return ["169.254.169.254"]
 
     for allowed in ("0.0.0.0/0", "169.254.0.0/16", "metadata.internal", "169.254.169.254"):
+        for host in ("metadata.internal", "169.254.169.254"):
+            with pytest.raises(ForbiddenAddress) as caught:
+                AddressGuard([allowed], resolve=resolve).choose_address(host, 80)
+            assert "never read" in (caught.value.hint or "")
+    for odd in ("64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe", "::ffff:0:a9fe:a9fe", "::a9fe:a9fe"):
         with pytest.raises(ForbiddenAddress):
-            AddressGuard([allowed], resolve=resolve).choose_address("metadata.internal", 80)
-    assert AddressGuard(["169.254.169.254"], resolve=resolve).choose_address("169.254.169.254", 80)
+            AddressGuard(["::/0"], resolve=lambda _host, _port, odd=odd: [odd]).choose_address(
+                "x.example", 80
+            )
 
 
 def test_a_host_that_does_not_resolve_is_unavailable() -> None:

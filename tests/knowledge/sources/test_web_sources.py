@@ -1,7 +1,11 @@
 """Web sites: what they allow is read at their pace, what is unchanged is not sent again, and nothing leads inside."""
 
+import contextlib
 import gzip
+import socket
+import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +17,9 @@ from penstock.knowledge.sources.kinds.web import WebSource
 from penstock.knowledge.sources.service import SourceService
 from penstock.knowledge.sources.settings import read_settings
 from penstock.knowledge.sources.types import KnownItem, LeftOut, Scan, SourceItem
+from penstock.knowledge.sources.web.fetch import Fetcher
+from penstock.knowledge.sources.web.guard import AddressGuard
+from penstock.knowledge.sources.web.pages import read_page
 from penstock.knowledge.sources.web.settings import WebSettings
 from penstock.knowledge.types import InlineContext
 from tests.knowledge.sources.conftest import CountingBlobs
@@ -185,7 +192,7 @@ def test_redirects_are_followed_within_what_is_allowed_only(site: Site) -> None:
         '<a href="old">Old</a> <a href="out">Out</a> <a href="loop">Loop</a> <a href="file">File</a>',
     )
     site.pages["/docs/old"] = Page(status=301, headers={"location": "/docs/new.html"})
-    site.pages["/docs/out"] = Page(status=302, headers={"location": "/admin/"})
+    site.pages["/docs/out"] = Page(status=301, headers={"location": "/admin/"})
     site.pages["/docs/loop"] = Page(status=302, headers={"location": "/docs/loop"})
     site.pages["/docs/file"] = Page(status=302, headers={"location": "file:///etc/passwd"})
     site.put("/docs/new.html", "New.")
@@ -195,6 +202,98 @@ def test_redirects_are_followed_within_what_is_allowed_only(site: Site) -> None:
     assert "file:///etc/passwd, which lies outside" in left_out["/docs/file"].reason
     assert "redirects more than 5 times" in left_out["/docs/loop"].reason
     assert "/admin/" not in site.asked()
+
+
+@pytest.mark.parametrize(
+    ("status", "stays"), [(301, False), (302, True), (303, True), (307, True), (308, False)]
+)
+def test_a_page_behind_a_login_for_now_stays_and_one_that_moved_away_goes(
+    site: Site, sources: SourceService, status: int, stays: bool
+) -> None:
+    furnish(site)
+    _add(sources, site)
+    sources.scan_all("guide", InlineContext())
+    site.pages["/docs/b.html"] = Page(status=status, headers={"location": "https://sso.example.org/login"})
+    found = sources.scan_all("guide", InlineContext())
+    assert (f"{site.host}/docs/b.html" in _paths(found)) is stays
+    assert found.outcomes[0].complete is not stays
+
+
+HOSTILE = [
+    Page(body=b"no gzip", headers={"content-type": "text/html", "content-encoding": "gzip"}),
+    Page(status=302, headers={"location": "http://[bad"}),
+    *(
+        Page(body=b"<p>x</p>", headers={"content-type": f"text/html; charset={name}"})
+        for name in ('"\x00x"', "undefined", "punycode", "hex", "idna")
+    ),
+    Page(
+        body=b"<base href='http://[x'><a href='http://[bad/'>z</a>\x00<!--",
+        headers={"content-type": "text/html"},
+    ),
+]
+
+
+@pytest.mark.parametrize("page", HOSTILE)
+@pytest.mark.parametrize("path", ["/docs/b.html", "/robots.txt", "/sitemap.xml"])
+def test_no_page_stops_a_scan_of_other_sources_or_its_own(
+    site: Site,
+    sources: SourceService,
+    tmp_path: Path,
+    page: Page,
+    path: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("penstock.knowledge.sources.kinds.web.ATTEMPTS", 1)
+    furnish(site)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("Text.")
+    sources.add("guide", "docs", "folder", {"location": str(tmp_path / "docs"), "prefix": "docs/"})
+    _add(sources, site, prefix="")
+    site.pages[path] = page
+    found = sources.scan_all("guide", InlineContext())
+    assert "docs/a.md" in _paths(found)
+    if path == "/docs/b.html":
+        assert f"{site.host}/docs/a.html" in _paths(found)
+
+
+def test_encoded_dots_lead_out_of_the_folder_no_more_than_plain_ones(site: Site) -> None:
+    site.put("/docs/", '<a href="/docs/%2e%2e/private/x.html">P</a> <a href="%2E%2E/private/y.html">Q</a>')
+    _, items, _, _ = scan_site(site, headers={"authorization": "{{secret:docs}}"})
+    assert sorted(items) == ["/docs/index.html"]
+    assert site.asked() == ["/docs/"]
+
+
+def test_headers_that_trickle_in_do_not_hold_a_scan_up() -> None:
+    """A timeout of a socket is one of each read; the bound is on the whole page."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port, stop = listener.getsockname()[1], threading.Event()
+
+    def trickle() -> None:
+        peer, _ = listener.accept()
+        with peer, contextlib.suppress(OSError):
+            peer.sendall(b"HTTP/1.1 200 OK\r\nx: ")
+            while not stop.wait(0.05):
+                peer.sendall(b"x")
+
+    server = threading.Thread(target=trickle, daemon=True)
+    server.start()
+    fetcher = Fetcher(AddressGuard(["127.0.0.1"]), user_agent="penstock", timeout_s=0.3, max_bytes=1000)
+    try:
+        with pytest.raises(ItemUnavailable, match="takes too long"):
+            fetcher.get(f"http://127.0.0.1:{port}/")
+    finally:
+        stop.set()
+        server.join(5)
+        listener.close()
+
+
+@pytest.mark.parametrize(
+    "unit", [b"<!--", b"<![CDATA[", b"<a href='", b"<a x", b"<b><i><p>", b"&#", b"<script>"]
+)
+def test_links_of_a_hostile_page_are_read_in_time_that_grows_with_its_length_alone(unit: bytes) -> None:
+    """html.parser took 18 s for 160 KB of `<!--`, and longer by the square: a minute's test ends this one."""
+    body = b'<a href="first.html">F</a>' + unit * (500_000 // len(unit))
+    assert read_page("https://example.org/", body, None).links[0] == "https://example.org/first.html"
 
 
 def test_private_addresses_are_refused_unless_they_are_allowed_by_name(site: Site) -> None:

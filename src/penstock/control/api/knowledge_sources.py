@@ -138,10 +138,8 @@ def _add_changing(router: APIRouter, sources: SourceService) -> None:
     @needs(Permission.KNOWLEDGE_WRITE)
     def remove_source(name: str, source: str, *, keep_documents: bool = False) -> Response:
         """Forget a source: its documents go with the next ingest, or stay as they are."""
-        sources.remove(name, source, keep_documents=keep_documents)
-        return json_reply(
-            {"removed": source, "documents": "kept" if keep_documents else "go with the next ingest"}
-        )
+        told = sources.remove(name, source, keep_documents=keep_documents)
+        return json_reply({"removed": source, "documents": "kept" if keep_documents else told})
 
 
 def _add_running(router: APIRouter, sources: SourceService, jobs: JobService) -> None:

@@ -9,6 +9,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
+from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -21,6 +22,9 @@ from penstock.spec.knowledge import Properties, PropertyValue
 SIDECAR_SUFFIXES = (".meta.toml", ".meta.yaml", ".meta.yml", ".meta.json")
 FOLDER_FILE = "_properties.toml"
 MAX_PROPERTY_BYTES = 256 * 1024
+_MILLISECONDS = 100_000_000_000
+"""Numbers from here on are milliseconds: as seconds they lie beyond the year 5138."""
+_FAR_NS = 2**63 - 1
 _NAMED = ("readers", "subjects", "language", "modified", "url")
 
 
@@ -58,6 +62,9 @@ def parse_properties(name: str, data: bytes) -> Properties:
         return Properties()
     if not isinstance(found, dict):
         raise UnreadableProperties(f"{name!r} must hold names with values.")
+    for key in found:
+        if key != "readers" and get_close_matches(str(key).casefold(), ["readers", "reader"], cutoff=0.9):
+            raise UnreadableProperties(f"{name!r} has {key!r}; who may find it is written `readers`.")
     return read_properties(found, where=name)
 
 
@@ -86,7 +93,11 @@ def read_properties(given: Mapping[str, Any], *, where: str) -> Properties:
 
 
 def read_moment(value: Any, where: str) -> int | None:
-    """Return a date, a moment, ISO text or seconds since 1970 as nanoseconds; without a zone it is UTC."""
+    """Return a date, a moment, ISO text, seconds or milliseconds since 1970 as nanoseconds; without a zone it is UTC.
+
+    A moment in the year 1 is how many programs write that they know none. Raises `UnreadableProperties`, also for
+    what lies further away than 64 bits of nanoseconds reach.
+    """
     if value is None or value == "":
         return None
     if isinstance(value, str):
@@ -97,11 +108,23 @@ def read_moment(value: Any, where: str) -> int | None:
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time())
     if isinstance(value, datetime):
+        if value.year == 1:  # how many programs write that they know none
+            return None
         moment = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return int(value * 1_000_000_000)
+        return _within(int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000, value, where)
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        seconds = value / 1000 if abs(value) >= _MILLISECONDS else value
+        return _within(int(seconds * 1_000_000_000) if abs(seconds) < _MILLISECONDS else None, value, where)
     raise UnreadableProperties(f"{where} is {value!r}; write it as 2026-03-31.")
+
+
+def _within(moment_ns: int | None, value: Any, where: str) -> int | None:
+    """Return a moment that everything which shows or compares moments can take."""
+    if moment_ns is None or not -_FAR_NS < moment_ns < _FAR_NS:
+        raise UnreadableProperties(
+            f"{where} is {value!r}, which is no moment between the years 1678 and 2262."
+        )
+    return moment_ns
 
 
 class _Yaml(yaml.SafeLoader):  # type: ignore[misc]  # the package has no types
@@ -118,6 +141,8 @@ def _load_yaml(text: str) -> Any:
 
 
 def _read_value(value: Any, where: str) -> PropertyValue:
+    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
+        raise UnreadableProperties(f"{where} has more digits than a number of 64 bits; write it as text.")
     if isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):

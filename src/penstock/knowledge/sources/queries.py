@@ -47,15 +47,16 @@ def update_source(connection: Connection, source_id: str, values: Mapping[str, A
     connection.execute(update(sources).where(sources.c.id == source_id).values(**values))
 
 
-def next_epoch(connection: Connection, source_id: str, now_ns: int) -> int:
-    """Begin a scan: return its number, which is over that of every scan before."""
+def next_epoch(connection: Connection, source_id: str, now_ns: int) -> int | None:
+    """Begin a scan: return its number, which is over that of every scan before; None where the source is gone."""
     statement = (
         update(sources)
         .where(sources.c.id == source_id)
         .values(epoch=sources.c.epoch + 1, state="running", started_ns=now_ns, updated_ns=now_ns)
         .returning(sources.c.epoch)
     )
-    return int(connection.execute(statement).scalar_one())
+    found = connection.execute(statement).scalar()
+    return None if found is None else int(found)
 
 
 def is_newest_epoch(connection: Connection, source_id: str, epoch: int) -> bool:
@@ -85,14 +86,18 @@ def iterate_kept(connection: Connection, source_id: str) -> Iterator[Row[Any]]:
 
 
 def save_items(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write items, new or known; when an item was first seen stays."""
+    """Write items, new or known, but for those that a later scan wrote; when an item was first seen stays."""
     if not rows:
         return
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(items)
     kept = {"source_id", "path", "first_seen_ns"}
     changes = {column.name: statement.excluded[column.name] for column in items.c if column.name not in kept}
-    statement = statement.on_conflict_do_update(index_elements=["source_id", "path"], set_=changes)
+    statement = statement.on_conflict_do_update(
+        index_elements=["source_id", "path"],
+        set_=changes,
+        where=items.c.epoch <= statement.excluded.epoch,
+    )
     connection.execute(statement, [dict(row) for row in rows])
 
 
@@ -168,12 +173,21 @@ def list_items(
     if states:
         query = query.where(items.c.state.in_(list(states)))
     if text:
-        query = query.where(func.lower(items.c.path).contains(text.lower(), autoescape=True))
+        query = query.where(_lower(connection, items.c.path).contains(text.lower(), autoescape=True))
     if after is not None:
         path, source_id = after
         later = and_(items.c.path == path, items.c.source_id > source_id)
         query = query.where((items.c.path > path) | later)
     return connection.execute(query.order_by(items.c.path, items.c.source_id).limit(limit)).all()
+
+
+def _lower(connection: Connection, column: Any) -> Any:
+    """Return a column in lower case, of any alphabet: SQLite's own `lower` knows ASCII alone."""
+    if connection.dialect.name != "sqlite":
+        return func.lower(column)
+    driver: Any = connection.connection.driver_connection
+    driver.create_function("lower_of_any_alphabet", 1, str.lower, deterministic=True)
+    return func.lower_of_any_alphabet(column)
 
 
 def find_item(connection: Connection, source_id: str, path: str) -> Row[Any] | None:

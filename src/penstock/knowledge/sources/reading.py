@@ -112,6 +112,10 @@ class SourceReader:
             raise SourceUnavailable(f"The place {tell(error)}.") from error
         except PenstockError as error:
             raise _hidden(error, credentials) from None
+        except Exception as error:  # as in a scan: whatever a library raises
+            raise SourceUnavailable(
+                credentials.hide(f"It cannot be read: {type(error).__name__}: {error}.")
+            ) from error
         return Trial(
             seen=seen,
             left_out=left_out,
@@ -147,9 +151,20 @@ class SourceReader:
 
     def _open(self, kind: str, source_id: str, settings: SourceSettings) -> tuple[Source, Credentials]:
         for place in settings.local_places():
-            self._refuse_private(Path(place).resolve(), is_pruned=kind == "folder")
+            try:
+                resolved = Path(place).resolve()
+            except (OSError, RuntimeError, ValueError) as error:  # such as links that lead to one another
+                raise InvalidSource(f"{place!r} cannot be looked at: {error}.") from None
+            self._refuse_private(resolved, is_pruned=kind == "folder")
         credentials = Credentials(self._open_secret, without_secrets(settings.secret_address()))
-        return find_kind(kind).open(source_id, settings, credentials, self._private), credentials
+        try:
+            return find_kind(kind).open(source_id, settings, credentials, self._private), credentials
+        except PenstockError:
+            raise
+        except Exception as error:  # as in a scan: whatever a library raises
+            raise SourceUnavailable(
+                credentials.hide(f"It cannot be opened: {type(error).__name__}.")
+            ) from error
 
     def _refuse_private(self, place: Path, *, is_pruned: bool) -> None:
         if self._private is None:
@@ -235,6 +250,8 @@ def _tried(found: SourceItem) -> dict[str, Any]:
         error = None
     except (PenstockError, OSError) as problem:
         size, error = found.size_bytes, tell(problem)
+    except Exception as problem:  # as in a scan
+        size, error = found.size_bytes, f"cannot be read: {type(problem).__name__}"
     return {
         "path": storable(found.path),
         "size_bytes": size,

@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from penstock.base.digest import digest_json
+from penstock.knowledge.credentials import without_secrets
 from penstock.knowledge.sources.errors import InvalidSource
 from penstock.knowledge.sources.properties import merge_properties, read_properties
 from penstock.knowledge.sources.settings import SourceSettings
@@ -41,6 +43,10 @@ class RecordSettings(SourceSettings, frozen=True, kw_only=True):
     keep: list[str] = msgspec.field(default_factory=list)
     """Fields that become properties under their own names."""
 
+    def bytes_come_from(self) -> list[str]:
+        """Return the settings on which a record's bytes depend, beside its version."""
+        return [without_secrets(self.location), self.text]
+
     def check(self) -> None:
         """Also refuse a format that is no suffix."""
         super().check()
@@ -70,11 +76,16 @@ def make_record(
     return SourceItem(
         source_id=source_id,
         path=path,
-        token=None if version is None else f"version={version}",
+        token=None if version is None else f"version={version} of={_digest(settings)}",
         size_bytes=len(data),
         properties=merge_properties(settings.common_properties(), _properties(record, settings, where)),
         read=lambda: data,
     )
+
+
+def _digest(settings: RecordSettings) -> str:
+    """So that other settings read every record again."""
+    return digest_json(settings.bytes_come_from()).removeprefix("sha256:")[:16]
 
 
 def record_path(key: str, suffix: str) -> str:

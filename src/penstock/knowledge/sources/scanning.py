@@ -5,6 +5,7 @@ saw the whole source; a scan that a later one overtook takes nothing away; and w
 stops is not written at all.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,15 +13,25 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
 
 from penstock.base.digest import digest_bytes
 from penstock.base.errors import PenstockError
 from penstock.knowledge.erasure.keep_out import Sieve
 from penstock.knowledge.errors import MassDeletion
 from penstock.knowledge.sources import queries
+from penstock.knowledge.sources.errors import SourceUnavailable, UnknownSource
 from penstock.knowledge.sources.ports import BlobKeeper
 from penstock.knowledge.sources.tree import reason_against_size
-from penstock.knowledge.sources.types import KnownItem, LeftOut, Source, SourceItem, SourceOutcome
+from penstock.knowledge.sources.types import (
+    MAX_PROBLEMS,
+    KnownItem,
+    LeftOut,
+    Source,
+    SourceItem,
+    SourceOutcome,
+    note_problem,
+)
 from penstock.knowledge.types import IngestContext
 
 MASS_DELETION_FLOOR = 2
@@ -28,7 +39,7 @@ MASS_DELETION_FLOOR = 2
 BATCH = 200
 GONE_DAYS = 90
 """How long what is gone stays listed."""
-MAX_PROBLEMS = 100
+_log = logging.getLogger(__name__)
 _COMPARED = ("state", "digest", "token", "size_bytes", "properties", "reason", "moved_from")
 _DAY_NS = 86_400 * 1_000_000_000
 
@@ -112,10 +123,13 @@ class SourceScan:
         """
         started = time.monotonic()
         with self._engine.begin() as connection:
-            self._epoch = queries.next_epoch(connection, self._order.source_id, self._clock())
+            epoch = queries.next_epoch(connection, self._order.source_id, self._clock())
+            if epoch is None:
+                raise self._removed()
+            self._epoch = epoch
             self._load(connection)
         try:
-            for found in source.scan(_KnownItems(self._before, self._blobs)):
+            for found in _only_told_errors(source, _KnownItems(self._before, self._blobs)):
                 ctx.check_cancelled()
                 self._take(found)
                 if len(self._waiting) >= BATCH:
@@ -167,7 +181,7 @@ class SourceScan:
         path = storable(found.path)
         if path in self._seen:
             self._tally.left_out += 1
-            self._tally.problems.append(f"{path} comes twice; the first one counts")
+            note_problem(self._tally.problems, f"{path} comes twice; the first one counts")
             return
         if self._is_erased(
             path=path, subjects=() if isinstance(found, LeftOut) else found.properties.subjects
@@ -187,6 +201,10 @@ class SourceScan:
                 data = found.read()
             except (PenstockError, OSError) as error:
                 self._leave_out(path, self._told(error), is_unreadable=True)
+                return
+            except Exception as error:  # whatever a library raises over one document
+                _log.exception("a document cannot be read", extra={"source": self._order.name})
+                self._leave_out(path, f"cannot be read: {type(error).__name__}", is_unreadable=True)
                 return
             reason = reason_against_size(len(data), self._order.max_bytes)
             if reason is not None:
@@ -209,7 +227,7 @@ class SourceScan:
                 digest=digest,
                 token=found.token,
                 size_bytes=size,
-                properties=msgspec.to_builtins(found.properties),
+                properties=_storable_all(msgspec.to_builtins(found.properties)),
             )
         )
 
@@ -269,9 +287,20 @@ class SourceScan:
             self._waiting.append(row)
 
     def _save(self) -> None:
-        with self._engine.begin() as connection:
-            queries.save_items(connection, self._waiting)
-        self._waiting.clear()
+        rows, self._waiting = self._waiting, []
+        try:
+            with self._engine.begin() as connection:
+                queries.save_items(connection, rows)
+        except IntegrityError as error:
+            with self._engine.connect() as connection:
+                if queries.get_source(connection, self._order.source_id) is None:
+                    raise self._removed() from error
+            raise
+
+    def _removed(self) -> UnknownSource:
+        return UnknownSource(
+            f"The source {self._order.name!r} was removed while it was scanned.", source=self._order.name
+        )
 
     def _sweep(self, *, is_complete: bool) -> tuple[list[str], dict[str, str]]:
         """Take away what is gone, and find where it moved to; return lost paths and former paths by new ones."""
@@ -370,6 +399,26 @@ def tell(error: PenstockError | OSError) -> str:
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or error}"
     return f"{error.message} {error.hint}" if error.hint else error.message
+
+
+def _only_told_errors(source: Source, known: Mapping[str, KnownItem]) -> Iterator[SourceItem | LeftOut]:
+    """Yield what a source yields; what it raises beside what it says it does becomes `SourceUnavailable`."""
+    try:
+        yield from source.scan(known)
+    except (PenstockError, OSError):
+        raise
+    except Exception as error:  # a fault over one page or row is this source's own, and not that of the base
+        _log.exception("a source cannot be read on")
+        raise SourceUnavailable(f"It cannot be read on: {type(error).__name__}: {error}.") from error
+
+
+def _storable_all(value: Any) -> Any:
+    """Return JSON values whose texts databases take."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {storable(name): _storable_all(each) for name, each in value.items()}
+    return [_storable_all(each) for each in value] if isinstance(value, list) else value
 
 
 def storable(text: str) -> str:

@@ -75,17 +75,26 @@ class SourceScheduler:
             rows = queries.list_sources(connection)
         for row in rows:
             if _job(row) is not None:
-                self._note_end(row)
+                self._try(row, self._note_end)
         with self._engine.connect() as connection:
             rows = queries.list_sources(connection)
         wanted: dict[str, list[Row[Any]]] = {}
         for row in rows:
-            if not row.is_paused and _job(row) is None and self._is_wanted(row):
+            if not row.is_paused and _job(row) is None and self._try(row, self._is_wanted):
                 wanted.setdefault(row.base, []).append(row)
         for base, due in wanted.items():
             self._begin(base, due)
         for source_id in self._watched.keys() - {row.id for row in rows}:
             del self._watched[source_id]
+
+    def _try(self, row: Row[Any], step: Callable[[Row[Any]], bool | None]) -> bool:
+        """Take a step for one source; what goes wrong is its own failure, and holds up no other."""
+        try:
+            return bool(step(row))
+        except Exception as error:  # such as a share that hangs, or a folder that may not be entered
+            told = error.strerror if isinstance(error, OSError) else None
+            self._note_failure(row, f"it cannot be looked at: {told or type(error).__name__}")
+            return False
 
     def _is_wanted(self, row: Row[Any]) -> bool:
         is_due = row.due_ns is not None and row.due_ns <= self._clock()

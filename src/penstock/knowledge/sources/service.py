@@ -206,18 +206,25 @@ class SourceService:
         """Read it again; when it has a schedule, at the next moment of that."""
         return self._set_paused(base, name, is_paused=False)
 
-    def remove(self, base: str, name: str, *, keep_documents: bool = False) -> None:
+    def remove(self, base: str, name: str, *, keep_documents: bool = False) -> str:
         """Forget a source: its documents go with the next ingest. With `keep_documents` they stay as they are, and
-        the source stays in lists as detached, never to be read again."""
+        the source stays in lists as detached, never to be read again. Return what becomes of them, for people.
+
+        A base never becomes empty by an ingest: documents of its last source are served until another one is read.
+        """
         now = self._clock()
         with self._engine.begin() as connection:
             row = self._find(connection, base, name)
             if not keep_documents:
                 queries.delete_source(connection, row.id)
-                return
+                is_last = not queries.list_sources(connection, base)
+                return (
+                    "are served until the base has another source" if is_last else "go with the next ingest"
+                )
             report = {**(row.report or {}), DETACHED: True}
             values = {"report": report, "is_paused": 1, "schedule": None, "due_ns": None, "updated_ns": now}
             queries.update_source(connection, row.id, values)
+        return "stay"
 
     def apply(
         self, declaration: Declaration, *, remove_others: bool = False, is_trial: bool = False

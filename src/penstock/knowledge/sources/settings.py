@@ -76,7 +76,8 @@ def read_settings(kind: str, given: Mapping[str, Any], model: type[Settings]) ->
     except msgspec.ValidationError as error:
         unknown = _UNKNOWN.search(str(error))
         if unknown is None:
-            raise InvalidSource(f"A source of kind {kind!r}: {error}.") from error
+            hint = "Put quotes around it: --set 'NAME=\"10\"'." if "Expected `str`" in str(error) else None
+            raise InvalidSource(f"A source of kind {kind!r}: {error}.", hint=hint) from error
         known = model.__struct_fields__
         raise InvalidSource(
             f"A source of kind {kind!r} has no setting {unknown[1]!r}.",

@@ -57,6 +57,17 @@ class KnownItem:
     """Gives the bytes as they were read last, from the blobs."""
 
 
+MAX_PROBLEMS = 100
+
+
+def note_problem(problems: list[str], problem: str) -> None:
+    """Add a problem to a list, up to so many; the last line says that there are more."""
+    if len(problems) < MAX_PROBLEMS:
+        problems.append(problem)
+    elif len(problems) == MAX_PROBLEMS:
+        problems.append("and more problems of such kinds")
+
+
 class Source(Protocol):
     """A place that holds documents. Blocking; holds at most one document's bytes at a time."""
 

@@ -6,20 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from penstock.knowledge.sources.kinds.files import find_files
+from penstock.knowledge.sources.kinds.files import find_files, told_in
 
 
-def fingerprint(kind: str, settings: dict[str, Any]) -> str | None:
-    """Return a text that changes when a file is added, removed or written; None when there is nothing to look at."""
+def fingerprint(kind: str, settings: dict[str, Any], private_root: Path | None = None) -> str | None:
+    """Return a text that changes when a file that the source reads is added, removed or written, properties included;
+    None when there is nothing to look at. Nothing below `private_root` is looked at. Raises `OSError`.
+    """
     location = settings["location"]
     state = hashlib.blake2b(digest_size=16)
     if kind == "folder":
         if not Path(location).is_dir():
             return None
-        stamps = _folder_stamps(location)
+        stamps = _folder_stamps(location, private_root)
     elif kind in {"files", "jsonl"}:
         patterns = [location, *settings.get("also", [])]
-        stamps = (_stamp(str(place)) for pattern in patterns for _, place in find_files(pattern))
+        stamps = (stamp for pattern in patterns for stamp in _file_stamps(pattern))
     else:
         return None
     for stamp in stamps:
@@ -27,9 +29,20 @@ def fingerprint(kind: str, settings: dict[str, Any]) -> str | None:
     return state.hexdigest()
 
 
-def _folder_stamps(folder: str) -> Iterator[str]:
+def _file_stamps(pattern: str) -> Iterator[str]:
+    for path, place in find_files(pattern):
+        root = place.parents[path.count("/")]
+        for each in told_in(path):
+            if each == path or (root / each).is_file():
+                yield _stamp(str(root / each))
+
+
+def _folder_stamps(folder: str, private_root: Path | None) -> Iterator[str]:
+    private = None if private_root is None else str(private_root.resolve())
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if private is not None:
+            folders[:] = [name for name in folders if os.path.realpath(f"{parent}{os.sep}{name}") != private]
         for name in sorted(names):
             if not name.startswith("."):
                 yield _stamp(f"{parent}{os.sep}{name}")

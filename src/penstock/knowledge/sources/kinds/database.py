@@ -28,7 +28,7 @@ from penstock.knowledge.sources.errors import (
 )
 from penstock.knowledge.sources.patterns import reason_against
 from penstock.knowledge.sources.records import RecordSettings, make_record
-from penstock.knowledge.sources.types import KnownItem, LeftOut, SourceItem
+from penstock.knowledge.sources.types import KnownItem, LeftOut, SourceItem, note_problem
 
 PAGE_ROWS = 500
 _DRIVERS = {
@@ -70,6 +70,10 @@ class DatabaseSettings(RecordSettings, frozen=True, kw_only=True):
         address = _read_address(self.location)
         is_file = address.get_backend_name() in {"sqlite", "duckdb"}
         return [address.database] if is_file and address.database else []
+
+    def bytes_come_from(self) -> list[str]:
+        """Return also the query."""
+        return [*super().bytes_come_from(), self.query]
 
     def secret_address(self) -> str:
         """Return scheme, host and port, where a secret is to be sent there."""
@@ -177,7 +181,7 @@ class DatabaseSource:
         try:
             found = make_record(self._source_id, row, self._settings, where=where)
         except UnreadableProperties as error:
-            self.problems.append(f"{where}: {error.message}")
+            note_problem(self.problems, f"{where}: {error.message}")
             return LeftOut(path=where, reason=error.message, is_unreadable=True)
         if isinstance(found, SourceItem):
             reason = reason_against(found.path, self._settings.include, self._settings.exclude)

@@ -73,9 +73,7 @@ class FilesSource:
 
     def _add(self, folders: dict[str, dict[str, Entry]], root: Path, path: str) -> None:
         """Add a file, and what is told of it beside it and in the folders above, up to where its pattern begins."""
-        folder = path.removesuffix(path.rpartition("/")[2])
-        beside = (path, *(f"{path}{suffix}" for suffix in SIDECAR_SUFFIXES))
-        for each in (*beside, *(f"{above}{FOLDER_FILE}" for above in _folders_above(folder))):
+        for each in told_in(path):
             place = root / each
             if place.is_file() or place.is_symlink():
                 parent, _, name = each.rpartition("/")
@@ -103,6 +101,15 @@ def is_behind_link(place: Path, path: str) -> bool:
     depth = path.count("/")
     root = place.parents[depth]
     return place.resolve() != root.resolve() / place.relative_to(root)
+
+
+def told_in(path: str) -> Iterator[str]:
+    """Yield a file's path, and those of all files that may say something of it."""
+    yield path
+    for suffix in SIDECAR_SUFFIXES:
+        yield path + suffix
+    for above in _folders_above(path.removesuffix(path.rpartition("/")[2])):
+        yield above + FOLDER_FILE
 
 
 def _folders_above(folder: str) -> Iterator[str]:

@@ -15,9 +15,11 @@ from penstock.knowledge.sources.errors import UnreadableProperties
 from penstock.knowledge.sources.kinds.files import check_pattern, find_files, fixed_part, is_behind_link
 from penstock.knowledge.sources.patterns import reason_against
 from penstock.knowledge.sources.records import RecordSettings, make_record
-from penstock.knowledge.sources.types import KnownItem, LeftOut, SourceItem
+from penstock.knowledge.sources.types import KnownItem, LeftOut, SourceItem, note_problem
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
+MAX_STRANGE = 1000
+"""After so many lines that are no documents, a file is not read on."""
 
 
 class JsonlSettings(RecordSettings, frozen=True, kw_only=True):
@@ -66,25 +68,33 @@ class JsonlSource:
         self.complete = not self.problems
 
     def _read(self, name: str, file: IO[bytes]) -> Iterator[SourceItem | LeftOut]:
-        number = 0
+        number = n_strange = 0
         while line := file.readline(MAX_LINE_BYTES):
             number += 1
-            where = f"{name}:{number}"
             if not line.strip():
                 continue
-            try:
-                record = _decode(line)
-            except ValueError as error:
-                self.problems.append(f"{where} is no record: {error}")
-                yield LeftOut(path=where, reason=f"no record: {error}", is_unreadable=True)
-                continue
-            yield self._make(where, record)
+            found = self._take(f"{name}:{number}", line)
+            n_strange += isinstance(found, LeftOut) and found.path == f"{name}:{number}"
+            if n_strange > MAX_STRANGE:
+                self.problems.append(
+                    f"{name} has more than {MAX_STRANGE:,} lines that are no records; it was read to line {number:,}"
+                )
+                return
+            yield found
+
+    def _take(self, where: str, line: bytes) -> SourceItem | LeftOut:
+        try:
+            record = _decode(line)
+        except ValueError as error:
+            note_problem(self.problems, f"{where} is no record: {error}")
+            return LeftOut(path=where, reason=f"no record: {error}", is_unreadable=True)
+        return self._make(where, record)
 
     def _make(self, where: str, record: dict[str, Any]) -> SourceItem | LeftOut:
         try:
             found = make_record(self._source_id, record, self._settings, where=where)
         except UnreadableProperties as error:
-            self.problems.append(f"{where}: {error.message}")
+            note_problem(self.problems, f"{where}: {error.message}")
             return LeftOut(path=where, reason=error.message, is_unreadable=True)
         if isinstance(found, SourceItem):
             reason = reason_against(found.path, self._settings.include, self._settings.exclude)

@@ -18,7 +18,7 @@ from penstock.knowledge.credentials import Credentials, find_plain, named_secret
 from penstock.knowledge.sources.errors import InvalidSource, ItemUnavailable, MissingReader, SourceUnavailable
 from penstock.knowledge.sources.settings import SourceSettings
 from penstock.knowledge.sources.tree import Entry, Listing, walk_tree
-from penstock.knowledge.sources.types import KnownItem, LeftOut, SourceItem
+from penstock.knowledge.sources.types import KnownItem, LeftOut, SourceItem, note_problem
 
 PACKAGES = {
     "s3": "s3fs",
@@ -215,7 +215,7 @@ class StoreSource:
                 if not path:
                     raise self._unavailable(error) from error
                 told = self._told(error)
-                self.problems.append(f"{path} cannot be listed: {told}")
+                note_problem(self.problems, f"{path} cannot be listed: {told}")
                 reason = f"cannot be listed: {told}"
                 yield Listing(
                     path=path, files={}, left_out=(LeftOut(path=path, reason=reason, is_unreadable=True),)

@@ -19,7 +19,7 @@ from penstock.knowledge.parse import SUFFIXES
 from penstock.knowledge.sources.errors import ForbiddenAddress, ItemUnavailable
 from penstock.knowledge.sources.patterns import reason_against
 from penstock.knowledge.sources.properties import merge_properties
-from penstock.knowledge.sources.types import KnownItem, LeftOut, SourceItem
+from penstock.knowledge.sources.types import KnownItem, LeftOut, SourceItem, note_problem
 from penstock.knowledge.sources.web.addresses import make_scope, normalise_url, origin, path_of
 from penstock.knowledge.sources.web.fetch import Fetcher, Reply
 from penstock.knowledge.sources.web.guard import AddressGuard, Resolve
@@ -188,7 +188,10 @@ class WebSource:
         try:
             reply = self._follow(url, known)
         except _Refused as refused:
-            yield LeftOut(path=known.path if known else place, reason=refused.reason)
+            if refused.is_for_now:
+                self._note(None, f"{url}: {refused.reason}")
+            path = known.path if known else place
+            yield LeftOut(path=path, reason=refused.reason, is_unreadable=refused.is_for_now)
             return
         except PenstockError as error:
             self._note(error, f"{url} cannot be read: {error.message}")
@@ -271,7 +274,10 @@ class WebSource:
                 return reply
             after = normalise_url(target)
             if after is None or not self._scope.allows(after):
-                raise _Refused(f"redirects to {target[:200]}, which lies outside the source")
+                raise _Refused(
+                    f"redirects to {target[:200]}, which lies outside the source",
+                    is_for_now=not reply.is_moved_for_good,
+                )
             if after in self._taken:
                 return Reply(url=after, status=200, headers={}, body=b"")
             url = after
@@ -311,7 +317,7 @@ class WebSource:
         self._asked[host] = self._now()
 
     def _note(self, error: PenstockError | None, problem: str) -> None:
-        self.problems.append(problem)
+        note_problem(self.problems, problem)
         if self._first_error is None:
             self._first_error = error or ItemUnavailable(f"{problem[0].upper()}{problem[1:]}.")
 
@@ -327,9 +333,11 @@ class WebSource:
 class _Refused(Exception):
     """The page is not to be read, and why."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, is_for_now: bool = False) -> None:
+        """`is_for_now`: a login or a maintenance page stands before it, and it may be there again."""
         super().__init__(reason)
         self.reason = reason
+        self.is_for_now = is_for_now
 
 
 def _is_sitemap(url: str) -> bool:
@@ -367,7 +375,7 @@ def _with_charset(reply: Reply) -> bytes:
         if codecs.lookup(charset).name in {"utf-8", "ascii"}:
             return reply.body
         return codecs.BOM_UTF8 + reply.body.decode(charset).encode()
-    except (LookupError, UnicodeDecodeError):
+    except (LookupError, ValueError):  # some codecs raise no UnicodeError
         return reply.body
 
 

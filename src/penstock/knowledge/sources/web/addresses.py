@@ -1,5 +1,6 @@
 """Addresses of pages in one form, and which of them a source may follow. Pure."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -8,6 +9,8 @@ from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 MAX_URL_CHARS = 2000
 MAX_PATH_PARTS = 40
 _PORTS = {"http": 80, "https": 443}
+_UNRESERVED = re.compile("%(?:2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe])")
+"""Letters, digits and `-._~` in the longer way of writing them: they mean the same (RFC 3986, 6.2.2.2)."""
 _SAFE = "/:@!$&'()*+,;=~-._%"
 _SUFFIXES = {
     "text/html": ".html",
@@ -37,7 +40,9 @@ def normalise_url(url: str, base: str | None = None) -> str | None:
         return None
     shown = f"[{host}]" if ":" in host else host
     where = shown if port in {None, _PORTS[parts.scheme]} else f"{shown}:{port}"
-    path = _resolve_dots(quote(parts.path or "/", safe=_SAFE))
+    path = _resolve_dots(
+        quote(_UNRESERVED.sub(lambda match: unquote(match[0]), parts.path) or "/", safe=_SAFE)
+    )
     if path.count("/") > MAX_PATH_PARTS:
         return None
     return urlunsplit((parts.scheme, where, path, quote(parts.query, safe=_SAFE + "?[]"), ""))
@@ -90,6 +95,8 @@ def path_of(url: str, media_type: str | None) -> str:
     """Return the path of a page as a document: host, path, query, and a suffix that tells its format."""
     parts = urlsplit(url)
     path = unquote(parts.path, errors="replace")
+    if ".." in path.split("/"):  # an encoded slash made it: a document's path never leads up
+        path = parts.path
     if path.endswith("/"):
         path += "index"
     if parts.query:

@@ -3,10 +3,12 @@
 A connection is used once. Redirects are not followed here: whoever asks decides whether the next address is allowed.
 """
 
+import contextlib
 import gzip
 import http.client
 import socket
 import ssl
+import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -50,7 +52,17 @@ class Reply:
     def goes_to(self) -> str | None:
         """Where a redirect leads."""
         place = self.headers.get("location")
-        return urljoin(self.url, place) if self.status in REDIRECTS and place else None
+        if self.status not in REDIRECTS or not place:
+            return None
+        try:
+            return urljoin(self.url, place)
+        except ValueError:  # such as http://[x
+            return place
+
+    @property
+    def is_moved_for_good(self) -> bool:
+        """Whether a redirect says that the page is not to be looked for here again."""
+        return self.status in {301, 308}
 
 
 class Fetcher:
@@ -82,6 +94,9 @@ class Fetcher:
         limit = max_bytes or self._max_bytes
         deadline = self._now() + self._timeout_s
         connection = self._connect(parts.scheme, parts.hostname or "", parts.port)
+        watch = threading.Timer(self._timeout_s, connection.cut)
+        watch.daemon = True
+        watch.start()
         try:
             target = parts.path or "/"
             connection.request(
@@ -89,15 +104,19 @@ class Fetcher:
                 f"{target}?{parts.query}" if parts.query else target,
                 headers=self._headers(url, headers),
             )
-            response = connection.getresponse()
-            told = {name.lower(): value for name, value in response.getheaders()}
-            body, is_cut = self._read(response, limit, deadline)
+            with connection.getresponse() as response:
+                told = {name.lower(): value for name, value in response.getheaders()}
+                body, is_cut = self._read(response, limit, deadline)
+            if told.get("content-encoding", "").lower() in {"gzip", "x-gzip"} and not is_cut:
+                body, is_cut = unpack(body, limit)  # some send it though it was not asked for
+            if connection.was_cut and not is_cut:
+                raise TimeoutError("it takes too long")
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise ItemUnavailable(f"{url} does not answer: {_told(error)}.") from error
+            late = TimeoutError("it takes too long") if connection.was_cut else error
+            raise ItemUnavailable(f"{url} does not answer: {_told(late)}.") from error
         finally:
+            watch.cancel()
             connection.close()
-        if told.get("content-encoding", "").lower() in {"gzip", "x-gzip"} and not is_cut:
-            body, is_cut = unpack(body, limit)  # some send it though it was not asked for
         return Reply(url=url, status=response.status, headers=told, body=body, is_cut=is_cut)
 
     def _headers(self, url: str, more: Mapping[str, str] | None) -> dict[str, str]:
@@ -110,7 +129,7 @@ class Fetcher:
             **(more or {}),
         }
 
-    def _connect(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+    def _connect(self, scheme: str, host: str, port: int | None) -> "_Connection | _SecureConnection":
         number = port or (443 if scheme == "https" else 80)
         address = self._guard.choose_address(host, number)
         if scheme == "https":
@@ -147,7 +166,23 @@ def pack(data: bytes) -> bytes:
     return gzip.compress(data, mtime=0)
 
 
-class _Connection(http.client.HTTPConnection):
+class _Cut:
+    """A connection that another thread can end, whatever it waits for: its headers, too, must come in time."""
+
+    was_cut = False
+    _called: socket.socket | None = None
+    """Known for longer than `sock`, which goes as soon as the headers are there."""
+
+    def cut(self) -> None:
+        """End it."""
+        self.was_cut = True
+        if self._called is not None:
+            with contextlib.suppress(OSError):
+                # Not the method of a TLS socket, which would take its state from under the waiting thread.
+                socket.socket.shutdown(self._called, socket.SHUT_RDWR)
+
+
+class _Connection(_Cut, http.client.HTTPConnection):
     """Connects to a chosen address and still names the host it asks."""
 
     def __init__(self, host: str, port: int, address: str, timeout_s: float) -> None:
@@ -155,10 +190,10 @@ class _Connection(http.client.HTTPConnection):
         self._address = address
 
     def connect(self) -> None:
-        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        self.sock = self._called = socket.create_connection((self._address, self.port), self.timeout)
 
 
-class _SecureConnection(http.client.HTTPSConnection):
+class _SecureConnection(_Cut, http.client.HTTPSConnection):
     """The same over TLS; the certificate must be the host's."""
 
     def __init__(self, host: str, port: int, address: str, timeout_s: float) -> None:
@@ -168,7 +203,10 @@ class _SecureConnection(http.client.HTTPSConnection):
 
     def connect(self) -> None:
         plain = socket.create_connection((self._address, self.port), self.timeout)
-        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
+        self.sock = self._called = wrapped = self._tls.wrap_socket(
+            plain, server_hostname=self.host, do_handshake_on_connect=False
+        )
+        wrapped.do_handshake()
 
 
 def _told(error: Exception) -> str:

@@ -1,8 +1,7 @@
 """Keeps a crawl out of the network that Penstock runs in: every address is resolved first, and only then called.
 
 The check is on the address that the connection is then made to, so that a name which resolves to something else a
-moment later gains nothing. Addresses that tell a cloud machine its own credentials are refused even within a
-network that is allowed, and under any name but their own number.
+moment later gains nothing. Addresses that tell a cloud machine its own credentials are refused whatever is allowed.
 """
 
 import ipaddress
@@ -19,7 +18,13 @@ _METADATA = frozenset(
     ipaddress.ip_address(each)
     for each in ("169.254.169.254", "169.254.170.2", "100.100.100.200", "192.0.0.192", "fd00:ec2::254")
 )
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_EMBEDDING = tuple(
+    ipaddress.IPv6Network(each) for each in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")
+)
+"""Their last 32 bits are an IPv4 address: NAT64, local NAT64, IPv4-compatible, SIIT."""
+_NEVER_GLOBAL = tuple(
+    ipaddress.IPv6Network(each) for each in (*("::/96", "::ffff:0:0:0/96"), "64:ff9b:1::/48", "fec0::/10")
+)
 
 
 class AddressGuard:
@@ -54,9 +59,12 @@ class AddressGuard:
         for text in found:
             address = ipaddress.ip_address(text.partition("%")[0])
             if not self._may_call(host, address):
+                is_open = _embedded(address) not in _METADATA
                 raise ForbiddenAddress(
                     f"{host!r} is at {address}, inside a private network.",
-                    hint=f"If that is meant, name it in the source: allow_private = [{host!r}].",
+                    hint=f"If that is meant, name it in the source: allow_private = [{host!r}]."
+                    if is_open
+                    else "A cloud tells a machine its credentials there; it is never read.",
                     host=host,
                 )
         return found[0]
@@ -65,13 +73,14 @@ class AddressGuard:
         meant = _embedded(address)
         name = _host_name(host)
         if meant in _METADATA:
-            return name in self._names and name == str(meant)
+            return False
         if name in self._names:
             return True
         for network in self._networks:
             if any(each.version == network.version and each in network for each in (address, meant)):
                 return True
-        return meant.is_global and not meant.is_multicast
+        is_odd = any(address.version == 6 and address in network for network in _NEVER_GLOBAL)
+        return meant.is_global and not meant.is_multicast and not is_odd
 
 
 def _host_name(text: str) -> str:
@@ -85,7 +94,7 @@ def _embedded(address: IpAddress) -> IpAddress:
     inside = address.ipv4_mapped or address.sixtofour
     if inside is None and address.teredo is not None:
         inside = address.teredo[1]
-    if inside is None and address in _NAT64:
+    if inside is None and any(address in network for network in _EMBEDDING):
         inside = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return inside or address
 

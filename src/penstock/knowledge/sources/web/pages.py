@@ -1,12 +1,19 @@
-"""What a page says to robots: its links, and whether it may be kept or followed. Runs nothing of the page."""
+"""What a page says to robots: its links, and whether it may be kept or followed. Runs nothing of the page.
+
+Read by libxml2, whose time grows with the length of a page alone, whatever its author made of it.
+"""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
+
+from lxml import etree
 
 from penstock.knowledge.sources.web.addresses import normalise_url
 
 MAX_LINKS = 5000
+MAX_PAGE_BYTES = 4 * 1024 * 1024
+"""Links behind so much of a page are not followed."""
 _CHARSET = re.compile(rb"charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
 
 
@@ -23,10 +30,12 @@ def read_page(url: str, data: bytes, charset: str | None, robots_header: str = "
     """Return links (normalised, each once) and the page's wishes, from its markup and the header `x-robots-tag`."""
     reader = _Reader(url)
     reader.obey(robots_header)
+    text = _decode(data[:MAX_PAGE_BYTES], charset).encode("utf-8", "replace").replace(b"\x00", b" ")
+    parser = etree.HTMLParser(target=reader, encoding="utf-8", no_network=True, huge_tree=False)
     try:
-        reader.feed(_decode(data, charset))
-        reader.close()
-    except (AssertionError, RecursionError):  # html.parser on broken declarations
+        parser.feed(text)
+        parser.close()
+    except (etree.LxmlError, SyntaxError, ValueError, AssertionError):  # what was read until there counts
         pass
     page = reader.page
     page.links = list(dict.fromkeys(page.links)) if page.may_follow else []
@@ -40,19 +49,21 @@ def _decode(data: bytes, charset: str | None) -> str:
             continue
         try:
             return data.decode(name)
-        except (LookupError, UnicodeDecodeError):
+        except (LookupError, ValueError):  # some codecs raise no UnicodeError
             continue
     return data.decode("latin-1")
 
 
-class _Reader(HTMLParser):
+class _Reader:
+    """Is told of tags, as lxml tells them."""
+
     def __init__(self, url: str) -> None:
-        super().__init__(convert_charrefs=True)
         self.page = Page()
         self._base = url
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = {name: value or "" for name, value in attrs}
+    def start(self, tag: str, attrs: Mapping[str, str]) -> None:
+        """Take up a tag that says something to robots."""
+        found = dict(attrs)
         if tag == "base" and found.get("href"):
             self._base = normalise_url(found["href"], self._base) or self._base
         elif tag == "meta" and found.get("name", "").lower() in {"robots", "penstock"}:
@@ -63,6 +74,9 @@ class _Reader(HTMLParser):
             link = normalise_url(found["href"], self._base)
             if link is not None:
                 self.page.links.append(link)
+
+    def close(self) -> None:
+        """Nothing is left to do."""
 
     def obey(self, wishes: str) -> None:
         """Take up `noindex`, `nofollow`, `none`."""

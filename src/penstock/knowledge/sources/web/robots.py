@@ -72,7 +72,10 @@ class RobotRules:
             target = reply.goes_to
             if target is None:
                 break
-            url = normalise_url(target) or url
+            after = normalise_url(target)
+            if after is None:
+                raise ItemUnavailable(f"{url} redirects to {target[:200]!r}, which is no address of the web.")
+            url = after
         if reply.status >= 500:
             raise ItemUnavailable(f"{url} answers {reply.status}, so nothing of this host may be read.")
         if reply.status >= 300:
