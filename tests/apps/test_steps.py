@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from penstock.apps.step_prompts import read_expand, read_numbers, read_rewrite
+from penstock.apps.chosen_numbers import read_numbers
+from penstock.apps.step_prompts import read_expand, read_rewrite
 from penstock.apps.step_settings import CheckStep, ExpandStep, FilterStep, RewriteStep
 from penstock.apps.types import AppDeclaration
 from penstock.spec.knowledge import Condition
@@ -352,6 +353,38 @@ async def test_a_run_has_a_deadline_over_all_its_steps(world: World) -> None:
         ("none, but 9", None),
         ("", None),
         ("maybe", None),
+        # numbers that count choose nothing
+        ("None of the 3 passages help.", []),
+        ("None of the passages 1, 2 and 3 helps.", []),
+        ("No, none of them.", []),
+        ("Keine der 3 Passagen hilft.", []),
+        ("All 3 statements are borne out.", [1, 2, 3]),
+        ("All of them.", [1, 2, 3]),
+        ("Alle 3 Aussagen.", [1, 2, 3]),
+        ("All of the 3 passages help", [1, 2, 3]),
+        ("2 of the 3 passages help: 1 and 3.", [1, 3]),
+        ("2 passages help: 1 and 3", [1, 3]),
+        ("1 of 3", None),
+        # ranges, brackets, words around
+        ("1-3", [1, 2, 3]),
+        ("1 – 2", [1, 2]),
+        ("2 to 9", [2, 3]),
+        ("[1] [3]", [1, 3]),
+        ("**1** and **2**", [1, 2]),
+        ("1.", [1]),
+        ("Answer: 1, 3", [1, 3]),
+        ("No. 2 helps.", [2]),
+        ("Only 2.", [2]),
+        # what is taken and what is not
+        ("1, 3\nPassage 2 does not say it.", [1, 3]),
+        ("None but 2.", [2]),
+        ("None, except for 1 and 3", [1, 3]),
+        ("All but 2", [1, 3]),
+        ("All except 1 and 2.", [3]),
+        ("Passages 1 and 3 help, 2 does not.", None),
+        ("All of them are irrelevant.", None),
+        ("Passage 2 isn't relevant.", None),
+        ("1: yes, 2: no, 3: yes", None),
     ],
 )
 def test_numbers_are_read_leniently_and_never_made_up(reply: str, numbers: list[int] | None) -> None:

@@ -32,8 +32,6 @@ _CHECK = (
 )
 MAX_PASSAGE_CHARS = 1200
 _BULLET = re.compile(r"^\s*(?:[-*•]|\(?\d{1,2}[.):]?\s)\s*")
-_NUMBER = re.compile(r"\d{1,3}")
-_NONE = re.compile(r"\W*(none|no(?:thing)?|keine?)\b", re.IGNORECASE)
 Messages = list[dict[str, str]]
 
 
@@ -83,15 +81,6 @@ def ask_check(claims: Sequence[str], sources: str) -> Messages:
     """Return the messages that ask which sentences of an answer are borne out."""
     lines = "\n".join(f"{place}. {claim}" for place, claim in enumerate(claims, 1))
     return _ask(_CHECK, f"Sources:\n{sources}\nStatements:\n{lines}")
-
-
-def read_numbers(reply: str, n: int) -> list[int] | None:
-    """Return the numbers from 1 to `n` that a reply names, in order, each once; None for a reply that names nothing."""
-    named = [int(each) for each in _NUMBER.findall(reply)]
-    within = [number for number in dict.fromkeys(named) if 1 <= number <= n]
-    if within:
-        return within
-    return [] if _NONE.match(reply) and not named else None
 
 
 def _ask(instruction: str, text: str) -> Messages:

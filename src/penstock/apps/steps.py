@@ -7,6 +7,7 @@ app wants it to fail. Only a limit of the caller ends the run always: the answer
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from penstock.apps.chosen_numbers import read_numbers
 from penstock.apps.citations import split_claims
 from penstock.apps.errors import CallerOverLimit, StepFailed
 from penstock.apps.grounding import Source, write_sources
@@ -21,7 +22,6 @@ from penstock.apps.step_prompts import (
     ask_filter,
     ask_rewrite,
     read_expand,
-    read_numbers,
     read_rewrite,
 )
 from penstock.apps.step_settings import ModelStep
