@@ -4,13 +4,17 @@ Retrieval sets that name passage ids are worthless after every change of the chu
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.knowledge.quality.asking import Question, Reply
 from penstock.knowledge.quality.corpus import StoredCorpus
+from penstock.knowledge.quality.figures import covered_share
 from penstock.knowledge.quality.labels import LabelMapper, PassageText, choose_labels, make_target
 from penstock.knowledge.quality.types import Label, LabelledQuestion, MappedLabel
 from penstock.knowledge.quality.words import cover, likeness, split_words
@@ -95,6 +99,8 @@ def test_a_passage_of_an_older_cutting_is_found_by_its_words(island: Island) -> 
     passage = old.passages("library.md")[0]
     mapped = LabelMapper(StoredCorpus(island.engine, "island", island.fine)).map(Label(passage_id=passage.id))
     assert mapped.passages and mapped.how in {"words", "near"}
+    same = LabelMapper(old).map(Label(passage_id=passage.id))
+    assert same.how == "id" and same.n_words == mapped.n_words == len(same.held[passage.id])
 
 
 @given(st.integers(min_value=3, max_value=40))
@@ -105,6 +111,22 @@ def test_a_quotation_that_was_cut_in_pieces_is_found_however_small_the_pieces(si
     if size >= 8:  # shorter pieces hold no run of four words of it for sure
         assert mapped.passages
     assert all(cover(split_words(TEXT[:110]), split_words(pieces[int(name[4:])])) for name in mapped.passages)
+
+
+@pytest.mark.parametrize("size", [5, 10, 20, 60])
+def test_what_is_covered_of_a_quotation_is_one_yardstick_for_every_cutting(size: int) -> None:
+    """With a tenth of a long quotation in hand recall is 1: a piece fulfils it. Its words say how much there is."""
+    quote = [f"q{number}" for number in range(40)]
+    words = [f"a{number}" for number in range(60)] + quote + [f"b{number}" for number in range(60)]
+    shelf = Shelf(*(" ".join(words[at : at + size]) for at in range(0, len(words), size)))
+    target = make_target(
+        [LabelMapper(shelf).map(Label(document="a.md", quote=" ".join(quote)))], count_unmapped=True
+    )
+    hits = [SimpleNamespace(passage_id=f"psg_{number}") for number in range(60 // size, -(-160 // size))]
+    reply = Reply(question=Question(id="q", text="?"), hits=tuple(hits))  # type: ignore[arg-type]
+    assert covered_share(reply, target, 1) == pytest.approx(min(1.0, size / 40))
+    assert covered_share(reply, target, 99) == 1.0
+    assert covered_share(replace(reply, hits=()), target, 5) == 0.0
 
 
 def test_another_parsers_spelling_is_near_and_not_lost() -> None:
@@ -191,6 +213,7 @@ def test_what_nothing_fulfils_says_why(island: Island, label: Label, reason: str
 def test_a_document_that_could_not_be_read_is_told_with_its_error() -> None:
     mapped = LabelMapper(Shelf(error="password-protected")).map(Label(document="a.md", quote=TEXT))
     assert mapped.reason == "a.md could not be read: password-protected"
+    assert mapped.n_words == len(split_words(TEXT)), "what is lost is asked for all the same"
 
 
 def test_a_short_quotation_without_a_document_is_looked_for_everywhere(island: Island) -> None:
@@ -241,6 +264,10 @@ def test_a_lost_label_keeps_its_grade() -> None:
     small = MappedLabel(label=Label(document="a.md"), passages=["p1"])
     target = make_target([small, big], count_unmapped=True)
     assert sorted(target.grades[name] for name in target.wanted) == [1, 3]
+    lost = MappedLabel(label=Label(document="a.md", quote="four words are gone"), reason="gone", n_words=4)
+    reply = Reply(question=Question(id="q", text="?"))
+    assert covered_share(reply, make_target([lost], count_unmapped=True), 5) == 0.0
+    assert covered_share(reply, make_target([small], count_unmapped=True), 5) is None
 
 
 def test_labels_that_the_same_passages_fulfil_are_one_need_and_grade_0_is_none() -> None:

@@ -171,7 +171,7 @@ def test_ways_of_searching_are_compared_in_pairs_and_corrected_together(island: 
     assert not made.modes[0].differences
     for row in made.modes[1:]:
         assert {each.name for each in row.differences} == {
-            "recall@3", "precision@3", "ndcg@3", "mrr@3", "hit@3", "latency_ms",
+            "recall@3", "precision@3", "ndcg@3", "mrr@3", "hit@3", "covered@3", "latency_ms",
         }  # fmt: skip
         for each in row.differences:
             assert each.n_pairs == 10 and each.correction == "holm"

@@ -355,8 +355,10 @@ class ComparingService:
 
     def _differences(self, labelled: _Labelled, request: CompareRequest) -> list[Comparison]:
         names = [name for name, _, _ in metric_names(sorted({1, request.k, 10}))]
-        names += ["latency_ms", "context_tokens"]
         left, right = labelled.baseline.columns, labelled.candidate.columns
+        covered = f"covered@{request.k}"
+        names += [covered] if covered in left and covered in right else []
+        names += ["latency_ms", "context_tokens"]
         return list(
             self._scoring.compare(
                 [(left[name][0], left[name][1], right[name][1]) for name in names], level=request.level

@@ -40,7 +40,16 @@ def make_sheet(name: str, replies: Replies, targets: Mapping[str, Target], ks: S
         title = f"unjudged@{k}"
         of = {reply.question.id: unjudged_share(reply, targets[reply.question.id], k) for reply in answered}
         columns[title] = (Figure(name=title, is_higher_better=False), _column(replies, of, targets))
+    for title, k in covered_names(targets, ks):
+        of = {reply.question.id: covered_share(reply, targets[reply.question.id], k) for reply in answered}
+        columns[title] = (Figure(name=title), _column(replies, of, targets))
     return Sheet(name=name, columns=columns | service_columns(replies))
+
+
+def covered_names(targets: Mapping[str, Target], ks: Sequence[int]) -> list[tuple[str, int]]:
+    """Return name and k of the figures that only labels with words have: `covered@5`, 5."""
+    has_words = any(target.quotations for target in targets.values())
+    return [(f"covered@{k}", k) for k in sorted(set(ks))] if has_words else []
 
 
 def service_columns(replies: Replies) -> dict[str, tuple[Figure, Sequence[QuestionValue]]]:
@@ -92,6 +101,19 @@ def passage_ids(hit: object) -> tuple[str, ...]:
     """Return the id of a hit and those of further passages that its parent holds."""
     merged = getattr(hit, "merged", ())
     return (str(getattr(hit, "passage_id", "")), *map(str, merged))
+
+
+def covered_share(reply: Reply, target: Target, k: int) -> float | None:
+    """Return the share of the words that should be found that the first `k` hold together; None for labels without words."""
+    if not target.quotations:
+        return None
+    shown = [name for hit in reply.hits[:k] for name in passage_ids(hit)]
+    none: frozenset[int] = frozenset()
+    shares = [
+        len(none.union(*(each.held.get(name, none) for name in shown))) / each.n_words
+        for each in target.quotations
+    ]
+    return sum(shares) / len(shares)
 
 
 def unjudged_share(reply: Reply, target: Target, k: int) -> float | None:

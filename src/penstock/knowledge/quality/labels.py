@@ -142,7 +142,8 @@ class LabelMapper:
         if path is not None and not self._corpus.passages(path):
             error = self._corpus.error(path)
             why = f"{path} could not be read: {error}" if error else f"{path} has no text"
-            return MappedLabel(label=label, reason=why)
+            n_words = len(split_words(label.quote or ""))
+            return MappedLabel(label=label, reason=why, n_words=n_words)
         if label.quote is not None:
             return self._by_words(label, label.quote, path)
         assert path is not None
@@ -187,7 +188,9 @@ class LabelMapper:
         path, text = found
         known = self._find_path(path)
         if known is not None and any(each.id == label.passage_id for each in self._corpus.passages(known)):
-            return MappedLabel(label=label, passages=[label.passage_id], how="id")
+            n_words = len(split_words(text))
+            held = {label.passage_id: list(range(n_words))}
+            return MappedLabel(label=label, passages=[label.passage_id], how="id", n_words=n_words, held=held)
         return self._by_words(label, text, known)
 
     def _by_section(self, label: Label, path: str, section: str) -> MappedLabel:
@@ -215,12 +218,19 @@ class LabelMapper:
             found = next((match for each in others if (match := self._match(words, each))), None)
         if found is None:
             where = f"in {path} any more" if path is not None else "in any document of this generation"
-            return MappedLabel(label=label, reason=f"its words do not stand {where}")
-        ids, share = found
-        return MappedLabel(label=label, passages=ids, how="words" if share >= QUITE else "near")
+            return MappedLabel(label=label, reason=f"its words do not stand {where}", n_words=len(words))
+        ids, held = found
+        share = len(set().union(*held.values())) / len(words)
+        return MappedLabel(
+            label=label,
+            passages=ids,
+            how="words" if share >= QUITE else "near",
+            n_words=len(words),
+            held=held,
+        )
 
-    def _match(self, quote: Sequence[str], path: str) -> tuple[list[str], float] | None:
-        """Return the passages of a document that fulfil a quotation, and how much of it stands there."""
+    def _match(self, quote: Sequence[str], path: str) -> tuple[list[str], dict[str, list[int]]] | None:
+        """Return the passages of a document that fulfil a quotation, and which of its words each passage holds."""
         covered = [(each, len(words), cover(quote, words)) for each, words in self._read(path)]
         all_of_it = len(set().union(*(places for _, _, places in covered))) / len(quote) if covered else 0.0
         if all_of_it < STANDS:
@@ -232,12 +242,20 @@ class LabelMapper:
         if not enough:  # cut into many pieces: those that hold most of it
             best = max(share for _, share in shares)
             enough = [name for name, share in shares if share >= 0.8 * best]
-        return enough, all_of_it
+        return enough, {each.id: sorted(places) for each, _, places in covered if places}
 
     def _read(self, path: str) -> list[tuple[PassageText, list[str]]]:
         if path not in self._words:
             self._words[path] = [(each, split_words(each.text)) for each in self._corpus.passages(path)]
         return self._words[path]
+
+
+class Quotation(NamedTuple):
+    """Words that should be found, and where they stand."""
+
+    n_words: int
+    held: Mapping[str, frozenset[int]]
+    """Passage to the places of the words that it holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +270,7 @@ class Target:
     """Passages that some label says something of, relevant or not."""
     grades: Mapping[str, int]
     unmapped: tuple[MappedLabel, ...] = ()
+    quotations: tuple[Quotation, ...] = ()
 
 
 def make_target(
@@ -298,6 +317,11 @@ def make_target(
         judged=judged,
         grades=grades,
         unmapped=tuple(lost),
+        quotations=tuple(
+            Quotation(each.n_words, {name: frozenset(places) for name, places in each.held.items()})
+            for each in given
+            if each.label.grade > 0 and each.n_words and (each.passages or count_unmapped)
+        ),
     )
 
 

@@ -213,7 +213,8 @@ def make_modes(
 ) -> list[MeasuredMode]:
     """Return the rows of the table, each with its differences to the first."""
     names = [name for name in sides[0][2].columns if name not in {"errors", "nothing_found"}]
-    compared_names = [*(name for name, _, _ in metric_names(request.ks)), "latency_ms"]
+    covered = [f"covered@{k}" for k in sorted(set(request.ks))]
+    compared_names = [*(name for name, _, _ in metric_names(request.ks)), *covered, "latency_ms"]
     compared_names = [name for name in compared_names if name in sides[0][2].columns]
     base = sides[0][2]
     pairs = [

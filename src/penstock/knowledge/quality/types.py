@@ -74,6 +74,10 @@ class MappedLabel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     and most of the words that it had."""
     reason: str | None = None
     """Why no passage does."""
+    n_words: int = 0
+    """Of the quotation."""
+    held: dict[str, list[int]] = {}
+    """Passage to the places of the quotation's words that stand in it, of all passages of the document that hold any."""
 
 
 class UnmappedLabel(msgspec.Struct, frozen=True, kw_only=True):
