@@ -21,7 +21,6 @@ from penstock.base.clock import now_ns
 from penstock.base.errors import PenstockError
 from penstock.knowledge import queries
 from penstock.knowledge.choosing import Choosing, Chosen, LiveDocument
-from penstock.knowledge.chunk import check_recipe
 from penstock.knowledge.cutting import CutTally
 from penstock.knowledge.errors import MassDeletion, NoDocuments
 from penstock.knowledge.generations.build import Builder, Built, Scaled
@@ -32,6 +31,7 @@ from penstock.knowledge.generations.switching import Renewed, Switching
 from penstock.knowledge.generations.tracks import Track, Tracked, Tracks
 from penstock.knowledge.generations.types import LIVE
 from penstock.knowledge.parse import SUFFIXES
+from penstock.knowledge.recipe_bounds import check_recipe
 from penstock.knowledge.recipes import recipe_as_dict
 from penstock.knowledge.sources.service import SourceService
 from penstock.knowledge.sources.types import Scan, ScannedItem
@@ -158,7 +158,7 @@ class Ingesting:
                 )
             return tracks
         recipe = order.recipe or (live.recipe if live is not None else Recipe())
-        check_recipe(recipe.chunk)
+        check_recipe(recipe)
         with self._engine.begin() as connection:  # documents refer to it; lists show it once it is live
             queries.add_base(connection, name=base, recipe=recipe_as_dict(recipe), now_ns=now_ns())
         return self._parts.switching.start(base, Track(name=LIVE, recipe=recipe, generation=None))

@@ -92,10 +92,17 @@ def list_member_states(connection: Connection, generation: str) -> Sequence[Row[
 
 
 def find_known_documents(connection: Connection, ids: Sequence[str]) -> set[str]:
-    """Return which of these document versions are there."""
+    """Return which of these document versions are there with every passage."""
+    stored = (
+        select(func.count())
+        .select_from(passages)
+        .where(passages.c.document_id == documents.c.id)
+        .scalar_subquery()
+    )
+    whole = select(documents.c.id).where(documents.c.n_passages == stored)
     found: set[str] = set()
     for part in slices(ids):
-        found.update(connection.execute(select(documents.c.id).where(documents.c.id.in_(part))).scalars())
+        found.update(connection.execute(whole.where(documents.c.id.in_(part))).scalars())
     return found
 
 

@@ -59,9 +59,26 @@ def _merge(whole: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe as JSON values, without what is left at its default."""
-    values: dict[str, Any] = msgspec.to_builtins(recipe)
-    return {part: content for part, content in values.items() if content}
+    """Return the recipe as JSON values, without what is left at its default. Equal for equal recipes."""
+    return _as_plain(recipe)
+
+
+def _as_plain(settings: msgspec.Struct) -> dict[str, Any]:
+    """Return the settings that differ from their defaults.
+
+    msgspec leaves out what *is* the default object, so that a default somebody wrote down would make other ids.
+    """
+    values: dict[str, Any] = {}
+    for each in msgspec.structs.fields(settings):
+        value = getattr(settings, each.name)
+        if each.default is not msgspec.NODEFAULT and value == each.default:
+            continue
+        if each.default_factory is not msgspec.NODEFAULT and value == each.default_factory():
+            continue
+        values[each.encode_name] = (
+            _as_plain(value) if isinstance(value, msgspec.Struct) else msgspec.to_builtins(value)
+        )
+    return values
 
 
 def settle_recipe(recipe: Recipe, embedder: str) -> Recipe:
@@ -76,16 +93,16 @@ def cut_digest(recipe: Recipe, embedder: str) -> str:
     """Return the digest of everything in the recipe that decides which passages bytes become."""
     content = {
         "parser": PARSER,
-        "parse": msgspec.to_builtins(recipe.parse),
+        "parse": _as_plain(recipe.parse),
         "chunker": name_chunker(recipe.chunk, embedder),
-        "chunk": msgspec.to_builtins(recipe.chunk),
+        "chunk": _as_plain(recipe.chunk),
     }
     return digest_json(content)
 
 
 def parser_key(recipe: ParseRecipe, path: str) -> str:
     """Return the digest of what decides, besides its bytes, what a parser makes of a file."""
-    return digest_json([PARSER, msgspec.to_builtins(recipe), PurePosixPath(path).suffix.lower()])
+    return digest_json([PARSER, _as_plain(recipe), PurePosixPath(path).suffix.lower()])
 
 
 def document_digest(cut: str, properties: Properties, source: str) -> str:
@@ -106,8 +123,8 @@ def index_id(base: str, recipe: Recipe, embedder: str, document_ids: Sequence[st
     """Return the id of an index: of all that decides its rows, its vectors and how they are laid out."""
     content = [
         base,
-        msgspec.to_builtins(recipe.embed),
-        msgspec.to_builtins(recipe.index),
+        _as_plain(recipe.embed),
+        _as_plain(recipe.index),
         embedder,
         sorted(document_ids),
     ]

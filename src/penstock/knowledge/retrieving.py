@@ -18,6 +18,7 @@ from penstock.knowledge.generations.opening import OpenIndexes
 from penstock.knowledge.generations.tracks import Tracks
 from penstock.knowledge.index.generation import OpenIndex
 from penstock.knowledge.living import Living
+from penstock.knowledge.recipe_bounds import check_search
 from penstock.knowledge.recipes import read_recipe
 from penstock.knowledge.retrieval.pipeline import Searcher
 from penstock.knowledge.retrieval.types import RankedPassage, Reranker, Vector
@@ -119,6 +120,10 @@ class Retrieving:
         wanted = made.search if order.recipe is None else order.recipe
         if order.adjust is not None:
             wanted = _adjusted(row.base, made, wanted, order.adjust)
+        if wanted is not made.search:
+            check_search(wanted)
+        if made.index.kind == "none":
+            wanted = msgspec.structs.replace(wanted, fusion="lexical")
         ranked = self._searcher.search(
             index,
             order.query,

@@ -4,19 +4,22 @@ Truth is in the control tables and blobs. Index files are opened on the first se
 and rebuilt on the spot when they are missing or damaged. Safe from several threads and processes.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import Engine
 
-from penstock.base.errors import InvalidInput
+from penstock.base.errors import InvalidInput, PenstockError
 from penstock.knowledge.choosing import Choosing
 from penstock.knowledge.cutting import Blobs, Cutter
 from penstock.knowledge.erasure.removing import Removal, RemovalParts
 from penstock.knowledge.generations.build import Builder
 from penstock.knowledge.generations.candidates import Candidates
 from penstock.knowledge.generations.declaring import Declared, Declaring
+from penstock.knowledge.generations.errors import BaseIsBusy
 from penstock.knowledge.generations.locks import BaseLocks
 from penstock.knowledge.generations.opening import FillAddress, OpenIndexes
 from penstock.knowledge.generations.pruning import KEEP, Pruning
@@ -53,6 +56,8 @@ from penstock.knowledge.types import (
 )
 from penstock.spec.assets import parse_asset_ref
 from penstock.spec.knowledge import ChosenScope, Recipe, SearchRecipe
+
+_log = logging.getLogger(__name__)
 
 
 class KnowledgeService:
@@ -185,12 +190,25 @@ class KnowledgeService:
             ),
             ctx,
         )
-        if report.is_new:
-            self._pruning.prune(name)
+        return self._prune_behind(report) if report.is_new else report
+
+    def _prune_behind(self, report: IngestReport) -> IngestReport:
+        """Prune what an ingest left over. What is live is live: a failure is told, and the next one prunes."""
+        try:
+            self._pruning.prune(report.base)
+        except BaseIsBusy:
+            pass
+        except Exception as error:
+            _log.exception("pruning failed", extra={"base": report.base})
+            told = error.message if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
+            return msgspec.structs.replace(report, notes=[*report.notes, f"nothing was pruned: {told}"])
         return report
 
     def prune(self, name: str, *, keep: int = KEEP, cache: bool = False) -> PruneReport:
-        """Delete what no track and none of the newest `keep` generations refers to; with `cache` vectors too."""
+        """Delete what no track and none of the newest `keep` generations refers to; with `cache` vectors too.
+
+        Raises `BaseIsBusy` while an ingest or a build of the base is under way.
+        """
         return self._pruning.prune(name, keep=keep, cache=cache)
 
     # ---- searching

@@ -4,6 +4,6 @@ from penstock.base.errors import CallerError
 
 
 class UnusableRecipe(CallerError):
-    """A recipe's sizes do not go together; nothing was cut."""
+    """A recipe has a setting out of bounds, or sizes that do not go together; nothing was done."""
 
     code = "PS-1440"

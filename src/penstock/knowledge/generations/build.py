@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from penstock.base.clock import now_ns
 from penstock.knowledge import queries
 from penstock.knowledge.embedding.filling import Filled, fill_cache
+from penstock.knowledge.errors import DamagedIndex
 from penstock.knowledge.generations.opening import OpenIndexes
 from penstock.knowledge.recipes import generation_id, index_id, recipe_as_dict, settle_recipe
 from penstock.knowledge.types import Embedder, IngestContext
@@ -74,7 +75,8 @@ class Builder:
         built = Built(row=row, is_new=row is None)
         if row is None:
             begun = monotonic()
-            built.filled = self.fill(members.ids, embedder, recipe, Scaled(ctx, 0.0, 0.8))
+            if recipe.index.kind != "none":
+                built.filled = self.fill(members.ids, embedder, recipe, Scaled(ctx, 0.0, 0.8))
             built.seconds["embed"] = monotonic() - begun
             with self._engine.begin() as connection:
                 queries.add_generation(
@@ -100,9 +102,27 @@ class Builder:
         if previous is not None:
             with self._engine.connect() as connection:
                 before = queries.find_generation(connection, previous)
-        self._indexes.open(built.row, previous=before, ctx=Scaled(ctx, 0.82, 1.0))
+
+        def fill() -> Filled:
+            none = recipe.index.kind == "none"
+            return Filled() if none else self.fill(members.ids, embedder, recipe, Scaled(ctx, 0.82, 0.85))
+
+        self._open(built, before, fill, Scaled(ctx, 0.85, 1.0))
         built.seconds["index"] = monotonic() - begun
         return built
+
+    def _open(self, built: Built, before: Any, fill: Callable[[], Filled], ctx: "Scaled") -> None:
+        """Have the index on disk, whole: of a generation that was there vectors or passages may have been lost since."""
+        try:
+            index = self._indexes.open(built.row, previous=before, ctx=ctx)
+        except DamagedIndex:
+            if built.is_new:
+                raise
+            built.filled = fill()
+            index = self._indexes.open(built.row, previous=before, ctx=ctx)
+        if index.n_rows != built.row.n_passages:
+            built.filled += fill()
+            self._indexes.reopen(built.row, ctx=ctx)
 
     def fill(
         self, document_ids: Sequence[str], embedder: Embedder, recipe: Recipe, ctx: IngestContext

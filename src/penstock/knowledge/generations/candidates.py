@@ -1,9 +1,11 @@
 """Recipes built beside what is live, and indexes written anew. Neither changes what is searched."""
 
+from dataclasses import replace
 from time import monotonic
 
+import msgspec
+
 from penstock.knowledge import queries
-from penstock.knowledge.chunk import check_recipe
 from penstock.knowledge.cutting import CutTally
 from penstock.knowledge.errors import NoDocuments
 from penstock.knowledge.generations.build import Scaled
@@ -12,8 +14,10 @@ from penstock.knowledge.generations.opened_tracks import open_track
 from penstock.knowledge.generations.opening import OpenIndexes, index_of
 from penstock.knowledge.generations.tracks import Track
 from penstock.knowledge.generations.types import LIVE, BuildReport, check_candidate_name
-from penstock.knowledge.ingest import IngestParts
+from penstock.knowledge.ingest import FOLDER, IngestParts
 from penstock.knowledge.living import Living
+from penstock.knowledge.recipe_bounds import check_recipe
+from penstock.knowledge.recipes import cut_digest, document_digest, document_id, read_recipe
 from penstock.knowledge.sources.types import ScannedItem
 from penstock.knowledge.types import Embedder, IngestContext
 from penstock.spec.knowledge import Properties, Recipe
@@ -30,7 +34,7 @@ class Candidates:
     def build(
         self, base: str, name: str, recipe: Recipe | None, ctx: IngestContext, *, note: str
     ) -> BuildReport:
-        """Build `recipe` over the documents of now and keep it as the candidate `name`."""
+        """Build `recipe` over the documents of what is live and keep it as the candidate `name`."""
         check_candidate_name(name)
         self._living.find(base)
         parts = self._parts
@@ -40,7 +44,7 @@ class Candidates:
             track = Track(
                 name=name, recipe=live.recipe if recipe is None else recipe, generation=None, note=note
             )
-            check_recipe(track.recipe.chunk)
+            check_recipe(track.recipe)
             opened = open_track(parts.embedders, track, None)
             tally = CutTally()
             before = parts.choosing.list_live(live.generation)
@@ -84,9 +88,10 @@ class Candidates:
             row = self._living.row(base, track.generation)
             with parts.engine.connect() as connection:
                 members = [each.id for each in queries.list_member_states(connection, track.generation)]
-            parts.builder.fill(
-                members, self._embedder(track, row.embedder), track.recipe, Scaled(ctx, 0.0, 0.7)
-            )
+            if track.recipe.index.kind != "none":
+                parts.builder.fill(
+                    members, self._embedder(track, row.embedder), track.recipe, Scaled(ctx, 0.0, 0.7)
+                )
             self._indexes.reopen(row)
         ctx.progress(1.0, f"the index was written anew in {monotonic() - begun:.1f} s")
         return track.generation
@@ -97,20 +102,33 @@ class Candidates:
         return open_track(self._parts.embedders, probe, made_with).embedder
 
     def _list_items(self, base: str, live: str, ctx: IngestContext) -> list[ScannedItem]:
-        """Return the documents as the last scans left them; of a base from before sources, what is live."""
+        """Return the documents of what is live, as their sources told of them.
+
+        Not what was scanned since: contents go live by an ingest, and a switch changes the recipe alone.
+        """
         sources = self._parts.sources
-        if sources.list_sources(base):
-            return sources.scan_all(base, ctx, []).items
+        has_sources = bool(sources.list_sources(base))
+        known = {each.path: each for each in sources.scan_all(base, ctx, []).items} if has_sources else {}
+        made = self._living.row(base, live)
+        cut = cut_digest(read_recipe(made.recipe), made.embedder)
         with self._parts.engine.connect() as connection:
-            rows = queries.list_member_states(connection, live)
-        return [
-            ScannedItem(
-                source_id="",
-                source="folder",
+            rows = queries.list_generation_documents(connection, live)
+        by_path: dict[str, ScannedItem] = {}
+        for row in sorted(
+            rows, key=lambda each: each.n_passages == 0
+        ):  # a newer version that cannot be read goes last
+            item = known.get(row.path)
+            if item is not None:
+                item = replace(item, digest=row.digest, size_bytes=row.size_bytes)
+                told = document_digest(cut, item.properties, item.source)
+                if document_id(base, row.path, row.digest, told) != row.id:
+                    item = None  # its properties are others by now
+            by_path[row.path] = item or ScannedItem(
+                source_id=row.source_id or "",
+                source=row.source or FOLDER,
                 path=row.path,
                 digest=row.digest,
                 size_bytes=row.size_bytes,
-                properties=Properties(),
+                properties=msgspec.convert(row.properties or {}, Properties),
             )
-            for row in rows
-        ]
+        return list(by_path.values())

@@ -6,10 +6,10 @@ from sqlalchemy import Engine
 
 from penstock.base.clock import now_ns
 from penstock.knowledge import queries
-from penstock.knowledge.chunk import check_recipe
 from penstock.knowledge.generations.switching import Switching
 from penstock.knowledge.generations.tracks import Track, Tracks
 from penstock.knowledge.generations.types import LIVE
+from penstock.knowledge.recipe_bounds import check_recipe
 from penstock.knowledge.recipes import recipe_as_dict
 from penstock.spec.knowledge import Recipe
 
@@ -29,7 +29,7 @@ class Declaring:
 
         A trial changes nothing. Raises `UnusableRecipe`.
         """
-        check_recipe(recipe.chunk)
+        check_recipe(recipe)
         live = self._tracks.load(base).get(LIVE)
         if live is not None and live.recipe == recipe:
             return "same"

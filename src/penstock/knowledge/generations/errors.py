@@ -33,6 +33,12 @@ class NoPreviousTrack(ConflictError):
     code = "PS-3471"
 
 
+class BaseIsBusy(ConflictError):
+    """An ingest, a build or an erasure of the knowledge base is under way."""
+
+    code = "PS-3473"
+
+
 class RecipeIsNotLive(ConflictError):
     """An ingest was told another recipe than the live one: recipes go live by a switch."""
 

@@ -15,6 +15,9 @@ from penstock.knowledge.generations.tracks import Track
 from penstock.knowledge.generations.types import LIVE
 from penstock.knowledge.types import Embedder, EmbedderSource, EmbedUsage, TextKind
 
+NO_EMBEDDER = "none"
+"""In place of an embedder's id where none was served and none was needed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OpenTrack:
@@ -62,6 +65,8 @@ def open_track(embedders: EmbedderSource, track: Track, made_with: str | None) -
     What is live moves to the embedder that its recipe names now when the old one is not served any more: by words
     alone is how it would be searched otherwise. Other tracks wait for theirs.
     """
+    if track.recipe.index.kind == "none":
+        return _open_without_vectors(embedders, track, made_with)
     if made_with is None:
         return OpenTrack(track=track, embedder=embedders.open(track.recipe.embed))
     try:
@@ -76,3 +81,18 @@ def open_track(embedders: EmbedderSource, track: Track, made_with: str | None) -
         note = f"embedded anew: {made_with!r}: {gone}"
         return OpenTrack(track=track, embedder=embedder, made_with=made_with, note=note)
     return OpenTrack(track=track, embedder=AbsentEmbedder(made_with, gone), made_with=made_with)
+
+
+def _open_without_vectors(embedders: EmbedderSource, track: Track, made_with: str | None) -> OpenTrack:
+    """Return a track that holds words alone: an embedder at most counts tokens for it, and none need be served."""
+    try:
+        embedder = embedders.open(track.recipe.embed, made_with=made_with)
+    except PenstockError as error:
+        if made_with is None and track.recipe.chunk.unit == "tokens":
+            raise
+        absent = AbsentEmbedder(made_with or NO_EMBEDDER, error.message)
+        return OpenTrack(track=track, embedder=absent, made_with=made_with)
+    if made_with is None or embedder.id == made_with:
+        return OpenTrack(track=track, embedder=embedder, made_with=made_with)
+    absent = AbsentEmbedder(made_with, f"it is not served any more; {embedder.id!r} is")
+    return OpenTrack(track=track, embedder=absent, made_with=made_with)

@@ -13,6 +13,7 @@ from penstock.base.clock import now_ns as wall_clock
 from penstock.base.errors import InvalidInput
 from penstock.knowledge import queries as knowledge_queries
 from penstock.knowledge.generations import queries
+from penstock.knowledge.generations.errors import BaseIsBusy
 from penstock.knowledge.generations.locks import BaseLocks
 from penstock.knowledge.generations.opening import OpenIndexes, index_of
 from penstock.knowledge.generations.tracks import Tracks
@@ -27,6 +28,10 @@ KEPT_ON_DISK = 3
 BATCH = 500
 GRACE_NS = 86_400 * 1_000_000_000
 """Parses younger than this may belong to an ingest that was stopped and will go on."""
+
+
+PATIENCE = 20
+"""How often a lock is looked at before the base is said to be busy."""
 
 
 class BlobBin(Protocol):
@@ -62,11 +67,14 @@ class Pruning:
         self._clock = clock
 
     def prune(self, base: str, *, keep: int = KEEP, cache: bool = False) -> PruneReport:
-        """Delete what no track and none of the newest `keep` generations refers to; with `cache` vectors too."""
+        """Delete what no track and none of the newest `keep` generations refers to; with `cache` vectors too.
+
+        Raises `BaseIsBusy` rather than wait for an ingest, which may take hours.
+        """
         if keep < 0:
             raise InvalidInput("The number of generations to keep cannot be below 0.", param="keep")
         self._living.find(base)
-        with self._locks.hold(base, "contents"):
+        with self._locks.hold(base, "contents", while_waiting=_give_up(base)):
             n_indexes = self.remove_old_indexes(base, keep=min(keep, KEPT_ON_DISK))
             with self._engine.begin() as connection:
                 rows = knowledge_queries.list_generations(connection, base)
@@ -79,9 +87,10 @@ class Pruning:
                     digests, n_documents = self._delete_documents(base)
                     n_parses, parsed = self._delete_parses()
                     n_blobs = self._delete_blobs(digests, parsed)
-            if cache:
-                with self._engine.begin() as connection:
-                    n_vectors = queries.delete_unused_vectors(connection)
+                if is_alone and cache:  # no build is about to refer to what it embedded
+                    with self._engine.begin() as connection:
+                        queries.delete_orphan_passages(connection)
+                        n_vectors = queries.delete_unused_vectors(connection)
         return PruneReport(
             base=base,
             generations=n_generations,
@@ -148,3 +157,19 @@ class Pruning:
             self._blobs.delete(digest)
             n += 1
         return n
+
+
+def _give_up(base: str) -> Callable[[], None]:
+    """Return what raises `BaseIsBusy` when it was called often enough."""
+    n = 0
+
+    def look() -> None:
+        nonlocal n
+        n += 1
+        if n > PATIENCE:
+            raise BaseIsBusy(
+                f"{base!r} is being ingested, built or erased.",
+                hint="Prune it when that has ended: penstock job list.",
+            )
+
+    return look

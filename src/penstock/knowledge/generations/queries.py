@@ -108,21 +108,24 @@ def is_blob_used(connection: Connection, digest: str) -> bool:
     return any(connection.execute(use.limit(1)).first() is not None for use in uses)
 
 
-def count_unused_vectors(connection: Connection) -> int:
-    """Return how many cached vectors no passage refers to."""
-    query = select(func.count()).select_from(embeddings)
-    return int(
-        connection.execute(
-            query.where(~exists().where(passages.c.embed_digest == embeddings.c.embed_digest))
-        ).scalar()
-        or 0
-    )
-
-
 def delete_unused_vectors(connection: Connection) -> int:
-    """Delete cached vectors of texts that no passage has any more; return how many."""
-    unused = ~exists().where(passages.c.embed_digest == embeddings.c.embed_digest)
+    """Delete cached vectors that no generation needs: of texts that are gone, or of an embedder that is; return how many."""
+    unused = ~exists(
+        select(passages.c.id)
+        .join(members, members.c.document_id == passages.c.document_id)
+        .join(generations, generations.c.id == members.c.generation)
+        .where(
+            passages.c.embed_digest == embeddings.c.embed_digest,
+            generations.c.embedder == embeddings.c.embedder,
+        )
+    )
     return connection.execute(delete(embeddings).where(unused)).rowcount
+
+
+def delete_orphan_passages(connection: Connection) -> int:
+    """Delete passages of documents that are not there; return how many."""
+    orphan = ~exists().where(documents.c.id == passages.c.document_id)
+    return connection.execute(delete(passages).where(orphan)).rowcount
 
 
 def count_stored_passages(connection: Connection, generation: str) -> int:

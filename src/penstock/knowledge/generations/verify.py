@@ -155,6 +155,8 @@ class Verifying:
         return _finding(name, "vectors", "ok", "every passage has its vector")
 
     def _check_embedder(self, name: str, row: Any, *, is_live: bool) -> Finding:
+        if read_recipe(row.recipe).index.kind == "none":
+            return _finding(name, "embedder", "ok", "words alone are searched")
         state = "failed" if is_live else "warning"
         advice = "Serve it again, or build a candidate with another one and switch."
         try:
@@ -175,7 +177,7 @@ class Verifying:
                 check="passages without a document",
                 state="failed",
                 message=f"{n_orphans:,} passages belong to no document",
-                advice=f"penstock knowledge prune {base}",
+                advice=f"penstock knowledge prune {base} --cache",
             )
         if n_documents:
             yield Finding(

@@ -258,7 +258,10 @@ def _gather(
     for place in fresh:
         raw = vectors.get(batch[place].embed_digest)
         if raw is None:
-            raise DamagedIndex("a passage has no vector in the cache.", hint="Run the ingest again.")
+            raise DamagedIndex(
+                "a passage has no vector in the cache.",
+                hint="Run the ingest again, or rebuild: it is embedded anew.",
+            )
         parts[place] = np.frombuffer(raw, dtype="<f4")
     if before is not None and len(fresh) < len(batch):
         assert before.matrix is not None
