@@ -120,6 +120,16 @@ def test_a_judgement_is_kept_once_and_shown(client: AsgiClient, house: Furnished
     assert post(client, page, f"{BASE}/search/feedback", {**fields, "kind": "wonderful"}).status == 400
 
 
+def test_what_should_have_been_found_can_be_said(client: AsgiClient, house: Furnished) -> None:
+    page = f"{BASE}/search?q=naps&k=1&expect=hydration.md"
+    assert 'value="missing"' in client.get(page).text
+    fields = {"question": "naps", "kind": "missing", "document": "hydration.md", "back": page}
+    assert post(client, page, f"{BASE}/search/feedback", fields).status == 303
+    quality = house.services.retrieval_quality
+    assert quality is not None
+    assert quality.feedback.list_feedback("handbook", kinds=["missing"]).rows[0].document == "hydration.md"
+
+
 def test_a_form_without_the_token_changes_nothing(client: AsgiClient) -> None:
     paths = ("build", "run", "switch", "rollback", "drop", "search/feedback", "sources/new")
     more = ("sources/folder/edit", "sources/folder/remove", "quality/measure", "quality/questions")
