@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.datasets.cases import row_to_case
@@ -23,6 +24,7 @@ from penstock.main.retrieval_questions import (
 from penstock.main.retrieval_scoring import EvaluationScoring
 from penstock.main.retrieval_traffic import RecordedRetrievals, read_answer, read_asked
 from penstock.spec.cases import Case, Output, Passage
+from penstock.spec.knowledge import Condition
 from penstock.spec.scores import SpanScore
 from penstock.spec.spans import FOREIGN_MARK
 from penstock.store.spans.duckdb import DuckDBSpanStore
@@ -162,6 +164,15 @@ def test_what_has_no_payload_is_no_question_and_no_answer() -> None:
     assert answer is not None and answer.question == "When?" and len(answer.passages) == 1
     asked = read_asked([retrieval], None, None)
     assert asked is not None and asked.has_abstained is None, "a search of its own abstains from nothing"
+    assert (asked.conditions, asked.principals) == ([], None)
+    conditions = [Condition(op="is", field="path", value="ferry.md")]
+    told = make_span(
+        2, kind="retrieval", input={"query": "When?", "filters": msgspec.to_builtins(conditions)},
+        attributes={"retrieval.principals": ["user:ada", "everyone"]},
+    )  # fmt: skip
+    filtered = read_asked([told], None, None)
+    assert filtered is not None
+    assert (filtered.conditions, filtered.principals) == (conditions, ["user:ada", "everyone"])
 
 
 def test_questions_go_into_rows_and_come_back() -> None:

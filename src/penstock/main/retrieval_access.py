@@ -1,7 +1,7 @@
 """The quality of retrieval for the command line: asked of the running control process, or done here on a stopped home.
 
-Done here, questions are embedded by nobody (the gateway is down), so that searches go by words and say so; what the record of
-traffic says is read from its file.
+Done here, questions are embedded by nobody (the gateway is down), so that searches go by words and say so, and only `--modes lexical`
+has figures; what the record of traffic says is read from its file.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -13,6 +13,7 @@ from penstock.knowledge.recipes import read_recipe
 from penstock.knowledge.types import EmbedderSource
 from penstock.spec.cases import Case, Output, Passage
 from penstock.spec.evaluations import ScorerSpec
+from penstock.spec.knowledge import Condition as SearchCondition
 from penstock.spec.scores import Score, SpanScore
 from penstock.spec.search import All, Compare, Condition
 from penstock.spec.spans import Span
@@ -162,7 +163,20 @@ def read_asked(spans: Sequence[Span], app: Span | None, thumbs: str | None) -> A
         documents=list(dict.fromkeys(str(each["document"]) for each in hits if each.get("document"))),
         cited=[] if app is None else read_cited(app),
         generation=_text(first.attributes.get("retrieval.generation")),
+        conditions=_read_conditions(first.input.get("filters")),
+        principals=_read_principals(first.attributes.get("retrieval.principals")),
     )
+
+
+def _read_conditions(told: Any) -> list[SearchCondition]:
+    try:
+        return msgspec.convert(told or [], list[SearchCondition])
+    except msgspec.ValidationError:
+        return []
+
+
+def _read_principals(told: Any) -> list[str] | None:
+    return [each for each in told if isinstance(each, str)] if isinstance(told, list) else None
 
 
 def read_cited(app: Span) -> list[str]:

@@ -24,6 +24,7 @@ from penstock.knowledge.quality.types import (
     MappedLabel,
 )
 from penstock.main.retrieval_scoring import EvaluationScoring
+from penstock.spec.knowledge import ChosenScope, Condition
 from tests.knowledge.quality.conftest import QUESTIONS, Island, ListedQuestions, timer_of
 
 NOW = 10**18
@@ -165,6 +166,34 @@ def test_recorded_questions_show_what_changes_and_decide_nothing(island: Island)
     assert overlap.value is not None and 0.3 < overlap.value < 1.0
     assert replay.changes and replay.changes[0].trace_id is not None
     assert (replay.changes[0].overlap or 0) <= (replay.changes[-1].overlap or 0)
+
+
+def test_recorded_questions_are_asked_again_as_whom_and_of_what_they_were_asked(island: Island) -> None:
+    """The overlap was of another search: without the filter, and with the right to read everything."""
+    boats = [Condition(op="is", field="path", value="boats.md")]
+    text = "When do boats stay ashore?"
+
+    class Filtered(Traffic):
+        def read(self, base: str, **options: Any) -> Iterator[Asked]:  # type: ignore[override]
+            del base, options
+            yield Asked(question=text, time_ns=NOW, conditions=boats, principals=["user:ada"])
+            yield Asked(question=text, time_ns=NOW - 1, principals=["everyone"])
+            yield Asked(question=text, time_ns=NOW - 2, principals=["everyone"])
+
+    asked: list[ChosenScope] = []
+
+    class Listening(Crippled):
+        def retrieve(self, name: str, query: str, k: int = 5, **options: Any) -> Any:
+            if query == text:
+                asked.append(options["scope"])
+            return super().retrieve(name, query, k, **options)
+
+    made = comparing(island, Filtered(), Listening(island, "", frozenset())).compare(
+        "island", CompareRequest(candidate="coarse", k=3)
+    )
+    assert made.replay is not None and made.replay.left_out == {"asked again": 1}
+    assert [each.principals for each in asked] == [["user:ada"]] * 2 + [["everyone"]] * 2
+    assert asked[0].conditions == boats and not asked[2].conditions
 
 
 def test_rules_of_ones_own_decide_over_recorded_questions(island: Island) -> None:

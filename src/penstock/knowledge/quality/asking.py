@@ -13,7 +13,7 @@ from penstock.base.errors import PenstockError
 from penstock.knowledge.quality.ports import Searching
 from penstock.knowledge.quality.recipes import Wanted
 from penstock.knowledge.types import Hit, IngestContext, Retrieval
-from penstock.spec.knowledge import SearchRecipe
+from penstock.spec.knowledge import ChosenScope, SearchRecipe
 
 BYTES_PER_TOKEN = 4
 """Of English text with common tokenizers, where a passage's own count is not known."""
@@ -28,6 +28,7 @@ class Question:
     text: str
     group: str | None = None
     slices: tuple[str, ...] = ()
+    scope: ChosenScope = field(default_factory=ChosenScope)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,13 +83,13 @@ class Interviewer:
 
     def open(self, asking: Asking) -> None:
         """Open the index before time counts. Raises what searching raises: nothing can be measured then."""
-        self._search(asking, "warm")
+        self._search(asking, "warm", ChosenScope())
 
     def ask(self, asking: Asking, question: Question, found: Replies) -> Reply:
         """Ask one question and add the reply to `found`."""
         started = self._timer()
         try:
-            retrieval = self._search(asking, question.text)
+            retrieval = self._search(asking, question.text, question.scope)
         except PenstockError as error:
             found.notes[f"failed: {error.message}"] += 1
             reply = Reply(question=question, error=str(error))
@@ -126,9 +127,9 @@ class Interviewer:
             self.ask(asking, question, found)
         return found
 
-    def _search(self, asking: Asking, text: str) -> Retrieval:
+    def _search(self, asking: Asking, text: str, scope: ChosenScope) -> Retrieval:
         return self._searching.retrieve(
-            asking.base, text, asking.k, generation=asking.generation, recipe=asking.recipe
+            asking.base, text, asking.k, scope=scope, generation=asking.generation, recipe=asking.recipe
         )
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 from sqlalchemy import Engine
 
 from penstock.base.clock import now_ns as wall_clock
@@ -48,6 +49,7 @@ from penstock.knowledge.quality.types import (
 from penstock.knowledge.quality.words import split_words
 from penstock.knowledge.types import Hit, IngestContext, InlineContext
 from penstock.spec.evaluations import Comparison
+from penstock.spec.knowledge import ChosenScope
 
 MAX_RECORDED = 2000
 MAX_CHANGES = 50
@@ -191,7 +193,7 @@ class ComparingService:
     ) -> _Recorded | None:
         if self._recorded is None or not request.recorded:
             return None
-        questions: dict[str, Question] = {}
+        questions: dict[tuple[str, bytes], Question] = {}
         traces: dict[str, str | None] = {}
         left_out: Counter[str] = Counter()
         found = self._recorded.read(
@@ -200,14 +202,16 @@ class ComparingService:
         for each in found:
             if each.n_wordings:
                 left_out["wordings that an app made"] += each.n_wordings
-            key = " ".join(split_words(each.question))
-            if not key:
+            words = " ".join(split_words(each.question))
+            scope = ChosenScope(conditions=each.conditions, principals=each.principals)
+            key = (words, msgspec.json.encode(scope))
+            if not words:
                 left_out["no words"] += 1
             elif key in questions:
                 left_out["asked again"] += 1
             elif len(questions) < request.recorded:
                 name = f"r{len(questions)}"
-                questions[key] = Question(id=name, text=each.question)
+                questions[key] = Question(id=name, text=each.question, scope=scope)
                 traces[name] = each.trace_id
         if not questions:
             return None

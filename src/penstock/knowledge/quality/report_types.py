@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from penstock.knowledge.quality.types import Label, MappedLabel
+from penstock.spec.knowledge import Condition
 
 
 class ExplainedHit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -127,6 +128,9 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cited: list[str] = []
     """Documents that the answer cites."""
     generation: str | None = None
+    conditions: list[Condition] = []
+    principals: list[str] | None = None
+    """What was searched and as whom; None: by somebody who may read everything."""
 
 
 UnansweredReason = Literal["abstained", "nothing_found", "low_score", "thumbs_down", "error"]
