@@ -13,12 +13,13 @@ from sqlalchemy import Engine
 from penstock.knowledge.sources.errors import InvalidSource, UnknownSource, UnreadableProperties
 from penstock.knowledge.sources.kinds.folder import FolderSource
 from penstock.knowledge.sources.kinds.jsonl import MAX_STRANGE
-from penstock.knowledge.sources.properties import parse_properties, read_moment
+from penstock.knowledge.sources.properties import merge_properties, parse_properties, read_moment
 from penstock.knowledge.sources.scheduler import WATCH_EVERY_S, SourceScheduler
 from penstock.knowledge.sources.service import SourceService
 from penstock.knowledge.sources.types import MAX_PROBLEMS, KnownItem, Scan
 from penstock.knowledge.sources.watching import fingerprint
 from penstock.knowledge.types import InlineContext
+from penstock.spec.knowledge import Properties
 from tests.knowledge.sources.conftest import LONG_AGO, CountingBlobs, TickingClock
 from tests.knowledge.sources.test_source_scheduler import Runs
 
@@ -49,6 +50,12 @@ def test_milliseconds_are_read_as_such_and_the_year_one_as_nothing() -> None:
     for far in (1e17, -(10**15), "2262-12-31", "1600-01-01"):
         with pytest.raises(UnreadableProperties, match="no moment between"):
             read_moment(far, "x")
+
+
+def test_a_far_moment_that_a_file_or_a_document_has_is_none() -> None:
+    far, near = Properties(modified_ns=2**70), Properties(modified_ns=5)
+    assert merge_properties(near, far).modified_ns == merge_properties(far, near).modified_ns == 5
+    assert merge_properties(far, far).modified_ns is None
 
 
 def test_values_that_no_database_takes_are_made_storable_or_told(
@@ -208,7 +215,7 @@ def test_what_removing_a_source_means_for_its_documents_is_said(
     assert sources.remove("guide", "one") == "go with the next ingest"
     assert sources.remove("guide", "two", keep_documents=True) == "stay"
     sources.remove("guide", "two")
-    assert sources.remove("guide", "three") == "are served until the base has another source"
+    assert sources.remove("guide", "three").startswith("are served until the base has another source")
 
 
 def test_a_file_that_is_no_json_lines_is_not_read_to_its_end(sources: SourceService, tmp_path: Path) -> None:

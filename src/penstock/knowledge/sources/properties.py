@@ -31,14 +31,17 @@ _NAMED = ("readers", "subjects", "language", "modified", "url")
 def merge_properties(own: Properties, told: Properties) -> Properties:
     """Return what a document says of itself joined with what its source tells of it, which wins.
 
-    Readers of the document itself count only where the source tells none.
+    Readers of the document itself count only where the source tells none. A moment further away than 64 bits of
+    nanoseconds reach is none.
     """
     return Properties(
         values={**own.values, **told.values},
         readers=told.readers if told.readers is not None else own.readers,
         subjects=list(dict.fromkeys([*own.subjects, *told.subjects])),
         language=told.language or own.language,
-        modified_ns=told.modified_ns if told.modified_ns is not None else own.modified_ns,
+        modified_ns=_near(told.modified_ns)
+        if _near(told.modified_ns) is not None
+        else _near(own.modified_ns),
         url=told.url or own.url,
     )
 
@@ -118,9 +121,13 @@ def read_moment(value: Any, where: str) -> int | None:
     raise UnreadableProperties(f"{where} is {value!r}; write it as 2026-03-31.")
 
 
+def _near(moment_ns: int | None) -> int | None:
+    return moment_ns if moment_ns is not None and -_FAR_NS < moment_ns < _FAR_NS else None
+
+
 def _within(moment_ns: int | None, value: Any, where: str) -> int | None:
     """Return a moment that everything which shows or compares moments can take."""
-    if moment_ns is None or not -_FAR_NS < moment_ns < _FAR_NS:
+    if _near(moment_ns) is None:
         raise UnreadableProperties(
             f"{where} is {value!r}, which is no moment between the years 1678 and 2262."
         )

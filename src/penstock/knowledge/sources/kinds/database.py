@@ -181,7 +181,7 @@ class DatabaseSource:
         try:
             found = make_record(self._source_id, row, self._settings, where=where)
         except UnreadableProperties as error:
-            note_problem(self.problems, f"{where}: {error.message}")
+            note_problem(self.problems, error.message)
             return LeftOut(path=where, reason=error.message, is_unreadable=True)
         if isinstance(found, SourceItem):
             reason = reason_against(found.path, self._settings.include, self._settings.exclude)
