@@ -5,13 +5,26 @@ from io import BytesIO
 
 
 def hang_forever() -> bytes:
-    """A page on which the parser works for a very long time."""
-    return b"<p>text</p>" + b"<a " * 3_000_000
+    """A page on which the parser works for a long time: nothing but very much of it."""
+    return b"<p>text</p>" + b"<b></b>" * 5_000_000
 
 
-def quadratic_page() -> bytes:
-    """Declarations that are never closed: the tokenizer looks for each one's end."""
-    return b"<p>one</p>" + b"<![" * 20_000
+ENDLESS = {
+    "tags": b"<a ",
+    "closing tags": b"</",
+    "comments": b"<!--",
+    "comments among tags": b"<!--x>",
+    "sections": b"<![CDATA[",
+    "sections among tags": b"<![CDATA[x>",
+    "Office sections": b"<![if x>",
+    "unknown sections": b"<![",
+    "instructions": b"<?",
+    "declarations": b"<!doctype",
+    "titles": b"<title><",
+    "menus": b"<nav></b>",
+    "cells": b"<table><tr>" + b"<td>" * 100,
+}
+"""What begins, and never ends."""
 
 
 def quote_nothing() -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from penstock.knowledge.errors import DocumentTooLarge, UnreadableDocument
 from penstock.knowledge.parse import archives, mail, parse_document, pdf
 from tests.knowledge.parse.builders import add_part, make_docx, make_pdf, make_xlsx, make_zip, read
-from tests.knowledge.parse.hostile import LAUGHS, lying_zip, many_entries, quadratic_page, zip_of_zips
+from tests.knowledge.parse.hostile import ENDLESS, LAUGHS, lying_zip, many_entries, zip_of_zips
 
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 KINDS = ["a.docx", "a.pptx", "a.xlsx", "a.odt", "a.epub"]
@@ -114,8 +114,24 @@ def test_markdown_quotes_nested_deep_lose_nothing_unsaid() -> None:
     assert "deep words" in document.text or any("nested" in each for each in document.problems)
 
 
-def test_declarations_that_never_end_are_read_in_time() -> None:
-    assert read("a.html", quadratic_page()).text.startswith("one")
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_work_on_what_never_ends_grows_with_the_page_and_no_faster(kind: str) -> None:
+    """CVE-2025-6069: an end that is nowhere was looked for again at each beginning, through the rest of the page.
+
+    Half a megabyte took minutes.
+    """
+    page = b"<p>one two</p>" + ENDLESS[kind] * (600_000 // len(ENDLESS[kind]))
+    assert read("a.html", page).text.startswith("one two")
+
+
+def test_comments_of_markdown_that_never_end_are_read_in_time() -> None:
+    assert read("a.md", b"one two\n\n" + b"<!--" * 100_000).text.startswith("one two")
+
+
+def test_numbers_of_characters_that_there_are_none_of_are_no_characters() -> None:
+    """Python refuses to read a number of more than 4,300 digits."""
+    page = f"<p title='&#{'1' * 5000};'>a&#{'1' * 5000};b&#x{'f' * 50};c&#0000000000065;d&#x1F370;</p>"
+    assert read("a.html", page.encode()).text == "a\ufffdb\ufffdcAd\U0001f370"
 
 
 def test_merged_cells_over_a_whole_sheet_are_bounded() -> None:

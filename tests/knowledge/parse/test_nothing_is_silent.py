@@ -88,3 +88,67 @@ def test_a_comment_of_markdown_that_never_ends_is_counted() -> None:
         "Text.",
         ("3 words of HTML comments were left out",),
     )
+
+
+def test_labels_of_drawings_in_a_page_are_read() -> None:
+    body = (
+        "<h1>Press <svg><title>Arrow</title><path d='M0'/></svg> go</h1><p>Be<script>x</script>fore.</p>"
+        "<svg><defs><text>Template words</text></defs><text>Valve <tspan x='0'>one</tspan></text>"
+        "<text>Pu<tspan>mp</tspan></text></svg><p>After.</p>"
+    )
+    document = read("a.html", f"<html><head><title>T</title></head><body>{body}</body></html>".encode())
+    assert (document.title, document.text) == (
+        "Press go",
+        "Before.\n\nValve one\n\nPump\n\nAfter.",
+    )
+    assert document.problems == ("3 words of hidden elements were left out",)
+
+
+def test_an_article_among_other_text_does_not_hide_it() -> None:
+    around = "<p>top" + " word" * 200 + "</p><article>inside" + " word" * 300 + "</article>"
+    document = read("a.html", f"<body>{around}<p>end</p></body>".encode())
+    assert document.problems == ()
+    assert {"top", "inside", "end"} <= set(words_of(document))
+
+
+@pytest.mark.parametrize(
+    ("element", "name"),
+    [("main", "<main>"), ("div role=main", "the element of role main"), ("article", "<article>")],
+)
+def test_words_outside_of_the_marked_content_are_told_from_menus(element: str, name: str) -> None:
+    tag = element.split(maxsplit=1)[0]
+    page = (
+        f"<nav>Home</nav><p>not taken</p><{element}>inside{' word' * 90}</{tag}><footer>Contact us</footer>"
+    )
+    assert read("a.html", page.encode()).problems == (
+        "3 words of menus, headers, footers and asides were left out",
+        f"2 words outside of {name} were left out",
+    )
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["class=cookie-policy-content", "id=cookies", "id=gdpr", "class='section consent'", "id=gdpr-guide"],
+)
+def test_a_page_about_cookies_or_consent_is_read(names: str) -> None:
+    document = read("a.html", f"<p>Intro.</p><div {names}>Bake the cookies.</div>".encode())
+    assert (document.text, document.problems) == ("Intro.\n\nBake the cookies.", ())
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "id=cookie-banner",
+        "class='site cookie_consent_bar'",
+        "class=consent-modal",
+        "id=onetrust-consent-sdk",
+        "class='cc-window cc-bottom'",
+        "id=CybotCookiebotDialog",
+        "class=cookieBanner",
+        "id=gdpr-popup",
+    ],
+)
+def test_banners_that_ask_for_consent_are_left_out_and_counted(names: str) -> None:
+    document = read("a.html", f"<p>Text.</p><div {names}>We use cookies.</div>".encode())
+    assert document.text == "Text."
+    assert document.problems == ("3 words of banners that ask for consent were left out",)

@@ -60,7 +60,8 @@ def test_what_is_left_out_of_a_page_is_counted_by_kind() -> None:
     document = read("a.html", page(body))
     assert document.text == "The text."
     assert document.problems == (
-        "9 words of menus, headers, footers and asides were left out",
+        "6 words of menus, headers, footers and asides were left out",
+        "3 words of banners that ask for consent were left out",
         "2 words of hidden elements were left out",
         "2 words of buttons and fields were left out",
         "1 images were not read",

@@ -1,22 +1,24 @@
 """HTML pages: the main content, without navigation, headers, footers and scripts; what is left out is counted.
 
-Uses the standard library's tolerant tokenizer. `<main>` or `<article>` marks the content where a page has
-one and it holds a fair share of the page's words; otherwise everything in `<body>` outside boilerplate counts.
+`<main>` or `<article>` marks the content where a page has one and it holds a fair share of the page's words;
+otherwise everything in `<body>` outside boilerplate counts.
 """
 
 import re
 from collections import Counter
-from html.parser import HTMLParser
 from typing import Literal
 
 from penstock.base.web_addresses import web_address
 from penstock.knowledge.parse.dates import read_date
 from penstock.knowledge.parse.html_parts import OpenList, OpenTable
+from penstock.knowledge.parse.html_tokens import Tokenizer
 from penstock.knowledge.parse.text import SectionBuilder, clean_line, count_words, decode_text, slug_of
 from penstock.knowledge.types import ParsedDocument, Section
 from penstock.spec.knowledge import ParseRecipe, Properties, PropertyValue
 
-_UNSEEN = frozenset({"script", "style", "template", "svg", "datalist"})
+_UNSEEN = frozenset({"script", "style", "template", "datalist"})
+_UNDRAWN = frozenset({"title", "desc", "metadata", "defs", "symbol"})
+"""Parts of a drawing (SVG) that are not seen where they stand."""
 _CONTROLS = frozenset({"button", "select", "textarea", "iframe"})
 _AROUND = frozenset({"nav", "header", "footer", "aside"})
 _AROUND_ROLES = frozenset({"navigation", "banner", "contentinfo", "search", "complementary"})
@@ -32,13 +34,22 @@ _HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 _META = frozenset({"author", "description", "keywords", "date"})
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([A-Za-z0-9_:.-]{2,40})", re.IGNORECASE)
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
-_CONSENT = re.compile(r"cookie|consent|gdpr", re.IGNORECASE)
+_CONSENT = re.compile(
+    r"(?:^|[\s_-])(?:eu|gdpr|privacy)?[_-]?(?:cookies?|consent|gdpr)[_-]?(?:consent|law)?[_-]?"
+    r"(?:banner|bar|modal|popup|pop-up|overlay|dialog|wall|toast|prompt|popover|lightbox|manager)s?(?:$|[\s_-])|"
+    r"onetrust|cybotcookiebot|usercentrics|didomi-|qc-cmp2?-|truste[_-]|osano-cm|cky-consent|cmplz-cookie|iubenda-cs|"
+    r"sp_message_container|(?:^|\s)cc-(?:window|banner)(?:$|\s)",
+    re.IGNORECASE,
+)
+"""Names of banners that ask for consent; the words alone name pages about cookies and about the law as well."""
 _OWNED = re.compile(r"<(main|article)[\s>]|role\s*=\s*[\"']?main\b", re.IGNORECASE)
 _CODE_CLASS = re.compile(r"\b(?:language|lang|highlight-source)-([\w+#-]+)")
 MAX_DEPTH = 500
-FAIR_SHARE = 0.25
-"""A marked content with less than this share of the words of a page is a teaser, and the whole page is read."""
-LeftOut = Literal["around", "hidden", "unseen", "controls"]
+FAIR_SHARES = {"main": 0.5, "role": 0.5, "article": 0.8}
+"""With less than this share of the words outside of menus and the like, what is marked is one part of the page among
+others (a page may hold any number of articles), and the whole page is read."""
+_MARKED = {"main": "<main>", "role": "the element of role main", "article": "<article>"}
+LeftOut = Literal["around", "consent", "hidden", "unseen", "controls"]
 
 
 def parse_html(data: bytes, recipe: ParseRecipe = ParseRecipe()) -> ParsedDocument:
@@ -46,16 +57,19 @@ def parse_html(data: bytes, recipe: ParseRecipe = ParseRecipe()) -> ParsedDocume
     text, problems = _decode(data)
     content = _content_element(text) if recipe.main_content else None
     reader = _read(text, content, recipe)
-    if content and reader.n_inside < FAIR_SHARE * (reader.n_inside + reader.n_outside):
+    if content and reader.n_inside < FAIR_SHARES[content] * (reader.n_inside + reader.n_outside):
         reader = _read(text, None, recipe)
     left_out = reader.left_out
     if reader.skipping and reader.skipping[0][1] != "unseen":
         problems += (f"<{reader.skipping[0][0]}> is never closed; the text after it was left out",)
     elif reader.skipping:
         problems += (f"<{reader.skipping[0][0]}> is never closed; what follows it is no text",)
-    around = left_out["around"] + (reader.n_outside if reader.content_element else 0)
-    if around:
-        problems += (f"{around} words of menus, headers, footers and asides were left out",)
+    if left_out["around"]:
+        problems += (f"{left_out['around']} words of menus, headers, footers and asides were left out",)
+    if reader.content_element and reader.n_outside:
+        problems += (f"{reader.n_outside} words outside of {_MARKED[reader.content_element]} were left out",)
+    if left_out["consent"]:
+        problems += (f"{left_out['consent']} words of banners that ask for consent were left out",)
     if left_out["hidden"]:
         problems += (f"{left_out['hidden']} words of hidden elements were left out",)
     if left_out["controls"]:
@@ -65,7 +79,7 @@ def parse_html(data: bytes, recipe: ParseRecipe = ParseRecipe()) -> ParsedDocume
     if reader.too_deep:
         problems += (f"elements nested deeper than {MAX_DEPTH} were read as flat text",)
     return ParsedDocument(
-        title=reader.h1 or reader.page_title or reader.hidden_h1,
+        title=reader.h1 or clean_line("".join(reader.title_parts)) or reader.hidden_h1,
         media_type="text/html",
         sections=reader.sections,
         problems=problems,
@@ -95,19 +109,20 @@ def _content_element(text: str) -> str | None:
 
 def _read(text: str, content: str | None, recipe: ParseRecipe) -> "_Reader":
     reader = _Reader(content_element=content, keep_around=not recipe.main_content)
-    reader.feed(text)
-    reader.close()
+    reader.read(text)
     reader.sections = reader.finish()
     return reader
 
 
-class _Reader(HTMLParser):
+class _Reader(Tokenizer):
     def __init__(self, *, content_element: str | None, keep_around: bool) -> None:
-        super().__init__(convert_charrefs=True)
+        super().__init__()
         self.content_element = content_element
         self.keep_around = keep_around
         self.content_tags: list[str] = []
         self.skipping: list[tuple[str, LeftOut]] = []
+        self.n_skipping: Counter[str] = Counter()
+        self.n_drawings = 0
         self.left_out: Counter[LeftOut] = Counter()
         self.n_inside = self.n_outside = self.n_images = 0
         self.builder = SectionBuilder()
@@ -125,7 +140,7 @@ class _Reader(HTMLParser):
         self.depth = 0
         self.too_deep = False
         self.in_title = False
-        self.page_title: str | None = None
+        self.title_parts: list[str] = []
         self.h1: str | None = None
         self.hidden_h1: str | None = None
         self.language: str | None = None
@@ -147,9 +162,10 @@ class _Reader(HTMLParser):
             self._flush()
             self.content_tags.append(tag)
         if tag not in _VOID and (reason := self._reason_to_skip(tag, values)):
-            if not self.skipping:
+            if not self.skipping and tag in _BLOCK and self.heading is None:
                 self._flush()
             self.skipping.append((tag, reason))
+            self.n_skipping[tag] += 1
         elif tag == "html":
             self.language = _language_of(values.get("lang") or values.get("xml:lang"))
         elif tag in {"meta", "link"}:
@@ -187,16 +203,29 @@ class _Reader(HTMLParser):
             self.block_id = values.get("id") or (self.block_id if tag != "p" else None)
         elif tag == "code" and self.pre:
             self._note_language(values)
+        elif tag == "svg":
+            self.n_drawings += 1
+        elif self.n_drawings and tag in {"text", "tspan"}:
+            self._open_label(tag, values)
         elif tag == "br":
             self.text.append("\n" if self.pre else " ")
         elif tag == "img" and self.in_content:
             self.n_images += 1
 
+    def _open_label(self, tag: str, values: dict[str, str | None]) -> None:
+        """Begin a label of a drawing, or a line of one (which says where it stands)."""
+        if tag == "text" and self.heading is None:
+            self._flush()
+        elif tag == "text" or not values.keys().isdisjoint({"x", "y", "dy"}):
+            self.text.append(" ")
+
     def handle_endtag(self, tag: str) -> None:
         self.depth = max(0, self.depth - 1)
-        if any(tag == open_tag for open_tag, _ in self.skipping):  # ends what was left open inside it, too
-            while self.skipping.pop()[0] != tag:
-                pass
+        if self.n_skipping[tag]:  # ends what was left open inside it, too
+            ended = ""
+            while ended != tag:
+                ended = self.skipping.pop()[0]
+                self.n_skipping[ended] -= 1
             return
         if tag == "title":
             self.in_title = False
@@ -220,20 +249,17 @@ class _Reader(HTMLParser):
             self.in_list -= 1
             if self.list.close_list():
                 self._close_list()
+        elif tag == "svg":
+            self.n_drawings = max(0, self.n_drawings - 1)
+        elif tag == "text" and self.n_drawings:
+            self._open_label(tag, {})
         elif tag in _BLOCK or tag in {"pre", "li"}:
             self._flush()
             self.pre = max(0, self.pre - (tag == "pre"))
 
-    def parse_marked_section(self, i: int, report: bool = True) -> int:
-        """Read `<![anything]>` as browsers do: an unknown one is a comment, where the base class gives up."""
-        try:
-            return super().parse_marked_section(i, report)
-        except AssertionError:
-            return self.parse_bogus_comment(i)
-
     def handle_data(self, data: str) -> None:
         if self.in_title:
-            self.page_title = clean_line((self.page_title or "") + data)
+            self.title_parts.append(data)
         elif self.skipping:
             reason = self.skipping[0][1]
             self.left_out[reason] += count_words(data)
@@ -277,6 +303,8 @@ class _Reader(HTMLParser):
             return "unseen"
         if tag in _CONTROLS:
             return "controls"
+        if self.n_drawings and tag in _UNDRAWN:
+            return "hidden"
         if tag == "noscript" or "hidden" in values or _HIDDEN.search(values.get("style") or ""):
             return "hidden"
         if self.keep_around or tag in {"html", "body", "main"}:
@@ -285,8 +313,9 @@ class _Reader(HTMLParser):
             return None  # of the article, which may hold its heading
         role = (values.get("role") or "").lower()
         names = f"{values.get('id') or ''} {values.get('class') or ''}"
-        consent = tag in {"div", "section", "dialog"} and len(names) < 200 and _CONSENT.search(names)
-        return "around" if tag in _AROUND or role in _AROUND_ROLES or consent else None
+        if tag in {"div", "section", "dialog", "form"} and len(names) < 500 and _CONSENT.search(names):
+            return "consent"
+        return "around" if tag in _AROUND or role in _AROUND_ROLES else None
 
     def _note_meta(self, tag: str, values: dict[str, str | None]) -> None:
         if tag == "link":
