@@ -7,6 +7,7 @@ Passages and conversations are quoted as material, so that nothing written in th
 import re
 from collections.abc import Sequence
 
+from penstock.apps.grounding import as_material
 from penstock.apps.types import FoundPassage, Turn
 
 _REWRITE = (
@@ -88,5 +89,5 @@ def _ask(instruction: str, text: str) -> Messages:
 
 
 def _shorten(text: str) -> str:
-    line = " ".join(text.split())
+    line = as_material(text)
     return line if len(line) <= MAX_PASSAGE_CHARS else f"{line[:MAX_PASSAGE_CHARS]} …"
