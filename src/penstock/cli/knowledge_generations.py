@@ -131,7 +131,8 @@ def switch(
     as_json: JsonOption = False,
 ) -> None:
     """Make a candidate live in one step; what was live stays as `previous`, kept up to date."""
-    report = KnowledgeRooms(open_home(home, as_json=as_json)).knowledge.switch(
+    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
+    report = rooms.knowledge.switch(
         name,
         track,
         evidence=None if evidence is None else {"comparison": evidence},
@@ -139,6 +140,7 @@ def switch(
         actor=command_line_actor(),
         note=note,
     )
+    rooms.publish_snapshot(actor=command_line_actor(), note=f"switch knowledge {name}")
     if as_json:
         print_json(report)
         return
@@ -154,9 +156,9 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Make what was live before the last switch live again, over the documents of now. Needs nothing running."""
-    report = KnowledgeRooms(open_home(home, as_json=as_json)).knowledge.rollback(
-        name, actor=command_line_actor(), reason=reason
-    )
+    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
+    report = rooms.knowledge.rollback(name, actor=command_line_actor(), reason=reason)
+    rooms.publish_snapshot(actor=command_line_actor(), note=f"roll back knowledge {name}")
     print_json(report) if as_json else print(f"live: {report.version or report.generation}")
 
 

@@ -76,6 +76,12 @@ class MassDeletion(ConflictError):
     code = "PS-3501"
 
 
+class PrunedGeneration(ConflictError):
+    """A version of a knowledge base names a generation that was deleted since; the alias stays where it is."""
+
+    code = "PS-3474"
+
+
 class DamagedIndex(BugError):
     """Files of an index are missing or broken. They are derived: the service rebuilds them."""
 

@@ -59,8 +59,9 @@ class Listing:
         """Return the documents of the live generation by path, unreadable ones included where nobody asks for
         somebody: who may know of those cannot be told.
         """
+        generation = self._find_live(name)[0]
         with self._engine.connect() as connection:
-            rows = queries.list_generation_documents(connection, self._living.find(name)[0])
+            rows = queries.list_generation_documents(connection, generation)
         by_path: dict[str, list[Any]] = {}
         for row in rows:
             if _is_seen(row, scope):
@@ -77,7 +78,7 @@ class Listing:
         scope: ChosenScope = EVERYTHING,
     ) -> list[DocumentRow]:
         """Return at most `limit` documents of the live generation that follow `after` by path (or go before it, backwards)."""
-        generation = self._living.find(name)[0]
+        generation = self._find_live(name)[0]
         found: list[DocumentRow] = []
         with self._engine.connect() as connection:
             rows = queries.iterate_documents_from(connection, name, generation, after=after, is_down=is_down)
@@ -91,17 +92,17 @@ class Listing:
 
     def find_document(self, name: str, path: str, *, scope: ChosenScope = EVERYTHING) -> DocumentRow:
         """Return one live document as `list_documents` would; raise `UnknownDocument`."""
-        return _document_row(self._find_versions(name, path, self._living.find(name)[0], scope))
+        return _document_row(self._find_versions(name, path, self._find_live(name)[0], scope))
 
     def count_unreadable(self, name: str) -> int:
         """Return how many documents of the live generation could not be read, or not in their newest version."""
-        generation, _ = self._living.find(name)
+        generation, _ = self._find_live(name)
         with self._engine.connect() as connection:
             return queries.count_failed_documents(connection, generation)
 
     def list_passages(self, name: str, path: str, *, scope: ChosenScope = EVERYTHING) -> list[Passage]:
         """Return the passages of one live document in reading order; raise `UnknownDocument`."""
-        row = self._find(name, path, self._living.find(name)[0], scope)
+        row = self._find(name, path, self._find_live(name)[0], scope)
         with self._engine.connect() as connection:
             passages = queries.list_document_passages(connection, row.id)
         return [
@@ -123,7 +124,7 @@ class Listing:
 
     def read_document(self, name: str, path: str, *, scope: ChosenScope = EVERYTHING) -> DocumentText:
         """Return the whole text of a live document, as it was parsed; raise `UnknownDocument`."""
-        generation, version = self._living.find(name)
+        generation, version = self._find_live(name)
         row = self._find(name, path, generation, scope)
         properties = _properties(row)
         return DocumentText(
@@ -138,6 +139,12 @@ class Listing:
             generation=generation,
             version=version,
         )
+
+    def _find_live(self, name: str) -> tuple[str, str | None]:
+        """Return the live generation and its version; raise `DamagedIndex` rather than list nothing when it is gone."""
+        generation, version = self._living.find(name)
+        self._living.row(name, generation)
+        return generation, version
 
     def _with_seen(self, base: BaseRow, principals: Sequence[str]) -> BaseRow:
         """Return a base with the counts of what these may see. Counted once for each kind of readers."""

@@ -1,11 +1,12 @@
 """Which generation of a base is searched: what the registry's alias names, else what the base's row names."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Engine
 
 from penstock.knowledge import queries
-from penstock.knowledge.errors import DamagedIndex, UnknownKnowledge
+from penstock.knowledge.errors import DamagedIndex, PrunedGeneration, UnknownKnowledge
 from penstock.knowledge.types import VersionKeeper
 
 
@@ -37,5 +38,23 @@ class Living:
         with self._engine.connect() as connection:
             row = queries.find_generation(connection, generation)
         if row is None or row.base != name:
-            raise DamagedIndex(f"the control tables do not hold generation {generation} of {name!r}.")
+            raise DamagedIndex(
+                f"the control tables do not hold generation {generation} of {name!r}.",
+                hint=f"Move the alias back (penstock asset rollback knowledge:{name}), or make it anew: "
+                f"penstock knowledge ingest {name}.",
+            )
         return row
+
+
+def check_generation(engine: Engine, name: str, content: Mapping[str, Any]) -> None:
+    """Raise `PrunedGeneration` when a registered version of a base names a generation that is no more there."""
+    generation = content.get("generation")
+    if not isinstance(generation, str):
+        return
+    with engine.connect() as connection:
+        row = queries.find_generation(connection, generation)
+    if row is None or row.base != name:
+        raise PrunedGeneration(
+            f"generation {generation} of {name!r} was pruned: nothing could be searched by that version.",
+            hint=f"What is kept: penstock knowledge tracks {name}. Build its recipe beside what is live and switch.",
+        )

@@ -23,6 +23,7 @@ from penstock.deploy.queries import list_objects
 from penstock.deploy.snapshots import build_snapshot, read_snapshot, write_snapshot
 from penstock.evals.gates.evidence import GateEvidence
 from penstock.jobs.service import JobService
+from penstock.knowledge.living import check_generation
 from penstock.knowledge.sources.secret_use import sources_with_secret
 from penstock.main.errors import SettingsInvalid
 from penstock.main.home_files import create_home, hold_lock, read_internal_key, request_restart
@@ -134,7 +135,16 @@ class Rooms:
     @cached_property
     def registry(self) -> Registry:
         """The registry."""
-        return Registry(self.engine, self.blobs, check_evidence=GateEvidence(self.engine).check)
+        return Registry(
+            self.engine,
+            self.blobs,
+            check_evidence=GateEvidence(self.engine).check,
+            check_target=self._check_target,
+        )
+
+    def _check_target(self, version: Version) -> None:
+        if version.kind == "knowledge":
+            check_generation(self.engine, version.name, version.content)
 
     @cached_property
     def jobs(self) -> JobService:

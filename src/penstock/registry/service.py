@@ -48,6 +48,10 @@ CheckEvidence = Callable[[str, str, Mapping[str, Any]], None]
 """Given an asset (`prompt:triage`), a version's stamp and evidence, raises a `PolicyError` unless the evidence proves
 that very version. What proves it is not the registry's matter."""
 
+CheckTarget = Callable[[Version], None]
+"""Given the version that an alias is about to name, raises a `PenstockError` when what it names is no more there, such
+as the generation of a knowledge base. What is needed for it is not the registry's matter."""
+
 
 class Unchecked(Enum):
     """The default of `expected_number`: the mover does not say what it saw."""
@@ -65,12 +69,14 @@ class Registry:
         *,
         protected_aliases: Collection[str] = PROTECTED_ALIASES,
         check_evidence: CheckEvidence | None = None,
+        check_target: CheckTarget = lambda _: None,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         self._engine = engine
         self._blobs = blobs
         self._protected = frozenset(protected_aliases)
         self._check_evidence = check_evidence
+        self._check_target = check_target
         self._clock = clock
 
     def register(
@@ -195,8 +201,8 @@ class Registry:
         `expected_number` is where the caller saw the alias (None: nowhere); if it stands elsewhere by now,
         nothing happens and `AliasMoved` is raised. Moving to where it stands already records nothing and
         returns the move that brought it there.
-        Raises `UnknownAsset`, `UnknownVersion`, `ProtectedAlias`, `AliasMoved`, `InvalidInput`, and what the check of
-        evidence raises, a `PolicyError`.
+        Raises `UnknownAsset`, `UnknownVersion`, `ProtectedAlias`, `AliasMoved`, `InvalidInput`, what the check of
+        evidence raises, a `PolicyError`, and what the check of the target raises.
         """
         _check_alias(kind, name, alias)
         text = encode_json(evidence, what="The evidence", max_bytes=MAX_CONTENT_BYTES) if evidence else None
@@ -215,6 +221,7 @@ class Registry:
                 standing = queries.last_move(connection, kind, name, alias)
                 assert standing is not None
                 return standing
+            self._require_whole(connection, kind, name, number)
             queries.set_alias(connection, kind, name, alias, number, is_new=current is None)
             return self._record(
                 connection,
@@ -243,7 +250,8 @@ class Registry:
         """Take back the newest move that still stands, and return the rollback, itself a recorded move.
 
         Needs no evidence, protected or not: the way back must always be open. Each further rollback goes one
-        move further back. Raises `UnknownAsset`, `UnknownAlias`, `AliasMoved`, `NothingToRollBack`.
+        move further back. Raises `UnknownAsset`, `UnknownAlias`, `AliasMoved`, `NothingToRollBack`, and what the
+        check of the target raises.
         """
         with self._engine.begin() as connection:
             _hold(connection, kind, name)
@@ -259,6 +267,7 @@ class Registry:
                     asset=f"{kind}:{name}",
                     alias=alias,
                 )
+            self._require_whole(connection, kind, name, standing.from_number)
             queries.set_alias(connection, kind, name, alias, standing.from_number, is_new=False)
             return self._record(
                 connection,
@@ -325,6 +334,11 @@ class Registry:
         except PolicyError as refusal:
             return refusal
         return None
+
+    def _require_whole(self, connection: Connection, kind: str, name: str, number: int) -> None:
+        version = queries.get_version(connection, kind, name, number)
+        if version is not None:
+            self._check_target(version)
 
     def _resolve(self, connection: Connection, ref: AssetRef) -> Version:
         kind, name, asset = ref.kind, ref.name, f"{ref.kind}:{ref.name}"

@@ -60,7 +60,7 @@ def create_router(services: ControlServices) -> APIRouter:
     router = APIRouter(prefix="/api/v1/knowledge", tags=["knowledge"])
     _add_reading(router, services.knowledge)
     _add_building(router, services.knowledge, services.jobs)
-    _add_switching(router, services.knowledge)
+    _add_switching(router, services)
     return router
 
 
@@ -103,7 +103,9 @@ def _add_building(router: APIRouter, knowledge: KnowledgeService, jobs: JobServi
         return json_reply(knowledge.prune(name, keep=body.keep, cache=body.cache))
 
 
-def _add_switching(router: APIRouter, knowledge: KnowledgeService) -> None:
+def _add_switching(router: APIRouter, services: ControlServices) -> None:
+    knowledge = services.knowledge
+
     @router.post("/{name}/switch")
     @needs(Permission.KNOWLEDGE_WRITE)
     def switch(request: Request, name: str, body: Switch) -> Response:
@@ -116,10 +118,14 @@ def _add_switching(router: APIRouter, knowledge: KnowledgeService) -> None:
             actor=request.state.caller.key.name,
             note=body.note,
         )
+        services.publish_snapshot(request.state.caller.key.name, f"switch knowledge {name}")
         return json_reply(report)
 
     @router.post("/{name}/rollback")
     @needs(Permission.KNOWLEDGE_WRITE)
     def rollback(request: Request, name: str, body: Rollback) -> Response:
         """Make what was live before the last switch live again, over the documents of now."""
-        return json_reply(knowledge.rollback(name, actor=request.state.caller.key.name, reason=body.reason))
+        actor = request.state.caller.key.name
+        report = knowledge.rollback(name, actor=actor, reason=body.reason)
+        services.publish_snapshot(actor, f"roll back knowledge {name}")
+        return json_reply(report)
