@@ -130,14 +130,15 @@ def show(
     rooms = KnowledgeRooms(open_home(home, as_json=as_json))
     tracks = rooms.knowledge.list_tracks(name)
     (base,) = [each for each in rooms.knowledge.list_bases() if each.name == name]
-    documents = rooms.knowledge.list_documents(name)
+    sources = rooms.sources.list_sources(name)
+    unreadable = sum(each.counts.get("unreadable", 0) for each in sources)
     record = {
         **asdict(base),
         "updated": time_text(base.updated_ns),
         "recipe": tracks[0].recipe,
         "tracks": [each.name for each in tracks],
-        "sources": [f"{each.name} ({each.kind})" for each in rooms.sources.list_sources(name)],
-        "unreadable": sum(each.error is not None for each in documents),
+        "sources": [f"{each.name} ({each.kind})" for each in sources],
+        "unreadable": unreadable if sources else rooms.knowledge.count_unreadable(name),
     }
     print_record(record, as_json=as_json)
 

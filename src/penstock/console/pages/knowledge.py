@@ -125,9 +125,9 @@ def find_base(services: ConsoleServices, name: str) -> tuple[BaseRow | None, tup
 
 def count_unreadable(services: ConsoleServices, base: BaseRow | None, sources: Sequence[SourceRow]) -> int:
     """Return how many documents could not be fetched, or not be parsed."""
-    return count_state(sources, "unreadable") + (
-        services.knowledge.count_unreadable(base.name) if base else 0
-    )
+    if sources:
+        return count_state(sources, "unreadable")
+    return services.knowledge.count_unreadable(base.name) if base else 0  # of before there were sources
 
 
 def find_embedder_problem(services: ConsoleServices, name: str) -> str | None:

@@ -16,7 +16,7 @@ from penstock.base.errors import NotFound, PenstockError
 from penstock.console.knowledge_words import BaseHead, make_head, say_error
 from penstock.console.links import link
 from penstock.console.marked_text import Piece, cut_pieces
-from penstock.console.pages.knowledge import ACTIVE, DAYS, count_unreadable, find_base
+from penstock.console.pages.knowledge import ACTIVE, DAYS, find_base
 from penstock.console.pages.knowledge_search import quality_of
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
@@ -129,7 +129,7 @@ def _add_list(router: APIRouter, services: ConsoleServices, renderer: Renderer) 
             frame=renderer.frame(request, f"Documents of {name}", ACTIVE),
             head=make_head(name, base.version if base else None, "documents"),
             lines=lines,
-            states=_states(here, sources, params, count_unreadable(services, base, ())),
+            states=_states(here, sources, params),
             state=params["state"],
             text=text,
             source=source,
@@ -210,17 +210,10 @@ def _find_lines(
     """Return a page of documents, and where the next one begins."""
     state, text, source = params["state"], params["text"], params["source"]
     known = services.sources.list_sources(base)
-    failed: list[DocumentLine] = []
-    if has_live and (state == "unreadable" or not known):  # what was fetched, and could not be parsed
-        failed = [
-            _line_of_document(base, each)
-            for each in services.knowledge.list_documents(base)
-            if text.lower() in each.path.lower()
-            and source in {"", each.source}
-            and (each.error or state in {"", "live"})
-        ]
     if not known:  # of before there were sources
-        return tuple(failed), None
+        documents = services.knowledge.list_documents(base) if has_live else ()
+        lines = [_line_of_document(base, each) for each in documents if text.lower() in each.path.lower()]
+        return tuple(each for each in lines if state in {"", each.state}), None
     found = services.sources.list_items(
         base,
         source=source or None,
@@ -229,13 +222,7 @@ def _find_lines(
         cursor=cursor,
         limit=ROWS,
     )
-    lines = [_line_of_item(services, base, each) for each in found.items]
-    if state == "live":
-        lines = [each for each in lines if each.state == "live"]
-    if not cursor:
-        paths = {each.path for each in lines}
-        lines = [*(each for each in failed if each.path not in paths), *lines]
-    return tuple(lines), found.next_cursor
+    return tuple(_line_of_item(services, base, each) for each in found.items), found.next_cursor
 
 
 def _line_of_item(services: ConsoleServices, base: str, item: ItemRow) -> DocumentLine:
@@ -243,15 +230,13 @@ def _line_of_item(services: ConsoleServices, base: str, item: ItemRow) -> Docume
     newest = next((each for each in versions if each.is_live), versions[0] if versions else None)
     is_known = bool(versions) or item.state == "live"
     problems = list(newest.problems) if newest else []
-    error = newest.error if newest else None
-    state = "unreadable" if item.state == "live" and error else item.state
     return DocumentLine(
         path=item.path,
         href=f"{ACTIVE}/{base}/documents/{quote(item.path)}" if is_known else None,
         title=newest.title if newest else None,
-        state=state,
-        word=STATE_WORDS[state],
-        reason=item.reason or error or (problems[0] if problems else ""),
+        state=item.state,
+        word=STATE_WORDS[item.state],
+        reason=item.reason or (problems[0] if problems else ""),
         source=item.source,
         n_passages=newest.n_passages if newest and item.state != "gone" else None,
         n_problems=len(problems),
@@ -278,15 +263,13 @@ def _line_of_document(base: str, row: DocumentRow) -> DocumentLine:
 
 
 def _states(
-    here: str, sources: Sequence[SourceRow], params: Mapping[str, object], n_failed: int
+    here: str, sources: Sequence[SourceRow], params: Mapping[str, object]
 ) -> tuple[tuple[str, str, int | None, str], ...]:
     counted = [each for each in sources if not params["source"] or each.name == params["source"]]
     every = sum(sum(each.counts.values()) for each in counted) if sources else None
     lines: list[tuple[str, str, int | None, str]] = [("", "all", every, link(here, params, state=""))]
     for state in STATES:
         number = sum(each.counts.get(state, 0) for each in counted) if sources else None
-        if number is not None and not params["source"]:
-            number += {"unreadable": n_failed, "live": -n_failed}.get(state, 0)
         lines.append((state, STATE_WORDS[state], number, link(here, params, state=state)))
     return tuple(lines)
 

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from penstock.knowledge.sources.item_states import told_items
 from penstock.store.control.tables import knowledge as tables
 
 sources = tables.knowledge_sources
@@ -146,30 +147,28 @@ def forget_gone(connection: Connection, source_id: str, before_ns: int) -> None:
     )
 
 
-def count_states(connection: Connection, source_ids: Collection[str]) -> dict[str, dict[str, int]]:
-    """Return how many items are in which state, by source."""
-    counts: dict[str, dict[str, int]] = {each: {} for each in source_ids}
-    query = (
-        select(items.c.source_id, items.c.state, func.count().label("n_items"))
-        .where(items.c.source_id.in_(list(source_ids)))
-        .group_by(items.c.source_id, items.c.state)
-    )
-    for row in connection.execute(query):
+def count_states(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, dict[str, int]]:
+    """Return how many items of these sources are in which state, by source."""
+    counts: dict[str, dict[str, int]] = {row.id: {} for row in rows}
+    told = told_items(rows)
+    query = select(told.c.source_id, told.c.state, func.count().label("n_items"))
+    for row in connection.execute(query.group_by(told.c.source_id, told.c.state)):
         counts[row.source_id][row.state] = row.n_items
     return counts
 
 
 def list_items(
     connection: Connection,
-    source_ids: Sequence[str],
+    rows: Sequence[Row[Any]],
     *,
     states: Collection[str],
     text: str | None,
     after: tuple[str, str] | None,
     limit: int,
 ) -> Sequence[Row[Any]]:
-    """Return items by path, then source, from after (path, source id) on."""
-    query = select(items).where(items.c.source_id.in_(list(source_ids)))
+    """Return items of these sources by path, then source, from after (path, source id) on."""
+    items = told_items(rows)
+    query = select(items)
     if states:
         query = query.where(items.c.state.in_(list(states)))
     if text:
@@ -190,10 +189,10 @@ def _lower(connection: Connection, column: Any) -> Any:
     return func.lower_of_any_alphabet(column)
 
 
-def find_item(connection: Connection, source_id: str, path: str) -> Row[Any] | None:
-    """Return one item, or None."""
-    query = select(items).where(items.c.source_id == source_id, items.c.path == path)
-    return connection.execute(query).one_or_none()
+def find_item(connection: Connection, source: Row[Any], path: str) -> Row[Any] | None:
+    """Return one item of a source, or None."""
+    told = told_items([source])
+    return connection.execute(select(told).where(told.c.path == path)).one_or_none()
 
 
 def list_versions(connection: Connection, base: str, path: str) -> Sequence[Row[Any]]:

@@ -83,14 +83,14 @@ class SourceService:
         """Return the sources of a base, or of all, oldest first."""
         with self._engine.connect() as connection:
             rows = queries.list_sources(connection, base)
-            counts = queries.count_states(connection, [row.id for row in rows])
+            counts = queries.count_states(connection, rows)
         return [make_source(row, counts[row.id]) for row in rows]
 
     def get(self, base: str, name: str) -> SourceRow:
         """Return one source."""
         with self._engine.connect() as connection:
             row = self._find(connection, base, name)
-            counts = queries.count_states(connection, [row.id])
+            counts = queries.count_states(connection, [row])
         return make_source(row, counts[row.id])
 
     def list_items(
@@ -113,7 +113,7 @@ class SourceService:
             )
             by_id = {row.id: row for row in rows}
             found = queries.list_items(
-                connection, list(by_id), states=states, text=text, after=after, limit=limit + 1
+                connection, rows, states=states, text=text, after=after, limit=limit + 1
             )
         page = [_item(row, by_id[row.source_id]) for row in found[:limit]]
         last = found[limit - 1] if len(found) > limit else None
@@ -145,7 +145,7 @@ class SourceService:
             for row in queries.list_sources(connection, base):
                 prefix = row.settings.get("prefix", "")
                 if path.startswith(prefix):
-                    found = queries.find_item(connection, row.id, path.removeprefix(prefix))
+                    found = queries.find_item(connection, row, path.removeprefix(prefix))
                     if found is not None and (item is None or found.state in queries.KEPT_STATES):
                         item = _item(found, row)
             versions = [make_version(row) for row in queries.list_versions(connection, base, path)]
