@@ -152,7 +152,7 @@ def print_explanation(made: Explanation) -> None:
     columns = ("rank", "score", "by meaning", "by words", "document", "section", "shared words", "text")
     print_lines(rows, columns, shorten="text", empty="Nothing was found.")
     for stage in made.stages:
-        taken = f", {len(stage.dropped)} taken out" if stage.dropped else ""
+        taken = f", {stage.n_dropped:,} taken out" if stage.n_dropped else ""
         print(f"stage {stage.name}  {stage.n_in:,} → {stage.n_out:,} in {stage.ms:.2f} ms{taken}")
     for each in made.found:
         print(f"found  {printable(each.label.name)}")

@@ -105,11 +105,47 @@ def test_access_and_filters_are_told_before_ranks(tmp_path: Path, sqlite_engine:
         explainer.explain("gates", "Which colour is the gate?", expect=["secret.md"], scope=scope, k=1)
     )
     assert missed.why == "no_access" and "group:council" in missed.sentence
+    assert "--as" in missed.next
     scope = ChosenScope(conditions=[Condition(op="is", field="path", value="open.md")])
     missed = only(
         explainer.explain("gates", "Which colour is the gate?", expect=["secret.md"], scope=scope, k=1)
     )
     assert missed.why == "filtered" and "path" in missed.sentence
+
+
+def test_a_document_that_nobody_may_read_is_told_as_that(tmp_path: Path, sqlite_engine: Engine) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "open.md").write_text("Anybody may read that the gate is green.")
+    (folder / "shut.md").write_text("The gate is shut.")
+    (folder / "shut.md.meta.toml").write_text("readers = []")
+    knowledge = KnowledgeService(
+        sqlite_engine, MemoryBlobs(), tmp_path / "indexes", HashingEmbedder(), make_pool=InlinePool
+    )
+    knowledge.ingest("gates", folder)
+    scope = ChosenScope(principals=["user:ada", "everyone"])
+    missed = only(
+        Explainer(sqlite_engine, knowledge).explain("gates", "Gate?", expect=["shut.md"], scope=scope)
+    )
+    assert missed.sentence == "shut.md may be read by nobody: its list of readers is empty."
+    assert "readers" in missed.next and "--as" not in missed.next
+
+
+def test_stages_tell_how_much_they_took_out_though_only_the_first_are_listed(
+    tmp_path: Path, sqlite_engine: Engine
+) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"{number}.md").write_text(f"Gate number {number} is green.")
+    knowledge = KnowledgeService(
+        sqlite_engine, MemoryBlobs(), tmp_path / "indexes", HashingEmbedder(), make_pool=InlinePool
+    )
+    knowledge.ingest("gates", folder)
+    made = Explainer(sqlite_engine, knowledge).explain("gates", "Which gate is green?", k=1)
+    cut = next(stage for stage in made.stages if stage.name == "cut")
+    assert (cut.n_dropped, len(cut.dropped)) == (cut.n_in - cut.n_out, 50)
+    assert cut.n_dropped > 50
 
 
 @pytest.mark.parametrize(
@@ -144,6 +180,8 @@ def test_what_the_source_did_with_a_document_is_told(
         Explainer(sqlite_engine, knowledge).explain("piers", "Where is the lamp?", expect=["lamp.md"])
     )
     assert missed.why == why and words in missed.sentence.replace(source.name, "folder")
+    if why == "left_out":
+        assert missed.next.endswith(": penstock knowledge document list piers --state left_out")
 
 
 def test_an_unreadable_document_is_told_with_its_error(tmp_path: Path, sqlite_engine: Engine) -> None:

@@ -193,7 +193,7 @@ class Explainer:
             label=label,
             why=reason,
             sentence=as_sentence(sentence),
-            next=HINTS.get(reason, ""),
+            next=HINTS[reason].format(base=base),
             document=document,
         )
 
@@ -314,6 +314,7 @@ def _stage_of(stage: Stage, corpus: StoredCorpus) -> ExplainedStage:
         n_in=stage.n_in,
         n_out=stage.n_out,
         note=stage.note,
+        n_dropped=len(stage.dropped),
         dropped=dropped,
     )
 

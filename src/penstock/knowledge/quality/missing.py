@@ -22,13 +22,15 @@ DEPTH = 2000
 """Candidates of either kind that are looked through for what was missed."""
 _NEAR = 0.8
 _PREFIX = 5
+NO_READERS = "no_readers"
 HINTS: Mapping[str, str] = {
-    "left_out": "Look at the source's rules: penstock knowledge source items.",
+    "left_out": "Look at the source's rules and at what it leaves out: penstock knowledge document list {base} --state left_out",
     "parse_error": "Mend the file or its password, or turn on text recognition, then ingest again.",
     "unknown_document": "Add it to a source, then ingest.",
     "not_indexed": "Ingest again; until then the older version is served.",
     "text_missing": "The text may stand in a picture, or the label is older than the document.",
-    "no_access": "Nobody asked with a principal that may read it.",
+    "no_access": "Ask as one of its readers: --as user:NAME or --as group:NAME.",
+    NO_READERS: "Give it `readers` at its source, or none of the field at all, then ingest again.",
     "filtered": "A condition of the search leaves it out.",
     "below_k": "Ask for more passages, or re-rank.",
     "dropped": "Loosen the stage that took it out, and measure what that does to other questions.",
@@ -87,7 +89,7 @@ class Why:
             label=mapped.label,
             why=reason,
             sentence=as_sentence(sentence),
-            next=HINTS.get(reason, ""),
+            next=HINTS[NO_READERS if reason == "no_access" and not self._readers(path) else reason],
             passage_id=passage.id,
             document=path,
             section=passage.section,
@@ -141,7 +143,10 @@ class Why:
         row = self.corpus.documents[path]
         properties = msgspec.convert(row.properties or {}, Properties)
         if not may_read(properties.readers, self.scope.principals):
-            return "no_access", f"{path} may be read by {', '.join(properties.readers or ())} alone"
+            readers = self._readers(path)
+            if not readers:
+                return "no_access", f"{path} may be read by nobody: its list of readers is empty"
+            return "no_access", f"{path} may be read by {', '.join(readers)} alone"
         document = IndexDocument(
             id=row.id,
             path=path,
@@ -156,6 +161,9 @@ class Why:
                 told = condition.field or condition.op
                 return "filtered", f"{path} does not meet the condition on {told}"
         return None
+
+    def _readers(self, path: str) -> list[str] | None:
+        return msgspec.convert(self.corpus.documents[path].properties or {}, Properties).readers
 
     def _ranks_text(self, dense: Rank | None, lexical: Rank | None, passage: PassageText) -> str:
         deep = self.deep["dense"]

@@ -41,6 +41,7 @@ class ExplainedStage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     n_in: int
     n_out: int
     note: str | None = None
+    n_dropped: int = 0
     dropped: list[dict[str, Any]] = []
     """{passage_id, document, reason}, the first 50."""
 
