@@ -66,6 +66,8 @@ def test_the_vault_is_asked_for_scheme_host_and_port(address: str, bound: str) -
         {"secret": "{{secret:s3}}", "client_kwargs": {"endpoint_url": "https://evil.example"}},
         {"secret": "{{secret:s3}}", "account_host": "evil.example"},
         {"endpoint_url": "https://{{secret:s3}}.evil.example"},
+        {"secret": "{{secret:s3}}", "endpoint_url": "https://evil.example\\@minio.example"},
+        {"secret": "{{secret:s3}}", "account_name": "evil"},
         {"secret": "plain"},
         {"client_kwargs": {"aws_secret_access_key": "plain"}},
         {"connection_string": "AccountKey=plain"},
@@ -76,6 +78,29 @@ def test_a_store_takes_no_plain_secret_and_leads_none_astray(options: dict[str, 
         read_kind_settings("store", {"location": "s3://bucket/docs", "options": options})
 
 
+@pytest.mark.parametrize(
+    ("location", "options"),
+    [
+        ("sftp://evil.example/docs", {"endpoint_url": "https://minio.example"}),
+        ("az://docs", {"endpoint_url": "https://minio.example", "account_name": "evil"}),
+        ("abfss://docs@evil.dfs.core.windows.net/x", {"account_name": "ours"}),
+        ("az://docs", {"account_name": "evil.example\\@ours"}),
+    ],
+)
+def test_an_option_that_a_store_does_not_read_binds_no_secret(location: str, options: dict[str, str]) -> None:
+    with pytest.raises(InvalidSource, match="Beside a secret"):
+        read_kind_settings("store", {"location": location, "options": {"token": "{{secret:x}}", **options}})
+
+
+@pytest.mark.parametrize(
+    "parameter", ["local_infile=1", "allow_local_infile=1", "read_default_file=/x", "plugin=x"]
+)
+def test_no_server_of_a_database_may_ask_for_files(parameter: str) -> None:
+    """MySQL's protocol lets a server ask its client for any file, once the client says that it may."""
+    with pytest.raises(InvalidSource, match="cannot have the parameter"):
+        read_kind_settings("database", {"location": f"mysql+pymysql://u@evil.example/x?{parameter}", **QUERY})
+
+
 def test_a_secret_of_a_store_is_bound_to_its_endpoint_or_account() -> None:
     def bound(location: str, **options: str) -> str:
         given = {"location": location, "options": {"token": "{{secret:x}}", **options}}
@@ -84,6 +109,8 @@ def test_a_secret_of_a_store_is_bound_to_its_endpoint_or_account() -> None:
     assert bound("s3://bucket/docs") == "s3://bucket/docs"
     assert bound("s3://bucket/docs", endpoint_url="https://minio.example") == "https://minio.example"
     assert bound("az://docs", account_name="ours") == "https://ours.blob.core.windows.net"
+    account = "abfss://docs@ours.dfs.core.windows.net/x"
+    assert bound(account) == account
     assert read_kind_settings("store", {"location": "gs://docs", "options": {"token": "anon"}})
 
 

@@ -19,7 +19,7 @@ from penstock.knowledge.sources.settings import read_settings
 from penstock.knowledge.sources.types import KnownItem, LeftOut, Scan, SourceItem
 from penstock.knowledge.sources.web.fetch import Fetcher
 from penstock.knowledge.sources.web.guard import AddressGuard
-from penstock.knowledge.sources.web.pages import read_page
+from penstock.knowledge.sources.web.pages import MAX_PAGE_BYTES, read_page
 from penstock.knowledge.sources.web.settings import WebSettings
 from penstock.knowledge.types import InlineContext
 from tests.knowledge.sources.conftest import CountingBlobs
@@ -285,6 +285,11 @@ def test_headers_that_trickle_in_do_not_hold_a_scan_up() -> None:
         stop.set()
         server.join(5)
         listener.close()
+
+
+def test_a_page_that_is_cut_within_a_character_keeps_its_character_set() -> None:
+    body = '<a href="ü.html">Ü</a>'.encode() + b"x" * (MAX_PAGE_BYTES - 24) + "ü".encode() * 9
+    assert read_page("https://example.org/", body, "utf-8").links == ["https://example.org/%C3%BC.html"]
 
 
 @pytest.mark.parametrize(

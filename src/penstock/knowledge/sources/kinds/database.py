@@ -51,7 +51,12 @@ _CANNOT_WRITE = frozenset({"postgresql", "duckdb", *_READ_ONLY})
 _CONNECT: dict[str, dict[str, Any]] = {
     # Its queries could read any file of this machine otherwise.
     "duckdb": {"read_only": True, "config": {"enable_external_access": "false"}},
+    # A server may ask it for any file otherwise.
+    "mysql+mysqlconnector": {"allow_local_infile": False},
+    "mariadb+mysqlconnector": {"allow_local_infile": False},
 }
+_READS_FILES = ("infile", "read_default", "init_command", "plugin")
+"""Parts of parameters by which a server, or what it is told at once, could ask for files of this machine."""
 _WRITES_NOTHING = ("select", "with", "values", "table")
 
 
@@ -93,6 +98,9 @@ class DatabaseSettings(RecordSettings, frozen=True, kw_only=True):
                 hint="Put it into the vault: penstock secret set NAME; then write {{secret:NAME}} in its place, "
                 "as user:{{secret:NAME}}@host.",
             )
+        for name, value in address.query.items():
+            if any(part in name for part in _READS_FILES) or (name == "driver" and "/" in str(value)):
+                raise InvalidSource(f"The address of a database cannot have the parameter {name!r} here.")
         self.secret_address()
         backend = address.get_backend_name()
         is_file = backend in {"sqlite", "duckdb"}
@@ -144,12 +152,15 @@ class DatabaseSource:
 
     def _create_engine(self) -> Engine:
         address = self._credentials.fill_address(self._settings.location)
-        dialect = address.partition(":")[0].partition("+")[0]
-        if dialect == "postgresql" and "+" not in address.partition(":")[0]:
+        scheme = address.partition(":")[0]
+        dialect = scheme.partition("+")[0]
+        if scheme == "postgresql":
             address = address.replace("postgresql:", "postgresql+psycopg:", 1)
         try:
             engine = sqlalchemy.create_engine(
-                address, poolclass=sqlalchemy.NullPool, connect_args=_CONNECT.get(dialect, {})
+                address,
+                poolclass=sqlalchemy.NullPool,
+                connect_args=_CONNECT.get(scheme) or _CONNECT.get(dialect, {}),
             )
         except (ImportError, NoSuchModuleError) as error:
             package = _DRIVERS.get(dialect)

@@ -6,6 +6,7 @@ caches and whatever else leads on to another place, which nobody would have chec
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -45,7 +46,6 @@ _PLACELESS = frozenset(
     {
         "access_key",
         "account_key",
-        "account_name",
         "addressing_style",
         "anon",
         "client_id",
@@ -72,8 +72,12 @@ _PLACELESS = frozenset(
         *("client_kwargs", "config_kwargs"),
     }
 )
-"""Options beside which a secret may stand: none of them says where requests go, but for `account_name`, to which
-secrets are bound. `endpoint_url` says so too, where it stands by itself."""
+"""Options beside which a secret may stand: none of them says where requests go."""
+_WITH_ENDPOINT = frozenset({"s3", "s3a", "gs", "gcs"})
+_WITH_ACCOUNT = frozenset({"az", "abfs", "abfss", "adl"})
+"""Stores that read `endpoint_url` and `account_name`; a secret is bound to what these say."""
+_PLAIN_PLACE = re.compile(r"[a-z0-9]+://(?:[A-Za-z0-9$._-]+@)?[A-Za-z0-9._-]+(?::[0-9]{1,5})?(?:/[^@\\\s]*)?")
+"""Every reader of addresses finds the same host in it."""
 _OWN_TOKENS = frozenset({"anon", "browser", "cache", "cloud", "google_default"})
 _STAMPS = (
     "ETag",
@@ -103,10 +107,11 @@ class StoreSettings(SourceSettings, frozen=True, kw_only=True):
 
     def secret_address(self) -> str:
         """Return its own endpoint where one is named, the host of its account at Azure, else the address."""
+        scheme = self.location.partition("://")[0]
         endpoint, account = self.options.get("endpoint_url"), self.options.get("account_name")
-        if isinstance(endpoint, str):
+        if scheme in _WITH_ENDPOINT and isinstance(endpoint, str):
             return endpoint
-        if isinstance(account, str):
+        if scheme in _WITH_ACCOUNT and isinstance(account, str):
             return f"https://{account}.blob.core.windows.net"
         return self.location
 
@@ -150,12 +155,18 @@ class StoreSettings(SourceSettings, frozen=True, kw_only=True):
             )
         if not named_secrets([json.dumps(self.options)]):
             return
+        scheme, _, rest = self.location.partition("://")
+        placing = ("endpoint_url",) if scheme in _WITH_ENDPOINT else ()
+        if scheme in _WITH_ACCOUNT and "@" not in rest.partition("/")[0]:
+            placing = ("account_name",)
         inner = [name for value in self.options.values() if isinstance(value, dict) for name in value]
-        strange = [name for name in self.options if name not in {*_PLACELESS, "endpoint_url"}]
+        strange = [name for name in self.options if name not in {*_PLACELESS, *placing}]
         strange += [name for name in inner if name not in _PLACELESS]
-        if strange or named_secrets([self.secret_address()]):
+        if not strange and not _PLAIN_PLACE.fullmatch(self.secret_address()):
+            strange = [f"{self.secret_address()} as its place"]
+        if strange:
             raise InvalidSource(
-                f"Beside a secret `options` cannot have {(strange or ['a secret in an address'])[0]!r}.",
+                f"Beside a secret `options` cannot have {strange[0]!r}.",
                 hint="A secret goes to the place that it was entered for alone; `endpoint_url` says another one.",
             )
 

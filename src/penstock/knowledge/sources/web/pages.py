@@ -14,6 +14,7 @@ from penstock.knowledge.sources.web.addresses import normalise_url
 MAX_LINKS = 5000
 MAX_PAGE_BYTES = 4 * 1024 * 1024
 """Links behind so much of a page are not followed."""
+_HIGH = bytes(range(0x80, 0x100))
 _CHARSET = re.compile(rb"charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
 
 
@@ -30,7 +31,9 @@ def read_page(url: str, data: bytes, charset: str | None, robots_header: str = "
     """Return links (normalised, each once) and the page's wishes, from its markup and the header `x-robots-tag`."""
     reader = _Reader(url)
     reader.obey(robots_header)
-    text = _decode(data[:MAX_PAGE_BYTES], charset).encode("utf-8", "replace").replace(b"\x00", b" ")
+    if len(data) > MAX_PAGE_BYTES:
+        data = data[:MAX_PAGE_BYTES].rstrip(_HIGH)  # no part of a character at its end
+    text = _decode(data, charset).encode("utf-8", "replace").replace(b"\x00", b" ")
     parser = etree.HTMLParser(target=reader, encoding="utf-8", no_network=True, huge_tree=False)
     try:
         parser.feed(text)
