@@ -184,7 +184,7 @@ async def test_a_budget_of_a_key_ends_what_it_spends_through_apps(house: House, 
 async def test_a_limit_of_a_user_holds_for_their_key_and_for_those_that_a_program_names(
     house: House, model: str
 ) -> None:
-    await house.begin(rule("user", "tokens", 250))
+    await house.begin(rule("user", "tokens", 280))
     assert [
         (await house.ask(model, key=BOB, headers={"x_penstock_user": "carl"})).status for _ in range(2)
     ] == [200, 200]
@@ -198,7 +198,7 @@ async def test_a_limit_of_a_user_holds_for_their_key_and_for_those_that_a_progra
         0,
     ]
     while (reply := await house.ask(model, key=BOB)).status == 200:
-        assert house.used("user", "tokens", "bob") <= 250
+        assert house.used("user", "tokens", "bob") <= 280
     assert reply.status == 429
     assert "user 'bob'" in (await told(reply))["error"]["message"]
     assert (await house.ask(model, user="dora")).status == 200
