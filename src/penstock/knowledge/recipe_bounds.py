@@ -1,9 +1,12 @@
 """What the settings of a recipe may be. Checked once, when somebody gives it, so that no search or build fails by one."""
 
+import re
 from collections.abc import Iterable
+from urllib.parse import parse_qsl
 
 from penstock.knowledge.chunk import check_recipe as check_chunk
 from penstock.knowledge.chunk.errors import UnusableRecipe
+from penstock.knowledge.credentials import is_confidential, replace_secrets
 from penstock.spec.knowledge import Recipe, SearchRecipe
 
 Bounds = dict[str, tuple[float, float]]
@@ -34,6 +37,8 @@ SEARCH: Bounds = {
     "min_relative_score": (0, 1),
     "min_rerank_score": (-1e6, 1e6),
 }
+_USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+]*)://(?P<userinfo>[^/?#]*)@")
+_HIDDEN = "\N{BULLET}"
 RERANK: Bounds = {"depth": (1, 1000), "weight": (0, 1), "timeout_s": (TINY, 3600)}
 
 
@@ -43,6 +48,8 @@ def check_recipe(recipe: Recipe) -> None:
     _check("parse", recipe.parse, PARSE)
     _check("embed", recipe.embed, EMBED)
     _check("index", recipe.index, INDEX)
+    if recipe.index.connection is not None:
+        check_connection(recipe.index.connection)
     check_search(recipe.search)
 
 
@@ -51,6 +58,29 @@ def check_search(recipe: SearchRecipe) -> None:
     _check("search", recipe, SEARCH)
     if recipe.rerank is not None:
         _check("search.rerank", recipe.rerank, RERANK)
+
+
+def check_connection(connection: str) -> None:
+    """Raise `UnusableRecipe` for an address that everybody who may see recipes must not read, or that is a folder."""
+    if connection.startswith("path:"):
+        raise UnusableRecipe(
+            "index.connection names a folder of this machine.",
+            hint="An index of files is of kind exact or usearch; give the address of a server.",
+        )
+    found = _USERINFO.match(replace_secrets(connection, _HIDDEN))
+    user, _, password = found["userinfo"].partition(":") if found else ("", "", "")
+    is_key = found is not None and not found["scheme"].startswith("postgres")
+    told = [name for name, _ in parse_qsl(connection.partition("?")[2])]
+    if (
+        password not in {"", _HIDDEN}
+        or (is_key and user not in {"", _HIDDEN})
+        or any(map(is_confidential, told))
+    ):
+        raise UnusableRecipe(
+            "index.connection holds a credential in clear, and recipes are kept and shown.",
+            hint="Keep it in the vault and write {{secret:NAME}} in its place, as in "
+            "postgresql://rag:{{secret:rag_db}}@db/rag or https://{{secret:qdrant}}@host:6333.",
+        )
 
 
 def _check(part: str, settings: object, bounds: Bounds) -> None:

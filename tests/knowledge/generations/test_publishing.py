@@ -1,11 +1,16 @@
 """An ingest brings every track up to date and moves none: whichever embedder it has, whoever switches meanwhile."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
+from penstock.knowledge.generations.locks import BaseLocks, LockKind
+from penstock.knowledge.generations.opening import OpenIndexes
 from penstock.knowledge.generations.switching import Switching
 from penstock.knowledge.service import KnowledgeService
 from penstock.knowledge.versions import RegistryVersions
@@ -141,3 +146,30 @@ def test_an_ingest_that_is_killed_about_the_pointer_leaves_no_way_back_to_delete
     assert found(again) == {"sleep.md", "water.md"}
     again.rollback("guide")
     assert found(again) == {"sleep.md", "water.md"}
+
+
+def test_a_rollback_writes_a_lost_index_before_others_must_wait_for_it(
+    service: KnowledgeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Make
+) -> None:
+    service.build_candidate("guide", "big", BIG)
+    service.switch("guide", "big", override_reason="now")
+    back = next(each.index_id for each in service.list_tracks("guide") if each.name == "previous")
+    shutil.rmtree(tmp_path / "indexes" / "guide" / str(back))
+    held: list[str] = []
+    hold, build = BaseLocks.hold, OpenIndexes.build
+
+    @contextmanager
+    def note(self: BaseLocks, base: str, kind: LockKind, **more: Any) -> Iterator[None]:
+        with hold(self, base, kind, **more):
+            held.append(kind)
+            yield
+            held.remove(kind)
+
+    def look(self: OpenIndexes, *given: Any, **more: Any) -> None:
+        assert held == []
+        build(self, *given, **more)
+
+    monkeypatch.setattr(BaseLocks, "hold", note)
+    monkeypatch.setattr(OpenIndexes, "build", look)
+    make().rollback("guide")
+    assert held_by(service)["live"] == "small@1"

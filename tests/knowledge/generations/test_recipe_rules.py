@@ -92,3 +92,39 @@ def test_a_search_is_refused_settings_out_of_bounds_too(service: KnowledgeServic
     with pytest.raises(UnusableRecipe, match=r"search\.rrf_constant"):
         service.retrieve("guide", "bread", recipe=SearchRecipe(fusion="rrf", rrf_constant=-1.0))
     check_recipe(Recipe())
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        "https://S3CRET@vectors:6333",
+        "https://user:S3CRET@vectors:6333",
+        "postgresql://rag:S3CRET@db/rag",
+        "postgresql://rag:S3CRET{{secret:rag}}@db/rag",
+        "postgresql://rag@db/rag?password=S3CRET",
+        "path:/srv/anywhere",
+    ],
+)
+def test_an_address_with_a_plain_credential_or_a_folder_is_no_setting(
+    service: KnowledgeService, connection: str
+) -> None:
+    """Recipes stand in tables, in the registry and in lists of tracks; and who writes them has no folder to choose."""
+    kind = "pgvector" if connection.startswith("postgres") else "qdrant"
+    recipe = change_recipe(Recipe(), {"index": {"kind": kind, "connection": connection}})
+    with pytest.raises(UnusableRecipe, match=r"index\.connection") as told:
+        service.build_candidate("guide", "server", recipe)
+    assert "S3CRET" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        "http://vectors:6333",
+        "https://{{secret:qdrant}}@vectors:6333",
+        "postgresql://rag@db/rag?sslmode=require",
+        "postgresql://rag:{{secret:rag_db}}@db/rag",
+        "postgresql://{{secret:user}}:{{ secret:rag_db }}@db/rag",
+    ],
+)
+def test_an_address_whose_credentials_are_secrets_is(connection: str) -> None:
+    check_recipe(change_recipe(Recipe(), {"index": {"connection": connection}}))

@@ -160,6 +160,9 @@ class Switching:
 
         Needs no evidence, no engine and no embedder. Raises `NoPreviousTrack`, `TrackBehind`.
         """
+        before = self._tracks.load(base).get(PREVIOUS)
+        if before is not None:
+            self._warm(base, before)
         with self._locks.hold(base, "tracks"):
             self._living.find(base)
             tracks = self._tracks.settle(base)

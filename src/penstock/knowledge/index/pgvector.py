@@ -46,7 +46,7 @@ def check_connection(connection: str) -> None:
     if urlsplit(connection).scheme not in {"postgresql", "postgres"}:
         raise UnusableConnection(
             "the connection of a pgvector index is no address of PostgreSQL.",
-            hint="Write it as postgresql://user:password@host:5432/database.",
+            hint="Write it as postgresql://user:{{secret:NAME}}@host:5432/database.",
         )
 
 

@@ -77,7 +77,7 @@ def check_connection(connection: str) -> None:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise UnusableConnection(
             "the connection of a Qdrant index is no address of it.",
-            hint="Write it as http://host:6333, with a key as https://KEY@host:6333.",
+            hint="Write it as http://host:6333, with a key as https://{{secret:NAME}}@host:6333.",
         )
 
 
