@@ -358,3 +358,16 @@ def test_embedding_is_priced_by_who_answered(gateway: Gateway, calls: GatewayCal
     local = source.open(EmbedRecipe())
     local.embed(["one"], "document")
     assert local.usage.cost_nano_usd == 0
+
+
+@pytest.mark.parametrize("n_before", [0, 1])
+def test_a_call_that_may_have_been_answered_is_not_sent_again(
+    gateway: Gateway, calls: GatewayCalls, n_before: int
+) -> None:
+    """What breaks off within the answer, or on a connection of its own, may be billed already."""
+    for _ in range(n_before):
+        calls.post(b'{"input": ["one"]}', traceparent=None)
+    gateway.replies.append((200, {"transfer-encoding": "chunked", "connection": "close"}, b"no chunk\r\n"))
+    with pytest.raises(UpstreamUnavailable):
+        calls.post(b'{"input": ["two"]}', traceparent=None)
+    assert len(gateway.asked) == n_before + 1

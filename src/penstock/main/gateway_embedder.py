@@ -76,7 +76,11 @@ class GatewayCalls:
         self._lock = threading.Lock()
 
     def post(self, body: bytes, *, traceparent: str | None, timeout_s: float = TIMEOUT_S) -> Reply:
-        """Return the reply to an embedding call; raise `UpstreamTimeout`, `UpstreamUnavailable`."""
+        """Return the reply to an embedding call; raise `UpstreamTimeout`, `UpstreamUnavailable`.
+
+        A request is sent twice only where the gateway had closed a kept connection and said nothing on it: what a
+        fresh one fails with may come after the request was answered, and billed.
+        """
         headers = {
             "authorization": f"Bearer {self._key}",
             "content-type": "application/json",
@@ -85,33 +89,32 @@ class GatewayCalls:
         traceparent = traceparent or current_traceparent.get()
         if traceparent:
             headers["traceparent"] = traceparent
-        for is_last in (
-            False,
-            True,
-        ):  # a kept connection may have been closed meanwhile; a second one is fresh
-            url, connection = self._take(timeout_s, fresh=is_last)
+        url, connection = self._take(timeout_s, fresh=False)
+        if connection.sock is not None:
             try:
-                connection.request("POST", "/v1/embeddings", body=body, headers=headers)
-                response = connection.getresponse()
-                data = response.read()
-            except TimeoutError as error:
-                connection.close()
-                raise UpstreamTimeout(f"The gateway did not embed within {timeout_s:.0f} s.") from error
+                return self._send(url, connection, body, headers)
+            except (BrokenPipeError, ConnectionResetError):  # and `RemoteDisconnected`, which is one
+                url, connection = self._take(timeout_s, fresh=True)
             except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                if is_last:
-                    raise UpstreamUnavailable(
-                        "The gateway cannot be reached for embeddings.",
-                        hint="Is it running? `penstock up` starts it.",
-                    ) from error
-                continue
-            except BaseException:
-                connection.close()
-                raise
-            self._keep(url, connection)
-            told = {name.lower(): value for name, value in response.getheaders()}
-            return Reply(status=response.status, headers=told, data=data)
-        raise AssertionError("unreachable")
+                raise _unreached(error, timeout_s) from error
+        try:
+            return self._send(url, connection, body, headers)
+        except (OSError, http.client.HTTPException) as error:
+            raise _unreached(error, timeout_s) from error
+
+    def _send(
+        self, url: str, connection: http.client.HTTPConnection, body: bytes, headers: Mapping[str, str]
+    ) -> Reply:
+        try:
+            connection.request("POST", "/v1/embeddings", body=body, headers=headers)
+            response = connection.getresponse()
+            data = response.read()
+        except BaseException:
+            connection.close()
+            raise
+        self._keep(url, connection)
+        told = {name.lower(): value for name, value in response.getheaders()}
+        return Reply(status=response.status, headers=told, data=data)
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -141,6 +144,15 @@ class GatewayCalls:
                 self._kept.append((url, connection))
                 return
         connection.close()
+
+
+def _unreached(error: Exception, timeout_s: float) -> UpstreamError:
+    if isinstance(error, TimeoutError):
+        return UpstreamTimeout(f"The gateway did not embed within {timeout_s:.0f} s.")
+    return UpstreamUnavailable(
+        "The gateway cannot be reached for embeddings.",
+        hint="Is it running? `penstock up` starts it.",
+    )
 
 
 class RouteCalls:

@@ -1,6 +1,8 @@
 """The pool: one document's crash, hang or hunger is that document's error, and the others go on."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -188,3 +190,65 @@ def test_a_process_that_grew_large_is_replaced() -> None:
         for _ in range(3):
             assert pool.parse("a.md", TEXT).title == "Title"
             assert not pool._idle
+
+
+def test_a_process_at_work_ends_when_its_starter_was_killed() -> None:
+    """A killed ingest left a processor busy with its document for two minutes."""
+    code = (
+        "from penstock.knowledge.parse import ParserPool\n"
+        "from tests.knowledge.parse.hostile import hang_forever\n"
+        "pool = ParserPool(1)\n"
+        "pool.parse('a.md', b'text')\n"
+        "print(pool._idle[0]._popen.pid, flush=True)\n"
+        "pool.parse('slow.html', hang_forever())\n"
+    )
+    root = Path(__file__).resolve().parents[3]
+    starter = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root)
+    assert starter.stdout is not None
+    child = int(starter.stdout.readline())
+    try:
+        while _status(child, "VmRSS") < 80 * 1024:  # until it has the document
+            time.sleep(0.01)
+        starter.kill()
+        starter.wait()
+        deadline = time.monotonic() + 10
+        while _is_running(child) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not _is_running(child)
+    finally:
+        starter.kill()
+        starter.wait()
+        starter.stdout.close()
+        if _is_running(child):
+            os.kill(child, 9)
+
+
+def _status(pid: int, name: str) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_the_number_of_a_process_that_is_gone_is_never_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is asked for its exit status, the number may be somebody else's."""
+    with ParserPool(1) as pool:
+        pool.parse("a.md", TEXT)
+        process = pool._idle[0]
+        os.kill(process._popen.pid, 9)
+        os.waitid(os.P_PID, process._popen.pid, os.WEXITED | os.WNOWAIT)
+        assert not process.is_alive()
+        assert process._popen.returncode is None
+        killed: list[int] = []
+        monkeypatch.setattr(os, "killpg", lambda pid, number: killed.append(pid))
+        process.kill()
+        process.kill()
+        assert killed == [process._popen.pid]
+        assert not process.is_alive()
+        monkeypatch.undo()
+        assert pool.parse("a.md", TEXT).title == "Title"

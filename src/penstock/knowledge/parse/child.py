@@ -3,13 +3,16 @@
 Started as `python -m penstock.knowledge.parse.child` and loads no more than the parsers. A frame is eight bytes
 of length, then as many bytes. A request is a frame of JSON and a frame of the document; a reply is a frame that
 begins with `d` (the document), `e` (an error of the document) or `m` (out of memory), in capitals where it is the
-last of this process.
+last of this process. When whoever started it is gone, it ends itself and what it started, also in the middle of a
+document.
 """
 
 import contextlib
 import os
 import resource
+import signal
 import sys
+from types import FrameType
 from typing import BinaryIO
 
 import msgspec
@@ -21,12 +24,15 @@ from penstock.knowledge.parse.kept import pack_document
 from penstock.spec.knowledge import ParseRecipe
 
 MAX_DOCUMENTS = 500
+LOOK_S = 1.0
+"""How often a process at work looks whether it still has a starter; an idle one waits for its input to end."""
 
 
 def main() -> None:
     """Parse until the input ends."""
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")
+    _watch_starter()
     # What a library prints must not come between the replies.
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
@@ -47,6 +53,19 @@ def main() -> None:
             return
 
 
+def _watch_starter() -> None:
+    starter = os.getppid()
+
+    def look(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if os.getppid() != starter:
+            with contextlib.suppress(OSError):  # leads no group: somebody started it by hand
+                os.killpg(os.getpid(), signal.SIGKILL)
+            os._exit(1)
+
+    signal.signal(signal.SIGALRM, look)
+
+
 def _answer(replies: BinaryIO, kind: bytes, body: bytes) -> None:
     with contextlib.suppress(BrokenPipeError):
         write_frame(replies, kind, body)
@@ -55,6 +74,7 @@ def _answer(replies: BinaryIO, kind: bytes, body: bytes) -> None:
 
 def _parse(request: Request, data: bytes) -> bytes:
     _limit(request.recipe)
+    signal.setitimer(signal.ITIMER_REAL, LOOK_S, LOOK_S)
     try:
         return b"d" + pack_document(parse_document(request.name, data, request.recipe))
     except PenstockError as error:
@@ -64,6 +84,7 @@ def _parse(request: Request, data: bytes) -> bytes:
     except Exception as error:  # whatever a parser does on one hostile file is that document's error
         failure = Failure(code=None, message=f"{type(error).__name__}: {error}"[:500], hint=None)
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         _unlimit()
     return b"e" + msgspec.json.encode(failure)
 

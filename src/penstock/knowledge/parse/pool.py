@@ -7,6 +7,7 @@ this side, which kills the process with everything that it started.
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -181,10 +182,17 @@ class _Process:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        self._lock = threading.Lock()
+        self._is_ended = False
 
     def is_alive(self) -> bool:
         """Return whether it can be asked again."""
-        return self._popen.poll() is None
+        if self._is_ended:
+            return False
+        end = select.poll()
+        end.register(self._streams()[1], 0)
+        # By its end of the pipe, not by its exit status: while nobody asks for that, its number stays its own.
+        return not end.poll(0)
 
     def ask(self, request: Request, data: bytes, limit_s: float) -> bytes:
         """Return the reply; raise the error of the document where there is none."""
@@ -207,10 +215,14 @@ class _Process:
         raise self._error(request.name, request.recipe, limit_s if late.is_set() else None)
 
     def kill(self) -> None:
-        """End it and everything that it started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
-        self._popen.wait()
+        """End it and everything that it started, once: afterwards its number may be another process's."""
+        with self._lock:
+            if self._is_ended:
+                return
+            self._is_ended = True
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
+            self._popen.wait()
         for stream in (self._popen.stdin, self._popen.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
