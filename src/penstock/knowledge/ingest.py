@@ -36,7 +36,7 @@ from penstock.knowledge.recipes import recipe_as_dict
 from penstock.knowledge.sources.service import SourceService
 from penstock.knowledge.sources.types import Scan, ScannedItem
 from penstock.knowledge.types import Dropped, EmbedderSource, IngestContext, IngestReport
-from penstock.spec.knowledge import Recipe
+from penstock.spec.knowledge import EVERYONE, Recipe
 
 MASS_DELETION_FLOOR = 2
 MASS_DELETION_SHARE = 0.5
@@ -83,48 +83,77 @@ class Ingesting:
         locks = self._parts.locks
         with locks.hold(order.base, "contents", while_waiting=ctx.check_cancelled), locks.share_blobs():
             tracks = self._prepare(order)
-            before = self._parts.choosing.list_live(tracks[LIVE].generation)
-            begun = monotonic()
-            scan = self._scan(order, before, Scaled(ctx, 0.0, 0.1))
-            tally = CutTally(seconds={"scan": monotonic() - begun})
-            may_empty = order.allow_mass_deletion and bool(before)
-            if not scan.items and not may_empty:
-                _refuse_empty(order, scan.left_out, was_live=bool(before))
-            opened = {name: self._open(each) for name, each in tracks.items()}
-            chosen = self._parts.choosing.choose(
-                order.base,
-                scan.items,
-                [each.cut for each in opened.values()],
-                before=before,
-                ctx=Scaled(ctx, 0.1, 0.4),
-                tally=tally,
-            )
-            live = chosen[opened[LIVE].cut.key]
-            if not live.ids and not may_empty:
-                _refuse_empty(order, [*scan.left_out, *live.dropped], was_live=bool(before))
-            _guard(before, live, scan.items, allowed=order.allow_mass_deletion)
-            built, behind = self._build(order.base, opened, chosen, Scaled(ctx, 0.4, 0.98))
-            report = _report(order.base, scan, before, live, built=built[LIVE], tally=tally)
-            report = msgspec.structs.replace(report, notes=_notes(opened, behind))
-            ctx.check_cancelled()
-            went_live, version = self._parts.switching.publish(
-                order.base,
-                [
-                    Renewed(
-                        track=each.track,
-                        embedder=each.made_with,
-                        generation=str(built[name].row.id) if name in built else None,
-                        reason=behind.get(name, ""),
-                    )
-                    for name, each in opened.items()
-                ],
-                evidence={"ingest": report.as_evidence()},
-            )
-            if went_live != report.generation:
-                report = self._report_other(report, went_live, built)
-            self._note_source(order)
-        ctx.progress(1.0, f"{report.passages} passages of {len(live.ids)} documents are live")
+            try:
+                report = self._bring_up(order, tracks, ctx)
+            except PenstockError:
+                self._tell_narrowed(order.base, tracks[LIVE].generation, ctx)
+                raise
+        ctx.progress(1.0, f"{report.passages} passages of {report.documents} documents are live")
+        return report
+
+    def _bring_up(self, order: IngestOrder, tracks: Tracked, ctx: IngestContext) -> IngestReport:
+        before = self._parts.choosing.list_live(tracks[LIVE].generation)
+        begun = monotonic()
+        scan = self._scan(order, before, Scaled(ctx, 0.0, 0.1))
+        tally = CutTally(seconds={"scan": monotonic() - begun})
+        may_empty = order.allow_mass_deletion and bool(before)
+        if not scan.items and not may_empty:
+            _refuse_empty(order, scan.left_out, was_live=bool(before))
+        opened = {name: self._open(each) for name, each in tracks.items()}
+        chosen = self._parts.choosing.choose(
+            order.base,
+            scan.items,
+            [each.cut for each in opened.values()],
+            before=before,
+            ctx=Scaled(ctx, 0.1, 0.4),
+            tally=tally,
+        )
+        live = chosen[opened[LIVE].cut.key]
+        if not live.ids and not may_empty:
+            _refuse_empty(order, [*scan.left_out, *live.dropped], was_live=bool(before))
+        _guard(before, live, scan.items, allowed=order.allow_mass_deletion)
+        built, behind = self._build(order.base, opened, chosen, Scaled(ctx, 0.4, 0.98))
+        report = _report(order.base, scan, before, live, built=built[LIVE], tally=tally)
+        report = msgspec.structs.replace(report, notes=_notes(opened, behind))
+        ctx.check_cancelled()
+        went_live, version = self._parts.switching.publish(
+            order.base,
+            [
+                Renewed(
+                    track=each.track,
+                    embedder=each.made_with,
+                    generation=str(built[name].row.id) if name in built else None,
+                    reason=behind.get(name, ""),
+                )
+                for name, each in opened.items()
+            ],
+            evidence={"ingest": report.as_evidence()},
+        )
+        if went_live != report.generation:
+            report = self._report_other(report, went_live, built)
+        self._note_source(order)
         return msgspec.structs.replace(report, version=version)
+
+    def _tell_narrowed(self, base: str, live: str | None, ctx: IngestContext) -> None:
+        """Note at the base which documents are found by more than their sources let read them, until an ingest ends."""
+        if live is None:
+            return
+        try:
+            items = self._parts.sources.scan_all(base, ctx, []).items
+        except PenstockError:
+            return
+        with self._engine.connect() as connection:
+            rows = queries.list_generation_documents(connection, live)
+        told = {each.path: each.properties.readers for each in items}
+        open_to = {row.path: (row.properties or {}).get("readers") for row in rows if row.n_passages}
+        narrowed = [path for path, readers in open_to.items() if _is_narrower(told.get(path), readers)]
+        if narrowed:
+            note = (
+                f"{len(narrowed)} documents are found by more than their sources let read them, such as "
+                f"{min(narrowed)!r}, until an ingest ends"
+            )
+            ctx.log(note)
+            self._parts.switching.note_live(base, note)
 
     def _report_other(self, report: IngestReport, live: str, built: Mapping[str, Built]) -> IngestReport:
         """Return the report of an ingest during which somebody switched: what is live is another track."""
@@ -254,6 +283,13 @@ def _report(
         n_in_parts=built.filled.n_in_parts,
         sources=[msgspec.to_builtins(each) for each in scan.outcomes],
     )
+
+
+def _is_narrower(told: Sequence[str] | None, live: Sequence[str] | None) -> bool:
+    """Whether somebody may read what is live whom its source does not tell any more."""
+    if told is None or EVERYONE in told:
+        return False
+    return live is None or not set(told).issuperset(live)
 
 
 def _notes(opened: Mapping[str, OpenTrack], behind: Mapping[str, str]) -> list[str]:

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from penstock.base.errors import UpstreamUnavailable
 from penstock.knowledge.generations.locks import BaseLocks, LockKind
 from penstock.knowledge.generations.opening import OpenIndexes
 from penstock.knowledge.generations.switching import Switching
 from penstock.knowledge.service import KnowledgeService
 from penstock.knowledge.versions import RegistryVersions
 from penstock.registry.service import Registry
-from penstock.spec.knowledge import ChunkRecipe, EmbedRecipe, Recipe
+from penstock.spec.knowledge import ChosenScope, ChunkRecipe, EmbedRecipe, Recipe
 from penstock.store.blobs import BlobStore
 from tests.knowledge.generations.conftest import Make, ManyEmbedders
 
@@ -173,3 +174,22 @@ def test_a_rollback_writes_a_lost_index_before_others_must_wait_for_it(
     monkeypatch.setattr(OpenIndexes, "build", look)
     make().rollback("guide")
     assert held_by(service)["live"] == "small@1"
+
+
+def test_readers_that_were_narrowed_are_told_at_the_base_while_no_ingest_can_end(
+    service: KnowledgeService, embedders: ManyEmbedders, folder: Path
+) -> None:
+    (folder / "salt.md.meta.toml").write_text('readers = ["user:boss"]\n')
+    (folder / "water.md.meta.toml").write_text('readers = ["everyone"]\n')
+    add_document(folder)
+    embedders.down.add("small@1")
+    with pytest.raises(UpstreamUnavailable):
+        service.ingest("guide")
+    note = service.list_tracks("guide")[0].note
+    assert note.startswith("1 documents are found by more") and "'salt.md'" in note
+    embedders.down.clear()
+    service.ingest("guide")
+    assert service.list_tracks("guide")[0].note == ""
+    assert "salt.md" not in {
+        each.path for each in service.list_documents("guide", scope=ChosenScope(principals=[]))
+    }

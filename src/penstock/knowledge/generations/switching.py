@@ -98,6 +98,12 @@ class Switching:
             return None
         return next((each for each in alike if each.embedder == embedder), None)
 
+    def note_live(self, base: str, note: str) -> None:
+        """Write beside what is live what whoever looks at it should know; the next ingest that ends takes it away."""
+        with self._locks.hold(base, "tracks"):
+            tracks = self._tracks.settle(base)
+            self._tracks.save(base, {**tracks, LIVE: replace(tracks[LIVE], note=note)})
+
     def start(self, base: str, track: Track) -> Tracked:
         """Write down the first track of a base, before anything of it is live; return the tracks."""
         with self._locks.hold(base, "tracks"):
