@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.cli.knowledge_ingested import print_ingested
 from penstock.knowledge.service import KnowledgeService
 from penstock.knowledge.types import IngestReport
 from penstock.knowledge.versions import RegistryVersions
@@ -24,7 +25,7 @@ def docs(tmp_path: Path) -> Path:
     return folder
 
 
-def ingest(home: Path, docs: Path) -> IngestReport:
+def ingest(home: Path, docs: Path | None) -> IngestReport:
     rooms = KnowledgeRooms(Home(root=home))
     service = KnowledgeService(
         rooms.engine,
@@ -71,3 +72,55 @@ def test_a_document_is_unreadable_as_long_as_its_present_bytes_are(tmp_path: Pat
     (docs / "half.pdf").unlink()
     ingest(home, docs)
     assert states(home)["half.pdf"][0] == "gone"
+
+
+def test_the_sum_of_an_ingest_counts_documents_apart_from_parts_and_files_of_other_kinds(
+    tmp_path: Path, docs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (docs / "fm.md").write_text("---\ntitle: a: b\n  - odd\n---\n\nText that is searched.\n")
+    report = ingest(tmp_path / "home", docs)
+    assert report.n_unreadable == 1
+    assert {each.path: each.what for each in report.dropped} == {
+        "half.pdf": "unreadable",
+        "fm.md": "part",
+        "odd.bin": "left_out",
+    }
+    print_ingested("wiki", {"report": report.as_dict()})
+    out = capsys.readouterr().out.splitlines()
+    assert out[1] == "1 document could not be read"
+    [front_matter] = [line for line in out if "fm.md" in line]
+    assert front_matter.startswith("in part     fm.md: the front matter cannot be read: ")
+    assert front_matter.endswith("in line 2")
+    assert [line[:10] for line in out if line.split(":")[0][12:] in docs_of(docs)] == [
+        "unreadable",
+        "left out  ",
+        "in part   ",
+    ]
+
+
+def docs_of(docs: Path) -> set[str]:
+    return {place.name for place in docs.iterdir()}
+
+
+def test_documents_that_nobody_may_read_are_told_by_every_step(
+    tmp_path: Path, docs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Readers fail closed: without a word of it, people look for documents that nobody finds."""
+    lines = tmp_path / "faq.jsonl"
+    lines.write_text(
+        '{"id": 1, "text": "Dogs are welcome.", "readers": ["everyone"], "at": "2026-10-01"}\n'
+        '{"id": 2, "text": "Cats are not.", "at": "2026-10-01"}\n{"id": 3, "text": "Nor are birds."}\n'
+    )
+    home = tmp_path / "home"
+    add = ("knowledge", "source", "add", "wiki", "faq", "jsonl", str(lines))
+    call(*add, "--set", "readers_from=readers", "--set", "modified=at", home=home)
+    told = "2 of 3 documents name no readers: nobody finds them"
+    assert told in call("knowledge", "source", "test", "wiki", "faq", home=home).out
+    report = ingest(home, None)
+    print_ingested("wiki", {"report": report.as_dict()})
+    assert f"problem     faq: {told}" in capsys.readouterr().out
+    assert told in call("knowledge", "source", "show", "wiki", "faq", home=home).out
+    shown = call("knowledge", "document", "show", "wiki", "2.txt", home=home).out
+    assert "readers\tnobody" in shown and "modified\t2026-10-01" in shown and "modified_ns" not in shown
+    listed = call("knowledge", "document", "list", "wiki", home=home).out
+    assert listed.count("nobody may read it") == 2

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from penstock.cli.knowledge_apply import apply
 from penstock.cli.knowledge_document import app as document_app
 from penstock.cli.knowledge_erase import register as register_erasing
 from penstock.cli.knowledge_generations import register as register_generations
+from penstock.cli.knowledge_ingested import print_ingested
 from penstock.cli.knowledge_quality import register as register_quality
 from penstock.cli.knowledge_questions import app as question_app
 from penstock.cli.knowledge_source import app as source_app
@@ -73,32 +74,7 @@ def ingest(
     if as_json:
         print_json({"job": job.id, **result})
         return
-    report = result["report"]
-    print(
-        f"{report['passages']} passages; documents: {report['added']} added, {report['changed']} changed, "
-        f"{report['unchanged']} unchanged, {report['deleted']} deleted; embedded by {report['embedder']}"
-    )
-    if report["embedded"]:
-        print(f"embedded  {_embedding_of(report)}")
-    for note in report.get("notes", []):
-        print(f"note      {note}")
-    for dropped in report["dropped"]:
-        print(f"left out  {dropped['path']}: {dropped['reason']}")
-    if result.get("app"):
-        print(f"answers as model {name!r} ({result['app']})")
-
-
-def _embedding_of(report: dict[str, Any]) -> str:
-    """Say what embedding took; what nobody knows is not told."""
-    told = [f"{report['embedded']} passages"]
-    if report.get("embed_tokens") is not None:
-        told.append(f"{report['embed_tokens']:,} tokens")
-    cost = report.get("cost_nano_usd")
-    if cost:
-        told.append(f"${cost / 1e9:.6f}")
-    if report.get("n_in_parts"):
-        told.append(f"{report['n_in_parts']} in parts, being longer than the embedder reads")
-    return ", ".join(told)
+    print_ingested(name, result)
 
 
 def _check_folder(folder: Path) -> Path:

@@ -1,7 +1,8 @@
 """`penstock knowledge document`: list, show, versions. Works whether Penstock runs or not."""
 
+from collections.abc import Mapping
 from itertools import islice
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -9,7 +10,7 @@ from penstock.base.digest import short_digest
 from penstock.base.errors import InvalidInput
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
-from penstock.knowledge.sources.types import ItemState
+from penstock.knowledge.sources.types import ItemRow, ItemState
 from penstock.main.knowledge_rooms import KnowledgeRooms
 
 app = noun_app("Documents of a knowledge base: list, show, versions.")
@@ -46,7 +47,7 @@ def list_documents(
             "state": row.state,
             "bytes": row.size_bytes,
             "changed": time_text(row.changed_ns),
-            "reason": row.reason or (f"was {row.moved_from}" if row.moved_from else ""),
+            "reason": _reason(row),
         }
         for row in found
     ]
@@ -70,7 +71,7 @@ def show(
         record |= {"reason": item.reason} if item.reason else {}
         record |= {"was": item.moved_from} if item.moved_from else {}
         record |= {"first seen": time_text(item.first_seen_ns), "last seen": time_text(item.last_seen_ns)}
-        record |= dict(item.properties)
+        record |= _properties(item.properties)
     live = next((version for version in found.versions if version.is_live), None)
     if live is not None:
         record |= {"live": live.id, "title": live.title or "–", "passages": live.n_passages}
@@ -80,6 +81,24 @@ def show(
     if errors:
         record["error"] = errors[0].error
     print_record(record, as_json=False)
+
+
+def _reason(row: ItemRow) -> str:
+    if row.reason:
+        return row.reason
+    if row.state == "live" and row.properties.get("readers") == []:
+        return "nobody may read it: its list of readers is empty"
+    return f"was {row.moved_from}" if row.moved_from else ""
+
+
+def _properties(given: Mapping[str, Any]) -> dict[str, object]:
+    """Return what a source tells of a document, as a person reads it."""
+    shown = dict(given)
+    if shown.get("readers") == []:
+        shown["readers"] = "nobody"
+    if (modified_ns := shown.pop("modified_ns", None)) is not None:
+        shown["modified"] = time_text(modified_ns)
+    return shown
 
 
 @app.command(epilog="Example: penstock knowledge document versions handbook sleep.md")

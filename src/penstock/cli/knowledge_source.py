@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.cli.knowledge_ingested import print_ingested
 from penstock.cli.objects import SetOption, merge, read_setting
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
@@ -215,6 +216,7 @@ def run(
     if as_json:
         print_json({"job": job.id, **result})
         return
+    print_ingested(name, result)
     rows = [_line(row) for row in rooms.sources.list_sources(name) if not source or row.name in source]
     print_rows(rows, _COLUMNS, as_json=False)
 
@@ -225,7 +227,9 @@ def print_trial(found: Trial) -> None:
         size = "?" if row["size_bytes"] is None else f"{row['size_bytes']:,} bytes"
         print(f"would read  {row['path']}  {size}" + (f"  {row['error']}" if row["error"] else ""))
     for dropped in found.errors:
-        print(f"left out    {dropped.path}: {dropped.reason}")
+        print(
+            f"{'unreadable' if dropped.what == 'unreadable' else 'left out  '}  {dropped.path}: {dropped.reason}"
+        )
     for problem in found.problems:
         print(f"problem     {problem}")
     more = " and more" if found.is_cut else ""

@@ -103,13 +103,13 @@ class Choosing:
                 if each in states and states[each].n_passages:
                     live[path] = each
                     kept_old.append(path)
-        dropped = [Dropped(path=path, reason=LOST) for path in lost]
+        dropped = [Dropped(path=path, reason=LOST, what="unreadable") for path in lost]
         for path, each in ids.items():
             row = rows[each]
             dropped += [Dropped(path=path, reason=problem) for problem in row.problems]
             if row.error:
                 stays = " The version before it is still searched." if path in kept_old else ""
-                dropped.append(Dropped(path=path, reason=row.error + stays))
+                dropped.append(Dropped(path=path, reason=row.error + stays, what="unreadable"))
             if row.n_dropped_chars:
                 reason = f"{row.n_dropped_chars} characters in pieces without a letter or digit"
                 dropped.append(Dropped(path=path, reason=reason))

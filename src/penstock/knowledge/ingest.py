@@ -257,7 +257,7 @@ def _report(
     built: Built,
     tally: CutTally,
 ) -> IngestReport:
-    dropped = (*scan.left_out, *live.dropped)
+    dropped = tuple(sorted((*scan.left_out, *live.dropped), key=lambda each: each.what != "unreadable"))
     seconds = {**tally.seconds, **built.seconds}
     return IngestReport(
         base=base,
@@ -280,6 +280,7 @@ def _report(
         seconds={name: round(value, 3) for name, value in seconds.items()},
         embed_tokens=built.filled.n_tokens,
         cost_nano_usd=built.filled.cost_nano_usd,
+        n_unreadable=len({each.path for each in dropped if each.what == "unreadable"}),
         n_in_parts=built.filled.n_in_parts,
         sources=[msgspec.to_builtins(each) for each in scan.outcomes],
     )

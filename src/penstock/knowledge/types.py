@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # the processes that parse load these records and no numpy
 Output = TypeVar("Output")
 TextKind = Literal["query", "document"]
 SearchMode = Literal["hybrid", "lexical", "dense", "none"]
+DroppedKind = Literal["unreadable", "left_out", "part"]
+"""A document that belongs into the base and could not be read; a file that is none of it; a part of a document."""
 SectionKind = Literal["text", "table", "code", "record"]
 
 
@@ -190,6 +192,7 @@ class Dropped(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     reason: str
+    what: DroppedKind = "part"
 
 
 class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,6 +228,8 @@ class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
     """What the embedder says it read for this; None where it said nothing."""
     cost_nano_usd: int | None = None
     """Of embedding; None where nobody knows."""
+    n_unreadable: int = 0
+    """Documents whose present bytes could not be read."""
     n_in_parts: int = 0
     """Passages that were longer than the embedder reads, and were embedded in parts."""
     sources: list[dict[str, Any]] = []

@@ -89,7 +89,7 @@ def _load_yaml(text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(_say(error)) from error
 
 
 def _events(text: str) -> list[Any]:
@@ -98,7 +98,13 @@ def _events(text: str) -> list[Any]:
     try:
         return list(yaml.parse(text, Loader=yaml.SafeLoader))
     except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(_say(error)) from error
+
+
+def _say(error: Any) -> str:
+    """Return what is wrong and in which line of the file, without the lines around it."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    return f"{problem} in line {mark.line + 2}" if problem and mark is not None else str(error)
 
 
 def _value(given: Any) -> PropertyValue | None:

@@ -15,7 +15,7 @@ from penstock.knowledge.sources.catalogue import find_kind, read_kind_settings
 from penstock.knowledge.sources.errors import InvalidSource, SourcePaused, SourceUnavailable, UnknownSource
 from penstock.knowledge.sources.ports import BlobKeeper
 from penstock.knowledge.sources.rows import DETACHED
-from penstock.knowledge.sources.scanning import ScanOrder, SourceScan, storable, tell
+from penstock.knowledge.sources.scanning import ScanOrder, SourceScan, say_unread, storable, tell
 from penstock.knowledge.sources.settings import SourceSettings
 from penstock.knowledge.sources.types import (
     LeftOut,
@@ -26,7 +26,7 @@ from penstock.knowledge.sources.types import (
     SourceOutcome,
     Trial,
 )
-from penstock.knowledge.types import Dropped, IngestContext
+from penstock.knowledge.types import Dropped, DroppedKind, IngestContext
 from penstock.spec.knowledge import Properties
 
 TRIED_LEFT_OUT = 100
@@ -95,15 +95,18 @@ class SourceReader:
         source, credentials = self._open(kind, "trial", read)
         first: list[dict[str, Any]] = []
         errors: list[Dropped] = []
-        seen = left_out = 0
+        seen = left_out = n_unread = 0
         is_cut = False
         try:
             for found in source.scan({}):
                 if isinstance(found, LeftOut):
                     left_out += 1
-                    errors.append(Dropped(path=found.path, reason=credentials.hide(found.reason)))
+                    what: DroppedKind = "unreadable" if found.is_unreadable else "left_out"
+                    reason = credentials.hide(found.reason)
+                    errors.append(Dropped(path=found.path, reason=reason, what=what))
                 else:
                     seen += 1
+                    n_unread += found.properties.readers == []
                     first.append(_tried(found))
                 if seen >= limit or left_out >= TRIED_LEFT_OUT * limit:
                     is_cut = True
@@ -122,7 +125,7 @@ class SourceReader:
             complete=source.complete,
             first=first[:limit],
             errors=errors[:limit],
-            problems=[credentials.hide(each) for each in source.problems],
+            problems=[*(credentials.hide(each) for each in source.problems), *say_unread(n_unread, seen)],
             is_cut=is_cut,
         )
 
@@ -186,12 +189,12 @@ class SourceReader:
                         continue
                     path = prefix + item.path
                     if item.state != "live":
-                        left_out.append(Dropped(path=path, reason=item.reason or item.state))
+                        left_out.append(Dropped(path=path, reason=item.reason or item.state, what=item.state))
                     if item.digest is None or item.state not in queries.KEPT_STATES:
                         continue
                     if path in items:
                         reason = f"the source {items[path].source!r} has a document of this path; set another prefix"
-                        left_out.append(Dropped(path=path, reason=reason))
+                        left_out.append(Dropped(path=path, reason=reason, what="left_out"))
                         continue
                     items[path] = ScannedItem(
                         source_id=row.id,

@@ -64,6 +64,8 @@ class _Tally:
     changed: int = 0
     unreadable: int = 0
     left_out: int = 0
+    unread: int = 0
+    """Nobody may read them."""
     problems: list[str] = field(default_factory=list)
 
 
@@ -138,6 +140,7 @@ class SourceScan:
             self._save()
             self._tally.problems += [self._hide(each) for each in source.problems]
             self._tally.problems += self._sieve.tell() if self._sieve is not None else []
+            self._tally.problems[:0] = say_unread(self._tally.unread, self._tally.seen)
             lost, moves = self._sweep(is_complete=source.complete)
         except (PenstockError, OSError) as error:
             self._save()
@@ -216,6 +219,7 @@ class SourceScan:
             self._tally.read += 1
             self._tally.read_bytes += size
         self._tally.seen += 1
+        self._tally.unread += found.properties.readers == []
         self._tally.added += not is_known
         self._tally.changed += before is not None and is_known and digest != before.digest
         self._now[path] = digest
@@ -392,6 +396,14 @@ class _KnownItems(Mapping[str, KnownItem]):
 
     def __len__(self) -> int:
         return sum(before.is_kept for before in self._before.values())
+
+
+def say_unread(n_unread: int, n_seen: int) -> list[str]:
+    """Return what is to be told of documents whose list of readers is empty."""
+    if not n_unread:
+        return []
+    name, find = ("names", "it") if n_unread == 1 else ("name", "them")
+    return [f"{n_unread:,} of {n_seen:,} documents {name} no readers: nobody finds {find}"]
 
 
 def tell(error: PenstockError | OSError) -> str:
