@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 from penstock.knowledge.chunk import check_recipe as check_chunk
 from penstock.knowledge.chunk.errors import UnusableRecipe
 from penstock.knowledge.credentials import is_confidential, replace_secrets
+from penstock.knowledge.parse.settings import check_settings
 from penstock.spec.knowledge import Recipe, SearchRecipe
 
 Bounds = dict[str, tuple[float, float]]
@@ -46,6 +47,7 @@ def check_recipe(recipe: Recipe) -> None:
     """Raise `UnusableRecipe` that names the first setting that cannot be worked with, and its bounds."""
     check_chunk(recipe.chunk)
     _check("parse", recipe.parse, PARSE)
+    check_settings(recipe.parse)
     _check("embed", recipe.embed, EMBED)
     _check("index", recipe.index, INDEX)
     if recipe.index.connection is not None:

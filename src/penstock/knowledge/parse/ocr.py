@@ -10,7 +10,8 @@ DOTS_PER_INCH = 200
 MAX_SECONDS = 60.0
 MAX_PIXELS = 40_000_000
 MISSING = "text recognition needs the program tesseract (Debian: apt install tesseract-ocr)"
-_LANGUAGE = re.compile(r"[A-Za-z][A-Za-z_]{1,30}")
+LANGUAGE = re.compile(r"[A-Za-z][A-Za-z_]{1,30}")
+"""The name of a language, such as `deu` or `chi_sim`."""
 
 
 def find_recogniser() -> str | None:
@@ -23,7 +24,7 @@ def recognise(picture: bytes, languages: list[str]) -> tuple[list[list[str]], st
     program = find_recogniser()
     if program is None:
         return [], MISSING
-    unknown = [each for each in languages if not _LANGUAGE.fullmatch(each)]
+    unknown = [each for each in languages if not LANGUAGE.fullmatch(each)]
     if unknown:
         return [], f"{unknown[0]!r} is no language of text recognition"
     try:
