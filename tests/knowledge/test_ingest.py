@@ -407,3 +407,15 @@ def test_the_tables_work_on_each_database(control_engine: Engine, tmp_path: Path
     assert service.search("guide", "thirsty", 1)[0].document == "water.html"
     assert service.list_bases()[0].n_passages == report.passages
     assert service.rebuild("guide") == report.generation
+
+
+def test_a_row_of_a_table_is_found_with_its_columns_names(
+    make: Make, embedder: HashingEmbedder, folder: Path
+) -> None:
+    (folder / "teams.md").write_text(
+        "# Teams\n\n| Team | Budget |\n| --- | --- |\n| Marketing | 700 |\n| Platform | 900 |\n"
+    )
+    service = make(embedder)
+    service.ingest("guide", folder)
+    (hit, *_) = service.search("guide", "budget of the platform team", 3)
+    assert hit.sentences == ("Team: Marketing; Budget: 700", "Team: Platform; Budget: 900")

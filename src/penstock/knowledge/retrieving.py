@@ -22,7 +22,7 @@ from penstock.knowledge.recipe_bounds import check_search
 from penstock.knowledge.recipes import read_recipe
 from penstock.knowledge.retrieval.pipeline import Searcher
 from penstock.knowledge.retrieval.types import RankedPassage, Reranker, Vector
-from penstock.knowledge.sentences import split_sentences
+from penstock.knowledge.table_rows import split_passage
 from penstock.knowledge.types import EmbedderSource, Hit, Retrieval
 from penstock.spec.knowledge import ChosenScope, Properties, Recipe, SearchRecipe
 
@@ -219,7 +219,7 @@ def _hit(found: RankedPassage, loaded: Mapping[Place, Any]) -> Hit:
         section=found.section,
         anchor=found.anchor,
         text=found.text,
-        sentences=split_sentences(found.text),
+        sentences=split_passage(found.text, row.lead if row is not None else None),
         score=found.candidate.score,
         dense_score=found.candidate.dense,
         lexical_score=found.candidate.lexical,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from penstock.knowledge.sentences import split_sentences
+from penstock.knowledge.table_rows import find_row
 
 Verdict = Literal["exact", "near", "absent"]
 MIN_OVERLAP = 0.6
@@ -49,7 +50,7 @@ class QuoteVerdict:
     passage_id: str
     quote: str
     verdict: Verdict
-    """`near`: but for case, white space, quotation marks and hyphens."""
+    """`near`: but for case, white space, quotation marks and hyphens, or a row of a table with its columns' names."""
     start: int | None
     end: int | None
 
@@ -121,6 +122,12 @@ def find_quote(cited: Cited) -> QuoteVerdict:
     bare, _ = _plain(quote)
     place = text.find(bare) if bare else -1
     if place < 0:
+        row = find_row(cited.text, quote)
+        if row is not None:
+            start, end = row
+            return QuoteVerdict(
+                passage_id=cited.passage_id, quote=quote, verdict="near", start=start, end=end
+            )
         return QuoteVerdict(passage_id=cited.passage_id, quote=quote, verdict="absent", start=None, end=None)
     return QuoteVerdict(
         passage_id=cited.passage_id,
