@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from penstock.apps.declaring import diff_declarations, read_declaration, write_declaration
-from penstock.apps.errors import NoSuchApp, WrongDeclaration
+from penstock.apps.errors import HostRefused, NoSuchApp, WrongDeclaration
 from penstock.apps.handbook import declare_handbook
 from penstock.apps.service import AppService, Places
 from penstock.apps.types import AppDeclaration, declaration_content
@@ -265,7 +265,7 @@ def test_a_deleted_app_is_gone_until_its_alias_is_moved_back(service: AppService
 
 def test_what_an_app_names_and_is_not_there_is_a_warning(service: AppService) -> None:
     _, warnings = service.check(told(knowledge="handbok", model="gpt4", prompt="prompt:half"))
-    assert "there is no knowledge base 'handbok'; Did you mean 'handbook'?" in warnings
+    assert "there is no knowledge base 'handbok', did you mean 'handbook'?" in warnings
     assert any("'gpt4'" in each for each in warnings)
     assert any("prompt:half has no variable 'sources'" in each for each in warnings)
     assert service.check(told(model="openai/gpt-5", prompt="prompt:whole"))[1] == []
@@ -276,3 +276,15 @@ def test_an_unknown_app_is_told_with_the_nearest(service: AppService) -> None:
     service.create(told(), actor="anna")
     with pytest.raises(NoSuchApp, match="Did you mean 'helpdesk'"):
         service.get("helpdek")
+
+
+def test_a_wrong_choice_names_the_nearest_and_all_that_there_are() -> None:
+    told = problems_of(TOML.replace('"check"]', '"chek"]'))
+    assert "`steps[4]`: Invalid enum value 'chek', did you mean 'check'? (known: rewrite, " in told
+    told = problems_of(TOML.replace('"abstain"', '"shout"'))
+    assert "`check.then`: Invalid enum value 'shout' (known: mark, abstain)" in told
+
+
+def test_what_the_gateway_refused_carries_one_code() -> None:
+    assert str(HostRefused("The filter ends too early.  [PS-1485]")).count("[PS-") == 1
+    assert str(HostRefused("The gateway did not answer in time.")).endswith("[PS-4521]")

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from penstock.base.errors import InvalidInput
+from penstock.knowledge.recipes import change_recipe
 from penstock.knowledge.types import InlineContext
 from penstock.main.knowledge_rooms import KnowledgeRooms
 from penstock.spec.home import Home
+from penstock.spec.knowledge import Recipe
 from tests.cli.commands import call
 
 
@@ -167,3 +170,27 @@ def test_a_secret_that_a_source_uses_is_not_deleted_from_under_it(
     assert "hunter2" not in call("knowledge", "source", "show", "wiki", "db", "--json", home=root).out
     source("remove", "wiki", "db", "--yes", home=root)
     assert call("secret", "delete", "wiki-db", home=root).code == 0
+
+
+def test_a_place_that_would_never_be_read_is_refused_when_it_is_added(root: Path, docs: Path) -> None:
+    source("add", "wiki", "notes", "folder", str(docs), home=root)
+    (root / "inner").mkdir()
+    for kind, place in (
+        ("folder", str(root)),
+        ("web", "http://127.0.0.1:8765/docs/"),
+        ("web", "http://localhost/"),
+        ("web", "http://[::1]/"),
+    ):
+        refused = call("knowledge", "source", "add", "wiki", "x", kind, place, home=root)
+        assert refused.code != 0 and ("home" in refused.err or "allow_private" in refused.err), place
+    more = ("--set", "allow_private=localhost")
+    source("add", "wiki", "x", "web", "http://localhost/", *more, home=root)
+
+
+def test_a_file_of_questions_is_refused_before_a_job_and_near_names_are_told(root: Path) -> None:
+    refused = call("knowledge", "measure", "wiki", "--questions", "q.jsonl", home=root)
+    assert "penstock knowledge question import q.jsonl --set" in refused.err
+    with pytest.raises(InvalidInput, match="Did you mean 'size'"):
+        change_recipe(Recipe(), {"chunk": {"sise": 40}})
+    with pytest.raises(InvalidInput, match="Did you mean 'chunk'"):
+        change_recipe(Recipe(), {"chnk": {"size": 40}})

@@ -17,6 +17,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
 from penstock.apps.document_ids import file_id_of, path_of
+from penstock.gateway.errors import UnknownModel
 from penstock.spec.knowledge import Condition
 from penstock.spec.limits import LimitRule
 from penstock.spec.routes import CachePolicy
@@ -97,7 +98,7 @@ async def test_a_wrong_search_is_refused_with_what_is_wrong(house: House, body: 
 
 
 async def test_a_base_that_is_not_there_or_not_allowed_is_unknown(house: House) -> None:
-    with pytest.raises(openai.NotFoundError, match="knowledge:nowhere"):
+    with pytest.raises(openai.NotFoundError, match="no knowledge base 'nowhere'"):
         await house.client().vector_stores.search("nowhere", query="x")
     with pytest.raises(openai.NotFoundError):
         await house.client(NARROW).vector_stores.search("ledger", query="x")
@@ -397,3 +398,9 @@ def test_ids_of_documents_are_their_paths() -> None:
         assert path_of(file_id_of(path)) == path
     assert path_of("file-!") is None
     assert path_of("sleep.md") is None
+
+
+def test_a_base_that_is_not_there_is_told_as_a_base_with_bases_alone() -> None:
+    told = str(UnknownModel("knowledge:acmee", ["knowledge:acme", "acme", "pocket"]))
+    assert "There is no knowledge base 'acmee'. Did you mean 'acme'? Known knowledge bases: acme." in told
+    assert "pocket" not in told

@@ -10,7 +10,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 import yaml
@@ -242,7 +242,30 @@ def _plain(text: str) -> str:
     found = re.search(r" - at `\$\.?([^`]*)`", text)
     if found is None:
         return text
-    return f"`{found.group(1)}`: {text[: found.start()]}"
+    where, told = found.group(1), text[: found.start()].rstrip(".")
+    return f"`{where}`: {told}{_say_choices(where, told)}"
+
+
+def _say_choices(where: str, told: str) -> str:
+    """Return the values that a member takes, the nearest one first where one is near."""
+    given = re.search(r"Invalid enum value '(.*)'", told)
+    if given is None:
+        return ""
+    kind: Any = AppDeclaration
+    for name in re.sub(r"\[.*?\]", "", where).split("."):
+        kind = get_type_hints(kind).get(name) if isinstance(kind, type) else None
+    known = [each for each in _literals(kind) if isinstance(each, str)]
+    near = difflib.get_close_matches(given[1], known, n=1, cutoff=0.5)
+    return (
+        f", did you mean {near[0]!r}? (known: {', '.join(known)})"
+        if near
+        else f" (known: {', '.join(known)})"
+    )
+
+
+def _literals(kind: Any) -> Iterator[Any]:
+    for each in get_args(kind):
+        yield from _literals(each) if get_args(each) else (each,)
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

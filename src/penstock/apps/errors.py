@@ -69,6 +69,10 @@ class HostRefused(UpstreamError):
 
     code = "PS-4521"
 
+    def __str__(self) -> str:
+        """Return the text with one code: the gateway's where it has one."""
+        return self.message if self.message.endswith("]") and "[PS-" in self.message else super().__str__()
+
 
 class NoMcp(UpstreamError):
     """The MCP server needs a package that is not installed."""

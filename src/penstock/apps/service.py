@@ -297,4 +297,4 @@ def _missing(what: str, name: str, known: Collection[str] | None) -> str | None:
     if known is None or name in known or ("/" in name and f"{name.partition('/')[0]}/*" in known):
         return None
     near = suggest(name, known)
-    return f"there is no {what} {name!r}" + (f"; {near}" if near else "")
+    return f"there is no {what} {name!r}" + (f", {near[0].lower()}{near[1:]}" if near else "")

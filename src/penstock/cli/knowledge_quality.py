@@ -4,6 +4,7 @@
 """
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -241,7 +242,17 @@ def watch(
     if app is None:
         states = msgspec.convert(client.get("/api/v1/knowledge-watches")["watches"], list[TriadState])
         rows = [{**msgspec.structs.asdict(each.settings), **msgspec.structs.asdict(each)} for each in states]
-        columns = ("app", "judge", "share", "n_seen", "n_unreadable", "n_judged", "n_failed", "spent_usd", "last_error")
+        columns = (
+            "app",
+            "judge",
+            "share",
+            "n_seen",
+            "n_unreadable",
+            "n_judged",
+            "n_failed",
+            "spent_usd",
+            "last_error",
+        )
         print_rows(
             rows, columns, as_json=as_json, empty="None yet: penstock knowledge watch APP --judge ROUTE"
         )
@@ -267,6 +278,13 @@ def _needed(questions: str | None) -> str:
         raise InvalidInput(
             "Say which questions: --questions dataset:NAME, or handbook:questions.",
             hint="penstock knowledge question list shows the sets that there are.",
+            param="questions",
+        )
+    if questions.endswith((".jsonl", ".ndjson")) or Path(questions).is_file():
+        raise InvalidInput(
+            f"{questions!r} is a file; what is measured is kept, so its questions have to be.",
+            hint=f"Import it first: penstock knowledge question import {questions} --set SET, "
+            "then --questions dataset:SET.",
             param="questions",
         )
     return questions

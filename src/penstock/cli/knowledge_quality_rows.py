@@ -84,6 +84,7 @@ def print_comparison(made: GenerationComparison) -> None:
         print(f"  {printable(sentence)}")
     rows = [
         {
+            "questions": kind,
             "figure": each.name,
             "baseline": each.baseline,
             "candidate": each.candidate,
@@ -93,9 +94,13 @@ def print_comparison(made: GenerationComparison) -> None:
             else f"{each.low:+.3g} to {each.high:+.3g}",
             "word": each.word,
         }
-        for each in [*made.labelled, *(made.replay.differences if made.replay else ())]
+        for kind, differences in (
+            ("labelled", made.labelled),
+            ("replayed", made.replay.differences if made.replay else ()),
+        )
+        for each in differences
     ]
-    print_lines(rows, ("figure", "baseline", "candidate", "difference", "interval", "word"))
+    print_lines(rows, ("questions", "figure", "baseline", "candidate", "difference", "interval", "word"))
     if made.replay is not None:
         for estimate in made.replay.estimates:
             print(

@@ -69,15 +69,21 @@ class UnknownModel(NotFound):
     def __init__(self, model: str, known: Iterable[str], *, are_hidden: bool = False) -> None:
         """`known` are the models that the caller may see; `are_hidden` says that there are others."""
         names = list(known)
+        base = model.removeprefix("knowledge:") if model.startswith("knowledge:") else None
+        if base is not None:
+            names = [name.removeprefix("knowledge:") for name in names if name.startswith("knowledge:")]
         nothing = "This key may call none of the routes." if are_hidden else "No routes are configured yet."
-        near = suggest(model, names)
+        near = suggest(model if base is None else base, names)
         first = [name for name in names if near and repr(name) in near]
         listed = (first + [name for name in names if name not in first])[:20]
         more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
         hint = f"{near} " if near else ""
-        hint += f"Known models: {', '.join(listed)}{more}." if names else nothing
+        what = "models" if base is None else "knowledge bases"
+        hint += f"Known {what}: {', '.join(listed)}{more}." if names else nothing
         super().__init__(
-            f"The model {model[:200]!r} does not exist.",
+            f"The model {model[:200]!r} does not exist."
+            if base is None
+            else f"There is no knowledge base {base[:200]!r}.",
             hint=hint,
             param="model",
             openai_code="model_not_found",

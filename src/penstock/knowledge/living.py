@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from penstock.base.errors import suggest
 from penstock.knowledge import queries
 from penstock.knowledge.errors import DamagedIndex, PrunedGeneration, UnknownKnowledge
 from penstock.knowledge.types import VersionKeeper
@@ -28,9 +29,12 @@ class Living:
             if row is not None and row.live_generation is not None:
                 return row.live_generation, None
             known = [each.name for each in queries.list_bases(connection) if each.live_generation]
+        near = suggest(name, known)
         raise UnknownKnowledge(
             f"no knowledge base {name!r}.",
-            hint=f"Known: {', '.join(known)}." if known else "Ingest a folder first.",
+            hint=f"{near + ' ' if near else ''}Known: {', '.join(known)}."
+            if known
+            else "Ingest a folder first.",
         )
 
     def row(self, name: str, generation: str) -> Any:

@@ -4,14 +4,15 @@ Everything that is derived is named by the digest of what it was derived from, s
 again, in whichever order ingests, rebuilds and switches come.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
 from penstock.base.digest import digest_json
-from penstock.base.errors import InvalidInput
+from penstock.base.errors import InvalidInput, suggest
 from penstock.knowledge.chunk import name_chunker
 from penstock.knowledge.parse.dispatch import PARSER
 from penstock.knowledge.retrieval.fusion import choose_weight
@@ -39,10 +40,25 @@ def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         return msgspec.convert(_merge(msgspec.to_builtins(recipe), changes), Recipe)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$")
+        path = where.rstrip("`").lstrip(".")
         raise InvalidInput(
-            f"{where.rstrip('`').lstrip('.') or 'the recipe'}: {what}.",
-            hint="Parts of a recipe: parse, chunk, embed, index, search; --set chunk.size=256",
+            f"{path or 'the recipe'}: {what}.",
+            hint=_suggest_name(path, what)
+            or "Parts of a recipe: parse, chunk, embed, index, search; --set chunk.size=256",
         ) from error
+
+
+def _suggest_name(path: str, what: str) -> str | None:
+    """Return the nearest of the names that are known where an unknown one was used, or all of them."""
+    wrong = re.search(r"unknown field `(.*)`", what)
+    if wrong is None:
+        return None
+    kind: Any = Recipe
+    for name in path.split(".") if path else ():
+        kind = get_type_hints(kind).get(name, kind)
+        kind = next((each for each in get_args(kind) if hasattr(each, "__struct_fields__")), kind)
+    known: tuple[str, ...] = getattr(kind, "__struct_fields__", ())
+    return suggest(wrong[1], known) or f"Known here: {', '.join(known)}."
 
 
 def _merge(whole: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from penstock.knowledge.sources.types import (
     SourceOutcome,
     Trial,
 )
+from penstock.knowledge.sources.web.guard import check_literal
+from penstock.knowledge.sources.web.settings import WebSettings
 from penstock.knowledge.types import Dropped, DroppedKind, IngestContext
 from penstock.spec.knowledge import Properties
 
@@ -152,13 +154,15 @@ class SourceReader:
         except PenstockError as error:
             raise _hidden(error, credentials) from None
 
+    def check(self, kind: str, settings: Mapping[str, Any]) -> None:
+        """Raise what opening a source with these settings would raise for where it lies; asks nobody."""
+        read = read_kind_settings(kind, settings)
+        self._check_places(kind, read)
+        if isinstance(read, WebSettings):
+            check_literal(read.location, read.allow_private)
+
     def _open(self, kind: str, source_id: str, settings: SourceSettings) -> tuple[Source, Credentials]:
-        for place in settings.local_places():
-            try:
-                resolved = Path(place).resolve()
-            except (OSError, RuntimeError, ValueError) as error:  # such as links that lead to one another
-                raise InvalidSource(f"{place!r} cannot be looked at: {error}.") from None
-            self._refuse_private(resolved, is_pruned=kind == "folder")
+        self._check_places(kind, settings)
         credentials = Credentials(self._open_secret, without_secrets(settings.secret_address()))
         try:
             return find_kind(kind).open(source_id, settings, credentials, self._private), credentials
@@ -168,6 +172,14 @@ class SourceReader:
             raise SourceUnavailable(
                 credentials.hide(f"It cannot be opened: {type(error).__name__}.")
             ) from error
+
+    def _check_places(self, kind: str, settings: SourceSettings) -> None:
+        for place in settings.local_places():
+            try:
+                resolved = Path(place).resolve()
+            except (OSError, RuntimeError, ValueError) as error:  # such as links that lead to one another
+                raise InvalidSource(f"{place!r} cannot be looked at: {error}.") from None
+            self._refuse_private(resolved, is_pruned=kind == "folder")
 
     def _refuse_private(self, place: Path, *, is_pruned: bool) -> None:
         if self._private is None:

@@ -178,6 +178,7 @@ class SourceService:
             has_others = bool(queries.list_sources(connection, base))
             given = {"prefix": f"{name}/" if has_others else "", **settings}
             row = self._new_row(base, name, kind, given, schedule)
+            self._reader.check(kind, row["settings"])
             if not queries.add_source(connection, row):
                 raise SourceExists(
                     f"knowledge:{base} has a source {name!r} already.",
@@ -193,6 +194,7 @@ class SourceService:
             row = self._find(connection, base, name)
             merged = {key: value for key, value in {**row.settings, **settings}.items() if value is not None}
             values: dict[str, Any] = {"settings": checked_settings(row.kind, merged)}
+            self._reader.check(row.kind, values["settings"])
             if schedule is not msgspec.UNSET:
                 values.update(self._schedule_columns(schedule))
             queries.update_source(connection, row.id, {**values, "updated_ns": self._clock()})

@@ -8,6 +8,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from penstock.knowledge.sources.errors import ForbiddenAddress, InvalidSource, ItemUnavailable
 
@@ -81,6 +82,16 @@ class AddressGuard:
                 return True
         is_odd = any(address.version == 6 and address in network for network in _NEVER_GLOBAL)
         return meant.is_global and not meant.is_multicast and not is_odd
+
+
+def check_literal(url: str, allow_private: Sequence[str]) -> None:
+    """Raise `ForbiddenAddress` for an address of a page whose host is a number, or this machine, that may not be called."""
+    try:
+        host = urlsplit(url).hostname or ""
+        literal = "127.0.0.1" if _host_name(host) == "localhost" else str(ipaddress.ip_address(host))
+    except ValueError:
+        return
+    AddressGuard(allow_private, resolve=lambda _host, _port: [literal]).choose_address(host, 0)
 
 
 def _host_name(text: str) -> str:
