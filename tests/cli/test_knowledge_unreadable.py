@@ -124,3 +124,10 @@ def test_documents_that_nobody_may_read_are_told_by_every_step(
     assert "readers\tnobody" in shown and "modified\t2026-10-01" in shown and "modified_ns" not in shown
     listed = call("knowledge", "document", "list", "wiki", home=home).out
     assert listed.count("nobody may read it") == 2
+
+
+@pytest.mark.parametrize("flag", ["--as", "--principal"])
+def test_principals_are_named_as_the_guides_and_rest_name_them(tmp_path: Path, docs: Path, flag: str) -> None:
+    ingest(tmp_path / "home", docs)
+    asked = ("knowledge", "search", "wiki", "text of a", flag, "user:ada", "--json")
+    assert call(*asked, home=tmp_path / "home").json["hits"]

@@ -133,7 +133,11 @@ def search(
     ] = None,
     principal: Annotated[
         list[str] | None,
-        typer.Option("--as", help="Only what this principal may read, such as user:ada; may be repeated."),
+        typer.Option(
+            "--as",
+            "--principal",
+            help="Only what this principal may read, such as user:ada; may be repeated.",
+        ),
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
