@@ -9,9 +9,7 @@ import re
 
 _BLANK_LINE = re.compile(r"\n[^\S\n]*(?=\n)")
 # The look behind and the possessive marks keep long runs of dots and spaces from being read once for each of them.
-_STOP = re.compile(
-    r"(?:(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s++[^\sa-z])|(?<![。！？])[。！？]++[」』”’）]*+)"
-)
+_STOP = re.compile(r"(?:(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s++[^\sa-z])|(?<![。！？])[。！？]++[」』”’）]*+)")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|cf|vs|approx|Dr|Mr|Mrs|Ms|Prof|Fig|No|St)|(?:^|\b[A-Z]\w*\.?\s)[A-Z])\.$"
 )
