@@ -171,7 +171,8 @@ def explain(
     k: Annotated[int, typer.Option("-k", min=1, max=200, help="How many passages.")] = 5,
     filter_: Annotated[str | None, typer.Option("--filter", help="Such as 'language:de -tag:draft'.")] = None,
     principal: Annotated[
-        list[str] | None, typer.Option("--as", "--principal", help="As whom, such as user:ada or group:staff. Repeatable.")
+        list[str] | None,
+        typer.Option("--as", "--principal", help="As whom, such as user:ada or group:staff. Repeatable."),
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
