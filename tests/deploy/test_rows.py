@@ -46,7 +46,7 @@ TARGET = {"provider": "far", "model": "m"}
     ("section", "row", "unsaid"),
     [
         (ProviderSettings, Provider, {"name", "local"}),
-        (RouteSettings, Route, {"name", "versions"}),
+        (RouteSettings, Route, {"name", "versions", "holds"}),
         (TargetSettings, Target, set()),
         (RetrySettings, RetryPolicy, set()),
         (BreakerSettings, BreakerPolicy, set()),
