@@ -20,7 +20,7 @@ from penstock.store.spans.duckdb import DuckDBSpanStore
 from tests.cli.commands import call, penstock
 
 HEAVY = ("sqlalchemy", "pydantic", "numpy", "duckdb", "fastapi", "aiohttp", "xllamacpp", "rich")
-PROCESS_COMMANDS = {"up", "gateway", "control", "apps", "engine", "demo"}
+PROCESS_COMMANDS = {"mcp", "up", "gateway", "control", "apps", "engine", "demo"}
 
 
 def leaf_commands() -> list[tuple[str, Any]]:

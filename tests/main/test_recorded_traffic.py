@@ -42,7 +42,7 @@ def test_what_penstock_asked_itself_is_no_traffic(store: DuckDBSpanStore) -> Non
 def test_judgements_of_people_are_found_behind_any_number_of_others(
     store: DuckDBSpanStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penstock.store.spans.skeleton_queries._MAX_SCORES", 5)
+    monkeypatch.setattr("penstock.store.spans.skeleton_queries.MAX_SCORES", 5)
     store.append([make_span(1, kind="llm", input=ASKED)])
     for number in range(20):
         score = SpanScore(

@@ -48,7 +48,7 @@ def list_sets(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> N
 def show(
     ref: Annotated[str, typer.Argument(help="dataset:NAME, or handbook:questions.")],
     where: Annotated[str | None, typer.Option(help="Which questions, such as 'split:test'.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 20,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
