@@ -59,7 +59,7 @@ def test_settings_can_be_tried_before_and_after_and_nothing_is_written(owner: As
     add(owner, docs)
     tried = owner.send("POST", f"{ROOT}/wiki/sources/notes/test").json()
     assert (tried["seen"], tried["left_out"], tried["complete"]) == (3, 1, True)
-    assert tried["errors"] == [{"path": "left.bin", "reason": "no parser for .bin"}]
+    assert tried["errors"] == [{"path": "left.bin", "reason": "no parser for .bin", "what": "left_out"}]
     assert owner.get(f"{ROOT}/wiki/items").json() == {"items": [], "next_cursor": None}
     body["settings"] = {"location": str(docs / "nowhere")}
     assert owner.post_json(f"{ROOT}/source-trials", body).status == 400

@@ -120,7 +120,7 @@ async def test_the_gateway_is_found_by_its_variable(
 
 
 async def test_a_refusal_and_a_silence_are_told_apart(house: House, sdk: Collector) -> None:
-    with pytest.raises(RetrievalRefused, match="knowledge:nowhere"):
+    with pytest.raises(RetrievalRefused, match="no knowledge base 'nowhere'"):
         await search(house, "nowhere", "sleep")
     with pytest.raises(RetrievalRefused, match="max_num_results"):
         await search(house, "handbook", "sleep", k=51)

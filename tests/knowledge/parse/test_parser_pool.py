@@ -252,3 +252,12 @@ def test_the_number_of_a_process_that_is_gone_is_never_killed(monkeypatch: pytes
         assert not process.is_alive()
         monkeypatch.undo()
         assert pool.parse("a.md", TEXT).title == "Title"
+
+
+def test_a_process_is_not_replaced_because_its_starter_is_large() -> None:
+    """What getrusage tells of a process begins with the peak of the one that started it."""
+    weight = bytearray(b"x" * (400 * 1024 * 1024))
+    with ParserPool(1) as pool:
+        pool.parse("a.md", TEXT)
+        assert len(pool._idle) == 1
+    assert weight
