@@ -196,7 +196,7 @@ async def test_what_a_provider_refuses_costs_nothing(bench: Bench) -> None:
 
     bench.upstream.handler = refuse
     await bench.post(ASK)
-    first, second = await bench.sink.wait(2)
+    first, second = sorted(await bench.sink.wait(2), key=lambda span: span.start_ns)
     assert bench.sink.attempts == []
     assert first.cost_usd == usd_of(first) > 0
     assert (second.cost_usd, second.cost_source, second.usage) == (0, "refused", None)
