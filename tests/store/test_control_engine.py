@@ -1,5 +1,6 @@
 """The control database opens migrated, on each backend, whoever comes first, whatever they race for."""
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -157,6 +158,23 @@ def test_processes_that_race_for_a_new_database_all_get_it_migrated(empty_url: s
     for racer in racers:
         out, err = racer.communicate(timeout=50)
         assert (racer.returncode, out.strip()) == (0, newest_revision()), err
+
+
+def test_who_opens_a_new_file_waits_for_another_that_writes_it(tmp_path: Path) -> None:
+    """SQLite itself does not: it tells a connection that wants WAL mode at once that the file is locked."""
+    path = tmp_path / "control.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE theirs (x)")
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+    release.start()
+    try:
+        engine = open_control(f"sqlite:///{path}")
+        assert current_revision(engine) == newest_revision()
+        engine.dispose()
+    finally:
+        release.join()
+        other.close()
 
 
 def test_neither_a_new_nor_a_current_database_imports_alembic(empty_url: str) -> None:

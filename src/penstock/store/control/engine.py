@@ -7,6 +7,8 @@ The surprise: Alembic (0.5 s) is imported only to bring an older database forwar
 """
 
 import fcntl
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,8 +146,8 @@ def _open_sqlite(url: sqlalchemy.URL) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves, in `_begin`
+        _write_ahead(connection)
         for pragma in (
-            "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
             "temp_store=MEMORY",
@@ -159,6 +161,24 @@ def _open_sqlite(url: sqlalchemy.URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
 
     return engine
+
+
+def _write_ahead(connection: Any) -> None:
+    """Put the file into WAL mode, waiting for others who do the same.
+
+    SQLite does not call its busy handler when two connections turn a new file at once: one is told
+    "database is locked" without having waited, so we wait here.
+    """
+    give_up_at = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+            return
+        except sqlite3.OperationalError as error:
+            # The primary code of BUSY, BUSY_RECOVERY and BUSY_SNAPSHOT alike.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up_at:
+                raise
+            time.sleep(0.01)
 
 
 def _open_postgres(url: sqlalchemy.URL) -> Engine:
