@@ -119,6 +119,11 @@ class Home:
         return self.root / "indexes"
 
     @property
+    def tuning(self) -> Path:
+        """Folders of tuning runs: data as token ids, checkpoints, events. A finished run's can be deleted."""
+        return self.root / "tuning"
+
+    @property
     def logs(self) -> Path:
         """Log files of the children, one per process."""
         return self.root / "logs"

@@ -16,6 +16,7 @@ from penstock.store.control.tables import (
     privacy,
     proposals,
     registry,
+    tuning,
     views,
 )
 
@@ -35,5 +36,6 @@ __all__ = [
     "privacy",
     "proposals",
     "registry",
+    "tuning",
     "views",
 ]
