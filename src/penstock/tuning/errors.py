@@ -38,3 +38,29 @@ class ParityFailed(PolicyError):
 
     code = "PS-2301"
     status = 422
+
+
+class NotTrainable(CallerError):
+    """This version cannot be a base of training or conversion: its weights were rounded, or it is no decoder."""
+
+    code = "PS-1306"
+
+
+class WrongBase(CallerError):
+    """An adapter belongs to another base than the one it was put on."""
+
+    code = "PS-1307"
+
+
+class PickleRefused(PolicyError):
+    """The weights are a pickle, which is a program; only safetensors and GGUF are read."""
+
+    code = "PS-2704"
+    status = 422
+
+
+class LicenseConflict(PolicyError):
+    """The licence asked for grants what the base's licence does not."""
+
+    code = "PS-2705"
+    status = 422

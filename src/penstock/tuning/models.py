@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -23,6 +23,7 @@ from penstock.spec.messages import Message
 from penstock.tuning.convert.architectures import read_json
 from penstock.tuning.convert.gguf_file import Conversion, Precision, convert_folder
 from penstock.tuning.errors import DigestMismatch, UnreadableModel
+from penstock.tuning.model_types import BaseFolder, ModelLineage, RegisteredModel
 from penstock.tuning.parity import ParityReport, demand_parity, prove_parity
 from penstock.tuning.renderer import GoldenVector, Renderer, build_renderer, load_renderer, read_renderer_spec
 from penstock.tuning.sources import (
@@ -194,6 +195,47 @@ class ModelService:
         else:
             version = self._register(name, package, note="shipped with Penstock", actor=actor)
         return _describe(name, version, is_new=True)
+
+    def checkout(self, ref: AssetRef | str, folder: Path, *, merge_adapters: bool = True) -> BaseFolder:
+        """Write the weights of a version to `folder` in Hugging Face layout, digests checked, and return what is there.
+
+        Kept files are copied; a version that is a GGUF of f32 or f16 alone is taken back exactly. An adapter is merged
+        into its own base. Raises `NotTrainable` for q8_0, q4_0 and encoders, `DigestMismatch` for damaged files.
+        """
+        raise NotImplementedError
+
+    def register_trained(
+        self,
+        name: str,
+        folder_hf: Path | None,
+        *,
+        base: AssetRef | str | None,
+        lineage: ModelLineage,
+        precisions: Sequence[Precision] = ("f16",),
+        form: Literal["merged", "adapter", "both"] = "merged",
+        adapter_folder: Path | None = None,
+        alias: str | None = "candidate",
+        license_id: str | None = None,
+        description: str = "",
+        note: str = "",
+        actor: str = "owner",
+        progress: Progress | None = None,
+    ) -> RegisteredModel:
+        """Convert, prove and register what a run made; nothing is registered when a proof fails.
+
+        `folder_hf` holds the trained weights. With `adapter_folder` (PEFT's layout) it is the base that the adapter
+        was trained on (None: checked out afresh), and the merged weights are made here. `form` says what is kept:
+        the merged model, the adapter, or both (then the adapter is a version of `model:NAME-adapter`).
+        The first of `precisions` is the version itself, others are its children. `license_id` None inherits the base's.
+        """
+        raise NotImplementedError
+
+    def serve_version(self, ref: AssetRef | str, *, adapters: Sequence[AssetRef | str] = ()) -> ServedModel:
+        """Return any version with its files on local disk, digests checked, and adapters that were made for it.
+
+        Raises `WrongBase` for an adapter of another base.
+        """
+        raise NotImplementedError
 
     def embedded_models(self) -> list[ServedModel]:
         """Return every model whose alias `prod` points to a GGUF version, with its files on local disk."""

@@ -26,6 +26,19 @@ class SamplingPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """None means up to the end of the context."""
 
 
+class ServedAdapter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A low-rank adapter of a served model. Its digest is its name to the engine: a name is never used again."""
+
+    name: str
+    """Of the asset, without `model:`."""
+    version: str
+    """Such as `model:pocket-adapter@1 sha256:0123456789ab`."""
+    digest: str
+    """Of the version."""
+    gguf: Path
+    scale: float = 1.0
+
+
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One model version as the engine process hosts it, all files local."""
 
@@ -42,6 +55,11 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Length of an embedding; None for chat models."""
     sampling: SamplingPolicy = SamplingPolicy()
     description: str = ""
+    stop_ids: tuple[int, ...] = ()
+    """Tokens that end a reply, as the version states them; empty for versions that state none (the file's then)."""
+    adapters: tuple[ServedAdapter, ...] = ()
+    digest: str = ""
+    """Of the version, whole."""
 
 
 class PromptRenderer(Protocol):
