@@ -59,6 +59,15 @@ class GoldenVector(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A sequence to train on."""
+
+    ids: list[int]
+    mask: bytes
+    """As long as `ids`: 1 where the loss counts. `zip(ids, mask)` gives ints; `numpy.frombuffer(mask, "u1")` an array."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Renderer:
     """Messages → ids. Immutable; safe to use from several threads."""
 
