@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.base.toml_lines import locate_lines
 from penstock.main.errors import SettingsExist, SettingsInvalid
 from penstock.main.settings import Settings, load_settings, parse_settings
 from penstock.main.settings_template import TEMPLATE, write_template
-from penstock.main.toml_lines import locate_lines
 from penstock.spec.home import Home
 
 PATH = Path("penstock.toml")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from penstock.base.errors import suggest
+from penstock.base.toml_lines import nearest_line
 from penstock.deploy.limit_sections import LimitRuleSettings, PriceSettings
 from penstock.deploy.objects import ObjectInvalid, ObjectKind, Owner, StoredObject, parse_object
 from penstock.deploy.row_problems import RowProblem
@@ -14,7 +15,6 @@ from penstock.deploy.variable_rules import VariablePlaces
 from penstock.main.found_providers import fill_address, find_providers, missing_variable
 from penstock.main.settings import SettingsFile
 from penstock.main.settings_problems import Problem, invalid_settings
-from penstock.main.toml_lines import nearest_line
 from penstock.spec.callers import APPS
 from penstock.spec.routes import Provider
 

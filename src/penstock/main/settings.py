@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from penstock.base.toml_lines import KeyPath, locate_lines, nearest_line
 from penstock.deploy.limit_sections import NamedLimitRuleSettings, NamedPriceSettings
 from penstock.deploy.rows import price_name
 from penstock.deploy.section_problems import SectionProblem, describe_problem, write_path
@@ -19,7 +20,6 @@ from penstock.deploy.section_types import Port, ProviderName, RouteName, Section
 from penstock.deploy.sections import ProviderSettings, RouteSettings
 from penstock.main.errors import SettingsInvalid
 from penstock.main.settings_problems import Problem, decode_text, invalid_settings, syntax_error
-from penstock.main.toml_lines import KeyPath, locate_lines, nearest_line
 from penstock.main.trace_settings import TraceSettings
 
 MAX_BYTES = 4 * 1024 * 1024
