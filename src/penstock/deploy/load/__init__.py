@@ -1,0 +1,1 @@
+"""Load tests: calls at a stated rate, latency told without flattery, verdicts with intervals."""
