@@ -14,9 +14,9 @@ import pytest
 
 from penstock.base.errors import InvalidInput
 from penstock.tuning.convert import gguf_file
-from penstock.tuning.convert.architectures import permute_rows
 from penstock.tuning.convert.gguf_file import convert_folder
 from penstock.tuning.convert.safetensors import SafetensorsFile, Weights, write_safetensors
+from penstock.tuning.convert.tensors import permute_rows
 from penstock.tuning.convert.vocabulary import CONTROL, UNUSED, USER_DEFINED, read_vocabulary
 from penstock.tuning.errors import UnreadableModel, UnsupportedModel
 
@@ -43,12 +43,13 @@ def test_a_file_is_written_whole_and_the_same_each_time(llama_folder: Path, tmp_
 
 def test_the_numbers_written_are_those_of_the_gguf_package() -> None:
     assert {
-        name.lower(): int(gguf.GGMLQuantizationType[name]) for name in ("F32", "F16", "Q8_0")
+        name.lower(): int(gguf.GGMLQuantizationType[name]) for name in ("F32", "F16", "Q8_0", "Q4_0")
     } == gguf_file._GGML_TYPE
     assert {
         "f32": int(gguf.LlamaFileType.ALL_F32),
         "f16": int(gguf.LlamaFileType.MOSTLY_F16),
         "q8_0": int(gguf.LlamaFileType.MOSTLY_Q8_0),
+        "q4_0": int(gguf.LlamaFileType.MOSTLY_Q4_0),
     } == gguf_file._FILE_TYPE
     assert {
         name: int(gguf.PoolingType[name.upper()]) for name in ("mean", "cls", "rank")
@@ -107,7 +108,7 @@ def test_rows_are_permuted_as_interleaved_pairs() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"architectures": ["Qwen2ForCausalLM"]}, "Qwen2ForCausalLM"),
+        ({"architectures": ["Qwen2MoeForCausalLM"]}, "Qwen2MoeForCausalLM"),
         ({"hidden_act": "gelu"}, "hidden_act"),
         ({"mlp_bias": True}, "mlp_bias"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "yarn"),

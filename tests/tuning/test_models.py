@@ -96,7 +96,7 @@ def test_the_same_files_pulled_again_are_recognised(
 def test_a_conversion_that_fails_its_proof_is_not_registered(
     service: ModelService, registry: Registry, llama_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penstock.tuning.convert.architectures.permute_rows", lambda weight, n_heads: weight)
+    monkeypatch.setattr("penstock.tuning.convert.tensors.permute_rows", lambda weight, n_heads: weight)
     with pytest.raises(ParityFailed):
         service.pull("tiny", f"folder:{llama_folder}")
     assert registry.list_assets("model") == []

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from penstock.tuning.convert import architectures
+from penstock.tuning.convert import architectures, tensors
 from penstock.tuning.convert.gguf_file import Precision, convert_folder
 from penstock.tuning.errors import ParityFailed
 from penstock.tuning.parity import demand_parity, prove_parity
@@ -46,7 +46,7 @@ def test_a_right_encoder_passes(bert_folder: Path, tmp_path: Path, precision: Pr
 def test_the_wrong_order_of_rotary_rows_fails(
     llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(architectures, "permute_rows", lambda weight, n_heads: weight)
+    monkeypatch.setattr(tensors, "permute_rows", lambda weight, n_heads: weight)
     convert_folder(llama_folder, tmp_path / "m.gguf", precision="f32")
     report = prove_parity(llama_folder, tmp_path / "m.gguf", precision="f32")
     assert not report.passed

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tokenizers import (
     AddedToken,
+    Regex,
     Tokenizer,
     decoders,
     models,
@@ -32,9 +33,21 @@ CORPUS = [
 ]
 
 
-def train_bpe(folder: Path, *, vocab_size: int = 400) -> Tokenizer:
+QWEN_REGEX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def train_bpe(folder: Path, *, vocab_size: int = 400, regex: str | None = None) -> Tokenizer:
+    """A byte-level tokenizer of the corpus; with `regex` it cuts text as Qwen's do, else as GPT-2's."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    if regex is not None:
+        tokenizer.normalizer = normalizers.NFC()
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(regex), behavior="isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -48,21 +61,32 @@ def train_bpe(folder: Path, *, vocab_size: int = 400) -> Tokenizer:
     return tokenizer
 
 
-def make_llama(
+def make_llama(folder: Path, **options: Any) -> Path:
+    """A Llama; see `make_decoder`."""
+    return make_decoder(folder, "llama", **options)
+
+
+def make_decoder(
     folder: Path,
+    architecture: Literal["llama", "qwen2", "qwen3"],
     *,
     seed: int = 7,
     tied: bool = True,
     n_kv_heads: int = 2,
     bias: bool = False,
     scale: float = 0.15,
+    head_dim: int = 16,
+    rms_eps: float = 1e-5,
+    n_shards: int = 1,
 ) -> Path:
+    """A decoder of 64 wide, 2 layers, 4 heads. `bias` is of Llama only: Qwen2 has them always, Qwen3 never."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = train_bpe(folder)
-    vocab, hidden, ffn, layers, heads, head_dim = tokenizer.get_vocab_size() + 5, 64, 96, 2, 4, 16
+    tokenizer = train_bpe(folder, regex=None if architecture == "llama" else QWEN_REGEX)
+    vocab, hidden, ffn, layers, heads = tokenizer.get_vocab_size() + 5, 64, 96, 2, 4
+    family = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}[architecture]
     config: dict[str, Any] = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": [f"{family}ForCausalLM"],
+        "model_type": architecture,
         "hidden_size": hidden,
         "intermediate_size": ffn,
         "num_hidden_layers": layers,
@@ -71,15 +95,17 @@ def make_llama(
         "head_dim": head_dim,
         "vocab_size": vocab,
         "max_position_embeddings": 256,
-        "rms_norm_eps": 1e-5,
+        "rms_norm_eps": rms_eps,
         "hidden_act": "silu",
         "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"},
         "tie_word_embeddings": tied,
-        "attention_bias": bias,
         "bos_token_id": 1,
         "eos_token_id": 2,
         "pad_token_id": 0,
     }
+    if architecture != "qwen2":
+        config["attention_bias"] = bias
+    biased = {"llama": "qkvo" if bias else "", "qwen2": "qkv", "qwen3": ""}[architecture]
     rng = np.random.default_rng(seed)
 
     def draw(*size: int) -> Any:
@@ -100,11 +126,14 @@ def make_llama(
             ("mlp.down_proj", hidden, ffn),
         ):
             tensors[f"{at}{name}.weight"] = draw(rows, columns)
-            if bias and name.startswith("self_attn"):
+            if name.startswith("self_attn") and name[10] in biased:
                 tensors[f"{at}{name}.bias"] = draw(rows)
+        if architecture == "qwen3":
+            for name in ("q_norm", "k_norm"):
+                tensors[f"{at}self_attn.{name}.weight"] = 1 + draw(head_dim)
         tensors[f"{at}input_layernorm.weight"] = 1 + draw(hidden)
         tensors[f"{at}post_attention_layernorm.weight"] = 1 + draw(hidden)
-    write_safetensors(folder / "model.safetensors", tensors)
+    write_shards(folder, tensors, n_shards)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "temperature": 0.0}))
     (folder / "tokenizer_config.json").write_text(
@@ -119,6 +148,20 @@ def make_llama(
         )
     )
     return folder
+
+
+def write_shards(folder: Path, tensors: dict[str, Any], n_shards: int) -> None:
+    """Write one file, or several with their index, as large models come."""
+    if n_shards == 1:
+        write_safetensors(folder / "model.safetensors", tensors)
+        return
+    where: dict[str, str] = {}
+    for shard in range(n_shards):
+        file = f"model-{shard + 1:05d}-of-{n_shards:05d}.safetensors"
+        part = {name: tensors[name] for name in list(tensors)[shard::n_shards]}
+        write_safetensors(folder / file, part)
+        where |= dict.fromkeys(part, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
 
 
 def make_bert(folder: Path, *, seed: int = 11) -> Path:

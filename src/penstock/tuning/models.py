@@ -375,7 +375,7 @@ def _describe_content(
     renderer: Renderer,
     golden: Sequence[GoldenVector],
 ) -> dict[str, Any]:
-    is_chat = conversion.architecture == "llama"
+    is_chat = conversion.architecture != "bert"
     if is_chat and renderer.spec.chat_template is None:
         raise UnreadableModel("The model has no chat template, so messages cannot be rendered for it.")
     return {

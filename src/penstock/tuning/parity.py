@@ -17,11 +17,11 @@ import numpy as np
 
 from penstock.providers.engines.llama import LlamaEngine
 from penstock.providers.engines.ranking import Ranker, read_head
-from penstock.tuning.convert.architectures import BertShape, LlamaShape, read_shape
+from penstock.tuning.convert.architectures import BertShape, DecoderShape, read_shape
 from penstock.tuning.convert.gguf_file import Precision
 from penstock.tuning.convert.safetensors import Weights
 from penstock.tuning.errors import ParityFailed
-from penstock.tuning.references import bert_embedding, bert_score, llama_logits, log_softmax
+from penstock.tuning.references import bert_embedding, bert_score, decoder_logits, log_softmax
 from penstock.tuning.renderer import Renderer, build_renderer, read_renderer_spec
 
 SAMPLE_TEXTS = (
@@ -58,6 +58,9 @@ THRESHOLDS: dict[Precision, Thresholds] = {
     ),
     "q8_0": Thresholds(
         max_kl=2e-2, min_top1_agreement=0.90, tie_nats=0.1, min_cosine=0.999, max_score_difference=0.05
+    ),
+    "q4_0": Thresholds(
+        max_kl=0.5, min_top1_agreement=0.6, tie_nats=0.5, min_cosine=0.97, max_score_difference=0.2
     ),
 }
 
@@ -97,7 +100,7 @@ def prove_parity(folder: Path, gguf: Path, *, precision: Precision) -> ParityRep
     finally:
         weights.close()
     limit = min(shape.context_length, 512)
-    if isinstance(shape, LlamaShape):
+    if isinstance(shape, DecoderShape):
         return _compare_logits(shape, tensors, gguf, [item[: limit - 2] for item in ids], precision)
     if shape.pooling == "rank":
         return _compare_scores(shape, tensors, gguf, renderer, precision)
@@ -115,7 +118,7 @@ def demand_parity(report: ParityReport) -> None:
 
 
 def _compare_logits(
-    shape: LlamaShape, tensors: dict[str, Any], gguf: Path, texts: Sequence[list[int]], precision: Precision
+    shape: DecoderShape, tensors: dict[str, Any], gguf: Path, texts: Sequence[list[int]], precision: Precision
 ) -> ParityReport:
     engine = LlamaEngine(
         gguf, kind="chat", context_length=min(shape.context_length, 512), n_slots=1, exact_cache=True
@@ -124,7 +127,7 @@ def _compare_logits(
     printable_id = texts[-1][-1]  # the last sample is one letter
     divergences, differences, agreements = [], [], []
     for ids in texts:
-        reference = log_softmax(llama_logits(shape, tensors, ids))
+        reference = log_softmax(decoder_logits(shape, tensors, ids))
         step = max(1, math.ceil(len(ids) * len(texts) / _MAX_POSITIONS))
         for position in range(len(ids) - 1, -1, -step):
             row = reference[position]
@@ -141,7 +144,7 @@ def _compare_logits(
             agreements.append(bool(best == top[0] or row[top[0]] - row[best] < bounds.tie_nats))
     mean_kl, agreement = float(np.mean(divergences)), float(np.mean(agreements))
     return ParityReport(
-        architecture="llama",
+        architecture=shape.architecture,
         precision=precision,
         n_compared=len(divergences),
         thresholds=bounds,

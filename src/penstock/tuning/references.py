@@ -1,8 +1,9 @@
 """Reference forward passes in numpy, written from the model papers, that a converted file is held against.
 
 Slow and plain on purpose: float32 throughout, one text at a time, no cache. Llama: Touvron et al. 2023 (RMSNorm,
-rotary positions in half-rotation order as in the Hugging Face weights, grouped heads, SwiGLU). BERT: Devlin et
-al. 2019 (post-norm, exact GELU).
+rotary positions in half-rotation order as in the Hugging Face weights, grouped heads, SwiGLU). Qwen2 (Yang et al.
+2024) adds biases at q, k and v; Qwen3 (2025) has none and norms each head of q and k before the rotation. BERT:
+Devlin et al. 2019 (post-norm, exact GELU).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.tuning.convert.architectures import BertShape, LlamaShape
+from penstock.tuning.convert.architectures import BertShape, DecoderShape
 
 Array = NDArray[np.float32]
 Tensors = Mapping[str, NDArray[Any]]
 
 
-def llama_logits(shape: LlamaShape, tensors: Tensors, ids: Sequence[int]) -> Array:
+def decoder_logits(shape: DecoderShape, tensors: Tensors, ids: Sequence[int]) -> Array:
     """Return the logits after each of `ids`: one row per position, one column per token."""
     x = tensors["model.embed_tokens.weight"][list(ids)]
     cos, sin = _rotation(len(ids), shape.head_dim, shape.rope_theta, shape.rope_factors)
@@ -28,6 +29,9 @@ def llama_logits(shape: LlamaShape, tensors: Tensors, ids: Sequence[int]) -> Arr
         q = _heads(_linear(normed, tensors, f"{at}self_attn.q_proj"), shape.n_heads)
         k = _heads(_linear(normed, tensors, f"{at}self_attn.k_proj"), shape.n_kv_heads)
         v = _heads(_linear(normed, tensors, f"{at}self_attn.v_proj"), shape.n_kv_heads)
+        if shape.qk_norm:
+            q = _rms_norm(q, tensors[f"{at}self_attn.q_norm.weight"], shape.rms_eps)
+            k = _rms_norm(k, tensors[f"{at}self_attn.k_norm.weight"], shape.rms_eps)
         share = shape.n_heads // shape.n_kv_heads
         k, v = np.repeat(_rotate(k, cos, sin), share, axis=0), np.repeat(v, share, axis=0)
         mixed = _attend(_rotate(q, cos, sin), k, v, mask)

@@ -1,4 +1,4 @@
-"""The two architectures that are converted: shapes read from `config.json`, tensor names, row permutation.
+"""The architectures that are converted: their shapes, read from `config.json`.
 
 A setting this file does not know how to honour is refused by name, never ignored: a model that answers almost
 right is worse than one that does not start.
@@ -7,24 +7,28 @@ right is worse than one that does not start.
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from penstock.tuning.errors import UnreadableModel, UnsupportedModel
 
-Array = NDArray[Any]
+DecoderName = Literal["llama", "qwen2", "qwen3"]
+DECODERS: Mapping[str, DecoderName] = {
+    "LlamaForCausalLM": "llama",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+}
+MAX_STOP_IDS = 3
+"""How many the engine's file format knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LlamaShape:
-    """A Llama-type decoder."""
+class DecoderShape:
+    """A decoder of the Llama family. Qwen2 has biases at q, k and v; Qwen3 norms its q and k, head by head."""
 
-    architecture: Literal["llama"] = "llama"
+    architecture: DecoderName = "llama"
     n_layers: int
     n_heads: int
     n_kv_heads: int
@@ -38,9 +42,15 @@ class LlamaShape:
     rope_factors: tuple[float, ...] | None
     """Divisors of the rotary frequencies (Llama 3.1 and later), one per pair; None for plain rotation."""
     tied: bool
-    attention_bias: bool
+    biased: frozenset[str]
+    """Of `q`, `k`, `v`, `o`: the projections that add a bias."""
     bos_id: int | None
     eos_ids: tuple[int, ...]
+
+    @property
+    def qk_norm(self) -> bool:
+        """Whether q and k are normed before they are rotated."""
+        return self.architecture == "qwen3"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +75,7 @@ class BertShape:
         return self.vocab_size if self.pooling == "rank" and self.n_token_types > 1 else 0
 
 
-Shape = LlamaShape | BertShape
+Shape = DecoderShape | BertShape
 
 
 def read_shape(folder: Path) -> Shape:
@@ -73,8 +83,8 @@ def read_shape(folder: Path) -> Shape:
     config = read_json(folder / "config.json")
     names = config.get("architectures") or [config.get("model_type", "unknown")]
     try:
-        if names == ["LlamaForCausalLM"]:
-            return _read_llama(folder, config)
+        if len(names) == 1 and names[0] in DECODERS:
+            return _read_decoder(folder, config, DECODERS[names[0]])
         if names == ["BertModel"]:
             return _read_bert(folder, config)
         if names == ["BertForSequenceClassification"]:
@@ -83,7 +93,7 @@ def read_shape(folder: Path) -> Shape:
         raise UnreadableModel(f"config.json of {names[0]} lacks or garbles {error}.") from error
     raise UnsupportedModel(
         f"The architecture {', '.join(map(str, names))} cannot be converted.",
-        hint="Known: LlamaForCausalLM, BertModel, BertForSequenceClassification with one label. Serve others from a GGUF made upstream or by another server.",
+        hint=f"Known: {', '.join(DECODERS)}, BertModel, BertForSequenceClassification with one label. Serve others from a GGUF made upstream or by another server.",
     )
 
 
@@ -106,21 +116,21 @@ def _demand(config: Mapping[str, Any], name: str, known: tuple[Any, ...], defaul
         raise UnsupportedModel(f"config.json says {name} = {value!r}; known: {', '.join(map(repr, known))}.")
 
 
-def _read_llama(folder: Path, config: dict[str, Any]) -> LlamaShape:
+def _read_decoder(folder: Path, config: dict[str, Any], architecture: DecoderName) -> DecoderShape:
     _demand(config, "hidden_act", ("silu",), "silu")
     _demand(config, "mlp_bias", (False,), False)
+    _demand(config, "partial_rotary_factor", (1, 1.0, None), None)
+    _refuse_special(config, architecture)
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     theta = float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)
     n_heads = int(config["num_attention_heads"])
     hidden = int(config["hidden_size"])
     head_dim = int(config.get("head_dim") or hidden // n_heads)
-    generation = folder / "generation_config.json"
-    said = read_json(generation) if generation.is_file() else {}
-    stops = said.get("eos_token_id", config.get("eos_token_id"))
-    eos_ids = tuple(stops) if isinstance(stops, list) else () if stops is None else (int(stops),)
-    if len(eos_ids) > 3:
-        raise UnsupportedModel(f"The model has {len(eos_ids)} end tokens; the engine knows at most 3.")
-    return LlamaShape(
+    factors = _read_rope_factors(rope, head_dim, theta)
+    if factors is not None and architecture != "llama":
+        raise UnsupportedModel(f"The engine does not stretch the rotation of {architecture} models.")
+    return DecoderShape(
+        architecture=architecture,
         n_layers=int(config["num_hidden_layers"]),
         n_heads=n_heads,
         n_kv_heads=int(config.get("num_key_value_heads") or n_heads),
@@ -131,12 +141,60 @@ def _read_llama(folder: Path, config: dict[str, Any]) -> LlamaShape:
         context_length=int(config["max_position_embeddings"]),
         rms_eps=float(config["rms_norm_eps"]),
         rope_theta=theta,
-        rope_factors=_read_rope_factors(rope, head_dim, theta),
+        rope_factors=factors,
         tied=bool(config.get("tie_word_embeddings", False)),
-        attention_bias=bool(config.get("attention_bias", False)),
+        biased=_read_biases(config, architecture),
         bos_id=config.get("bos_token_id"),
-        eos_ids=eos_ids,
+        eos_ids=_read_stops(folder, config),
     )
+
+
+def _read_biases(config: dict[str, Any], architecture: DecoderName) -> frozenset[str]:
+    if architecture == "qwen2":
+        return frozenset("qkv")  # always, whatever the file says: the code of this family reads no setting
+    if architecture == "qwen3":
+        _demand(config, "attention_bias", (False,), False)
+        return frozenset()
+    return frozenset("qkvo" if config.get("attention_bias") else "")
+
+
+def _read_stops(folder: Path, config: dict[str, Any]) -> tuple[int, ...]:
+    """Return the ids that end a reply, as `generation_config.json` or else `config.json` says."""
+    generation = folder / "generation_config.json"
+    said = read_json(generation) if generation.is_file() else {}
+    stops = said.get("eos_token_id", config.get("eos_token_id"))
+    found = tuple(map(int, stops)) if isinstance(stops, list) else () if stops is None else (int(stops),)
+    if len(found) > MAX_STOP_IDS:
+        raise UnsupportedModel(
+            f"The model has {len(found)} end tokens; the engine knows at most {MAX_STOP_IDS}."
+        )
+    return found
+
+
+def _refuse_special(config: dict[str, Any], architecture: DecoderName) -> None:
+    """Refuse what changes the arithmetic beyond this family's plain form."""
+    if config.get("quantization_config"):
+        method = (config["quantization_config"] or {}).get("quant_method", "unknown")
+        raise UnsupportedModel(
+            f"The weights are quantised already ({method}).",
+            hint="Convert the original weights; Penstock rounds them itself.",
+        )
+    context, window = int(config["max_position_embeddings"]), config.get("sliding_window")
+    kinds = set(config.get("layer_types") or ())
+    is_windowed = (
+        architecture != "llama"
+        and bool(config.get("use_sliding_window"))
+        and bool(window)
+        and int(window) < context
+    )
+    if is_windowed or "sliding_attention" in kinds:
+        raise UnsupportedModel(
+            f"Attention in a sliding window of {window} tokens is not known; full attention is."
+        )
+    if kinds - {"full_attention"}:
+        raise UnsupportedModel(
+            f"Layers of type {', '.join(sorted(kinds - {'full_attention'}))} are not known."
+        )
 
 
 def _read_rope_factors(rope: Mapping[str, Any], head_dim: int, theta: float) -> tuple[float, ...] | None:
@@ -198,122 +256,3 @@ def _read_ranker(folder: Path, config: dict[str, Any]) -> BertShape:
         )
     plain = _read_bert(folder, config)
     return dataclasses.replace(plain, pooling="rank", normalize=False)
-
-
-def permute_rows(weight: Array, n_heads: int) -> Array:
-    """Reorder q or k rows from the half-rotation of Hugging Face to the interleaved pairs of the `llama` arch."""
-    rows = weight.shape[0]
-    split = weight.reshape(n_heads, 2, rows // n_heads // 2, *weight.shape[1:])
-    return split.swapaxes(1, 2).reshape(weight.shape)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TensorPlan:
-    """One tensor of the outcome: its name there, its name here, and what is done to it on the way."""
-
-    target: str
-    source: str
-    change: Callable[[Array], Array] | None = None
-
-
-_LLAMA_LAYER = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_BERT_LAYER = {
-    "attn_q": "attention.self.query",
-    "attn_k": "attention.self.key",
-    "attn_v": "attention.self.value",
-    "attn_output": "attention.output.dense",
-    "attn_output_norm": "attention.output.LayerNorm",
-    "ffn_up": "intermediate.dense",
-    "ffn_down": "output.dense",
-    "layer_output_norm": "output.LayerNorm",
-}
-_RANK_HEAD = {"cls": "bert.pooler.dense", "cls.output": "classifier"}
-_IGNORED = ("position_ids", "rotary_emb.inv_freq", "pooler.dense.weight", "pooler.dense.bias")
-
-
-def plan_tensors(shape: Shape, names: tuple[str, ...]) -> list[TensorPlan]:
-    """Return every tensor to write, in order.
-
-    Raises `UnreadableModel` when a needed tensor is missing or one is there that nothing would read.
-    """
-    plans = _plan_llama(shape) if isinstance(shape, LlamaShape) else _plan_bert(shape)
-    prefix = (
-        "bert." if isinstance(shape, BertShape) and any(name.startswith("bert.") for name in names) else ""
-    )
-    plans = [TensorPlan(target=p.target, source=prefix + p.source, change=p.change) for p in plans]
-    if isinstance(shape, BertShape) and shape.pooling == "rank":
-        plans += [
-            TensorPlan(target=f"{target}.{part}", source=f"{source}.{part}")
-            for target, source in _RANK_HEAD.items()
-            for part in ("weight", "bias")
-        ]
-    needed = {plan.source for plan in plans}
-    tied = {"lm_head.weight"} if isinstance(shape, LlamaShape) and shape.tied else set()
-    missing = sorted(needed - set(names))
-    surplus = sorted(name for name in set(names) - needed - tied if not name.endswith(_IGNORED))
-    if missing or surplus:
-        raise UnreadableModel(
-            f"The weights do not fit config.json: {len(missing)} tensors missing, {len(surplus)} not expected.",
-            missing=missing[:8],
-            surplus=surplus[:8],
-        )
-    return plans
-
-
-def _plan_llama(shape: LlamaShape) -> list[TensorPlan]:
-    plans = [
-        TensorPlan(target="token_embd.weight", source="model.embed_tokens.weight"),
-        TensorPlan(target="output_norm.weight", source="model.norm.weight"),
-    ]
-    if not shape.tied:
-        plans.append(TensorPlan(target="output.weight", source="lm_head.weight"))
-    heads = {"attn_q": shape.n_heads, "attn_k": shape.n_kv_heads}
-    for layer in range(shape.n_layers):
-        for target, source in _LLAMA_LAYER.items():
-            has_bias = shape.attention_bias and target in ("attn_q", "attn_k", "attn_v", "attn_output")
-            for part in ("weight", "bias") if has_bias else ("weight",):
-                change = _permutation(heads[target]) if target in heads else None
-                plans.append(
-                    TensorPlan(
-                        target=f"blk.{layer}.{target}.{part}",
-                        source=f"model.layers.{layer}.{source}.{part}",
-                        change=change,
-                    )
-                )
-    return plans
-
-
-def _permutation(n_heads: int) -> Callable[[Array], Array]:
-    return lambda weight: permute_rows(weight, n_heads)
-
-
-def _plan_bert(shape: BertShape) -> list[TensorPlan]:
-    plans = [
-        TensorPlan(target="token_embd.weight", source="embeddings.word_embeddings.weight"),
-        TensorPlan(target="position_embd.weight", source="embeddings.position_embeddings.weight"),
-        TensorPlan(target="token_types.weight", source="embeddings.token_type_embeddings.weight"),
-        TensorPlan(target="token_embd_norm.weight", source="embeddings.LayerNorm.weight"),
-        TensorPlan(target="token_embd_norm.bias", source="embeddings.LayerNorm.bias"),
-    ]
-    for layer in range(shape.n_layers):
-        plans += [
-            TensorPlan(target=f"blk.{layer}.{target}.{part}", source=f"encoder.layer.{layer}.{source}.{part}")
-            for target, source in _BERT_LAYER.items()
-            for part in ("weight", "bias")
-        ]
-    return plans
-
-
-def count_parameters(sizes: Mapping[str, tuple[int, ...]]) -> int:
-    """Return the number of values in the tensors written."""
-    return int(sum(np.prod(size, dtype=np.int64) for size in sizes.values()))

@@ -1,36 +1,37 @@
 """Writes the GGUF file: metadata, vocabulary and tensors at the precision asked for.
 
-Norms, biases and positions stay float32: they are few, and the engine multiplies by them in float32. A file
-appears under its name only when it is complete.
+Norms, biases and positions stay float32: they are few, and the engine multiplies by them in float32. In a q4_0 file
+the embedding and the head are q8_0. A file appears under its name only when it is complete.
 """
 
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from penstock.base.digest import digest_file
 from penstock.base.errors import InvalidInput
+from penstock.spec.tuning import FilePrecision
 from penstock.tuning.convert.architectures import (
     BertShape,
-    LlamaShape,
+    DecoderShape,
     Shape,
-    plan_tensors,
     read_json,
     read_shape,
 )
 from penstock.tuning.convert.safetensors import Weights
+from penstock.tuning.convert.tensors import plan_tensors
 from penstock.tuning.convert.vocabulary import Vocabulary, read_vocabulary
 
-Precision = Literal["f32", "f16", "q8_0"]
-_GGML_TYPE = {"f32": 0, "f16": 1, "q8_0": 8}  # gguf.GGMLQuantizationType
+Precision = FilePrecision
+_GGML_TYPE = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}  # gguf.GGMLQuantizationType
 _POOLING = {"mean": 1, "cls": 2, "rank": 4}  # gguf.PoolingType
 SECOND_OFFSET = "penstock.second_text_offset"
 """Added to the ids of a pair's second text by who serves a reranker; 0 where it has no types of its own."""
 _QUANTIZATION_VERSION = 2  # gguf.GGML_QUANT_VERSION
-_FILE_TYPE = {"f32": 0, "f16": 1, "q8_0": 7}  # gguf.LlamaFileType
+_FILE_TYPE = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7}  # gguf.LlamaFileType
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ def convert_folder(
     import gguf  # with its YAML it costs half a second, which no process but a converting one should pay
 
     if precision not in get_args(Precision):
-        raise InvalidInput(f"Unknown precision {precision!r}.", hint="Known: f32, f16, q8_0.")
+        raise InvalidInput(f"Unknown precision {precision!r}.", hint="Known: f32, f16, q8_0, q4_0.")
     shape = read_shape(folder)
     offset = shape.second_offset if isinstance(shape, BertShape) else 0
     vocabulary = read_vocabulary(folder / "tokenizer.json", size=shape.vocab_size + offset)
@@ -80,7 +81,7 @@ def convert_folder(
                 if offset and plan.target == "token_embd.weight":
                     tensor = _with_second_text(tensor, weights, plan.source)
                 _add_tensor(writer, plan.target, plan.change(tensor) if plan.change else tensor, precision)
-            if isinstance(shape, LlamaShape) and shape.rope_factors is not None:
+            if isinstance(shape, DecoderShape) and shape.rope_factors is not None:
                 writer.add_tensor("rope_freqs.weight", np.array(shape.rope_factors, dtype=np.float32))
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
@@ -119,9 +120,13 @@ def _add_tensor(writer: Any, name: str, tensor: np.ndarray[Any, Any], precision:
     import gguf
 
     kind = _GGML_TYPE[precision]
+    if precision == "q4_0" and name in ("token_embd.weight", "output.weight"):
+        kind = _GGML_TYPE[
+            "q8_0"
+        ]  # the likeliest token hangs on these two most; four bits cost more than they save
     if tensor.ndim < 2 or name in ("position_embd.weight", "token_types.weight") or name.startswith("cls."):
         kind = _GGML_TYPE["f32"]
-    if kind == _GGML_TYPE["q8_0"] and tensor.shape[-1] % 32:
+    if kind in (_GGML_TYPE["q8_0"], _GGML_TYPE["q4_0"]) and tensor.shape[-1] % 32:
         kind = _GGML_TYPE["f16"]  # rows must fill blocks of 32
     ggml_type = gguf.GGMLQuantizationType(kind)
     data = gguf.quants.quantize(np.ascontiguousarray(tensor, dtype=np.float32), ggml_type)
@@ -139,7 +144,7 @@ def _write_metadata(writer: Any, shape: Shape, name: str, precision: Precision) 
     writer.add_block_count(shape.n_layers)
     writer.add_feed_forward_length(shape.ffn_size)
     writer.add_head_count(shape.n_heads)
-    if isinstance(shape, LlamaShape):
+    if isinstance(shape, DecoderShape):
         writer.add_head_count_kv(shape.n_kv_heads)
         writer.add_key_length(shape.head_dim)
         writer.add_value_length(shape.head_dim)
