@@ -1,4 +1,4 @@
-"""Reads safetensors files: a JSON header with dtypes, shapes and offsets, then raw little-endian data.
+"""Reads and writes safetensors files: a JSON header with dtypes, shapes and offsets, then raw little-endian data.
 
 Format: https://github.com/huggingface/safetensors#format. Files are memory-mapped, tensors are views until
 they are cast. Never reads pickles. The header is checked whole before a tensor is handed out.
@@ -7,7 +7,7 @@ they are cast. Never reads pickles. The header is checked whole before a tensor 
 import json
 import math
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.tuning.errors import UnreadableModel
+from penstock.tuning.errors import PickleRefused, UnreadableModel, UnsupportedModel
 
 _MAX_HEADER_BYTES = 100 * 1024 * 1024  # the limit of the reference implementation
 _DTYPES: Mapping[str, tuple[str, int]] = {
@@ -28,6 +28,9 @@ _DTYPES: Mapping[str, tuple[str, int]] = {
     "U8": ("u1", 1),
     "BOOL": ("u1", 1),
 }
+
+PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
+NO_DTYPES: Mapping[str, str] = {}
 
 
 class SafetensorsFile:
@@ -58,6 +61,10 @@ class SafetensorsFile:
     def names(self) -> tuple[str, ...]:
         """Names of the tensors in the file."""
         return tuple(self._entries)
+
+    def dtype(self, name: str) -> str:
+        """Return how the tensor is stored, such as BF16."""
+        return str(self._entries[name]["dtype"])
 
     def read(self, name: str) -> NDArray[Any]:
         """Return a copy of the tensor: floats of any width as float32, integers as they are."""
@@ -115,9 +122,9 @@ class Weights(Mapping[str, NDArray[Any]]):
             listed = json.loads(index.read_text())["weight_map"].values()
             files = [folder / Path(name).name for name in sorted(set(listed))]
         else:
+            refuse_pickles(str(folder), (path.name for path in folder.iterdir()) if folder.is_dir() else ())
             raise UnreadableModel(
-                f"{folder} holds no model.safetensors.",
-                hint="Only safetensors weights are read; convert pickled checkpoints (.bin, .pt) first.",
+                f"{folder} holds no model.safetensors.", hint="Only safetensors weights are read."
             )
         self.files = tuple(files)
         self._open = [SafetensorsFile(path) for path in files]
@@ -132,26 +139,70 @@ class Weights(Mapping[str, NDArray[Any]]):
     def __len__(self) -> int:
         return len(self._where)
 
+    def dtypes(self) -> dict[str, str]:
+        """Return how each tensor is stored, such as BF16."""
+        return {name: file.dtype(name) for name, file in self._where.items()}
+
     def close(self) -> None:
         """Close the files; arrays already read stay valid."""
         for file in self._open:
             file.__exit__(None, None, None)
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-    """Write float32 tensors as one file (random test models and small exports)."""
-    header: dict[str, Any] = {}
+def write_safetensors(
+    path: Path, tensors: Mapping[str, NDArray[Any]], *, dtypes: Mapping[str, str] = NO_DTYPES
+) -> None:
+    """Write tensors as one file: as float32, or at the width that `dtypes` names for them (F32, F16, BF16).
+
+    A mapping that reads when asked for (such as `Weights`) is written tensor by tensor, each read twice.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers refuses a file without
     position = 0
     for name, tensor in tensors.items():
+        dtype = dtypes.get(name, "F32")
+        size = tensor.size * _DTYPES[dtype][1]
         header[name] = {
-            "dtype": "F32",
+            "dtype": dtype,
             "shape": list(tensor.shape),
-            "data_offsets": [position, position + tensor.nbytes],
+            "data_offsets": [position, position + size],
         }
-        position += tensor.nbytes
+        position += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
-            file.write(np.ascontiguousarray(tensor, dtype="<f4").tobytes())
+        for name, tensor in tensors.items():
+            file.write(_as_bytes(tensor, header[name]["dtype"]))
+
+
+def _as_bytes(tensor: NDArray[Any], dtype: str) -> bytes:
+    values = np.ascontiguousarray(tensor, dtype="<f4")
+    if dtype == "F32":
+        return values.tobytes()
+    if dtype == "F16":
+        return values.astype("<f2").tobytes()
+    if dtype != "BF16":
+        raise UnsupportedModel(f"Tensors are not written as {dtype}; known: F32, F16, BF16.")
+    bits = values.view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()  # to nearest, ties to even
+
+
+def find_pickles(names: Iterable[str]) -> list[str]:
+    """Return the names that are pickled checkpoints: programs, not weights."""
+    return sorted(
+        name
+        for name in names
+        if Path(name).suffix.lower() in PICKLES and not name.endswith("training_args.bin")
+    )
+
+
+def refuse_pickles(where: str, names: Iterable[str]) -> None:
+    """Raise `PickleRefused` when weights are there as pickles."""
+    if found := find_pickles(names):
+        shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+        raise PickleRefused(
+            f"{where} holds its weights as pickles ({shown}); loading one runs whatever program is in it.",
+            hint="Convert them where you trust their author: load with transformers and save_pretrained, "
+            "which writes safetensors.",
+            files=found[:8],
+        )

@@ -68,7 +68,7 @@ def plan_tensors(shape: Shape, names: tuple[str, ...]) -> list[TensorPlan]:
 
     Raises `UnreadableModel` when a needed tensor is missing or one is there that nothing would read.
     """
-    plans = _plan_decoder(shape) if isinstance(shape, DecoderShape) else _plan_bert(shape)
+    plans = plan_decoder(shape) if isinstance(shape, DecoderShape) else _plan_bert(shape)
     prefix = (
         "bert." if isinstance(shape, BertShape) and any(name.startswith("bert.") for name in names) else ""
     )
@@ -92,7 +92,8 @@ def plan_tensors(shape: Shape, names: tuple[str, ...]) -> list[TensorPlan]:
     return plans
 
 
-def _plan_decoder(shape: DecoderShape) -> list[TensorPlan]:
+def plan_decoder(shape: DecoderShape) -> list[TensorPlan]:
+    """Return every tensor of a decoder, in order."""
     plans = [
         TensorPlan(target="token_embd.weight", source="model.embed_tokens.weight"),
         TensorPlan(target="output_norm.weight", source="model.norm.weight"),
