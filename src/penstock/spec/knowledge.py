@@ -85,8 +85,8 @@ class IndexRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     candidates are scored again from the exact vectors, `f32` for servers."""
     connectivity: int = 16
     expansion_add: int = 128
-    expansion_search: int = 96
-    """HNSW's M, efConstruction and ef."""
+    expansion_search: int | None = None
+    """HNSW's M, efConstruction and ef. None lets ef grow with the number of passages, so that recall does not fall."""
     oversample: float = 2.0
     """Candidates asked of an approximate index per candidate wanted, before they are scored exactly."""
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from penstock.knowledge.index.dense import DenseIndex, best_places, check_lengths, check_query
 from penstock.knowledge.index.errors import MissingEngine
+from penstock.knowledge.index.expansion import choose_expansion
 from penstock.knowledge.index.probe import probe_recall
 from penstock.knowledge.index.types import (
     BuildContext,
@@ -73,7 +74,7 @@ class GraphIndex:
         self.flat = DenseIndex(folder / "vectors.npy")
         n_rows, dims = self.flat.matrix.shape
         self._oversample = recipe.oversample
-        self._expansion = recipe.expansion_search
+        self._expansion = choose_expansion(recipe, n_rows)
         self._precision = choose_precision(recipe)
         self._size_bytes = (folder / GRAPH_FILE).stat().st_size
         self._graph = open_graph(folder / GRAPH_FILE, recipe, dims)
@@ -169,7 +170,7 @@ def new_graph(recipe: IndexRecipe, dims: int) -> "Index":
         dtype=choose_precision(recipe),
         connectivity=recipe.connectivity,
         expansion_add=recipe.expansion_add,
-        expansion_search=recipe.expansion_search,
+        expansion_search=choose_expansion(recipe, 0),  # a search says itself how many it wants
         enable_key_lookups=False,
     )
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from penstock.knowledge.index.dense import best_places, check_query
 from penstock.knowledge.index.errors import IndexServerFailed, MissingEngine, UnusableConnection
+from penstock.knowledge.index.expansion import choose_expansion
 from penstock.knowledge.index.probe import check_server_rows, probe_recall
 from penstock.knowledge.index.types import (
     BuildContext,
@@ -208,7 +209,8 @@ class PgvectorIndex:
         with server.transaction():
             if not exact:
                 expansion = min(
-                    1000, max(self._recipe.expansion_search, int(wanted * self._recipe.oversample))
+                    1000,
+                    max(choose_expansion(self._recipe, self._n_rows), int(wanted * self._recipe.oversample)),
                 )
                 server.execute(f"SET LOCAL hnsw.ef_search = {expansion}")
                 if self._iterates:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from penstock.knowledge.index.dense import best_places, check_query
 from penstock.knowledge.index.errors import IndexServerFailed, MissingEngine, UnusableConnection
+from penstock.knowledge.index.expansion import choose_expansion
 from penstock.knowledge.index.probe import check_server_rows, probe_recall
 from penstock.knowledge.index.types import (
     BuildContext,
@@ -248,7 +249,7 @@ class QdrantIndex:
             quantised = models.QuantizationSearchParams(ignore=True)
         params = models.SearchParams(
             exact=exact,
-            hnsw_ef=max(self._recipe.expansion_search, int(wanted * self._recipe.oversample)),
+            hnsw_ef=max(choose_expansion(self._recipe, self._n_rows), int(wanted * self._recipe.oversample)),
             quantization=quantised,
         )
         server, chosen = self._server, self._filter(rows)
