@@ -1,0 +1,1 @@
+"""Models from nothing: the tokenizer, template and configuration that training from scratch begins with."""
