@@ -1,17 +1,23 @@
 """Chat messages and citations as apps and renderers pass them."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 Role = Literal["system", "user", "assistant", "tool"]
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn of text."""
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One turn of text, and what an assistant's or a tool's turn may have beside it."""
 
     role: Role
     content: str
+    reasoning: str | None = None
+    """What the assistant thought before the answer; templates know it as `reasoning_content`."""
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    """In OpenAI's shape."""
+    tool_call_id: str | None = None
+    name: str | None = None
 
 
 class Citation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -33,6 +33,31 @@ class TemplateRefused(CallerError):
     code = "PS-1305"
 
 
+class HistoryRewritten(CallerError):
+    """The template writes earlier turns otherwise than they were asked for, so the turns cannot share one sequence."""
+
+    code = "PS-1570"
+
+
+class PrefixBroken(CallerError):
+    """What the template writes for a reply does not begin with what the model is given when it replies."""
+
+    code = "PS-1571"
+
+
+class RowNotUnderstood(CallerError):
+    """A row of a dataset that cannot be trained on as it is."""
+
+    code = "PS-1572"
+
+
+class PreflightRefused(PolicyError):
+    """The preflight found what must not be trained on."""
+
+    code = "PS-2570"
+    status = 422
+
+
 class ParityFailed(PolicyError):
     """The converted model does not answer as its source does, so it is not registered."""
 

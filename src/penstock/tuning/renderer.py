@@ -1,40 +1,47 @@
 """The renderer: messages in, token ids out. The same object for training, evaluation and serving.
 
-Its digest covers everything that shapes the ids: template, tokenizer, special tokens and the frozen clock. Two
-promises matter. For ordinary text the ids are those of the template rendered as text and then tokenised. And
-what a user writes can never become a control token: `<|end|>` inside a message is encoded as the seven
-characters it is, while tokens that are mere vocabulary (`[1]`) keep working.
+Its digest covers everything that shapes the ids: template, its arguments, tokenizer, special and stop tokens, the
+frozen clock. Two promises matter. For ordinary text the ids are those of the template rendered as text and then
+tokenised. And what a user writes can never become a control token: `<|end|>` inside a message is encoded as the
+seven characters it is, while tokens that are mere vocabulary (`[1]`) keep working.
 
-How: before rendering, each control token that a message spells out gets a marker (a Unicode noncharacter)
-behind its first character, so the template still sees nearly the text itself; after rendering only unmarked
-ones are control tokens, and the markers are taken out again.
+For training it says beside the ids on which of them the loss counts (`training_ids.py`).
 """
 
-import datetime as dt
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import jinja2
 import msgspec
-from jinja2.ext import Extension, loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from penstock.base.digest import digest_bytes, digest_json
+from penstock.base.errors import PenstockError
 from penstock.spec.messages import Message
-from penstock.tuning.errors import DigestMismatch, TemplateRefused, UnreadableModel, UnsupportedModel
+from penstock.spec.tuning import LossOn
+from penstock.tuning.chat_template import ChatTemplate, compile_template
+from penstock.tuning.control_text import ControlText, choose_marker, texts_in
+from penstock.tuning.errors import (
+    DigestMismatch,
+    HistoryRewritten,
+    TemplateRefused,
+    UnreadableModel,
+    UnsupportedModel,
+)
+from penstock.tuning.training_ids import Conversation, Rendered, trained_turns, write_sequences
 
 FORMAT = "penstock-renderer-1"
-_MARKERS = tuple(chr(code) for code in range(0xFDD0, 0xFDE0))  # noncharacters: never meant for interchange
 _DEFAULT_CLOCK = "2026-01-01T00:00:00"
 
 
 class RendererSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a renderer is made of; `renderer.json` beside the weights."""
+    """What a renderer is made of; `renderer.json` beside the weights.
+
+    What was added later is unset where it is not needed, so that the digests of older renderers stand.
+    """
 
     format: str = FORMAT
     chat_template: str | None
@@ -44,6 +51,12 @@ class RendererSpec(msgspec.Struct, frozen=True, kw_only=True):
     """`bos_token`, `eos_token` … as the template may name them."""
     frozen_clock: str = _DEFAULT_CLOCK
     """What `strftime_now` tells the template, always."""
+    template_kwargs: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    """Further arguments of the template, such as `{"enable_thinking": false}`."""
+    stop_tokens: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Control tokens that end a turn, beside `eos_token` and what the template itself writes there."""
+    bos: Literal["template", "once"] | msgspec.UnsetType = msgspec.UNSET
+    """`template` (unset): as the template writes it. `once`: exactly one in front, whatever the template writes."""
 
     @property
     def digest(self) -> str:
@@ -51,20 +64,13 @@ class RendererSpec(msgspec.Struct, frozen=True, kw_only=True):
         return digest_json(msgspec.to_builtins(self))
 
 
-class GoldenVector(msgspec.Struct, frozen=True, kw_only=True):
+class GoldenVector(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A conversation and the ids it must give, stored with each model version and proven again at load."""
 
     messages: tuple[Message, ...]
     ids: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rendered:
-    """A sequence to train on."""
-
-    ids: list[int]
-    mask: bytes
-    """As long as `ids`: 1 where the loss counts. `zip(ids, mask)` gives ints; `numpy.frombuffer(mask, "u1")` an array."""
+    mask: tuple[int, ...] | None = None
+    """Of a conversation that ends with the assistant: where the loss counts. `ids` are those of training then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,105 +78,256 @@ class Renderer:
     """Messages → ids. Immutable; safe to use from several threads."""
 
     spec: RendererSpec
-    _tokenizer: Tokenizer = field(repr=False)
-    _control: Mapping[str, int] = field(repr=False)
-    _split: re.Pattern[str] | None = field(repr=False)
-    _template: jinja2.Template | None = field(repr=False)
+    _text: ControlText = field(repr=False)
+    _template: ChatTemplate | None = field(repr=False)
 
     @property
     def digest(self) -> str:
-        """Digest over template, tokenizer digest, special tokens and clock."""
+        """Digest over template and its arguments, tokenizer digest, special and stop tokens and clock."""
         return self.spec.digest
 
     @property
     def control_tokens(self) -> Mapping[str, int]:
         """Texts of the control tokens and their ids."""
-        return self._control
+        return self._text.control
 
-    def render_chat(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> list[int]:
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids that the tokenizer can give, control tokens included."""
+        return int(self._text.tokenizer.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def template_names(self) -> frozenset[str]:
+        """Every name and literal text in the template; empty without one."""
+        return frozenset() if self._template is None else self._template.names
+
+    @property
+    def bos_id(self) -> int | None:
+        """The id of the token that begins a sequence; None where the model names none."""
+        return self._text.control.get(self.spec.special_tokens.get("bos_token", ""))
+
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end an assistant's turn: those named, `eos_token`, and what the template writes there; sorted."""
+        named = [*(self.spec.stop_tokens or ()), self.spec.special_tokens.get("eos_token", "")]
+        found = {self._text.control[token] for token in named if token in self._text.control}
+        return tuple(sorted(found | self._turn_end()))
+
+    def render_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> list[int]:
         """Return the ids of the conversation, ending where the assistant's turn begins.
 
-        Raises `TemplateRefused` with the template's own words, `UnsupportedModel` if the model does not chat.
+        Raises `TemplateRefused` with the template's own words, or where the template would leave out tools or calls
+        of them without a word; `UnsupportedModel` if the model does not chat.
         """
-        marker = _choose_marker(messages)
-        marked = [
-            {"role": message.role, "content": self._mark(message.content, marker)} for message in messages
-        ]
-        return self._encode_rendered(self._render(marked, add_generation_prompt), marker)
+        talk = self._mark(messages, tools)
+        text = self._chat.render(talk.messages, add_generation_prompt=add_generation_prompt, tools=talk.tools)
+        return self._fix_bos(self._text.encode(text, talk.marker))
 
     def render_text(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """Return the conversation as the template writes it, for people to read; never feed this to an engine."""
-        plain = [{"role": message.role, "content": message.content} for message in messages]
-        return self._render(plain, add_generation_prompt)
+        plain = [_as_template_sees(message) for message in messages]
+        return self._chat.render(plain, add_generation_prompt=add_generation_prompt)
+
+    def render_training(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        loss_on: LossOn = "assistant",
+    ) -> Rendered:
+        """Return the ids of a conversation that ends with the assistant, and where the loss counts.
+
+        Promised: the ids before each trained reply are those of `render_chat` for that turn; the token that ends
+        the turn is in the mask, where the template writes one (`Rendered.stops`); nothing of an earlier turn is
+        otherwise than it was when it was asked for. Raises `HistoryRewritten` where a template cannot keep the last
+        promise in one sequence (`render_sequences` makes several), `PrefixBroken` where it cannot keep the first.
+        """
+        (found,) = self.render_sequences([(messages, tools)], loss_on=loss_on)
+        if isinstance(found, PenstockError):
+            raise found
+        if len(found) > 1:
+            raise HistoryRewritten(
+                "The template writes earlier turns otherwise than when they were asked for.",
+                hint='Train on the last turn only (loss_on = "last_turn"), or let rows be split by turn.',
+            )
+        return found[0]
+
+    def render_sequences(
+        self,
+        talks: Iterable[tuple[Sequence[Message], Sequence[Mapping[str, Any]]]],
+        *,
+        loss_on: LossOn = "assistant",
+        untrained: Sequence[frozenset[int]] = (),
+    ) -> list[list[Rendered] | PenstockError]:
+        """Return the sequences of each conversation, one or one a turn, or why there are none.
+
+        `untrained` names, for each conversation, the places of assistant messages that are not to be learnt. Made
+        for many at once: texts are encoded together on all cores.
+        """
+        drafts: list[Conversation | PenstockError] = []
+        for number, (messages, tools) in enumerate(talks):
+            try:
+                turns = trained_turns(messages, loss_on, untrained[number] if untrained else frozenset())
+                talk = self._mark(messages, tools)
+                drafts.append(
+                    Conversation(
+                        messages=talk.messages, tools=talk.tools, marker=talk.marker, turns=turns,
+                        is_whole=loss_on == "all",
+                    )
+                )  # fmt: skip
+            except PenstockError as error:
+                drafts.append(error)
+        stops = frozenset(self.stop_ids)
+        found = write_sequences(drafts, self._chat, self._text, stops)
+        if self.spec.bos != "once":
+            return found
+        return [
+            each if isinstance(each, PenstockError) else [self._fix_rendered(one) for one in each]
+            for each in found
+        ]
+
+    def render_plain(self, texts: Sequence[str]) -> list[Rendered]:
+        """Return texts without turns between the tokens that begin and end a sequence, the loss on all of them."""
+        stop = self._text.control.get(self.spec.special_tokens.get("eos_token", ""))
+        start = [] if self.bos_id is None else [self.bos_id]
+        end = [] if stop is None else [stop]
+        known = self._text.encode_all(texts)
+        rows = [[*start, *known[text], *end] for text in texts]
+        return [Rendered(ids=ids, mask=b"\x01" * len(ids), stops=stop is not None) for ids in rows]
 
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text between the start and end tokens that the tokenizer itself adds."""
-        return [item.ids for item in self._tokenizer.encode_batch(list(texts), add_special_tokens=True)]
+        found = self._text.tokenizer.encode_batch(list(texts), add_special_tokens=True)
+        return [item.ids for item in found]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of `ids`, control tokens included."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
+        text: str = self._text.tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
 
+    def count_ids(self, token: str) -> int:
+        """Return how many ids a text becomes when it is one of the template's own tokens; 0 for the empty text."""
+        return 1 if token in self._text.control else len(self._text.encode_all([token])[token])
+
     def make_golden(self, conversations: Sequence[Sequence[Message]]) -> tuple[GoldenVector, ...]:
-        """Return the golden vectors of these conversations."""
+        """Return the golden vectors of these conversations, with a mask for those that end with the assistant."""
         return tuple(
-            GoldenVector(messages=tuple(messages), ids=tuple(self.render_chat(messages)))
+            GoldenVector(messages=tuple(messages), ids=ids, mask=mask)
             for messages in conversations
+            for ids, mask in (self._golden_of(messages, is_trained=messages[-1].role == "assistant"),)
         )
 
     def check_golden(self, vectors: Sequence[GoldenVector]) -> None:
-        """Raise `DigestMismatch` if a conversation no longer gives its ids."""
+        """Raise `DigestMismatch` if a conversation no longer gives its ids, or its mask."""
         for number, vector in enumerate(vectors):
-            if tuple(self.render_chat(vector.messages)) != vector.ids:
+            ids, mask = self._golden_of(vector.messages, is_trained=vector.mask is not None)
+            if ids != vector.ids or mask != vector.mask:
+                what = "token ids" if ids != vector.ids else "tokens to learn"
                 raise DigestMismatch(
-                    f"Golden vector {number} renders to other token ids than at registration.",
+                    f"Golden vector {number} renders to other {what} than at registration.",
                     hint="The tokenizers or Jinja2 package changed its behaviour; pin the former version.",
                 )
 
-    def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+    def _golden_of(
+        self, messages: Sequence[Message], *, is_trained: bool
+    ) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+        if not is_trained:
+            return tuple(self.render_chat(messages)), None
+        rendered = self.render_training(messages, loss_on="last_turn")
+        return tuple(rendered.ids), tuple(rendered.mask)
+
+    @property
+    def _chat(self) -> ChatTemplate:
         if self._template is None:
             raise UnsupportedModel("This model has no chat template.")
-        clock = dt.datetime.fromisoformat(self.spec.frozen_clock)
+        return self._template
+
+    def _mark(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> "_Marked":
+        plain = [_as_template_sees(message) for message in messages]
+        names = self._chat.names
+        if tools and "tools" not in names:
+            raise TemplateRefused("The chat template does not know tools; they would be left out silently.")
+        for name in ("tool_calls", "reasoning_content"):
+            if name not in names and any(name in message for message in plain):
+                raise TemplateRefused(
+                    f"The chat template does not read {name}; it would be left out silently."
+                )
+        marker = choose_marker(
+            [message["content"] for message in plain]
+            if not tools and all(len(message) == 2 for message in plain)
+            else texts_in([plain, list(tools)])
+        )
+        mark = self._text.mark
+        return _Marked(
+            messages=[{**mark(message, marker), "role": message["role"]} for message in plain],
+            tools=[mark(tool, marker) for tool in tools],
+            marker=marker,
+        )
+
+    def _turn_end(self) -> set[int]:
+        """Return the control token that the template writes behind a reply, if it writes one."""
+        if self._template is None:
+            return set()
         try:
-            return self._template.render(
-                messages=messages,
-                add_generation_prompt=add_generation_prompt,
-                strftime_now=clock.strftime,
-                tools=None,
-                documents=None,
-                **self.spec.special_tokens,
-            )
-        except (jinja2.TemplateError, TypeError, ValueError, OverflowError) as error:
-            raise TemplateRefused(f"The chat template refused the messages: {error}") from error
+            said = [Message(role="user", content="a"), Message(role="assistant", content="b")]
+            before = self.render_chat(said[:1])
+            whole = self.render_chat(said, add_generation_prompt=False)
+        except TemplateRefused:
+            return set()
+        control = set(self._text.control.values())
+        return set([each for each in whole[len(before) :] if each in control][:1])
 
-    def _mark(self, content: str, marker: str) -> str:
-        """Break control tokens in `content`, and pieces at its edges that could join with the template's text."""
-        if self._split is None:
-            return content
-        content = self._split.sub(lambda hit: hit[0][:1] + marker + hit[0][1:], content)
-        for token in self._control:
-            if any(content.endswith(token[:size]) for size in range(1, len(token))):
-                content += marker
-            if any(content.startswith(token[size:]) for size in range(1, len(token))):
-                content = marker + content
-        return content
+    def _fix_bos(self, ids: list[int]) -> list[int]:
+        if self.spec.bos != "once" or self.bos_id is None:
+            return ids
+        n_there = next((place for place, each in enumerate(ids) if each != self.bos_id), len(ids))
+        return [self.bos_id, *ids[n_there:]]
 
-    def _encode_rendered(self, text: str, marker: str) -> list[int]:
-        if self._split is None:
-            return list(self._tokenizer.encode(text.replace(marker, ""), add_special_tokens=False).ids)
-        ids: list[int] = []
-        position = 0
-        for hit in self._split.finditer(text):
-            self._encode_plain(text[position : hit.start()], marker, ids)
-            ids.append(self._control[hit[0]])
-            position = hit.end()
-        self._encode_plain(text[position:], marker, ids)
-        return ids
+    def _fix_rendered(self, rendered: Rendered) -> Rendered:
+        ids = self._fix_bos(rendered.ids)
+        mask = (
+            b"\x00" * (len(ids) - len(rendered.ids)) + rendered.mask
+        )  # only the front moves, and it is never trained
+        return Rendered(ids=ids, mask=mask[len(mask) - len(ids) :], stops=rendered.stops)
 
-    def _encode_plain(self, text: str, marker: str, ids: list[int]) -> None:
-        if text := text.replace(marker, ""):
-            ids += self._tokenizer.encode(text, add_special_tokens=False).ids
+
+@dataclass(frozen=True, kw_only=True)
+class _Marked:
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+    marker: str
+
+
+def _as_template_sees(message: Message) -> dict[str, Any]:
+    """Return a message under the names that templates know; what it has not is not there."""
+    seen: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.reasoning is not None:
+        seen["reasoning_content"] = message.reasoning
+    if message.tool_calls:
+        seen["tool_calls"] = [_open_arguments(call) for call in message.tool_calls]
+    if message.tool_call_id is not None:
+        seen["tool_call_id"] = message.tool_call_id
+    if message.name is not None:
+        seen["name"] = message.name
+    return seen
+
+
+def _open_arguments(call: dict[str, Any]) -> dict[str, Any]:
+    """Return a call whose arguments are an object: templates write them as JSON themselves."""
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = json.loads(function["arguments"] or "{}")
+    except ValueError:
+        return call
+    return {**call, "function": {**function, "arguments": arguments}}
 
 
 def load_renderer(spec_path: Path, tokenizer_path: Path) -> Renderer:
@@ -209,14 +366,15 @@ def build_renderer(spec: RendererSpec, tokenizer_json: bytes) -> Renderer:
     ]
     if odd and spec.chat_template is not None:
         raise UnsupportedModel(f"Control tokens that swallow spaces are not supported: {', '.join(odd)}.")
-    longest_first = sorted(control, key=len, reverse=True)
-    return Renderer(
-        spec=spec,
-        _tokenizer=tokenizer,
-        _control=control,
-        _split=re.compile("|".join(map(re.escape, longest_first))) if control else None,
-        _template=None if spec.chat_template is None else _compile(spec.chat_template),
-    )
+    template = None
+    if spec.chat_template is not None:
+        template = compile_template(
+            spec.chat_template,
+            special_tokens=spec.special_tokens,
+            kwargs=spec.template_kwargs or {},
+            frozen_clock=spec.frozen_clock,
+        )
+    return Renderer(spec=spec, _text=ControlText(tokenizer, control), _template=template)
 
 
 def read_renderer_spec(folder: Path) -> RendererSpec:
@@ -239,42 +397,3 @@ def read_renderer_spec(folder: Path) -> RendererSpec:
     return RendererSpec(
         chat_template=template, tokenizer_digest=digest_bytes(tokenizer), special_tokens=special
     )
-
-
-class _GenerationBlock(Extension):
-    """`{% generation %}…{% endgeneration %}` marks the assistant's words for training; here it only passes them."""
-
-    tags = {"generation"}  # noqa: RUF012  # the attribute is jinja2's
-
-    def parse(self, parser: Any) -> Any:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _compile(template: str) -> jinja2.Template:
-    """Compile as `apply_chat_template` of Hugging Face does: sandboxed, trimmed blocks, its three additions."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True,
-        lstrip_blocks=True,
-        extensions=[loopcontrols, _GenerationBlock],
-    )
-
-    def refuse(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    def to_json(value: Any, *, indent: int | None = None, ensure_ascii: bool = False) -> str:
-        return json.dumps(value, indent=indent, ensure_ascii=ensure_ascii)
-
-    environment.filters["tojson"] = to_json
-    environment.globals["raise_exception"] = refuse
-    try:
-        return environment.from_string(template)
-    except jinja2.TemplateError as error:
-        raise UnreadableModel(f"The chat template cannot be compiled: {error}.") from error
-
-
-def _choose_marker(messages: Sequence[Message]) -> str:
-    for marker in _MARKERS:
-        if not any(marker in message.content for message in messages):
-            return marker
-    raise TemplateRefused("The messages hold every Unicode noncharacter that could mark control tokens.")

@@ -1,0 +1,217 @@
+"""Conversations → sequences to train on: ids with a mask, true to what the model is given when it replies.
+
+For each trained reply two texts are rendered: what the engine is given (with the generation prompt), and that with
+the reply. The second must begin with the first, in ids and not only in characters; what follows is learnt, up to and
+with the token that ends the turn. Replies share one sequence while each prompt begins with the sequence so far; where a
+template rewrites its history (reasoning of earlier turns is dropped), each gets a sequence of its own.
+
+The surprise: a reply that begins with a line break can melt into one token with the prompt's last line break. Serving
+never gives the model that token, so such a reply is encoded apart from its prompt.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.base.errors import PenstockError
+from penstock.spec.messages import Message
+from penstock.spec.tuning import LossOn
+from penstock.tuning.chat_template import ChatTemplate
+from penstock.tuning.control_text import ControlText
+from penstock.tuning.errors import PrefixBroken, RowNotUnderstood
+
+_SHOWN = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A sequence to train on."""
+
+    ids: list[int]
+    mask: bytes
+    """As long as `ids`: 1 where the loss counts. `zip(ids, mask)` gives ints; `numpy.frombuffer(mask, "u1")` an array."""
+    stops: bool = True
+    """Whether each trained reply ends with a token that ends a turn, and that token is in the mask."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversation:
+    """Marked messages, and the places of the replies to learn."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+    marker: str
+    turns: tuple[int, ...]
+    is_whole: bool = False
+    """Whether the loss counts everywhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Draft:
+    """A rendered sequence whose plain texts are still to be encoded."""
+
+    steps: list[int | str]
+    """Ids of control tokens and plain texts, in order."""
+    begins: list[tuple[int, str]]
+    """Where each trained reply begins: the number of the step, and what of its text belongs to the prompt yet."""
+
+
+def trained_turns(messages: Sequence[Message], loss_on: LossOn, untrained: frozenset[int]) -> tuple[int, ...]:
+    """Return the places of the messages to learn; raise `RowNotUnderstood` where there is nothing to learn."""
+    if not messages:
+        raise RowNotUnderstood("It has no message.")
+    turns = [place for place, message in enumerate(messages) if message.role == "assistant"]
+    if not turns or messages[-1].role != "assistant":
+        raise RowNotUnderstood("It does not end with the assistant, so nothing is learnt from its end.")
+    if loss_on == "last_turn":
+        turns = turns[-1:]
+    kept = tuple(place for place in turns if place not in untrained)
+    if not kept and loss_on != "all":
+        raise RowNotUnderstood("No turn of the assistant is to be learnt from.")
+    return kept
+
+
+def write_sequences(
+    talks: Sequence[Conversation | PenstockError],
+    template: ChatTemplate,
+    text: ControlText,
+    stops: frozenset[int],
+) -> list[list[Rendered] | PenstockError]:
+    """Return the sequences of each conversation; errors pass through to where they belong."""
+    drafts: list[_Draft | PenstockError | None] = []
+    for talk in talks:
+        try:
+            drafts.append(talk if isinstance(talk, PenstockError) else _draft(talk, template, text))
+        except PenstockError as error:
+            drafts.append(error)
+    known = text.encode_all(_texts_of(drafts))
+    found: list[list[Rendered] | PenstockError] = []
+    for talk, draft in zip(talks, drafts, strict=True):
+        if isinstance(talk, PenstockError):
+            found.append(talk)
+        elif isinstance(draft, PenstockError):
+            found.append(draft)
+        else:
+            whole = None if draft is None else _finish(draft, known, stops, is_whole=talk.is_whole)
+            try:
+                found.append([whole] if whole is not None else _by_turn(talk, template, text, stops))
+            except PenstockError as error:
+                found.append(error)
+    return found
+
+
+def _draft(talk: Conversation, template: ChatTemplate, text: ControlText) -> _Draft | None:
+    """Return the conversation as one sequence, or None where its turns cannot share one."""
+    whole = template.render(talk.messages, add_generation_prompt=False, tools=talk.tools)
+    starts: list[int] = []
+    so_far = ""
+    for place in () if talk.is_whole else talk.turns:
+        prompt = template.render(talk.messages[:place], add_generation_prompt=True, tools=talk.tools)
+        if not prompt.startswith(so_far):
+            return None
+        is_last = place == len(talk.messages) - 1
+        so_far = whole if is_last else _render_to(talk, place, template)
+        if not so_far.startswith(prompt):
+            _refuse_prefix(prompt, so_far, talk.marker)
+        starts.append(len(prompt))
+    if not whole.startswith(so_far):
+        return None
+    return _lay_out(whole, starts, talk.marker, text)
+
+
+def _render_to(talk: Conversation, place: int, template: ChatTemplate) -> str:
+    return template.render(talk.messages[: place + 1], add_generation_prompt=False, tools=talk.tools)
+
+
+def _lay_out(whole: str, starts: Sequence[int], marker: str, text: ControlText) -> _Draft | None:
+    steps: list[int | str] = []
+    begins: list[tuple[int, str]] = []
+    at, number = 0, 0
+    for end, piece in text.cut(whole):
+        while number < len(starts) and starts[number] < end:
+            size = starts[number] - at
+            if isinstance(piece, int) and size:
+                return None  # the prompt ends within a control token
+            begins.append((len(steps), piece[:size].replace(marker, "") if isinstance(piece, str) else ""))
+            number += 1
+        steps.append(piece.replace(marker, "") if isinstance(piece, str) else piece)
+        at = end
+    begins += [(len(steps), "") for _ in starts[number:]]
+    return _Draft(steps=steps, begins=begins)
+
+
+def _texts_of(drafts: Sequence[_Draft | PenstockError | None]) -> Iterable[str]:
+    """Yield every plain text to encode."""
+    for draft in drafts:
+        if isinstance(draft, _Draft):
+            yield from (step for step in draft.steps if isinstance(step, str))
+            yield from (head for _, head in draft.begins)
+
+
+def _finish(
+    draft: _Draft, known: Mapping[str, list[int]], stops: frozenset[int], *, is_whole: bool
+) -> Rendered | None:
+    """Return the sequence, or None where a reply's first token is melted into its prompt."""
+    ids: list[int] = []
+    places: list[int] = []
+    for step in draft.steps:
+        places.append(len(ids))
+        if isinstance(step, int):
+            ids.append(step)
+        else:
+            ids += known[step]
+    places.append(len(ids))
+    if is_whole:
+        return Rendered(ids=ids, mask=b"\x01" * len(ids), stops=not stops.isdisjoint(ids))
+    begins: list[int] = []
+    for number, head in draft.begins:
+        place, before = places[number], known[head]
+        if ids[place : place + len(before)] != before:
+            return None
+        begins.append(place + len(before))
+    return _masked(ids, begins, stops)
+
+
+def _masked(ids: list[int], begins: Sequence[int], stops: frozenset[int]) -> Rendered:
+    mask = bytearray(len(ids))
+    is_ended = True
+    for number, begin in enumerate(begins):
+        limit = begins[number + 1] if number + 1 < len(begins) else len(ids)
+        end = next((place + 1 for place in range(begin, limit) if ids[place] in stops), None)
+        is_ended &= end is not None
+        end = limit if end is None else end
+        mask[begin:end] = b"\x01" * (end - begin)
+    return Rendered(ids=ids, mask=bytes(mask), stops=is_ended)
+
+
+def _by_turn(
+    talk: Conversation, template: ChatTemplate, text: ControlText, stops: frozenset[int]
+) -> list[Rendered]:
+    """Return one sequence for each reply, each exactly as it is asked for."""
+    found: list[Rendered] = []
+    for place in talk.turns:
+        prompt = template.render(talk.messages[:place], add_generation_prompt=True, tools=talk.tools)
+        whole = _render_to(talk, place, template)
+        if not whole.startswith(prompt):
+            _refuse_prefix(prompt, whole, talk.marker)
+        before, ids = text.encode(prompt, talk.marker), text.encode(whole, talk.marker)
+        if ids[: len(before)] != before:
+            if text.adds_to_front:
+                _refuse_prefix(prompt, whole, talk.marker)
+            ids = before + text.encode(whole[len(prompt) :], talk.marker)
+        found.append(_masked(ids, [len(before)], stops))
+    return found
+
+
+def _refuse_prefix(prompt: str, whole: str, marker: str) -> None:
+    """Raise `PrefixBroken` that shows where the two texts part."""
+    prompt, whole = prompt.replace(marker, ""), whole.replace(marker, "")
+    pairs = zip(prompt, whole, strict=False)
+    place = next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(prompt), len(whole)))
+    shown = slice(max(0, place - _SHOWN // 2), place + _SHOWN // 2)
+    raise PrefixBroken(
+        "The template writes a reply otherwise than the model is asked for it:"
+        f" asked {prompt[shown]!r}, trained {whole[shown]!r}.",
+        hint="Mend the chat template: with and without add_generation_prompt it must begin alike.",
+        place=place,
+    )
