@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import numpy as np
 
+from penstock.base.distributions import normal_quantile
 from penstock.evals.gates.figures_text import count_text, figure_text, money_text
 from penstock.evals.gates.look_types import Weighed
-from penstock.evals.statistics.distributions import normal_quantile
 from penstock.evals.statistics.estimates import bounds_of, deviation_within
 from penstock.evals.statistics.quantiles import values_needed
 from penstock.evals.statistics.types import IntervalAt, ScoredCase

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.base.distributions import normal_quantile, t_quantile
 from penstock.evals.judges.types import Figure
-from penstock.evals.statistics.distributions import normal_quantile, t_quantile
 from penstock.evals.statistics.estimates import estimate
 from penstock.evals.statistics.types import PlainMeasure, ScoredCase
 

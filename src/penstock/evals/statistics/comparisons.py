@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from penstock.evals.statistics.distributions import normal_quantile, t_quantile
+from penstock.base.distributions import normal_quantile, t_quantile
 from penstock.evals.statistics.estimates import (
     SEED,
     bounds_of,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.evals.statistics.distributions import normal_quantile, t_quantile
+from penstock.base.distributions import normal_quantile, t_quantile
 from penstock.evals.statistics.means import cautious_error, is_constant, standard_error
 from penstock.evals.statistics.samples import Sample, make_sample
 from penstock.evals.statistics.types import FloatArray, Interval, ScoredCase

@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from penstock.evals.statistics.distributions import t_quantile
+from penstock.base.distributions import t_quantile
 from penstock.evals.statistics.samples import Sample
 from penstock.evals.statistics.shares import wilson
 from penstock.evals.statistics.types import FloatArray, Interval

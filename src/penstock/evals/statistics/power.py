@@ -7,7 +7,7 @@ variance: `cases_needed` does, so that it may ask for a few cases less than `det
 
 import math
 
-from penstock.evals.statistics.distributions import normal_quantile
+from penstock.base.distributions import normal_quantile
 
 
 def detectable_effect(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.evals.statistics.distributions import binomial_cdf
+from penstock.base.distributions import binomial_cdf
 from penstock.evals.statistics.types import FloatArray, Interval, IntervalAt, ScoredCase
 
 

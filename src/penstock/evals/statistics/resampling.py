@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.evals.statistics.distributions import normal_cdf, normal_quantile, t_quantile
+from penstock.base.distributions import normal_cdf, normal_quantile, t_quantile
 from penstock.evals.statistics.types import FloatArray
 
 MAX_BLOCKS = 2_000

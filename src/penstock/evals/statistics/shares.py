@@ -6,7 +6,7 @@ McNemar 1947 in its exact form, mid-p as in Fagerland, Lydersen and Laake, BMC M
 
 import math
 
-from penstock.evals.statistics.distributions import (
+from penstock.base.distributions import (
     beta_quantile,
     binomial_cdf,
     binomial_pmf,

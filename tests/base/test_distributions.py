@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.evals.statistics.distributions import (
+from penstock.base.distributions import (
     beta_cdf,
     beta_quantile,
     binomial_cdf,
