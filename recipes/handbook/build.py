@@ -3,8 +3,8 @@
     python recipes/handbook/build.py [--out FOLDER]
 
 Reads `articles/*.md` (with front matter: title, format, split) and `questions/*.jsonl` beside this file;
-writes `articles/<slug>.<md|html|pdf|docx|csv>`, `questions.jsonl` and `DATASHEET.md`. Same sources, same
-text: PDF and DOCX carry fixed dates. Needs fpdf2 and python-docx (the `dev` extra).
+writes `articles/<slug>.<md|html|pdf|docx|csv>`, `questions.jsonl`, `sentences.jsonl` (each article's sentences by
+section, from which cases are made) and `DATASHEET.md`. Same sources, same text: PDF and DOCX carry fixed dates. Needs fpdf2 and python-docx (the `dev` extra).
 """
 
 import argparse
@@ -190,6 +190,15 @@ def read_questions(article: Article) -> list[dict[str, Any]]:
     return rows
 
 
+def list_sentences(article: Article) -> dict[str, Any]:
+    """Return the article's sentences by section, as cases show them to a model."""
+    sections = [
+        [sentence for text in section.paragraphs for sentence in re.split(r"(?<=[.?!])\s+", text)]
+        for section in article.sections
+    ]
+    return {"article": article.slug, "split": article.split, "sections": [each for each in sections if each]}
+
+
 def write_datasheet(articles: list[Article], questions: list[dict[str, Any]]) -> str:
     """Return the datasheet, counted from the data."""
     words = [article.n_words for article in articles]
@@ -229,6 +238,9 @@ def build(out: Path) -> tuple[list[Article], list[dict[str, Any]]]:
         (folder / f"{article.slug}.{article.format}").write_bytes(WRITERS[article.format](article))
     questions = [row for article in articles for row in read_questions(article)]
     (out / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions))
+    (out / "sentences.jsonl").write_text(
+        "".join(json.dumps(list_sentences(article), ensure_ascii=False) + "\n" for article in articles)
+    )
     (out / "DATASHEET.md").write_text(write_datasheet(articles, questions))
     return articles, questions
 

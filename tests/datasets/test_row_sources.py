@@ -374,6 +374,29 @@ def test_the_held_out_cases_come_with_the_sentences_their_answers_stand_among(
     assert all(row.fields["expected"] in row.fields["inputs"]["sentences"] for row in answerable)
 
 
+def test_cases_for_tuning_hold_the_reply_that_is_wanted_and_share_no_article_with_those_that_prove_it(
+    datasets: DatasetService,
+) -> None:
+    tuning = list(datasets.read(datasets.create("tuning", "handbook:tuning").ref))
+    proof = list(datasets.read(datasets.create("proof", "handbook:held-out").ref))
+    assert {row.split for row in tuning} == {"train", "dev"}
+    assert {row.split for row in proof} == {"heldout"}
+    parts = [{row.group for row in rows} for rows in (tuning, proof)]
+    parts += [{row.group for row in tuning if row.split == split} for split in ("train", "dev")]
+    assert not parts[0] & parts[1]
+    assert not parts[2] & parts[3]
+    said = [{text for row in rows for text in row.fields["inputs"]["sentences"]} for rows in (tuning, proof)]
+    assert len(said[0] & said[1]) < 5  # a sentence or two stands in two articles
+    for row in [*tuning, *proof]:
+        sentences, expected = row.fields["inputs"]["sentences"], row.fields["expected"]
+        assert 3 <= len(sentences) <= 14
+        if row.tags == ["answerable"]:
+            mark, _, answer = expected.partition(" ")
+            assert sentences[int(mark[1:-1]) - 1] == answer
+        else:
+            assert expected == "I do not know from these passages."
+
+
 def test_intake_stops_at_its_limit(tmp_path: Path, datasets: DatasetService) -> None:
     path = write(tmp_path, "r.jsonl", lines(*({"input": f"q{n}"} for n in range(10))))
     assert datasets.create("few", path, ReadOptions(limit=3)).facts.n_rows == 3

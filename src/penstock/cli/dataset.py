@@ -34,7 +34,7 @@ Name = Annotated[str, typer.Argument(help="The dataset.")]
 Source = Annotated[
     str,
     typer.Argument(
-        help="A file, a folder as Hugging Face lays it out, hub:ORG/NAME[@REVISION], handbook:questions or handbook:cases."
+        help="A file, a folder as Hugging Face lays it out, hub:ORG/NAME[@REVISION], handbook:questions, :cases, :tuning or :held-out."
     ),
 ]
 SkipOption = Annotated[

@@ -1,5 +1,6 @@
-"""The questions of the handbook that ships with Penstock, as cases: with the passage that answers each and its document; and
-those of held-out articles with sentences among which the answer stands, for comparing prompts of the embedded model.
+"""The questions of the handbook that ships with Penstock, as cases: with the passage that answers each and its document;
+those of held-out articles with sentences among which the answer stands, for comparing prompts of the embedded model; and,
+in every wording and with the reply that is wanted, those for tuning it and for proving what came of that.
 
 What is learned about one article says something about its other questions too, so the document is the group.
 """
@@ -11,9 +12,14 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.datasets.handbook_cases import HELD_OUT, TUNING, write_cases
+
 QUESTIONS = "handbook:questions"
 CASES = "handbook:cases"
-HANDBOOK = (QUESTIONS, CASES)
+TUNING_CASES = "handbook:tuning"
+PROOF_CASES = "handbook:held-out"
+HANDBOOK = (QUESTIONS, CASES, TUNING_CASES, PROOF_CASES)
+_DRAWN = {TUNING_CASES: TUNING, PROOF_CASES: HELD_OUT}
 _HEADING = re.compile(r"^#{1,6}\s+(.*)$")
 
 
@@ -24,6 +30,8 @@ def write_handbook(folder: Path, which: str = QUESTIONS) -> Path:
         cases = folder / "held_out_cases.jsonl"
         cases.write_bytes((data / "held_out_cases.jsonl").read_bytes())
         return cases
+    if which in _DRAWN:
+        return write_cases(data, folder, _DRAWN[which])
     return _write_questions(data, folder)
 
 

@@ -118,7 +118,7 @@ class DatasetService:
         """Return the version that holds the rows of a source, after those of the newest version with `append`.
 
         A `Path` is a file or folder that the caller may read; a text is a place somebody named: an absolute path
-        outside the home, `hub:ORG/NAME[@REVISION]`, `handbook:questions` or `handbook:cases`. A problem in any row stores nothing, unless
+        outside the home, `hub:ORG/NAME[@REVISION]`, `handbook:questions`, `:cases`, `:tuning` or `:held-out`. A problem in any row stores nothing, unless
         `skip_invalid`. Raises `InvalidRows`, `UnknownFormat`, `UnreadableSource`, `SourceRefused`, `ClashingIds`.
         """
         read = mend_options(options)

@@ -66,7 +66,7 @@ class Import(Reading):
     """Body of an import of what control can read itself."""
 
     source: str
-    """An absolute path of control's machine, `hub:ORG/NAME[@REVISION]`, `handbook:questions` or `handbook:cases`."""
+    """An absolute path of control's machine, `hub:ORG/NAME[@REVISION]`, `handbook:questions`, `:cases`, `:tuning` or `:held-out`."""
     append: bool = False
     note: str = ""
 
