@@ -37,7 +37,8 @@ from penstock.registry.service import Registry
 from penstock.spec.knowledge import Recipe, SearchRecipe
 from penstock.store.blobs import BlobStore
 from penstock.store.control.engine import open_control
-from penstock.tuning.models import ModelService, load_served_renderer
+from penstock.tuning.models import ModelService
+from penstock.tuning.served import load_served_renderer
 
 HANDBOOK = Path(__file__).resolve().parents[1] / "src" / "penstock" / "data" / "handbook"
 Question = tuple[str, dict[str, Any]]

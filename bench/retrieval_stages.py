@@ -36,7 +36,8 @@ from penstock.registry.service import Registry
 from penstock.spec.knowledge import RerankRecipe, SearchRecipe
 from penstock.store.blobs import BlobStore
 from penstock.store.control.engine import open_control
-from penstock.tuning.models import ModelService, load_served_renderer
+from penstock.tuning.models import ModelService
+from penstock.tuning.served import load_served_renderer
 
 HANDBOOK = Path(__file__).resolve().parents[1] / "src" / "penstock" / "data" / "handbook"
 K = 5

@@ -28,7 +28,8 @@ from penstock.providers.engines.llama import LlamaEngine
 from penstock.registry.service import Registry
 from penstock.store.blobs import BlobStore
 from penstock.store.control.engine import open_control
-from penstock.tuning.models import ModelService, load_served_renderer
+from penstock.tuning.models import ModelService
+from penstock.tuning.served import load_served_renderer
 
 CONTRASTS = (
     ("Is it safe to take aspirin with food?", "Isn't it safe to take aspirin with food?"),

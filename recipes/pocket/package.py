@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 
 from penstock.base.errors import PenstockError
-from penstock.tuning.models import GGUF, RENDERER, TOKENIZER, package_model, write_manifest
+from penstock.tuning.model_files import GGUF, RENDERER, TOKENIZER
+from penstock.tuning.packaging import package_model, write_manifest
 from penstock.tuning.sources import FetchedModel
 
 SHIPPED = Path(__file__).resolve().parents[2] / "src" / "penstock" / "data" / "pocket"

@@ -18,7 +18,7 @@ from penstock.tuning.convert.gguf_file import convert_folder
 from penstock.tuning.convert.safetensors import SafetensorsFile, Weights, write_safetensors
 from penstock.tuning.convert.tensors import permute_rows
 from penstock.tuning.convert.vocabulary import CONTROL, UNUSED, USER_DEFINED, read_vocabulary
-from penstock.tuning.errors import UnreadableModel, UnsupportedModel
+from penstock.tuning.errors import PickleRefused, UnreadableModel, UnsupportedModel
 
 
 def edit_json(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -253,5 +253,6 @@ def test_sharded_weights_are_read_as_one(tmp_path: Path) -> None:
 
 def test_a_folder_with_pickles_only_is_refused(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
-    with pytest.raises(UnreadableModel, match="Only safetensors"):
+    with pytest.raises(PickleRefused, match=r"pytorch_model\.bin") as caught:
         convert_folder(copy, copy / "out.gguf")
+    assert "save_pretrained" in (caught.value.hint or "")

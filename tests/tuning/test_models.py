@@ -19,10 +19,11 @@ from penstock.registry.service import Registry
 from penstock.spec.messages import Message
 from penstock.store.blobs import BlobStore
 from penstock.store.control.engine import open_control
-from penstock.tuning import models as models_module
 from penstock.tuning import sources
 from penstock.tuning.errors import DigestMismatch, ParityFailed, UnknownModelSource, UnreadableModel
-from penstock.tuning.models import GGUF, RENDERER, TOKENIZER, ModelService, package_model, write_manifest
+from penstock.tuning.model_files import GGUF, RENDERER, TOKENIZER
+from penstock.tuning.models import ModelService
+from penstock.tuning.packaging import GOLDEN_CONVERSATIONS, package_model, write_manifest
 from penstock.tuning.sources import FetchedModel, HubAccess, KnownModel, fetch_source
 from tests.tuning.sampling import greedy
 
@@ -320,6 +321,4 @@ def test_an_unknown_hub_model_and_a_dead_hub_are_told_apart(tmp_path: Path, hub:
 
 
 def test_golden_conversations_hold_a_control_token_as_text() -> None:
-    assert any(
-        "<|end|>" in message.content for turns in models_module.GOLDEN_CONVERSATIONS for message in turns
-    )
+    assert any("<|end|>" in message.content for turns in GOLDEN_CONVERSATIONS for message in turns)

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from penstock.base.digest import digest_bytes
 from penstock.spec.messages import Message, Role
 from penstock.tuning.errors import DigestMismatch, TemplateRefused, UnreadableModel, UnsupportedModel
-from penstock.tuning.models import GOLDEN_CONVERSATIONS
+from penstock.tuning.packaging import GOLDEN_CONVERSATIONS
 from penstock.tuning.renderer import Renderer, RendererSpec, build_renderer, load_renderer, read_renderer_spec
 from tests.tuning.tiny_models import CHAT_TEMPLATE, CONTROL_TOKENS
 

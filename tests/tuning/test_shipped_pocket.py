@@ -10,7 +10,7 @@ import penstock.data
 from penstock.base.digest import digest_file
 from penstock.providers.engines.llama import LlamaEngine
 from penstock.spec.messages import Message
-from penstock.tuning.models import GGUF, RENDERER, TOKENIZER
+from penstock.tuning.model_files import GGUF, RENDERER, TOKENIZER
 from penstock.tuning.renderer import GoldenVector, Renderer, load_renderer
 from tests.tuning.sampling import greedy
 

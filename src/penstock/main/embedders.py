@@ -25,8 +25,9 @@ from penstock.spec.routes import Route, Target
 from penstock.spec.snapshot import Snapshot
 from penstock.spec.usage import Usage
 from penstock.store.blobs import BlobStore
-from penstock.tuning.models import MAX_SERVED_CONTEXT, RENDERER, TOKENIZER
+from penstock.tuning.model_files import RENDERER, TOKENIZER
 from penstock.tuning.renderer import Renderer, load_renderer
+from penstock.tuning.served import MAX_SERVED_CONTEXT
 
 LOCAL_PARALLEL = 2
 """Requests to the embedded engine at once: one works, the next one waits ready; more would keep questions waiting."""

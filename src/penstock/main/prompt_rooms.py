@@ -30,7 +30,7 @@ from penstock.store.blobs import BlobStore
 from penstock.store.spans.types import SpanQuery
 from penstock.traces.lists import TraceListService
 from penstock.traces.search import parse
-from penstock.tuning.models import GGUF, RENDERER, TOKENIZER
+from penstock.tuning.model_files import GGUF, RENDERER, TOKENIZER
 from penstock.tuning.renderer import Renderer, load_renderer
 
 PROMPT = "prompt:"

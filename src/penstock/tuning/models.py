@@ -1,31 +1,41 @@
 """Models in the registry: pulled, converted, proven, registered, and handed to the engine process.
 
-A `model` version holds three artefacts (`model.gguf`, `tokenizer.json`, `renderer.json`) and a content that says
-everything serving needs: shape, sampling policy, golden vectors, source by digest, parity report. Registry and
-blobs are injected; this file knows neither tables nor paths of theirs.
+A `model` version holds `model.gguf`, `tokenizer.json`, `renderer.json`, for chat models the original files as well
+(`hf/…`), for adapters theirs (`adapter/…`, `adapter.gguf`); and a content that says everything serving needs: shape,
+sampling policy, stop ids, golden vectors, source by digest, parity report, lineage. Registry and blobs are injected;
+this file knows neither tables nor paths of theirs.
 """
 
-import json
 import logging
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import msgspec
 
-from penstock.base.digest import digest_bytes, digest_file, short_digest
-from penstock.base.errors import NotFound, PenstockError
-from penstock.providers.engines.types import HostedModel, ModelKind, SamplingPolicy, ServedModel
-from penstock.spec.assets import AssetRef
-from penstock.spec.messages import Message
+from penstock.base.digest import digest_bytes, digest_file
+from penstock.base.errors import InvalidInput, NotFound, PenstockError
+from penstock.providers.engines.types import HostedModel, ModelKind, ServedModel
+from penstock.spec.assets import AssetRef, parse_asset_ref
+from penstock.tuning.checkout import check_out
 from penstock.tuning.convert.architectures import read_json
-from penstock.tuning.convert.gguf_file import Conversion, Precision, convert_folder
-from penstock.tuning.errors import DigestMismatch, UnreadableModel
+from penstock.tuning.convert.gguf_file import Precision
+from penstock.tuning.errors import DigestMismatch
+from penstock.tuning.model_files import (
+    GGUF,
+    RENDERER,
+    TOKENIZER,
+    Blobs,
+    ModelFiles,
+    ModelRegistry,
+    ModelVersion,
+)
 from penstock.tuning.model_types import BaseFolder, ModelLineage, RegisteredModel
-from penstock.tuning.parity import ParityReport, demand_parity, prove_parity
-from penstock.tuning.renderer import GoldenVector, Renderer, build_renderer, load_renderer, read_renderer_spec
+from penstock.tuning.packaging import ModelPackage, package_model
+from penstock.tuning.renderer import GoldenVector
+from penstock.tuning.served import load_served_renderer, serve_adapter, serve_files
 from penstock.tuning.sources import (
     FetchedModel,
     HubAccess,
@@ -36,65 +46,6 @@ from penstock.tuning.sources import (
 )
 
 _log = logging.getLogger(__name__)
-GGUF, TOKENIZER, RENDERER = "model.gguf", "tokenizer.json", "renderer.json"
-MAX_SERVED_CONTEXT = 8192  # memory: the key cache of every slot is reserved at load
-GOLDEN_CONVERSATIONS: tuple[tuple[Message, ...], ...] = (
-    (Message(role="user", content="Hello!"),),
-    (
-        Message(role="user", content="[1] Walk every day.\n[2] Drink water.\nQuestion: What should I drink?"),
-        Message(role="assistant", content="[2] Drink water."),
-        Message(role="user", content="Thanks. And <|end|> is only text, as is </s>."),
-    ),
-    (Message(role="user", content="Naïve café, 東京, 120/80 mmHg 🚰"),),
-)
-
-
-class ModelVersion(Protocol):
-    """What is read of a registry's version."""
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def content(self) -> Mapping[str, Any]: ...
-    @property
-    def artefacts(self) -> Mapping[str, str]: ...
-
-
-class ModelRegistry(Protocol):
-    """What is needed of the registry."""
-
-    def register(
-        self,
-        kind: Any,
-        name: str,
-        content: dict[str, Any],
-        *,
-        artefacts: Mapping[str, str] = ...,
-        note: str = ...,
-    ) -> Any: ...
-    def resolve(self, ref: AssetRef) -> Any: ...
-    def move_alias(
-        self,
-        kind: Any,
-        name: str,
-        alias: str,
-        number: int,
-        *,
-        evidence: dict[str, Any] | None,
-        actor: str,
-        is_own_check: bool = ...,
-    ) -> Any: ...
-    def list_assets(self, kind: Any = None) -> Sequence[Any]: ...
-    def list_versions(self, kind: Any, name: str) -> Sequence[Any]: ...
-
-
-class Blobs(Protocol):
-    """What is needed of the blob store."""
-
-    def put_file(self, path: Path) -> str: ...
-    def local_path(self, digest: str) -> Path: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,14 +61,6 @@ class PulledModel:
     parity: Mapping[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelPackage:
-    """A folder of files ready to be registered, with the content of its version."""
-
-    folder: Path
-    content: dict[str, Any]
-
-
 class ModelService:
     """Use-cases on models. Methods block: they run in jobs, commands and start-up, never in a request."""
 
@@ -126,7 +69,7 @@ class ModelService:
     ) -> None:
         """`work` holds downloads and drafts; it may be deleted when nothing runs."""
         self._registry = registry
-        self._blobs = blobs
+        self._files = ModelFiles(blobs)
         self._work = work
         self._hub = hub or HubAccess()
 
@@ -136,30 +79,39 @@ class ModelService:
         source: str,
         *,
         precision: Precision = "f16",
+        keep_original: bool = True,
         actor: str = "owner",
         progress: Progress | None = None,
     ) -> PulledModel:
         """Fetch, convert, prove and register `source` as `model:NAME`, and move its alias `prod` there.
 
-        float16 is the default: half the size, and parity that leaves no doubt.
+        float16 is the default: half the size, and parity that leaves no doubt. `keep_original` keeps the files of a
+        chat model as they came, too: they can be trained on, and engines that read safetensors get them unchanged.
         The same files pulled again are recognised by digest and left alone. Raises what `fetch_source`,
         `convert_folder` and `demand_parity` raise; then nothing is registered.
         """
         tell = progress or (lambda _share, _text: None)
         self._work.mkdir(parents=True, exist_ok=True)
-        if (known := self._find_known(name, source, precision)) is not None:
+        if (known := self._find_known(name, source, precision, keep_original)) is not None:
             tell(1.0, "these weights are registered already")
             return _describe(name, known, is_new=False)
         with tempfile.TemporaryDirectory(dir=self._work, prefix="pull-") as scratch:
             fetched = fetch_source(
                 source, self._work, hub=self._hub, progress=lambda share, text: tell(share / 2, text)
             )
-            known = self._find_same(name, fetched, precision)
+            known = self._find_same(name, fetched, precision, keep_original)
             if known is not None:
                 tell(1.0, "these files are registered already")
                 return _describe(name, known, is_new=False)
-            package = package_model(fetched, Path(scratch), name=name, precision=precision, progress=tell)
-            tell(0.9, "registering")
+            package = package_model(
+                fetched,
+                Path(scratch),
+                name=name,
+                precision=precision,
+                progress=tell,
+                keep_original=keep_original,
+            )
+            tell(0.9, _tell_size(package))
             version = self._register(name, package, note=f"pulled from {source}", actor=actor)
             remove_downloads(self._work)
             tell(1.0, f"registered model:{name}@{version.number}")
@@ -186,7 +138,8 @@ class ModelService:
                 raise DigestMismatch(f"The shipped file {file} is damaged.", expected=expected, seen=seen)
         card = (folder / "CARD.md").read_text(encoding="utf-8") if "CARD.md" in listed["files"] else ""
         content = {**listed["content"], "manifest": digest, "card": card}
-        package = ModelPackage(folder=folder, content=content)
+        files = {file: folder / file for file in (GGUF, TOKENIZER, RENDERER)}
+        package = ModelPackage(content=content, files=files)
         current = self._find(name)
         if current is not None and "manifest" not in current.content:
             version = self._register(
@@ -202,7 +155,12 @@ class ModelService:
         Kept files are copied; a version that is a GGUF of f32 or f16 alone is taken back exactly. An adapter is merged
         into its own base. Raises `NotTrainable` for q8_0, q4_0 and encoders, `DigestMismatch` for damaged files.
         """
-        raise NotImplementedError
+        version = self.resolve(ref)
+        if version.content.get("adapter"):
+            if not merge_adapters:
+                raise InvalidInput(f"{ref} is an adapter; it is no base unless it is merged into its own.")
+            raise NotImplementedError
+        return check_out(version, self._files, folder)
 
     def register_trained(
         self,
@@ -233,17 +191,45 @@ class ModelService:
     def serve_version(self, ref: AssetRef | str, *, adapters: Sequence[AssetRef | str] = ()) -> ServedModel:
         """Return any version with its files on local disk, digests checked, and adapters that were made for it.
 
-        Raises `WrongBase` for an adapter of another base.
+        Raises `WrongBase` for an adapter of another base, `DigestMismatch` for a damaged file.
         """
-        raise NotImplementedError
+        version = self.resolve(ref)
+        served = serve_files(version, self._files)
+        laid_on = tuple(serve_adapter(self.resolve(each), version, self._files) for each in adapters)
+        return msgspec.structs.replace(served, adapters=laid_on)
+
+    def host_version(self, served: ServedModel) -> HostedModel:
+        """Return a served version with its renderer, proven against the golden vectors of its version.
+
+        Raises `DigestMismatch` when the renderer is another one or gives other ids than at registration.
+        """
+        version = self.resolve(AssetRef(kind="model", name=served.name, digest=served.digest))
+        renderer = load_served_renderer(served)
+        renderer.check_golden(msgspec.convert(version.content.get("golden") or [], list[GoldenVector]))
+        return HostedModel(served=served, renderer=renderer)
+
+    def resolve(self, ref: AssetRef | str) -> ModelVersion:
+        """Return the version that a reference names: `model:NAME`, `model:NAME@…`."""
+        wanted = parse_asset_ref(ref) if isinstance(ref, str) else ref
+        if wanted.kind != "model":
+            raise InvalidInput(f"{wanted} is no model.", hint="Write model:NAME or model:NAME@ALIAS.")
+        version: ModelVersion = self._registry.resolve(wanted)
+        return version
 
     def embedded_models(self) -> list[ServedModel]:
-        """Return every model whose alias `prod` points to a GGUF version, with its files on local disk."""
+        """Return every model whose alias `prod` points to a GGUF version, with its files on local disk.
+
+        A model with a damaged file is logged and left out.
+        """
         found = []
         for asset in self._registry.list_assets("model"):
             version = self._find(asset.name)
-            if version is not None and GGUF in version.artefacts:
-                found.append(self._serve(asset.name, version))
+            if version is None or GGUF not in version.artefacts:
+                continue
+            try:
+                found.append(serve_files(version, self._files))
+            except PenstockError as error:
+                _log.error("model left out", extra={"model": asset.name, "reason": str(error)})
         return found
 
     def hosted_models(self) -> list[HostedModel]:
@@ -253,14 +239,10 @@ class ModelService:
         """
         hosted = []
         for served in self.embedded_models():
-            version = self._find(served.name)
             try:
-                renderer = load_served_renderer(served)
-                renderer.check_golden(msgspec.convert(_golden_of(version), list[GoldenVector]))
+                hosted.append(self.host_version(served))
             except PenstockError as error:
                 _log.error("model left out", extra={"model": served.name, "reason": str(error)})
-                continue
-            hosted.append(HostedModel(served=served, renderer=renderer))
         return hosted
 
     def _find(self, name: str) -> ModelVersion | None:
@@ -276,7 +258,9 @@ class ModelService:
         except NotFound:
             return ()
 
-    def _find_known(self, name: str, source: str, precision: Precision) -> ModelVersion | None:
+    def _find_known(
+        self, name: str, source: str, precision: Precision, keep_original: bool
+    ) -> ModelVersion | None:
         """Return the version made from the weights that our own table names for `source`: no need to fetch."""
         known = find_known(source)
         if known is None:
@@ -286,18 +270,20 @@ class ModelService:
             if (files.get("model.safetensors"), version.content.get("precision")) == (
                 known.weights_digest,
                 precision,
-            ):
+            ) and _keeps(version, keep_original):
                 return version
         return None
 
-    def _find_same(self, name: str, fetched: FetchedModel, precision: Precision) -> ModelVersion | None:
+    def _find_same(
+        self, name: str, fetched: FetchedModel, precision: Precision, keep_original: bool
+    ) -> ModelVersion | None:
         """Return the version whose source files are these, by digest."""
         for version in self._versions(name):
             files = (version.content.get("source") or {}).get("files") or {}
             paths = {file: fetched.folder / file for file in files}
-            if version.content.get("precision") != precision or not all(
-                path.is_file() for path in paths.values()
-            ):
+            if version.content.get("precision") != precision or not _keeps(version, keep_original):
+                continue
+            if not all(path.is_file() for path in paths.values()):
                 continue
             if files and all(digest_file(path) == files[file] for file, path in paths.items()):
                 return version
@@ -306,9 +292,7 @@ class ModelService:
     def _register(
         self, name: str, package: ModelPackage, *, note: str, actor: str, move_alias: bool = True
     ) -> ModelVersion:
-        artefacts = {
-            file: self._blobs.put_file(package.folder / file) for file in (GGUF, TOKENIZER, RENDERER)
-        }
+        artefacts = self._files.keep(package.files)
         version: ModelVersion = self._registry.register(
             "model", name, package.content, artefacts=artefacts, note=note
         )
@@ -324,135 +308,17 @@ class ModelService:
             )
         return version
 
-    def _serve(self, name: str, version: ModelVersion) -> ServedModel:
-        content = version.content
-        return ServedModel(
-            name=name,
-            kind=content["kind"],
-            version=f"model:{name}@{version.number} sha256:{short_digest(version.digest)}",
-            gguf=self._blobs.local_path(version.artefacts[GGUF]),
-            renderer=self._blobs.local_path(version.artefacts[RENDERER]),
-            tokenizer=self._blobs.local_path(version.artefacts[TOKENIZER]),
-            context_length=min(int(content["context_length"]), MAX_SERVED_CONTEXT),
-            dims=content["dims"],
-            sampling=msgspec.convert(content["sampling"], SamplingPolicy),
-            description=content.get("description") or "",
-        )
+
+def _keeps(version: ModelVersion, keep_original: bool) -> bool:
+    """Whether a version that is there already holds all that a pull would keep."""
+    kept = "safetensors" in (version.content.get("formats") or ())
+    return kept or not keep_original or version.content.get("kind") != "chat"
 
 
-def load_served_renderer(model: ServedModel) -> Renderer:
-    """Return the renderer of a served model. Raises `DigestMismatch` if its tokenizer is another one."""
-    return load_renderer(model.renderer, model.tokenizer)
-
-
-def package_model(
-    fetched: FetchedModel, out: Path, *, name: str, precision: Precision, progress: Progress
-) -> ModelPackage:
-    """Convert and prove a Hugging Face folder; write the three artefacts to `out` and return the version's content.
-
-    Raises `ParityFailed` if the file does not answer as its source does.
-    """
-    folder = fetched.folder
-    progress(0.5, "converting")
-    conversion = convert_folder(folder, out / GGUF, precision=precision, name=name)
-    progress(0.6, "proving parity")
-    report = prove_parity(folder, out / GGUF, precision=precision)
-    demand_parity(report)
-    spec = read_renderer_spec(folder)
-    tokenizer = (folder / TOKENIZER).read_bytes()
-    renderer = build_renderer(spec, tokenizer)
-    (out / TOKENIZER).write_bytes(tokenizer)
-    (out / RENDERER).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=2))
-    golden = renderer.make_golden(GOLDEN_CONVERSATIONS) if spec.chat_template is not None else ()
-    content = _describe_content(fetched, conversion, report, renderer, golden)
-    return ModelPackage(folder=out, content=content | {"card": _write_card(name, content)})
-
-
-def _describe_content(
-    fetched: FetchedModel,
-    conversion: Conversion,
-    report: ParityReport,
-    renderer: Renderer,
-    golden: Sequence[GoldenVector],
-) -> dict[str, Any]:
-    is_chat = conversion.architecture != "bert"
-    if is_chat and renderer.spec.chat_template is None:
-        raise UnreadableModel("The model has no chat template, so messages cannot be rendered for it.")
-    return {
-        "format": "gguf",
-        "kind": "chat" if is_chat else "rerank" if conversion.is_reranker else "embedding",
-        "architecture": conversion.architecture,
-        "precision": conversion.precision,
-        "n_parameters": conversion.n_parameters,
-        "size_bytes": conversion.size_bytes,
-        "context_length": conversion.context_length,
-        "dims": None if is_chat else conversion.embedding_size,
-        "sampling": msgspec.to_builtins(read_sampling(fetched.folder)),
-        "renderer_digest": renderer.digest,
-        "golden": msgspec.to_builtins(golden),
-        "description": fetched.description,
-        "license": fetched.license,
-        "source": {
-            "form": fetched.form,
-            "reference": fetched.reference,
-            "files": dict(conversion.sources),
-            **fetched.facts,
-        },
-        "parity": report.as_evidence(),
-    }
-
-
-def _write_card(name: str, content: Mapping[str, Any]) -> str:
-    """Return the card of a pulled model in Markdown: the facts of its version, and nothing that is not known."""
-    parity, source = content["parity"], content["source"]
-    if parity.get("min_cosine") is not None:
-        proof = f"smallest cosine {parity['min_cosine']:.6f} over {parity['n_compared']} texts"
-    else:
-        proof = f"mean KL {parity['mean_kl']:.2e} nats over {parity['n_compared']} positions"
-    origin = f" (origin: {source['origin']})" if "origin" in source else ""
-    facts = [
-        f"- Kind: {content['kind']}, architecture {content['architecture']}",
-        f"- Parameters: {content['n_parameters']:,}; precision {content['precision']}; {content['size_bytes']:,} bytes",
-        f"- Context: {content['context_length']} tokens",
-        f"- License: {content['license'] or 'unknown'}",
-        f"- Source: {source['form']} {source['reference']}{origin}",
-        f"- Agreement with the source: {proof}",
-    ]
-    head = [f"# {name}", ""] + ([content["description"], ""] if content["description"] else [])
-    return "\n".join([*head, *facts]) + "\n"
-
-
-def read_sampling(folder: Path) -> SamplingPolicy:
-    """Return the sampling policy in `generation_config.json`: greedy unless it says `do_sample`."""
-    path = folder / "generation_config.json"
-    if not path.is_file():
-        return SamplingPolicy()
-    config = read_json(path)
-    is_sampled = bool(config.get("do_sample"))
-    return SamplingPolicy(
-        temperature=float(config.get("temperature") or 1.0) if is_sampled else 0.0,
-        top_p=float(config.get("top_p") or 1.0) if is_sampled else 1.0,
-        top_k=int(config.get("top_k") or 0) if is_sampled else 0,
-        min_p=float(config.get("min_p") or 0.0) if is_sampled else 0.0,
-        repeat_penalty=float(config.get("repetition_penalty") or 1.0),
-        max_tokens=config.get("max_new_tokens"),
-    )
-
-
-def _golden_of(version: ModelVersion | None) -> list[Any]:
-    return [] if version is None else list(version.content.get("golden") or [])
-
-
-def write_manifest(folder: Path, *, name: str, content: Mapping[str, Any], files: Iterable[str]) -> Path:
-    """Write `manifest.json` for `ensure_shipped`: name, content of the version, digest of each file."""
-    manifest = {
-        "name": name,
-        "files": {file: digest_file(folder / file) for file in files},
-        "content": dict(content),
-    }
-    path = folder / "manifest.json"
-    path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+def _tell_size(package: ModelPackage) -> str:
+    size = package.content["size_bytes"] / 1e6
+    kept = package.content.get("original_size_bytes")
+    return f"registering {size:,.1f} MB" + (f" and {kept / 1e6:,.1f} MB as they came" if kept else "")
 
 
 def _describe(name: str, version: ModelVersion, *, is_new: bool) -> PulledModel:

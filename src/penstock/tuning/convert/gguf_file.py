@@ -4,7 +4,9 @@ Norms, biases and positions stay float32: they are few, and the engine multiplie
 the embedding and the head are q8_0. A file appears under its name only when it is complete.
 """
 
+import dataclasses
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -52,9 +54,16 @@ class Conversion:
 
 
 def convert_folder(
-    folder: Path, out: Path, *, precision: Precision = "f16", name: str | None = None
+    folder: Path,
+    out: Path,
+    *,
+    precision: Precision = "f16",
+    name: str | None = None,
+    stop_ids: Sequence[int] | None = None,
 ) -> Conversion:
     """Convert a Hugging Face folder to the GGUF file `out` and return what was done.
+
+    `stop_ids` end a reply; None takes those of the folder's configuration.
 
     Raises `UnsupportedModel` for another architecture, tokenizer or setting, `UnreadableModel` for a damaged
     folder. Nothing is left behind on failure. The outcome is not yet proven: see `tuning.parity`.
@@ -64,6 +73,8 @@ def convert_folder(
     if precision not in get_args(Precision):
         raise InvalidInput(f"Unknown precision {precision!r}.", hint="Known: f32, f16, q8_0, q4_0.")
     shape = read_shape(folder)
+    if stop_ids is not None and isinstance(shape, DecoderShape):
+        shape = dataclasses.replace(shape, eos_ids=tuple(stop_ids))
     offset = shape.second_offset if isinstance(shape, BertShape) else 0
     vocabulary = read_vocabulary(folder / "tokenizer.json", size=shape.vocab_size + offset)
     weights = Weights(folder)

@@ -110,23 +110,31 @@ def _check_entry(name: str, tensor: str, entry: Any, size_bytes: int) -> None:
         raise UnreadableModel(f"{name}: tensor {tensor!r} lies outside the file or has the wrong size.")
 
 
+def find_weights(folder: Path) -> tuple[Path, ...]:
+    """Return the safetensors files of a folder: one, or the shards that its index names.
+
+    Raises `UnreadableModel` when there are none, `PickleRefused` when there are pickles instead.
+    """
+    single = folder / "model.safetensors"
+    index = folder / "model.safetensors.index.json"
+    if single.is_file():
+        return (single,)
+    if index.is_file():
+        try:
+            listed = json.loads(index.read_text())["weight_map"].values()
+            return tuple(folder / Path(name).name for name in sorted(set(listed)))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise UnreadableModel(f"{index.name} cannot be read: {error!r}.") from error
+    refuse_pickles(str(folder), (path.name for path in folder.iterdir()) if folder.is_dir() else ())
+    raise UnreadableModel(f"{folder} holds no model.safetensors.", hint="Only safetensors weights are read.")
+
+
 class Weights(Mapping[str, NDArray[Any]]):
     """All tensors of a model folder by name, from one file or several shards, read when asked for."""
 
     def __init__(self, folder: Path) -> None:
-        single = folder / "model.safetensors"
-        index = folder / "model.safetensors.index.json"
-        if single.is_file():
-            files = [single]
-        elif index.is_file():
-            listed = json.loads(index.read_text())["weight_map"].values()
-            files = [folder / Path(name).name for name in sorted(set(listed))]
-        else:
-            refuse_pickles(str(folder), (path.name for path in folder.iterdir()) if folder.is_dir() else ())
-            raise UnreadableModel(
-                f"{folder} holds no model.safetensors.", hint="Only safetensors weights are read."
-            )
-        self.files = tuple(files)
+        files = find_weights(folder)
+        self.files = files
         self._open = [SafetensorsFile(path) for path in files]
         self._where = {name: file for file in self._open for name in file.names}
 
