@@ -35,13 +35,16 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
         """Return the text of the conversation; raise `TemplateRefused` with the template's own words."""
+        given = {
+            **self._given,
+            "messages": messages,
+            "add_generation_prompt": add_generation_prompt,
+            "tools": list(tools) or None,
+        }
+        # shared: without, Jinja2 copies its globals one by one, which takes longer than a short template does
+        context = self._template.new_context(given, shared=True)
         try:
-            return self._template.render(
-                self._given,
-                messages=messages,
-                add_generation_prompt=add_generation_prompt,
-                tools=list(tools) or None,
-            )
+            return "".join(self._template.root_render_func(context))
         except (jinja2.TemplateError, TypeError, ValueError, OverflowError) as error:
             raise TemplateRefused(f"The chat template refused the messages: {error}") from error
 
@@ -64,7 +67,13 @@ def compile_template(
         clock = dt.datetime.fromisoformat(frozen_clock)
     except (jinja2.TemplateError, ValueError) as error:
         raise UnreadableModel(f"The chat template cannot be compiled: {error}.") from error
-    given = {"strftime_now": clock.strftime, "documents": None, **kwargs, **special_tokens}
+    given = {
+        **template.globals,
+        "strftime_now": clock.strftime,
+        "documents": None,
+        **kwargs,
+        **special_tokens,
+    }
     return ChatTemplate(names=_names_in(tree), _template=template, _given=given)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from penstock.tuning.errors import TemplateRefused
+from penstock.tuning.word_ids import WordIds
 
 _MARKERS = tuple(chr(code) for code in range(0xFDD0, 0xFDE0))  # noncharacters: never meant for interchange
 
@@ -21,6 +22,7 @@ class ControlText:
     def __init__(self, tokenizer: Tokenizer, control: Mapping[str, int]) -> None:
         self.tokenizer = tokenizer
         self.control = control
+        self._words = WordIds(tokenizer)
         longest_first = sorted(control, key=len, reverse=True)
         alone = tokenizer.encode("a", add_special_tokens=False).tokens
         self.adds_to_front = "".join(alone) != "a"
@@ -44,7 +46,9 @@ class ControlText:
 
     def _mark_text(self, content: str, marker: str) -> str:
         """Break control tokens in `content`, and pieces at its edges that could join with the template's text."""
-        if self._split is None or not content:
+        if not any(char in content for char in self._first) and not any(
+            char in content[: self._edge] for char in self._last
+        ):
             return content
         marked = self._break(content, marker)
         edge = self._edge
@@ -84,14 +88,7 @@ class ControlText:
 
     def encode_all(self, texts: Iterable[str]) -> dict[str, list[int]]:
         """Return the ids of plain texts, each encoded once; several cores are used for many."""
-        unique = [text for text in dict.fromkeys(texts) if text]
-        if len(unique) == 1:
-            found = [self.tokenizer.encode(unique[0], add_special_tokens=False)]
-        else:
-            found = self.tokenizer.encode_batch_fast(unique, add_special_tokens=False)
-        ids = {text: item.ids for text, item in zip(unique, found, strict=True)}
-        ids[""] = []
-        return ids
+        return self._words.encode_all(texts)
 
     def encode(self, text: str, marker: str) -> list[int]:
         """Return the ids of a rendered text."""
