@@ -15,6 +15,10 @@ app = verb_app()
 def engine(
     home: HomeOption = DEFAULT_HOME,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Loopback port.")] = ENGINE_PORT,
+    serve: Annotated[
+        str | None,
+        typer.Option(help="Host what this file in run/engines says, by its name, and nothing else."),
+    ] = None,
 ) -> None:
     """Run the embedded engine alone: every local model, on loopback, for this installation only."""
-    run_engine(open_home(home), port=port)
+    run_engine(open_home(home), port=port, serve=serve)

@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.main.stopping import PATIENCE_S
@@ -33,6 +33,8 @@ class ChildSpec:
     """False when the instance is of use without it, so its failure at start is only reported."""
     drain_s: float = PATIENCE_S
     """How long it may take to stop before it is killed."""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """What it is given beside this process's own environment."""
 
 
 class Child:
@@ -48,6 +50,8 @@ class Child:
         self.next_start_s: float | None = 0.0
         """When to start it (again); None while it runs."""
         self.n_early_deaths = 0
+        self.leaves_by_s: float | None = None
+        """When it is killed if it has not ended: set for one that is no longer meant to run."""
 
     @property
     def pid(self) -> int | None:
@@ -63,6 +67,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **self.spec.environ} if self.spec.environ else None,
                 start_new_session=True,
                 preexec_fn=die_with_parent(),  # noqa: PLW1509 - one call that takes no lock
             )

@@ -8,6 +8,7 @@ from penstock import data as package_data
 from penstock.access.keys import new_secret
 from penstock.main.errors import SettingsInvalid
 from penstock.main.home_files import hold_lock, read_admin_key, write_once
+from penstock.main.planning import WEIGHTS
 from penstock.main.rooms import Rooms
 from penstock.tuning.models import ModelService
 
@@ -23,6 +24,14 @@ class ModelRooms(Rooms):
     def models(self) -> ModelService:
         """Embedded models."""
         return ModelService(self.registry, self.blobs, work=self.home.root / "work")
+
+    def shared_models(self) -> dict[str, int]:
+        """Return the number of the version that `prod` names of each model that the shared engine can host."""
+        return {
+            version.name: version.number
+            for version in self.live_versions("model")
+            if WEIGHTS in version.artefacts
+        }
 
     def prepare(self) -> None:
         """Make the home ready to serve: tables, the owner's key, shipped models, snapshot.

@@ -6,6 +6,7 @@ dies comes back after a growing pause; one that holds for a while starts again f
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -37,6 +38,7 @@ EARLY_DEATHS = 3
 """A vital child that dies this often, never steady in between, stops the start."""
 TICK_S = 0.05
 _LOG = logging.getLogger("penstock.supervisor")
+_STAGE = re.compile("[-~]")
 
 
 class Supervisor:
@@ -52,7 +54,10 @@ class Supervisor:
         children: Sequence[ChildSpec],
         say: Callable[[str], None],
         start_deadline_s: float = 60.0,
+        find_engines: Callable[[], Sequence[ChildSpec]] = tuple,
     ) -> None:
+        """`find_engines` gives the processes that are meant to run beside `children` at this moment; it is asked again
+        and again, and must be quick."""
         self.home = home
         self.addresses = addresses
         self.workers = workers
@@ -60,6 +65,9 @@ class Supervisor:
         self.children = [Child(spec, logs=home.logs) for spec in children]
         self.started_ns = now_ns()
         self._say = say
+        self._find_engines = find_engines
+        self._engines: dict[str, Child] = {}
+        """Those of `children` that come and go."""
         self._start_deadline_s = start_deadline_s
         self._stop = threading.Event()
         self._hurry = False
@@ -100,9 +108,11 @@ class Supervisor:
             if not late_said and time.monotonic() - begin > self._start_deadline_s / 6:
                 late_said = True
                 self._say(f"still waiting for {', '.join(child.spec.name for child in waiting)} …")
-            if not any(child.spec.is_vital for child in waiting) and self._all_dead(waiting):
+            is_late = time.monotonic() - begin > self._start_deadline_s / 2
+            if not any(child.spec.is_vital for child in waiting) and (self._all_dead(waiting) or is_late):
                 for child in waiting:
-                    self._say(f"{child.spec.name} does not start; going on without it. See {child.log_path}")
+                    what = "does not start" if self._all_dead([child]) else "is not ready yet"
+                    self._say(f"{child.spec.name} {what}; going on without it. See {child.log_path}")
                 self._note("ready")
                 on_ready()
                 return
@@ -124,7 +134,10 @@ class Supervisor:
 
     def _tick(self) -> None:
         now = time.monotonic()
+        self._follow_engines(now)
         for child in reversed(self.children):  # control takes longest to start
+            if child.leaves_by_s is not None:
+                continue
             self._reap(child, now)
             if child.next_start_s is not None and now >= child.next_start_s:
                 self._start_child(child, now)
@@ -137,6 +150,34 @@ class Supervisor:
                 self._say(f"{child.spec.name} is back")
         self._serve_restart_requests()
         self._note(self._status)
+
+    def _follow_engines(self, now: float) -> None:
+        """Take up processes that are meant to run now, and let those end that are not."""
+        wanted = {spec.name: spec for spec in self._find_engines()}
+        for name, child in list(self._engines.items()):
+            if child.leaves_by_s is None and wanted.get(name) != child.spec:
+                child.leaves_by_s = now + child.spec.drain_s
+                child.next_start_s = None
+                child.ask_to_stop()
+            if child.leaves_by_s is None:
+                continue
+            if child.process is not None and child.exit_status() is None:
+                if now > child.leaves_by_s:
+                    child.kill()
+                    self._say(f"{name} had not stopped yet and was killed")
+                continue
+            child.forget()
+            del self._engines[name]
+            self.children.remove(child)
+        for name, spec in wanted.items():
+            if name not in self._engines:
+                child = self._engines[name] = Child(spec, logs=self.home.logs)
+                # before control, so that they end after the gateways and before it
+                at = next(
+                    (i for i, each in enumerate(self.children) if _stage(each) == "control"),
+                    len(self.children),
+                )
+                self.children.insert(at, child)
 
     def _start_child(self, child: Child, now: float) -> None:
         try:
@@ -267,7 +308,7 @@ def describe_exit(status: int) -> str:
 
 
 def _stage(child: Child) -> str:
-    return child.spec.name.partition("-")[0]
+    return _STAGE.split(child.spec.name)[0]
 
 
 def _child_status(child: Child, instance: InstanceStatus) -> ChildStatus:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from penstock import __version__
 from penstock.main.children import ChildSpec
+from penstock.main.engine_files import EngineSpecs, settle_engines
 from penstock.main.errors import PortTaken
 from penstock.main.home_files import create_home
 from penstock.main.instance import Addresses, own_home
@@ -45,7 +46,9 @@ def run_up(home: Home, options: UpOptions, say: Callable[[str], None]) -> None:
         addresses, workers = choose_addresses(settings.up, options)
         note_owner(addresses)
         note_environment(home, os.environ)
-        shutil.rmtree(home.ready, ignore_errors=True)  # of an instance that was killed: ids come again
+        for folder in (home.ready, home.followed):  # of an instance that was killed: ids come again
+            shutil.rmtree(folder, ignore_errors=True)
+        settle_engines(home, addresses.engine_port)
         supervisor = Supervisor(
             home=home,
             addresses=addresses,
@@ -53,6 +56,7 @@ def run_up(home: Home, options: UpOptions, say: Callable[[str], None]) -> None:
             version=__version__,
             children=plan_children(home, addresses, workers),
             say=say,
+            find_engines=EngineSpecs(home),
         )
         _LOG.info("starting", extra={"home": str(home.root), "workers": workers})
         supervisor.run(lambda: _announce(home, addresses, say))
@@ -80,7 +84,10 @@ def choose_addresses(up: UpSettings, options: UpOptions) -> tuple[Addresses, int
 
 
 def plan_children(home: Home, addresses: Addresses, workers: int) -> list[ChildSpec]:
-    """Return the processes in the order in which they are stopped: gateways, apps, engine, control."""
+    """Return the processes that are always there, in the order in which they are stopped: gateways, apps, control.
+
+    Engines come and go (`engine_files`); they are stopped before control.
+    """
     penstock = (sys.executable, "-m", "penstock.cli")
     base = ("--home", str(home.root))
     public = ("--host", addresses.host)
@@ -101,14 +108,6 @@ def plan_children(home: Home, addresses: Addresses, workers: int) -> list[ChildS
             command=(*penstock, "apps", *base, "--port", str(addresses.apps_port)),
             host=_LOOPBACK,
             port=addresses.apps_port,
-            ready_path="/health",
-            is_vital=False,
-        ),
-        ChildSpec(
-            name="engine",
-            command=(*penstock, "engine", *base, "--port", str(addresses.engine_port)),
-            host=_LOOPBACK,
-            port=addresses.engine_port,
             ready_path="/health",
             is_vital=False,
         ),

@@ -49,6 +49,11 @@ class Home:
         return self.run / "ready"
 
     @property
+    def followed(self) -> Path:
+        """Says of each gateway worker, by process id, by which snapshots it works."""
+        return self.run / "followed"
+
+    @property
     def internal_key(self) -> Path:
         """Key that gateway, apps, engine and control use among themselves; mode 0600."""
         return self.run / "internal.key"

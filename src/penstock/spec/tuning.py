@@ -356,3 +356,9 @@ class DeploymentRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     updated_ns: int
     swaps: int = 0
     previous: str | None = None
+    """Label of the version that answered before."""
+    coming: str | None = None
+    """Label of the version that is being started or proven, to take over when it is."""
+    is_settled: bool = True
+    """Whether nothing is under way: neither a start, nor a proof, nor a process that has still to end."""
+    route: str = ""

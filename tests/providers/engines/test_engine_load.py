@@ -68,7 +68,7 @@ async def test_a_client_that_leaves_stops_the_generation(engine: RunningEngine) 
     cell_engine = engine.app._cells["tiny"].engine
     ends: list[Any] = []
     real = cell_engine.generate
-    cell_engine.generate = lambda *args: ends.append(real(*args)) or ends[-1]  # type: ignore[method-assign]
+    cell_engine.generate = lambda *args, **named: ends.append(real(*args, **named)) or ends[-1]  # type: ignore[method-assign]
     try:
         async with ClientSession() as session:
             for streamed in (True, False):

@@ -4,13 +4,11 @@ beyond ASGI. Only the installation's own key is accepted; `/health` says nothing
 
 import asyncio
 import base64
-import contextlib
 import dataclasses
 import hmac
 import logging
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,21 +25,32 @@ from penstock.base.errors import (
 )
 from penstock.base.ids import new_id
 from penstock.providers.engines import lexical
+from penstock.providers.engines.asgi import (
+    Receive,
+    Scope,
+    Send,
+    Started,
+    cancel_on_disconnect,
+    send_body,
+    send_error,
+    stream_reply,
+)
+from penstock.providers.engines.cells import Cell
 from penstock.providers.engines.choices import bias_first_tokens
-from penstock.providers.engines.errors import EngineFailed, UnknownModel
+from penstock.providers.engines.errors import UnknownModel
 from penstock.providers.engines.lanes import Lane, TextPump
 from penstock.providers.engines.llama import LlamaEngine, check_fit
 from penstock.providers.engines.measuring import (
     LikelihoodRequest,
     TokenEmbeddingRequest,
-    TokenEncoder,
     find_edges,
     measure_likelihood,
     read_likelihood,
     read_token_embedding,
 )
-from penstock.providers.engines.ranking import Ranker, RerankRequest, read_head, read_rerank, rerank_body
-from penstock.providers.engines.replies import ReplyWriter, embedding_body, encode_json, error_fields
+from penstock.providers.engines.proof import ProofRequest, read_proof, show_chat, show_vectors
+from penstock.providers.engines.ranking import RerankRequest, read_rerank, rerank_body
+from penstock.providers.engines.replies import ReplyWriter, embedding_body, encode_json
 from penstock.providers.engines.requests import (
     EmbeddingRequest,
     GenerationRequest,
@@ -49,55 +58,11 @@ from penstock.providers.engines.requests import (
     read_completion,
     read_embedding,
 )
-from penstock.providers.engines.types import GenerationEnd, HostedModel
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+from penstock.providers.engines.types import GenerationEnd, HostedModel, ServedAdapter
 
 _log = logging.getLogger(__name__)
 _DOES = {"chat": "chat", "embedding": "embeddings", "rerank": "reranking"}
 _EMBED_BATCH = 32  # texts per call into the engine, so that a long request lets others in between
-
-
-class _Cell:
-    """A hosted model, its engine (None if it did not load) and its lane."""
-
-    def __init__(
-        self, hosted: HostedModel, engine: LlamaEngine | None, lane: Lane, failure: str | None
-    ) -> None:
-        self.hosted = hosted
-        self.lane = lane
-        self.failure = failure
-        self._engine = engine
-        self._encoder: TokenEncoder | None = None
-        self._ranker: Ranker | None = None
-        self._lock = threading.Lock()
-
-    def ranker(self) -> Ranker:
-        """The engine with the model's head, which is read when it is first asked for."""
-        with self._lock:
-            if self._ranker is None:
-                head = read_head(self.hosted.served.gguf)
-                self._ranker = Ranker(self.engine, self.hosted.renderer, head)
-            return self._ranker
-
-    def token_encoder(self, n_threads: int) -> TokenEncoder:
-        """The model without pooling, loaded when it is first asked for: few installations ever do."""
-        with self._lock:
-            if self._encoder is None:
-                served = self.hosted.served
-                self._encoder = TokenEncoder(
-                    served.gguf, context_length=served.context_length, n_threads=n_threads
-                )
-            return self._encoder
-
-    @property
-    def engine(self) -> LlamaEngine:
-        """The loaded engine; raises `EngineFailed` if it did not load."""
-        if self._engine is None:
-            raise EngineFailed(f"The model {self.hosted.served.name} did not load: {self.failure}")
-        return self._engine
 
 
 class EngineApp:
@@ -113,13 +78,22 @@ class EngineApp:
         max_waiting: int = 64,
         max_body_bytes: int = 25 * 1024 * 1024,
         clock: Callable[[], float] = time.time,
+        failed: Mapping[str, str] | None = None,
+        deployment: str | None = None,
     ) -> None:
-        """Load every model. One that cannot be loaded is logged and answers with its failure; the rest serve."""
+        """Load every model. One that cannot be loaded is logged and answers with its failure; the rest serve.
+
+        `failed` are models that were left out before, and why. A deployment's process hosts nothing but its model.
+        """
+        self._left_out = dict(failed or {})
+        self._deployment = deployment
+        self._adapters: dict[str, tuple[str, int]] = {}
+        """`NAME:ADAPTER@DIGEST` → the base's name and the adapter's number."""
         self._key = internal_key.encode()
         self._n_threads = n_threads
         self._max_body_bytes = max_body_bytes
         self._clock = clock
-        self._cells: dict[str, _Cell] = {}
+        self._cells: dict[str, Cell] = {}
         for hosted in models:
             name = hosted.served.name
             lane = Lane(name, n_slots=n_slots, max_waiting=max_waiting)
@@ -131,11 +105,14 @@ class EngineApp:
                     context_length=hosted.served.context_length,
                     n_slots=n_slots,
                     n_threads=n_threads,
+                    adapters=[(each.gguf, each.scale) for each in hosted.served.adapters],
                 )
             except PenstockError as error:
                 failure = error.message
                 _log.error("model did not load", extra={"model": name, "reason": failure})
-            self._cells[name] = _Cell(hosted, engine, lane, failure)
+            self._cells[name] = Cell(hosted, engine, lane, failure)
+            for number, adapter in enumerate(hosted.served.adapters):
+                self._adapters[adapter_name(name, adapter)] = (name, number)
         self._lexical = Lane(lexical.NAME, n_slots=1, max_waiting=max_waiting)
 
     def close(self) -> None:
@@ -151,14 +128,14 @@ class EngineApp:
             return
         if scope["type"] != "http":
             raise BugError(f"The engine serves HTTP only, not {scope['type']}.")
-        started = _Started(send)
+        started = Started(send)
         try:
             await self._route(scope, receive, started)
         except PenstockError as error:
-            await _send_error(started, error)
+            await send_error(started, error)
         except Exception as error:  # the edge of the process: the caller gets a body, the log gets the trace
             _log.exception("the engine front broke")
-            await _send_error(started, BugError(f"The engine front broke: {type(error).__name__}."))
+            await send_error(started, BugError(f"The engine front broke: {type(error).__name__}."))
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -170,16 +147,16 @@ class EngineApp:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _route(self, scope: Scope, receive: Receive, send: "_Started") -> None:
+    async def _route(self, scope: Scope, receive: Receive, send: Started) -> None:
         method, path = scope["method"], scope["path"]
         if path == "/health" and method == "GET":
-            failed = [name for name, cell in self._cells.items() if cell.failure]
+            failed = [*self._left_out, *(name for name, cell in self._cells.items() if cell.failure)]
             body = {"status": "degraded" if failed else "ok", "failed": failed}
-            await _send_body(send, encode_json(body))
+            await send_body(send, encode_json(body))
             return
         self._authenticate(scope)
         if path == "/v1/models" and method == "GET":
-            await _send_body(send, encode_json({"object": "list", "data": self._list_models()}))
+            await send_body(send, encode_json({"object": "list", "data": self._list_models()}))
         elif path == "/v1/chat/completions" and method == "POST":
             await self._generate(read_chat(await self._read_body(receive)), receive, send)
         elif path == "/v1/completions" and method == "POST":
@@ -192,6 +169,10 @@ class EngineApp:
             await self._rerank(read_rerank(await self._read_body(receive)), receive, send)
         elif path == "/v1/embeddings" and method == "POST":
             await self._embed(read_embedding(await self._read_body(receive)), receive, send)
+        elif path == "/v1/proof" and method == "POST":
+            await self._show(read_proof(await self._read_body(receive)), send)
+        elif path == "/v1/engine" and method == "GET":
+            await send_body(send, encode_json(self._state()))
         else:
             raise NotFound(f"The engine has no {method} {path}.")
 
@@ -243,10 +224,10 @@ class EngineApp:
         )
         return rows
 
-    def _find(self, name: str, kind: str) -> _Cell:
+    def _find(self, name: str, kind: str) -> Cell:
         cell = self._cells.get(name)
         if cell is None and name != lexical.NAME:
-            known = [*self._cells, lexical.NAME]
+            known = [*self._cells, *self._adapters, lexical.NAME]
             raise UnknownModel(
                 f"No model {name!r} is hosted here; known: {', '.join(known)}.",
                 hint=suggest(name, known),
@@ -257,8 +238,9 @@ class EngineApp:
             raise InvalidInput(f"The model {name!r} does {_DOES[does]} only.", param="model")
         return cell
 
-    async def _generate(self, request: GenerationRequest, receive: Receive, send: "_Started") -> None:
-        cell = self._find(request.model, "chat")
+    async def _generate(self, request: GenerationRequest, receive: Receive, send: Started) -> None:
+        base, adapter = self._adapters.get(request.model, (request.model, None))
+        cell = self._find(base, "chat")
         engine, served, renderer = cell.engine, cell.hosted.served, cell.hosted.renderer
         sampling = request.complete_sampling(served.sampling)
         pump = TextPump(asyncio.get_running_loop())
@@ -280,52 +262,83 @@ class EngineApp:
                 return GenerationEnd(
                     finish_reason="cancelled", prompt_tokens=len(ids), completion_tokens=0, cached_tokens=0
                 )
-            return engine.generate(ids, biased, pump.put)
+            return engine.generate(ids, biased, pump.put, adapter=adapter)
 
         shape = "chat" if request.messages is not None else "text"
         writer = ReplyWriter(
             shape="chat" if shape == "chat" else "text",
             reply_id=new_id("chatcmpl" if shape == "chat" else "cmpl"),
             created_s=int(self._clock()),
-            model=served.name,
+            model=request.model,
             fingerprint=f"fp_{renderer.digest.removeprefix('sha256:')[:12]}",
             include_usage=request.include_usage,
         )
+        began = time.monotonic()
         job = cell.lane.submit(work)
-        async with _cancel_on_disconnect(receive, pump):
+        job.add_done_callback(lambda done: _count(cell, done, time.monotonic() - began))
+        async with cancel_on_disconnect(receive, pump):
             if request.stream:
-                await _stream_reply(pump, job, writer, send)
+                await stream_reply(pump, job, writer, send)
             else:
                 pieces = [piece async for batch in pump.drain(job) for piece in batch]
-                await _send_body(send, writer.whole("".join(pieces), job.result()))
+                await send_body(send, writer.whole("".join(pieces), job.result()))
 
-    async def _measure(self, request: LikelihoodRequest, receive: Receive, send: "_Started") -> None:
+    async def _show(self, request: ProofRequest, send: Started) -> None:
+        cell = self._cells.get(request.model)
+        if cell is None:
+            raise UnknownModel(f"No model {request.model!r} is hosted here.", param="model")
+        show = show_chat if cell.hosted.served.kind == "chat" else show_vectors
+        shown = await cell.lane.submit(lambda: show(cell.engine, cell.hosted, request))
+        await send_body(send, encode_json(shown))
+
+    def _state(self) -> dict[str, Any]:
+        """Return what this process hosts and has done."""
+        return {
+            "deployment": self._deployment,
+            "failed": {
+                **self._left_out,
+                **{name: cell.failure for name, cell in self._cells.items() if cell.failure},
+            },
+            "models": [
+                {
+                    "name": name,
+                    "version": cell.hosted.served.version,
+                    "slots": cell.lane.n_slots,
+                    "busy": min(cell.lane.n_inside, cell.lane.n_slots),
+                    "waiting": max(0, cell.lane.n_inside - cell.lane.n_slots),
+                    **dataclasses.asdict(cell.tally),
+                }
+                for name, cell in self._cells.items()
+            ],
+        }
+
+    async def _measure(self, request: LikelihoodRequest, receive: Receive, send: Started) -> None:
         cell = self._find(request.model, "chat")
         engine, renderer = cell.engine, cell.hosted.renderer
         pump = TextPump(asyncio.get_running_loop())
         job = cell.lane.submit(
             lambda: measure_likelihood(engine, renderer, request, lambda: pump.is_cancelled)
         )
-        async with _cancel_on_disconnect(receive, pump):
+        async with cancel_on_disconnect(receive, pump):
             tokens = await job
             if pump.is_cancelled:
                 return
         rows = [{"token": token, "logprob": logprob} for token, logprob in tokens]
-        await _send_body(send, encode_json({"model": request.model, "tokens": rows}))
+        await send_body(send, encode_json({"model": request.model, "tokens": rows}))
 
-    async def _rerank(self, request: RerankRequest, receive: Receive, send: "_Started") -> None:
+    async def _rerank(self, request: RerankRequest, receive: Receive, send: Started) -> None:
         cell = self._find(request.model, "rerank")
         pump = TextPump(asyncio.get_running_loop())
         job = cell.lane.submit(
             lambda: cell.ranker().score(request.query, request.texts, lambda: pump.is_cancelled)
         )
-        async with _cancel_on_disconnect(receive, pump):
+        async with cancel_on_disconnect(receive, pump):
             ranking = await job
             if pump.is_cancelled:
                 return
-        await _send_body(send, encode_json(rerank_body(request, ranking)))
+        await send_body(send, encode_json(rerank_body(request, ranking)))
 
-    async def _embed_tokens(self, request: TokenEmbeddingRequest, receive: Receive, send: "_Started") -> None:
+    async def _embed_tokens(self, request: TokenEmbeddingRequest, receive: Receive, send: Started) -> None:
         cell = self._find(request.model, "embedding")
         pump = TextPump(asyncio.get_running_loop())
 
@@ -338,7 +351,7 @@ class EngineApp:
             return [each[n_before : len(each) - n_after] for each in rows]
 
         job = cell.lane.submit(work)
-        async with _cancel_on_disconnect(receive, pump):
+        async with cancel_on_disconnect(receive, pump):
             found = await job
             if pump.is_cancelled:
                 return
@@ -349,9 +362,9 @@ class EngineApp:
                 data.append({"index": number, "dims": rows.shape[1], "embeddings": text})
             else:
                 data.append({"index": number, "embeddings": rows.tolist()})
-        await _send_body(send, encode_json({"model": request.model, "data": data}))
+        await send_body(send, encode_json({"model": request.model, "data": data}))
 
-    async def _embed(self, request: EmbeddingRequest, receive: Receive, send: "_Started") -> None:
+    async def _embed(self, request: EmbeddingRequest, receive: Receive, send: Started) -> None:
         if request.model == lexical.NAME:
             await self._embed_lexically(request, send)
             return
@@ -380,7 +393,7 @@ class EngineApp:
             )
 
         job = cell.lane.submit(work)
-        async with _cancel_on_disconnect(receive, pump):
+        async with cancel_on_disconnect(receive, pump):
             rows, n_tokens, truncated = await job
             if pump.is_cancelled:
                 return
@@ -392,9 +405,9 @@ class EngineApp:
             truncated=truncated,
             note=None,
         )
-        await _send_body(send, body)
+        await send_body(send, body)
 
-    async def _embed_lexically(self, request: EmbeddingRequest, send: "_Started") -> None:
+    async def _embed_lexically(self, request: EmbeddingRequest, send: Started) -> None:
         if request.texts is None:
             raise InvalidInput("The lexical embedder reads text, not token ids.", param="input")
         _check_dimensions(request, lexical.DIMS)
@@ -408,62 +421,19 @@ class EngineApp:
             truncated=(),
             note=lexical.DESCRIPTION,
         )
-        await _send_body(send, body)
+        await send_body(send, body)
 
 
-class _Started:
-    """A `send` that remembers whether the response has begun."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.has_begun = False
-
-    async def __call__(self, message: MutableMapping[str, Any]) -> None:
-        self.has_begun = True
-        await self._send(message)
+def adapter_name(base: str, adapter: ServedAdapter) -> str:
+    """Return the name that an adapter answers to: with its digest, because a name is never used for another one."""
+    return f"{base}:{adapter.name}@{adapter.digest.removeprefix('sha256:')[:12]}"
 
 
-async def _stream_reply(
-    pump: TextPump, job: "asyncio.Future[GenerationEnd]", writer: ReplyWriter, send: _Started
-) -> None:
-    async for batch in pump.drain(job):
-        events = b"".join(writer.piece(piece) for piece in batch)
-        if not send.has_begun:
-            await _begin_stream(send)
-            events = writer.start() + events
-        await send({"type": "http.response.body", "body": events, "more_body": True})
-    try:
-        tail = writer.finish(job.result())
-    except PenstockError as error:
-        if not send.has_begun:
-            raise
-        tail = writer.failure(error)
-    if not send.has_begun:  # the very first token ended the reply
-        await _begin_stream(send)
-        tail = writer.start() + tail
-    await send({"type": "http.response.body", "body": tail})
-
-
-async def _begin_stream(send: _Started) -> None:
-    headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-
-
-@contextlib.asynccontextmanager
-async def _cancel_on_disconnect(receive: Receive, pump: TextPump) -> Any:
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        pump.is_cancelled = True
-
-    watcher = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        pump.is_cancelled = True  # whatever ended the call, an exception too, also ends the generation
-        watcher.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watcher
+def _count(cell: Cell, done: "asyncio.Future[GenerationEnd]", took_s: float) -> None:
+    if done.cancelled() or done.exception() is not None:
+        cell.tally.failures += 1
+    else:
+        cell.tally.count(done.result(), took_s)
 
 
 def _check_dimensions(request: EmbeddingRequest, dims: int | None) -> None:
@@ -477,18 +447,3 @@ def _truncate(ids: Sequence[list[int]], limit: int) -> tuple[list[list[int]], li
     """Cut each list to `limit`, keeping its last (end) token; return the lists and the numbers of those cut."""
     cut = [number for number, item in enumerate(ids) if len(item) > limit]
     return [item if len(item) <= limit else [*item[: limit - 1], item[-1]] for item in ids], cut
-
-
-async def _send_body(
-    send: _Started, body: bytes, *, status: int = 200, extra: Sequence[tuple[bytes, bytes]] = ()
-) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *extra]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _send_error(send: _Started, error: PenstockError) -> None:
-    if send.has_begun:
-        return
-    extra = [(b"retry-after", b"1")] if error.status == 503 else []
-    await _send_body(send, encode_json(error_fields(error)), status=error.status, extra=extra)

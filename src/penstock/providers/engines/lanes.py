@@ -65,6 +65,7 @@ class Lane:
 
     def __init__(self, name: str, *, n_slots: int, max_waiting: int) -> None:
         self._name = name
+        self.n_slots = n_slots
         self._limit = n_slots + max_waiting
         self._n_inside = 0
         self._lock = threading.Lock()

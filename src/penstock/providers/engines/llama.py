@@ -69,10 +69,15 @@ class LlamaEngine:
         n_slots: int = 4,
         n_threads: int = 1,
         exact_cache: bool = False,
+        adapters: Sequence[tuple[Path, float]] = (),
     ) -> None:
-        """Load the file. `exact_cache` keeps keys and values in float32 (for parity proofs)."""
+        """Load the file. `exact_cache` keeps keys and values in float32 (for parity proofs).
+
+        `adapters` are low-rank adapters of this base with their scales; each call names at most one of them.
+        """
         import xllamacpp  # 100 MB of native code, for the processes that run weights only
 
+        self._scales = [scale for _, scale in adapters]
         self.context_length = context_length
         self.n_slots = n_slots
         params = xllamacpp.CommonParams()
@@ -90,6 +95,7 @@ class LlamaEngine:
         params.use_jinja = False  # prompts are token ids
         params.ui = False
         params.cache_ram_mib = 0  # slots keep their own prompts; this would copy every former one as well
+        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(path), scale) for path, scale in adapters]
         # a reranker is read at its first token; its head is applied outside, see `ranking`
         self._normalize = -1 if kind == "rerank" else 2
         if kind == "rerank":
@@ -108,9 +114,16 @@ class LlamaEngine:
             raise EngineFailed(f"The engine could not load {gguf.name}: {error}") from error
 
     def generate(
-        self, ids: Sequence[int], sampling: Sampling, on_text: Callable[[str], bool]
+        self,
+        ids: Sequence[int],
+        sampling: Sampling,
+        on_text: Callable[[str], bool],
+        *,
+        adapter: int | None = None,
     ) -> GenerationEnd:
         """Generate a reply to `ids` and hand each piece of text to `on_text`; stop when that returns True.
+
+        `adapter` is the number of the adapter to use, from 0; None: the base alone.
 
         `max_tokens` beyond the context ends as `length`, which the caller sees. Raises `ContextOverflow` if the
         prompt leaves no room for a token, `EngineFailed` if the engine breaks.
@@ -132,7 +145,10 @@ class LlamaEngine:
 
         try:
             self._server.handle_completions(
-                json.dumps(_completion_body(ids, sampling, self.context_length)).encode(), take
+                json.dumps(
+                    _completion_body(ids, sampling, self.context_length, self.scales(adapter))
+                ).encode(),
+                take,
             )
         except Exception as error:  # see __init__
             raise EngineFailed(f"The engine broke while generating: {error}") from error
@@ -176,7 +192,26 @@ class LlamaEngine:
         rows = sorted(answer["data"], key=lambda item: int(item["index"]))
         return np.stack([np.frombuffer(base64.b64decode(row["embedding"]), dtype="<f4") for row in rows])
 
-    def next_logprobs(self, ids: Sequence[int], n_top: int, *, printable_id: int) -> dict[int, float]:
+    def scales(self, adapter: int | None) -> list[dict[str, float]]:
+        """Return what a call says of the adapters: always all of them, each with its scale.
+
+        A call that leaves this out, or names only some, is answered from the keys and values that another adapter's
+        call left behind, and leaves wrong ones itself (llama.cpp issue 26207).
+        """
+        return [
+            {"id": number, "scale": scale if number == adapter else 0.0}
+            for number, scale in enumerate(self._scales)
+        ]
+
+    def next_logprobs(
+        self,
+        ids: Sequence[int],
+        n_top: int,
+        *,
+        printable_id: int,
+        adapter: int | None = None,
+        use_cache: bool = False,
+    ) -> dict[int, float]:
         """Return log-probabilities (before any sampling) of the `n_top` likeliest next tokens after `ids`.
 
         `printable_id` is any token that is a whole character of text: it is what gets sampled, because the
@@ -189,7 +224,8 @@ class LlamaEngine:
             "logprobs": n_top,
             "n_probs": n_top,
             "logit_bias": [[printable_id, 1000.0]],
-            "cache_prompt": False,
+            "cache_prompt": use_cache,
+            "lora": self.scales(adapter),
         }
         answer = self._call(self._server.handle_completions, body)
         top = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
@@ -208,12 +244,26 @@ class LlamaEngine:
             "n_probs": 1,
             "logit_bias": [[token_id, 1000.0]],
             "cache_prompt": True,
+            "lora": self.scales(None),
         }
         answer = self._call(self._server.handle_completions, body)
         told = (answer["choices"][0].get("logprobs") or {}).get("content") or []
         if not told or int(told[0]["id"]) != token_id:
             return None
         return str(told[0]["token"]), float(told[0]["logprob"])
+
+    def ends_at(self, ids: Sequence[int], token_id: int) -> bool:
+        """Return whether a reply to `ids` ends when it comes to `token_id`."""
+        body = {
+            "prompt": list(ids),
+            "max_tokens": 2,
+            "temperature": 0.0,
+            "logit_bias": [[token_id, 1000.0]],
+            "cache_prompt": False,
+            "lora": self.scales(None),
+        }
+        answer = self._call(self._server.handle_completions, body)
+        return bool(answer["choices"][0]["finish_reason"] == "stop")
 
     def _call(
         self, handler: Callable[[dict[str, Any]], dict[str, Any]], body: dict[str, Any]
@@ -238,7 +288,9 @@ def check_fit(n_prompt: int, context_length: int) -> None:
         )
 
 
-def _completion_body(ids: Sequence[int], sampling: Sampling, context_length: int) -> dict[str, Any]:
+def _completion_body(
+    ids: Sequence[int], sampling: Sampling, context_length: int, scales: list[dict[str, float]]
+) -> dict[str, Any]:
     body: dict[str, Any] = {
         "prompt": list(ids),
         "stream": True,
@@ -257,7 +309,7 @@ def _completion_body(ids: Sequence[int], sampling: Sampling, context_length: int
         "mirostat": 0,
         "stop": list(sampling.stop),
         "cache_prompt": True,
-        "lora": [],
+        "lora": scales,
     }
     if sampling.seed is not None:
         body["seed"] = sampling.seed

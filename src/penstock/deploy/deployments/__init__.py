@@ -1,0 +1,1 @@
+"""Deployments: model versions that engines serve under routes of their own."""

@@ -1,0 +1,420 @@
+"""Makes deployments be as they were asked for, one small step at a time.
+
+Each step looks at what is there (the row, the processes, what gateways work with), does one thing that may be done
+twice, and writes down how far it is. Killed anywhere, the next look goes on from there. Nothing waits inside a step
+but a proof, so a slow engine holds up no other.
+
+The order of a change is what makes it safe: start the new beside the old, prove it, let it serve in the same breath in
+which the old stops being named, wait until no gateway works with a snapshot that names the old, then end the old.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+from sqlalchemy import Engine
+
+from penstock.base.clock import now_ns as wall_clock
+from penstock.base.errors import PenstockError, UpstreamError
+from penstock.deploy.deployments import queries
+from penstock.deploy.deployments.errors import EngineDidNotStart
+from penstock.deploy.deployments.ports import Gateways, ModelVersions, Prover, Seats
+from penstock.deploy.deployments.queries import Stored
+from penstock.deploy.deployments.rows import adapters_of_seat, route_name
+from penstock.deploy.deployments.types import Generation, Leaving, SeatSpec, Standing
+from penstock.spec.tuning import DeploymentSpec, DeploymentState
+
+SYSTEM = "penstock"
+TICK_S = 0.25
+EARLY_DEATHS = 3
+"""An engine that dies this often while it starts is given up."""
+START_S = {"embedded": 120.0, "vllm": 1800.0, "server": 30.0}
+DRAIN_LIMIT_S = 600.0
+"""How long processes that are to end wait for calls under way; after that they end all the same, which is told."""
+PROOF_TRIES = 3
+_log = logging.getLogger("penstock.deployments")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one look at a deployment led to."""
+
+    state: DeploymentState
+    standing: Standing
+    kind: str = ""
+    """Of the event to note; empty for none."""
+    text: str = ""
+    detail: Any = None
+    is_gone: bool = False
+
+
+class Reconciler:
+    """Runs in one thread of one process of an installation."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        versions: ModelVersions,
+        seats: Seats,
+        prover: Prover,
+        gateways: Gateways,
+        clock: Callable[[], int] = wall_clock,
+    ) -> None:
+        self._engine = engine
+        self._versions = versions
+        self._seats = seats
+        self._prover = prover
+        self._gateways = gateways
+        self._clock = clock
+        self._restarts: dict[str, int] = {}
+        """Seats that serve, and how often they had come back when last looked at."""
+
+    def run(self, stop: threading.Event) -> None:
+        """Look at all deployments again and again until `stop` is set."""
+        while not stop.wait(TICK_S):
+            try:
+                self.look_once()
+            except (
+                Exception
+            ):  # the edge of this thread: ended, nothing would be deployed until the next start
+                _log.exception("deployments could not be looked at, it goes on")
+
+    def look_once(self) -> bool:
+        """Take one step of each deployment that is not as it should be; return whether there was one."""
+        with self._engine.connect() as connection:
+            stored = queries.list_deployments(connection)
+        worked = False
+        for item in stored:
+            try:
+                worked = self._look(item) or worked
+            except (
+                PenstockError
+            ) as error:  # such as a registry that does not answer; the next look tries again
+                _log.warning(
+                    "a deployment could not be seen to",
+                    extra={"deployment": item.name, "reason": str(error)},
+                )
+        return worked
+
+    def _look(self, item: Stored) -> bool:
+        standing = item.standing
+        self._tell_crashes(item)
+        for make in (self._publish, self._end_leaving, self._go, self._take_up, self._start, self._follow):
+            step = make(item)
+            if step is not None:
+                self._write(item, step)
+                return True
+        self._keep(item.spec, standing.serving)
+        return False
+
+    def _write(self, item: Stored, step: Step) -> None:
+        with self._engine.begin() as connection:
+            now = queries.get_deployment(connection, item.name, for_update=True)
+            if now is None:
+                return
+            if step.is_gone and now.epoch == item.epoch:
+                queries.delete_deployment(connection, item.name)
+            else:
+                # whether it is to go, only the service says
+                standing = msgspec.structs.replace(step.standing, is_going=now.standing.is_going)
+                state = now.state if now.standing.is_going else step.state
+                queries.update_deployment(
+                    connection, replace(now, state=state, standing=standing, updated_ns=self._clock())
+                )
+            if step.kind:
+                detail = msgspec.to_builtins(step.detail or {})
+                queries.insert_event(
+                    connection,
+                    item.name,
+                    step.kind,
+                    step.text,
+                    detail=detail,
+                    actor=SYSTEM,
+                    at_ns=self._clock(),
+                )
+                _log.info(step.kind, extra={"deployment": item.name, "what": step.text})
+
+    # -- the end of what leaves
+
+    def _publish(self, item: Stored) -> Step | None:
+        """Write the snapshot that no longer names what leaves."""
+        standing = item.standing
+        if all(each.snapshot_ns is not None for each in standing.leaving):
+            return None
+        written = self._gateways.publish(actor=SYSTEM, note=f"deployment {item.name}")
+        leaving = tuple(
+            each if each.snapshot_ns is not None else msgspec.structs.replace(each, snapshot_ns=written)
+            for each in standing.leaving
+        )
+        return Step(state=item.state, standing=msgspec.structs.replace(standing, leaving=leaving))
+
+    def _end_leaving(self, item: Stored) -> Step | None:
+        """End processes that no gateway needs any more."""
+        standing, now = item.standing, self._clock()
+        for each in standing.leaving:
+            assert each.snapshot_ns is not None
+            is_late = now - each.since_ns > DRAIN_LIMIT_S * 1e9
+            if not is_late and not self._gateways.have_followed(each.snapshot_ns):
+                continue
+            for seat in each.seats:
+                self._seats.drop(seat)
+                self._restarts.pop(seat, None)
+            left = tuple(other for other in standing.leaving if other is not each)
+            text = f"{each.version} ended" + (", though calls to it were still under way" if is_late else "")
+            return Step(
+                state=item.state,
+                standing=msgspec.structs.replace(standing, leaving=left),
+                kind="stopped" if each.seats else "",
+                text=text,
+            )
+        return None
+
+    def _go(self, item: Stored) -> Step | None:
+        """Let a deployment that was deleted leave, and forget it when everything of it has ended."""
+        standing = item.standing
+        if not standing.is_going:
+            return None
+        if standing.coming is not None:
+            self._drop(standing.coming)
+            return Step(state="draining", standing=msgspec.structs.replace(standing, coming=None))
+        if standing.serving is not None:
+            leaving = _leaving(standing.serving, self._clock())
+            changed = msgspec.structs.replace(standing, serving=None, leaving=(*standing.leaving, leaving))
+            text = f"{standing.serving.model.label} takes no new calls"
+            return Step(state="draining", standing=changed, kind="leaving", text=text)
+        if standing.leaving:
+            return None
+        for seat in self._seats.names(item.name):  # of a start that was killed before it was written down
+            self._seats.drop(seat)
+        return Step(
+            state="stopped", standing=standing, kind="gone", text="nothing of it runs any more", is_gone=True
+        )
+
+    # -- what comes
+
+    def _take_up(self, item: Stored) -> Step | None:
+        """Turn what is asked for into a generation to be started, unless that very thing serves or comes already."""
+        standing, spec = item.standing, item.spec
+        if standing.is_going or standing.applied == item.epoch:
+            return None
+        if standing.coming is not None:  # overtaken before it served
+            self._drop(standing.coming)
+            return Step(state=item.state, standing=msgspec.structs.replace(standing, coming=None))
+        model = None
+        try:
+            model = self._versions.pin(spec.model)
+            adapters = tuple(self._versions.pin(each) for each in spec.adapters)
+            self._versions.check_servable(spec, model, adapters)
+        except PenstockError as error:
+            refused = None if model is None else model.digest
+            changed = msgspec.structs.replace(
+                standing, applied=item.epoch, error=error.as_dict(), refused=refused
+            )
+            return _failed(changed, f"{spec.model} cannot be served: {error.message}", error)
+        number = standing.last_number + 1
+        coming = Generation(
+            number=number,
+            model=model,
+            adapters=adapters,
+            seats=tuple(_seat_names(spec, number, len(adapters))),
+            is_strict=spec.strict_adapters and bool(adapters),
+            url=spec.url if spec.engine == "server" else None,
+            served_name=spec.served_name or spec.name,
+            secret=spec.secret,
+            began_ns=self._clock(),
+        )
+        changed = msgspec.structs.replace(
+            standing, applied=item.epoch, coming=coming, last_number=number, error=None, refused=None
+        )
+        return Step(
+            state="starting" if standing.serving is None else "ready",
+            standing=changed,
+            kind="starting",
+            text=f"{model.label} is being started" if coming.seats else f"{model.label} is being looked for",
+            detail={"digest": model.digest, "seats": coming.seats},
+        )
+
+    def _start(self, item: Stored) -> Step | None:
+        """Bring up what comes, prove it, and let it serve."""
+        standing, coming = item.standing, item.standing.coming
+        if coming is None:
+            return None
+        for seat in _seat_specs(item.spec, coming):
+            self._seats.put(seat)
+        states = {name: self._seats.look(name) for name in coming.seats}
+        for name, state in states.items():
+            if state.n_restarts >= EARLY_DEATHS:
+                return self._give_up(item, coming, _ended_at_once(name, state.last_words))
+        if any(state.status != "ready" for state in states.values()):
+            waited_s = (self._clock() - coming.began_ns) / 1e9
+            if waited_s <= START_S[item.spec.engine]:
+                return None
+            return self._give_up(item, coming, _not_in_time(sorted(states), waited_s))
+        if item.state == "starting":
+            return Step(
+                state="proving",
+                standing=standing,
+                kind="proving",
+                text=f"{coming.model.label} runs and is being proven",
+            )
+        return self._prove(item, coming, [state.url for state in states.values() if state.url])
+
+    def _prove(self, item: Stored, coming: Generation, urls: Sequence[str]) -> Step:
+        try:
+            proof = self._prover.prove(item.spec, coming, [coming.url] if coming.url else urls)
+        except UpstreamError as error:  # it went away; the supervisor brings it back
+            if coming.n_tries + 1 >= PROOF_TRIES:
+                return self._give_up(item, coming, error)
+            tried = msgspec.structs.replace(coming, n_tries=coming.n_tries + 1)
+            return Step(
+                state=item.state,
+                standing=msgspec.structs.replace(item.standing, coming=tried),
+                kind="proving",
+                text=f"the proof of {coming.model.label} broke off: {error.message}",
+            )
+        except PenstockError as error:
+            return self._give_up(item, coming, error)
+        return self._let_serve(item, msgspec.structs.replace(coming, proof=dict(proof)))
+
+    def _let_serve(self, item: Stored, proven: Generation) -> Step:
+        standing = item.standing
+        before = standing.serving
+        leaving = standing.leaving
+        # also where nothing leaves: the snapshot that names the new one has still to be written
+        leaving = (*leaving, _leaving(before, self._clock()) if before else _nothing(self._clock()))
+        is_other = before is not None and before.model.digest != proven.model.digest
+        changed = msgspec.structs.replace(
+            standing,
+            serving=proven,
+            coming=None,
+            leaving=leaving,
+            previous=before.model if before is not None and is_other else standing.previous,
+            swaps=standing.swaps + (before is not None),
+            error=None,
+        )
+        what = f"{proven.model.label} is proven and answers as {route_name(item.spec)!r}"
+        if before is not None:
+            what += f" in the place of {before.model.label}"
+        return Step(
+            state="ready",
+            standing=changed,
+            kind="swapped" if before is not None else "ready",
+            text=what,
+            detail={"proof": proven.proof},
+        )
+
+    def _give_up(self, item: Stored, coming: Generation, error: PenstockError) -> Step:
+        self._drop(coming)
+        changed = msgspec.structs.replace(
+            item.standing, coming=None, error=error.as_dict(), refused=coming.model.digest
+        )
+        return _failed(changed, f"{coming.model.label} takes no traffic: {error.message}", error)
+
+    def _follow(self, item: Stored) -> Step | None:
+        """Take up a moved alias."""
+        standing, spec = item.standing, item.spec
+        if not spec.follow or standing.is_going or standing.coming is not None or standing.serving is None:
+            return None
+        model = self._versions.pin(spec.model)
+        if model.digest in (standing.serving.model.digest, standing.refused):
+            return None
+        text = f"{spec.model} is {model.label} now"
+        return Step(
+            state=item.state,
+            standing=msgspec.structs.replace(standing, applied=0),
+            kind="changed",
+            text=text,
+        )
+
+    # -- what serves
+
+    def _keep(self, spec: DeploymentSpec, serving: Generation | None) -> None:
+        """See to it that what serves is meant to run, also after somebody emptied the folder of the instance."""
+        if serving is not None:
+            for seat in _seat_specs(spec, serving):
+                self._seats.put(seat)
+
+    def _tell_crashes(self, item: Stored) -> None:
+        serving = item.standing.serving
+        for name in serving.seats if serving is not None else ():
+            state = self._seats.look(name)
+            before = self._restarts.get(name)
+            self._restarts[name] = state.n_restarts
+            if before is None or state.n_restarts == before:
+                continue
+            # written without a step: what is asked for and what serves has not changed
+            with self._engine.begin() as connection:
+                queries.insert_event(
+                    connection,
+                    item.name,
+                    "crashed",
+                    f"{name} died and was started again",
+                    detail={"seat": name, "n_restarts": state.n_restarts, "last_words": state.last_words},
+                    actor=SYSTEM,
+                    at_ns=self._clock(),
+                )
+
+    def _drop(self, generation: Generation) -> None:
+        for seat in generation.seats:
+            self._seats.drop(seat)
+
+
+def _failed(standing: Standing, text: str, error: PenstockError) -> Step:
+    return Step(
+        state="failed" if standing.serving is None else "ready",
+        standing=standing,
+        kind="refused" if standing.serving is not None else "failed",
+        text=text,
+        detail=error.as_dict(),
+    )
+
+
+def _leaving(generation: Generation, now_ns: int) -> Leaving:
+    return Leaving(version=generation.model.label, seats=generation.seats, since_ns=now_ns)
+
+
+def _nothing(now_ns: int) -> Leaving:
+    return Leaving(version="", seats=(), since_ns=now_ns)
+
+
+def _seat_names(spec: DeploymentSpec, number: int, n_adapters: int) -> list[str]:
+    if spec.engine == "server" or (spec.engine == "vllm" and spec.url):
+        return []
+    count = spec.replicas + (n_adapters if spec.strict_adapters else 0)
+    first = f"engine-{spec.name}~{number}"  # no name of a deployment holds a ~
+    return [first if each == 1 else f"{first}~{each}" for each in range(1, count + 1)]
+
+
+def _seat_specs(spec: DeploymentSpec, generation: Generation) -> list[SeatSpec]:
+    return [
+        SeatSpec(
+            child=name,
+            deployment=spec.name,
+            engine="vllm" if spec.engine == "vllm" else "embedded",
+            model=generation.model,
+            served_name=generation.served_name,
+            adapters=adapters_of_seat(generation, number),
+            context_length=spec.context_length,
+            slots=spec.slots,
+            threads=spec.threads,
+        )
+        for number, name in enumerate(generation.seats)
+    ]
+
+
+def _ended_at_once(name: str, last_words: str) -> EngineDidNotStart:
+    return EngineDidNotStart(
+        f"{name} ended {EARLY_DEATHS} times before it was ready. Its log ends:\n{last_words}",
+        hint="penstock deploy logs NAME shows more of it.",
+    )
+
+
+def _not_in_time(names: Sequence[str], waited_s: float) -> EngineDidNotStart:
+    return EngineDidNotStart(
+        f"{', '.join(names)} is not ready after {waited_s:.0f} s.",
+        hint="penstock deploy logs NAME shows its log.",
+    )

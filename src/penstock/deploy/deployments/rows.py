@@ -1,0 +1,154 @@
+"""From deployments to the rows of a snapshot. Pure.
+
+Each process has a provider row of its own, because an address is a provider's. Deployments of one route share it when
+they serve one version; which version a route serves is told with every reply, so two versions never share one.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from penstock.deploy.deployments.types import Generation, PinnedModel
+from penstock.spec.routes import PinnedVersion, Provider, Route, RouteKind, Target
+from penstock.spec.tuning import DeploymentSpec
+
+PREFIX = "engine-"
+"""Of the names of providers that deployments bring."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveDeployment:
+    """A deployment that takes traffic, with the addresses of its processes."""
+
+    spec: DeploymentSpec
+    generation: Generation
+    urls: tuple[str | None, ...]
+    """Ending in `/v1`, one a process; None for one that has no address yet."""
+
+
+def provider_names(name: str, count: int) -> list[str]:
+    """Return the names of a deployment's providers: `engine-NAME`, and `engine-NAME~2` … for further processes."""
+    return [
+        f"{PREFIX}{name}" if number == 1 else f"{PREFIX}{name}~{number}" for number in range(1, count + 1)
+    ]
+
+
+def adapters_of_seat(generation: Generation, number: int) -> tuple[PinnedModel, ...]:
+    """Return the adapters that a process of a generation loads beside its base; seats count from 0."""
+    if not generation.is_strict:
+        return generation.adapters
+    n_base = len(generation.seats) - len(generation.adapters)
+    return () if number < n_base else (generation.adapters[number - n_base],)
+
+
+def route_name(spec: DeploymentSpec) -> str:
+    """Return the route that a deployment answers under."""
+    return spec.route or spec.name
+
+
+def adapter_route(name: str, adapter: PinnedModel) -> str:
+    """Return the route of one adapter of a deployment."""
+    return f"{name}:{adapter.name}"
+
+
+def deployment_providers(live: Iterable[LiveDeployment]) -> Iterator[Provider]:
+    """Yield the providers of these deployments."""
+    for each in live:
+        for name, url in zip(provider_names(each.spec.name, len(each.urls)), each.urls, strict=True):
+            if url is None:
+                continue
+            if each.spec.engine == "server":
+                yield Provider(
+                    name=name,
+                    base_url=url,
+                    secret=each.generation.secret,
+                    auth="bearer" if each.generation.secret else "none",
+                )
+            else:
+                yield Provider(name=name, base_url=url, local=True, price_id="local")
+
+
+def deployment_routes(live: Sequence[LiveDeployment]) -> Iterator[Route]:
+    """Yield the routes of these deployments: each one's own, those of its adapters, and `model:NAME` with pins."""
+    by_route: dict[str, list[LiveDeployment]] = {}
+    for each in live:
+        by_route.setdefault(route_name(each.spec), []).append(each)
+    for name, sharing in by_route.items():
+        first = sharing[0].generation.model
+        same = [each for each in sharing if each.generation.model.digest == first.digest]
+        yield _route(name, first, [target for each in same for target in _targets(each)])
+        for each in sharing:
+            for number, adapter in enumerate(each.generation.adapters):
+                served = f"{each.generation.served_name}:{adapter.name}@{adapter.short}"
+                answers = _route(
+                    adapter_route(each.spec.name, adapter),
+                    adapter,
+                    _targets(each, served, adapter=number),
+                    also={first.asset: first.stamp},
+                )
+                pin = PinnedVersion(name=adapter.short, targets=answers.targets)
+                if answers.targets:
+                    yield msgspec.structs.replace(answers, pins=(pin,))
+    yield from _model_routes(live)
+
+
+def _model_routes(live: Sequence[LiveDeployment]) -> Iterator[Route]:
+    """Yield `model:NAME` with the numbers that are deployed as pins, so that a version can be asked for as such."""
+    by_asset: dict[str, dict[int, LiveDeployment]] = {}
+    for each in live:
+        by_asset.setdefault(each.generation.model.asset, {}).setdefault(each.generation.model.number, each)
+    for asset, numbered in by_asset.items():
+        newest = numbered[max(numbered)]
+        route = _route(asset, newest.generation.model, _targets(newest))
+        pins = tuple(
+            PinnedVersion(
+                name=str(number),
+                targets=tuple(_targets(each)),
+                version=shown_version(each.generation.model),
+                versions={asset: each.generation.model.stamp},
+            )
+            for number, each in sorted(numbered.items())
+        )
+        yield Route(
+            name=asset,
+            targets=route.targets,
+            kind=route.kind,
+            version=route.version,
+            versions=route.versions,
+            balance="least-busy",
+            pins=pins,
+        )
+
+
+def _route(
+    name: str, model: PinnedModel, targets: Sequence[Target], *, also: Mapping[str, str] | None = None
+) -> Route:
+    kind: RouteKind = model.kind
+    return Route(
+        name=name,
+        targets=tuple(targets),
+        kind=kind,
+        version=shown_version(model),
+        versions={**(also or {}), model.asset: model.stamp},
+        balance="least-busy" if len(targets) > 1 else "weighted",
+    )
+
+
+def shown_version(model: PinnedModel) -> str:
+    """Return what `x-penstock-version` says of a model."""
+    return f"{model.label} sha256:{model.short}"
+
+
+def _targets(live: LiveDeployment, served: str | None = None, *, adapter: int | None = None) -> list[Target]:
+    names = provider_names(live.spec.name, len(live.urls))
+    pairs = list(zip(names, live.urls, strict=True))
+    if live.generation.is_strict:
+        n_base = len(pairs) - len(live.generation.adapters)
+        pairs = pairs[:n_base] if adapter is None else [pairs[n_base + adapter]]
+    model = served or live.generation.served_name
+    return [
+        Target(provider=name, model=model, weight=live.spec.weight / 100)
+        for name, url in pairs
+        if url is not None
+    ]

@@ -1,0 +1,186 @@
+"""Engine processes as files: what lies in `HOME/run/engines` is what the supervisor keeps running.
+
+One file a process, written whole or not at all. A new file starts a process, a file that is gone ends one; what the
+process serves stands in its file too. `HOME/run/shared.json` says which of them hosts the models that `prod` names.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from penstock.base.files import write_atomic
+from penstock.deploy.deployments.types import SeatSpec
+from penstock.main.children import ChildSpec
+from penstock.main.errors import PortTaken
+from penstock.main.ports import choose_port
+from penstock.spec.home import Home
+
+SHARED = "engine"
+"""The child that hosts the models that `prod` names, and the beginning of its successors' names (`engine~2` …)."""
+_LOOPBACK = "127.0.0.1"
+_log = logging.getLogger("penstock.supervisor")
+
+
+class EngineFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One engine process."""
+
+    child: str
+    port: int
+    role: Literal["shared", "deployment"] = "deployment"
+    models: dict[str, int] | None = None
+    """Of the shared engine: the numbers of the versions it hosts, by name; None: those that `prod` names when it
+    starts, which it then writes down here, so that it hosts the same when it is started again."""
+    seat: SeatSpec | None = None
+    """Of a deployment's."""
+    command: tuple[str, ...] = ()
+    """Of a program that is not ours (vLLM)."""
+    environ: dict[str, str] = {}
+
+
+class SharedEngine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which process hosts the models that `prod` names."""
+
+    child: str = SHARED
+    port: int
+    refused: dict[str, int] = {}
+    """Versions that `prod` names but that did not prove to be what was registered, by model."""
+    leaving: dict[str, int] = {}
+    """Processes that were it before, and when the snapshot without them was written (0: not yet)."""
+
+
+def engines_folder(home: Home) -> Path:
+    """Return where the files lie."""
+    return home.run / "engines"
+
+
+def write_engine(home: Home, file: EngineFile) -> None:
+    """Put a file in place."""
+    folder = engines_folder(home)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomic(folder / f"{file.child}.json", msgspec.json.encode(file), mode=0o600)
+
+
+def remove_engine(home: Home, child: str) -> None:
+    """Take a file away; nothing happens where there is none."""
+    (engines_folder(home) / f"{child}.json").unlink(missing_ok=True)
+
+
+def read_engine(home: Home, child: str) -> EngineFile | None:
+    """Return a file, or None where there is none that can be read."""
+    return _read(engines_folder(home) / f"{child}.json")
+
+
+def list_engines(home: Home) -> list[EngineFile]:
+    """Return all files by name."""
+    return [file for path in _paths(home) if (file := _read(path)) is not None]
+
+
+def find_port() -> int:
+    """Return a loopback port that is free at this moment."""
+    return choose_port(_LOOPBACK, 0, option="--engine-port")
+
+
+def child_spec(home: Home, file: EngineFile) -> ChildSpec:
+    """Return how the process of a file is started."""
+    command = file.command or (
+        *(sys.executable, "-m", "penstock.cli", "engine", "--home", str(home.root)),
+        *("--port", str(file.port), "--serve", file.child),
+    )
+    return ChildSpec(
+        name=file.child,
+        command=command,
+        host=_LOOPBACK,
+        port=file.port,
+        ready_path="/health",
+        is_vital=False,
+        environ=file.environ,
+    )
+
+
+class EngineSpecs:
+    """Gives the supervisor the processes that are meant to run. A file is read again when it has changed."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._known: dict[Path, tuple[tuple[int, int, int], ChildSpec | None]] = {}
+
+    def __call__(self) -> Sequence[ChildSpec]:
+        """Return the specs by name of the file."""
+        found: dict[Path, tuple[tuple[int, int, int], ChildSpec | None]] = {}
+        for path in _paths(self._home):
+            try:
+                stat = path.stat()
+            except OSError:  # gone this moment
+                continue
+            stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            known = self._known.get(path)
+            found[path] = known if known is not None and known[0] == stamp else (stamp, self._spec(path))
+        self._known = found
+        return [spec for _, spec in found.values() if spec is not None]
+
+    def _spec(self, path: Path) -> ChildSpec | None:
+        file = _read(path)
+        if file is None or file.child != path.stem:
+            _log.error("an engine's file cannot be read and is left out", extra={"path": str(path)})
+            return None
+        return child_spec(self._home, file)
+
+
+def settle_engines(home: Home, shared_port: int) -> None:
+    """Make the files fit a start: one shared engine at its port, deployments at ports that are free."""
+    for file in list_engines(home):
+        if file.role == "shared":
+            remove_engine(home, file.child)
+        elif not _is_free(file.port):
+            port = find_port()
+            moved = tuple(str(port) if each == str(file.port) else each for each in file.command)
+            write_engine(home, msgspec.structs.replace(file, port=port, command=moved))
+    write_shared(home, SharedEngine(port=shared_port))
+    write_engine(home, EngineFile(child=SHARED, port=shared_port, role="shared"))
+
+
+def write_shared(home: Home, shared: SharedEngine) -> None:
+    """Say which process is the shared engine."""
+    write_atomic(_shared_path(home), msgspec.json.encode(shared), mode=0o600)
+
+
+def read_shared(home: Home) -> SharedEngine | None:
+    """Return which process is the shared engine; None where nobody said."""
+    try:
+        return msgspec.json.decode(_shared_path(home).read_bytes(), type=SharedEngine)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _shared_path(home: Home) -> Path:
+    return home.run / "shared.json"
+
+
+def _paths(home: Home) -> Iterator[Path]:
+    try:
+        yield from sorted(
+            path
+            for path in engines_folder(home).iterdir()
+            if path.suffix == ".json" and not path.name.startswith(".")
+        )
+    except OSError:
+        return
+
+
+def _read(path: Path) -> EngineFile | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=EngineFile)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _is_free(port: int) -> bool:
+    try:
+        choose_port(_LOOPBACK, port, option="--engine-port")
+    except PortTaken:
+        return False
+    return True
