@@ -1,47 +1,61 @@
 """What runs need of the rest of the program. Joined in `main`; the tests' fakes are as small as these."""
 
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
-from penstock.spec.datasets import DatasetFormat, DatasetRow
-from penstock.spec.tuning import PinnedAsset
+from penstock.spec.assets import AssetRef
+from penstock.spec.prompts import PromptContent
+from penstock.spec.tuning import PinnedAsset, Recipe
+from penstock.tuning.convert.gguf_file import Precision
+from penstock.tuning.model_types import BaseFolder, ModelLineage, RegisteredModel
+from penstock.tuning.preflight.types import BaseFacts
+from penstock.tuning.rows.types import RowSource
 
 Tell = Callable[[float | None, str], None]
 
 
-class PinnedRows(Protocol):
-    """One version of a dataset."""
+class TrainingAssets(Protocol):
+    """What recipes name by reference, pinned to versions."""
 
-    @property
-    def pinned(self) -> PinnedAsset:
-        """Which version, by digest."""
-        ...
-
-    @property
-    def format(self) -> DatasetFormat:
-        """What its rows hold."""
-        ...
-
-    @property
-    def license(self) -> str | None:
-        """As its version says; None is unknown."""
-        ...
-
-    @property
-    def n_rows(self) -> int:
-        """All of its rows."""
-        ...
-
-    def read(self, split: str | None = None) -> Iterator[tuple[int, DatasetRow]]:
-        """Yield rows with their number in the dataset, from 1; of one split, where one is named."""
-        ...
-
-
-class TrainingData(Protocol):
-    """Datasets."""
-
-    def open(self, ref: str) -> PinnedRows:
+    def dataset(self, ref: str) -> tuple[PinnedAsset, RowSource]:
         """Return the version that `dataset:NAME[@VERSION]` names now; raise what finding it raises."""
+        ...
+
+    def prompt(self, ref: str) -> tuple[PinnedAsset, PromptContent]:
+        """Return the version that `prompt:NAME[@VERSION]` names now."""
+        ...
+
+    def base(self, ref: str) -> tuple[PinnedAsset, BaseFacts]:
+        """Return the version that `model:NAME[@VERSION]` names now; `prod` where nothing is said."""
+        ...
+
+
+class Models(Protocol):
+    """Weights out of the registry and into it: `tuning.models.ModelService`."""
+
+    def checkout(self, ref: AssetRef | str, folder: Path, *, merge_adapters: bool = True) -> BaseFolder:
+        """Write a version's weights in Hugging Face layout."""
+        ...
+
+    def register_trained(
+        self,
+        name: str,
+        folder_hf: Path | None,
+        *,
+        base: AssetRef | str | None,
+        lineage: ModelLineage,
+        precisions: Sequence[Precision] = ...,
+        form: Literal["merged", "adapter", "both"] = ...,
+        adapter_folder: Path | None = ...,
+        alias: str | None = ...,
+        license_id: str | None = ...,
+        description: str = ...,
+        note: str = ...,
+        actor: str = ...,
+        progress: Callable[[float, str], None] | None = ...,
+    ) -> RegisteredModel:
+        """Convert, prove and register what a run made."""
         ...
 
 
@@ -68,6 +82,10 @@ class RunContext(Protocol):
         """Raise when the run is to stop."""
         ...
 
+    def step(self, name: str, inputs: dict[str, Any], fn: Callable[[], Any]) -> Any:
+        """Return what `fn()` returned for these inputs, once; see `jobs.context`."""
+        ...
+
 
 class RunJobs(Protocol):
     """The durable jobs that drive runs."""
@@ -83,3 +101,9 @@ class RunJobs(Protocol):
     def cancel(self, job_id: str) -> None:
         """End it at its next step."""
         ...
+
+
+Distiller = Callable[[Recipe, RunContext], str]
+"""Asks a teacher for replies, resumably, and returns the dataset that holds them: `dataset:NAME@NUMBER`."""
+ScratchFolder = Callable[[Recipe, RowSource, Path], BaseFolder]
+"""Writes tokenizer, template and configuration of a model from nothing into a folder."""

@@ -1,0 +1,90 @@
+"""Brings what a run has trained into the registry, with everything it was made from named by digest."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from penstock import __version__
+from penstock.spec.tuning import FrozenRun, RunRecord, Runtime
+from penstock.tuning.model_types import ModelLineage
+from penstock.tuning.recipes.checks import uses_adapter
+from penstock.tuning.recipes.defaults import digest_recipe
+from penstock.tuning.runs.folder import RunFolder
+from penstock.tuning.runs.ports import Models
+from penstock.tuning.runs.preparing import label_of
+
+BESIDE_WEIGHTS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "config.json",
+)
+"""Files of a model's folder that training does not change: taken from the base where the trainer wrote none."""
+
+
+def register_run(
+    models: Models,
+    record: RunRecord,
+    frozen: FrozenRun,
+    runtime: Runtime | None,
+    folder: RunFolder,
+    *,
+    progress: Callable[[float, str], None],
+) -> dict[str, Any]:
+    """Register what lies in the run's `out` and return {model, digest, children, adapter}.
+
+    Nothing is registered when a proof fails; the same run registered twice is the same version.
+    """
+    output, is_adapter = frozen.recipe.output, uses_adapter(frozen.recipe)
+    if not is_adapter:
+        complete_folder(folder.out, folder.base)
+    registered = models.register_trained(
+        output.name,
+        folder.base.resolve() if is_adapter else folder.out,
+        base=None if frozen.base is None else label_of(frozen.base),
+        lineage=describe_origin(record, frozen, runtime),
+        precisions=output.precisions,
+        form=output.form,
+        adapter_folder=folder.out if is_adapter else None,
+        alias=output.alias,
+        license_id=output.license,
+        description=output.description,
+        note=f"run {record.id} ({record.name})",
+        actor=record.actor,
+        progress=progress,
+    )
+    return {
+        "model": registered.label,
+        "digest": registered.digest,
+        "children": list(registered.children),
+        "adapter": registered.adapter,
+    }
+
+
+def complete_folder(out: Path, base: Path) -> None:
+    """Copy what belongs beside the weights from the base, where training wrote none of its own."""
+    for name in BESIDE_WEIGHTS:
+        if not (out / name).exists() and (base / name).is_file():
+            shutil.copyfile(base / name, out / name)
+
+
+def describe_origin(record: RunRecord, frozen: FrozenRun, runtime: Runtime | None) -> ModelLineage:
+    """Return what the new version was made from."""
+    return ModelLineage(
+        base=frozen.base,
+        data=frozen.data,
+        method=frozen.recipe.method,
+        recipe=msgspec.to_builtins(frozen.recipe),
+        recipe_digest=digest_recipe(frozen.recipe),
+        run=record.id,
+        frozen_digest=frozen.digest,
+        code=f"penstock {__version__}",
+        environment=None if runtime is None else {"digest": runtime.digest, "packages": runtime.packages},
+        hardware=None if runtime is None else {"device": runtime.device, **runtime.hardware},
+        evaluation=record.best,
+    )

@@ -1,0 +1,372 @@
+"""Makes a recipe into a frozen run: references pinned, base checked out, rows written, the preflight passed.
+
+Everything here can be done again: a run that was killed while it was prepared is prepared anew.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from penstock.base.digest import digest_file, digest_json
+from penstock.base.files import write_atomic
+from penstock.spec.prompts import PromptContent
+from penstock.spec.tuning import FrozenRun, PinnedAsset, Recipe
+from penstock.tuning.model_types import BaseFolder
+from penstock.tuning.preflight.flight import fly
+from penstock.tuning.preflight.types import BaseFacts, Finding, Flight, Preflight
+from penstock.tuning.recipes.defaults import complete_recipe
+from penstock.tuning.renderer import load_renderer
+from penstock.tuning.rows.types import AsCase, RowSource
+from penstock.tuning.runs.errors import RunChanged, RunRefused
+from penstock.tuning.runs.folder import RunFolder
+from penstock.tuning.runs.ports import Distiller, Models, RunContext, ScratchFolder, Tell, TrainingAssets
+from penstock.tuning.trainer.batches import pack_rows
+from penstock.tuning.trainer.steps import count_steps
+
+_FACTS = "penstock-base.json"
+_RENDERER = "penstock-renderer.json"
+_TOKENIZER = "tokenizer.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparingParts:
+    """What preparing needs of others."""
+
+    assets: TrainingAssets
+    models: Models
+    as_case: AsCase
+    distil: Distiller | None = None
+    write_scratch: ScratchFolder | None = None
+    fly: Callable[..., Preflight] = fly
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinnedRecipe:
+    """A completed recipe whose references name versions, with what they stand for."""
+
+    recipe: Recipe
+    base: PinnedAsset | None
+    base_facts: BaseFacts | None
+    data: tuple[PinnedAsset, ...]
+    train: RowSource
+    heldout: RowSource | None
+    guards: tuple[RowSource, ...]
+    prompt: PromptContent | None
+
+
+Judge = Callable[[PinnedRecipe, BaseFolder | None, Preflight], Sequence[Finding]]
+"""Says what the machine and the budget have against a run whose rows have been counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedRun:
+    """A run that can be trained."""
+
+    frozen: FrozenRun
+    preflight: Preflight
+
+
+def pin_recipe(recipe: Recipe, assets: TrainingAssets) -> PinnedRecipe:
+    """Return the recipe with every reference resolved as it stands now; raises what resolving raises."""
+    recipe = complete_recipe(recipe)
+    data: list[PinnedAsset] = []
+
+    def open_rows(ref: str) -> RowSource:
+        pinned, source = assets.dataset(ref)
+        if pinned not in data:
+            data.append(pinned)
+        return source
+
+    train = open_rows(recipe.data.train)
+    heldout = open_rows(recipe.data.eval) if recipe.data.eval is not None else None
+    guards = tuple(open_rows(ref) for ref in recipe.data.guard_against)
+    changed: dict[str, Any] = {
+        "train": train.ref,
+        "eval": None if heldout is None else heldout.ref,
+        "guard_against": tuple(source.ref for source in guards),
+    }
+    prompt: PromptContent | None = None
+    if recipe.data.template is not None:
+        pinned_prompt, prompt = assets.prompt(recipe.data.template)
+        data.append(pinned_prompt)
+        changed["template"] = label_of(pinned_prompt)
+    base: PinnedAsset | None = None
+    facts: BaseFacts | None = None
+    base_part = recipe.base
+    if recipe.base.model is not None:
+        base, facts = assets.base(recipe.base.model)
+        base_part = msgspec.structs.replace(base_part, model=label_of(base))
+    pinned = msgspec.structs.replace(
+        recipe, data=msgspec.structs.replace(recipe.data, **changed), base=base_part
+    )
+    return PinnedRecipe(
+        recipe=pinned,
+        base=base,
+        base_facts=facts,
+        data=tuple(data),
+        train=train,
+        heldout=heldout,
+        guards=guards,
+        prompt=prompt,
+    )
+
+
+def label_of(pinned: PinnedAsset) -> str:
+    """Return `kind:name@number`."""
+    return f"{pinned.asset}@{pinned.number}"
+
+
+class Preparation:
+    """Prepares runs. Methods block, for minutes with a large base."""
+
+    def __init__(self, parts: PreparingParts) -> None:
+        self._parts = parts
+
+    def pin(self, recipe: Recipe) -> PinnedRecipe:
+        """Return the recipe pinned to what its references name now."""
+        return pin_recipe(recipe, self._parts.assets)
+
+    def checkout(self, pinned: PinnedRecipe, folder: RunFolder) -> BaseFolder:
+        """Return the base's weights in Hugging Face layout, shared by all runs that begin from it."""
+        assert pinned.base is not None
+        kind = "" if pinned.recipe.base.merge_adapters else "-adapter"
+        place = folder.shared_base(pinned.base.digest)
+        place = place.with_name(place.name + kind)
+        if (known := _read_base(place)) is not None:
+            return known
+        part = place.with_name(f"{place.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        base = self._parts.models.checkout(
+            label_of(pinned.base), part, merge_adapters=pinned.recipe.base.merge_adapters
+        )
+        _write_base(base, part)
+        shutil.rmtree(place, ignore_errors=True)
+        part.replace(place)
+        return _read_base(place) or base
+
+    def open_base(self, pinned: PinnedRecipe, folder: RunFolder) -> BaseFolder | None:
+        """Return what the model is rendered and shaped by; None for a program of its own, which brings both."""
+        recipe = pinned.recipe
+        if pinned.base is not None:
+            base = self.checkout(pinned, folder)
+            folder.path.mkdir(parents=True, exist_ok=True)
+            _link(base.folder, folder.base)
+            return base
+        if recipe.scratch is None or recipe.scratch.program is not None or self._parts.write_scratch is None:
+            return None
+        folder.path.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder.base, ignore_errors=True)
+        return self._parts.write_scratch(recipe, pinned.train, folder.base)
+
+    def look(
+        self,
+        pinned: PinnedRecipe,
+        base: BaseFolder | None,
+        *,
+        folder: Path | None = None,
+        tell: Tell | None = None,
+    ) -> Preflight:
+        """Return what the preflight finds; with `folder` the rows are written there on the way."""
+        flight = Flight(
+            recipe=pinned.recipe,
+            renderer=None if base is None else base.renderer,
+            train=pinned.train,
+            as_case=self._parts.as_case,
+            heldout=pinned.heldout,
+            guards=pinned.guards,
+            prompt=pinned.prompt,
+            base=pinned.base_facts,
+        )
+        return self._parts.fly(flight, folder=folder, tell=tell)
+
+    def freeze(
+        self,
+        run_id: str,
+        recipe: Recipe,
+        folder: RunFolder,
+        context: RunContext,
+        *,
+        judge: Judge | None = None,
+    ) -> PreparedRun:
+        """Prepare `recipe` in the run's folder and write `run.json`; raises `RunRefused` with what was found."""
+        context.progress(None, "pinning data and base")
+        if recipe.method == "distill" and self._parts.distil is not None:
+            answered = self._parts.distil(recipe, context)
+            recipe = msgspec.structs.replace(
+                recipe, data=msgspec.structs.replace(recipe.data, train=answered, split=None)
+            )
+        pinned = self.pin(recipe)
+        context.check_cancelled()
+        context.progress(None, "taking the base out of the registry")
+        base = self.open_base(pinned, folder)
+        context.check_cancelled()
+        shutil.rmtree(folder.data, ignore_errors=True)
+        folder.data.mkdir(parents=True)
+
+        def tell(share: float | None, text: str) -> None:
+            context.progress(share, text)
+            context.check_cancelled()
+
+        preflight = self.look(pinned, base, folder=folder.data, tell=tell)
+        if judge is not None:
+            preflight = with_findings(preflight, judge(pinned, base, preflight))
+        if preflight.is_refused:
+            raise refused(preflight)
+        frozen = freeze_rows(run_id, pinned, base, preflight, folder)
+        write_atomic(folder.spec, msgspec.json.format(msgspec.json.encode(frozen), indent=2))
+        return PreparedRun(frozen=frozen, preflight=preflight)
+
+
+def with_findings(preflight: Preflight, more: Sequence[Finding]) -> Preflight:
+    """Return the preflight with further findings, refusals first."""
+    found = sorted([*preflight.findings, *more], key=lambda finding: finding.severity != "refuse")
+    return msgspec.structs.replace(preflight, findings=found)
+
+
+def refused(preflight: Preflight) -> RunRefused:
+    """Return the error that lists what forbids a run."""
+    found = [each for each in preflight.findings if each.severity == "refuse"]
+    lines = [f"{each.code}: {each.message} {each.hint}".strip() for each in found]
+    return RunRefused(
+        "\n  ".join([f"The preflight refuses this run for {len(found)} reason(s):", *lines]),
+        findings=msgspec.to_builtins(found),
+    )
+
+
+def read_frozen(folder: RunFolder) -> FrozenRun | None:
+    """Return what the run was frozen to; None before that."""
+    try:
+        return msgspec.json.decode(folder.spec.read_bytes(), type=FrozenRun)
+    except FileNotFoundError:
+        return None
+
+
+def digest_frozen(frozen: FrozenRun, folder: RunFolder) -> str:
+    """Return the digest over everything that decides the weights, the bytes of the rows among it.
+
+    Id, name, note, output and budget do not: a run that is given more time goes on.
+    """
+    values = msgspec.to_builtins(frozen)
+    recipe = {
+        key: value
+        for key, value in values.pop("recipe").items()
+        if key not in {"name", "note", "output", "budget"}
+    }
+    kept = {key: value for key, value in values.items() if key not in {"id", "digest"}}
+    return digest_json({**kept, "recipe": recipe, "files": digest_files(folder.data)})
+
+
+def digest_files(folder: Path) -> dict[str, str]:
+    """Return the digest of every file below `folder` by its path there."""
+    return {
+        str(path.relative_to(folder)): digest_file(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def check_unchanged(frozen: FrozenRun, folder: RunFolder) -> None:
+    """Raise `RunChanged` unless rows and specification are those that the run was frozen to.
+
+    Going on over other rows would skip some and see others twice, silently (LLaMA-Factory#7085).
+    """
+    seen = digest_frozen(frozen, folder)
+    if seen != frozen.digest:
+        raise RunChanged(
+            f"The rows or the specification of run {frozen.id} are not those that it was begun with.",
+            hint="Start a new run; its checkpoints stay where they are.",
+            expected=frozen.digest,
+            seen=seen,
+        )
+
+
+def count_run_steps(recipe: Recipe, n_rows: int, folder: RunFolder | None = None) -> int:
+    """Return the steps of a run over `n_rows` sequences; with packing over what they pack to, 0 where no rows lie."""
+    train = recipe.train
+    if train.packing and train.max_steps is None:
+        offsets = None if folder is None else folder.data / "train" / "offsets.npy"
+        if offsets is None or not offsets.is_file() or recipe.data.max_length is None:
+            return 0
+        n_rows = len(pack_rows(np.diff(np.load(offsets)), recipe.data.max_length))
+    return count_steps(
+        n_rows,
+        batch_size=train.batch_size,
+        accumulate=train.accumulate,
+        epochs=train.epochs,
+        max_steps=train.max_steps,
+    )
+
+
+def freeze_rows(
+    run_id: str, pinned: PinnedRecipe, base: BaseFolder | None, preflight: Preflight, folder: RunFolder
+) -> FrozenRun:
+    """Return what the trainer is started with, for rows that lie in the run's folder."""
+    recipe = pinned.recipe
+    if recipe.data.max_length is None and base is not None and base.context_length:
+        recipe = msgspec.structs.replace(
+            recipe, data=msgspec.structs.replace(recipe.data, max_length=base.context_length)
+        )
+    report = preflight.train
+    data = pinned.data
+    has_heldout = (folder.data / "heldout").is_dir()
+    frozen = FrozenRun(
+        id=run_id,
+        recipe=recipe,
+        base=pinned.base,
+        data=data,
+        renderer_digest=None if base is None else base.renderer.digest,
+        model="base" if base is not None else None,
+        heldout="data/heldout" if has_heldout else None,
+        samples="data/samples.json" if (folder.data / "samples.json").is_file() else None,
+        stop_ids=() if base is None else tuple(base.stop_ids),
+        pad_id=0 if base is None else base.pad_id,
+        n_train_rows=0 if report is None else report.n_sequences,
+        n_train_tokens=0 if report is None else report.n_tokens,
+        n_steps=0 if report is None else count_run_steps(recipe, report.n_sequences, folder),
+    )
+    return msgspec.structs.replace(frozen, digest=digest_frozen(frozen, folder))
+
+
+def _link(target: Path, link: Path) -> None:
+    """Point `link` to the shared weights by a relative path, so that a home can be moved."""
+    if link.is_symlink() or link.is_file():
+        link.unlink()
+    elif link.is_dir():
+        shutil.rmtree(link)
+    link.symlink_to(Path("..") / target.relative_to(link.parent.parent))
+
+
+def _write_base(base: BaseFolder, folder: Path) -> None:
+    facts = {
+        "pinned": msgspec.to_builtins(base.pinned),
+        "license": base.license,
+        "stop_ids": list(base.stop_ids),
+        "pad_id": base.pad_id,
+        "context_length": base.context_length,
+    }
+    (folder / _RENDERER).write_bytes(msgspec.json.encode(base.renderer.spec))
+    (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _read_base(folder: Path) -> BaseFolder | None:
+    """Return what was checked out there before; None where that is not whole or not readable by this version."""
+    with suppress(OSError, ValueError, KeyError, msgspec.MsgspecError):
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        return BaseFolder(
+            folder=folder,
+            pinned=msgspec.convert(facts["pinned"], PinnedAsset),
+            renderer=load_renderer(folder / _RENDERER, folder / _TOKENIZER),
+            license=facts["license"],
+            stop_ids=tuple(facts["stop_ids"]),
+            pad_id=facts["pad_id"],
+            context_length=facts["context_length"],
+        )
+    return None

@@ -1,0 +1,219 @@
+"""What people and other rooms do with runs: plan, start, look, stop, resume, compare, delete."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from penstock.base.errors import InvalidInput
+from penstock.base.ids import new_id
+from penstock.spec.tuning import FINAL_RUN_STATES, Recipe, RunRecord
+from penstock.tuning.planning import Planner
+from penstock.tuning.runs.comparing import compare_runs
+from penstock.tuning.runs.errors import RunActive, RunEnded
+from penstock.tuning.runs.events import read_curves, read_events, read_samples
+from penstock.tuning.runs.folder import RunFolder
+from penstock.tuning.runs.ports import RunJobs, Tell
+from penstock.tuning.runs.preparing import Preparation, label_of
+from penstock.tuning.runs.queries import RunStore
+from penstock.tuning.runs.types import Curve, EventPage, RunComparison, RunPage, RunPlan, Sample
+
+MAX_COMPARED = 8
+MAX_LOG_BYTES = 256 * 1024
+
+
+class RunService:
+    """Runs of one home. Every method may be called from any thread; none of them waits for training."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        root: Path,
+        *,
+        preparation: Preparation,
+        planner: Planner,
+        jobs: RunJobs | None = None,
+    ) -> None:
+        """`jobs` None is for a home on which nothing runs: runs are then driven by whoever created them."""
+        self.store = store
+        self._root = root
+        self._preparation = preparation
+        self._planner = planner
+        self._jobs = jobs
+
+    def plan(self, recipe: Recipe, *, measure: bool = True, tell: Tell | None = None) -> RunPlan:
+        """Return what the run would take and what forbids it; nothing is stored.
+
+        With `measure`, and where the training environment is there, a few steps are run to know the pace.
+        """
+        return self._planner.plan(recipe, measure=measure, tell=tell)
+
+    def create(self, recipe: Recipe, *, actor: str) -> RunRecord:
+        """Store a run that waits, its references pinned to the versions of now."""
+        pinned = self._preparation.pin(recipe)
+        now_ns = self.store.now_ns()
+        record = RunRecord(
+            id=new_id("run"),
+            name=recipe.name,
+            state="queued",
+            method=recipe.method,
+            recipe=msgspec.to_builtins(pinned.recipe),
+            created_ns=now_ns,
+            updated_ns=now_ns,
+            actor=actor,
+            base=None if pinned.base is None else label_of(pinned.base),
+        )
+        self.store.add(record)
+        return record
+
+    def start(self, recipe: Recipe, *, actor: str) -> RunRecord:
+        """Store a run and queue its job."""
+        record = self.create(recipe, actor=actor)
+        try:
+            return self._submit(record)
+        except BaseException:
+            self.store.delete(record.id)
+            raise
+
+    def get(self, wanted: str) -> RunRecord:
+        """Return one run, by id or by the name of the newest. Raises `UnknownRun`."""
+        return self._settled(self.store.get(wanted))
+
+    def list(
+        self,
+        *,
+        state: str | None = None,
+        name: str | None = None,
+        method: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> RunPage:
+        """Return one page, newest first."""
+        page = self.store.page(state=state, name=name, method=method, cursor=cursor, limit=limit)
+        return RunPage(rows=[self._settled(row) for row in page.rows], next_cursor=page.next_cursor)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many runs stand in each state."""
+        return self.store.counts()
+
+    def events(
+        self, wanted: str, *, after: int = 0, kinds: Collection[str] = (), limit: int = 1000
+    ) -> EventPage:
+        """Return what the trainer has told behind the cursor `after`; `next_after` goes on from there."""
+        record = self.get(wanted)
+        is_final = record.state in FINAL_RUN_STATES
+        return read_events(
+            self.folder(record.id).events, after=after, kinds=kinds, limit=limit, is_final=is_final
+        )
+
+    def curves(self, wanted: str, *, max_points: int = 500) -> Sequence[Curve]:
+        """Return each figure over the steps, thinned."""
+        return read_curves(self.folder(self.store.get(wanted).id).events, max_points=max_points)
+
+    def samples(self, wanted: str) -> Sequence[Sample]:
+        """Return replies to held-out prompts, oldest first."""
+        return read_samples(self.folder(self.store.get(wanted).id).events)
+
+    def logs(self, wanted: str, *, max_bytes: int = MAX_LOG_BYTES) -> str:
+        """Return the end of what the trainer and its libraries have printed."""
+        path = self.folder(self.store.get(wanted).id).log
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - max_bytes))
+                return file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def stop(self, wanted: str) -> RunRecord:
+        """End the run; its trainer writes a checkpoint first. Raises `RunEnded`."""
+        record = self.get(wanted)
+        if record.state in FINAL_RUN_STATES:
+            raise RunEnded(f"Run {record.id} is {record.state} already.", run=record.id, state=record.state)
+        if record.job is not None and self._jobs is not None:
+            self._jobs.cancel(record.job)
+        elif not self.folder(record.id).is_held():
+            return self.store.update(record.id, state="stopped", finished_ns=self.store.now_ns())
+        else:
+            raise RunActive(
+                f"Run {record.id} is driven by a command, not by a job.",
+                hint="Interrupt that command (Ctrl-C): it writes a checkpoint first.",
+            )
+        return self._settled(self.store.get(record.id))
+
+    def resume(self, wanted: str) -> RunRecord:
+        """Queue a run that was stopped or has failed; it goes on from its last checkpoint.
+
+        Raises `RunActive` while it is under way, `RunEnded` when it is done.
+        """
+        record = self.reopen(wanted)
+        return self._submit(record)
+
+    def reopen(self, wanted: str) -> RunRecord:
+        """Make a run that was stopped or has failed wait again, for whoever drives it."""
+        record = self.get(wanted)
+
+        def change(old: RunRecord) -> RunRecord:
+            if old.state == "done":
+                raise RunEnded(f"Run {old.id} is done.", hint=f"`penstock tune show {old.id}`", run=old.id)
+            if old.state not in FINAL_RUN_STATES:
+                raise RunActive(f"Run {old.id} is {old.state}.", hint=f"`penstock tune stop {old.id}`")
+            return msgspec.structs.replace(
+                old, state="queued", job=None, fault=None, error=None, finished_ns=None
+            )
+
+        return self.store.change(record.id, change)
+
+    def delete(self, wanted: str) -> None:
+        """Forget a run and remove its folder; what it registered stays. Raises `RunActive`."""
+        record = self.get(wanted)
+        folder = self.folder(record.id)
+        if record.state not in FINAL_RUN_STATES or folder.is_held():
+            raise RunActive(f"Run {record.id} is {record.state}.", hint=f"`penstock tune stop {record.id}`")
+        self.store.delete(record.id)
+        folder.remove()
+
+    def compare(self, wanted: Sequence[str], *, max_points: int = 200) -> RunComparison:
+        """Return two or more runs side by side."""
+        if not 2 <= len(wanted) <= MAX_COMPARED:
+            raise InvalidInput(f"Compare 2 to {MAX_COMPARED} runs.", where="runs")
+        runs = [self.get(each) for each in wanted]
+        curves = [self.curves(run.id, max_points=max_points) for run in runs]
+        return compare_runs(runs, curves)
+
+    def folder(self, run_id: str) -> RunFolder:
+        """Return the run's folder."""
+        return RunFolder(self._root, run_id)
+
+    def _submit(self, record: RunRecord) -> RunRecord:
+        if self._jobs is None:
+            raise InvalidInput("Nothing runs on this home that could drive the run.")
+        job = self._jobs.submit(record.id, attempt=record.attempts)
+        return self.store.update(record.id, job=job)
+
+    def _settled(self, record: RunRecord) -> RunRecord:
+        """Return the record as it is: one that nobody drives any more is not running, whatever it says."""
+        if record.state in FINAL_RUN_STATES:
+            return record
+        ending = self._find_ending(record)
+        if ending is None:
+            return record
+        state, why = ending
+
+        def change(old: RunRecord) -> RunRecord:
+            if old.state in FINAL_RUN_STATES or old.job != record.job:
+                return old
+            fields: dict[str, Any] = {"state": state, "finished_ns": self.store.now_ns()}
+            if state == "failed":
+                fields |= {"fault": "killed", "error": {"code": "PS-4580", "message": why}}
+            return msgspec.structs.replace(old, **fields)
+
+        return self.store.change(record.id, change)
+
+    def _find_ending(self, record: RunRecord) -> tuple[str, str] | None:
+        if record.job is not None and self._jobs is not None:
+            return self._jobs.ending(record.job)
+        is_old = self.store.now_ns() - record.updated_ns > 5_000_000_000  # it may not hold its folder yet
+        if record.job is None and is_old and not self.folder(record.id).is_held():
+            return "stopped", "the command that drove it is gone"
+        return None
