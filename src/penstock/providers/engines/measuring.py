@@ -160,13 +160,23 @@ class TokenEncoder:
 
     def encode(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Return one L2-normalised row a token. Raises `ContextOverflow`, `EngineFailed`."""
+        rows = self.states(ids)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        unit: NDArray[np.float32] = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+        return unit
+
+    def states(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return one row a token as it comes out of the last layer; of a chat model, what its head is multiplied with.
+
+        Raises as `encode` does.
+        """
         if len(ids) > self._context_length:
             raise ContextOverflow(
                 f"A text has {len(ids)} tokens; the model reads at most {self._context_length}.",
                 n_prompt_tokens=len(ids),
                 context_length=self._context_length,
             )
-        body = json.dumps({"content": [list(ids)], "embd_normalize": 2}).encode()
+        body = json.dumps({"content": [list(ids)], "embd_normalize": -1}).encode()
         headers = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
         with self._lock:
             connection = http.client.HTTPConnection(
@@ -176,14 +186,11 @@ class TokenEncoder:
                 connection.request("POST", "/embedding", body=body, headers=headers)
                 response = connection.getresponse()
                 answer: Any = json.loads(response.read())
-                rows = np.asarray(answer[0]["embedding"], dtype=np.float32)
+                return np.asarray(answer[0]["embedding"], dtype=np.float32)
             except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
                 raise EngineFailed(f"The engine gave no token vectors: {error}") from error
             finally:
                 connection.close()
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        unit: NDArray[np.float32] = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
-        return unit
 
 
 def _decode(body: bytes, kind: type[Any]) -> Any:

@@ -61,8 +61,8 @@ class SizeFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     file_bytes: int
     n_parameters: int | None = None
     bits_per_parameter: float | None = None
-    load_s: tuple[float, ...] = ()
-    """Of each load, in order; the first may have read the file from the disk."""
+    load_s: float | None = None
+    """Until it could be asked; the file may have been read from the disk, or have been in memory already."""
     resident_bytes: int | None = None
     """By how much the process grew when it loaded the model and answered once."""
 
