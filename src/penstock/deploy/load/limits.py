@@ -19,7 +19,7 @@ RATES = ("requests_per_s", "completion_tokens_per_s", "prompt_tokens_per_s", "go
 _ALIASES = {"throughput": "requests_per_s", "tokens_per_s": "completion_tokens_per_s"}
 _MS = {"us": 0.001, "µs": 0.001, "ms": 1.0, "s": 1000.0}
 _FORM = re.compile(
-    r"(?P<measure>[a-z_]+)(?:\.(?P<statistic>mean|max|p\d{1,2}(?:\.\d+)?))?\s*(?P<operator><=|>=|<|>)\s*"
+    r"(?P<measure>[a-z_0-9]+)(?:\.(?P<statistic>mean|max|p\d{1,2}(?:\.\d+)?))?\s*(?P<operator><=|>=|<|>)\s*"
     r"(?P<amount>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>[a-zµ%/_]*)"
 )
 

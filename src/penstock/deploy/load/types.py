@@ -9,7 +9,8 @@ from typing import Any, Literal
 import msgspec
 
 ShapeKind = Literal["poisson", "constant", "burst", "ramp", "closed"]
-VerdictWord = Literal["pass", "fail", "undecided", "invalid"]
+VerdictWord = Literal["pass", "fail", "undecided", "invalid", "unjudged"]
+"""invalid: nothing that was measured can be used. unjudged: no limit was stated."""
 LoadState = Literal["queued", "running", "done", "failed", "stopped"]
 FINAL_STATES: frozenset[str] = frozenset({"done", "failed", "stopped"})
 Length = int | tuple[int, int]
