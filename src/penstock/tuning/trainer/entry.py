@@ -138,7 +138,8 @@ def _hand_over(run: RunSpec, events: EventLog) -> int:
     if not program.is_file():
         raise TrainingFault("trainer", f"The program {run.scratch.program} has no __main__.py.")
     events.close()
-    os.execv(sys.executable, [sys.executable, "-I", str(program), str(run.folder / "run.json")])
+    arguments = [sys.executable, "-I", str(program), str(run.folder / "run.json")]
+    os.execv(sys.executable, arguments)  # noqa: S606 - no shell: it becomes that program, its signals and exit code with it
 
 
 def _tell(events: EventLog, fault: TrainingFault) -> int:

@@ -74,10 +74,7 @@ def build_network(run: RunSpec) -> Network:
             "trainer", "qlora needs a CUDA GPU; this machine has none.", hint='Use method = "lora".'
         )
     torch.manual_seed(run.seed)
-    if run.method == "scratch":
-        causal = _make_from_nothing(run)
-    else:
-        causal = _read_base(run, device)
+    causal = _make_from_nothing(run) if run.method == "scratch" else _read_base(run, device)
     causal.config.use_cache = False
     causal.to(device)
     wants = run.train.gradient_checkpointing
