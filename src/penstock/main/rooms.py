@@ -38,6 +38,7 @@ from penstock.main.job_kinds import (
     KNOWLEDGE_MEASURE,
     MODEL_PULL,
     TRACES_REMAP,
+    TUNE_RUN,
 )
 from penstock.main.planning import WEIGHTS, Plan, plan
 from penstock.main.prompt_routes import PromptVersions
@@ -161,6 +162,7 @@ class Rooms:
                 EVAL_RUN,
                 EXPERIMENT_RUN,
                 DATASET_PROPOSE,
+                TUNE_RUN,
             ),
         )
 

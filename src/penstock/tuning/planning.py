@@ -30,14 +30,13 @@ from penstock.tuning.costing import (
     shape_of_scratch,
     total_bytes,
 )
-from penstock.tuning.model_types import BaseFolder
 from penstock.tuning.preflight.types import Finding, Preflight
 from penstock.tuning.runs.driving import free_memory_bytes, memory_bytes
 from penstock.tuning.runs.events import iter_events, read_curves
 from penstock.tuning.runs.folder import RunFolder
-from penstock.tuning.runs.ports import Prices, Tell
+from penstock.tuning.runs.pinning import PinnedRecipe
+from penstock.tuning.runs.ports import Prices, StartFolder, Tell
 from penstock.tuning.runs.preparing import (
-    PinnedRecipe,
     Preparation,
     count_run_steps,
     digest_frozen,
@@ -102,7 +101,9 @@ class Planner:
         finally:
             folder.remove()
 
-    def judge(self, pinned: PinnedRecipe, base: BaseFolder | None, preflight: Preflight) -> Sequence[Finding]:
+    def judge(
+        self, pinned: PinnedRecipe, base: StartFolder | None, preflight: Preflight
+    ) -> Sequence[Finding]:
         """Return what memory, disk and budget have against a run whose rows are known."""
         return self._judge(pinned.recipe, find_shape(pinned.recipe, base), preflight)
 
@@ -186,7 +187,7 @@ class Planner:
     def _measure(
         self,
         pinned: PinnedRecipe,
-        base: BaseFolder | None,
+        base: StartFolder | None,
         preflight: Preflight,
         folder: RunFolder,
         runtime: Runtime,
@@ -245,7 +246,7 @@ class Planner:
         return prices.cost_usd(part.teacher, tokens_in, n_replies * part.max_tokens)
 
 
-def find_shape(recipe: Recipe, base: BaseFolder | None) -> ModelShape | None:
+def find_shape(recipe: Recipe, base: StartFolder | None) -> ModelShape | None:
     """Return the shape of what is trained; None where only a program of its own knows."""
     if base is not None and (base.folder / "config.json").is_file():
         with suppress(OSError, ValueError, KeyError):

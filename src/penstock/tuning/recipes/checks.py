@@ -167,8 +167,6 @@ def _preference(recipe: Recipe) -> Iterator[Found]:
 
 def _data(recipe: Recipe) -> Iterator[Found]:
     data = recipe.data
-    if data.eval is not None and data.eval_split is not None:
-        yield ("data", "eval_split"), "data.eval names a dataset of its own already", "Keep one of the two."
     if data.eval is None and data.eval_split is not None and data.eval_split == data.split:
         yield (
             ("data", "eval_split"),

@@ -24,6 +24,12 @@ class UnknownRun(NotFound):
     code = "PS-1582"
 
 
+class RunFailed(CallerError):
+    """The run has failed; its job is not tried again by itself. The text is the run's own."""
+
+    code = "PS-1583"
+
+
 class RunRefused(PolicyError):
     """The preflight, or a bound of the recipe's budget, says no before anything is trained."""
 

@@ -22,13 +22,13 @@ from penstock.tuning.runs.errors import RunChanged, RunRefused, TrainerFailed
 from penstock.tuning.runs.events import iter_events
 from penstock.tuning.runs.folder import RunFolder
 from penstock.tuning.runs.packaging import register_run
+from penstock.tuning.runs.pinning import label_of
 from penstock.tuning.runs.ports import Models, RunContext
 from penstock.tuning.runs.preparing import (
     Judge,
     Preparation,
     PreparedRun,
     check_unchanged,
-    label_of,
     read_frozen,
 )
 from penstock.tuning.runs.progress import RunProgress

@@ -13,8 +13,8 @@ from penstock.tuning.model_types import ModelLineage
 from penstock.tuning.recipes.checks import uses_adapter
 from penstock.tuning.recipes.defaults import digest_recipe
 from penstock.tuning.runs.folder import RunFolder
+from penstock.tuning.runs.pinning import label_of
 from penstock.tuning.runs.ports import Models
-from penstock.tuning.runs.preparing import label_of
 
 BESIDE_WEIGHTS = (
     "tokenizer.json",

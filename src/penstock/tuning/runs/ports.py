@@ -1,6 +1,7 @@
 """What runs need of the rest of the program. Joined in `main`; the tests' fakes are as small as these."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -10,7 +11,20 @@ from penstock.spec.tuning import PinnedAsset, Recipe
 from penstock.tuning.convert.gguf_file import Precision
 from penstock.tuning.model_types import BaseFolder, ModelLineage, RegisteredModel
 from penstock.tuning.preflight.types import BaseFacts
+from penstock.tuning.renderer import Renderer
 from penstock.tuning.rows.types import RowSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartFolder:
+    """What training begins from, in Hugging Face layout: with weights, or from nothing without them."""
+
+    folder: Path
+    renderer: Renderer
+    stop_ids: tuple[int, ...]
+    pad_id: int
+    context_length: int
+
 
 Tell = Callable[[float | None, str], None]
 
@@ -105,5 +119,3 @@ class RunJobs(Protocol):
 
 Distiller = Callable[[Recipe, RunContext], str]
 """Asks a teacher for replies, resumably, and returns the dataset that holds them: `dataset:NAME@NUMBER`."""
-ScratchFolder = Callable[[Recipe, RowSource, Path], BaseFolder]
-"""Writes tokenizer, template and configuration of a model from nothing into a folder."""

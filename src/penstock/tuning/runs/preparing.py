@@ -9,24 +9,24 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from penstock.base.digest import digest_file, digest_json
+from penstock.base.errors import PenstockError
 from penstock.base.files import write_atomic
-from penstock.spec.prompts import PromptContent
-from penstock.spec.tuning import FrozenRun, PinnedAsset, Recipe
+from penstock.spec.tuning import FrozenRun, Recipe
 from penstock.tuning.model_types import BaseFolder
 from penstock.tuning.preflight.flight import fly
-from penstock.tuning.preflight.types import BaseFacts, Finding, Flight, Preflight
-from penstock.tuning.recipes.defaults import complete_recipe
+from penstock.tuning.preflight.types import Finding, Flight, Preflight
 from penstock.tuning.renderer import load_renderer
-from penstock.tuning.rows.types import AsCase, RowSource
+from penstock.tuning.rows.types import AsCase
 from penstock.tuning.runs.errors import RunChanged, RunRefused
 from penstock.tuning.runs.folder import RunFolder
-from penstock.tuning.runs.ports import Distiller, Models, RunContext, ScratchFolder, Tell, TrainingAssets
+from penstock.tuning.runs.pinning import PinnedRecipe, label_of, pin_recipe
+from penstock.tuning.runs.ports import Distiller, Models, RunContext, StartFolder, Tell, TrainingAssets
+from penstock.tuning.runs.scratching import write_scratch
 from penstock.tuning.trainer.batches import pack_rows
 from penstock.tuning.trainer.steps import count_steps
 
@@ -43,25 +43,10 @@ class PreparingParts:
     models: Models
     as_case: AsCase
     distil: Distiller | None = None
-    write_scratch: ScratchFolder | None = None
     fly: Callable[..., Preflight] = fly
 
 
-@dataclass(frozen=True, kw_only=True)
-class PinnedRecipe:
-    """A completed recipe whose references name versions, with what they stand for."""
-
-    recipe: Recipe
-    base: PinnedAsset | None
-    base_facts: BaseFacts | None
-    data: tuple[PinnedAsset, ...]
-    train: RowSource
-    heldout: RowSource | None
-    guards: tuple[RowSource, ...]
-    prompt: PromptContent | None
-
-
-Judge = Callable[[PinnedRecipe, BaseFolder | None, Preflight], Sequence[Finding]]
+Judge = Callable[[PinnedRecipe, StartFolder | None, Preflight], Sequence[Finding]]
 """Says what the machine and the budget have against a run whose rows have been counted."""
 
 
@@ -71,56 +56,6 @@ class PreparedRun:
 
     frozen: FrozenRun
     preflight: Preflight
-
-
-def pin_recipe(recipe: Recipe, assets: TrainingAssets) -> PinnedRecipe:
-    """Return the recipe with every reference resolved as it stands now; raises what resolving raises."""
-    recipe = complete_recipe(recipe)
-    data: list[PinnedAsset] = []
-
-    def open_rows(ref: str) -> RowSource:
-        pinned, source = assets.dataset(ref)
-        if pinned not in data:
-            data.append(pinned)
-        return source
-
-    train = open_rows(recipe.data.train)
-    heldout = open_rows(recipe.data.eval) if recipe.data.eval is not None else None
-    guards = tuple(open_rows(ref) for ref in recipe.data.guard_against)
-    changed: dict[str, Any] = {
-        "train": train.ref,
-        "eval": None if heldout is None else heldout.ref,
-        "guard_against": tuple(source.ref for source in guards),
-    }
-    prompt: PromptContent | None = None
-    if recipe.data.template is not None:
-        pinned_prompt, prompt = assets.prompt(recipe.data.template)
-        data.append(pinned_prompt)
-        changed["template"] = label_of(pinned_prompt)
-    base: PinnedAsset | None = None
-    facts: BaseFacts | None = None
-    base_part = recipe.base
-    if recipe.base.model is not None:
-        base, facts = assets.base(recipe.base.model)
-        base_part = msgspec.structs.replace(base_part, model=label_of(base))
-    pinned = msgspec.structs.replace(
-        recipe, data=msgspec.structs.replace(recipe.data, **changed), base=base_part
-    )
-    return PinnedRecipe(
-        recipe=pinned,
-        base=base,
-        base_facts=facts,
-        data=tuple(data),
-        train=train,
-        heldout=heldout,
-        guards=guards,
-        prompt=prompt,
-    )
-
-
-def label_of(pinned: PinnedAsset) -> str:
-    """Return `kind:name@number`."""
-    return f"{pinned.asset}@{pinned.number}"
 
 
 class Preparation:
@@ -133,7 +68,7 @@ class Preparation:
         """Return the recipe pinned to what its references name now."""
         return pin_recipe(recipe, self._parts.assets)
 
-    def checkout(self, pinned: PinnedRecipe, folder: RunFolder) -> BaseFolder:
+    def checkout(self, pinned: PinnedRecipe, folder: RunFolder) -> StartFolder:
         """Return the base's weights in Hugging Face layout, shared by all runs that begin from it."""
         assert pinned.base is not None
         kind = "" if pinned.recipe.base.merge_adapters else "-adapter"
@@ -143,16 +78,16 @@ class Preparation:
             return known
         part = place.with_name(f"{place.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        part.parent.mkdir(parents=True, exist_ok=True)
         base = self._parts.models.checkout(
             label_of(pinned.base), part, merge_adapters=pinned.recipe.base.merge_adapters
         )
         _write_base(base, part)
         shutil.rmtree(place, ignore_errors=True)
         part.replace(place)
-        return _read_base(place) or base
+        return _start_of(base, place)
 
-    def open_base(self, pinned: PinnedRecipe, folder: RunFolder) -> BaseFolder | None:
+    def open_base(self, pinned: PinnedRecipe, folder: RunFolder) -> StartFolder | None:
         """Return what the model is rendered and shaped by; None for a program of its own, which brings both."""
         recipe = pinned.recipe
         if pinned.base is not None:
@@ -160,16 +95,16 @@ class Preparation:
             folder.path.mkdir(parents=True, exist_ok=True)
             _link(base.folder, folder.base)
             return base
-        if recipe.scratch is None or recipe.scratch.program is not None or self._parts.write_scratch is None:
+        if recipe.scratch is None or recipe.scratch.program is not None:
             return None
         folder.path.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(folder.base, ignore_errors=True)
-        return self._parts.write_scratch(recipe, pinned.train, folder.base)
+        return write_scratch(pinned, folder.base, self._parts.models, self._parts.as_case)
 
     def look(
         self,
         pinned: PinnedRecipe,
-        base: BaseFolder | None,
+        base: StartFolder | None,
         *,
         folder: Path | None = None,
         tell: Tell | None = None,
@@ -306,7 +241,7 @@ def count_run_steps(recipe: Recipe, n_rows: int, folder: RunFolder | None = None
 
 
 def freeze_rows(
-    run_id: str, pinned: PinnedRecipe, base: BaseFolder | None, preflight: Preflight, folder: RunFolder
+    run_id: str, pinned: PinnedRecipe, base: StartFolder | None, preflight: Preflight, folder: RunFolder
 ) -> FrozenRun:
     """Return what the trainer is started with, for rows that lie in the run's folder."""
     recipe = pinned.recipe
@@ -344,10 +279,18 @@ def _link(target: Path, link: Path) -> None:
     link.symlink_to(Path("..") / target.relative_to(link.parent.parent))
 
 
+def _start_of(base: BaseFolder, place: Path) -> StartFolder:
+    return StartFolder(
+        folder=place,
+        renderer=base.renderer,
+        stop_ids=tuple(base.stop_ids),
+        pad_id=base.pad_id,
+        context_length=base.context_length,
+    )
+
+
 def _write_base(base: BaseFolder, folder: Path) -> None:
     facts = {
-        "pinned": msgspec.to_builtins(base.pinned),
-        "license": base.license,
         "stop_ids": list(base.stop_ids),
         "pad_id": base.pad_id,
         "context_length": base.context_length,
@@ -356,17 +299,15 @@ def _write_base(base: BaseFolder, folder: Path) -> None:
     (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
 
-def _read_base(folder: Path) -> BaseFolder | None:
+def _read_base(folder: Path) -> StartFolder | None:
     """Return what was checked out there before; None where that is not whole or not readable by this version."""
-    with suppress(OSError, ValueError, KeyError, msgspec.MsgspecError):
+    with suppress(OSError, ValueError, KeyError, PenstockError):
         facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-        return BaseFolder(
+        return StartFolder(
             folder=folder,
-            pinned=msgspec.convert(facts["pinned"], PinnedAsset),
             renderer=load_renderer(folder / _RENDERER, folder / _TOKENIZER),
-            license=facts["license"],
             stop_ids=tuple(facts["stop_ids"]),
-            pad_id=facts["pad_id"],
-            context_length=facts["context_length"],
+            pad_id=int(facts["pad_id"]),
+            context_length=int(facts["context_length"]),
         )
     return None

@@ -14,8 +14,9 @@ from penstock.tuning.runs.comparing import compare_runs
 from penstock.tuning.runs.errors import RunActive, RunEnded
 from penstock.tuning.runs.events import read_curves, read_events, read_samples
 from penstock.tuning.runs.folder import RunFolder
+from penstock.tuning.runs.pinning import label_of
 from penstock.tuning.runs.ports import RunJobs, Tell
-from penstock.tuning.runs.preparing import Preparation, label_of
+from penstock.tuning.runs.preparing import Preparation
 from penstock.tuning.runs.queries import RunStore
 from penstock.tuning.runs.types import Curve, EventPage, RunComparison, RunPage, RunPlan, Sample
 
