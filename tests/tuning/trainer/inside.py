@@ -149,3 +149,14 @@ def list_weights(path: str) -> dict[str, Any]:
         "dtypes": sorted({str(each.dtype) for each in tensors.values()}),
         "moved": json.loads(json.dumps({name: float(each.abs().sum()) for name, each in tensors.items()})),
     }
+
+
+def try_lock(folder: str) -> str:
+    """Take the run's lock without waiting."""
+    from penstock_trainer import faults, machine
+
+    try:
+        machine.lock_run(Path(folder), wait_s=0.0).close()
+    except faults.TrainingFault as fault:
+        return fault.text
+    return "held"

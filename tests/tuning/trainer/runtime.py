@@ -55,7 +55,9 @@ class Runtime:
         """Call a function of `inside` in the runtime and return what it returns."""
         number = next(self._numbers)
         answer, log = self._folder / f"answer-{number}.json", self._folder / f"log-{number}"
-        self._ask({"do": "call", "name": name, "arguments": arguments, "answer": str(answer), "log": str(log)})
+        self._ask(
+            {"do": "call", "name": name, "arguments": arguments, "answer": str(answer), "log": str(log)}
+        )
         code = self.wait()
         assert code == 0, log.read_text()[-3000:]
         return json.loads(answer.read_text())
