@@ -41,6 +41,7 @@ from penstock.traces.service import TraceService
 from penstock.traces.sessions import SessionService
 from penstock.traces.upkeep.service import UpkeepService
 from penstock.traces.views import ViewService
+from penstock.tuning.runs.service import RunService
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +125,8 @@ class ControlServices:
     """Measures, comparisons, explanations and reports of knowledge bases; None where there are no bases."""
     home_option: str = ""
     """What a command needs to name this home, such as ` --home /srv/ai`; empty for the default one."""
+    tuning: RunService | None = None
+    """Runs of tuning; None where nothing trains."""
     version: str = "0.1.0"
 
     def record_health(self) -> RecordHealth:

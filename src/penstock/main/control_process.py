@@ -25,10 +25,11 @@ from penstock.main.app_rooms import create_apps_service
 from penstock.main.control_metrics import ControlMetrics
 from penstock.main.copies import clear_copies, hold_copies
 from penstock.main.cost_access import create_costs
+from penstock.main.eval_ports import RoutePrices
 from penstock.main.instance import find_addresses
 from penstock.main.job_handlers import create_handlers
 from penstock.main.job_kinds import TRACES_REMAP
-from penstock.main.job_spans import kinds_of_knowledge, with_spans
+from penstock.main.job_spans import Record, kinds_of_knowledge, with_spans
 from penstock.main.journal_watch import JournalWatch
 from penstock.main.knowledge_erasing import create_knowledge_erasures
 from penstock.main.knowledge_sources import create_scheduler
@@ -41,6 +42,7 @@ from penstock.main.remapping import remap_handler
 from penstock.main.serving import serve
 from penstock.main.settings_watch import SettingsWatch
 from penstock.main.stopping import CONTROL_DRAIN_S, CONTROL_THREADS, THREAD_STOP_S
+from penstock.main.tune_rooms import Tuning, TuningParts, create_tuning, read_tune_settings, tuning_loop
 from penstock.main.upkeeping import create_upkeep
 from penstock.main.wiring import Installation
 from penstock.spec.home import Home
@@ -84,7 +86,8 @@ def run_control(home: Home, *, host: str, port: int) -> None:
         waiting_bytes=lambda: recording.collector.waiting_bytes,
     )
     quality = build_quality(installation, recording)
-    services = build_services(installation, recording, watch, monitoring, quality)
+    tuning = build_tuning(installation, quality, recorder.record)
+    services = build_services(installation, recording, watch, monitoring, quality, tuning=tuning)
     loops: tuple[Callable[[threading.Event], None], ...] = (
         recording.collector.run,
         worker.run,
@@ -97,6 +100,7 @@ def run_control(home: Home, *, host: str, port: int) -> None:
         services.upkeep.run,
         *quality.loops,
         create_scheduler(installation).run,
+        tuning_loop(installation.engine, tuning.handlers),
     )
     try:
         with ExitStack() as threads:
@@ -135,6 +139,24 @@ def build_quality(installation: Installation, recording: Recording) -> Quality:
     )
 
 
+def build_tuning(installation: Installation, quality: Quality, record: Record) -> Tuning:
+    """Return the rooms of tuning, joined."""
+    return create_tuning(
+        TuningParts(
+            home=installation.home,
+            engine=installation.engine,
+            registry=installation.registry,
+            datasets=quality.datasets,
+            models=installation.models,
+            jobs=installation.jobs,
+            settings=read_tune_settings(installation.storage_file.settings),
+            prices=RoutePrices(lambda: read_last_snapshot(installation.home), installation.registry),
+            record=record,
+            environ=os.environ,
+        )
+    )
+
+
 def _publish(installation: Installation, actor: str, note: str) -> None:
     installation.publish_snapshot(actor=actor, note=note)
 
@@ -145,6 +167,8 @@ def build_services(
     watch: SettingsWatch,
     monitoring: Monitoring,
     quality: Quality,
+    *,
+    tuning: Tuning,
 ) -> ControlServices:
     """Return what the control application works on."""
     home, store, ingest = installation.home, recording.store, recording.ingest
@@ -204,6 +228,7 @@ def build_services(
         cleaning=quality.cleaning,
         proposals=quality.proposals,
         prompts=quality.prompts,
+        tuning=tuning.runs,
         sessions=SessionSigner(load_session_secret(home.run / "session.secret")),
         read_snapshot=lambda: read_last_snapshot(home),
         publish_snapshot=publish,

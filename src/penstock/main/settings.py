@@ -68,6 +68,15 @@ class UpSettings(Section):
     """Gateway processes."""
 
 
+class TuningSettings(Section):
+    """`[tuning]`: the environment that training runs in."""
+
+    python: str | None = None
+    """Its interpreter; unset: PENSTOCK_TUNE_PYTHON, else the one that `penstock tune install` has made."""
+    network: bool = False
+    """Whether the training libraries may reach hubs. Telemetry stays off."""
+
+
 class Settings(Section):
     """The whole file."""
 
@@ -78,6 +87,7 @@ class Settings(Section):
     storage: StorageSettings = StorageSettings()
     traces: TraceSettings = TraceSettings()
     up: UpSettings = UpSettings()
+    tuning: TuningSettings = TuningSettings()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,6 +83,10 @@ TEMPLATE = """\
 # port = 4600                              # gateway
 # console_port = 4601                      # console and REST API
 # workers = 1                              # gateway processes
+
+[tuning]
+# python = "/opt/tune/bin/python"          # environment with the training libraries; default: `penstock tune install`
+# network = false                          # true: those libraries may reach hubs
 """
 
 

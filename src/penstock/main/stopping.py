@@ -22,6 +22,7 @@ CONTROL_THREADS = (
     "measuring",
     "judged answers",
     "sources",
+    "tuning",
 )
 FLUSH_S = 4.0
 """For cutting off what is left, and bringing spans and counters to disk."""

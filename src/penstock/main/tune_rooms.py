@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,12 @@ from penstock.jobs.context import JobContext
 from penstock.jobs.service import JobService
 from penstock.jobs.worker import Handler, Worker
 from penstock.main.job_kinds import TUNE_RUN
+from penstock.main.job_spans import Record, job_span
+from penstock.main.settings import Settings
 from penstock.main.tune_assets import RegistryAssets, TeacherPrices
 from penstock.registry.service import Registry
 from penstock.spec.home import Home
-from penstock.spec.tuning import FrozenRun, Runtime
+from penstock.spec.tuning import FrozenRun, RunRecord, Runtime
 from penstock.tuning.models import ModelService
 from penstock.tuning.planning import Planner, PlanningParts
 from penstock.tuning.runs.errors import RunFailed
@@ -52,6 +54,11 @@ class TuneSettings:
     network: bool = False
 
 
+def read_tune_settings(settings: Settings) -> TuneSettings:
+    """Return what `[tuning]` says."""
+    return TuneSettings(python=settings.tuning.python, network=settings.tuning.network)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TuningParts:
     """What runs are made from."""
@@ -67,6 +74,8 @@ class TuningParts:
     settings: TuneSettings
     prices: Prices | None = None
     distil: Distiller | None = None
+    record: Record | None = None
+    """Takes the span of a run; None where no spans are recorded."""
     environ: Mapping[str, str]
 
 
@@ -123,7 +132,7 @@ def create_tuning(parts: TuningParts) -> Tuning:
     return Tuning(
         runs=service,
         execution=execution,
-        handlers={TUNE_RUN: lambda ctx, spec: drive_run(execution, ctx, spec)},
+        handlers={TUNE_RUN: lambda ctx, spec: drive_run(execution, ctx, spec, parts.record)},
     )
 
 
@@ -132,18 +141,44 @@ def tuning_loop(engine: Engine, handlers: Mapping[str, Handler]) -> Callable[[th
     return Worker(engine, handlers, f"tuning-{os.getpid()}").run
 
 
-def drive_run(execution: RunExecution, ctx: JobContext, spec: dict[str, Any]) -> dict[str, Any]:
+def drive_run(
+    execution: RunExecution, ctx: JobContext, spec: dict[str, Any], record: Record | None = None
+) -> dict[str, Any]:
     """Drive `{run}` to its end; taken over after a kill, it goes on from the last checkpoint."""
     run_id = spec.get("run")
     if not isinstance(run_id, str):
         raise InvalidInput("The job's spec needs a run.")
-    try:
-        record = execution.execute(run_id, ctx)
-    except (CallerError, PolicyError):
-        raise
-    except PenstockError as error:  # the run has tried again by itself; the job must not try once more
-        raise RunFailed(error.message, hint=error.hint, run=run_id, cause=error.code) from error
-    return {"run": run_id, "state": record.state, **(record.result or {})}
+    about: dict[str, Any] = {"job.id": ctx.job_id, "job.kind": TUNE_RUN, "job.attempt": ctx.attempt}
+    with nullcontext() if record is None else job_span(f"job {TUNE_RUN}", about, record):
+        try:
+            ended = execution.execute(run_id, ctx)
+        except (CallerError, PolicyError):
+            raise
+        except PenstockError as error:  # the run has tried again by itself; the job must not try once more
+            raise RunFailed(error.message, hint=error.hint, run=run_id, cause=error.code) from error
+        finally:
+            about |= describe_run(execution.find(run_id))
+    return {"run": run_id, "state": ended.state, **(ended.result or {})}
+
+
+def describe_run(record: RunRecord | None) -> dict[str, Any]:
+    """Return the attributes of a run's span: which versions it went from, and which it made."""
+    if record is None:
+        return {}
+    data = record.recipe.get("data") or {}
+    found = {
+        "tune.run": record.id,
+        "tune.name": record.name,
+        "tune.method": record.method,
+        "tune.state": record.state,
+        "tune.frozen_digest": record.frozen_digest,
+        "tune.base": record.base,
+        "tune.data": data.get("train"),
+        "tune.model": (record.result or {}).get("model"),
+        "tune.steps": record.step,
+        "tune.fault": record.fault,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 class RunQueue:

@@ -18,7 +18,7 @@ from penstock.jobs.errors import JobCancelled, JobInterrupt
 from penstock.spec.tuning import FrozenRun, Recipe, RunFault, RunRecord, Runtime
 from penstock.tuning.errors import ParityFailed
 from penstock.tuning.runs.driving import TrainerCommand, TrainerDrive, TrainerEnd
-from penstock.tuning.runs.errors import RunChanged, RunRefused, TrainerFailed
+from penstock.tuning.runs.errors import RunChanged, RunRefused, TrainerFailed, UnknownRun
 from penstock.tuning.runs.events import iter_events
 from penstock.tuning.runs.folder import RunFolder
 from penstock.tuning.runs.packaging import register_run
@@ -116,6 +116,13 @@ class RunExecution:
                 told = TrainerFailed(f"{type(error).__name__}: {error}", fault="bug")
                 self._fail(record.id, told)
                 raise
+
+    def find(self, run_id: str) -> RunRecord | None:
+        """Return the run as its record says now; None when it was deleted."""
+        try:
+            return self._store.get(run_id)
+        except UnknownRun:
+            return None
 
     def _execute(self, record: RunRecord, folder: RunFolder, context: RunContext, lock: int) -> RunRecord:
         now_ns = self._store.now_ns()
