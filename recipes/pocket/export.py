@@ -9,7 +9,9 @@ import argparse
 import json
 import shutil
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -23,16 +25,21 @@ RECIPE = Path(__file__).resolve().parent / "recipe.toml"
 
 def export_folder(work: Path, folder: Path, *, averaged: bool = True) -> Path:
     """Write config, weights (float32), tokenizer and generation settings of `work/state.pt` to `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
     saved = torch.load(work / "state.pt", weights_only=True)
-    weights = {
-        f"model.{name}": value.contiguous()
-        for name, value in saved["average" if averaged else "model"].items()
-    }
-    coder = Coder.load(work / "tokenizer.json", N_MARKS)
-    shape = ModelShape(vocab_size=coder.size, **tomllib.loads(RECIPE.read_text(encoding="utf-8"))["model"])
+    sizes = tomllib.loads(RECIPE.read_text(encoding="utf-8"))["model"]
+    return write_model(saved["average" if averaged else "model"], sizes, work / "tokenizer.json", folder)
+
+
+def write_model(
+    state: Mapping[str, torch.Tensor], sizes: Mapping[str, Any], tokenizer: Path, folder: Path
+) -> Path:
+    """Write weights of a `Decoder` of the given sizes (a recipe's `[model]`) as a Hugging Face folder and return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {f"model.{name}": value.contiguous() for name, value in state.items()}
+    coder = Coder.load(tokenizer, N_MARKS)
+    shape = ModelShape(vocab_size=coder.size, **sizes)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    shutil.copyfile(work / "tokenizer.json", folder / "tokenizer.json")
+    shutil.copyfile(tokenizer, folder / "tokenizer.json")
     ids = coder.control
     config = {
         "architectures": ["LlamaForCausalLM"],

@@ -1,7 +1,7 @@
 """Training: phases of growing contexts, checkpoints that survive `kill -9`, and a decay that can be asked for early.
 
-It knows nothing about the corpus. A checkpoint holds weights, averaged weights, optimizer and step; because a batch is
-a function of the step, resuming gives the run that an unbroken one would have given.
+It knows nothing about the corpus or about who keeps its checkpoints. A state holds weights, averaged weights, optimizer and
+step; because a batch is a function of the step, resuming gives the run that an unbroken one would have given.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ from rows import Batch
 from tokens import BOS, Coder
 
 Recipe = dict[str, Any]
+State = dict[str, Any]
+Wish = Literal["save", "stop"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,79 +132,162 @@ def validate(model: Decoder, maker: RowMaker, recipe: Recipe, n_batches: int = 4
     return {n: round(a / max(b, 1), 4) for n, (a, b) in zip(names, (known, unknown, copied), strict=True)}
 
 
-def save_atomically(state: dict[str, Any], path: Path) -> None:
+class Keeper(Protocol):
+    """Where a run's state lies and who is told of it; `StateFile` for a run alone, the run contract's otherwise."""
+
+    def load(self) -> State | None:
+        """Return the newest state, None at the start."""
+
+    def save(self, state: State, step: int) -> None:
+        """Keep a state so that a kill at any moment leaves this one or the one before."""
+
+    def tell_step(self, step: int, values: dict[str, float]) -> None:
+        """Hear of a step."""
+
+    def tell_validation(self, step: int, figures: dict[str, float]) -> None:
+        """Hear what validation found; the state of this step is saved right after."""
+
+    def wants(self, step: int) -> Wish | None:
+        """Return what is to be done after this step, if anything: `save`, or `stop` (which saves too)."""
+
+
+class StateFile:
+    """One `state.pt`, saved every so many seconds, and a log beside it."""
+
+    def __init__(self, out: Path, every_s: float) -> None:
+        self.path = out / "state.pt"
+        self._out, self._every_s = out, every_s
+        self._started = self._last_save = time.monotonic()
+        self._tally: dict[str, float] = {}
+        self._n_tokens = 0.0
+
+    def load(self) -> State | None:
+        return torch.load(self.path, weights_only=True) if self.path.exists() else None
+
+    def save(self, state: State, step: int) -> None:  # noqa: ARG002 - the form of a Keeper
+        save_atomically(state, self.path)
+        self._last_save = time.monotonic()
+
+    def tell_step(self, step: int, values: dict[str, float]) -> None:
+        self._n_tokens += values["n_tokens"]
+        for name in ("loss", "mark", "copy", "hint"):
+            self._tally[name] = self._tally.get(name, 0.0) + values[name] / 50
+        if step % 50 == 0:
+            spent_s = time.monotonic() - self._started
+            seen = {name: round(value, 3) for name, value in self._tally.items()}
+            told = {"step": step, "s": round(spent_s), "lr": round(values["lr"], 6), **seen}
+            report(
+                self._out,
+                told | {"tok_s": round(self._n_tokens / spent_s), "threads": torch.get_num_threads()},
+            )
+            self._tally = {}
+
+    def tell_validation(self, step: int, figures: dict[str, float]) -> None:
+        report(self._out, {"step": step, "validation": figures})
+
+    def wants(self, step: int) -> Wish | None:  # noqa: ARG002 - the form of a Keeper
+        return "save" if time.monotonic() - self._last_save > self._every_s else None
+
+
+def save_atomically(state: State, path: Path) -> None:
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(path)
 
 
-def train(out: Path, recipe: Recipe, *, decay_from: int | None = None, threads: int = 0) -> Path:
-    """Train to the end of the phases (or of the decay), resuming from `out/state.pt`; returns that file's path."""
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How training ended."""
+
+    step: int
+    n_steps: int
+    was_stopped: bool
+
+
+def train(
+    out: Path,
+    recipe: Recipe,
+    *,
+    keeper: Keeper | None = None,
+    decay_from: int | None = None,
+    threads: int = 0,
+) -> Ended:
+    """Train to the end of the phases (or of the decay), going on from the newest state; `out` holds the tokenizer.
+
+    The weights are a function of recipe, corpus and step: a run that was killed makes those of an unbroken one, to the bit
+    where the number of threads is the same throughout.
+    """
     torch.set_num_threads(max(threads, 1))
-    busy = 0.0
+    settings = recipe["train"]
+    keeper = StateFile(out, settings["checkpoint_every_s"]) if keeper is None else keeper
     coder = Coder.load(out / "tokenizer.json", recipe["tokenizer"]["n_marks"])
     reading, kept = load_reading(recipe["data"]["validation_share"])
     maker = RowMaker(coder, [*reading, *load_articles("train")], recipe["data"]["n_branches"])
     judge = RowMaker(coder, kept, recipe["data"]["n_branches"])
-    settings = recipe["train"]
     model = make_model(recipe, coder.size)
     optimizer = make_optimizer(model, recipe)
     average = {name: value.clone() for name, value in model.state_dict().items()}
-    path = out / "state.pt"
-    step, spent_s = 0, 0.0
-    if path.exists():
-        saved = torch.load(path, weights_only=True)
+    step, busy, saved_step = 0, 0.0, -1
+    if (saved := keeper.load()) is not None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-        average, step, spent_s = saved["average"], saved["step"], saved["spent_s"]
+        average, step = saved["average"], saved["step"]
+        saved_step = step
     n_steps = sum(phase["steps"] for phase in recipe["phase"])
-    decay_from = n_steps - settings["decay_steps"] if decay_from is None else decay_from
+    decay_from = max(0, n_steps - settings["decay_steps"]) if decay_from is None else decay_from
     n_steps = min(n_steps, decay_from + settings["decay_steps"])
-    started = last_save = time.monotonic()
-    tally = [0.0, 0.0, 0.0, 0.0]
-    n_tokens = 0
-    while step < n_steps:
+    wish: Wish | None = None
+    while step < n_steps and wish != "stop":
         if threads == 0:
             busy += 0.2 * (count_other_runners() - busy)
             torch.set_num_threads(1 if busy > 0.6 else os.cpu_count() or 1)
-        mix, lr = plan_step(recipe, step, decay_from, settings["decay_steps"])
-        batch = make_batch(maker, mix, recipe["seed"], step, settings["batch_tokens"])
-        losses = measure_batch(model, batch, coder, recipe)
-        optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings["clip_norm"])
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        optimizer.step()
+        values = take_step(model, optimizer, average, maker, recipe, step, decay_from)
         step += 1
-        n_tokens += batch.n_tokens
-        with torch.no_grad():
-            for name, value in model.state_dict().items():
-                average[name].lerp_(value, 1 - min(settings["ema_decay"], step / (step + 20)))
-        parts = (losses.total.item(), losses.mark_accuracy, losses.copy_accuracy, losses.hint_loss)
-        tally = [old + new / 50 for old, new in zip(tally, parts, strict=True)]
-        now = time.monotonic()
-        if step % 50 == 0:
-            seen = dict(zip(("loss", "mark", "copy", "hint"), (round(x, 3) for x in tally), strict=True))
-            report(
-                out,
-                {
-                    "step": step,
-                    "s": round(spent_s + now - started),
-                    "lr": round(lr, 6),
-                    **seen,
-                    "tok_s": round(n_tokens / (now - started)),
-                    "threads": torch.get_num_threads(),
-                },
-            )
-            tally = [0.0, 0.0, 0.0, 0.0]
-        if step % settings["validate_every"] == 0 or step == n_steps:
-            report(out, {"step": step, "validation": validate(model, judge, recipe)})
-        if now - last_save > settings["checkpoint_every_s"] or step == n_steps:
+        keeper.tell_step(step, values)
+        is_validated = step % settings["validate_every"] == 0 or step == n_steps
+        if is_validated:
+            keeper.tell_validation(step, validate(model, judge, recipe))
+        wish = keeper.wants(step)
+        if wish is not None or is_validated:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average}
-            save_atomically({**state, "step": step, "spent_s": spent_s + now - started}, path)
-            last_save = now
-    return path
+            keeper.save({**state, "step": step}, step)
+            saved_step = step
+    assert saved_step == step
+    return Ended(step=step, n_steps=n_steps, was_stopped=step < n_steps)
+
+
+def take_step(
+    model: Decoder,
+    optimizer: torch.optim.AdamW,
+    average: dict[str, Tensor],
+    maker: RowMaker,
+    recipe: Recipe,
+    step: int,
+    decay_from: int,
+) -> dict[str, float]:
+    """Make the batch of this step, move the weights and their average, and return what there is to tell."""
+    settings = recipe["train"]
+    mix, lr = plan_step(recipe, step, decay_from, settings["decay_steps"])
+    batch = make_batch(maker, mix, recipe["seed"], step, settings["batch_tokens"])
+    losses = measure_batch(model, batch, maker.coder, recipe)
+    optimizer.zero_grad(set_to_none=True)
+    losses.total.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings["clip_norm"])
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            average[name].lerp_(value, 1 - min(settings["ema_decay"], (step + 1) / (step + 21)))
+    return {
+        "loss": losses.total.item(),
+        "mark": losses.mark_accuracy,
+        "copy": losses.copy_accuracy,
+        "hint": losses.hint_loss,
+        "lr": lr,
+        "grad_norm": float(norm),
+        "n_tokens": batch.n_tokens,
+    }
 
 
 def count_other_runners() -> int:
