@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.tuning.trainer.runtime import Runtime
 
 from penstock.tuning.runtimes import find_runtime
+from tests.tuning.trainer.runtime import Runtime
 
 
 @pytest.fixture(scope="session")

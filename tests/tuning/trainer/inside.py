@@ -160,3 +160,14 @@ def try_lock(folder: str) -> str:
     except faults.TrainingFault as fault:
         return fault.text
     return "held"
+
+
+def decode(folder: str, ids: list[int]) -> str:
+    """The text of ids, by the base's tokenizer."""
+    from tokenizers import Tokenizer
+
+    return str(Tokenizer.from_file(str(Path(folder) / "base" / "tokenizer.json")).decode(ids))
+
+
+def has_gpu() -> bool:
+    return bool(torch.cuda.is_available())

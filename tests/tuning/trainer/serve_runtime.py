@@ -31,9 +31,11 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             os._exit(work(front, inside, asked))
-        print(json.dumps({"pid": pid}), flush=True)
+        sys.stdout.write(json.dumps({"pid": pid}) + "\n")
+        sys.stdout.flush()
         _, status = os.waitpid(pid, 0)
-        print(json.dumps({"code": os.waitstatus_to_exitcode(status)}), flush=True)
+        sys.stdout.write(json.dumps({"code": os.waitstatus_to_exitcode(status)}) + "\n")
+        sys.stdout.flush()
 
 
 def load(name: str, path: Path) -> Any:

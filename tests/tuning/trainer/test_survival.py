@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.tuning.trainer.run_folders import make_run, read_events
 from tests.tuning.trainer.runtime import Runtime
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.tuning.trainer.run_folders import make_run
 from tests.tuning.trainer.runtime import Runtime
 
