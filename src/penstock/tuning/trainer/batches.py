@@ -6,7 +6,6 @@ padding. Packed rows lie behind each other with positions that begin anew; atten
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -125,12 +124,13 @@ def collate_packed(lines: Sequence[Sequence[Row]], *, pad_id: int, is_packed: bo
     )
 
 
-def allow_attention(segments: Ids) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def allow_attention(segments: Ids) -> Ids:
     """Return (n, 1, width, width): whether a position may look at another: same row, not later. Padding sees itself."""
     width = segments.shape[1]
     same = segments[:, :, None] == segments[:, None, :]
     causal = np.tril(np.ones((width, width), dtype=np.bool_))
-    return (same & causal)[:, None]
+    allowed: Ids = (same & causal)[:, None]
+    return allowed
 
 
 def iterate_chunks(n_rows: int, size: int) -> Iterator[range]:

@@ -68,9 +68,9 @@ def train(path: Path, interrupt: Interrupt) -> int:
     except TrainingFault as fault:
         return _tell(events, fault)
     except Exception as error:  # the process's edge: what it was must be told where the run is looked at
-        fault = tell_memory_fault(error) or tell_disk_fault(error)
-        if fault is not None:
-            return _tell(events, fault)
+        known = tell_memory_fault(error) or tell_disk_fault(error)
+        if known is not None:
+            return _tell(events, known)
         events.write("fault", text=f"{type(error).__name__}: {error}", detail={"fault": "bug"})
         raise
     finally:

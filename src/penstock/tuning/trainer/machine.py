@@ -26,7 +26,7 @@ def peak_gpu_mb(device: Any) -> float | None:
         return None
     import torch
 
-    return round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
+    return round(float(torch.cuda.max_memory_allocated(device)) / 1e6, 1)
 
 
 def lock_run(

@@ -78,4 +78,4 @@ def _pick(rows: PreferenceRows | LabelledRows, row: int, side: int, partners: Id
 
 
 def _without_adapter(network: Network) -> AbstractContextManager[Any]:
-    return network.whole.disable_adapter() if network.is_adapter else nullcontext()  # type: ignore[no-any-return]
+    return network.whole.disable_adapter() if network.is_adapter else nullcontext()
