@@ -67,6 +67,13 @@ class ControlText:
             return text
         return self._split.sub(lambda hit: hit[0][:1] + marker + hit[0][1:], text)
 
+    def find(self, text: str) -> str | None:
+        """Return the first control token that stands in a text; None where none does."""
+        if self._split is None or not any(char in text for char in self._first):
+            return None
+        hit = self._split.search(text)
+        return None if hit is None else hit[0]
+
     def cut(self, text: str) -> list[tuple[int, int | str]]:
         """Return the pieces of a rendered text with the place where each ends: ids of control tokens, plain texts.
 

@@ -81,6 +81,9 @@ class Renderer:
     _text: ControlText = field(repr=False)
     _template: ChatTemplate | None = field(repr=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return build_renderer, (self.spec, self._text.tokenizer.to_str().encode())
+
     @property
     def digest(self) -> str:
         """Digest over template and its arguments, tokenizer digest, special and stop tokens and clock."""
@@ -170,6 +173,8 @@ class Renderer:
         `untrained` names, for each conversation, the places of assistant messages that are not to be learnt. Made
         for many at once: texts are encoded together on all cores.
         """
+        if self._template is None:
+            return [UnsupportedModel("This model has no chat template.") for _ in talks]
         drafts: list[Conversation | PenstockError] = []
         for number, (messages, tools) in enumerate(talks):
             try:
@@ -210,6 +215,10 @@ class Renderer:
         """Return the text of `ids`, control tokens included."""
         text: str = self._text.tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
+
+    def find_template_text(self, content: str) -> str | None:
+        """Return a control token that a text spells out; None where it holds none."""
+        return self._text.find(content)
 
     def count_ids(self, token: str) -> int:
         """Return how many ids a text becomes when it is one of the template's own tokens; 0 for the empty text."""

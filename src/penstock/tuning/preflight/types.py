@@ -33,7 +33,6 @@ FindingCode = Literal[
     "chosen-is-rejected",
     "adapter-not-servable",
     "split-by-turn",
-    "content-lost",
 ]
 Severity = Literal["refuse", "warn"]
 MAX_ROWS_TOLD = 20

@@ -6,7 +6,6 @@ files. Row numbers count from 1 in the order of the dataset's version, so that a
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -50,6 +49,8 @@ class TrainingRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """What is asked, without system message or prompt template: compared with evaluation data."""
     answer: str = ""
     group: str | None = None
+    untrained: frozenset[int] = frozenset()
+    """Places of assistant messages that belong to what is asked (examples of a prompt, OpenAI's `weight: 0`)."""
     is_text: bool = False
     """Text without turns (`messages` holds it as one assistant turn): it is encoded as it stands."""
 
@@ -91,4 +92,4 @@ class RowsReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """kto: how many are `good` and `bad`."""
     digest: str | None = None
     """Over the files; None where none were written."""
-    folder: Path | None = None
+    folder: str | None = None
