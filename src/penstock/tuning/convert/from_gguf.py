@@ -21,6 +21,7 @@ from penstock.tuning.errors import NotTrainable, UnreadableModel
 _FAMILY = {name: family for family, name in DECODERS.items()}
 _STOPS = ("eos_token_id", "eot_token_id", "eom_token_id")
 _EXACT = {"F32", "F16"}
+_FACTORS = "rope_freqs.weight"
 
 
 class GgufWeights(Mapping[str, NDArray[Any]]):
@@ -37,16 +38,10 @@ class GgufWeights(Mapping[str, NDArray[Any]]):
         self._dequantize = gguf.quants.dequantize
         self._tensors = {each.name: each for each in self._reader.tensors}
         self.shape = self._read_shape(path)
-        if "rope_freqs.weight" in self._tensors:
-            raise NotTrainable(
-                f"{path.name} stretches its rotation by factors that its config.json would have to explain.",
-                hint="Pull the model again; its original weights are kept then.",
-            )
         plans = plan_decoder(self.shape)
         by_target = {plan.target: plan.source for plan in plans}
-        plan_tensors(
-            self.shape, tuple(by_target.get(name, name) for name in self._tensors)
-        )  # none missing, none left
+        named = tuple(by_target.get(name, name) for name in self._tensors if name != _FACTORS)
+        plan_tensors(self.shape, named)  # none missing, none left
         self._plans = {plan.source: plan for plan in plans}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
@@ -105,12 +100,16 @@ class GgufWeights(Mapping[str, NDArray[Any]]):
             context_length=int(of("context_length")),
             rms_eps=_shortest(of("attention.layer_norm_rms_epsilon")),
             rope_theta=_shortest(self._field(f"{architecture}.rope.freq_base", 10000.0)),
-            rope_factors=None,
+            rope_factors=self._read_factors(),
             tied="output.weight" not in self._tensors,
             biased=frozenset(name for name, rest in biases.items() if layer + rest in self._tensors),
             bos_id=self._field("tokenizer.ggml.bos_token_id"),
             eos_ids=tuple(int(each) for each in stops if each is not None),
         )
+
+    def _read_factors(self) -> tuple[float, ...] | None:
+        tensor = self._tensors.get(_FACTORS)
+        return None if tensor is None else tuple(float(each) for each in tensor.data)
 
 
 def write_folder(gguf_file: Path, folder: Path, *, pad_id: int | None = None) -> DecoderShape:
@@ -123,6 +122,11 @@ def write_folder(gguf_file: Path, folder: Path, *, pad_id: int | None = None) ->
         raise NotTrainable(
             f"The weights were rounded to {', '.join(weights.rounded)}, so they are no base to train or convert from.",
             hint="Name the version it was made from; `penstock model lineage` shows it.",
+        )
+    if weights.shape.rope_factors is not None:
+        raise NotTrainable(
+            "The file stretches its rotation by factors that its config.json would have to explain.",
+            hint="Pull the model again; its original files are kept then.",
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_safetensors(folder / "model.safetensors", weights)

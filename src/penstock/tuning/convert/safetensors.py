@@ -62,6 +62,10 @@ class SafetensorsFile:
         """Names of the tensors in the file."""
         return tuple(self._entries)
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the size of the tensor."""
+        return tuple(self._entries[name]["shape"])
+
     def dtype(self, name: str) -> str:
         """Return how the tensor is stored, such as BF16."""
         return str(self._entries[name]["dtype"])
