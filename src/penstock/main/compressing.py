@@ -1,0 +1,93 @@
+"""Makes smaller models and measures them: as jobs of a running instance, or in place for a home on which nothing runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from penstock.jobs.context import JobContext
+from penstock.jobs.types import Job
+from penstock.jobs.worker import Handler
+from penstock.main.compress_child import run_child
+from penstock.main.instance import running_instance
+from penstock.main.job_kinds import MODEL_MEASURE, MODEL_QUANTISE, MODEL_SHRINK
+from penstock.main.job_wait import Tell, wait_for_job
+from penstock.main.model_comparing import compare_models
+from penstock.main.model_measuring import MeasureRequest, create_measuring, measure_models
+from penstock.main.rooms import Rooms
+from penstock.tuning.compress.store import MeasurementStore
+from penstock.tuning.compress.types import ModelComparison, ModelMeasurement
+
+VERBS = {MODEL_QUANTISE: "quantise", MODEL_SHRINK: "shrink"}
+KINDS = (MODEL_QUANTISE, MODEL_SHRINK, MODEL_MEASURE)
+
+
+def compress_handlers(rooms: Rooms) -> Mapping[str, Handler]:
+    """Return the handlers of jobs that make and measure smaller models."""
+    return {
+        kind: lambda ctx, spec, kind=kind: run_compress(rooms, kind, ctx, spec)  # type: ignore[misc]
+        for kind in KINDS
+    }
+
+
+def run_compress(rooms: Rooms, kind: str, ctx: JobContext, spec: dict[str, Any]) -> dict[str, Any]:
+    """Do one job; what it registers is seen by everybody at once, since no alias that serves moves."""
+
+    def tell(share: float | None, text: str) -> None:
+        ctx.progress(share, text)
+        ctx.check_cancelled()
+
+    result = _do(rooms, kind, spec, tell)
+    for line in _tell_lines(result):
+        ctx.log(line)
+    return result
+
+
+def do_or_submit(
+    rooms: Rooms, kind: str, spec: dict[str, Any], tell: Tell, *, wait: bool = True
+) -> dict[str, Any]:
+    """Return the result of the work: of a job of the instance that runs, else done right here.
+
+    Without `wait` a job is only queued: `{"job": ID}`. Raises `JobFailed`, or here what the work raises.
+    """
+    if running_instance(rooms.home) is None:
+        return _do(rooms, kind, spec, tell)
+    job = submit_compress(rooms, kind, spec)
+    if not wait:
+        return {"job": job.id}
+    return wait_for_job(rooms.jobs, job.id, tell).result or {}
+
+
+def submit_compress(rooms: Rooms, kind: str, spec: dict[str, Any]) -> Job:
+    """Queue the work; the same under way is returned instead."""
+    named = spec.get("model") or ",".join(spec.get("request", {}).get("models", ()))
+    return rooms.jobs.submit(kind, spec, dedupe_key=f"{kind}:{named}" if kind != MODEL_MEASURE else None)
+
+
+def compare(rooms: Rooms, refs: list[str]) -> ModelComparison:
+    """Return the versions beside the first of them."""
+    return compare_models(rooms.registry, MeasurementStore(rooms.engine), refs)
+
+
+def _do(rooms: Rooms, kind: str, spec: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    if kind in VERBS:
+        return run_child(rooms.home, {**spec, "verb": VERBS[kind]}, tell)
+    request = msgspec.convert(spec["request"], MeasureRequest, strict=False)
+    measuring = create_measuring(rooms.home, rooms.registry, rooms.blobs, MeasurementStore(rooms.engine))
+    made = measure_models(measuring, request, actor=str(spec.get("actor") or "owner"), tell=tell)
+    return {"measurements": [_short(each) for each in made], "session": made[0].session}
+
+
+def _short(made: ModelMeasurement) -> dict[str, Any]:
+    """Return a measurement without its raw facts, which are kept and may be large."""
+    fields: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(made, facts={}))
+    return fields
+
+
+def _tell_lines(result: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"{child['label']} ({child['precision']}, {child['size_bytes']:,} bytes) made from {child['parent']}"
+        for child in result.get("children", ())
+    ]
+    measured = {each["version"]: None for each in result.get("measurements", ())}
+    return [*lines, *(f"{version} measured" for version in measured)]
