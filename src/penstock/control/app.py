@@ -50,6 +50,7 @@ from penstock.control.api import (
     sessions,
     trace_lists,
     traces,
+    tuning,
     upkeep,
 )
 from penstock.control.authorize import check_declarations, find_caller, make_gate
@@ -88,6 +89,7 @@ _ROUTERS = (
     dataset_cleaning,
     datasets,
     prompts,
+    tuning,
     routes,
     metrics,
     health,

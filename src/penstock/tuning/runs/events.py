@@ -17,6 +17,8 @@ from penstock.tuning.runs.types import Curve, CurvePoint, EventPage, Sample
 
 EVENTS = "events.jsonl"
 MAX_PAGE = 5000
+COUNTS = frozenset({"n"})
+"""Values that say how many rows a figure is over: no curves."""
 _decoder = msgspec.json.Decoder(RunEvent)
 
 
@@ -59,7 +61,7 @@ def read_curves(path: Path, *, max_points: int = 500) -> list[Curve]:
         if event.kind not in {"step", "eval"}:
             continue
         for name, value in event.values.items():
-            if value is not None and math.isfinite(value):
+            if name not in COUNTS and value is not None and math.isfinite(value):
                 values.setdefault(f"{event.kind}.{name}", {})[event.step] = float(value)
     curves = []
     for name, by_step in sorted(values.items()):

@@ -136,7 +136,7 @@ class RunExecution:
         )
         frozen = self._prepare(record, folder, context)
         runtime = self._parts.find_runtime()
-        _keep_runtime(folder, runtime)
+        keep_runtime(folder, runtime, context)
         ended = read_ending(folder)
         if ended is None:
             ended = self._train(
@@ -298,8 +298,16 @@ def check_same(digest: str, frozen: FrozenRun) -> None:
         )
 
 
-def _keep_runtime(folder: RunFolder, runtime: Runtime) -> None:
-    (folder.path / "runtime.json").write_bytes(msgspec.json.format(msgspec.json.encode(runtime), indent=2))
+def keep_runtime(folder: RunFolder, runtime: Runtime, context: RunContext) -> None:
+    """Write down what trains this run; say so when that is another environment than its checkpoints were made in."""
+    path = folder.path / "runtime.json"
+    if path.is_file() and folder.checkpoints.is_dir():
+        before = msgspec.json.decode(path.read_bytes(), type=Runtime)
+        if (before.digest, before.device) != (runtime.digest, runtime.device):
+            context.log(
+                "the training environment has changed: the weights will not be bit for bit those of one go"
+            )
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(runtime), indent=2))
 
 
 def _drop_weights(folder: RunFolder) -> None:
