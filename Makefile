@@ -6,10 +6,10 @@ HOME_DIR ?= .penstock
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format bench docs clean
+.PHONY: help install demo up tune-runtime test check format bench docs clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,7 +28,13 @@ demo: $(STAMP) ## turn the whole wheel once on the handbook corpus, in under a m
 up: $(STAMP) ## open the same home: gateway on :4600, console on :4601 (ARGS='--port 4700 --console-port 4701' for others)
 	$(BIN)/penstock up --home $(HOME_DIR) $(ARGS)
 
+# What training runs in: large, and an environment of its own, so that the demo needs none of it.
+tune-runtime: $(STAMP) ## make the environment that training runs in, unless there is one
+	$(BIN)/penstock tune install
+
 test: $(STAMP) ## run the tests
+	@# Tests that train say so where it could not be had.
+	-$(BIN)/python -m tests.fixtures.tune_runtime
 	$(BIN)/python -m pytest
 
 check: $(STAMP) ## format, lint, types, import rule

@@ -10,7 +10,7 @@ import pytest
 
 from penstock.spec.home import Home
 
-pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.control"]
+pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.control", "tests.fixtures.tune_runtime"]
 
 
 class NetworkDenied(AssertionError):
