@@ -73,6 +73,9 @@ COMMANDS: dict[str, _Entry] = {
     "judge": _Entry(
         "judge", "Models that judge, held against people's labels: try, label, calibrate, compare."
     ),
+    "loadtest": _Entry(
+        "loadtest", "Load tests: calls at a stated rate, latency with intervals, held against limits."
+    ),
     "backup": _Entry("backup", "Write everything of this home into one file."),
     "restore": _Entry("restore", "Make a new home from a backup."),
     "job": _Entry("job", "Durable work: list, show, logs, cancel, retry."),

@@ -13,6 +13,7 @@ from penstock.datasets.service import DatasetService
 from penstock.deploy.configuration import ConfigurationService
 from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.deploy.live import LiveState, NothingLive
+from penstock.deploy.load.service import LoadTestService
 from penstock.evals.experiments import ExperimentService
 from penstock.evals.gates.service import GateService
 from penstock.evals.judges.service import JudgeService
@@ -123,6 +124,8 @@ class ControlServices:
     """What running gateways share: health of targets, use of limits, presence of keys."""
     retrieval_quality: RetrievalQuality | None = None
     """Measures, comparisons, explanations and reports of knowledge bases; None where there are no bases."""
+    load_tests: LoadTestService | None = None
+    """Calls at a stated rate, and what they came to; None in a process that runs none."""
     home_option: str = ""
     """What a command needs to name this home, such as ` --home /srv/ai`; empty for the default one."""
     tuning: RunService | None = None

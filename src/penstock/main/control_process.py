@@ -3,6 +3,7 @@
 It owns the span store: no other process may open that file while this one runs.
 """
 
+import dataclasses
 import gc
 import logging
 import os
@@ -34,6 +35,8 @@ from penstock.main.journal_watch import JournalWatch
 from penstock.main.knowledge_erasing import create_knowledge_erasures
 from penstock.main.knowledge_sources import create_scheduler
 from penstock.main.live_state import LiveReader
+from penstock.main.load_engine import engine_urls
+from penstock.main.loadtesting import LoadParts, LoadTesting, create_load_testing
 from penstock.main.measuring import create_measures
 from penstock.main.monitoring import Monitoring, create_monitoring
 from penstock.main.quality import Quality, QualityParts, create_quality
@@ -88,6 +91,8 @@ def run_control(home: Home, *, host: str, port: int) -> None:
     quality = build_quality(installation, recording)
     tuning = build_tuning(installation, quality, recorder.record)
     services = build_services(installation, recording, watch, monitoring, quality, tuning=tuning)
+    load_testing = build_load_testing(installation, recording, quality)
+    services = dataclasses.replace(services, load_tests=load_testing.service)
     loops: tuple[Callable[[threading.Event], None], ...] = (
         recording.collector.run,
         worker.run,
@@ -100,6 +105,7 @@ def run_control(home: Home, *, host: str, port: int) -> None:
         services.upkeep.run,
         *quality.loops,
         create_scheduler(installation).run,
+        load_testing.loop,
         tuning_loop(installation.engine, tuning.handlers),
     )
     try:
@@ -153,6 +159,25 @@ def build_tuning(installation: Installation, quality: Quality, record: Record) -
             prices=RoutePrices(lambda: read_last_snapshot(installation.home), installation.registry),
             record=record,
             environ=os.environ,
+        )
+    )
+
+
+def build_load_testing(installation: Installation, recording: Recording, quality: Quality) -> LoadTesting:
+    """Return load tests, joined."""
+    home = installation.home
+    return create_load_testing(
+        LoadParts(
+            engine=installation.engine,
+            registry=installation.registry,
+            blobs=installation.blobs,
+            jobs=installation.jobs,
+            datasets=quality.datasets,
+            trace_lists=TraceListService(DuckDBTraceLists(recording.store.file)),
+            read_snapshot=lambda: read_last_snapshot(home),
+            gateway_url=find_addresses(home).gateway_url,
+            internal_key=installation.internal_key,
+            find_engine_urls=lambda: engine_urls(home),
         )
     )
 

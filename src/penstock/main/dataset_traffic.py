@@ -29,9 +29,10 @@ _OWN_CALLS = Either(
         Compare(field="session", operator="starts", value="eval:"),
         Compare(field="session", operator="starts", value="propose:"),
         Compare(field="session", operator="=", value="judges"),
+        Compare(field="session", operator="starts", value="loadtest:"),
     )
 )
-"""Calls of evaluations, of proposals and of judges that were tried: asked by Penstock, by nobody who uses the application."""
+"""Calls of evaluations, of proposals, of load tests and of judges that were tried: asked by Penstock, by nobody who uses the application."""
 
 
 class RecordedTraffic:

@@ -36,6 +36,7 @@ from penstock.main.job_kinds import (
     KNOWLEDGE_COMPARE,
     KNOWLEDGE_INGEST,
     KNOWLEDGE_MEASURE,
+    LOAD_TEST,
     MODEL_PULL,
     TRACES_REMAP,
     TUNE_RUN,
@@ -163,6 +164,7 @@ class Rooms:
                 EXPERIMENT_RUN,
                 DATASET_PROPOSE,
                 TUNE_RUN,
+                LOAD_TEST,
             ),
         )
 

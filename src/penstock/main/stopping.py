@@ -22,6 +22,7 @@ CONTROL_THREADS = (
     "measuring",
     "judged answers",
     "sources",
+    "load tests",
     "tuning",
 )
 FLUSH_S = 4.0

@@ -10,7 +10,7 @@ from penstock.deploy.load.types import Estimate, LengthEffect, Sample
 
 MIN_CALLS = 8
 N_BINS = 5
-_ALIKE = 0.02
+_ALIKE = 0.1
 """Prompts whose lengths differ by less than this share (standard deviation by mean) tell nothing of their effect."""
 
 
