@@ -16,8 +16,9 @@ from penstock.providers.engines.types import SamplingPolicy
 from penstock.spec.tuning import PinnedAsset
 from penstock.tuning.convert.architectures import DecoderShape, read_json, read_shape
 from penstock.tuning.convert.from_gguf import write_folder
-from penstock.tuning.errors import NotTrainable
-from penstock.tuning.model_files import GGUF, ORIGINAL, RENDERER, TOKENIZER, ModelFiles, ModelVersion
+from penstock.tuning.convert.merge import merge_adapter
+from penstock.tuning.errors import NotTrainable, WrongBase
+from penstock.tuning.model_files import ADAPTER, GGUF, ORIGINAL, RENDERER, TOKENIZER, ModelFiles, ModelVersion
 from penstock.tuning.model_types import BaseFolder
 from penstock.tuning.packaging import (
     read_folder_renderer,
@@ -50,6 +51,28 @@ def check_out(version: ModelVersion, files: ModelFiles, folder: Path) -> BaseFol
             _take_back(version, files, draft)
         for name in (TOKENIZER, RENDERER):
             files.copy(version, name, draft / name)
+    return describe_folder(folder, pin(version), license_id=version.content.get("license"))
+
+
+def check_out_adapter(
+    version: ModelVersion, base: ModelVersion, files: ModelFiles, folder: Path
+) -> BaseFolder:
+    """Write an adapter's own base with the adapter merged in to `folder`. Raises `WrongBase` for another base."""
+    facts = version.content["adapter"]
+    if facts["base_digest"] != base.digest:
+        raise WrongBase(
+            f"model:{version.name}@{version.number} was trained on {facts['base_digest']}, not on {base.digest}.",
+            base=facts["base_digest"],
+            given=base.digest,
+        )
+    with draft_folder(folder) as draft:
+        parts = draft / ".parts"
+        check_out(base, files, parts / "base")
+        for name in version.artefacts:
+            if name.startswith(ADAPTER):
+                files.copy(version, name, parts / name)
+        merge_adapter(parts / "base", parts / ADAPTER, draft)
+        shutil.rmtree(parts)
     return describe_folder(folder, pin(version), license_id=version.content.get("license"))
 
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -19,7 +19,7 @@ from penstock.base.digest import digest_bytes, digest_file
 from penstock.base.errors import InvalidInput, NotFound, PenstockError
 from penstock.providers.engines.types import HostedModel, ModelKind, ServedModel
 from penstock.spec.assets import AssetRef, parse_asset_ref
-from penstock.tuning.checkout import check_out
+from penstock.tuning.checkout import check_out, check_out_adapter
 from penstock.tuning.convert.architectures import read_json
 from penstock.tuning.convert.gguf_file import Precision
 from penstock.tuning.errors import DigestMismatch
@@ -44,6 +44,7 @@ from penstock.tuning.sources import (
     find_known,
     remove_downloads,
 )
+from penstock.tuning.trained import Form, Prepared, Training, adapter_name, as_child, label_of, prepare
 
 _log = logging.getLogger(__name__)
 
@@ -159,7 +160,8 @@ class ModelService:
         if version.content.get("adapter"):
             if not merge_adapters:
                 raise InvalidInput(f"{ref} is an adapter; it is no base unless it is merged into its own.")
-            raise NotImplementedError
+            base = self._base_of(version)
+            return check_out_adapter(version, base, self._files, folder)
         return check_out(version, self._files, folder)
 
     def register_trained(
@@ -170,7 +172,7 @@ class ModelService:
         base: AssetRef | str | None,
         lineage: ModelLineage,
         precisions: Sequence[Precision] = ("f16",),
-        form: Literal["merged", "adapter", "both"] = "merged",
+        form: Form = "merged",
         adapter_folder: Path | None = None,
         alias: str | None = "candidate",
         license_id: str | None = None,
@@ -185,8 +187,72 @@ class ModelService:
         was trained on (None: checked out afresh), and the merged weights are made here. `form` says what is kept:
         the merged model, the adapter, or both (then the adapter is a version of `model:NAME-adapter`).
         The first of `precisions` is the version itself, others are its children. `license_id` None inherits the base's.
+        Raises `ParityFailed`, `WrongBase`, `LicenseConflict`, `UnsupportedModel`; `InvalidInput` for the alias `prod`.
         """
-        raise NotImplementedError
+        if alias == "prod":
+            raise InvalidInput(
+                "`prod` moves by a gate, not by training.",
+                hint="Register as `candidate` and let a gate move it.",
+            )
+        tell = progress or (lambda _share, _text: None)
+        training = Training(
+            name=name,
+            folder=folder_hf,
+            adapter_folder=adapter_folder,
+            base=None if base is None else self.resolve(base),
+            lineage=lineage,
+            precisions=precisions,
+            form=form,
+            license_id=license_id,
+            description=description,
+        )
+        self._work.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._work, prefix="trained-") as scratch:
+            prepared = prepare(training, self._files, Path(scratch), tell)
+            tell(0.95, "registering")
+            registered = self._keep_trained(training, prepared, note)
+        if alias is not None:
+            self._move(registered.label, alias, actor)
+            if registered.adapter not in (None, registered.label):
+                self._move(str(registered.adapter), alias, actor)
+        tell(1.0, f"registered {registered.label}")
+        return registered
+
+    def _keep_trained(self, training: Training, prepared: Prepared, note: str) -> RegisteredModel:
+        """Register every version of a training, each with its parents."""
+        parents = [] if training.base is None else [training.base.digest]
+        parents += [each.digest for each in training.lineage.data]
+
+        def register(name: str, package: ModelPackage, above: Sequence[str]) -> ModelVersion:
+            artefacts = self._files.keep(package.files)
+            found: ModelVersion = self._registry.register(
+                "model", name, package.content, artefacts=artefacts, parents=list(above), note=note
+            )
+            return found
+
+        adapter = None
+        if prepared.adapter is not None:
+            adapter = register(adapter_name(training), prepared.adapter, parents)
+        if not prepared.models:
+            assert adapter is not None
+            return RegisteredModel(label=label_of(adapter), digest=adapter.digest, adapter=label_of(adapter))
+        first, *others = prepared.models
+        version = register(training.name, first, parents)
+        children = [
+            register(training.name, as_child(training.name, package, version), [version.digest])
+            for package in others
+        ]
+        return RegisteredModel(
+            label=label_of(version),
+            digest=version.digest,
+            children=tuple(map(label_of, children)),
+            adapter=None if adapter is None else label_of(adapter),
+        )
+
+    def _move(self, label: str, alias: str, actor: str) -> None:
+        ref = parse_asset_ref(label)
+        assert ref.number is not None
+        self._registry.move_alias("model", ref.name, alias, ref.number, evidence=None, actor=actor)
 
     def serve_version(self, ref: AssetRef | str, *, adapters: Sequence[AssetRef | str] = ()) -> ServedModel:
         """Return any version with its files on local disk, digests checked, and adapters that were made for it.
@@ -215,6 +281,13 @@ class ModelService:
             raise InvalidInput(f"{wanted} is no model.", hint="Write model:NAME or model:NAME@ALIAS.")
         version: ModelVersion = self._registry.resolve(wanted)
         return version
+
+    def _base_of(self, version: ModelVersion) -> ModelVersion:
+        """Return the version that an adapter was trained on."""
+        asset = parse_asset_ref(version.content["lineage"]["base"]["asset"])
+        return self.resolve(
+            AssetRef(kind="model", name=asset.name, digest=version.content["adapter"]["base_digest"])
+        )
 
     def embedded_models(self) -> list[ServedModel]:
         """Return every model whose alias `prod` points to a GGUF version, with its files on local disk.

@@ -1,0 +1,257 @@
+"""What a run has made, as versions to be: merged, converted at every precision, proven, described. Registers nothing.
+
+Everything is proven before anything is registered, so a run that fails a proof leaves no half of itself behind.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from penstock.base.digest import digest_file
+from penstock.base.errors import InvalidInput
+from penstock.tuning.cards import write_card
+from penstock.tuning.checkout import check_out, pin
+from penstock.tuning.convert.adapters import CONFIG, WEIGHTS, Adapter, write_gguf_adapter
+from penstock.tuning.convert.architectures import DecoderShape, read_shape
+from penstock.tuning.convert.gguf_file import Precision
+from penstock.tuning.convert.merge import merge_adapter
+from penstock.tuning.errors import DigestMismatch, UnsupportedModel, WrongBase
+from penstock.tuning.licenses import inherit_license
+from penstock.tuning.model_files import (
+    ADAPTER,
+    ADAPTER_GGUF,
+    GGUF,
+    RENDERER,
+    TOKENIZER,
+    ModelFiles,
+    ModelVersion,
+)
+from penstock.tuning.model_types import ModelLineage
+from penstock.tuning.packaging import ModelPackage, package_model, read_folder_renderer, write_renderer
+from penstock.tuning.parity import demand_parity, prove_adapter
+from penstock.tuning.sources import FetchedModel, Progress
+
+Form = Literal["merged", "adapter", "both"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What was trained, from what, and what is to be kept of it."""
+
+    name: str
+    folder: Path | None
+    """The trained weights; with `adapter_folder` the base's (None: checked out)."""
+    adapter_folder: Path | None
+    base: ModelVersion | None
+    lineage: ModelLineage
+    precisions: Sequence[Precision]
+    form: Form
+    license_id: str | None
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Versions to be: the model at each precision (the first is the version, the others its children), and the adapter."""
+
+    models: tuple[ModelPackage, ...]
+    adapter: ModelPackage | None
+
+
+def prepare(training: Training, files: ModelFiles, scratch: Path, progress: Progress) -> Prepared:
+    """Make everything that will be registered, in `scratch`.
+
+    Raises `ParityFailed`, `WrongBase`, `LicenseConflict`, `UnsupportedModel`, `DigestMismatch` where the trained
+    folder speaks another format than its base.
+    """
+    _check(training)
+    base = training.base
+    license_id = inherit_license(
+        None if base is None else base.content.get("license"), training.license_id, has_base=base is not None
+    )
+    source = FetchedModel(
+        folder=scratch,
+        form="trained",
+        reference=f"run {training.lineage.run}" if training.lineage.run else "folder",
+        license=license_id,
+        description=training.description or ("" if base is None else base.content.get("description") or ""),
+    )
+    lineage = _with_base(training)
+    adapter = None
+    if training.adapter_folder is None:
+        assert training.folder is not None
+        folder = training.folder
+        if base is not None:
+            folder = _beside_base(folder, base, files, scratch / "trained")
+    else:
+        progress(0.1, "merging the adapter into its base")
+        assert base is not None
+        base_folder = training.folder
+        if base_folder is None:
+            base_folder = check_out(base, files, scratch / "base").folder
+        folder = scratch / "merged"
+        laid = merge_adapter(base_folder, training.adapter_folder, folder)
+        _check_base(laid, base)
+        if training.form != "merged":
+            progress(0.2, "proving the adapter on its base")
+            adapter = _package_adapter(
+                training, laid, merged=folder, files=files, out=scratch / "adapter", source=source
+            )
+    if training.form == "adapter":
+        return Prepared(models=(), adapter=adapter)
+    models = []
+    for number, precision in enumerate(training.precisions):
+        out = scratch / f"{number}-{precision}"
+        out.mkdir()
+        share = number / len(training.precisions)
+        models.append(
+            package_model(
+                dataclasses.replace(source, folder=folder),
+                out,
+                name=training.name,
+                precision=precision,
+                progress=_within(progress, 0.3 + 0.6 * share, 0.6 / len(training.precisions)),
+                lineage=lineage,
+                keep_original=number == 0,
+            )
+        )
+    return Prepared(models=tuple(models), adapter=adapter)
+
+
+def _check(training: Training) -> None:
+    label = None if training.base is None else f"model:{training.base.name}@{training.base.number}"
+    if not training.precisions:
+        raise InvalidInput("No precision is named.", hint='precisions = ["f16"]')
+    if training.adapter_folder is None:
+        if training.folder is None:
+            raise InvalidInput("There is nothing to register: neither a folder of weights nor an adapter.")
+        if training.form != "merged":
+            raise InvalidInput(
+                f"A whole model was trained, so there is no adapter to keep (form = {training.form!r}).",
+                hint='form = "merged"',
+            )
+    elif training.base is None:
+        raise InvalidInput("An adapter needs the base that it was trained on.")
+    elif training.form != "merged" and training.base.content.get("adapter"):
+        raise UnsupportedModel(
+            f"{label} is an adapter itself; what was trained on top of it can only be kept merged.",
+            hint='form = "merged"',
+        )
+
+
+def _with_base(training: Training) -> ModelLineage:
+    """Return the lineage with the base that was really used."""
+    if training.base is None:
+        return training.lineage
+    return msgspec.structs.replace(training.lineage, base=pin(training.base))
+
+
+def _check_base(adapter: Adapter, base: ModelVersion) -> None:
+    if adapter.base_digest is not None and adapter.base_digest != base.digest:
+        raise WrongBase(
+            f"The adapter was trained on {adapter.base_digest}, not on model:{base.name}@{base.number}.",
+            base=adapter.base_digest,
+            given=base.digest,
+        )
+
+
+def _beside_base(trained: Path, base: ModelVersion, files: ModelFiles, out: Path) -> Path:
+    """Return a folder with the trained weights and the base's tokenizer and template.
+
+    Raises `DigestMismatch` where training wrote other ones: the model would be asked otherwise than it was trained.
+    """
+    out.mkdir()
+    for name in (TOKENIZER, RENDERER):
+        files.copy(base, name, out / name)
+        if (trained / name).is_file() and digest_file(trained / name) != digest_file(out / name):
+            raise DigestMismatch(
+                f"The trained folder holds another {name} than its base model:{base.name}@{base.number}.",
+                hint="A model must be asked in the format it was trained in: train with the base's own renderer.",
+            )
+    for path in trained.iterdir():
+        if path.is_file() and not (out / path.name).exists():
+            (out / path.name).symlink_to(path.resolve())  # weights are large
+    return out
+
+
+def _package_adapter(
+    training: Training, adapter: Adapter, *, merged: Path, files: ModelFiles, out: Path, source: FetchedModel
+) -> ModelPackage:
+    """Return the adapter as a version of its own, proven on its base where engines can lay it on."""
+    shape, base = read_shape(merged), training.base
+    assert isinstance(shape, DecoderShape)
+    assert base is not None
+    out.mkdir()
+    kept = {f"{ADAPTER}{path.name}": path for path in adapter.files}
+    parity: dict[str, Any] | None = None
+    if adapter.is_servable or training.form == "adapter":
+        write_gguf_adapter(adapter, shape, out / ADAPTER_GGUF, name=training.name)
+        report = prove_adapter(
+            merged, files.path(base, GGUF), out / ADAPTER_GGUF, precision=base.content["precision"]
+        )
+        demand_parity(report)
+        kept[ADAPTER_GGUF] = out / ADAPTER_GGUF
+        parity = report.as_evidence()
+    renderer = read_folder_renderer(merged)
+    write_renderer(renderer, merged / TOKENIZER, out)
+    kept |= {name: out / name for name in (TOKENIZER, RENDERER)}
+    with adapter.open() as tensors:
+        n_parameters = sum(tensors.read(name).size for name in tensors.names)
+    content: dict[str, Any] = {
+        "format": "adapter",
+        "formats": ["safetensors", *(["gguf"] if parity else [])],
+        "n_parameters": n_parameters,
+        "size_bytes": sum(path.stat().st_size for path in adapter.files),
+        "precision": "f32",
+        **{
+            key: base.content.get(key)
+            for key in ("kind", "architecture", "context_length", "dims", "sampling", "signature", "golden")
+        },
+        "renderer_digest": renderer.digest,
+        "stop_ids": list(base.content.get("stop_ids") or ()),
+        "description": source.description,
+        "license": source.license,
+        "source": {
+            "form": source.form,
+            "reference": source.reference,
+            "files": {name: digest_file(adapter.folder / name) for name in (CONFIG, WEIGHTS)},
+        },
+        "parity": parity,
+        "adapter": {
+            "base_digest": base.digest,
+            "kind": adapter.kind,
+            "r": adapter.r,
+            "alpha": adapter.alpha,
+            "targets": list(adapter.targets),
+        },
+        "lineage": msgspec.to_builtins(_with_base(training)),
+    }
+    name = adapter_name(training)
+    return ModelPackage(content=content | {"card": write_card(name, content)}, files=kept)
+
+
+def adapter_name(training: Training) -> str:
+    """Return the asset that holds the adapter: beside a merged model one of its own."""
+    return f"{training.name}-adapter" if training.form == "both" else training.name
+
+
+def as_child(name: str, package: ModelPackage, parent: ModelVersion) -> ModelPackage:
+    """Return a further precision as a child of the first: made from it by rounding, and by nothing else."""
+    lineage = ModelLineage(
+        base=pin(parent), method="quantise", run=(parent.content.get("lineage") or {}).get("run")
+    )
+    content = {**package.content, "lineage": msgspec.to_builtins(lineage)}
+    return ModelPackage(content={**content, "card": write_card(name, content)}, files=package.files)
+
+
+def label_of(version: ModelVersion) -> str:
+    """Return `model:NAME@NUMBER`."""
+    return f"model:{version.name}@{version.number}"
+
+
+def _within(progress: Progress, start: float, share: float) -> Progress:
+    return lambda done, text: progress(start + share * done, text)
