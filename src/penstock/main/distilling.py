@@ -1,0 +1,189 @@
+"""Rows with a teacher's replies: what a run of method `distill` is trained on, and what `penstock tune distill` makes.
+
+Prompts come from a dataset as training reads it (with the prompt template and system message of the recipe), the replies from any
+model of the gateway, and what comes out is a version of a dataset that says which version of which teacher wrote it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from penstock.base.errors import PenstockError
+from penstock.datasets.cases import row_to_case
+from penstock.datasets.service import DatasetService
+from penstock.datasets.types import DatasetVersion
+from penstock.registry.service import Registry
+from penstock.spec.cases import Case
+from penstock.spec.datasets import DatasetFormat, DatasetRow
+from penstock.spec.prompts import PromptContent
+from penstock.spec.tuning import DistillPart, Recipe
+from penstock.tuning.compress.distilling import (
+    AskedRow,
+    Distillation,
+    DistillContext,
+    DistillTally,
+    Teacher,
+    distil,
+)
+from penstock.tuning.compress.errors import BadDistillation
+from penstock.tuning.rows.reading import RowReader
+
+REPLIES = "-replies"
+_ANY = "?"
+
+
+class DistillRequest(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """What is to be asked of whom."""
+
+    dataset: str
+    """`dataset:NAME[@VERSION]` with the prompts; answers in it are not looked at."""
+    name: str
+    """Of the dataset that is made."""
+    part: DistillPart
+    split: str | None = None
+    """Only these rows are asked."""
+    keep_split: str | None = None
+    """Rows of this split keep the answer they have: what is held out is not the teacher's."""
+    template: str | None = None
+    system: str | None = None
+    max_rows: int | None = None
+    seed: int = 0
+    max_cost_usd: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillParts:
+    """What distillation is made from."""
+
+    registry: Registry
+    datasets: DatasetService
+    teacher: Teacher
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distilled:
+    """The version that was made, and how."""
+
+    version: DatasetVersion
+    tally: DistillTally
+
+
+def prepare_distilled(recipe: Recipe, context: DistillContext, *, parts: DistillParts) -> str:
+    """Return `dataset:NAME@NUMBER` with the teacher's replies to the training rows of a recipe.
+
+    A job that is taken over asks nothing twice. Raises `BadDistillation`, `TeacherUnusable`.
+    """
+    if recipe.distill is None:
+        raise BadDistillation("The recipe names no teacher.", hint="Add [distill] with a teacher.")
+    request = DistillRequest(
+        dataset=recipe.data.train,
+        name=f"{recipe.name}{REPLIES}",
+        part=recipe.distill,
+        split=recipe.data.split,
+        keep_split=None if recipe.data.eval is not None else recipe.data.eval_split,
+        template=recipe.data.template,
+        system=recipe.data.system,
+        max_rows=recipe.data.max_rows,
+        seed=recipe.seed,
+        max_cost_usd=recipe.budget.max_cost_usd,
+    )
+    return make_distilled(request, context, parts=parts).version.ref
+
+
+def make_distilled(request: DistillRequest, context: DistillContext, *, parts: DistillParts) -> Distilled:
+    """Ask the teacher and return the version with its replies."""
+    source = parts.datasets.get(request.dataset)
+    reader = RowReader(
+        form=source.facts.format,
+        kind="supervised",
+        as_case=_as_case,
+        prompt=_read_template(parts.registry, request.template),
+        system=request.system,
+    )
+    context.progress(0.0, f"reading {source.ref}")
+    asked: list[AskedRow] = []
+    kept: list[DatasetRow] = []
+    for number, row in enumerate(parts.datasets.read(source.ref), 1):
+        if request.keep_split is not None and row.split == request.keep_split:
+            kept.append(_as_chat(reader, number, row))
+        elif request.split not in {None, row.split}:
+            continue
+        elif request.max_rows is None or len(asked) < request.max_rows:
+            asked.append(_ask_row(reader, number, row))
+    how = Distillation(part=request.part, seed=request.seed, max_cost_usd=request.max_cost_usd)
+    rows, tally = distil(asked, how, parts.teacher, context, session=f"distill:{request.name}")
+    version = parts.datasets.create_from_rows(
+        request.name,
+        [*rows, *kept],
+        "chat",
+        parents=[source.digest],
+        sources=[
+            {"kind": "model", "source": request.part.teacher, "n_rows": len(rows)},
+            *([{"kind": "dataset", "source": source.ref, "n_rows": len(kept)}] if kept else []),
+        ],
+        steps=[{"step": "distill", "prompts": source.ref, **_parameters(request), **tally.as_fields()}],
+        left_out=dict(tally.left_out),
+        description=f"Replies of {request.part.teacher} to the prompts of {source.ref}.",
+        licence=source.facts.license,
+        note=f"distilled from {request.part.teacher}",
+    )
+    context.progress(1.0, f"{version.ref}: {tally.n_kept} replies, {tally.cost_text}")
+    return Distilled(version=version, tally=tally)
+
+
+def _parameters(request: DistillRequest) -> dict[str, Any]:
+    part = request.part
+    return {
+        "teacher": part.teacher,
+        "temperature": part.temperature,
+        "max_tokens": part.max_tokens,
+        "n_per_prompt": part.n_per_prompt,
+        "seed": request.seed,
+        "template": request.template,
+    }
+
+
+def _read_template(registry: Registry, reference: str | None) -> PromptContent | None:
+    if reference is None:
+        return None
+    return msgspec.convert(dict(registry.resolve(reference).content), PromptContent)
+
+
+def _as_case(row: DatasetRow, form: DatasetFormat) -> Case:
+    """Return the case; one without an answer is asked all the same."""
+    case = row_to_case(row, form)
+    return case if case.expected is not None else msgspec.structs.replace(case, expected=_ANY)
+
+
+def _ask_row(reader: RowReader, number: int, row: DatasetRow) -> AskedRow:
+    if reader.form == "chat" and row.fields["messages"][-1].get("role") != "assistant":
+        messages = [*row.fields["messages"], {"role": "assistant", "content": _ANY}]
+        row = msgspec.structs.replace(row, fields={**row.fields, "messages": messages})
+    read = _read(reader, number, row)
+    asked = read[:-1]
+    if not asked:
+        raise BadDistillation(
+            f"Row {number} ({row.id}) asks nothing.", hint="Text without turns cannot be distilled."
+        )
+    return AskedRow(row=row, messages=tuple(_without_weight(asked)))
+
+
+def _as_chat(reader: RowReader, number: int, row: DatasetRow) -> DatasetRow:
+    return msgspec.structs.replace(row, fields={"messages": _read(reader, number, row)})
+
+
+def _read(reader: RowReader, number: int, row: DatasetRow) -> list[dict[str, Any]]:
+    try:
+        return list(reader.read(number, row)[0].messages)
+    except PenstockError as error:
+        raise BadDistillation(f"Row {number} ({row.id}): {error.message}", hint=error.hint) from error
+
+
+def _without_weight(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the turns as they are sent: the weight is for training alone."""
+    for message in messages:
+        yield {name: value for name, value in message.items() if name != "weight"}

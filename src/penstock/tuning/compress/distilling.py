@@ -1,0 +1,376 @@
+"""Asks a teacher for the replies that a student is trained on: sequence-level distillation, from any model the gateway answers.
+
+Kim and Rush, Sequence-Level Knowledge Distillation, 2016: a student trained on what a teacher writes learns more than one trained on
+the same number of other texts. Calls go out in waves; each wave is one step of the job's journal, so a run that was killed goes on
+without asking, or paying, twice. A reply that was refused, cut off or empty teaches the wrong thing: it is left out and counted.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from penstock.base.digest import digest_json
+from penstock.spec.datasets import DatasetRow, Provenance
+from penstock.spec.tuning import DistillPart
+from penstock.tuning.compress.errors import BadDistillation, TeacherUnusable
+
+AT_ONCE = 8
+WAVE = 32
+"""Calls of one step: their replies are kept together, in less than the 1 MiB that a step may hold."""
+ATTEMPTS = 3
+MIN_KEPT_SHARE = 0.5
+"""Of the replies that came: with less the teacher does not do this task, and a student would learn the rest of it."""
+BYTES_PER_TOKEN = 4
+
+
+class TeacherReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a teacher answered to one call. Unknown is None."""
+
+    status: Literal["ok", "refused", "timeout", "error"]
+    text: str = ""
+    finish: str | None = None
+    reason: str = ""
+    """Why there is no text."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: str | None = None
+    """Decimal text; None when nobody knows."""
+    version: str | None = None
+    """Who answered, as the gateway says it: `model:pocket@1 sha256:…`."""
+    trace_id: str | None = None
+    is_transient: bool = False
+    """Whether asking again may help."""
+
+
+class Teacher(Protocol):
+    """A model behind the gateway. Safe for threads."""
+
+    def ask(
+        self,
+        model: str,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        parameters: Mapping[str, Any],
+        session: str,
+    ) -> TeacherReply:
+        """Return the answer; never raises for what the model or the gateway does."""
+        ...
+
+    def price(self, model: str, *, input_tokens: int, output_tokens: int) -> Decimal | None:
+        """Return what such a call costs now; None when nobody knows."""
+        ...
+
+
+class DistillContext(Protocol):
+    """The part of a job's context that is used."""
+
+    def step(self, name: str, inputs: dict[str, Any], fn: Callable[[], Any]) -> Any:
+        """Return what `fn` returned, running it once for these inputs."""
+        ...
+
+    def progress(self, fraction: float | None, message: str | None = None) -> None:
+        """Say how far it is."""
+        ...
+
+    def log(self, text: str) -> None:
+        """Write a line."""
+        ...
+
+    def check_cancelled(self) -> None:
+        """Raise when it is to stop."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedRow:
+    """One row whose reply is asked for."""
+
+    row: DatasetRow
+    messages: tuple[dict[str, Any], ...]
+
+
+@dataclass(kw_only=True)
+class DistillTally:
+    """What became of everything that was asked, all of it counted."""
+
+    n_prompts: int = 0
+    n_calls: int = 0
+    n_kept: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    """refused, cut_off, empty, short, duplicate, failed."""
+    n_not_asked: int = 0
+    """Calls that the budget did not allow."""
+    cost_usd: Decimal = Decimal(0)
+    n_cost_unknown: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    versions: Counter[str] = field(default_factory=Counter)
+
+    def as_fields(self) -> dict[str, Any]:
+        """Return the tally as JSON: part of what a dataset version says of how it was made."""
+        return {
+            "n_prompts": self.n_prompts,
+            "n_calls": self.n_calls,
+            "n_kept": self.n_kept,
+            "left_out": dict(self.left_out),
+            "n_not_asked": self.n_not_asked,
+            "cost_usd": None if self.n_cost_unknown else str(self.cost_usd),
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "teacher_versions": dict(self.versions),
+        }
+
+    @property
+    def cost_text(self) -> str:
+        """What it cost, as a person reads it."""
+        if self.n_cost_unknown:
+            return f"cost unknown for {self.n_cost_unknown} of {self.n_calls} calls"
+        return f"{self.cost_usd.normalize():f} USD"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Call:
+    number: int
+    asked: AskedRow
+    nth: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """One distillation: what is asked of whom, within what."""
+
+    part: DistillPart
+    seed: int = 0
+    max_cost_usd: float | None = None
+
+
+def check_distillation(part: DistillPart) -> None:
+    """Raise `BadDistillation` for settings that would waste calls or teach nothing."""
+    if part.n_per_prompt > 1 and part.temperature == 0:
+        raise BadDistillation(
+            f"{part.n_per_prompt} replies a prompt at temperature 0 are the same reply {part.n_per_prompt} times.",
+            hint="Raise `temperature`, or take n_per_prompt = 1.",
+        )
+
+
+def distil(
+    asked: Sequence[AskedRow],
+    how: Distillation,
+    teacher: Teacher,
+    context: DistillContext,
+    *,
+    session: str,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[list[DatasetRow], DistillTally]:
+    """Return rows of format `chat` with the teacher's replies, and what became of all that was asked.
+
+    Raises `BadDistillation` (a budget where no price is known, nothing to ask), `TeacherUnusable` when most replies are no use, and
+    whatever ends the job.
+    """
+    check_distillation(how.part)
+    if not asked:
+        raise BadDistillation("There is no prompt to ask.", hint="Look at `data.train` and `data.split`.")
+    calls = [
+        _Call(number=number * how.part.n_per_prompt + nth, asked=row, nth=nth)
+        for number, row in enumerate(asked)
+        for nth in range(how.part.n_per_prompt)
+    ]
+    tally = DistillTally(n_prompts=len(asked))
+    estimates = [_estimate(call, how, teacher) for call in calls]
+    if how.max_cost_usd is not None and any(each is None for each in estimates):
+        raise BadDistillation(
+            f"max_cost_usd is {how.max_cost_usd:g}, but what {how.part.teacher} costs is not known.",
+            hint="Add its price (penstock price add), or leave the budget out.",
+        )
+    rows: list[DatasetRow] = []
+    seen: dict[str, set[str]] = {}
+    for start in range(0, len(calls), WAVE):
+        context.check_cancelled()
+        wave = _affordable(calls[start : start + WAVE], estimates[start : start + WAVE], how, tally)
+        replies = _ask_wave(wave, how, teacher, context, session=session, number=start // WAVE, sleep=sleep)
+        rows += _take(wave, replies, how, tally, seen)
+        tally.n_not_asked += len(calls[start : start + WAVE]) - len(wave)
+        context.progress(
+            min(1.0, (start + WAVE) / len(calls)),
+            f"{tally.n_kept} replies of {how.part.teacher}, {tally.cost_text}",
+        )
+        if len(wave) < len(calls[start : start + WAVE]):
+            tally.n_not_asked += len(calls) - min(len(calls), start + WAVE)
+            context.log(
+                f"the budget of {how.max_cost_usd} USD is used up: {tally.n_not_asked} calls were not made"
+            )
+            break
+    _demand_use(how, tally)
+    context.log(
+        f"{how.part.teacher}: {tally.n_kept} replies kept of {tally.n_calls}; left out: {_tell_left_out(tally)}; {tally.cost_text}"
+    )
+    return rows, tally
+
+
+def _ask_wave(
+    wave: Sequence[_Call],
+    how: Distillation,
+    teacher: Teacher,
+    context: DistillContext,
+    *,
+    session: str,
+    number: int,
+    sleep: Callable[[float], None],
+) -> list[TeacherReply]:
+    if not wave:
+        return []
+
+    def ask_all() -> list[Any]:
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as threads:
+            replies = list(threads.map(lambda call: _ask(call, how, teacher, session, sleep), wave))
+        told: list[Any] = msgspec.to_builtins(replies)
+        return told
+
+    inputs = {
+        "model": how.part.teacher,
+        "asked": digest_json([[call.asked.messages, _parameters(call, how)] for call in wave]),
+    }
+    return msgspec.convert(context.step(f"teacher wave {number}", inputs, ask_all), list[TeacherReply])
+
+
+def _ask(
+    call: _Call, how: Distillation, teacher: Teacher, session: str, sleep: Callable[[float], None]
+) -> TeacherReply:
+    reply = TeacherReply(status="error")
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            sleep(2.0**attempt)
+        reply = teacher.ask(
+            how.part.teacher, call.asked.messages, parameters=_parameters(call, how), session=session
+        )
+        if not reply.is_transient:
+            return reply
+    return reply
+
+
+def _parameters(call: _Call, how: Distillation) -> dict[str, Any]:
+    parameters: dict[str, Any] = {"temperature": how.part.temperature, "max_tokens": how.part.max_tokens}
+    if how.part.temperature > 0:
+        parameters["seed"] = (how.seed + call.number) % 2**31
+    return parameters
+
+
+def _estimate(call: _Call, how: Distillation, teacher: Teacher) -> Decimal | None:
+    size = sum(
+        len(str(message.get("content", "")).encode("utf-8", "replace")) for message in call.asked.messages
+    )
+    return teacher.price(
+        how.part.teacher, input_tokens=size // BYTES_PER_TOKEN + 1, output_tokens=how.part.max_tokens
+    )
+
+
+def _affordable(
+    wave: Sequence[_Call], estimates: Sequence[Decimal | None], how: Distillation, tally: DistillTally
+) -> list[_Call]:
+    if how.max_cost_usd is None:
+        return list(wave)
+    left = Decimal(str(how.max_cost_usd)) - tally.cost_usd
+    chosen = []
+    for call, estimate in zip(wave, estimates, strict=True):
+        left -= estimate or Decimal(0)
+        if left < 0:
+            break
+        chosen.append(call)
+    return chosen
+
+
+def _take(
+    wave: Sequence[_Call],
+    replies: Sequence[TeacherReply],
+    how: Distillation,
+    tally: DistillTally,
+    seen: dict[str, set[str]],
+) -> Iterator[DatasetRow]:
+    for call, reply in zip(wave, replies, strict=True):
+        tally.n_calls += 1
+        tally.input_tokens += reply.input_tokens or 0
+        tally.output_tokens += reply.output_tokens or 0
+        if reply.cost_usd is not None:
+            tally.cost_usd += Decimal(reply.cost_usd)
+        elif reply.status == "ok":
+            tally.n_cost_unknown += 1
+        before = seen.setdefault(call.asked.row.id, set())
+        if (why := _find_fault(reply, how.part, before)) is not None:
+            tally.left_out[why] += 1
+            continue
+        before.add(reply.text.strip())
+        tally.n_kept += 1
+        tally.versions[reply.version or "unknown"] += 1
+        yield _make_row(call, reply, how)
+
+
+def _find_fault(reply: TeacherReply, part: DistillPart, before: set[str]) -> str | None:
+    if reply.status == "refused":
+        return "refused"
+    if reply.status != "ok":
+        return "failed"
+    if reply.finish == "length":  # a student would learn to stop in the middle
+        return "cut_off"
+    text = reply.text.strip()
+    if not text:
+        return "empty"
+    if len(text) < part.min_length:
+        return "short"
+    return "duplicate" if text in before else None
+
+
+def _make_row(call: _Call, reply: TeacherReply, how: Distillation) -> DatasetRow:
+    row = call.asked.row
+    return DatasetRow(
+        id=row.id if how.part.n_per_prompt == 1 else f"{row.id}#{call.nth + 1}",
+        fields={
+            "messages": [*unlearnt(call.asked.messages), {"role": "assistant", "content": reply.text.strip()}]
+        },
+        split=row.split,
+        # replies to one prompt, and rows of one group, stay on one side of every split
+        group=row.group if row.group is not None else row.id if how.part.n_per_prompt > 1 else None,
+        tags=row.tags,
+        metadata=row.metadata,
+        provenance=Provenance(
+            kind="synthetic",
+            source=how.part.teacher,
+            detail={
+                "version": reply.version,
+                "trace": reply.trace_id,
+                "temperature": how.part.temperature,
+                "row": row.id,
+            },
+        ),
+    )
+
+
+def unlearnt(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return turns of before, of which the student is to learn nothing: they are not the teacher's."""
+    return [
+        {**message, "weight": 0} if message.get("role") == "assistant" else dict(message)
+        for message in messages
+    ]
+
+
+def _demand_use(how: Distillation, tally: DistillTally) -> None:
+    n_came = tally.n_calls - tally.left_out["duplicate"]
+    if tally.n_kept and tally.n_kept >= MIN_KEPT_SHARE * n_came:
+        return
+    hint = "Look at one call in the record of traffic."
+    if tally.left_out["cut_off"] * 2 >= n_came:
+        hint = f"Most replies were cut off at {how.part.max_tokens} tokens: raise max_tokens."
+    raise TeacherUnusable(
+        f"{how.part.teacher} gave {tally.n_kept} usable replies to {tally.n_calls} calls; left out: {_tell_left_out(tally)}.",
+        hint=hint,
+        left_out=dict(tally.left_out),
+    )
+
+
+def _tell_left_out(tally: DistillTally) -> str:
+    return ", ".join(f"{n} {why}" for why, n in sorted(tally.left_out.items())) or "none"
