@@ -65,7 +65,11 @@ def test_models_and_apps_are_routes_with_their_version() -> None:
         "pocket": ("engine", "chat"),
         "minilm": ("engine", "embedding"),
         "handbook": ("apps", "chat"),
+        "model:pocket": ("engine", "chat"),
+        "model:minilm": ("engine", "embedding"),
     }
+    (pin,) = route(made, "model:pocket").pins
+    assert (pin.name, pin.versions) == ("2", {"model:pocket": "2@sha256:abababababab"})
     assert route(made, "pocket").version == "model:pocket@2 sha256:abababababab"
     assert route(made, "handbook").versions == {"app:handbook": "2@sha256:abababababab"}
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from penstock.base.errors import UpstreamUnavailable
 from penstock.jobs.service import JobService
 from penstock.jobs.worker import Worker
+from penstock.main.engine_files import EngineFile, SharedEngine, write_engine, write_shared
 from penstock.main.errors import SettingsInvalid
 from penstock.main.home_files import restart_folder
+from penstock.main.instance import own_home
 from penstock.main.job_handlers import pull_model
 from penstock.main.rooms import Rooms
 from penstock.registry.types import AliasMove
@@ -94,23 +95,22 @@ def test_a_command_that_does_not_keep_running_refuses_damaged_settings(rooms: Ro
         Rooms(rooms.home, environ={}).publish_snapshot()
 
 
-def test_the_engine_follows_the_alias_prod_of_a_model_and_no_other(rooms: Rooms) -> None:
-    rooms.take_up_alias(move("model", "canary"))
-    rooms.take_up_alias(move("app", "prod"))
-    assert rooms.home.snapshot.exists()
+def test_a_moved_alias_is_published_and_restarts_nothing(rooms: Rooms) -> None:
+    """The shared engine sees for itself where `prod` stands, and takes it up beside what serves."""
+    for kind, alias in (("model", "canary"), ("app", "prod"), ("model", "prod")):
+        rooms.home.snapshot.unlink(missing_ok=True)
+        rooms.take_up_alias(move(kind, alias))
+        assert rooms.home.snapshot.exists()
     assert asks_for_restart(rooms.home) == []
-    rooms.take_up_alias(move("model", "prod"))
-    assert asks_for_restart(rooms.home) == ["engine"]
 
 
 class Puller:
-    """An installation whose pull makes version 2 live and may then fail, as if it were killed there."""
+    """An installation whose pull makes version 2 live."""
 
-    def __init__(self, home: Home, *, n_failures: int) -> None:
+    def __init__(self, home: Home) -> None:
         self.home = home
         self.models = self
         self.live = "sha256:1"
-        self.n_failures = n_failures
 
     def find_version(self, _kind: str, _name: str) -> Any:
         return SimpleNamespace(digest=self.live)
@@ -120,29 +120,33 @@ class Puller:
 
     def pull(self, _name: str, _source: str, **_: Any) -> Any:
         self.live = "sha256:2"
-        self.n_failures -= 1
-        if self.n_failures >= 0:
-            raise UpstreamUnavailable("The process was killed right after the alias moved.")
         return SimpleNamespace(number=2, digest=self.live, is_new=False, parity={})
 
 
-def test_a_pull_that_is_taken_over_still_restarts_the_engine(rooms: Rooms) -> None:
-    installation: Any = Puller(rooms.home, n_failures=1)
-    handlers = {"pull": lambda ctx, spec: pull_model(installation, ctx, spec)}
-    jobs, worker = JobService(rooms.engine), Worker(rooms.engine, handlers, "test")
+def pull(rooms: Rooms) -> list[str]:
+    """Pull, and return what the job says."""
+    installation: Any = Puller(rooms.home)
+    worker = Worker(rooms.engine, {"pull": lambda ctx, spec: pull_model(installation, ctx, spec)}, "test")
+    jobs = JobService(rooms.engine)
     job = jobs.submit("pull", {"name": "pocket", "source": "folder:x"})
     worker.run_once()
-    assert asks_for_restart(rooms.home) == []
-    jobs.retry(job.id)
-    worker.run_once()
     assert jobs.get(job.id).state == "done"
-    assert asks_for_restart(rooms.home) == ["engine"]
+    return [line.text for line in jobs.logs(job.id)]
 
 
-def test_pulling_what_is_live_already_leaves_the_engine_alone(rooms: Rooms) -> None:
-    installation: Any = Puller(rooms.home, n_failures=0)
-    installation.live = "sha256:2"
-    worker = Worker(rooms.engine, {"pull": lambda ctx, spec: pull_model(installation, ctx, spec)}, "test")
-    JobService(rooms.engine).submit("pull", {"name": "pocket", "source": "folder:x"})
-    worker.run_once()
-    assert asks_for_restart(rooms.home) == []
+def test_a_pull_is_done_when_the_engine_hosts_what_was_pulled(rooms: Rooms) -> None:
+    with own_home(rooms.home):
+        write_shared(rooms.home, SharedEngine(child="engine~2", port=1))
+        write_engine(rooms.home, EngineFile(child="engine~2", port=1, role="shared", models={"pocket": 2}))
+        assert "the engine hosts model:pocket@2" in pull(rooms)
+
+
+def test_a_pull_says_when_the_engine_refuses_what_was_pulled(rooms: Rooms) -> None:
+    with own_home(rooms.home):
+        write_shared(rooms.home, SharedEngine(child="engine", port=1, refused={"pocket": 2}))
+        write_engine(rooms.home, EngineFile(child="engine", port=1, role="shared", models={"pocket": 1}))
+        assert any("does not host model:pocket@2" in line for line in pull(rooms))
+
+
+def test_a_pull_waits_for_no_engine_where_none_runs(rooms: Rooms) -> None:
+    assert not any("host" in line for line in pull(rooms))

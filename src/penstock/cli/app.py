@@ -67,6 +67,9 @@ COMMANDS: dict[str, _Entry] = {
     ),
     "cost": _Entry("cost", "What calls cost: sums, show, reconcile with a provider's bill, advice."),
     "privacy": _Entry("privacy", "What is stored of somebody: export, erase, list, receipt, verify, replay."),
+    "deploy": _Entry(
+        "deploy", "Models on engines of their own: model, list, show, swap, rollback, delete, events, logs."
+    ),
     "scorer": _Entry("scorer", "What judges outputs: list, show, try, create."),
     "eval": _Entry("eval", "Evaluations: plan, run, list, show, cases, diff, resume, stop, rescore, export."),
     "experiment": _Entry("experiment", "Grids of evaluations: plan, run, list, show, leaderboard, stop."),

@@ -27,6 +27,7 @@ from penstock.control.api import (
     dashboards,
     dataset_cleaning,
     datasets,
+    deployments,
     evaluations,
     experiments,
     gates,
@@ -93,6 +94,7 @@ _ROUTERS = (
     prompts,
     tuning,
     routes,
+    deployments,
     metrics,
     health,
 )

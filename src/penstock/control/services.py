@@ -11,6 +11,7 @@ from penstock.datasets.cleaning.service import CleaningService
 from penstock.datasets.proposals.service import ProposalService
 from penstock.datasets.service import DatasetService
 from penstock.deploy.configuration import ConfigurationService
+from penstock.deploy.deployments.service import DeploymentService
 from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.deploy.live import LiveState, NothingLive
 from penstock.deploy.load.service import LoadTestService
@@ -120,6 +121,8 @@ class ControlServices:
     """The key that this installation's own processes use among themselves."""
     find_warnings: Callable[[], Mapping[str, str]] = dict
     """What a person should look at though this process is ready, such as settings that were not taken up."""
+    deployments: DeploymentService | None = None
+    """Model versions that engines of their own serve; None where nothing can be deployed."""
     live: LiveState = field(default_factory=NothingLive)
     """What running gateways share: health of targets, use of limits, presence of keys."""
     retrieval_quality: RetrievalQuality | None = None

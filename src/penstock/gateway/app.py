@@ -17,6 +17,7 @@ import msgspec
 
 from penstock.base.errors import BugError, PenstockError
 from penstock.base.logs import redact
+from penstock.deploy.followed import Followed
 from penstock.gateway import apps_relay
 from penstock.gateway.admission import authenticate
 from penstock.gateway.answers import AttemptFailed
@@ -33,6 +34,7 @@ from penstock.gateway.error_replies import send_error
 from penstock.gateway.errors import BodyTooSlow, NotReady, TooBusy, UnknownPath, WrongMethod
 from penstock.gateway.exchange import Exchange
 from penstock.gateway.files import Files, serves_path
+from penstock.gateway.followers import Followers
 from penstock.gateway.health import HealthBoard
 from penstock.gateway.http import (
     JSON,
@@ -195,6 +197,7 @@ class Gateway:
             return
         note_headers(call, headers)
         self.n_active += 1
+        table.n_calls += 1
         try:
             await self._take_body(call, table.limits, receive, headers.get(b"content-length"))
             await self._admit_and_relay(call, table, receive, send)
@@ -205,6 +208,7 @@ class Gateway:
             self._record(call, table.limits)
         finally:
             self.n_active -= 1
+            table.n_calls -= 1
 
     async def _take_body(self, call: Call, limits: Limits, receive: Receive, declared: bytes | None) -> None:
         """Read the body into `call`, whose time begins then: waiting for the client is not ours."""
@@ -446,6 +450,7 @@ def create_gateway(
     metrics_open: bool = False,
     open_replies: Callable[[], ResponseStore] | None = None,
     files: FileStore | None = None,
+    note_followed: Callable[[Followed], None] = lambda _: None,
     poll_interval_s: float = 0.5,
 ) -> Gateway:
     """Return a gateway over the snapshot file, with spans to `sink`.
@@ -453,7 +458,8 @@ def create_gateway(
     `environ` is where providers' keys are looked up; `internal_key` is both accepted from callers and sent to
     local providers. Without `counters` no per-minute limits are enforced, and without `journal` a call whose worker is
     killed is not billed. Without `health` and `metrics` this gateway knows only of itself; with `metrics_open` anybody
-    may read `/metrics`. Without `files` there are no `/v1/files` and `/v1/batches`.
+    may read `/metrics`. Without `files` there are no `/v1/files` and `/v1/batches`. `note_followed` hears by which
+    snapshots calls are served, whenever that changes.
     """
     prices = prices or PriceBook()
     recorder = CallRecorder(sink, prices, journal)
@@ -467,7 +473,8 @@ def create_gateway(
         fetch=make_token_fetch(upstreams),
         open_secrets=open_secrets,
         interval_s=poll_interval_s,
-        on_table=_Follower(recorder, limiter, cache).take,
+        note_followed=note_followed,
+        on_table=Followers(recorder, limiter, cache).take,
     )
     return Gateway(
         watch=watch,
@@ -481,19 +488,3 @@ def create_gateway(
         metrics=metrics,
         metrics_open=metrics_open,
     )
-
-
-class _Follower:
-    """Tells the parts that go by the table of each new one."""
-
-    def __init__(self, recorder: CallRecorder, limiter: Limiter | None, cache: ResponseCache | None) -> None:
-        self._recorder = recorder
-        self._limiter = limiter
-        self._cache = cache
-
-    def take(self, table: Table) -> None:
-        self._recorder.take_table(table)
-        if self._limiter is not None:
-            self._limiter.follow(table.limit_rules, redis_url=table.redis_url)
-        if self._cache is not None:
-            self._cache.follow(table.redis_url)

@@ -9,6 +9,7 @@ from penstock.gateway.errors import UnknownModel
 from penstock.gateway.table import ReadyRoute, Table
 from penstock.spec.routes import DialectName, KeyRow
 
+_VERSIONS = "model:"
 _PREFIXES = ("/v1/models", "/v1beta/models")
 
 
@@ -37,7 +38,8 @@ def describe_models(table: Table, key: KeyRow, path: str, dialect: DialectName) 
     ]
     name = path.removeprefix("/v1beta/models").removeprefix("/v1/models").removeprefix("/")
     if not name:
-        return _list(table, visible, dialect)
+        # versions by number are for gates and tests; people choose among the models that they are versions of
+        return _list(table, [each for each in visible if not each.route.name.startswith(_VERSIONS)], dialect)
     for ready in visible:
         if ready.route.name == name:
             return _describe(table, ready, dialect)

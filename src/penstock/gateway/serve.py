@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from penstock.base.errors import ConflictError, PenstockError
+from penstock.deploy.followed import write_followed
 from penstock.gateway.app import create_gateway
 from penstock.gateway.health import HealthBoard
 from penstock.gateway.journal import open_journal, recover_journals
@@ -166,6 +167,7 @@ def serve_gateway(
         health=health,
         metrics=metrics,
         metrics_open=is_loopback(host),
+        note_followed=partial(write_followed, home.followed, os.getpid()),
     )
     limits = ListenerLimits(connections=raise_file_limit())
     guard = Guard(limits, note=partial(metrics.count, ERRORS))
@@ -191,6 +193,7 @@ def serve_gateway(
         NotedServer(config, home.ready / str(os.getpid())).run(sockets=[listener])
     finally:
         recovery.set()
+        (home.followed / str(os.getpid())).unlink(missing_ok=True)
         sink.close()
         if journal is not None:
             journal.close()  # after the spool, which has freed the slots of what it wrote

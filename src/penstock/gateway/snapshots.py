@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from penstock.base.errors import PenstockError
+from penstock.deploy.followed import Followed
 from penstock.deploy.snapshots import read_snapshot
 from penstock.gateway.table import Table
 from penstock.providers.auth.port import TokenFetch
@@ -30,6 +31,7 @@ class SnapshotWatch:
         read: SnapshotReader = read_snapshot,
         interval_s: float = 0.5,
         on_table: Callable[[Table], None] = lambda _: None,
+        note_followed: Callable[[Followed], None] = lambda _: None,
     ) -> None:
         self.table: Table | None = None
         self.n_rejected = 0
@@ -42,6 +44,10 @@ class SnapshotWatch:
         self._read = read
         self._interval_s = interval_s
         self._on_table = on_table
+        self._note_followed = note_followed
+        self._noted: Followed | None = None
+        self._former: list[Table] = []
+        """Tables that calls under way are still served by."""
         self._seen: _Stamp | None = None
 
     def refresh(self) -> bool:
@@ -66,10 +72,31 @@ class SnapshotWatch:
             self.n_rejected += 1
             _log.error("snapshot rejected, the last good one stays", extra={"reason": str(error)})
             return False
+        if self.table is not None:
+            self._former.append(self.table)
         self.table = table
         _log.info("snapshot taken", extra={"digest": table.digest, "n_routes": len(table.routes)})
         self._on_table(table)
+        self.note()
         return True
+
+    def note(self) -> None:
+        """Say by which snapshots calls are served, if that has changed."""
+        if self.table is None:
+            return
+        self._former = [each for each in self._former if each.n_calls]
+        newest = self.table.written_ns
+        followed = Followed(
+            newest_ns=newest, oldest_ns=min((each.written_ns for each in self._former), default=newest)
+        )
+        if followed == self._noted:
+            return
+        try:
+            self._note_followed(followed)
+        except OSError as error:  # what waits for it waits a little longer, and is told in the end
+            _log.warning("cannot say which snapshot is followed", extra={"reason": str(error)})
+            return
+        self._noted = followed
 
     async def run(self) -> None:
         """Refresh for ever; what goes wrong is logged, and the table stays as it is."""
@@ -77,6 +104,7 @@ class SnapshotWatch:
             await asyncio.sleep(self._interval_s)
             try:
                 self.refresh()
+                self.note()
             except Exception:  # the edge of this task: ended, it would leave revoked keys working for ever
                 _log.exception("snapshot watch failed, it goes on")
 

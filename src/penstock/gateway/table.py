@@ -151,6 +151,9 @@ class Table:
         """
         self.digest = snapshot.digest
         self.created_s = snapshot.written_ns // 1_000_000_000
+        self.written_ns = snapshot.written_ns
+        self.n_calls = 0
+        """Calls under way that are served by this table."""
         self.limits: Limits = snapshot.limits
         self.limit_rules = snapshot.limit_rules
         self.prices = snapshot.prices

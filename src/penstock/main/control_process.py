@@ -26,6 +26,7 @@ from penstock.main.app_rooms import create_apps_service
 from penstock.main.control_metrics import ControlMetrics
 from penstock.main.copies import clear_copies, hold_copies
 from penstock.main.cost_access import create_costs
+from penstock.main.deploying import Deploying, create_deploying
 from penstock.main.eval_ports import RoutePrices
 from penstock.main.instance import find_addresses
 from penstock.main.job_handlers import create_handlers
@@ -90,7 +91,10 @@ def run_control(home: Home, *, host: str, port: int) -> None:
     )
     quality = build_quality(installation, recording)
     tuning = build_tuning(installation, quality, recorder.record)
-    services = build_services(installation, recording, watch, monitoring, quality, tuning=tuning)
+    deploying = create_deploying(installation)
+    services = build_services(
+        installation, recording, watch, monitoring, quality, tuning=tuning, deploying=deploying
+    )
     load_testing = build_load_testing(installation, recording, quality)
     services = dataclasses.replace(services, load_tests=load_testing.service)
     loops: tuple[Callable[[threading.Event], None], ...] = (
@@ -107,6 +111,7 @@ def run_control(home: Home, *, host: str, port: int) -> None:
         create_scheduler(installation).run,
         load_testing.loop,
         tuning_loop(installation.engine, tuning.handlers),
+        *deploying.loops,
     )
     try:
         with ExitStack() as threads:
@@ -194,6 +199,7 @@ def build_services(
     quality: Quality,
     *,
     tuning: Tuning,
+    deploying: Deploying,
 ) -> ControlServices:
     """Return what the control application works on."""
     home, store, ingest = installation.home, recording.store, recording.ingest
@@ -218,12 +224,14 @@ def build_services(
             "configuration": installation.look_again() or None,
             "alerts": monitoring.find_warning(),
             "OTLP over gRPC": recording.grpc_warning,
+            "models": deploying.find_warning(),
         }
         return {part: text for part, text in told.items() if text is not None}
 
     upkeep = create_upkeep(installation, store, recording.collector, cache)
     return ControlServices(
         sources=installation.sources,
+        deployments=deploying.service,
         knowledge_erasures=create_knowledge_erasures(installation, upkeep, store, recording.collector, cache),
         traces=TraceService(store),
         trace_lists=trace_lists,

@@ -16,6 +16,7 @@ from penstock.base.files import write_atomic
 from penstock.deploy.deployments.types import SeatSpec
 from penstock.main.children import ChildSpec
 from penstock.main.errors import PortTaken
+from penstock.main.instance import SHARED_FILE
 from penstock.main.ports import choose_port
 from penstock.spec.home import Home
 
@@ -77,6 +78,12 @@ def read_engine(home: Home, child: str) -> EngineFile | None:
 def list_engines(home: Home) -> list[EngineFile]:
     """Return all files by name."""
     return [file for path in _paths(home) if (file := _read(path)) is not None]
+
+
+def engine_url(home: Home, child: str) -> str | None:
+    """Return the base address of an engine that is meant to run, ending in `/v1`; None where there is none."""
+    file = read_engine(home, child)
+    return None if file is None else f"http://{_LOOPBACK}:{file.port}/v1"
 
 
 def find_port() -> int:
@@ -157,7 +164,7 @@ def read_shared(home: Home) -> SharedEngine | None:
 
 
 def _shared_path(home: Home) -> Path:
-    return home.run / "shared.json"
+    return home.run / SHARED_FILE
 
 
 def _paths(home: Home) -> Iterator[Path]:

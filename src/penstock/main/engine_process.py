@@ -78,7 +78,7 @@ def host_shared(rooms: ModelRooms, file: EngineFile | None) -> Hosting:
     hosting = Hosting()
     for name, number in numbers.items():
         try:
-            hosting.models.append(host_version(rooms, f"model:{name}@{number}", name=name))
+            hosting.models.append(host_version(rooms, f"model:{name}@{number}"))
         except PenstockError as error:
             _log.error("model left out", extra={"model": name, "reason": str(error)})
             hosting.failed[name] = error.message

@@ -22,6 +22,8 @@ GATEWAY_PORT = 4600
 CONSOLE_PORT = 4601
 APPS_PORT = 4602
 ENGINE_PORT = 4603
+SHARED_FILE = "shared.json"
+"""In `HOME/run`: which process hosts what `prod` names. Engines come and go, see `engine_files`."""
 LOCK_TRIES = 6
 LOCK_PAUSE_S = 0.02
 
@@ -88,6 +90,10 @@ class _Owner(msgspec.Struct, frozen=True, kw_only=True):
     addresses: Addresses | None = None
 
 
+class _SharedPort(msgspec.Struct):
+    port: int
+
+
 def write_state(home: Home, state: InstanceState) -> None:
     """Replace `run/state.json`."""
     write_atomic(home.state, msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n", mode=0o600)
@@ -114,8 +120,21 @@ def is_owned(home: Home) -> bool:
 
 
 def running_instance(home: Home) -> InstanceState | None:
-    """Return the instance that runs on this home now, or None."""
-    return read_state(home) if is_owned(home) else None
+    """Return the instance that runs on this home now, or None. The engine's port is that of the process that hosts
+    now what `prod` names."""
+    state = read_state(home) if is_owned(home) else None
+    if state is None or (port := shared_port(home)) is None:
+        return state
+    addresses = msgspec.structs.replace(state.addresses, engine_port=port)
+    return msgspec.structs.replace(state, addresses=addresses)
+
+
+def shared_port(home: Home) -> int | None:
+    """Return the port of the engine that hosts what `prod` names; None where nobody said."""
+    try:
+        return msgspec.json.decode((home.run / SHARED_FILE).read_bytes(), type=_SharedPort).port
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def require_instance(home: Home) -> InstanceState:

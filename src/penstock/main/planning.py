@@ -8,6 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from penstock.base.errors import suggest
+from penstock.deploy.deployments.rows import (
+    LiveDeployment,
+    SharedModel,
+    deployment_providers,
+    deployment_routes,
+)
 from penstock.deploy.objects import ObjectKind, Owner, StoredObject
 from penstock.deploy.rows import CATALOGUE
 from penstock.deploy.rules import find_row_problems
@@ -63,6 +69,7 @@ def plan(
     app_aliases: Mapping[str, Mapping[str, Version]] = NO_ALIASES,
     prompts: Iterable[PromptVersions] = (),
     bases: Iterable[Version] = (),
+    deployments: Sequence[LiveDeployment] = (),
     objects: Sequence[StoredObject] = (),
     secrets: Mapping[str, str] | None = None,
 ) -> Plan:
@@ -74,11 +81,13 @@ def plan(
     rows.add_found()
     rows.add_objects(objects)
     rows.add_written()
-    for provider in _own(addresses):
+    for provider in (*_own(addresses), *deployment_providers(deployments)):
         rows.put("provider", provider.name, provider, "built in")
     rows.problems += _target_problems(file, rows.providers)
     rows.refuse()
+    models = tuple(models)
     for route in (
+        *deployment_routes(deployments, map(_shared_model, models)),
         *_own_routes(models, apps, app_aliases),
         *map(prompt_route, prompts),
         *map(search_route, bases),
@@ -146,11 +155,24 @@ def _own_routes(
         versions={"model:lexical": "1"},
     )
     for version in models:
-        told = version.content.get("kind")
-        kind: RouteKind = "embedding" if told == "embedding" else "rerank" if told == "rerank" else "chat"
-        yield _versioned_route(version, ENGINE, kind)
+        yield _versioned_route(version, ENGINE, _kind_of(version))
     for version in apps:
         yield app_route(version, app_aliases.get(version.name, {}))
+
+
+def _shared_model(version: Version) -> SharedModel:
+    return SharedModel(
+        asset=version.asset,
+        number=version.number,
+        digest=version.digest,
+        kind=_kind_of(version),
+        target=Target(provider=ENGINE, model=version.name),
+    )
+
+
+def _kind_of(version: Version) -> RouteKind:
+    told = version.content.get("kind")
+    return "embedding" if told == "embedding" else "rerank" if told == "rerank" else "chat"
 
 
 def _versioned_route(version: Version, provider: str, kind: RouteKind) -> Route:

@@ -6,7 +6,7 @@ Opened when first asked for. Commands use this directly; the processes build on 
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from penstock.access.secrets import SecretService
 from penstock.base.errors import InvalidInput, NotFound, PenstockError
 from penstock.base.files import write_atomic
 from penstock.deploy.configuration import ConfigurationService
+from penstock.deploy.deployments.queries import list_deployments
+from penstock.deploy.deployments.rows import LiveDeployment
+from penstock.deploy.deployments.service import live_deployments
 from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMissing
 from penstock.deploy.objects import StoredObject
 from penstock.deploy.queries import list_objects
@@ -25,9 +28,10 @@ from penstock.evals.gates.evidence import GateEvidence
 from penstock.jobs.service import JobService
 from penstock.knowledge.living import check_generation
 from penstock.knowledge.sources.secret_use import sources_with_secret
+from penstock.main.engine_files import engine_url, read_engine, read_shared
 from penstock.main.errors import SettingsInvalid
-from penstock.main.home_files import create_home, hold_lock, read_internal_key, request_restart
-from penstock.main.instance import find_addresses
+from penstock.main.home_files import create_home, hold_lock, read_internal_key
+from penstock.main.instance import find_addresses, is_owned
 from penstock.main.job_kinds import (
     DATASET_PROPOSE,
     EVAL_RUN,
@@ -250,7 +254,8 @@ class Rooms:
             load_settings(settings),
             serving_environment(self.home, self.environ),
             find_addresses(self.home),
-            models=[version for version in self.live_versions("model") if WEIGHTS in version.artefacts],
+            models=self._hosted_models(),
+            deployments=self._live_deployments(),
             apps=self.live_apps(),
             app_aliases=self.app_aliases(),
             prompts=self.prompt_versions(),
@@ -271,6 +276,27 @@ class Rooms:
             return self._plan_by(self._last_good, objects)
         except SettingsInvalid:
             raise error from None
+
+    def _hosted_models(self) -> list[Version]:
+        """Return the versions that the shared engine hosts now; where none runs, those that `prod` names.
+
+        A version that `prod` has just come to name is not served before its engine is up and proven, and until then
+        nothing may say that it is.
+        """
+        shared = read_shared(self.home) if is_owned(self.home) else None
+        file = None if shared is None else read_engine(self.home, shared.child)
+        if file is None or file.models is None:
+            return [version for version in self.live_versions("model") if WEIGHTS in version.artefacts]
+        found = []
+        for name, number in sorted(file.models.items()):
+            with suppress(NotFound):  # a home that was restored over a running one
+                found.append(self.registry.resolve(AssetRef(kind="model", name=name, number=number)))
+        return found
+
+    def _live_deployments(self) -> Sequence[LiveDeployment]:
+        with self.engine.connect() as connection:
+            stored = list_deployments(connection)
+        return live_deployments(stored, lambda child: engine_url(self.home, child))
 
     def look_again(self) -> str:
         """Return `warnings` as they are now: others may have mended what was told about."""
@@ -314,10 +340,8 @@ class Rooms:
     def take_up_alias(self, move: AliasMove) -> None:
         """Let everything that serves follow an alias that was moved.
 
-        The engine is asked first: killed in between, the next start publishes, but would not ask.
+        The engine sees for itself that `prod` of a model has moved, and takes it up once the version is proven.
         """
-        if move.kind == "model" and move.alias == "prod":
-            request_restart(self.home, "engine")
         self.publish_snapshot(actor=move.actor, note=f"{move.alias} of {move.kind} {move.name}")
 
     def _snapshot_lock(self) -> AbstractContextManager[None]:

@@ -24,6 +24,8 @@ CONTROL_THREADS = (
     "sources",
     "load tests",
     "tuning",
+    "deployments",
+    "shared engine",
 )
 FLUSH_S = 4.0
 """For cutting off what is left, and bringing spans and counters to disk."""

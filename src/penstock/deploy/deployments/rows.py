@@ -27,6 +27,27 @@ class LiveDeployment:
     """Ending in `/v1`, one a process; None for one that has no address yet."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SharedModel:
+    """A version that can be asked for by its number, and where."""
+
+    asset: str
+    number: int
+    digest: str
+    kind: RouteKind
+    target: Target
+
+    @property
+    def stamp(self) -> str:
+        """`NUMBER@sha256:…`"""
+        return f"{self.number}@sha256:{self.digest.removeprefix('sha256:')[:12]}"
+
+    @property
+    def shown(self) -> str:
+        """What `x-penstock-version` says."""
+        return f"{self.asset}@{self.number} sha256:{self.digest.removeprefix('sha256:')[:12]}"
+
+
 def provider_names(name: str, count: int) -> list[str]:
     """Return the names of a deployment's providers: `engine-NAME`, and `engine-NAME~2` … for further processes."""
     return [
@@ -69,8 +90,9 @@ def deployment_providers(live: Iterable[LiveDeployment]) -> Iterator[Provider]:
                 yield Provider(name=name, base_url=url, local=True, price_id="local")
 
 
-def deployment_routes(live: Sequence[LiveDeployment]) -> Iterator[Route]:
-    """Yield the routes of these deployments: each one's own, those of its adapters, and `model:NAME` with pins."""
+def deployment_routes(live: Sequence[LiveDeployment], shared: Iterable[SharedModel] = ()) -> Iterator[Route]:
+    """Yield the routes of these deployments: each one's own, those of its adapters, and `model:NAME` with pins, also of
+    the models that the shared engine hosts."""
     by_route: dict[str, list[LiveDeployment]] = {}
     for each in live:
         by_route.setdefault(route_name(each.spec), []).append(each)
@@ -90,33 +112,45 @@ def deployment_routes(live: Sequence[LiveDeployment]) -> Iterator[Route]:
                 pin = PinnedVersion(name=adapter.short, targets=answers.targets)
                 if answers.targets:
                     yield msgspec.structs.replace(answers, pins=(pin,))
-    yield from _model_routes(live)
+    yield from _model_routes(live, shared)
 
 
-def _model_routes(live: Sequence[LiveDeployment]) -> Iterator[Route]:
-    """Yield `model:NAME` with the numbers that are deployed as pins, so that a version can be asked for as such."""
-    by_asset: dict[str, dict[int, LiveDeployment]] = {}
-    for each in live:
-        by_asset.setdefault(each.generation.model.asset, {}).setdefault(each.generation.model.number, each)
-    for asset, numbered in by_asset.items():
-        newest = numbered[max(numbered)]
-        route = _route(asset, newest.generation.model, _targets(newest))
+def _model_routes(live: Sequence[LiveDeployment], shared: Iterable[SharedModel]) -> Iterator[Route]:
+    """Yield `model:NAME` with the numbers that are served as pins, so that a version can be asked for as such.
+
+    Without a number it is what `prod` names, or the newest that is deployed.
+    """
+    served: dict[str, dict[int, SharedModel]] = {}
+    first: dict[str, SharedModel] = {}
+    for each in shared:
+        served.setdefault(each.asset, {})[each.number] = each
+        first[each.asset] = each
+    for deployment in sorted(live, key=lambda each: -each.generation.model.number):
+        model, targets = deployment.generation.model, _targets(deployment)
+        if not targets:
+            continue
+        own = SharedModel(
+            asset=model.asset, number=model.number, digest=model.digest, kind=model.kind, target=targets[0]
+        )
+        served.setdefault(model.asset, {}).setdefault(model.number, own)
+        first.setdefault(model.asset, own)
+    for asset, numbered in served.items():
         pins = tuple(
             PinnedVersion(
                 name=str(number),
-                targets=tuple(_targets(each)),
-                version=shown_version(each.generation.model),
-                versions={asset: each.generation.model.stamp},
+                targets=(each.target,),
+                version=each.shown,
+                versions={asset: each.stamp},
             )
             for number, each in sorted(numbered.items())
         )
+        prod = first[asset]
         yield Route(
             name=asset,
-            targets=route.targets,
-            kind=route.kind,
-            version=route.version,
-            versions=route.versions,
-            balance="least-busy",
+            targets=(prod.target,),
+            kind=prod.kind,
+            version=prod.shown,
+            versions={asset: prod.stamp},
             pins=pins,
         )
 

@@ -3,6 +3,7 @@
 Nothing is started here. What is asked for is written down, and the reconciler makes it so, step by step.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,7 @@ from penstock.spec.assets import AssetRef, parse_asset_ref
 from penstock.spec.tuning import DeploymentRecord, DeploymentSpec
 
 MAX_NAME_CHARS = 48
+_ROUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 MAX_REPLICAS = 16
 CHANGEABLE = frozenset(
     {"model", "weight", "replicas", "context_length", "slots", "threads", "adapters", "strict_adapters", "follow"}
@@ -170,7 +172,7 @@ class DeploymentService:
         """Return those that take traffic, with the addresses of their processes as they are now."""
         with self._engine.connect() as connection:
             stored = queries.list_deployments(connection)
-        return live_deployments(stored, self._seats)
+        return live_deployments(stored, lambda child: self._seats.look(child).url)
 
     # -- inside
 
@@ -210,6 +212,12 @@ class DeploymentService:
         name = parse_asset_ref(f"model:{spec.name}")  # names are written alike everywhere
         if (name.name, name.alias, name.number, name.digest) != (spec.name, None, None, None):
             raise DeploymentInvalid(f"{spec.name!r} is no name of a deployment.", param="name")
+        if spec.route is not None and not _ROUTE.fullmatch(spec.route):
+            raise DeploymentInvalid(
+                f"{spec.route!r} cannot be the route of a deployment.",
+                hint="Use letters, digits, dots, dashes, slashes, underscores.",
+                param="route",
+            )
         if spec.engine == "server" and not spec.url:
             raise DeploymentInvalid(
                 "A server needs its address.", hint="Give --url http://HOST:PORT/v1.", param="url"
@@ -251,16 +259,16 @@ class DeploymentService:
         standing = item.standing
         serving = standing.serving
         shown = serving or standing.coming
-        addresses: list[str] = []
-        if serving is not None:
-            addresses = [url for seat in serving.seats if (url := self._seats.look(seat).url)]
+        address = None if serving is None else serving.url
+        if serving is not None and serving.seats:
+            address = self._seats.look(serving.seats[0]).url
         return DeploymentRecord(
             name=item.name,
             spec=item.spec,
             state=item.state,
             version=None if serving is None else serving.model.label,
             digest=None if serving is None else serving.model.digest,
-            address=serving.url if serving is not None and serving.url else (addresses or [None])[0],
+            address=address,
             proof=None if shown is None else shown.proof,
             error=standing.error,
             created_ns=item.created_ns,
@@ -286,14 +294,14 @@ class DeploymentService:
         )
 
 
-def live_deployments(stored: Sequence[Stored], seats: Seats) -> list[LiveDeployment]:
+def live_deployments(stored: Sequence[Stored], find_url: Callable[[str], str | None]) -> list[LiveDeployment]:
     """Return those that take traffic; one of which no process has an address yet is left out."""
     live = []
     for each in stored:
         serving = each.standing.serving
         if serving is None or each.standing.is_going:
             continue
-        urls = [serving.url] if serving.url else [seats.look(seat).url for seat in serving.seats]
+        urls = [serving.url] if serving.url else [find_url(seat) for seat in serving.seats]
         n_base = len(urls) - (len(serving.adapters) if serving.is_strict else 0)
         if any(urls[:n_base]):
             live.append(LiveDeployment(spec=each.spec, generation=serving, urls=tuple(urls)))

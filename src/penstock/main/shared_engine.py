@@ -1,0 +1,199 @@
+"""Lets the engine that hosts what `prod` names follow `prod`, without a call that fails.
+
+A process that hosts the new versions is started beside the present one and proven; then the snapshot names it, and the
+former one ends when no gateway works with a snapshot that names it. A version that is not what was registered never
+takes traffic: what was there before goes on, and the refusal is told.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from penstock.base.clock import now_ns as wall_clock
+from penstock.base.errors import PenstockError, UpstreamError
+from penstock.deploy.deployments.ports import Gateways
+from penstock.deploy.deployments.reconciler import DRAIN_LIMIT_S, EARLY_DEATHS
+from penstock.main.embedded import ModelRooms
+from penstock.main.engine_calls import EngineCalls
+from penstock.main.engine_files import (
+    SHARED,
+    EngineFile,
+    SharedEngine,
+    find_port,
+    list_engines,
+    read_engine,
+    read_shared,
+    remove_engine,
+    write_engine,
+    write_shared,
+)
+from penstock.main.engine_proofs import EngineProver
+from penstock.main.engine_seats import look_at
+from penstock.main.instance import is_owned
+from penstock.main.model_versions import pinned_model
+
+TICK_S = 0.5
+START_S = 120.0
+SYSTEM = "penstock"
+_log = logging.getLogger("penstock.deployments")
+
+
+class SharedEngineKeeper:
+    """Runs in one thread of one process of an installation. Every step may be done twice."""
+
+    def __init__(
+        self,
+        rooms: ModelRooms,
+        *,
+        prover: EngineProver,
+        gateways: Gateways,
+        clock: Callable[[], int] = wall_clock,
+    ) -> None:
+        self._rooms = rooms
+        self._home = rooms.home
+        self._prover = prover
+        self._gateways = gateways
+        self._clock = clock
+        self._since_ns = 0
+        """When the process that comes was asked for, as far as this thread knows."""
+        self._leaving_since_ns: dict[str, int] = {}
+        self._tries = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Look again and again until `stop` is set."""
+        while not stop.wait(TICK_S):
+            try:
+                self.look_once()
+            except PenstockError as error:  # such as tables that do not answer; the next look tries again
+                _log.warning("the shared engine could not be seen to", extra={"reason": str(error)})
+            except Exception:  # the edge of this thread: ended, `prod` would be followed by nobody
+                _log.exception("the shared engine could not be seen to, it goes on")
+
+    def find_warning(self) -> str | None:
+        """Return what `prod` names and is not served, or None."""
+        shared = read_shared(self._home)
+        if shared is None or not shared.refused:
+            return None
+        named = ", ".join(f"model:{name}@{number}" for name, number in sorted(shared.refused.items()))
+        return f"{named} is prod but did not prove to be what was registered; what was served before goes on"
+
+    def look_once(self) -> None:
+        """Take the next step, if there is one to be taken."""
+        if not is_owned(self._home):
+            return
+        shared = read_shared(self._home)
+        file = None if shared is None else read_engine(self._home, shared.child)
+        if shared is None or file is None or file.models is None:  # it is only just starting
+            return
+        if shared.leaving:
+            self._end_leaving(shared)
+            return
+        prod = self._rooms.shared_models()
+        refused = {name: number for name, number in shared.refused.items() if prod.get(name) == number}
+        if refused != shared.refused:
+            shared = msgspec.structs.replace(shared, refused=refused)
+            write_shared(self._home, shared)
+        wanted = {
+            name: file.models.get(name) if refused.get(name) == number else number
+            for name, number in prod.items()
+        }
+        models = {name: number for name, number in wanted.items() if number is not None}
+        coming = self._find_coming(shared)
+        if coming is not None and coming.models != models:
+            remove_engine(self._home, coming.child)  # overtaken
+        elif coming is not None:
+            self._bring_up(shared, file, coming)
+        elif models != file.models:
+            self._start(models)
+
+    def _start(self, models: dict[str, int]) -> None:
+        taken = {each.child for each in list_engines(self._home)}
+        number = next(n for n in range(2, 10_000) if f"{SHARED}~{n}" not in taken)
+        child = f"{SHARED}~{number}"
+        write_engine(self._home, EngineFile(child=child, port=find_port(), role="shared", models=models))
+        self._since_ns = self._clock()
+        self._tries = 0
+        _log.info("an engine with what prod names is being started", extra={"child": child})
+
+    def _bring_up(self, shared: SharedEngine, file: EngineFile, coming: EngineFile) -> None:
+        assert coming.models is not None
+        assert file.models is not None
+        changed = {name: number for name, number in coming.models.items() if file.models.get(name) != number}
+        state = look_at(self._home, coming.child)
+        self._since_ns = self._since_ns or self._clock()
+        is_late = self._clock() - self._since_ns > START_S * 1e9
+        if state.n_restarts >= EARLY_DEATHS or (is_late and state.status != "ready"):
+            self._refuse(shared, coming, changed, f"its engine does not start: {state.last_words}")
+            return
+        if state.status != "ready" or state.url is None:
+            return
+        try:
+            told = EngineCalls(state.url, self._rooms.internal_key).demand("GET", "/engine")["failed"]
+            if failed := {name: number for name, number in changed.items() if name in told}:
+                self._refuse(shared, coming, failed, "; ".join(map(str, told.values())))
+                return
+            for name, number in changed.items():
+                self._prove(shared, coming, state.url, name, number)
+        except UpstreamError as error:  # it went away; the supervisor brings it back
+            self._tries += 1
+            if self._tries >= EARLY_DEATHS:
+                self._refuse(shared, coming, changed, error.message)
+            return
+        except _Refused:
+            return
+        self._switch(shared, coming)
+
+    def _prove(self, shared: SharedEngine, coming: EngineFile, url: str, name: str, number: int) -> None:
+        model = pinned_model(self._rooms.registry.resolve(f"model:{name}@{number}"))
+        try:
+            proof = self._prover.prove_model(url, name, model)
+        except UpstreamError:
+            raise
+        except PenstockError as error:
+            self._refuse(shared, coming, {name: number}, error.message)
+            raise _Refused from error
+        _log.info("proven", extra={"model": model.label, "proof": proof})
+
+    def _refuse(self, shared: SharedEngine, coming: EngineFile, models: dict[str, int], why: str) -> None:
+        _log.error("versions that prod names are refused", extra={"models": models, "reason": why})
+        write_shared(self._home, msgspec.structs.replace(shared, refused={**shared.refused, **models}))
+        remove_engine(self._home, coming.child)
+
+    def _switch(self, shared: SharedEngine, coming: EngineFile) -> None:
+        """Let calls go to the new process. Killed in between, the next look publishes."""
+        now = SharedEngine(
+            child=coming.child,
+            port=coming.port,
+            refused=shared.refused,
+            leaving={**shared.leaving, shared.child: 0},
+        )
+        write_shared(self._home, now)
+        self._end_leaving(now)
+
+    def _end_leaving(self, shared: SharedEngine) -> None:
+        for child, snapshot_ns in shared.leaving.items():
+            since = self._leaving_since_ns.setdefault(child, self._clock())
+            if not snapshot_ns:
+                written = self._gateways.publish(actor=SYSTEM, note="the engine follows prod")
+                leaving = {**shared.leaving, child: written}
+                write_shared(self._home, msgspec.structs.replace(shared, leaving=leaving))
+                return
+            is_late = self._clock() - since > DRAIN_LIMIT_S * 1e9
+            if is_late or self._gateways.have_followed(snapshot_ns):
+                remove_engine(self._home, child)
+                leaving = {name: each for name, each in shared.leaving.items() if name != child}
+                write_shared(self._home, msgspec.structs.replace(shared, leaving=leaving))
+                self._leaving_since_ns.pop(child, None)
+                return
+
+    def _find_coming(self, shared: SharedEngine) -> EngineFile | None:
+        for file in list_engines(self._home):
+            if file.role == "shared" and file.child != shared.child and file.child not in shared.leaving:
+                return file
+        return None
+
+
+class _Refused(Exception):
+    """A version was refused, and that is written down."""
