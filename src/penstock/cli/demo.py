@@ -30,7 +30,7 @@ def demo(
     """
     opened = open_home(home)
     if json_file is not None:
-        _check_writable(json_file)
+        check_writable(json_file)
     with ProgressLine("    ") as line:
         report = run_demo(opened, lambda text: print(text, flush=True), line.tell)
     if json_file is not None:
@@ -63,7 +63,7 @@ def _print_gates(report: DemoReport) -> None:
             print(f"    {sentence}")
 
 
-def _check_writable(file: Path) -> None:
+def check_writable(file: Path) -> None:
     """Raise `InvalidInput` when `file` cannot be written; leave it as it was."""
     is_new = not file.exists()
     try:

@@ -79,7 +79,8 @@ def read_articles(data: Traversable, split: str) -> list[Article]:
 
 
 def draw_cases(articles: Sequence[Article], draw: Draw) -> Iterator[dict[str, Any]]:
-    """Yield the rows. What is drawn for one wording does not depend on any other."""
+    """Yield the rows, none twice. What is drawn for one wording does not depend on any other."""
+    seen: set[tuple[str, ...]] = set()
     for place, article in enumerate(articles):
         part = (
             "heldout"
@@ -103,6 +104,9 @@ def draw_cases(articles: Sequence[Article], draw: Draw) -> Iterator[dict[str, An
                     rng = random.Random(f"{draw.seed}:{stem}")
                     for kind in _kinds_of(question, 1.0 if part == "dev" else draw.absent_share, rng):
                         sentences = _surround(article, question["answer"], kind, others, rng)
+                        if (wording, *sentences) in seen:
+                            continue
+                        seen.add((wording, *sentences))
                         yield {
                             "id": stem if kind == "answerable" else f"{stem}-{kind}",
                             "inputs": {"question": wording, "sentences": sentences},
