@@ -23,6 +23,7 @@ from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.deploy.snapshots import read_snapshot
 from penstock.jobs.worker import Worker
 from penstock.main.app_rooms import create_apps_service
+from penstock.main.compress_rooms import compress_loop, create_compressing, create_distiller
 from penstock.main.control_metrics import ControlMetrics
 from penstock.main.copies import clear_copies, hold_copies
 from penstock.main.cost_access import create_costs
@@ -111,6 +112,7 @@ def run_control(home: Home, *, host: str, port: int) -> None:
         create_scheduler(installation).run,
         load_testing.loop,
         tuning_loop(installation.engine, tuning.handlers),
+        compress_loop(installation.engine, create_compressing(installation)),
         *deploying.loops,
     )
     try:
@@ -162,6 +164,7 @@ def build_tuning(installation: Installation, quality: Quality, record: Record) -
             jobs=installation.jobs,
             settings=read_tune_settings(installation.storage_file.settings),
             prices=RoutePrices(lambda: read_last_snapshot(installation.home), installation.registry),
+            distil=create_distiller(installation.home, installation.registry, quality.datasets),
             record=record,
             environ=os.environ,
         )

@@ -41,8 +41,12 @@ from penstock.main.job_kinds import (
     KNOWLEDGE_INGEST,
     KNOWLEDGE_MEASURE,
     LOAD_TEST,
+    MODEL_MEASURE,
     MODEL_PULL,
+    MODEL_QUANTISE,
+    MODEL_SHRINK,
     TRACES_REMAP,
+    TUNE_DISTILL,
     TUNE_RUN,
 )
 from penstock.main.planning import WEIGHTS, Plan, plan
@@ -159,6 +163,10 @@ class Rooms:
             self.engine,
             kinds=(
                 MODEL_PULL,
+                MODEL_QUANTISE,
+                MODEL_SHRINK,
+                MODEL_MEASURE,
+                TUNE_DISTILL,
                 KNOWLEDGE_INGEST,
                 KNOWLEDGE_MEASURE,
                 KNOWLEDGE_COMPARE,

@@ -24,6 +24,7 @@ CONTROL_THREADS = (
     "sources",
     "load tests",
     "tuning",
+    "smaller models",
     "deployments",
     "shared engine",
 )

@@ -26,11 +26,16 @@ class GatewayTeacher:
     """Asks any model that the gateway answers. Safe for threads."""
 
     def __init__(
-        self, find_url: Callable[[], str], key: str, prices: RoutePricing, *, timeout_s: float = TIMEOUT_S
+        self,
+        find_url: Callable[[], str],
+        read_key: Callable[[], str],
+        prices: RoutePricing,
+        *,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         """`find_url` raises `NotRunning` when there is no gateway to ask."""
         self._find_url = find_url
-        self._key = key
+        self._read_key = read_key
         self._prices = prices
         self._timeout_s = timeout_s
 
@@ -46,7 +51,7 @@ class GatewayTeacher:
         url = urlsplit(self._find_url())
         body = json.dumps({"model": model, "messages": list(messages), **parameters}).encode()
         headers = {
-            "authorization": f"Bearer {self._key}",
+            "authorization": f"Bearer {self._read_key()}",
             "content-type": "application/json",
             "x-penstock-session": session,
         }

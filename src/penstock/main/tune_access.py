@@ -18,6 +18,7 @@ import msgspec
 from penstock.base.digest import digest_json
 from penstock.base.errors import InvalidInput
 from penstock.base.files import write_atomic
+from penstock.main.compress_rooms import create_distiller
 from penstock.main.dataset_rooms import create_datasets
 from penstock.main.embedded import ModelRooms
 from penstock.main.eval_ports import RoutePrices
@@ -88,16 +89,18 @@ class TuneAccess:
     def _tuning(self) -> Tuning:
         rooms = self._rooms
         snapshot = LastSnapshot(self.home.snapshot)
+        datasets = create_datasets(self.home, rooms.registry, rooms.blobs)
         return create_tuning(
             TuningParts(
                 home=self.home,
                 engine=rooms.engine,
                 registry=rooms.registry,
-                datasets=create_datasets(self.home, rooms.registry, rooms.blobs),
+                datasets=datasets,
                 models=rooms.models,
                 jobs=rooms.jobs,
                 settings=self.settings,
                 prices=RoutePrices(snapshot.read, rooms.registry),
+                distil=create_distiller(self.home, rooms.registry, datasets),
                 environ=self._environ,
             )
         )

@@ -1,0 +1,76 @@
+"""Joins what makes models smaller with datasets, prices and jobs: distillers of runs, and the loop that does the jobs."""
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import msgspec
+from sqlalchemy import Engine
+
+from penstock.datasets.service import DatasetService
+from penstock.jobs.context import JobContext
+from penstock.jobs.worker import Handler, Worker
+from penstock.main.compressing import compress_handlers
+from penstock.main.dataset_rooms import create_datasets
+from penstock.main.distilling import DistillParts, DistillRequest, make_distilled, prepare_distilled
+from penstock.main.eval_ports import RoutePrices
+from penstock.main.home_files import read_internal_key
+from penstock.main.instance import require_instance
+from penstock.main.job_kinds import TUNE_DISTILL
+from penstock.main.last_snapshot import LastSnapshot
+from penstock.main.rooms import Rooms
+from penstock.main.teachers import GatewayTeacher
+from penstock.registry.service import Registry
+from penstock.spec.home import Home
+from penstock.tuning.runs.ports import Distiller
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressParts:
+    """What distillation rests on."""
+
+    home: Home
+    registry: Registry
+    datasets: DatasetService
+
+
+def create_distiller(home: Home, registry: Registry, datasets: DatasetService) -> Distiller:
+    """Return what runs of method `distill` get their rows from. Asking raises `NotRunning` without a gateway."""
+    return partial(
+        prepare_distilled, parts=_parts(CompressParts(home=home, registry=registry, datasets=datasets))
+    )
+
+
+def create_compressing(rooms: Rooms) -> Mapping[str, Handler]:
+    """Return the handlers of all jobs of smaller models."""
+    datasets = create_datasets(rooms.home, rooms.registry, rooms.blobs)
+    parts = _parts(CompressParts(home=rooms.home, registry=rooms.registry, datasets=datasets))
+    return {
+        **compress_handlers(rooms),
+        TUNE_DISTILL: lambda ctx, spec: distil_dataset(parts, ctx, spec),
+    }
+
+
+def compress_loop(engine: Engine, handlers: Mapping[str, Handler]) -> Callable[[threading.Event], None]:
+    """Return the loop that does these jobs, one at a time: two measurements at once would measure each other."""
+    return Worker(engine, handlers, f"compressing-{os.getpid()}").run
+
+
+def distil_dataset(parts: DistillParts, ctx: JobContext, spec: dict[str, Any]) -> dict[str, Any]:
+    """Do the job with the spec `{request}`."""
+    request = msgspec.convert(spec["request"], DistillRequest, strict=False)
+    made = make_distilled(request, ctx, parts=parts)
+    return {"dataset": made.version.ref, "digest": made.version.digest, **made.tally.as_fields()}
+
+
+def _parts(parts: CompressParts) -> DistillParts:
+    home = parts.home
+    teacher = GatewayTeacher(
+        lambda: require_instance(home).addresses.gateway_url,
+        lambda: read_internal_key(home),
+        RoutePrices(LastSnapshot(home.snapshot).read, parts.registry),
+    )
+    return DistillParts(registry=parts.registry, datasets=parts.datasets, teacher=teacher)
