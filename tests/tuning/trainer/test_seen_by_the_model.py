@@ -15,10 +15,7 @@ from tests.tuning.trainer.runtime import Runtime
 def read_rows(folder: Path) -> list[tuple[list[int], list[int]]]:
     at = folder / "data" / "train"
     ids, mask, offsets = (np.load(at / f"{name}.npy") for name in ("ids", "mask", "offsets"))
-    return [
-        (ids[start:end].tolist(), mask[start:end].tolist())
-        for start, end in itertools.pairwise(offsets)
-    ]
+    return [(ids[start:end].tolist(), mask[start:end].tolist()) for start, end in itertools.pairwise(offsets)]
 
 
 def wanted_line(ids: list[int], mask: list[int]) -> tuple[list[int], list[int]]:
