@@ -67,6 +67,7 @@ class _Seen:
     best: str | None = None
     peak_bytes: int = 0
     looks: int = 0
+    over_s: float = 0.0
 
 
 class TrainerDrive:
@@ -79,6 +80,7 @@ class TrainerDrive:
         *,
         on_event: Callable[[RunEvent], None],
         check: Callable[[], None],
+        poll_s: float = POLL_S,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -87,6 +89,7 @@ class TrainerDrive:
         self._command = command
         self._on_event = on_event
         self._check = check
+        self._poll_s = poll_s
         self._sleep = sleep
         self._monotonic = monotonic
 
@@ -112,8 +115,8 @@ class TrainerDrive:
             while process.poll() is None:
                 self._take(seen)
                 self._check()
-                over = over or self._over(process, seen)
-                self._sleep(POLL_S)
+                over = self._hold_to_bounds(process, seen, over)
+                self._sleep(self._poll_s)
         except BaseException:
             self._stop(process)
             self._take(seen)
@@ -138,8 +141,19 @@ class TrainerDrive:
             if len(page.rows) < 1000:
                 return
 
+    def _hold_to_bounds(
+        self, process: subprocess.Popen[bytes], seen: _Seen, over: tuple[RunFault, str] | None
+    ) -> tuple[RunFault, str] | None:
+        """Ask a trainer over its bounds to stop, once; kill one that does not."""
+        if over is None:
+            over = self._over(process, seen)
+            seen.over_s = self._monotonic()
+        elif self._monotonic() > seen.over_s + STOP_S:
+            _kill_group(process.pid)
+        return over
+
     def _over(self, process: subprocess.Popen[bytes], seen: _Seen) -> tuple[RunFault, str] | None:
-        """End the trainer when it holds more memory or disk than the recipe allows; say so once."""
+        """Return what the trainer holds too much of, having asked it to stop."""
         held = resident_bytes(process.pid)
         seen.peak_bytes = max(seen.peak_bytes, held or 0)
         bound = self._command.max_memory_bytes
@@ -160,7 +174,7 @@ class TrainerDrive:
             process.send_signal(signal.SIGTERM)
         end = self._monotonic() + STOP_S
         while process.poll() is None and self._monotonic() < end:
-            self._sleep(POLL_S)
+            self._sleep(self._poll_s)
         if process.poll() is None:
             _kill_group(process.pid)
             process.wait()

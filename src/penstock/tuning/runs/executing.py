@@ -17,7 +17,7 @@ from penstock.base.errors import PenstockError
 from penstock.jobs.errors import JobCancelled, JobInterrupt
 from penstock.spec.tuning import FrozenRun, Recipe, RunFault, RunRecord, Runtime
 from penstock.tuning.errors import ParityFailed
-from penstock.tuning.runs.driving import TrainerCommand, TrainerDrive, TrainerEnd
+from penstock.tuning.runs.driving import POLL_S, TrainerCommand, TrainerDrive, TrainerEnd
 from penstock.tuning.runs.errors import RunChanged, RunRefused, TrainerFailed, UnknownRun
 from penstock.tuning.runs.events import iter_events
 from penstock.tuning.runs.folder import RunFolder
@@ -68,6 +68,8 @@ class ExecutionParts:
     """How the trainer is started: interpreter and arguments."""
     trainer_env: Callable[[], Mapping[str, str]]
     judge: Judge | None = None
+    retry_s: tuple[float, ...] = RETRY_S
+    poll_s: float = POLL_S
     sleep: Callable[[float], None] = time.sleep
     monotonic: Callable[[], float] = time.monotonic
 
@@ -223,7 +225,7 @@ class RunExecution:
             is_tried_again = end.reason == "crash" and end.fault not in {"out_of_memory", "disk_full"}
             if not is_tried_again or n_crashes >= MAX_CRASHES:
                 raise _failed(end, progress.step)
-            delay_s = RETRY_S[min(n_crashes, len(RETRY_S)) - 1]
+            delay_s = self._parts.retry_s[min(n_crashes, len(self._parts.retry_s)) - 1]
             context.log(f"the trainer died: {end.text}; trying again from the last checkpoint")
             self._parts.sleep(delay_s)
 
@@ -242,6 +244,7 @@ class RunExecution:
             command,
             on_event=progress.take,
             check=training.context.check_cancelled,
+            poll_s=self._parts.poll_s,
             sleep=self._parts.sleep,
             monotonic=self._parts.monotonic,
         )

@@ -1,0 +1,1 @@
+"""Runs of tuning: prepared, driven, watched, killed and resumed."""
