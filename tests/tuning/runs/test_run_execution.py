@@ -197,7 +197,6 @@ def test_rows_that_were_lost_are_written_again_and_must_be_the_same(workshop: Wo
     for path in workshop.folder(record).data.rglob("*"):
         if path.is_file():
             path.unlink()
-    import shutil
 
     shutil.rmtree(workshop.folder(record).data)
     done = workshop.finish(workshop.service.reopen(record.id))
