@@ -171,3 +171,13 @@ def decode(folder: str, ids: list[int]) -> str:
 
 def has_gpu() -> bool:
     return bool(torch.cuda.is_available())
+
+
+def compare_with_trl(folders: list[str]) -> list[Any]:
+    """Our losses for preferences and TRL's, on the same rows and weights."""
+    import sys
+
+    sys.path.append(str(Path(__file__).parent))
+    from beside_trl import compare_preferences
+
+    return [compare_preferences(*open_run(folder)) for folder in folders]
