@@ -364,14 +364,15 @@ def judge_budget(
     return found
 
 
-def measure_arithmetic(size: int = 512, rounds: int = 8) -> float:
-    """Return how many operations of matrix products a second this machine does now, in 32 bits."""
+def measure_arithmetic(size: int = 512, seconds: float = 0.4) -> float:
+    """Return how many operations of matrix products a second this machine can do, in 32 bits.
+
+    The best of many rounds: on a busy machine most of them say more about the others.
+    """
     left = np.ones((size, size), dtype=np.float32)
     right = np.ones((size, size), dtype=np.float32)
-    left @ right
-    best = 0.0
-    for _ in range(rounds):
-        start = time.perf_counter()
+    best, end = 0.0, time.perf_counter() + seconds
+    while (start := time.perf_counter()) < end or not best:
         left @ right
         best = max(best, 2 * size**3 / max(1e-9, time.perf_counter() - start))
     return best
