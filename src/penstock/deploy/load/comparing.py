@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from penstock.deploy.load.figures import values_of
-from penstock.deploy.load.intervals import mean_estimate, quantile_estimate
+from penstock.deploy.load.intervals import mean_estimate, plain_quantile
 from penstock.deploy.load.types import Comparison, Ratio, Sample
 
 _COMPARED = (
@@ -81,8 +81,7 @@ def _statistic(measure: str, statistic: str, samples: Sequence[Sample]) -> float
         return sum(values) / len(values)
     if statistic == "max":
         return max(values)
-    found = quantile_estimate(values, float(statistic[1:]) / 100)
-    return None if found is None else found.value
+    return plain_quantile(values, float(statistic[1:]) / 100)
 
 
 def _tell(ratio: Ratio, first: str, second: str, level: float) -> str:

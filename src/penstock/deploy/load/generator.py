@@ -115,6 +115,7 @@ class Generator:
         self._should_stop, self._on_sample = should_stop, on_sample
         self._began = clock()
         self._in_flight = 0
+        self._bug: BaseException | None = None
         self.words_per_token = START_WORDS_PER_TOKEN
         self.lags_s: list[float] = []
 
@@ -188,6 +189,7 @@ class Generator:
             task = asyncio.create_task(self._call_in_slot(run, slots, call))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
+            task.add_done_callback(self._note_bug)
         await self._finish(run, tasks)
 
     async def _run_closed(self, run: StageRun) -> None:
@@ -216,7 +218,10 @@ class Generator:
                     )  # a target that refuses at once is not asked as fast as it can refuse
 
         callers = run.max_in_flight = min(plan.shape.concurrency, self._spec.max_in_flight)
-        await self._finish(run, {asyncio.create_task(call_again()) for _ in range(callers)})
+        tasks = {asyncio.create_task(call_again()) for _ in range(callers)}
+        for task in tasks:
+            task.add_done_callback(self._note_bug)
+        await self._finish(run, tasks)
 
     async def _finish(self, run: StageRun, tasks: set[asyncio.Task[None]]) -> None:
         """Wait for open calls: each ends by its own timeout, or soon when the test is stopped."""
@@ -230,12 +235,16 @@ class Generator:
             task.cancel()
         if waiting:
             await asyncio.wait(waiting)
-        for task in tasks:
-            if task.done() and not task.cancelled() and task.exception() is not None:
-                raise task.exception() or RuntimeError("a call broke")
+        if self._bug is not None:
+            raise self._bug
+
+    def _note_bug(self, task: asyncio.Task[None]) -> None:
+        """Whatever goes wrong with a call is in its reply; anything else is an error of this program."""
+        if not task.cancelled() and task.exception() is not None:
+            self._bug = self._bug or task.exception()
 
     def _hear_stop(self, run: StageRun) -> bool:
-        run.ended = run.ended or self._should_stop()
+        run.ended = run.ended or ("an error" if self._bug is not None else self._should_stop())
         return bool(run.ended)
 
     async def _call_in_slot(self, run: StageRun, slots: asyncio.Semaphore, call: _Call) -> None:
