@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from penstock.cli.model_compress import register as register_compressing
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_rows
 from penstock.cli.progress import ProgressLine
@@ -14,6 +15,8 @@ from penstock.main.rooms import Rooms
 from penstock.main.submitting import follow, submit_pull
 
 app = noun_app("Embedded models: list, pull.")
+
+register_compressing(app)
 
 
 @app.command("list", epilog="Example: penstock model list")

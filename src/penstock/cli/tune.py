@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from penstock.base.errors import InvalidInput
-from penstock.cli import tune_demo, tune_looking, tune_runtime
+from penstock.cli import tune_demo, tune_distill, tune_looking, tune_runtime
 from penstock.cli.objects import command_line_actor
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json
@@ -18,7 +18,7 @@ from penstock.tuning.recipes.reading import read_recipe_text
 from penstock.tuning.recipes.template import write_recipe
 
 app = noun_app(
-    "Tuning: init, plan, run, list, show, status, logs, samples, curves, compare, stop, resume, delete, install, doctor, demo."
+    "Tuning: init, plan, run, list, show, status, logs, samples, curves, compare, stop, resume, delete, install, doctor, distill, demo."
 )
 RecipeArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="Recipe, TOML: penstock tune init writes one.")
@@ -28,6 +28,7 @@ WaitOption = Annotated[bool, typer.Option(help="Wait for the run to end.")]
 tune_looking.register(app)
 tune_runtime.register(app)
 tune_demo.register(app)
+tune_distill.register(app)
 
 
 @app.command(

@@ -43,6 +43,7 @@ from penstock.traces.service import TraceService
 from penstock.traces.sessions import SessionService
 from penstock.traces.upkeep.service import UpkeepService
 from penstock.traces.views import ViewService
+from penstock.tuning.compress.service import CompressService
 from penstock.tuning.runs.service import RunService
 
 
@@ -129,6 +130,8 @@ class ControlServices:
     """Measures, comparisons, explanations and reports of knowledge bases; None where there are no bases."""
     load_tests: LoadTestService | None = None
     """Calls at a stated rate, and what they came to; None in a process that runs none."""
+    compressing: CompressService | None = None
+    """Smaller models: quantise, shrink, measure, compare, distil."""
     home_option: str = ""
     """What a command needs to name this home, such as ` --home /srv/ai`; empty for the default one."""
     tuning: RunService | None = None

@@ -13,19 +13,47 @@ from sqlalchemy import Engine
 from penstock.datasets.service import DatasetService
 from penstock.jobs.context import JobContext
 from penstock.jobs.worker import Handler, Worker
-from penstock.main.compressing import compress_handlers
+from penstock.main.compressing import compare_versions, compress_handlers, submit_compress
 from penstock.main.dataset_rooms import create_datasets
-from penstock.main.distilling import DistillParts, DistillRequest, make_distilled, prepare_distilled
+from penstock.main.distilling import DistillParts, make_distilled, prepare_distilled
 from penstock.main.eval_ports import RoutePrices
 from penstock.main.home_files import read_internal_key
 from penstock.main.instance import require_instance
-from penstock.main.job_kinds import TUNE_DISTILL
+from penstock.main.job_kinds import MODEL_MEASURE, MODEL_QUANTISE, MODEL_SHRINK, TUNE_DISTILL
 from penstock.main.last_snapshot import LastSnapshot
 from penstock.main.rooms import Rooms
 from penstock.main.teachers import GatewayTeacher
 from penstock.registry.service import Registry
 from penstock.spec.home import Home
+from penstock.tuning.compress.requests import DistillRequest
+from penstock.tuning.compress.service import CompressService, WorkKind
+from penstock.tuning.compress.store import MeasurementStore
 from penstock.tuning.runs.ports import Distiller
+
+KINDS: Mapping[WorkKind, str] = {
+    "quantise": MODEL_QUANTISE,
+    "shrink": MODEL_SHRINK,
+    "measure": MODEL_MEASURE,
+    "distill": TUNE_DISTILL,
+}
+
+
+@dataclass(frozen=True)
+class JobQueue:
+    """`tuning.compress.service.WorkQueue` over the lease table."""
+
+    rooms: Rooms
+
+    def submit(self, kind: WorkKind, spec: dict[str, Any]) -> str:
+        """Return the id of the job, or of the same one under way."""
+        return submit_compress(self.rooms, KINDS[kind], spec).id
+
+
+def create_compress_service(rooms: Rooms) -> CompressService:
+    """Return what control and console ask of smaller models."""
+    return CompressService(
+        MeasurementStore(rooms.engine), rooms.registry, JobQueue(rooms), partial(compare_versions, rooms)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

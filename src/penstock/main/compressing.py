@@ -1,6 +1,6 @@
 """Makes smaller models and measures them: as jobs of a running instance, or in place for a home on which nothing runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,8 +13,9 @@ from penstock.main.instance import running_instance
 from penstock.main.job_kinds import MODEL_MEASURE, MODEL_QUANTISE, MODEL_SHRINK
 from penstock.main.job_wait import Tell, wait_for_job
 from penstock.main.model_comparing import compare_models
-from penstock.main.model_measuring import MeasureRequest, create_measuring, measure_models
+from penstock.main.model_measuring import create_measuring, measure_models
 from penstock.main.rooms import Rooms
+from penstock.tuning.compress.requests import MeasureRequest
 from penstock.tuning.compress.store import MeasurementStore
 from penstock.tuning.compress.types import ModelComparison, ModelMeasurement
 
@@ -59,12 +60,12 @@ def do_or_submit(
 
 
 def submit_compress(rooms: Rooms, kind: str, spec: dict[str, Any]) -> Job:
-    """Queue the work; the same under way is returned instead."""
-    named = spec.get("model") or ",".join(spec.get("request", {}).get("models", ()))
-    return rooms.jobs.submit(kind, spec, dedupe_key=f"{kind}:{named}" if kind != MODEL_MEASURE else None)
+    """Queue the work; the same child under way is returned instead of made twice."""
+    key = f"{kind}:{spec['model']}" if kind in VERBS else None
+    return rooms.jobs.submit(kind, spec, dedupe_key=key)
 
 
-def compare(rooms: Rooms, refs: list[str]) -> ModelComparison:
+def compare_versions(rooms: Rooms, refs: Sequence[str]) -> ModelComparison:
     """Return the versions beside the first of them."""
     return compare_models(rooms.registry, MeasurementStore(rooms.engine), refs)
 

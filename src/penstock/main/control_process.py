@@ -23,7 +23,12 @@ from penstock.deploy.kept_replies import ResponseCacheService
 from penstock.deploy.snapshots import read_snapshot
 from penstock.jobs.worker import Worker
 from penstock.main.app_rooms import create_apps_service
-from penstock.main.compress_rooms import compress_loop, create_compressing, create_distiller
+from penstock.main.compress_rooms import (
+    compress_loop,
+    create_compress_service,
+    create_compressing,
+    create_distiller,
+)
 from penstock.main.control_metrics import ControlMetrics
 from penstock.main.copies import clear_copies, hold_copies
 from penstock.main.cost_access import create_costs
@@ -265,6 +270,7 @@ def build_services(
         proposals=quality.proposals,
         prompts=quality.prompts,
         tuning=tuning.runs,
+        compressing=create_compress_service(installation),
         sessions=SessionSigner(load_session_secret(home.run / "session.secret")),
         read_snapshot=lambda: read_last_snapshot(home),
         publish_snapshot=publish,

@@ -18,7 +18,7 @@ from penstock.registry.service import Registry
 from penstock.spec.cases import Case
 from penstock.spec.datasets import DatasetFormat, DatasetRow
 from penstock.spec.prompts import PromptContent
-from penstock.spec.tuning import DistillPart, Recipe
+from penstock.spec.tuning import Recipe
 from penstock.tuning.compress.distilling import (
     AskedRow,
     Distillation,
@@ -28,31 +28,11 @@ from penstock.tuning.compress.distilling import (
     distil,
 )
 from penstock.tuning.compress.errors import BadDistillation
+from penstock.tuning.compress.requests import DistillRequest
 from penstock.tuning.rows.reading import RowReader
 
 REPLIES = "-replies"
 _ANY = "?"
-
-
-class DistillRequest(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
-):
-    """What is to be asked of whom."""
-
-    dataset: str
-    """`dataset:NAME[@VERSION]` with the prompts; answers in it are not looked at."""
-    name: str
-    """Of the dataset that is made."""
-    part: DistillPart
-    split: str | None = None
-    """Only these rows are asked."""
-    keep_split: str | None = None
-    """Rows of this split keep the answer they have: what is held out is not the teacher's."""
-    template: str | None = None
-    system: str | None = None
-    max_rows: int | None = None
-    seed: int = 0
-    max_cost_usd: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

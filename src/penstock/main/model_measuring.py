@@ -23,12 +23,11 @@ from penstock.evals.catalogue import Catalogue
 from penstock.main.compress_child import run_child
 from penstock.main.copies import hold_copies
 from penstock.main.dataset_rooms import create_datasets
-from penstock.main.eval_cases import DatasetCases
+from penstock.main.eval_cases import DatasetCases, open_to_reading
 from penstock.main.eval_ports import read_registered_scorer
 from penstock.main.job_wait import Tell
 from penstock.main.model_figures import compare_figures, make_figures, task_facts
 from penstock.main.model_tasks import (
-    DEFAULT_SCORERS,
     HANDBOOK,
     HANDBOOK_CASES,
     HANDBOOK_PROMPT,
@@ -45,18 +44,17 @@ from penstock.prompts.files import read_prompt
 from penstock.registry.service import Registry
 from penstock.registry.types import Version
 from penstock.spec.cases import Case
-from penstock.spec.evaluations import ScorerSpec
 from penstock.spec.home import Home
 from penstock.spec.prompts import PromptContent
 from penstock.store.blobs import BlobStore
 from penstock.tuning.compress.errors import CannotMeasure
+from penstock.tuning.compress.requests import MeasureRequest
 from penstock.tuning.compress.store import MeasurementStore
 from penstock.tuning.compress.types import (
     ALL_PARTS,
     MeasuredPart,
     MeasureWork,
     ModelMeasurement,
-    SpeedPlan,
     TextItem,
     VersionFacts,
 )
@@ -65,36 +63,6 @@ from penstock.tuning.model_files import GGUF
 MAX_TEXTS = 2000
 MAX_CASES = 2000
 """More change intervals little and take long: name a `limit` to draw some."""
-
-
-class MeasureRequest(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
-):
-    """What is to be measured of which versions."""
-
-    models: tuple[str, ...]
-    against: str | None = None
-    """The version that the others are held against; None: the parent of the only one, else the first."""
-    parts: tuple[MeasuredPart, ...] = ()
-    """Empty: size and speed, and what texts and cases are named for."""
-    texts: str | None = None
-    """`dataset:NAME@…`, a file of conversations or plain text, or `handbook`; None takes the cases with their references."""
-    cases: str | None = None
-    """`dataset:NAME@…`, a file, or `handbook` for the held-out questions that are shipped."""
-    prompt: str | None = None
-    """`prompt:NAME@…` that cases (and rows of texts that are cases) are asked with."""
-    prompt_content: PromptContent | None = None
-    """Instead: a prompt that is not saved."""
-    scorers: tuple[ScorerSpec, ...] = DEFAULT_SCORERS
-    parameters: dict[str, Any] = {}
-    """`max_tokens` of a reply; sampling is the version's own."""
-    where: dict[str, Any] = {}
-    limit: int | None = None
-    seed: int = 0
-    speed: SpeedPlan = SpeedPlan()
-    threads: int | None = None
-    """None: all processors of this machine, at most 8."""
-    window: int = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +207,8 @@ def _read_texts(
     if request.texts is None:
         return (tuple(texts_of_cases(tasks.cases, tasks.items)), tasks.source) if tasks else ((), None)
     if is_text_file(request.texts):
-        return tuple(read_texts(Path(request.texts)))[:MAX_TEXTS], request.texts
+        path = open_to_reading(Path(request.texts), rooms.home.root)
+        return tuple(read_texts(path))[:MAX_TEXTS], request.texts
     cases = _read_cases(rooms, request.texts, request, MAX_TEXTS)
     asked = make_tasks(
         cases,

@@ -29,7 +29,6 @@ HANDBOOK = "handbook"
 _SHIPPED = Path(package_data.__file__).parent / "handbook"
 HANDBOOK_CASES = _SHIPPED / "held_out_cases.jsonl"
 HANDBOOK_PROMPT = _SHIPPED / "gate" / "answer-numbered.prompt"
-DEFAULT_SCORERS = (ScorerSpec(scorer="exact"), ScorerSpec(scorer="token_f1"))
 _TEXT_FILES = frozenset({".txt", ".md"})
 _UNSUITED = frozenset({"judge", "embedder", "likelihood", "logprobs", "cost", "samples"})
 SCORER_TIMEOUT_S = 60.0
