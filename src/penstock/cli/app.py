@@ -40,7 +40,7 @@ COMMANDS: dict[str, _Entry] = {
     "cache": _Entry("cache", "Replies that are given again: stats, purge."),
     "price": _Entry("price", "Prices that you set: list, show, create, edit, delete."),
     "tune": _Entry("tune", "Tuning: init, plan, run, list, show, logs, compare, stop, resume, install."),
-    "model": _Entry("model", "Embedded models: list, pull."),
+    "model": _Entry("model", "Models: list, show, pull, export, card, lineage, verify, aliases."),
     "asset": _Entry(
         "asset", "Versions and aliases of anything: list, show, move, rollback, lineage, history."
     ),

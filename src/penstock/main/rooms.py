@@ -57,11 +57,14 @@ from penstock.main.settings_problems import is_of_file
 from penstock.registry.service import Registry
 from penstock.registry.types import AliasMove, Version
 from penstock.spec.assets import AssetRef
+from penstock.spec.evaluations import Estimate
 from penstock.spec.home import Home
 from penstock.spec.snapshot import Snapshot
 from penstock.store.blobs import BlobStore
 from penstock.store.control.engine import control_url, open_control
 from penstock.store.sealing import master_key_path
+from penstock.tuning.catalogue import ModelCatalogue
+from penstock.tuning.compress.store import MeasurementStore
 
 SYSTEM = "penstock"
 """The actor of what nobody asked for: starts, and changes of the settings file."""
@@ -155,6 +158,16 @@ class Rooms:
     def _check_target(self, version: Version) -> None:
         if version.kind == "knowledge":
             check_generation(self.engine, version.name, version.content)
+
+    @cached_property
+    def catalogue(self) -> ModelCatalogue:
+        """Models as people look at them."""
+        measurements = MeasurementStore(self.engine)
+
+        def measured(digest: str) -> list[Estimate]:
+            return [figure for part in measurements.newest(digest).values() for figure in part.figures]
+
+        return ModelCatalogue(self.registry, measured=measured)
 
     @cached_property
     def jobs(self) -> JobService:

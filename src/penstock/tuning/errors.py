@@ -89,3 +89,10 @@ class LicenseConflict(PolicyError):
 
     code = "PS-2705"
     status = 422
+
+
+class VersionUnproven(PolicyError):
+    """A version's files, renderer or answers are not what was registered."""
+
+    code = "PS-2706"
+    status = 422

@@ -19,6 +19,7 @@ from penstock.base.digest import digest_bytes, digest_file
 from penstock.base.errors import InvalidInput, NotFound, PenstockError
 from penstock.providers.engines.types import HostedModel, ModelKind, ServedModel
 from penstock.spec.assets import AssetRef, parse_asset_ref
+from penstock.tuning.catalogue import card_of
 from penstock.tuning.checkout import check_out, check_out_adapter
 from penstock.tuning.convert.architectures import read_json
 from penstock.tuning.convert.gguf_file import Precision
@@ -45,6 +46,7 @@ from penstock.tuning.sources import (
     remove_downloads,
 )
 from penstock.tuning.trained import Form, Prepared, Training, adapter_name, as_child, label_of, prepare
+from penstock.tuning.verification import Check, verify_version
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class ModelService:
     ) -> None:
         """`work` holds downloads and drafts; it may be deleted when nothing runs."""
         self._registry = registry
+        self._blobs = blobs
         self._files = ModelFiles(blobs)
         self._work = work
         self._hub = hub or HubAccess()
@@ -274,6 +277,26 @@ class ModelService:
         renderer.check_golden(msgspec.convert(version.content.get("golden") or [], list[GoldenVector]))
         return HostedModel(served=served, renderer=renderer)
 
+    def export(self, ref: AssetRef | str, folder: Path) -> BaseFolder:
+        """Write a version's weights and its card to `folder` for other programs; kept originals unchanged."""
+        version = self.resolve(ref)
+        exported = self.checkout(ref, folder)
+        (folder / "README.md").write_text(card_of(version), encoding="utf-8")
+        return exported
+
+    def verify(self, ref: AssetRef | str, *, with_parity: bool = False) -> list[Check]:
+        """Prove a version once more as it lies there now; see `verification`."""
+        return verify_version(
+            self.resolve(ref), self._blobs, with_parity=with_parity, find=self._find_digest, work=self._work
+        )
+
+    def _find_digest(self, digest: str) -> ModelVersion | None:
+        for asset in self._registry.list_assets("model"):
+            for version in self._versions(asset.name):
+                if version.digest == digest:
+                    return version
+        return None
+
     def resolve(self, ref: AssetRef | str) -> ModelVersion:
         """Return the version that a reference names: `model:NAME`, `model:NAME@…`."""
         wanted = parse_asset_ref(ref) if isinstance(ref, str) else ref
@@ -327,9 +350,10 @@ class ModelService:
 
     def _versions(self, name: str) -> Sequence[ModelVersion]:
         try:
-            return self._registry.list_versions("model", name)
+            found: Sequence[ModelVersion] = self._registry.list_versions("model", name)
         except NotFound:
             return ()
+        return found
 
     def _find_known(
         self, name: str, source: str, precision: Precision, keep_original: bool

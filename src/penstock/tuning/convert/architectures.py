@@ -182,10 +182,7 @@ def _refuse_special(config: dict[str, Any], architecture: DecoderName) -> None:
     context, window = int(config["max_position_embeddings"]), config.get("sliding_window")
     kinds = set(config.get("layer_types") or ())
     is_windowed = (
-        architecture != "llama"
-        and bool(config.get("use_sliding_window"))
-        and bool(window)
-        and int(window) < context
+        architecture != "llama" and bool(config.get("use_sliding_window")) and 0 < int(window or 0) < context
     )
     if is_windowed or "sliding_attention" in kinds:
         raise UnsupportedModel(

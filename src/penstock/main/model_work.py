@@ -1,12 +1,13 @@
-"""Pulls a model in the calling process, for a home on which nothing runs.
+"""Works on weights for a command: pulls (on a home where nothing runs), exports, verifies.
 
 The converter and the inference engine that proves it are heavy, so they are loaded in a process of their own:
-`python -m penstock.main.pulling_process` is that process; it prints progress and result as JSON lines.
+`python -m penstock.main.model_process` is that process; it prints progress and result as JSON lines.
 """
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from penstock.main.errors import JobFailed
@@ -16,7 +17,21 @@ from penstock.main.rooms import Rooms
 
 def pull_here(rooms: Rooms, name: str, source: str, tell: Tell) -> dict[str, Any]:
     """Return what the job would: model, digest, whether it is new, parity. Raises `JobFailed`."""
-    command = [sys.executable, "-m", "penstock.main.pulling_process", str(rooms.home.root), name, source]
+    return _work(rooms, f"model:{name} was not pulled", tell, "pull", name, source)
+
+
+def export_here(rooms: Rooms, ref: str, folder: Path, tell: Tell) -> dict[str, Any]:
+    """Write a version in Hugging Face layout with its card; return model, digest, folder, sizes by file."""
+    return _work(rooms, f"{ref} was not exported", tell, "export", ref, str(folder))
+
+
+def verify_here(rooms: Rooms, ref: str, tell: Tell, *, with_parity: bool) -> dict[str, Any]:
+    """Return what verifying a version found."""
+    return _work(rooms, f"{ref} was not verified", tell, "verify", ref, *(["parity"] if with_parity else []))
+
+
+def _work(rooms: Rooms, failure: str, tell: Tell, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "penstock.main.model_process", str(rooms.home.root), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -31,7 +46,7 @@ def pull_here(rooms: Rooms, name: str, source: str, tell: Tell) -> dict[str, Any
         noise = process.stderr.read()
     if result is None:
         reason = error.get("message") or noise.strip().rpartition("\n")[2] or "no reason given"
-        raise JobFailed(f"model:{name} was not pulled: {reason}", hint=error.get("hint"))
+        raise JobFailed(f"{failure}: {reason}", hint=error.get("hint"))
     return result
 
 
