@@ -43,6 +43,7 @@ from penstock.control.api import (
     loadtests,
     metrics,
     model_measurements,
+    models,
     otlp,
     privacy,
     prompts,
@@ -98,6 +99,7 @@ _ROUTERS = (
     routes,
     deployments,
     metrics,
+    models,
     health,
 )
 Mount = Callable[[FastAPI], None]

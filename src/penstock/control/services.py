@@ -43,7 +43,9 @@ from penstock.traces.service import TraceService
 from penstock.traces.sessions import SessionService
 from penstock.traces.upkeep.service import UpkeepService
 from penstock.traces.views import ViewService
+from penstock.tuning.catalogue import ModelCatalogue
 from penstock.tuning.compress.service import CompressService
+from penstock.tuning.models import ModelService
 from penstock.tuning.runs.service import RunService
 
 
@@ -134,6 +136,10 @@ class ControlServices:
     """Smaller models: quantise, shrink, measure, compare, distil."""
     home_option: str = ""
     """What a command needs to name this home, such as ` --home /srv/ai`; empty for the default one."""
+    models: ModelCatalogue | None = None
+    """Models as people look at them: lists, cards, lineage."""
+    model_service: ModelService | None = None
+    """Model files: proving them again."""
     tuning: RunService | None = None
     """Runs of tuning; None where nothing trains."""
     version: str = "0.1.0"

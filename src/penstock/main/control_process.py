@@ -257,6 +257,8 @@ def build_services(
         costs=create_costs(store, lambda: read_last_snapshot(home)),
         keys=installation.keys,
         registry=installation.registry,
+        models=installation.catalogue,
+        model_service=installation.models,
         jobs=installation.jobs,
         evaluations=quality.evaluations,
         experiments=quality.experiments,
