@@ -37,18 +37,16 @@ class ControlText:
     def mark(self, value: Any, marker: str) -> Any:
         """Return a JSON value with every text in it marked."""
         if isinstance(value, str):
-            return self._mark_text(value, marker)
+            return self.mark_text(value, marker)
         if isinstance(value, Mapping):
             return {self._break(str(name), marker): self.mark(item, marker) for name, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.mark(item, marker) for item in value]
         return value
 
-    def _mark_text(self, content: str, marker: str) -> str:
+    def mark_text(self, content: str, marker: str) -> str:
         """Break control tokens in `content`, and pieces at its edges that could join with the template's text."""
-        if not any(char in content for char in self._first) and not any(
-            char in content[: self._edge] for char in self._last
-        ):
+        if not self._may_hold(content):
             return content
         marked = self._break(content, marker)
         edge = self._edge
@@ -61,6 +59,17 @@ class ControlText:
             if marked[place] in self._last and marked[: place + 1] in self._tails:
                 return marker + marked
         return marked
+
+    def _may_hold(self, content: str) -> bool:
+        """Whether a text has a character that a control token begins with, or one near its front that one ends with."""
+        for char in self._first:
+            if char in content:
+                return True
+        front = content[: self._edge]
+        for char in self._last:  # noqa: SIM110 - any() with a generator takes longer than all of this
+            if char in front:
+                return True
+        return False
 
     def _break(self, text: str, marker: str) -> str:
         if self._split is None:

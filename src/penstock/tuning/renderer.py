@@ -258,6 +258,11 @@ class Renderer:
         return self._template
 
     def _mark(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> "_Marked":
+        mark = self._text.mark_text
+        if not tools and not any(map(_has_more, messages)):
+            marker = choose_marker([message.content for message in messages])
+            said = [{"role": each.role, "content": mark(each.content, marker)} for each in messages]
+            return _Marked(messages=said, tools=[], marker=marker)
         plain = [_as_template_sees(message) for message in messages]
         names = self._chat.names
         if tools and "tools" not in names:
@@ -267,15 +272,10 @@ class Renderer:
                 raise TemplateRefused(
                     f"The chat template does not read {name}; it would be left out silently."
                 )
-        marker = choose_marker(
-            [message["content"] for message in plain]
-            if not tools and all(len(message) == 2 for message in plain)
-            else texts_in([plain, list(tools)])
-        )
-        mark = self._text.mark
+        marker = choose_marker(texts_in([plain, list(tools)]))
         return _Marked(
-            messages=[{**mark(message, marker), "role": message["role"]} for message in plain],
-            tools=[mark(tool, marker) for tool in tools],
+            messages=[{**self._text.mark(each, marker), "role": each["role"]} for each in plain],
+            tools=[self._text.mark(tool, marker) for tool in tools],
             marker=marker,
         )
 
@@ -311,6 +311,16 @@ class _Marked:
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]]
     marker: str
+
+
+def _has_more(message: Message) -> bool:
+    """Whether a message has more than a role and a text."""
+    return bool(
+        message.reasoning is not None
+        or message.tool_calls
+        or message.tool_call_id is not None
+        or message.name is not None
+    )
 
 
 def _as_template_sees(message: Message) -> dict[str, Any]:

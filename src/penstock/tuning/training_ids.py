@@ -127,6 +127,7 @@ def _lay_out(whole: str, starts: Sequence[int], marker: str, text: ControlText) 
     steps: list[int | str] = []
     begins: list[tuple[int, str]] = []
     at, number = 0, 0
+    is_marked = marker in whole
     for end, piece in text.cut(whole):
         while number < len(starts) and starts[number] < end:
             size = starts[number] - at
@@ -134,7 +135,7 @@ def _lay_out(whole: str, starts: Sequence[int], marker: str, text: ControlText) 
                 return None  # the prompt ends within a control token
             begins.append((len(steps), piece[:size].replace(marker, "") if isinstance(piece, str) else ""))
             number += 1
-        steps.append(piece.replace(marker, "") if isinstance(piece, str) else piece)
+        steps.append(piece.replace(marker, "") if is_marked and isinstance(piece, str) else piece)
         at = end
     begins += [(len(steps), "") for _ in starts[number:]]
     return _Draft(steps=steps, begins=begins)
@@ -177,11 +178,18 @@ def _masked(ids: list[int], begins: Sequence[int], stops: frozenset[int]) -> Ren
     is_ended = True
     for number, begin in enumerate(begins):
         limit = begins[number + 1] if number + 1 < len(begins) else len(ids)
-        end = next((place + 1 for place in range(begin, limit) if ids[place] in stops), None)
-        is_ended &= end is not None
-        end = limit if end is None else end
+        found = [place + 1 for stop in stops if (place := _find(ids, stop, begin, limit)) is not None]
+        is_ended &= bool(found)
+        end = min(found, default=limit)
         mask[begin:end] = b"\x01" * (end - begin)
     return Rendered(ids=ids, mask=bytes(mask), stops=is_ended)
+
+
+def _find(ids: list[int], token: int, begin: int, limit: int) -> int | None:
+    try:
+        return ids.index(token, begin, limit)
+    except ValueError:
+        return None
 
 
 def _by_turn(

@@ -20,7 +20,23 @@ BASE = BaseFacts(
     context_length=256,
     vocab_size=1000,
 )
-_TOPICS = "water sleep walking bread light tea stairs shoes music rain posture fruit breakfast laughter swimming".split()
+_TOPICS = [
+    "water",
+    "sleep",
+    "walking",
+    "bread",
+    "light",
+    "tea",
+    "stairs",
+    "shoes",
+    "music",
+    "rain",
+    "posture",
+    "fruit",
+    "breakfast",
+    "laughter",
+    "swimming",
+]
 
 
 def chat(question: str, answer: str, **row: Any) -> DatasetRow:

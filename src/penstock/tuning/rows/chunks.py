@@ -201,7 +201,7 @@ class RowWork:
         """Return a token of the template that a message spells out: the row was rendered before it came here."""
         for message in (*row.messages, *row.chosen, *row.rejected):
             content = message.get("content")
-            if isinstance(content, str):
+            if isinstance(content, str) and ("<" in content or "[" in content):
                 known = _TURN_BEGINS.search(content)
                 found = self.renderer.find_template_text(content) if known is None else known[0]
                 if found is not None:

@@ -23,8 +23,6 @@ CHUNK_ROWS = 500
 MIN_ROWS_FOR_POOL = 6000
 """Below, starting processes takes longer than they save."""
 _MAX_PROCESSES = 8
-_MAX_WAITING = 2
-"""Chunks on their way to one worker."""
 _decoder = msgspec.msgpack.Decoder(list[tuple[int, DatasetRow]])
 
 
@@ -76,16 +74,22 @@ class _Pool:
             self._workers.append(worker)
 
     def run(self, chunks: Iterable[list[NumberedRow]]) -> Iterator[Chunk]:
-        waiting: deque[Connection] = deque()
+        busy: deque[Connection] = deque()
         try:
             for number, chunk in enumerate(chunks):
                 pipe = self._pipes[number % len(self._pipes)]
-                pipe.send_bytes(msgspec.msgpack.encode(chunk))
-                waiting.append(pipe)
-                if len(waiting) >= _MAX_WAITING * len(self._pipes):
-                    yield waiting.popleft().recv()
-            while waiting:
-                yield waiting.popleft().recv()
+                data = msgspec.msgpack.encode(chunk)
+                if len(busy) == len(self._pipes):
+                    # before it is given more: both sides writing to full pipes would wait for each other for ever
+                    done = busy.popleft().recv()
+                    pipe.send_bytes(data)
+                    busy.append(pipe)
+                    yield done
+                else:
+                    pipe.send_bytes(data)
+                    busy.append(pipe)
+            while busy:
+                yield busy.popleft().recv()
         except (EOFError, OSError) as error:
             raise RowWorkerDied(
                 "A process that prepares rows was ended from outside.",
