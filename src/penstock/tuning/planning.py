@@ -4,6 +4,7 @@ Time is measured by running a few steps of the very run where the training envir
 earlier run of the same base and method here; else estimated from the machine's arithmetic, and said to be so.
 """
 
+import os
 import shutil
 import statistics
 import subprocess
@@ -49,7 +50,7 @@ from penstock.tuning.runs.types import MemoryPart, PlanFinding, RunPlan, TimeBas
 MEASURED_STEPS = 8
 MEASURE_S = 180.0
 ARITHMETIC_SHARE = 0.25
-"""Of a machine's matrix products, which a training step reaches: 0.2 to 0.35 on CPUs with models of 1 to 100 M."""
+"""Of a core's matrix products, which a training step reaches: 0.15 to 0.35 on CPUs with models of 1 to 100 M."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,7 @@ class Planner:
             if measure and runtime is not None and not preflight.is_refused:
                 say(0.5, f"measuring {MEASURED_STEPS} steps")
                 pace = self._measure(pinned, base, preflight, folder, runtime)
-            pace = pace or self._earlier(pinned.recipe) or _estimate(shape)
+            pace = pace or self._earlier(pinned.recipe) or _estimate(pinned.recipe, shape)
             say(1.0, "planned")
             return self._describe(pinned, preflight, shape, pace, runtime, runtime_finding)
         finally:
@@ -364,10 +365,11 @@ def judge_budget(
     return found
 
 
-def measure_arithmetic(size: int = 512, seconds: float = 0.4) -> float:
-    """Return how many operations of matrix products a second this machine can do, in 32 bits.
+def measure_arithmetic(size: int = 64, seconds: float = 0.2) -> float:
+    """Return how many operations of matrix products a second one core can do, in 32 bits.
 
-    The best of many rounds: on a busy machine most of them say more about the others.
+    Products so small that they stay on one core, and the best of many rounds: on a busy machine most rounds, and
+    products that are spread over cores, say more about the others (4 instead of 150 GFLOP/s were seen).
     """
     left = np.ones((size, size), dtype=np.float32)
     right = np.ones((size, size), dtype=np.float32)
@@ -378,11 +380,18 @@ def measure_arithmetic(size: int = 512, seconds: float = 0.4) -> float:
     return best
 
 
-def _estimate(shape: ModelShape | None) -> _Pace | None:
+def estimate_pace(recipe: Recipe, shape: ModelShape, *, core_flops: float, n_cores: int) -> float:
+    """Return tokens a second from arithmetic alone: 6 operations a parameter and token (Kaplan et al., 2020)."""
+    cores = min(n_cores, recipe.train.threads or n_cores)
+    return core_flops * cores * ARITHMETIC_SHARE / (6 * shape.n_parameters)
+
+
+def _estimate(recipe: Recipe, shape: ModelShape | None) -> _Pace | None:
     if shape is None:
         return None
-    per_token = 6 * shape.n_parameters  # forward 2, backward 4 (Kaplan et al., 2020)
-    return _Pace(tokens_per_s=measure_arithmetic() * ARITHMETIC_SHARE / per_token, basis="estimated")
+    flops, cores = measure_arithmetic(), len(os.sched_getaffinity(0))
+    pace = estimate_pace(recipe, shape, core_flops=flops, n_cores=cores)
+    return _Pace(tokens_per_s=pace, basis="estimated")
 
 
 def _memory(

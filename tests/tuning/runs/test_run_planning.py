@@ -1,0 +1,218 @@
+"""What a plan says of memory, steps, time and money, and what it refuses with the cheapest change that fits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.spec.tuning import Recipe, ScratchPart
+from penstock.tuning.costing import (
+    cheapest_fit,
+    count_trained,
+    estimate_disk,
+    estimate_memory,
+    read_shape,
+    shape_of_scratch,
+    total_bytes,
+)
+from penstock.tuning.planning import estimate_pace, judge_budget, judge_machine, measure_arithmetic, shorten
+from penstock.tuning.preflight.types import Preflight
+from penstock.tuning.recipes.defaults import complete_recipe
+from penstock.tuning.recipes.reading import read_recipe
+from penstock.tuning.rows.types import RowsReport, Spread
+from penstock.tuning.runs.preparing import read_frozen
+from tests.tuning.runs.workshop import Workshop
+
+SHAPE = shape_of_scratch(
+    ScratchPart(
+        vocab_size=32_000, hidden_size=1024, n_layers=16, n_heads=16, ffn_size=4096, context_length=2048
+    )
+)
+
+
+def recipe(method: str = "full", **parts: Any) -> Recipe:
+    values: dict[str, Any] = {
+        "name": "a",
+        "method": method,
+        "base": {"model": "model:x"},
+        "data": {"train": "dataset:x"},
+        "output": {"name": "a"},
+        **parts,
+    }
+    return complete_recipe(read_recipe(values))
+
+
+def looked(length: int = 512, n_tokens: int = 100_000) -> Preflight:
+    spread = Spread(p50=length, p90=length, p99=length, largest=length)
+    report = RowsReport(
+        kind="supervised",
+        n_read=200,
+        n_kept=200,
+        n_sequences=200,
+        n_tokens=n_tokens,
+        n_trained_tokens=50,
+        lengths=spread,
+    )
+    return Preflight(findings=[], train=report)
+
+
+def judge(wanted: Recipe, *, total: float = 64, free: float = 64, disk: float = 500) -> dict[str, Any]:
+    found = judge_machine(
+        wanted,
+        SHAPE,
+        looked(),
+        memory_total=int(total * 1e9),
+        memory_free=int(free * 1e9),
+        disk_free=int(disk * 1e9),
+    )
+    return {each.code: each for each in found}
+
+
+def test_parameters_are_counted_from_the_configuration(tmp_path: Path) -> None:
+    config = {
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "hidden_size": 256,
+        "num_hidden_layers": 4,
+        "intermediate_size": 512,
+        "vocab_size": 4096,
+        "max_position_embeddings": 1024,
+        "tie_word_embeddings": True,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shape = read_shape(tmp_path)
+    assert shape.n_parameters == 4096 * 256 + 4 * (2 * 256 * 64 * 6 + 3 * 256 * 512) + 9 * 256
+    assert (shape.head_size, shape.context_length) == (64, 1024)
+
+
+def test_full_training_in_32_bits_takes_sixteen_bytes_a_parameter() -> None:
+    parts = {part.name: part.size_bytes for part in estimate_memory(recipe(), SHAPE, length=512)}
+    assert parts["weights"] + parts["optimizer"] == 16 * SHAPE.n_parameters
+    assert "reference" not in parts
+    halves = {
+        part.name: part.size_bytes for part in estimate_memory(recipe(), SHAPE, length=512, is_gpu=True)
+    }
+    assert halves["weights"] + halves["optimizer"] == 18 * SHAPE.n_parameters
+
+
+def test_an_adapter_moves_few_parameters() -> None:
+    lora = recipe("lora", adapter={"r": 8, "targets": ["q_proj", "v_proj"]})
+    assert count_trained(lora, SHAPE) == 16 * 8 * 2 * (1024 + 1024)
+    assert count_trained(recipe("dora", adapter={"r": 8, "targets": ["q_proj"]}), SHAPE) == 16 * (
+        8 * 2048 + 1024
+    )
+    assert total_bytes(estimate_memory(lora, SHAPE, length=512)) < total_bytes(
+        estimate_memory(recipe(), SHAPE, length=512)
+    )
+
+
+def test_preferences_on_all_weights_keep_a_reference_and_adapters_do_not() -> None:
+    names = [part.name for part in estimate_memory(recipe("dpo"), SHAPE, length=512)]
+    assert "reference" in names
+    with_adapter = recipe("dpo", adapter={"r": 8})
+    assert "reference" not in [part.name for part in estimate_memory(with_adapter, SHAPE, length=512)]
+
+
+def test_too_little_memory_is_refused_with_the_cheapest_change_that_fits() -> None:
+    found = judge(recipe(train={"batch_size": 16}), total=8)
+    assert found["too-little-memory"].severity == "refuse"
+    assert "train.batch_size = " in found["too-little-memory"].hint
+    assert "the same rows a step" in found["too-little-memory"].hint
+    assert judge(recipe(train={"batch_size": 16}), total=64) == {}
+
+
+def test_changes_are_tried_in_the_order_of_what_they_cost() -> None:
+    wanted = recipe(train={"batch_size": 16})
+
+    def fit(gigabytes: float) -> str | None:
+        return cheapest_fit(wanted, SHAPE, length=512, limit_bytes=int(gigabytes * 1e9))
+
+    assert "batch_size = 8" in str(fit(18))
+    assert "gradient_checkpointing" in str(fit(6))
+    assert 'method = "lora"' in str(fit(2.6))
+    assert fit(0.5) is None
+
+
+def test_memory_that_others_hold_only_warns() -> None:
+    assert judge(recipe(), free=1)["too-little-memory"].severity == "warn"
+
+
+def test_the_budget_is_smaller_than_the_machine() -> None:
+    assert (
+        "the budget allows 2.00 GB" in judge(recipe(budget={"max_memory_gb": 2}))["too-little-memory"].message
+    )
+
+
+def test_too_little_disk_is_refused() -> None:
+    assert judge(recipe(), disk=1)["too-little-disk"].severity == "refuse"
+    assert estimate_disk(recipe(), None, n_tokens=1) is None
+    less = estimate_disk(recipe(train={"keep_checkpoints": 1}), SHAPE, n_tokens=1)
+    more = estimate_disk(recipe(train={"keep_checkpoints": 5}), SHAPE, n_tokens=1)
+    assert less is not None
+    assert more is not None
+    assert less < more
+
+
+def test_a_measured_time_over_the_budget_refuses_and_an_estimated_one_warns() -> None:
+    wanted = recipe(budget={"max_minutes": 10})
+    (measured,) = judge_budget(wanted, 1200, "measured", None)
+    assert (measured.code, measured.severity) == ("over-budget", "refuse")
+    assert measured.hint == "train.epochs = 0.5 would fit, or raise budget.max_minutes."
+    (estimated,) = judge_budget(wanted, 1200, "estimated", None)
+    assert estimated.severity == "warn"
+    assert judge_budget(wanted, 500, "measured", None) == []
+    assert judge_budget(wanted, None, None, None) == []
+
+
+def test_a_teacher_that_costs_too_much_is_refused() -> None:
+    wanted = recipe("distill", distill={"teacher": "big"}, budget={"max_cost_usd": 1})
+    (found,) = judge_budget(wanted, None, None, 4.0)
+    assert found.severity == "refuse"
+    assert "25%" in str(found.hint)
+
+
+def test_an_estimated_pace_counts_the_cores_that_are_used() -> None:
+    one = estimate_pace(recipe(train={"threads": 1}), SHAPE, core_flops=1e11, n_cores=8)
+    eight = estimate_pace(recipe(), SHAPE, core_flops=1e11, n_cores=8)
+    assert eight == pytest.approx(8 * one)
+    assert measure_arithmetic(seconds=0.01) > 0
+
+
+def test_a_plan_measures_the_pace_of_the_very_run(workshop: Workshop) -> None:
+    plan = workshop.service.plan(workshop.recipe())
+    assert (plan.n_steps, plan.time_basis, plan.tokens_per_s) == (12, "measured", 500.0)
+    assert plan.n_rows is not None
+    assert plan.n_heldout is not None
+    assert plan.n_rows + plan.n_heldout == 20
+    assert plan.memory_bytes == total_bytes(plan.memory)
+    assert plan.seconds is not None
+    assert plan.seconds > 0
+    assert not plan.is_refused
+    assert [path.name for path in workshop.root.iterdir()] == ["bases"], "nothing of the plan is left behind"
+
+
+def test_a_plan_without_measuring_goes_by_an_earlier_run_else_estimates(workshop: Workshop) -> None:
+    assert workshop.service.plan(workshop.recipe(), measure=False).time_basis == "estimated"
+    workshop.finish(workshop.begin())
+    again = workshop.service.plan(workshop.recipe(), measure=False)
+    assert (again.time_basis, again.tokens_per_s) == ("earlier", 500.0)
+
+
+def test_a_plan_tells_what_the_preflight_refuses(workshop: Workshop) -> None:
+    plan = workshop.service.plan(workshop.recipe(data={"max_length": 12}))
+    assert plan.is_refused
+    assert plan.findings[0].severity == "refuse"
+    assert {finding.code for finding in plan.findings} >= {"truncated"}
+
+
+def test_a_shortened_run_writes_no_checkpoints_and_generates_nothing(workshop: Workshop) -> None:
+    workshop.wish(kind="fault", fault="nan_loss", text="nan", at=5)
+    record = workshop.begin()
+    with pytest.raises(Exception, match="nan"):
+        workshop.finish(record)
+    frozen = read_frozen(workshop.folder(record))
+    assert frozen is not None
+    short = shorten(frozen)
+    assert (short.heldout, short.samples, short.recipe.train.max_steps) == (None, None, short.n_steps)
+    assert short.recipe.train.checkpoint_every_steps > short.n_steps
