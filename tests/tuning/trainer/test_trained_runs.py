@@ -21,6 +21,7 @@ def pick(events: list[Any], kind: str, name: str) -> list[float]:
         ("full", {"architecture": "qwen2", "tied": False}),
         ("full", {"architecture": "qwen3", "train": {"packing": True, "max_steps": 12}}),
         ("lora", {"adapter": {"r": 4, "alpha": 8}}),
+        ("lora", {"adapter": {"r": 4}, "train": {"gradient_checkpointing": True, "precision": "bf16"}}),
         ("dora", {"adapter": {"r": 4, "alpha": 8}}),
         ("distill", {"distill": {"teacher": "large", "student": "lora"}}),
         ("dpo", {}),

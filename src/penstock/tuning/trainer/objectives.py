@@ -58,7 +58,7 @@ class TokenObjective:
         self._rows = rows
         self._pad_id = pad_id
         self._lines = lines
-        counts = np.add.reduceat(np.asarray(rows.mask, dtype=np.int64), rows.ids.offsets[:-1])
+        counts = np.add.reduceat(rows.mask, rows.ids.offsets[:-1], dtype=np.int64)
         counts -= rows.mask[rows.ids.offsets[:-1]]  # nothing comes before the first token
         if lines is None:
             self.lengths = rows.lengths

@@ -130,7 +130,8 @@ def join_objective(run: RunSpec, network: Network, rows: Rows, part: str) -> Obj
     if isinstance(rows, SupervisedRows):
         lines = None
         if run.train.packing and part == "train":
-            width = run.max_length or network.context_length or int(rows.lengths.max())
+            bounds = [each for each in (run.max_length, network.context_length) if each]
+            width = min(bounds, default=int(rows.lengths.max()))
             lines = pack_rows(rows.lengths, width)
         return TokenObjective(rows, pad_id=run.pad_id, lines=lines)
     loss = preference_loss(run)
