@@ -190,8 +190,9 @@ class RunQueue:
     def submit(self, run_id: str, *, attempt: int) -> str:
         """Queue driving a run; see the port."""
         spec = {"run": run_id, "attempt": attempt}
-        key = f"{TUNE_RUN}:{run_id}"
-        return self._jobs.submit(TUNE_RUN, spec, dedupe_key=key, max_attempts=MAX_TAKEOVERS).id
+        # No key against doubles: the record goes to `queued` once, and the job of a run that was just stopped may not
+        # have ended yet when it is resumed.
+        return self._jobs.submit(TUNE_RUN, spec, max_attempts=MAX_TAKEOVERS).id
 
     def ending(self, job_id: str) -> tuple[str, str] | None:
         """Return how a job has ended; see the port."""
