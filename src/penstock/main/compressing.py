@@ -9,6 +9,7 @@ from penstock.jobs.context import JobContext
 from penstock.jobs.types import Job
 from penstock.jobs.worker import Handler
 from penstock.main.compress_child import run_child
+from penstock.main.embedded import SHIPPED, ModelRooms
 from penstock.main.instance import running_instance
 from penstock.main.job_kinds import MODEL_MEASURE, MODEL_QUANTISE, MODEL_SHRINK
 from penstock.main.job_wait import Tell, wait_for_job
@@ -52,6 +53,7 @@ def do_or_submit(
     Without `wait` a job is only queued: `{"job": ID}`. Raises `JobFailed`, or here what the work raises.
     """
     if running_instance(rooms.home) is None:
+        ModelRooms(rooms.home).models.ensure_shipped(SHIPPED / "pocket")  # a home that never ran has no models yet
         return _do(rooms, kind, spec, tell)
     job = submit_compress(rooms, kind, spec)
     if not wait:

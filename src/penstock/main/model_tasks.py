@@ -11,6 +11,7 @@ import msgspec
 from penstock import data as package_data
 from penstock.base.digest import digest_json
 from penstock.base.errors import PenstockError
+from penstock.datasets.handbook import PROOF_CASES
 from penstock.evals.catalogue import Catalogue
 from penstock.evals.ports import PinnedTarget
 from penstock.evals.running.scoring import check_names, column_of, judge, prepare
@@ -27,7 +28,8 @@ from penstock.tuning.compress.types import TaskItem, TaskReply, TextItem
 
 HANDBOOK = "handbook"
 _SHIPPED = Path(package_data.__file__).parent / "handbook"
-HANDBOOK_CASES = _SHIPPED / "held_out_cases.jsonl"
+HANDBOOK_CASES = PROOF_CASES
+"""What `handbook` stands for: held-out questions in every wording, with the reply that is wanted."""
 HANDBOOK_PROMPT = _SHIPPED / "gate" / "answer-numbered.prompt"
 _TEXT_FILES = frozenset({".txt", ".md"})
 _UNSUITED = frozenset({"judge", "embedder", "likelihood", "logprobs", "cost", "samples"})
