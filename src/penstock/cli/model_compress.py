@@ -131,10 +131,12 @@ def measure(
     ] = None,
     only: Annotated[str, typer.Option(help=f"Only these parts, of {', '.join(ALL_PARTS)}.")] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many cases or texts, drawn.")] = None,
-    rounds: Annotated[int, typer.Option(min=2, max=100, help="Rounds of speed, in turns.")] = 5,
+    rounds: Annotated[
+        int, typer.Option(min=2, max=100, help="Rounds of speed, in turns; under 6 decide nothing.")
+    ] = 8,
     streams: Annotated[str, typer.Option(help="Replies at once, whose speed is measured.")] = "1,4",
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Of a prompt, for speed.")] = 256,
-    reply_tokens: Annotated[int, typer.Option(min=2, help="Of a reply, for speed.")] = 128,
+    reply_tokens: Annotated[int, typer.Option(min=2, help="Of a reply, for speed.")] = 64,
     threads: Annotated[int | None, typer.Option(min=1, help="Of each engine; else all processors.")] = None,
     wait: WaitOption = True,
     home: HomeOption = DEFAULT_HOME,

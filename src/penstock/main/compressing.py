@@ -53,7 +53,9 @@ def do_or_submit(
     Without `wait` a job is only queued: `{"job": ID}`. Raises `JobFailed`, or here what the work raises.
     """
     if running_instance(rooms.home) is None:
-        ModelRooms(rooms.home).models.ensure_shipped(SHIPPED / "pocket")  # a home that never ran has no models yet
+        ModelRooms(rooms.home).models.ensure_shipped(
+            SHIPPED / "pocket"
+        )  # a home that never ran has no models yet
         return _do(rooms, kind, spec, tell)
     job = submit_compress(rooms, kind, spec)
     if not wait:

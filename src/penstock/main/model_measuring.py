@@ -5,8 +5,10 @@ version is the one that the others are held against: the one named, else the par
 """
 
 import importlib.metadata
+import itertools
 import os
 import platform
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +20,8 @@ import msgspec
 from penstock.base.clock import now_ns
 from penstock.base.digest import digest_json
 from penstock.base.ids import new_id
+from penstock.datasets.handbook import HANDBOOK as SHIPPED_PLACES
+from penstock.datasets.handbook import write_handbook
 from penstock.datasets.service import DatasetService
 from penstock.evals.catalogue import Catalogue
 from penstock.main.compress_child import run_child
@@ -226,16 +230,14 @@ def _read_cases(rooms: MeasuringRooms, place: str, request: MeasureRequest, most
     source = DatasetCases(
         lambda: rooms.datasets, partial(hold_copies, rooms.home), private_root=rooms.home.root
     )
-    where = request.where if place != HANDBOOK else {}
-    path = str(HANDBOOK_CASES) if place == HANDBOOK else place
-    found = source.read(path, where=where, limit=request.limit, seed=request.seed)
-    cases: list[Case] = []
-    for case in found.cases:
-        if len(cases) >= most:
-            raise CannotMeasure(
-                f"{place} holds more than {most} rows.", hint="Draw some of them with --limit."
-            )
-        cases.append(case)
+    with tempfile.TemporaryDirectory(prefix="penstock-cases-") as folder:
+        path = place
+        if place == HANDBOOK or place in SHIPPED_PLACES:
+            path = str(write_handbook(Path(folder), HANDBOOK_CASES if place == HANDBOOK else place))
+        found = source.read(path, where=request.where, limit=request.limit, seed=request.seed)
+        cases = list(itertools.islice(found.cases, most + 1))
+    if len(cases) > most:
+        raise CannotMeasure(f"{place} holds more than {most} rows.", hint="Draw some of them with --limit.")
     return cases
 
 
@@ -244,7 +246,7 @@ def _prompt(rooms: MeasuringRooms, request: MeasureRequest, place: str) -> Promp
         return request.prompt_content
     if request.prompt is not None:
         return rooms.read_prompt_content(request.prompt)
-    if place == HANDBOOK:
+    if place == HANDBOOK or place in SHIPPED_PLACES[1:]:
         return read_prompt(HANDBOOK_PROMPT.read_text(encoding="utf-8"), where=HANDBOOK_PROMPT.name)
     return None
 
