@@ -165,9 +165,8 @@ def _tell_speed(by_name: Mapping[str, Comparison]) -> Iterator[str]:
         yield f"replies {change} in speed"
         return
     bounds = f"95 % {_percent(speed.low / speed.baseline)} to {_percent(speed.high / speed.baseline)}"
-    said = (
-        "no difference in speed was shown" if speed.low <= 0 <= speed.high else f"replies {change} in speed"
-    )
+    is_shown = speed.word in {"better", "worse"}
+    said = f"replies {change} in speed" if is_shown else "no difference in speed was shown"
     yield f"{said} ({bounds})"
 
 
