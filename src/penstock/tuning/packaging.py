@@ -15,12 +15,14 @@ from penstock.providers.engines.types import SamplingPolicy
 from penstock.spec.messages import Message
 from penstock.tuning.cards import write_card
 from penstock.tuning.convert.architectures import MAX_STOP_IDS, DecoderShape, read_json, read_shape
+from penstock.tuning.convert.from_gguf import GgufWeights
 from penstock.tuning.convert.gguf_file import Conversion, Precision, convert_folder
-from penstock.tuning.convert.safetensors import find_weights
+from penstock.tuning.convert.safetensors import Weights, find_weights
 from penstock.tuning.errors import UnreadableModel, UnsupportedModel
 from penstock.tuning.model_files import GGUF, ORIGINAL, RENDERER, TOKENIZER, list_original
 from penstock.tuning.model_types import ModelLineage
-from penstock.tuning.parity import ParityReport, demand_parity, prove_parity
+from penstock.tuning.parity import ROUNDED, ParityReport, demand_parity, prove_parity
+from penstock.tuning.parity_decoder import make_probe
 from penstock.tuning.renderer import (
     GoldenVector,
     Renderer,
@@ -41,6 +43,7 @@ GOLDEN_CONVERSATIONS: tuple[tuple[Message, ...], ...] = (
     (Message(role="user", content="Naïve café, 東京, 120/80 mmHg 🚰"),),
     (Message(role="user", content="Hello!"), Message(role="assistant", content="[1] Good day.")),
 )
+N_PROMPTS = 3
 _ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -81,8 +84,9 @@ def package_model(
     if keep_original and isinstance(shape, DecoderShape):
         files |= list_original(folder, find_weights(folder))
     content = _describe(fetched, conversion, report, renderer)
-    if stop_ids:
+    if isinstance(shape, DecoderShape):
         content["stop_ids"] = list(stop_ids)
+        content["probe"] = _probe(folder, out / GGUF, shape, content)
     kept = sum(path.stat().st_size for file, path in files.items() if file.startswith(ORIGINAL))
     content["formats"] = ["gguf", "safetensors"] if kept else ["gguf"]
     if kept:
@@ -90,6 +94,19 @@ def package_model(
     if lineage is not None:
         content["lineage"] = msgspec.to_builtins(lineage)
     return ModelPackage(content=content | {"card": write_card(name, content)}, files=files)
+
+
+def _probe(folder: Path, gguf: Path, shape: DecoderShape, content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what a server of this version must say: by the source's weights, of a rounded file by its own."""
+    prompts = [vector["ids"] for vector in content["golden"] if vector.get("mask") is None]
+    fitting = [ids for ids in prompts if len(ids) < min(shape.context_length, 512)][:N_PROMPTS]
+    if content["precision"] in ROUNDED:
+        return make_probe(shape, dict(GgufWeights(gguf)), fitting)
+    weights = Weights(folder)
+    try:
+        return make_probe(shape, dict(weights), fitting)
+    finally:
+        weights.close()
 
 
 def read_folder_renderer(folder: Path) -> Renderer:

@@ -22,6 +22,7 @@ from penstock.tuning.references import Tensors, decoder_logits, log_softmax
 Floats = NDArray[np.float32]
 N_TOP = 64
 MAX_POSITIONS = 24
+N_PROBED = 8
 _REST = 1e-6  # single precision cannot tell a smaller rest from its rounding
 
 
@@ -142,6 +143,23 @@ def compare_settings(source: DecoderShape, file: DecoderShape) -> tuple[str, ...
         if not same:
             found.append(field.name)
     return tuple(found)
+
+
+def make_probe(
+    shape: DecoderShape, tensors: Tensors, prompts: Sequence[Sequence[int]]
+) -> list[dict[str, Any]]:
+    """Return what these weights say after each prompt, their `N_PROBED` likeliest tokens: `{"ids", "top": {"ID": logprob}}`.
+
+    Kept with a version, so that whoever serves it can be held against it without having the weights.
+    """
+    found = []
+    for ids in prompts:
+        row = log_softmax(decoder_logits(shape, tensors, ids))[-1]
+        top = np.argsort(row)[::-1][:N_PROBED]
+        found.append(
+            {"ids": list(ids), "top": {str(int(token)): round(float(row[token]), 6) for token in top}}
+        )
+    return found
 
 
 def _divergence(reference: Any, other: Any) -> float:
