@@ -128,11 +128,15 @@ def list_deployments(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = Fals
 @app.command(epilog="Example: penstock deploy show pocket-candidate --json")
 def show(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show one deployment: what serves, by which proof, and what is under way."""
-    record = ControlClient(open_home(home, as_json=as_json)).get(f"{DEPLOYMENTS}/{name}")
+    client = ControlClient(open_home(home, as_json=as_json))
+    record = client.get(f"{DEPLOYMENTS}/{name}")
+    engines = client.get(f"{DEPLOYMENTS}/{name}/engines")["rows"]
     if as_json:
-        print_json(record)
+        print_json({**record, "engines": engines})
         return
-    print_record(_shown(record), as_json=False)
+    print_record(
+        {**_shown(record), "processes": "; ".join(map(_engine_text, engines)) or None}, as_json=False
+    )
 
 
 @app.command(epilog="Example: penstock deploy swap pocket-candidate --model model:pocket@5")
@@ -274,6 +278,19 @@ def _finish(client: ControlClient, record: dict[str, Any], *, wait: bool, as_jso
         print_json(record)
     else:
         print_record(_shown(record), as_json=False)
+
+
+def _engine_text(engine: dict[str, Any]) -> str:
+    state, models = engine["state"], (engine.get("told") or {}).get("models", [])
+    parts = [f"{engine['seat']} {engine['role']}, {state['status']}"]
+    if state.get("n_restarts"):
+        parts.append(f"{state['n_restarts']} restarts")
+    if models:
+        parts.append(f"{sum(each['requests'] for each in models):,} replies")
+        parts.append(f"{sum(each['busy'] for each in models)} of {models[0]['slots']} slots busy")
+    if engine.get("tokens_per_s"):
+        parts.append(f"{engine['tokens_per_s']:,.0f} tokens/s a reply")
+    return ", ".join(parts)
 
 
 def _doing(record: dict[str, Any]) -> str:

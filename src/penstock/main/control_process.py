@@ -212,6 +212,7 @@ def build_services(
     """Return what the control application works on."""
     home, store, ingest = installation.home, recording.store, recording.ingest
 
+    own_metrics = ControlMetrics(home, ingest.record_health, monitoring, installation.jobs)
     live = LiveReader(home, os.environ, lambda: read_last_snapshot(home))
 
     measures = create_measures(store.file)
@@ -283,7 +284,7 @@ def build_services(
         take_up_alias=installation.take_up_alias,
         ingest=ingest,
         find_problems=find_problems,
-        read_metrics=ControlMetrics(home, ingest.record_health, monitoring, installation.jobs).collect,
+        read_metrics=lambda: [*own_metrics.collect(), *deploying.numbers.collect()],
         find_warnings=find_warnings,
         gateway_url=gateway_url,
         live=live,

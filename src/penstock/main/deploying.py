@@ -9,6 +9,7 @@ from penstock.deploy.deployments.service import DeploymentService
 from penstock.deploy.followed import have_followed
 from penstock.deploy.snapshots import read_snapshot
 from penstock.main.embedded import ModelRooms
+from penstock.main.engine_metrics import EngineNumbers
 from penstock.main.engine_proofs import EngineProver
 from penstock.main.engine_seats import EngineSeats
 from penstock.main.model_versions import RegisteredModels
@@ -49,16 +50,20 @@ class Deploying:
     service: DeploymentService
     loops: Sequence[Callable[[threading.Event], None]]
     find_warning: Callable[[], str | None]
+    numbers: EngineNumbers
+    """What engine processes count."""
 
 
 def create_deploying(rooms: ModelRooms) -> Deploying:
     """Return the service and the loops of a home's deployments. Only control runs the loops."""
     versions, seats, gateways = RegisteredModels(rooms), EngineSeats(rooms.home, rooms), HomeGateways(rooms)
+    numbers = EngineNumbers(rooms.home, lambda: rooms.internal_key)
     prover = EngineProver(rooms)
     keeper = SharedEngineKeeper(rooms, prover=prover, gateways=gateways)
     reconciler = Reconciler(rooms.engine, versions=versions, seats=seats, prover=prover, gateways=gateways)
     return Deploying(
-        service=DeploymentService(rooms.engine, versions, seats, gateways),
+        service=DeploymentService(rooms.engine, versions, seats, gateways, ask_engine=numbers.ask),
         loops=(reconciler.run, keeper.run),
         find_warning=keeper.find_warning,
+        numbers=numbers,
     )

@@ -156,7 +156,11 @@ def test_a_rollback_serves_what_served_before_and_follows_nothing(yard: Yard) ->
     yard.service.roll_back("live", actor="mira")
     yard.settle()
     record = yard.service.get("live")
-    assert (record.version, record.previous, record.spec.follow) == ("model:pocket@1", "model:pocket@2", False)
+    assert (record.version, record.previous, record.spec.follow) == (
+        "model:pocket@1",
+        "model:pocket@2",
+        False,
+    )
 
 
 def test_a_change_that_is_overtaken_never_serves(yard: Yard) -> None:

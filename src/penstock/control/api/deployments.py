@@ -1,5 +1,6 @@
 """Deployments over REST: ask for one, change it, roll it back, take it away, look, read what happened."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -74,6 +75,16 @@ def create_router(services: ControlServices) -> APIRouter:
     ) -> Response:
         """What happened to it, newest first; with `after` what followed, oldest first."""
         return json_reply(deployments().events(name, before=before, after=after, limit=limit))
+
+    @router.get("/{name}/engines")
+    @needs(Permission.DEPLOYMENTS_READ)
+    def list_engines(name: str) -> Response:
+        """Its processes: state, restarts, and what each has done since it started."""
+        rows = [
+            {**asdict(each), "state": each.state, "tokens_per_s": each.tokens_per_s}
+            for each in deployments().engines(name)
+        ]
+        return json_reply({"rows": rows})
 
     @router.post("/{name}/swap")
     @needs(Permission.DEPLOYMENTS_WRITE)

@@ -4,7 +4,7 @@ Nothing is started here. What is asked for is written down, and the reconciler m
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,11 +24,12 @@ from penstock.deploy.deployments.errors import (
 from penstock.deploy.deployments.ports import Gateways, ModelVersions, Seats
 from penstock.deploy.deployments.queries import Stored
 from penstock.deploy.deployments.rows import LiveDeployment, route_name
-from penstock.deploy.deployments.types import DeploymentEvent, Standing
+from penstock.deploy.deployments.types import DeploymentEvent, SeatState, Standing
 from penstock.spec.assets import AssetRef, parse_asset_ref
 from penstock.spec.tuning import DeploymentRecord, DeploymentSpec
 
 MAX_NAME_CHARS = 48
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
 _ROUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 MAX_REPLICAS = 16
 CHANGEABLE = frozenset(
@@ -54,6 +55,25 @@ class EventPage:
     next_cursor: int | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class EngineView:
+    """One process of a deployment."""
+
+    seat: str
+    role: str
+    """serving, coming or leaving"""
+    state: SeatState
+    told: Mapping[str, Any] | None
+    """`models` with their counts, as the process tells them; None when it does not."""
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens generated in a second of work on one reply, since the process started; None before the first."""
+        models = (self.told or {}).get("models", ())
+        busy_s = sum(each["busy_s"] for each in models)
+        return sum(each["completion_tokens"] for each in models) / busy_s if busy_s else None
+
+
 class DeploymentService:
     """Use-cases on deployments. May be called from any thread."""
 
@@ -64,12 +84,14 @@ class DeploymentService:
         seats: Seats,
         gateways: Gateways,
         *,
+        ask_engine: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         self._engine = engine
         self._versions = versions
         self._seats = seats
         self._gateways = gateways
+        self._ask_engine = ask_engine
         self._clock = clock
 
     def deploy(self, spec: DeploymentSpec, *, actor: str) -> DeploymentRecord:
@@ -168,6 +190,22 @@ class DeploymentService:
         cursor = rows[-1].id if len(rows) == limit else None
         return EventPage(rows=tuple(rows), next_cursor=cursor)
 
+    def engines(self, name: str) -> Sequence[EngineView]:
+        """Return the processes of a deployment with what each has done since it started; asks them."""
+        with self._engine.connect() as connection:
+            standing = self._require(connection, name).standing
+        views = []
+        for role, seats in (
+            ("serving", standing.serving.seats if standing.serving else ()),
+            ("coming", standing.coming.seats if standing.coming else ()),
+            ("leaving", [seat for each in standing.leaving for seat in each.seats]),
+        ):
+            for seat in seats:
+                state = self._seats.look(seat)
+                told = self._ask_engine(state.url) if state.url and state.status == "ready" else None
+                views.append(EngineView(seat=seat, role=role, state=state, told=told))
+        return views
+
     def live(self) -> Sequence[LiveDeployment]:
         """Return those that take traffic, with the addresses of their processes as they are now."""
         with self._engine.connect() as connection:
@@ -209,9 +247,12 @@ class DeploymentService:
                 raise DeploymentInvalid(
                     f"{field} of a deployment {told}.", param=field, value=getattr(spec, field)
                 )
-        name = parse_asset_ref(f"model:{spec.name}")  # names are written alike everywhere
-        if (name.name, name.alias, name.number, name.digest) != (spec.name, None, None, None):
-            raise DeploymentInvalid(f"{spec.name!r} is no name of a deployment.", param="name")
+        if not _NAME.fullmatch(spec.name):
+            raise DeploymentInvalid(
+                f"{spec.name!r} is no name of a deployment.",
+                hint="Use lower-case letters, digits, dot, dash, underscore.",
+                param="name",
+            )
         if spec.route is not None and not _ROUTE.fullmatch(spec.route):
             raise DeploymentInvalid(
                 f"{spec.route!r} cannot be the route of a deployment.",
