@@ -37,7 +37,7 @@ class Draw:
 
 
 TUNING = Draw(split="train", n_contexts=3, absent_share=0.6, seed=20)
-HELD_OUT = Draw(split="heldout", n_contexts=1, absent_share=1.0, seed=20)
+HELD_OUT = Draw(split="heldout", n_contexts=1, absent_share=0.35, seed=20)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,10 @@ def draw_cases(articles: Sequence[Article], draw: Draw) -> Iterator[dict[str, An
                             "group": article.name,
                             "split": part,
                             "tags": [kind],
-                            "metadata": {"wording": "rephrased" if number else "as_written"},
+                            "metadata": {
+                                "wording": "rephrased" if number else "as_written",
+                                "answer": "there" if kind == "answerable" else "missing",
+                            },
                         }
 
 
