@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from penstock.access.declarations import actor_of, needs
-from penstock.access.permissions import Permission
-from penstock.base.errors import Forbidden, InvalidInput, NotFound
+from penstock.access.permissions import Permission, check_permission
+from penstock.base.errors import InvalidInput, NotFound
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
 from penstock.spec.tuning import Recipe, RunState, TuneMethod
@@ -148,9 +148,6 @@ def _recipe_of(body: RecipeBody, request: Request) -> Recipe:
         raise InvalidInput("Send either `recipe` or `toml`.", where="recipe")
     recipe = read_recipe(body.recipe) if body.recipe is not None else read_recipe_text(body.toml or "")
     program = recipe.scratch.program if recipe.scratch is not None else None
-    if program is not None and "owner" not in request.state.caller.key.scopes:
-        raise Forbidden(
-            "A training program of its own runs as this installation does, so only an owner may name one.",
-            where="scratch.program",
-        )
+    if program is not None:  # it runs as this installation does
+        check_permission(request.state.caller.key, Permission.ADMIN)
     return recipe
