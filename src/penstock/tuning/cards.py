@@ -131,8 +131,8 @@ def _list_limits(content: Facts) -> Iterator[str]:
 def _write_serving(name: str, content: Facts) -> list[str]:
     if content.get("adapter"):
         base = ((content.get("lineage") or {}).get("base") or {}).get("asset", "model:BASE")
-        return [f"    penstock deploy {base} --adapter model:{name}"]
-    lines = [f"    penstock deploy model:{name}"]
+        return [f"    penstock deploy model {base} --adapter model:{name}"]
+    lines = [f"    penstock deploy model model:{name}"]
     if "safetensors" in (content.get("formats") or ()):
         lines += [f"    penstock model export {name} --to FOLDER   # for vLLM, unchanged"]
     return lines

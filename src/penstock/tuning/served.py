@@ -24,7 +24,7 @@ def serve_files(version: ModelVersion, files: ModelFiles) -> ServedModel:
         base = ((content.get("lineage") or {}).get("base") or {}).get("asset", "its base")
         raise InvalidInput(
             f"model:{version.name}@{version.number} is an adapter; it is served on {base}.",
-            hint=f"penstock deploy {base} --adapter model:{version.name}@{version.number}",
+            hint=f"penstock deploy model {base} --adapter model:{version.name}@{version.number}",
         )
     return ServedModel(
         name=version.name,
