@@ -20,7 +20,8 @@ from penstock.tuning.rows.messages import read_messages
 from penstock.tuning.rows.pool import RowWorkerDied, chunked, work_all
 from penstock.tuning.rows.reading import RowReader
 from penstock.tuning.rows.walk import number_rows, walk_rows
-from tests.tuning.preflight.flights import RENDERER, flight, good_rows, recipe, source
+from tests.tuning.chat_templates import PLAIN, make_renderer
+from tests.tuning.preflight.flights import RENDERER, chat, flight, good_rows, recipe, source
 
 
 def load(folder: Path, name: str) -> list[np.ndarray[Any, Any]]:
@@ -139,6 +140,18 @@ def test_keeping_the_end_keeps_the_first_token_and_every_learnt_one() -> None:
     assert chunk.mask.sum() == sum(whole.mask)
 
 
+def test_a_first_token_that_is_kept_counts_towards_the_length() -> None:
+    renderer = make_renderer(PLAIN)
+    long = chat("word " * 300, "Yes.")
+    (chunk,) = work_all(
+        work(renderer=renderer, max_length=40, truncate="keep_end"), [[(1, long)]], processes=1
+    )
+    ids = chunk.columns[0].tolist()
+    assert len(ids) == 40
+    assert ids[0] == renderer.bos_id
+    assert ids[1:] == renderer.render_training(read_messages(long.fields["messages"])).ids[-39:]
+
+
 def test_several_processes_write_what_one_writes(tmp_path: Path) -> None:
     rows = good_rows(1200)
     reports = []
@@ -153,6 +166,11 @@ def test_several_processes_write_what_one_writes(tmp_path: Path) -> None:
         reports.append(msgspec.structs.replace(report, folder=None))
     assert reports[0] == reports[1]
     assert reports[0].n_read == 1200
+    sequences = load(tmp_path / "1", "")
+    assert len(sequences) == 1200  # of several chunks
+    assert (
+        sequences[1100].tolist() == RENDERER.render_training(read_messages(rows[1100].fields["messages"])).ids
+    )
     assert (tmp_path / "1/ids.npy").read_bytes() == (tmp_path / "2/ids.npy").read_bytes()
 
 
