@@ -158,8 +158,9 @@ def run(
     told = {"spec": msgspec.to_builtins(spec)}
     planned = msgspec.convert(client.post(f"{ROOT}/plan", told), LoadPlan, strict=False)
     is_agreed = yes
-    if planned.must_confirm and not yes and spec.max_cost_usd is None:
-        is_agreed = _ask(planned)
+    if planned.must_confirm and not yes and spec.max_cost_usd is None and not as_json and sys.stdin.isatty():
+        print_plan(planned)  # where nobody can answer, control refuses and says what to do
+        is_agreed = typer.confirm("Send these calls?", abort=True)
     record = read_record(client.post(ROOT, {**told, "agreed": is_agreed}))
     if detach:
         print_json(record) if as_json else print(f"{record.id} is queued: penstock loadtest show {record.id}")
@@ -369,13 +370,6 @@ def _write(record: LoadRecord, markdown: Path | None, html: Path | None) -> None
         markdown.write_text(to_markdown(record), encoding="utf-8")
     if html is not None:
         html.write_text(to_html(record), encoding="utf-8")
-
-
-def _ask(planned: LoadPlan) -> bool:
-    print_plan(planned)
-    if not sys.stdin.isatty():
-        return False  # control refuses and says what to do
-    return typer.confirm("Send these calls?", abort=True)
 
 
 def _kind(
