@@ -42,10 +42,14 @@ RECORD_FAULTS = Path(__file__).parents[1] / "tests" / "traces" / "faults.toml"
 NOTE = "<!-- Written by docs/generate.py; change the code, then run `make docs`. -->\n"
 
 
+APART = (".migrations.", ".tuning.trainer.")
+"""What is started by others: migrations by the tool for them, the trainer in an environment of its own."""
+
+
 def load_everything() -> None:
     """Import every module of the package, so that all errors and routes are known."""
     for module in pkgutil.walk_packages(penstock.__path__, "penstock."):
-        if not module.name.endswith("__main__") and ".migrations." not in module.name:
+        if not module.name.endswith("__main__") and not any(part in module.name for part in APART):
             importlib.import_module(module.name)
 
 
