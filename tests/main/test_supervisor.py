@@ -23,7 +23,7 @@ from tests.main.fleet import free_port, is_alive, stand_in, wait_until
 class Fleet:
     """A supervisor that runs in a thread."""
 
-    def __init__(self, home: Home, children: list[ChildSpec]) -> None:
+    def __init__(self, home: Home, children: list[ChildSpec], engines: list[ChildSpec]) -> None:
         create_home(home)
         self.home = home
         self.said: list[str] = []
@@ -35,6 +35,7 @@ class Fleet:
             version="test",
             children=children,
             say=self.said.append,
+            find_engines=lambda: list(engines),
         )
         self.thread = threading.Thread(target=self.supervisor.run, args=(self.ready.set,))
 
@@ -56,8 +57,8 @@ class Fleet:
 
 
 @contextmanager
-def fleet(home: Home, *children: ChildSpec) -> Iterator[Fleet]:
-    running = Fleet(home, list(children))
+def fleet(home: Home, *children: ChildSpec, engines: list[ChildSpec] | None = None) -> Iterator[Fleet]:
+    running = Fleet(home, list(children), [] if engines is None else engines)
     running.thread.start()
     try:
         assert running.ready.wait(30), running.said
@@ -71,6 +72,48 @@ def fleet(home: Home, *children: ChildSpec) -> Iterator[Fleet]:
 @pytest.fixture
 def notes(tmp_path: Path) -> Path:
     return tmp_path / "notes"
+
+
+def test_engines_start_and_end_as_they_are_meant_to_run_and_nothing_else_is_touched(
+    home: Home, notes: Path
+) -> None:
+    engines = [stand_in("engine", free_port(), notes, is_vital=False)]
+    with fleet(home, stand_in("control", free_port(), notes), engines=engines) as running:
+        first, control = running.pid("engine"), running.pid("control")
+        engines.append(stand_in("engine-live~1", free_port(), notes, is_vital=False))
+        wait_until(
+            lambda: (
+                [(child.name, child.status) for child in running.state.children]
+                == [("engine", "ready"), ("engine-live~1", "ready"), ("control", "ready")]
+            ),
+            what="the new engine",
+        )
+        del engines[0]
+        wait_until(
+            lambda: [child.name for child in running.state.children] == ["engine-live~1", "control"],
+            what="the first one to end",
+        )
+        assert not is_alive(first)
+        assert running.pid("control") == control
+        os.kill(running.pid("engine-live~1"), signal.SIGKILL)
+        wait_until(lambda: "engine-live~1 is back" in running.said, what="its return")
+    assert [line for line in notes.read_text().splitlines() if line.endswith(" stop")] == [
+        "engine stop",
+        "engine-live~1 stop",
+        "control stop",
+    ]
+
+
+def test_an_engine_that_does_not_end_is_killed_while_the_others_are_seen_to(home: Home, notes: Path) -> None:
+    deaf = stand_in("engine", free_port(), notes, "deaf", is_vital=False, drain_s=0.3)
+    engines = [deaf]
+    with fleet(home, stand_in("control", free_port(), notes), engines=engines) as running:
+        pid = running.pid("engine")
+        engines.clear()
+        os.kill(running.pid("control"), signal.SIGKILL)
+        wait_until(lambda: not is_alive(pid), what="its end")
+        wait_until(lambda: "control is back" in running.said, what="the return of control")
+        assert any("engine had not stopped yet and was killed" in line for line in running.said)
 
 
 def test_a_killed_child_comes_back_and_it_is_said(home: Home, notes: Path) -> None:
