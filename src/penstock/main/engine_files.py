@@ -47,6 +47,8 @@ class SharedEngine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     child: str = SHARED
     port: int
+    last: int = 1
+    """Number of the last process that was to be it: names are not used again, for one that ends still has its own."""
     refused: dict[str, int] = {}
     """Versions that `prod` names but that did not prove to be what was registered, by model."""
     leaving: dict[str, int] = {}

@@ -106,12 +106,12 @@ class SharedEngineKeeper:
         elif coming is not None:
             self._bring_up(shared, file, coming)
         elif models != file.models:
-            self._start(models)
+            self._start(shared, models)
 
-    def _start(self, models: dict[str, int]) -> None:
-        taken = {each.child for each in list_engines(self._home)}
-        number = next(n for n in range(2, 10_000) if f"{SHARED}~{n}" not in taken)
+    def _start(self, shared: SharedEngine, models: dict[str, int]) -> None:
+        number = shared.last + 1
         child = f"{SHARED}~{number}"
+        write_shared(self._home, msgspec.structs.replace(shared, last=number))
         write_engine(self._home, EngineFile(child=child, port=find_port(), role="shared", models=models))
         self._since_ns = self._clock()
         self._tries = 0
@@ -166,6 +166,7 @@ class SharedEngineKeeper:
         now = SharedEngine(
             child=coming.child,
             port=coming.port,
+            last=shared.last,
             refused=shared.refused,
             leaving={**shared.leaving, shared.child: 0},
         )
