@@ -84,7 +84,12 @@ def test_calls_that_wait_for_a_free_place_count_the_wait_as_latency() -> None:
         warmup=0,
         max_in_flight=1,
     )
-    samples = run(spec)[0].samples
+    made = run(spec)[0]
+    spreads = made.result.targets[0].spreads
+    assert spreads["e2e"].max == pytest.approx(600)
+    assert spreads["ttft"].max == pytest.approx(500)
+    assert spreads["e2e_sent"].max == pytest.approx(150)
+    samples = made.samples
     waits = [round(sample.sent_s - sample.due_s, 3) for sample in samples]
     assert waits == [0.0, 0.15, 0.3, 0.45]
     assert all(sample.late_s == 0 for sample in samples)
