@@ -10,6 +10,7 @@ not be trained on. `--floor` also measures what the template and the tokenizer a
 import argparse
 import json
 import random
+import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -81,6 +82,12 @@ def make_chatml() -> Renderer:
     return build_renderer(spec, data)
 
 
+def cpu_seconds() -> float:
+    """Return the processor time of this process and of those it has started and seen end."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 def measure(
     renderer: Renderer, lines: list[bytes], held: list[bytes], guard: list[bytes], folder: Path | None
 ) -> dict[str, Any]:
@@ -105,12 +112,13 @@ def measure(
             context_length=1024,
         ),
     )
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), cpu_seconds()
     found = fly(flight, folder=folder)
     seconds = time.perf_counter() - began
     assert found.train is not None
     return {
         "seconds": round(seconds, 2),
+        "processor_s": round(cpu_seconds() - cpu_began, 2),
         "rows_per_s": round(len(lines) / seconds),
         "tokens": found.train.n_tokens,
         "findings": [f"{each.severity} {each.code} {each.n_rows}" for each in found.findings],
