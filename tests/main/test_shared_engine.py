@@ -13,6 +13,7 @@ from penstock.base.errors import UpstreamUnavailable
 from penstock.deploy.deployments.errors import ProofFailed
 from penstock.deploy.deployments.types import SeatState
 from penstock.main import shared_engine
+from penstock.main.doctor import examine
 from penstock.main.engine_files import (
     EngineFile,
     SharedEngine,
@@ -208,3 +209,12 @@ def test_what_was_overtaken_before_it_served_never_does(around: Around) -> None:
     around.settle()
     # the name of the one that was overtaken is not used again: it may not have ended yet
     assert around.files() == {"engine~3": {"pocket": 2}}
+
+
+def test_the_doctor_tells_what_prod_names_and_nobody_serves(around: Around) -> None:
+    around.prod = {"pocket": 2}
+    around.unproven = {"model:pocket@2"}
+    around.settle()
+    told = [each for each in examine(around.home) if each.what == "model:pocket"]
+    assert [each.verdict for each in told] == ["bad"]
+    assert "version 2" in told[0].detail

@@ -12,8 +12,9 @@ from penstock.base.errors import PenstockError
 from penstock.deploy.snapshots import read_snapshot
 from penstock.main.children import answers_ok
 from penstock.main.doctor_record import examine_record
+from penstock.main.engine_files import read_shared
 from penstock.main.errors import SettingsInvalid
-from penstock.main.instance import InstanceState, running_instance
+from penstock.main.instance import InstanceState, is_owned, running_instance
 from penstock.main.planning import WEIGHTS
 from penstock.main.rooms import Rooms
 from penstock.main.settings_report import check_settings
@@ -41,6 +42,7 @@ def examine(home: Home) -> list[Finding]:
         _check_settings,
         _check_tables,
         _check_instance,
+        _check_models,
         _check_snapshot,
         _check_record,
         _check_extras,
@@ -163,6 +165,18 @@ def _check_ports(state: InstanceState) -> Iterator[Finding]:
             what=f"{what} port",
             verdict="ok" if ready else "bad",
             detail=f"{port} {'answers' if ready else 'does not answer that it is ready'}",
+        )
+
+
+def _check_models(home: Home) -> Iterator[Finding]:
+    shared = read_shared(home) if is_owned(home) else None
+    for name, number in sorted(shared.refused.items()) if shared is not None else ():
+        yield Finding(
+            what=f"model:{name}",
+            verdict="bad",
+            detail=f"prod names version {number}, which did not prove to be what was registered; what was served "
+            "before goes on",
+            cure=f"penstock asset rollback model:{name} --alias prod; {home.logs}/control.log says why",
         )
 
 
