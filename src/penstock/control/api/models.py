@@ -12,7 +12,7 @@ from penstock.base.errors import InvalidInput
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
 from penstock.spec.assets import AssetRef, parse_asset_ref
-from penstock.tuning.catalogue import MAX_PAGE, ModelCatalogue
+from penstock.tuning.catalogue import MAX_PAGE, ModelCatalogue, ModelPage
 from penstock.tuning.models import ModelService
 
 PULL = "model.pull"
@@ -33,6 +33,7 @@ class Pull(BaseModel):
 def create_router(services: ControlServices) -> APIRouter:
     """Return the routes below `/api/v1/models`."""
     router = APIRouter(prefix="/api/v1/models", tags=["models"])
+    _add_list(router, services)
     if services.models is not None:
         _add_reading(router, services.models, services)
     if services.model_service is not None:
@@ -41,18 +42,29 @@ def create_router(services: ControlServices) -> APIRouter:
     return router
 
 
-def _add_reading(router: APIRouter, models: ModelCatalogue, services: ControlServices) -> None:
+def _add_list(router: APIRouter, services: ControlServices) -> None:
     @router.get("")
-    @needs(Permission.REGISTRY_READ)
+    @needs(Permission.ROUTES_READ, Permission.REGISTRY_READ)
     def list_models(
         kind: str | None = None,
         text: str = "",
         cursor: str | None = None,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     ) -> Response:
-        """Models by name, with the facts of what is live. `kind`: chat, embedding, rerank or adapter."""
-        return json_reply(models.list(kind=kind, text=text, cursor=cursor, limit=limit))
+        """`models`: names that can stand in `model`, with the version behind each. `rows`: a page of registered models
+        by name, with the facts of what is live; `kind` is chat, embedding, rerank or adapter."""
+        snapshot = services.read_snapshot()
+        routes = snapshot.routes if snapshot else ()
+        page = ModelPage(rows=(), total=0, next_cursor=None)
+        if services.models is not None:
+            page = services.models.list(kind=kind, text=text, cursor=cursor, limit=limit)
+        names = [{"id": each.name, "kind": each.kind, "version": each.version} for each in routes]
+        return json_reply(
+            {"models": names, "rows": page.rows, "total": page.total, "next_cursor": page.next_cursor}
+        )
 
+
+def _add_reading(router: APIRouter, models: ModelCatalogue, services: ControlServices) -> None:
     @router.get("/{name}")
     @needs(Permission.REGISTRY_READ)
     def show_model(name: str, version: Version = None) -> Response:

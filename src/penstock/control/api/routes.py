@@ -1,4 +1,4 @@
-"""What gateways serve, as the snapshot says it: routes, models, providers. Never a secret."""
+"""What gateways serve, as the snapshot says it: routes and providers. Never a secret."""
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -26,16 +26,6 @@ def create_router(services: ControlServices) -> APIRouter:
                 "routes": snapshot.routes if snapshot else (),
                 "providers": snapshot.providers if snapshot else (),
             }
-        )
-
-    @router.get("/models")
-    @needs(Permission.ROUTES_READ)
-    def list_models() -> Response:
-        """Names that can stand in `model`, with the version behind each."""
-        snapshot = services.read_snapshot()
-        routes = snapshot.routes if snapshot else ()
-        return json_reply(
-            {"models": [{"id": each.name, "kind": each.kind, "version": each.version} for each in routes]}
         )
 
     return router

@@ -1,0 +1,68 @@
+"""`penstock model` on a home that is not running, with the model that ships."""
+
+from pathlib import Path
+
+import pytest
+
+import penstock.data
+from penstock.main.embedded import ModelRooms
+from penstock.spec.home import Home
+from tests.cli.commands import Outcome, call
+
+POCKET = Path(penstock.data.__path__[0]) / "pocket"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    rooms = ModelRooms(Home(root=tmp_path / "home"))
+    rooms.models.ensure_shipped(POCKET)
+    rooms.close()
+    return tmp_path / "home"
+
+
+def model(*arguments: str, root: Path) -> Outcome:
+    return call("model", *arguments, home=root)
+
+
+def test_the_shipped_model_is_listed_shown_and_described(root: Path) -> None:
+    (row,) = model("list", "--json", root=root).json
+    assert (row["model"], row["live"], row["kind"]) == ("pocket", "yes", "chat")
+    assert model("list", "--kind", "adapter", "--json", root=root).json == []
+    shown = model("show", "pocket@prod", root=root).out
+    assert "model:pocket@1" in shown
+    assert "Apache-2.0" in shown
+    assert model("card", "model:pocket", root=root).out == (POCKET / "CARD.md").read_text()
+    (node,) = model("lineage", "pocket", "--json", root=root).json["nodes"]
+    assert node["label"] == "model:pocket@1"
+    (move,) = model("aliases", "pocket", "--json", root=root).json["moves"]
+    assert (move["alias"], move["evidence"]["kind"]) == ("prod", "parity")
+
+
+def test_it_is_exported_and_never_over_anything(root: Path, tmp_path: Path) -> None:
+    done = model("export", "pocket", "--to", str(tmp_path / "out"), "--json", root=root)
+    assert done.code == 0, done.err
+    assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= set(done.json["files"])
+    again = model("export", "pocket", "--to", str(tmp_path / "out"), root=root)
+    assert again.code != 0
+    assert "not empty" in again.err
+
+
+def test_verifying_tells_damage_by_exit_code(root: Path) -> None:
+    whole = model("verify", "pocket", root=root)
+    assert whole.code == 0, whole.err
+    assert "golden vectors" in whole.out
+    (blob,) = [
+        path for path in (root / "blobs").rglob("*") if path.is_file() and path.stat().st_size > 5_000_000
+    ]
+    data = bytearray(blob.read_bytes())
+    data[1000] ^= 1
+    blob.write_bytes(data)
+    damaged = model("verify", "pocket", root=root)
+    assert damaged.code == 3
+    assert "model.gguf" in damaged.err
+
+
+def test_an_unknown_model_is_told_with_what_there_is(root: Path) -> None:
+    done = model("show", "pockt", root=root)
+    assert done.code == 2
+    assert "pocket" in done.err
