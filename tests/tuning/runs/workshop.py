@@ -1,9 +1,11 @@
 """Runs over a real table and real folders, with datasets in memory, a tiny base, and the fake trainer."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from penstock.tuning.runs.folder import RunFolder
 from penstock.tuning.runs.preparing import Preparation, PreparingParts
 from penstock.tuning.runs.queries import RunStore
 from penstock.tuning.runs.service import RunService
+from penstock.tuning.runtimes import TRAINER, trainer_environment
 from tests.tuning.tiny_models import make_llama
 
 FAKE = Path(__file__).with_name("fake_trainer.py")
@@ -188,25 +191,26 @@ class Workshop:
         return weights
 
 
-def open_workshop(root: Path, engine: Engine, base: Path) -> Workshop:
-    """Return a workshop whose runs lie below `root`."""
+def open_workshop(root: Path, engine: Engine, base: Path, *, python: Path | None = None) -> Workshop:
+    """Return a workshop whose runs lie below `root`; with the training environment's `python` it trains really."""
     if not (base / "config.json").exists():
         make_llama(base)
     assets, models = Assets(), Models(base)
+    runtime = RUNTIME if python is None else msgspec.structs.replace(RUNTIME, python=str(python))
     store = RunStore(engine)
     preparation = Preparation(PreparingParts(assets=assets, models=models, as_case=row_to_case))
 
     def command(runtime: Runtime, frozen: FrozenRun, folder: RunFolder) -> list[str]:
-        return [runtime.python, "-I", str(FAKE), str(folder.spec)]
+        return [runtime.python, "-I", str(FAKE if python is None else TRAINER), str(folder.spec)]
 
     planner = Planner(
         PlanningParts(
             root=root,
             preparation=preparation,
             store=store,
-            find_runtime=lambda: RUNTIME,
+            find_runtime=lambda: runtime,
             make_command=command,
-            trainer_env=dict,
+            trainer_env=partial(trainer_environment, os.environ),
         )
     )
     execution = RunExecution(
@@ -215,9 +219,9 @@ def open_workshop(root: Path, engine: Engine, base: Path) -> Workshop:
             root=root,
             preparation=preparation,
             models=models,
-            find_runtime=lambda: RUNTIME,
+            find_runtime=lambda: runtime,
             make_command=command,
-            trainer_env=dict,
+            trainer_env=partial(trainer_environment, os.environ),
             judge=planner.judge,
             retry_s=(0.0, 0.0),
             poll_s=0.01,
