@@ -1,6 +1,6 @@
 """Pocket at float16, eight and four bits: size, speed, perplexity and scores on held-out questions, with intervals.
 
-    python bench/compression.py [--limit 200] [--rounds 12]
+    python bench/compression.py [--limit 512] [--rounds 12]
 
 Makes the children in a home of its own, measures all three in one session, prints a table and appends to `results/compression.jsonl`.
 """
@@ -25,7 +25,9 @@ from record import record_result
 def main() -> None:
     """Measure, print, append."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--limit", type=int, default=200, help="cases drawn of the 512 held-out ones")
+    parser.add_argument(
+        "--limit", type=int, default=512, help="cases drawn of the 512 held-out ones, by whole articles"
+    )
     parser.add_argument("--rounds", type=int, default=12, help="rounds of speed")
     told = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="penstock-compression-") as folder:

@@ -165,9 +165,7 @@ def _tell_speed(by_name: Mapping[str, Comparison]) -> Iterator[str]:
         yield f"replies {change} in speed"
         return
     bounds = f"95 % {_percent(speed.low / speed.baseline)} to {_percent(speed.high / speed.baseline)}"
-    is_shown = speed.word in {"better", "worse"}
-    said = f"replies {change} in speed" if is_shown else "no difference in speed was shown"
-    yield f"{said} ({bounds})"
+    yield f"replies {change} in speed ({bounds}): {speed.word}"
 
 
 def _tell_quality(other: ComparedModel, by_name: Mapping[str, Comparison]) -> Iterator[str]:
