@@ -1,4 +1,4 @@
-"""Runs over the real trainer: trainer, driver, and both killed at random moments end with the weights of one go."""
+"""Runs over the real trainer: who drives it and the trainer, killed at a random moment, end with the weights of one go."""
 
 import contextlib
 import os
@@ -45,14 +45,8 @@ def wait_for_step(folder: RunFolder, step: int, driver: subprocess.Popen[bytes])
         time.sleep(0.005)
 
 
-def kill_trainer(folder: RunFolder, step: int, driver: subprocess.Popen[bytes]) -> None:
-    """Kill the trainer once it has told of a step."""
-    wait_for_step(folder, step, driver)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(int(folder.lock.read_text().split()[0]), signal.SIGKILL)
-
-
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # three imports of torch, which a busy machine takes half a minute for
 def test_whatever_is_killed_and_whenever_the_weights_are_those_of_one_go(
     tmp_path: Path, sqlite_engine: Engine, tiny_base: Path, tune_python: Path
 ) -> None:
@@ -65,17 +59,15 @@ def test_whatever_is_killed_and_whenever_the_weights_are_those_of_one_go(
     record = workshop.begin(**parts)
     folder = workshop.folder(record)
     arguments = [str(workshop.root), f"sqlite:///{tmp_path / 'control.db'}", str(tiny_base), str(tune_python)]
-    rng = random.Random(20)
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, *arguments, record.id], cwd=ROOT)
     try:
-        kill_trainer(folder, rng.randrange(3, 11), driver)  # its driver starts it again
-        wait_for_step(folder, rng.randrange(13, 20), driver)
+        wait_for_step(folder, random.randrange(1, 22), driver)
     finally:
         driver.kill()
-        kill_trainer(folder, 0, driver)
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            os.kill(int(folder.lock.read_text().split()[0]), signal.SIGKILL)
         driver.wait()
     done = workshop.finish(record, Context())
     assert done.state == "done"
-    begun = [event for event in iter_events(folder.events) if event.kind == "begun"]
-    assert len(begun) >= 2, "killed and started again"
+    assert done.attempts == 2
     assert workshop.models.registered[-1]["weights"] == straight
