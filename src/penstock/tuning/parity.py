@@ -26,10 +26,13 @@ from penstock.tuning.convert.safetensors import Weights
 from penstock.tuning.errors import NotTrainable, ParityFailed, UnreadableModel
 from penstock.tuning.parity_decoder import (
     Agreement,
+    Heard,
     ask_engine,
     compare_settings,
+    compare_tokenizers,
     compare_weights,
     compare_words,
+    load_engine,
 )
 from penstock.tuning.references import bert_embedding, bert_score
 from penstock.tuning.renderer import Renderer, build_renderer, read_renderer_spec
@@ -42,6 +45,13 @@ SAMPLE_TEXTS = (
     "def answer(question: str) -> str:\n    return '[1] ' + question.strip()",
     "a",
 )
+ODD_TEXTS = (
+    "  two  spaces\n\nnew\tTab 1234567 don't I'LL",
+    "<|end|> [1] [2]x </s>",
+    "e\u0301 decomposed, العربية, 日本語, 🚰🚰",
+    "12.5% of 1,000 — (a+b)*c == d!?",
+)
+"""Where ways of cutting text differ: runs of digits, spaces and newlines, apostrophes, marks."""
 ROUNDED: frozenset[Precision] = frozenset({"q8_0", "q4_0"})
 
 
@@ -127,6 +137,8 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     differing_settings: tuple[str, ...] = ()
     unreadable: str | None = None
     """Why the file could not be read back."""
+    otherwise_cut: tuple[str, ...] = ()
+    """Samples that the engine's vocabulary cuts or joins otherwise than the model's tokenizer."""
     min_cosine: float | None = None
     max_abs_difference: float | None = None
 
@@ -144,7 +156,11 @@ def prove_parity(folder: Path, gguf: Path, *, precision: Precision) -> ParityRep
     weights = Weights(folder)
     try:
         if isinstance(shape, DecoderShape):
-            return _prove_decoder(shape, weights, gguf, texts, precision)
+            engine = load_engine(gguf, shape)
+            odd = compare_tokenizers(engine, folder / "tokenizer.json", (*SAMPLE_TEXTS, *ODD_TEXTS))
+            heard = ask_engine(engine, shape, texts, printable_id=texts[-1][-1])
+            report = _prove_decoder(shape, weights, gguf, heard, texts, precision=precision)
+            return msgspec.structs.replace(report, otherwise_cut=odd, passed=report.passed and not odd)
         tensors = dict(weights)
     finally:
         weights.close()
@@ -163,7 +179,8 @@ def prove_adapter(merged: Path, base_gguf: Path, adapter_gguf: Path, *, precisio
     renderer = build_renderer(read_renderer_spec(merged), (merged / "tokenizer.json").read_bytes())
     texts = _sample_ids(renderer, min(shape.context_length, 512))
     bounds = THRESHOLDS[precision]
-    heard = ask_engine(base_gguf, shape, texts, printable_id=texts[-1][-1], adapter=adapter_gguf)
+    engine = load_engine(base_gguf, shape, adapter=adapter_gguf)
+    heard = ask_engine(engine, shape, texts, printable_id=texts[-1][-1], with_adapter=True)
     weights = Weights(merged)
     try:
         found = compare_words(heard, shape, dict(weights), texts, tie_nats=bounds.tie_nats)
@@ -224,11 +241,12 @@ def _prove_decoder(
     shape: DecoderShape,
     weights: Mapping[str, Any],
     gguf: Path,
+    heard: Sequence[Heard],
     texts: Sequence[list[int]],
+    *,
     precision: Precision,
 ) -> ParityReport:
     bounds = THRESHOLDS[precision]
-    heard = ask_engine(gguf, shape, texts, printable_id=texts[-1][-1])
     source = compare_words(heard, shape, dict(weights), texts, tie_nats=bounds.tie_nats)
     try:
         file = GgufWeights(gguf)

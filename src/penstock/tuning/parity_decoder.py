@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from penstock.providers.engines.llama import LlamaEngine
 from penstock.tuning.convert.architectures import DecoderShape
@@ -45,16 +46,9 @@ class Agreement:
     top1: float
 
 
-def ask_engine(
-    gguf: Path,
-    shape: DecoderShape,
-    texts: Sequence[Sequence[int]],
-    *,
-    printable_id: int,
-    adapter: Path | None = None,
-) -> list[Heard]:
-    """Return what the engine says at about `MAX_POSITIONS` places of the texts, with the adapter laid on if there is one."""
-    engine = LlamaEngine(
+def load_engine(gguf: Path, shape: DecoderShape, *, adapter: Path | None = None) -> LlamaEngine:
+    """Return an engine with the file, and the adapter laid on if there is one."""
+    return LlamaEngine(
         gguf,
         kind="chat",
         context_length=min(shape.context_length, 512),
@@ -62,6 +56,38 @@ def ask_engine(
         exact_cache=True,
         adapters=[] if adapter is None else [(adapter, 1.0)],
     )
+
+
+def compare_tokenizers(engine: LlamaEngine, tokenizer_json: Path, texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the texts that the engine's vocabulary cuts or joins otherwise than the model's own tokenizer.
+
+    Engines get ids, so cutting matters to nobody who asks through Penstock; but a vocabulary that was mapped to the
+    wrong way of cutting text is wrong for others, and one that joins wrongly garbles every reply. Texts are normalised
+    first: engines do not normalise.
+    """
+    tokenizer = Tokenizer.from_file(str(tokenizer_json))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    found = []
+    for given in texts:
+        text = tokenizer.normalizer.normalize_str(given) if tokenizer.normalizer else given
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        joined = tokenizer.decode(ids, skip_special_tokens=False)
+        if engine.tokenize(text) != ids or engine.detokenize(ids) != joined:
+            found.append(given)
+    return tuple(found)
+
+
+def ask_engine(
+    engine: LlamaEngine,
+    shape: DecoderShape,
+    texts: Sequence[Sequence[int]],
+    *,
+    printable_id: int,
+    with_adapter: bool = False,
+) -> list[Heard]:
+    """Return what the engine says at about `MAX_POSITIONS` places of the texts, by its adapter if that is asked."""
     step_of = [max(1, math.ceil(len(ids) * len(texts) / MAX_POSITIONS)) for ids in texts]
     return [
         Heard(
@@ -71,7 +97,7 @@ def ask_engine(
                 list(ids[: position + 1]),
                 min(N_TOP * 4, shape.vocab_size),
                 printable_id=printable_id,
-                adapter=None if adapter is None else 0,
+                adapter=0 if with_adapter else None,
             ),
         )
         for number, ids in enumerate(texts)

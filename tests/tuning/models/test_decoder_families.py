@@ -161,6 +161,32 @@ def test_a_head_of_its_own_in_a_tied_model_fails(tmp_path: Path, monkeypatch: py
     assert not report.passed
 
 
+@pytest.mark.parametrize("mistake", ["tokens swapped", "merges lost"])
+def test_a_vocabulary_that_cuts_or_joins_otherwise_fails(
+    decoders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str
+) -> None:
+    """The logits are right all the same, and every reply would be garbled, or every text cut another way."""
+    real = gguf_file.read_vocabulary
+
+    def wrong(path: Path, *, size: int) -> Any:
+        found = real(path, size=size)
+        if mistake == "merges lost":
+            return dataclasses.replace(found, merges=found.merges[:1])
+        one, other = found.tokens.index("a"), found.tokens.index("e")
+        tokens = list(found.tokens)
+        tokens[one], tokens[other] = tokens[other], tokens[one]
+        return dataclasses.replace(found, tokens=tuple(tokens))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(gguf_file, "read_vocabulary", wrong)
+        convert_folder(decoders["qwen2"], tmp_path / "m.gguf", precision="f32")
+    report = prove_parity(decoders["qwen2"], tmp_path / "m.gguf", precision="f32")
+    assert report.otherwise_cut
+    assert not report.passed
+    assert report.mean_kl is not None
+    assert report.mean_kl < 1e-6
+
+
 @pytest.mark.parametrize(
     ("family", "changes", "told"),
     [

@@ -6,12 +6,14 @@ A crash in native code takes the process with it, which is why this lives in the
 """
 
 import base64
+import http.client
 import json
 import logging
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
@@ -88,7 +90,8 @@ class LlamaEngine:
         params.cpuparams_batch.n_threads = n_threads
         params.hostnames = ["127.0.0.1"]
         params.port = 0
-        params.api_keys = [secrets.token_urlsafe(32)]
+        self._key = secrets.token_urlsafe(32)
+        params.api_keys = [self._key]
         params.verbosity = 0
         params.warmup = False  # costs a second per model; the first call is as fast without it for small ones
         params.fit_params = False  # would shrink the context silently on a small machine
@@ -251,6 +254,31 @@ class LlamaEngine:
         if not told or int(told[0]["id"]) != token_id:
             return None
         return str(told[0]["token"]), float(told[0]["logprob"])
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return the ids that the engine's own tokenizer makes of plain text: for proofs, never for prompts."""
+        answer = self._ask_port("/tokenize", {"content": text, "add_special": False, "parse_special": False})
+        return [int(each) for each in answer["tokens"]]
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Return the text that the engine makes of ids, as it does with every reply."""
+        return str(self._ask_port("/detokenize", {"tokens": list(ids)})["content"])
+
+    def _ask_port(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The binding has no handler for these, its own port on loopback does."""
+        address = urlsplit(self._server.listening_address)
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
+        headers = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
+        try:
+            connection.request("POST", path, json.dumps(body), headers)
+            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        except (OSError, ValueError) as error:
+            raise EngineFailed(f"The engine does not answer at its port: {error}") from error
+        finally:
+            connection.close()
+        if "error" in answer:
+            raise EngineFailed(f"The engine failed: {answer['error']}")
+        return answer
 
     def ends_at(self, ids: Sequence[int], token_id: int) -> bool:
         """Return whether a reply to `ids` ends when it comes to `token_id`."""
