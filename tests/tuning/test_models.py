@@ -20,7 +20,13 @@ from penstock.spec.messages import Message
 from penstock.store.blobs import BlobStore
 from penstock.store.control.engine import open_control
 from penstock.tuning import sources
-from penstock.tuning.errors import DigestMismatch, ParityFailed, UnknownModelSource, UnreadableModel
+from penstock.tuning.errors import (
+    DigestMismatch,
+    ParityFailed,
+    PickleRefused,
+    UnknownModelSource,
+    UnreadableModel,
+)
 from penstock.tuning.model_files import GGUF, RENDERER, TOKENIZER
 from penstock.tuning.models import ModelService
 from penstock.tuning.packaging import GOLDEN_CONVERSATIONS, package_model, write_manifest
@@ -318,6 +324,17 @@ def test_an_unknown_hub_model_and_a_dead_hub_are_told_apart(tmp_path: Path, hub:
         fetch(hub, tmp_path, "hub:org/other@v1")
     with pytest.raises(UpstreamUnavailable):
         fetch(HubAccess(endpoint="http://127.0.0.1:1", timeout_s=2), tmp_path)
+
+
+def test_a_hub_that_has_pickles_alone_is_refused_by_their_names(
+    hub: HubAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_text("{}")
+    monkeypatch.setattr(Hub, "folder", bare)
+    with pytest.raises(PickleRefused, match=r"pytorch_model\.bin"):
+        fetch(hub, tmp_path, "hub:org/mini@v1")
 
 
 def test_golden_conversations_hold_a_control_token_as_text() -> None:

@@ -25,6 +25,7 @@ import msgspec
 
 from penstock.base.digest import digest_file
 from penstock.base.errors import InvalidInput, UpstreamUnavailable
+from penstock.tuning.convert.safetensors import refuse_pickles
 from penstock.tuning.errors import DigestMismatch, UnknownModelSource, UnreadableModel
 
 Progress = Callable[[float, str], None]
@@ -221,6 +222,7 @@ def _from_hub(reference: str, work: Path, hub: HubAccess, progress: Progress) ->
     folder = work / "hub" / f"{name.replace('/', '--')}@{commit[:12]}"
     wanted = [item for item in info["siblings"] if _WANTED.fullmatch(str(item["rfilename"]))]
     if not any(str(item["rfilename"]).endswith(".safetensors") for item in wanted):
+        refuse_pickles(name, (str(item["rfilename"]) for item in info["siblings"]))
         raise UnreadableModel(f"{name} has no safetensors weights at this revision.")
     total = sum(int(item.get("size") or 0) for item in wanted) or 1
     done = 0
