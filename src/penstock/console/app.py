@@ -58,6 +58,8 @@ from penstock.console.pages import (
     trace,
     trace_panels,
     traces,
+    tuning,
+    tuning_run,
     users,
     views,
 )
@@ -103,6 +105,8 @@ _PAGES = (
     knowledge_actions,
     knowledge_base,
     apps,
+    tuning,
+    tuning_run,
     assets,
     routes,
     jobs,

@@ -60,7 +60,10 @@ NAVIGATION: tuple[tuple[str, tuple[NavItem, ...]], ...] = (
         ),
     ),
     ("Ground", (NavItem(label="Knowledge", href="/knowledge"), NavItem(label="Apps", href="/apps"))),
-    ("Adapt", (NavItem(label="Models & assets", href="/assets"),)),
+    (
+        "Adapt",
+        (NavItem(label="Tuning runs", href="/tuning"), NavItem(label="Models & assets", href="/assets")),
+    ),
     (
         "Ship",
         (

@@ -11,7 +11,9 @@ from penstock.datasets.cleaning.service import CleaningService
 from penstock.datasets.proposals.service import ProposalService
 from penstock.datasets.service import DatasetService
 from penstock.deploy.configuration import ConfigurationService
+from penstock.deploy.deployments.service import DeploymentService
 from penstock.deploy.live import LiveState
+from penstock.deploy.load.service import LoadTestService
 from penstock.evals.experiments import ExperimentService
 from penstock.evals.gates.service import GateService
 from penstock.evals.judges.service import JudgeService
@@ -35,6 +37,9 @@ from penstock.traces.service import TraceService
 from penstock.traces.sessions import SessionService
 from penstock.traces.upkeep.service import UpkeepService
 from penstock.traces.views import ViewService
+from penstock.tuning.catalogue import ModelCatalogue
+from penstock.tuning.compress.service import CompressService
+from penstock.tuning.runs.service import RunService
 
 
 class ConsoleServices(Protocol):
@@ -174,6 +179,26 @@ class ConsoleServices(Protocol):
     @property
     def prompts(self) -> PromptService:
         """Versions of prompts, their differences, and what they make of variables."""
+
+    @property
+    def tuning(self) -> RunService | None:
+        """Runs of tuning; None where nothing trains."""
+
+    @property
+    def models(self) -> ModelCatalogue | None:
+        """Models as people look at them; None where there are none."""
+
+    @property
+    def compressing(self) -> CompressService | None:
+        """Smaller models, and what was measured of versions."""
+
+    @property
+    def deployments(self) -> DeploymentService | None:
+        """Model versions that engines of their own serve; None where nothing can be deployed."""
+
+    @property
+    def load_tests(self) -> LoadTestService | None:
+        """Calls at a stated rate, and what they came to; None where none are run."""
 
     @property
     def find_problems(self) -> Callable[[], Mapping[str, str]]:
