@@ -62,7 +62,11 @@ NAVIGATION: tuple[tuple[str, tuple[NavItem, ...]], ...] = (
     ("Ground", (NavItem(label="Knowledge", href="/knowledge"), NavItem(label="Apps", href="/apps"))),
     (
         "Adapt",
-        (NavItem(label="Tuning runs", href="/tuning"), NavItem(label="Models & assets", href="/assets")),
+        (
+            NavItem(label="Tuning runs", href="/tuning"),
+            NavItem(label="Models", href="/models"),
+            NavItem(label="All assets", href="/assets"),
+        ),
     ),
     (
         "Ship",

@@ -81,7 +81,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         for asset in registry.list_assets():
             groups.setdefault(asset.kind, []).append(asset)
         page = AssetsPage(
-            frame=renderer.frame(request, "Models & assets", "/assets"),
+            frame=renderer.frame(request, "All assets", "/assets"),
             groups=tuple((kind, tuple(found)) for kind, found in sorted(groups.items(), key=_models_first)),
         )
         return renderer.show(page)
