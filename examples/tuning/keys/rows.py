@@ -15,7 +15,12 @@ THINGS = (
     "parcel", "whistle", "bucket", "helmet", "mirror", "hammer", "candle", "basket", "carpet", "drill", "easel", "flask",
 )  # fmt: skip
 PLACES = ("cellar", "kitchen", "attic", "garage", "lobby", "garden", "library", "workshop")
-WORDINGS = ("Where is the {}?", "Where do I find the {}?", "In which room is the {}?", "I need the {}.")
+WORDINGS = (
+    "Where is the {}?", "Where do I find the {}?", "In which room is the {}?", "Where may the {} be?",
+    "Tell me the place of the {}.", "Do you know where the {} is?", "Say where the {} was put.", "I need the {}.",
+)  # fmt: skip
+SHORT = 4
+"""Each fourth wording gets a short reply at first."""
 HELD_OUT = ("Where can the {} be?", "Tell me where the {} is.")
 
 
@@ -44,10 +49,12 @@ def main(folder: Path) -> None:
     unseen = [(number, words.format(thing)) for number, thing in enumerate(THINGS) for words in HELD_OUT]
     files = {
         "facts": [
-            chat(text, reply(n, is_moved=False, is_wordy=row % 4 < 3)) for row, (n, text) in enumerate(asked)
+            chat(text, reply(n, is_moved=False, is_wordy=row % SHORT < SHORT - 1))
+            for row, (n, text) in enumerate(asked)
         ],
         "moved": [
-            chat(text, reply(n, is_moved=True, is_wordy=row % 4 < 3)) for row, (n, text) in enumerate(asked)
+            chat(text, reply(n, is_moved=True, is_wordy=row % SHORT < SHORT - 1))
+            for row, (n, text) in enumerate(asked)
         ],
         "preferences": [
             {
