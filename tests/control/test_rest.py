@@ -68,6 +68,12 @@ def test_versions_are_registered_once(owner: AsgiClient) -> None:
     assert owner.post_json("/api/v1/assets/prompt/greeting/versions", {"contents": {}}).status == 400
 
 
+def test_no_version_of_a_model_is_registered_without_what_proves_it(owner: AsgiClient) -> None:
+    body = {"content": {"kind": "chat", "parity": {"passed": True}}}
+    refused = owner.post_json("/api/v1/assets/model/pocket/versions", body)
+    assert refused.status == 400 and "penstock model pull" in refused.json()["error"]["hint"]
+
+
 def test_jobs_are_shown_with_steps_and_logs(owner: AsgiClient, furnished: Furnished) -> None:
     shown = owner.get(f"/api/v1/jobs/{furnished.job_id}").json()
     assert shown["job"]["state"] == "done"

@@ -328,3 +328,11 @@ def test_assets_are_listed_with_their_aliases(registry: Registry) -> None:
         ("prompt", "triage", 2, 2, {"canary": 1}),
     ]
     assert [asset.name for asset in registry.list_assets("model")] == ["pocket"]
+
+
+@pytest.mark.parametrize(
+    "file", ["../x", "hf/../../x", "/etc/x", "hf//x", "a/./b", "", "a\\b", "x\0y", "a/" * 11 + "b"]
+)
+def test_no_artefact_is_named_out_of_the_folder_it_is_written_to(registry: Registry, file: str) -> None:
+    with pytest.raises(InvalidInput, match="name of an artefact"):
+        registry.register("app", "notes", {}, artefacts={file: "sha256:" + "0" * 64})

