@@ -3,10 +3,8 @@
 Everything here can be done again: a run that was killed while it was prepared is prepared anew.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,25 +12,19 @@ import msgspec
 import numpy as np
 
 from penstock.base.digest import digest_file, digest_json
-from penstock.base.errors import PenstockError
 from penstock.base.files import write_atomic
 from penstock.spec.tuning import FrozenRun, Recipe
-from penstock.tuning.model_types import BaseFolder
 from penstock.tuning.preflight.flight import fly
 from penstock.tuning.preflight.types import Finding, Flight, Preflight
-from penstock.tuning.renderer import load_renderer
 from penstock.tuning.rows.types import AsCase
 from penstock.tuning.runs.errors import RunChanged, RunRefused
 from penstock.tuning.runs.folder import RunFolder
 from penstock.tuning.runs.pinning import PinnedRecipe, label_of, pin_recipe
 from penstock.tuning.runs.ports import Distiller, Models, RunContext, StartFolder, Tell, TrainingAssets
 from penstock.tuning.runs.scratching import write_scratch
+from penstock.tuning.runs.shared_bases import open_shared
 from penstock.tuning.trainer.batches import pack_rows
 from penstock.tuning.trainer.steps import count_steps
-
-_FACTS = "penstock-base.json"
-_RENDERER = "penstock-renderer.json"
-_TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,23 +61,18 @@ class Preparation:
         return pin_recipe(recipe, self._parts.assets)
 
     def checkout(self, pinned: PinnedRecipe, folder: RunFolder) -> StartFolder:
-        """Return the base's weights in Hugging Face layout, shared by all runs that begin from it."""
+        """Return the base's weights in Hugging Face layout, shared by all runs that begin from it.
+
+        What lies there is held to the digests of when it was written, each time, and written anew where it differs.
+        Whoever asks while it is being written waits.
+        """
         assert pinned.base is not None
-        kind = "" if pinned.recipe.base.merge_adapters else "-adapter"
+        wanted, is_merged = label_of(pinned.base), pinned.recipe.base.merge_adapters
         place = folder.shared_base(pinned.base.digest)
-        place = place.with_name(place.name + kind)
-        if (known := _read_base(place)) is not None:
-            return known
-        part = place.with_name(f"{place.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.parent.mkdir(parents=True, exist_ok=True)
-        base = self._parts.models.checkout(
-            label_of(pinned.base), part, merge_adapters=pinned.recipe.base.merge_adapters
+        place = place.with_name(place.name + ("" if is_merged else "-adapter"))
+        return open_shared(
+            place, lambda part: self._parts.models.checkout(wanted, part, merge_adapters=is_merged)
         )
-        _write_base(base, part)
-        shutil.rmtree(place, ignore_errors=True)
-        part.replace(place)
-        return _start_of(base, place)
 
     def open_base(self, pinned: PinnedRecipe, folder: RunFolder) -> StartFolder | None:
         """Return what the model is rendered and shaped by; None for a program of its own, which brings both."""
@@ -277,37 +264,3 @@ def _link(target: Path, link: Path) -> None:
     elif link.is_dir():
         shutil.rmtree(link)
     link.symlink_to(Path("..") / target.relative_to(link.parent.parent))
-
-
-def _start_of(base: BaseFolder, place: Path) -> StartFolder:
-    return StartFolder(
-        folder=place,
-        renderer=base.renderer,
-        stop_ids=tuple(base.stop_ids),
-        pad_id=base.pad_id,
-        context_length=base.context_length,
-    )
-
-
-def _write_base(base: BaseFolder, folder: Path) -> None:
-    facts = {
-        "stop_ids": list(base.stop_ids),
-        "pad_id": base.pad_id,
-        "context_length": base.context_length,
-    }
-    (folder / _RENDERER).write_bytes(msgspec.json.encode(base.renderer.spec))
-    (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
-
-
-def _read_base(folder: Path) -> StartFolder | None:
-    """Return what was checked out there before; None where that is not whole or not readable by this version."""
-    with suppress(OSError, ValueError, KeyError, PenstockError):
-        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-        return StartFolder(
-            folder=folder,
-            renderer=load_renderer(folder / _RENDERER, folder / _TOKENIZER),
-            stop_ids=tuple(facts["stop_ids"]),
-            pad_id=int(facts["pad_id"]),
-            context_length=int(facts["context_length"]),
-        )
-    return None
