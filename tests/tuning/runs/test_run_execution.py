@@ -331,3 +331,15 @@ def test_whoever_drives_a_run_may_be_killed_at_any_moment(
     assert workshop.models.registered[-1]["weights"] == straight
     starts = int((workshop.folder(record).path / "starts").read_text())
     assert starts >= 2
+
+
+def test_what_an_earlier_attempt_said_is_not_why_this_one_died(workshop: Workshop) -> None:
+    """A fault that is not tried again must be this death's own, else a run that was killed would not resume."""
+    workshop.wish(kind="kill", at=5)
+    record = workshop.begin()
+    folder = workshop.folder(record)
+    folder.path.mkdir(parents=True)
+    folder.log.write_text("Traceback\nMemoryError: of yesterday\n")
+    context = Context()
+    assert workshop.finish(record, context).state == "done"
+    assert any("it was killed (SIGKILL)" in line for line in context.logs)

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from penstock.base.errors import InvalidInput
 from penstock.spec.tuning import RunRecord
-from penstock.tuning.runs.errors import RunActive, RunEnded, UnknownRun
+from penstock.tuning.runs.errors import RecipeInvalid, RunActive, RunEnded, UnknownRun
 from penstock.tuning.runs.queries import RunStore
 from tests.tuning.runs.workshop import Workshop
 
@@ -171,3 +171,21 @@ def test_the_shared_base_is_checked_out_once(workshop: Workshop) -> None:
     assert links[0] == links[1]
     assert isinstance(links[0], Path)
     assert not links[0].is_absolute()
+
+
+def test_a_name_never_takes_the_place_of_an_id(workshop: Workshop) -> None:
+    record = workshop.begin()
+    other = workshop.begin()
+    workshop.store.update(other.id, name=record.id)
+    assert workshop.store.get(record.id).id == record.id
+    assert workshop.finish(record).id == record.id
+    assert workshop.store.get_by_id(other.id).state == "queued"
+    workshop.service.delete(record.id)
+    assert workshop.execution.find(record.id) is None, "what works on a run it was given goes by ids alone"
+    with pytest.raises(UnknownRun):
+        workshop.store.get_by_id(record.id)
+
+
+def test_a_run_is_not_called_what_an_id_looks_like(workshop: Workshop) -> None:
+    with pytest.raises(RecipeInvalid, match="would be taken for the id of a run"):
+        workshop.recipe(name=workshop.begin().id)

@@ -1,19 +1,21 @@
 """What is wrong between the keys of a recipe that are each right alone, and values out of their bounds. Pure."""
 
 import math
+import re
 from collections.abc import Callable, Iterator
 
 from penstock.base.errors import PenstockError
 from penstock.base.toml_lines import KeyPath
 from penstock.spec.assets import parse_asset_ref
 from penstock.spec.tuning import Recipe
+from penstock.tuning.trainer.run_spec import DPO_LOSSES, KTO_LOSSES
 
 Found = tuple[KeyPath, str, str | None]
 """Key, what is wrong, how to mend it."""
 ADAPTER_METHODS = frozenset({"lora", "qlora", "dora"})
 PREFERENCE_METHODS = frozenset({"dpo", "kto"})
-DPO_LOSSES = ("sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down")
-KTO_LOSSES = ("kto", "apo_zero_unpaired")
+_RUN_ID = re.compile(r"(?:run|plan)_.*", re.DOTALL)
+"""What folders of runs are called."""
 GENERATED_METRICS = frozenset({"exact_match", "token_f1"})
 MAX_STEPS = 10_000_000
 
@@ -38,6 +40,13 @@ def _names(recipe: Recipe) -> Iterator[Found]:
         (("name",), f"model:{recipe.name}"),
         (("output", "name"), f"model:{recipe.output.name}"),
     ):
+        if _RUN_ID.fullmatch(text[6:]) and path == ("name",):
+            yield (
+                path,
+                f"{text[6:]!r} would be taken for the id of a run",
+                "Take a name that does not begin with run_.",
+            )
+            continue
         try:
             if parse_asset_ref(text).alias is None:
                 continue

@@ -68,6 +68,8 @@ class _Seen:
     peak_bytes: int = 0
     looks: int = 0
     over_s: float = 0.0
+    log_start: int = 0
+    """Where in the log this start begins: what earlier ones said is not why this one died."""
 
 
 class TrainerDrive:
@@ -98,6 +100,7 @@ class TrainerDrive:
         self._folder.rotate_log()
         seen = _Seen(after=cut_torn_line(self._folder.events))
         with self._folder.log.open("ab") as log:
+            seen.log_start = log.seek(0, os.SEEK_END)
             process = subprocess.Popen(
                 list(self._command.argv),
                 cwd=self._folder.path,
@@ -230,12 +233,11 @@ def _read_end(
         return TrainerEnd(
             reason="fault" if is_final else "crash", fault=fault, text=text, best=best, peak_bytes=peak
         )
-    fault, text = _death(status, peak, folder)
+    fault, text = _death(status, peak, folder.last_words(after=seen.log_start))
     return TrainerEnd(reason="crash", fault=fault, text=text, best=best, peak_bytes=peak)
 
 
-def _death(status: int, peak: int | None, folder: RunFolder) -> tuple[RunFault, str]:
-    words = folder.last_words()
+def _death(status: int, peak: int | None, words: str) -> tuple[RunFault, str]:
     if "MemoryError" in words or "out of memory" in words.lower() or "can't allocate memory" in words.lower():
         return "out_of_memory", f"it ran out of memory: {_last_line(words)}"
     if "No space left on device" in words:

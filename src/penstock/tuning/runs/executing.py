@@ -98,7 +98,7 @@ class RunExecution:
         Raises what made it fail, after the record says so; and what `context` raises when the run is to stop: the
         trainer has written its checkpoint by then.
         """
-        record = self._store.get(run_id)
+        record = self._store.get_by_id(run_id)
         if record.state == "done":
             return record
         folder = RunFolder(self._parts.root, record.id)
@@ -122,7 +122,7 @@ class RunExecution:
     def find(self, run_id: str) -> RunRecord | None:
         """Return the run as its record says now; None when it was deleted."""
         try:
-            return self._store.get(run_id)
+            return self._store.get_by_id(run_id)
         except UnknownRun:
             return None
 

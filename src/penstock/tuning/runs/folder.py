@@ -155,11 +155,11 @@ class RunFolder:
                     continue
         return total
 
-    def last_words(self, n_lines: int = 12) -> str:
-        """Return the end of the trainer's log, for a person to read."""
+    def last_words(self, n_lines: int = 12, *, after: int = 0) -> str:
+        """Return the end of the trainer's log, for a person to read; nothing of its first `after` bytes."""
         try:
             with self.log.open("rb") as file:
-                file.seek(max(0, self.log.stat().st_size - 8192))
+                file.seek(max(after, self.log.stat().st_size - 8192))
                 lines = file.read().decode(errors="replace").strip().splitlines()
         except OSError:
             return ""

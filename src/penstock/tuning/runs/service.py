@@ -140,7 +140,7 @@ class RunService:
                 f"Run {record.id} is driven by a command, not by a job.",
                 hint="Interrupt that command (Ctrl-C): it writes a checkpoint first.",
             )
-        return self._settled(self.store.get(record.id))
+        return self._settled(self.store.get_by_id(record.id))
 
     def resume(self, wanted: str) -> RunRecord:
         """Queue a run that was stopped or has failed; it goes on from its last checkpoint.
