@@ -14,6 +14,7 @@ from penstock.main.planning import Plan, plan
 from penstock.main.settings import parse_settings
 from penstock.registry.types import Version
 from penstock.spec.routes import Provider, Route
+from tests.deploy.deployments.test_deployment_rows import live
 
 
 def planned(text: str = "", environ: dict[str, str] | None = None, **rows: Any) -> Plan:
@@ -211,3 +212,46 @@ def test_what_settings_get_wrong_about_each_other_has_its_line(text: str, line: 
     with pytest.raises(SettingsInvalid, match=words) as caught:
         planned(text)
     assert caught.value.fields["problems"][0]["line"] == line
+
+
+def test_a_deployment_whose_rows_are_wrong_keeps_nothing_else_from_the_gateways() -> None:
+    bad = live("bad", engine="server", urls=("http://h:8000/v1?x=1",))
+    unsealed = live("unsealed", engine="server", urls=("http://h:8000/v1",), secret="box")
+    made = planned(deployments=[bad, live("good"), unsealed], secrets={})
+    assert {each.name for each in made.routes} >= {"good", "lexical"}
+    assert not {each.name for each in made.routes} & {"bad", "unsealed"}
+    assert "engine-bad" not in {each.name for each in made.providers}
+    assert [each for each in made.warnings if "'bad' is left out" in each]
+    assert [each for each in made.warnings if "'unsealed' is left out" in each]
+
+
+def test_the_provider_of_a_deployment_never_takes_the_place_of_one_that_somebody_wrote() -> None:
+    text = '[providers.engine-live]\nbase_url = "https://api.example.com/v1"\n'
+    with pytest.raises(SettingsInvalid, match="name of a deployment's provider"):
+        planned(text, deployments=[live()])
+
+
+def test_what_stands_unseen_behind_a_route_of_the_same_name_is_told() -> None:
+    made = planned(
+        '[routes.live]\ntargets = [{ provider = "engine", model = "lexical" }]\n',
+        deployments=[live(), live("handbook")],
+        apps=[version("app", "handbook")],
+    )
+    assert [each for each in made.warnings if "(settings) stands before the deployment 'live'" in each]
+    assert [each for each in made.warnings if "the deployment 'handbook' answers as 'handbook', so app:handbook" in each]
+
+
+def test_settings_that_name_the_provider_of_a_deployment_outlive_it() -> None:
+    text = """[routes.mine]
+targets = [{ provider = "engine-live", model = "live" }]
+[routes.both]
+targets = [{ provider = "engine-live", model = "live" }, { provider = "engine", model = "lexical" }]
+"""
+    made = planned(text, deployments=[live()])
+    assert [each.provider for each in route(made, "both").targets] == ["engine-live", "engine"]
+    assert made.warnings == ()
+    made = planned(text)
+    assert [each.provider for each in route(made, "both").targets] == ["engine"]
+    assert provider(made, "engine-live").base_url == "http://127.0.0.1:9/v1"
+    assert not provider(made, "engine-live").local
+    assert [each for each in made.warnings if "'mine' names engine-live" in each and "calls fail" in each]

@@ -2,9 +2,11 @@
 
 import http.server
 import json
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -12,7 +14,9 @@ import pytest
 from penstock.base.errors import PenstockError, UpstreamError
 from penstock.deploy.deployments.errors import DeploymentInvalid, ProofFailed
 from penstock.deploy.deployments.types import Generation
+from penstock.main import server_proofs
 from penstock.main.embedded import ModelRooms
+from penstock.main.engine_calls import EngineCalls
 from penstock.main.hosting import host_version
 from penstock.main.model_versions import pinned_model
 from penstock.main.server_proofs import prove_server
@@ -76,6 +80,8 @@ class Pretender(http.server.BaseHTTPRequestHandler):
     """A server that knows the model's name, takes no token ids, and makes so many tokens of messages."""
 
     counts: ClassVar[list[int | None]] = []
+    tops: ClassVar[list[dict[str, float]]] = []
+    """What it tells after token ids, one prompt after another; empty: it takes none."""
 
     def do_GET(self) -> None:
         self._send(200, {"data": [{"id": "tiny"}]})
@@ -86,6 +92,8 @@ class Pretender(http.server.BaseHTTPRequestHandler):
             count = self.counts.pop(0)
             usage = None if count is None else {"prompt_tokens": count}
             self._send(200, {"choices": [{"message": {"content": "x"}}], "usage": usage})
+        elif self.tops:
+            self._send(200, {"choices": [{"text": "x", "logprobs": {"top_logprobs": [self.tops.pop(0)]}}]})
         else:
             self._send(400, {"error": {"message": "prompt must be a text"}})
 
@@ -101,8 +109,8 @@ class Pretender(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def pretender(counts: list[int | None]) -> Iterator[str]:
-    Pretender.counts = list(counts)
+def pretender(counts: list[int | None], tops: Sequence[dict[str, float]] = ()) -> Iterator[str]:
+    Pretender.counts, Pretender.tops = list(counts), list(tops)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pretender)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -140,3 +148,51 @@ def test_a_server_with_another_template_is_refused_by_its_counts(rooms: ModelRoo
 def test_a_server_that_tells_no_counts_is_proven_by_nothing_and_says_so(rooms: ModelRooms) -> None:
     with pretender([None for _ in golden_counts(rooms)]) as url:
         assert prove_server(rooms, generation(rooms, 1), url, None)["strength"] == "names"
+
+
+REFERENCE = [{"top": {"1": -0.01, "2": -5.0, "3": -5.2, "4": -5.5, "9": -6.0}, "text": "yes"}]
+WORDS = {1: "yes", 2: "no", 3: "a", 4: "b", 9: "the"}
+
+
+def prove_by_logprobs(
+    rooms: ModelRooms, monkeypatch: pytest.MonkeyPatch, top: dict[str, float]
+) -> dict[str, Any]:
+    golden = rooms.registry.resolve("model:tiny@1").content["golden"]
+    n = min(3, len([each for each in golden if not each.get("mask")]))
+    renderer = SimpleNamespace(decode=lambda ids: WORDS[ids[0]])
+    monkeypatch.setattr(server_proofs, "_ask_own_engine", lambda *_: REFERENCE * n)
+    monkeypatch.setattr(server_proofs, "load_served_renderer", lambda _: renderer)
+    with pretender([*golden_counts(rooms)], [top] * n) as url:
+        return prove_server(rooms, generation(rooms, 1), url, None)
+
+
+def test_a_server_that_says_the_same_is_proven_however_it_writes_a_space(
+    rooms: ModelRooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = {"\u0120yes": -0.011, "no": -5.02, " a": -5.2, "\u2581b": -5.48, "the": -6.0}
+    proof = prove_by_logprobs(rooms, monkeypatch, top)
+    assert proof["strength"] == "logprobs"
+    assert proof["logprobs"]["max_difference"] < 0.03
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        # another model that meets the registered one by chance in its fifth token
+        {"dog": -0.02, "cat": -4.9, "cow": -5.0, "fox": -5.5, "the": -6.02},
+        # all that is registered is there, and something else is likelier
+        {"dog": -0.7, "yes": -0.71, "no": -5.0, "a": -5.2, "b": -5.5, "the": -6.0},
+        {"yes": math.nan, "no": -5.0, "a": -5.2, "b": -5.5, "the": -6.0},
+    ],
+)
+def test_a_server_whose_likeliest_tokens_are_others_is_refused(
+    rooms: ModelRooms, monkeypatch: pytest.MonkeyPatch, top: dict[str, float]
+) -> None:
+    with pytest.raises(ProofFailed, match="nats"):
+        prove_by_logprobs(rooms, monkeypatch, top)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "http://h:99999/v1", "http:///v1"])
+def test_what_is_no_address_is_told_as_such(url: str) -> None:
+    with pytest.raises(UpstreamError, match="no address"):
+        EngineCalls(url, None).get("/models")

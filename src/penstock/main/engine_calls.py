@@ -50,10 +50,15 @@ class EngineCalls:
         return reply.body
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> EngineReply:
-        parts = urlsplit(self.url)
-        assert parts.hostname is not None
+        try:
+            parts = urlsplit(self.url)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise UpstreamUnavailable(f"{self.url!r} is no address: {error}.") from error
+        if host is None:
+            raise UpstreamUnavailable(f"{self.url!r} is no address: it names no host.")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname, parts.port, timeout=self._timeout_s)
+        connection = kind(host, port, timeout=self._timeout_s)
         headers = {"content-type": "application/json"}
         if self._key:
             headers["authorization"] = f"Bearer {self._key}"

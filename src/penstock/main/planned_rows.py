@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
 from penstock.base.errors import suggest
 from penstock.base.toml_lines import nearest_line
 from penstock.deploy.limit_sections import LimitRuleSettings, PriceSettings
@@ -16,10 +18,12 @@ from penstock.main.found_providers import fill_address, find_providers, missing_
 from penstock.main.settings import SettingsFile
 from penstock.main.settings_problems import Problem, invalid_settings
 from penstock.spec.callers import APPS
-from penstock.spec.routes import Provider
+from penstock.spec.routes import Provider, Route
 
 ENGINE = "engine"
 _OWN = frozenset({ENGINE, APPS})
+_NOBODY = "http://127.0.0.1:9/v1"
+"""Nothing answers there."""
 Row = TypeVar("Row")
 
 
@@ -63,6 +67,52 @@ class PlannedRows:
         """Add a row in the place of the one of that name."""
         self._rows[kind, name] = row
         self.owners[kind, name] = owner
+
+    def put_deployed(self, provider: Provider) -> None:
+        """Add the provider of a deployment. One that somebody wrote under its name is told as wrong: calls that name
+        it would go to another model."""
+        if ("provider", provider.name) in self.owners:
+            self._complain(
+                "provider",
+                provider.name,
+                f"{provider.name!r} is the name of a deployment's provider",
+                "Choose another, or take the deployment away.",
+            )
+            return
+        self.put("provider", provider.name, provider, "built in")
+
+    def stand_in_for_gone(self, prefix: str) -> None:
+        """See to it that routes that name the provider of a deployment outlive the deployment, with a warning: it comes
+        and goes by commands, and settings that fitted yesterday must not be refused for that.
+
+        The target is left out; where it is the last one, its calls fail as those of a server that is down.
+        """
+        known = set(self.providers)
+        for name, route in self.of("route", Route).items():
+            gone = {each.provider for each in route.targets if each.provider.startswith(prefix)}
+            gone -= known
+            if not gone:
+                continue
+            left = tuple(each for each in route.targets if each.provider not in gone)
+            if left:
+                self._rows["route", name] = msgspec.structs.replace(route, targets=left)
+            for provider in sorted(gone) if not left else ():
+                self.put(
+                    "provider", provider, Provider(name=provider, base_url=_NOBODY, auth="none"), "built in"
+                )
+            self.warnings.append(
+                f"the route {name!r} names {', '.join(sorted(gone))}, but no deployment of that name takes traffic: "
+                + ("its other targets serve" if left else "its calls fail")
+            )
+
+    def warn_of_kept(self, deployed: Mapping[str, str]) -> None:
+        """Tell which routes of deployments stand behind those that somebody wrote under the same name."""
+        for route, deployment in deployed.items():
+            if owner := self.owners.get(("route", route)):
+                self.warnings.append(
+                    f"the route {route!r} ({owner}) stands before the deployment {deployment!r}, which is not asked "
+                    "under it"
+                )
 
     def line(self, kind: ObjectKind, name: str) -> int | None:
         """Return where a row stands in the settings file."""

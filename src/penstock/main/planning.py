@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from penstock.base.errors import suggest
+from penstock.deploy.deployments.row_rules import shadowed_routes, without_unsound
 from penstock.deploy.deployments.rows import (
+    PREFIX,
     LiveDeployment,
     SharedModel,
     deployment_providers,
@@ -81,11 +83,18 @@ def plan(
     rows.add_found()
     rows.add_objects(objects)
     rows.add_written()
-    for provider in (*_own(addresses), *deployment_providers(deployments)):
+    deployments, warnings = without_unsound(deployments, secrets)
+    rows.warnings += warnings
+    for provider in _own(addresses):
         rows.put("provider", provider.name, provider, "built in")
+    for provider in deployment_providers(deployments):
+        rows.put_deployed(provider)
+    rows.stand_in_for_gone(PREFIX)
     rows.problems += _target_problems(file, rows.providers)
     rows.refuse()
     models = tuple(models)
+    deployed = shadowed_routes(deployments)
+    rows.warn_of_kept(deployed)
     for route in (
         *deployment_routes(deployments, map(_shared_model, models)),
         *_own_routes(models, apps, app_aliases),
@@ -94,6 +103,11 @@ def plan(
     ):
         if ("route", route.name) not in rows.owners:
             rows.put("route", route.name, route, "built in" if route.name == LEXICAL else "registry")
+        elif route.name in deployed and not any(each.startswith("model:") for each in route.versions):
+            rows.warnings.append(
+                f"the deployment {deployed[route.name]!r} answers as {route.name!r}, so "
+                f"{', '.join(route.versions) or 'what the registry has of that name'} cannot be asked under it"
+            )
     for route in _open_routes(rows.providers, rows.owners):
         rows.put("route", route.name, route, rows.owners["provider", route.owned_by])
     draft = draft_snapshot(

@@ -103,3 +103,14 @@ def test_strict_adapters_are_asked_at_processes_of_their_own() -> None:
         "live:tone": ["engine-live~2"],
         "live:terms": ["engine-live~3"],
     }
+
+
+def test_two_versions_of_one_adapter_are_asked_apart_under_its_name() -> None:
+    one, two = model(1, name="ad"), model(2, name="ad")
+    rows = {each.name: each for each in deployment_routes([live(adapters=(one, two))])}
+    route = rows["live:ad"]
+    assert route.version == f"model:ad@1 sha256:{one.short}"
+    assert [pin.name for pin in route.pins] == [one.short, two.short]
+    assert [pin.targets[0].model for pin in route.pins] == [f"live:ad@{each.short}" for each in (one, two)]
+    assert route.pins[1].version == f"model:ad@2 sha256:{two.short}"
+    assert set(route.pins[1].versions) == {"model:ad", "model:pocket"}

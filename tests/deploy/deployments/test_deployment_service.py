@@ -41,6 +41,11 @@ def yard(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Yard]:
         {"engine": "server"},
         {"url": "http://10.0.0.5/v1"},
         {"engine": "server", "url": "http://10.0.0.5/v1", "replicas": 2},
+        {"engine": "server", "url": "localhost:8000/v1"},
+        {"engine": "server", "url": "http://h:99999/v1"},
+        {"engine": "server", "url": "http://user:word@h:8000/v1"},
+        {"engine": "server", "url": "http://h:8000/v1?x=1"},
+        {"engine": "server", "url": "http://h:8000/v1", "served_name": "a\nb"},
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(yard: Yard, members: dict[str, Any]) -> None:
@@ -71,6 +76,12 @@ def test_a_route_that_is_kept_elsewhere_is_left_alone(yard: Yard) -> None:
     with pytest.raises(RouteTaken, match="'one'"):
         yard.deploy("two", model="model:other@1", route="pocket")
     yard.deploy("two", route="pocket")
+
+
+def test_a_provider_of_somebodys_is_never_replaced(yard: Yard) -> None:
+    yard.owners = {"engine-live/*": "settings"}
+    with pytest.raises(RouteTaken, match="engine-live"):
+        yard.deploy()
 
 
 def test_a_change_names_only_what_can_be_changed(yard: Yard) -> None:

@@ -1,5 +1,6 @@
 """What an engine shows is held against what was registered; each departure is one refusal that names it."""
 
+import math
 from typing import Any
 
 import pytest
@@ -51,6 +52,9 @@ def test_what_is_as_registered_passes_and_says_what_was_compared() -> None:
             "counts",
         ),
         ({"fresh": [{"5": -0.2, "6": -2.5, "7": -4.0}, TOP]}, "0.1 nats from a fresh load"),
+        # what is no number is near nothing
+        ({"fresh": [{**TOP, "6": math.nan}, TOP]}, "inf nats from a fresh load"),
+        ({"probes": [{"top": {"5": None}, "n_prompt_tokens": n} for n in (3, 2)]}, "inf nats"),
         ({"stops": {"2": False}}, "stop tokens"),
         # cached work of one adapter in another's answer: llama.cpp issue 26207
         ({"adapters": {"max_difference": 0.4, "n_compared": 24, "effect": {"sha256:dd": 0.3}}}, "off after"),

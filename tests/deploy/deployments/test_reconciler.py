@@ -1,6 +1,8 @@
 """How a deployment comes to be, changes and goes: step by step, over processes that do as they are told."""
 
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,8 @@ from sqlalchemy import Engine
 
 from penstock.base.errors import UpstreamUnavailable
 from penstock.deploy.deployments.errors import ProofFailed
-from penstock.deploy.deployments.reconciler import DRAIN_LIMIT_S, PROOF_TRIES, START_S
+from penstock.deploy.deployments.reconciler import DRAIN_LIMIT_S, LOST_PAUSE_S, PROOF_TRIES, START_S
+from penstock.deploy.deployments.rows import deployment_providers
 from penstock.store.control.engine import open_control
 from tests.deploy.deployments.yard import Killed, Yard
 
@@ -257,3 +260,107 @@ def test_killed_after_any_effect_the_next_one_goes_on_to_the_same_end(yard: Yard
         yard.die_at = None
         yard.settle()
     assert (yard.running, yard.service.list().total) == ({}, 0)
+
+
+def test_what_serves_stays_as_it_was_proven_whatever_is_asked_for(yard: Yard) -> None:
+    yard.deploy(slots=2)
+    yard.settle()
+    (old,) = yard.running
+    before = yard.running[old]
+    yard.is_starting = True
+    yard.service.swap("live", {"slots": 9, "context_length": 64, "model": "model:pocket@2"}, actor="mira")
+    yard.settle()
+    assert yard.running[old] == before
+    assert [seat.slots for name, seat in yard.running.items() if name != old] == [9]
+    yard.is_starting, yard.proof_error = False, ProofFailed("It says other things.")
+    yard.settle()
+    assert yard.running == {old: before}
+
+
+def test_one_that_goes_and_comes_back_as_a_server_keeps_its_rows_until_the_server_serves(yard: Yard) -> None:
+    yard.deploy()
+    yard.settle()
+    yard.service.delete("live", actor="mira")
+    yard.deploy(engine="server", url="http://10.0.0.5:8000/v1")
+    (provider,) = deployment_providers(yard.service.live())
+    assert (provider.local, provider.base_url) == (True, "http://127.0.0.1/engine-live~1/v1")
+    yard.settle()
+    (provider,) = deployment_providers(yard.service.live())
+    assert (provider.local, provider.base_url) == (False, "http://10.0.0.5:8000/v1")
+
+
+def test_a_fault_that_nobody_foresaw_stops_no_other_deployment_and_is_told(yard: Yard) -> None:
+    yard.fault_of = "aaa"
+    yard.deploy("aaa")
+    yard.deploy("zzz")
+    worker = yard.reconciler()
+    for _ in range(20):
+        worker.look_once()
+    assert yard.service.get("zzz").state == "ready"
+    assert yard.service.get("aaa").state == "failed"
+    assert yard.kinds("aaa")[-1] == "failed"
+    assert "TypeError" in yard.service.events("aaa").rows[0].text
+    assert "engine-aaa~1" not in yard.running
+
+
+def test_an_alias_that_is_gone_is_told_once_and_asked_for_now_and_then(yard: Yard) -> None:
+    yard.deploy(model="model:pocket@prod", follow=True)
+    yard.settle()
+    yard.lost = {"prod"}
+    worker = yard.reconciler()
+    before = yard.n_pins
+    for _ in range(10):
+        worker.look_once()
+    assert yard.n_pins == before + 1
+    assert yard.kinds()[-1] == "lost"
+    assert yard.service.get("live").error is not None
+    yard.now_ns += int(LOST_PAUSE_S * 1e9)
+    worker.look_once()
+    assert (yard.n_pins, yard.kinds().count("lost")) == (before + 2, 1)
+    yard.lost = set()
+    yard.now_ns += int(LOST_PAUSE_S * 1e9)
+    worker.look_once()
+    assert yard.service.get("live").error is None
+    assert yard.kinds()[-1] == "back"
+
+
+def test_a_look_at_what_stands_no_more_changes_nothing(yard: Yard) -> None:
+    yard.deploy()
+    yard.settle()
+    yard.service.swap("live", {"model": "model:pocket@2"}, actor="mira")
+    worker = yard.reconciler()
+    stale = yard.stored("live")
+    while stale.standing.coming is None:
+        worker.look_once()
+        stale = yard.stored("live")
+    yard.settle()
+    settled, kinds = yard.stored("live"), yard.kinds()
+    worker._look_safely(stale)
+    assert (yard.stored("live"), yard.kinds()) == (settled, kinds)
+
+
+def test_a_slow_proof_holds_up_no_other_deployment(yard: Yard) -> None:
+    yard.deploy("aaa")
+    yard.held = threading.Event()
+    stop = threading.Event()
+    loop = threading.Thread(target=yard.reconciler().run, args=(stop,))
+    loop.start()
+    try:
+        assert yard.reached.wait(30)  # the proof of aaa has begun and does not end
+        yard.deploy("zzz")
+        for _ in range(600):
+            if yard.service.get("zzz").state == "ready":
+                break
+            time.sleep(0.05)
+        assert yard.service.get("zzz").state == "ready"
+        assert yard.service.get("aaa").state == "proving"
+        yard.held.set()
+        for _ in range(600):
+            if yard.service.get("aaa").state == "ready":
+                break
+            time.sleep(0.05)
+        assert yard.service.get("aaa").state == "ready"
+    finally:
+        yard.held.set()
+        stop.set()
+        loop.join()

@@ -1,12 +1,13 @@
 """Deployments without machines: registry, processes, proofs and gateways that do as the tests say."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine
 
-from penstock.base.errors import PenstockError
+from penstock.base.errors import NotFound, PenstockError
 from penstock.deploy.deployments.errors import DeploymentInvalid
 from penstock.deploy.deployments.queries import Stored, get_deployment
 from penstock.deploy.deployments.reconciler import Reconciler
@@ -39,6 +40,15 @@ class Yard:
     running: dict[str, SeatSpec] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
     is_starting: bool = False
+    lost: set[str] = field(default_factory=set)
+    """Aliases that are not there."""
+    n_pins: int = 0
+    fault_of: str | None = None
+    """The deployment whose proofs end in what nobody foresaw."""
+    held: threading.Event | None = None
+    """Proofs of `held_names` wait for it."""
+    held_names: set[str] = field(default_factory=lambda: {"aaa"})
+    reached: threading.Event = field(default_factory=threading.Event)
     proof_error: PenstockError | None = None
     proofs: list[str] = field(default_factory=list)
     published: list[int] = field(default_factory=list)
@@ -87,6 +97,9 @@ class Yard:
 
     def pin(self, reference: str) -> PinnedModel:
         asset, _, tail = reference.partition("@")
+        self.n_pins += 1
+        if tail in self.lost:
+            raise NotFound(f"There is no alias {tail!r}.")
         number = int(tail) if tail.isdigit() else self.aliases[tail or "prod"]
         return model(number, name=asset.partition(":")[2])
 
@@ -122,6 +135,11 @@ class Yard:
     def prove(self, spec: DeploymentSpec, generation: Generation, urls: Sequence[str]) -> Mapping[str, Any]:
         self._act()
         self.proofs.append(generation.model.label)
+        if spec.name == self.fault_of:
+            raise TypeError("no number")
+        if self.held is not None and spec.name in self.held_names:
+            self.reached.set()
+            assert self.held.wait(60)
         if self.proof_error is not None:
             raise self.proof_error
         return {"engines": [{"passed": True} for _ in urls]}

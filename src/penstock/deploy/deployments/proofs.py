@@ -3,9 +3,10 @@
 Every check names what it compared, so that a refusal can be read, and a pass too.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from penstock.deploy.deployments.errors import ProofFailed
 
@@ -16,6 +17,8 @@ SOURCE_NATS: Mapping[str, float] = {"f32": 0.05, "f16": 0.1, "q8_0": 0.5, "q4_0"
 MIN_COSINE = 0.9999
 MIN_EFFECT_NATS = 1e-6
 """An adapter that moves no log-probability by more than this was not applied."""
+
+Token = TypeVar("Token", int, str)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +98,11 @@ def judge_engine(shown: Mapping[str, Any], expected: Expected) -> dict[str, Any]
     return found.finish()
 
 
-def difference(expected: Mapping[int, float], seen: Mapping[int, float]) -> float:
+def difference(expected: Mapping[Token, float], seen: Mapping[Token, float]) -> float:
     """Return the largest difference among the five likeliest tokens of `expected` that `seen` lists too; where it lists
-    one of them not, the distance to its least likely."""
-    if not seen:
-        return float("inf")
+    one of them not, the distance to its least likely. What is no number is infinitely far from everything."""
+    if not seen or not all(map(math.isfinite, [*expected.values(), *seen.values()])):
+        return math.inf
     floor = min(seen.values())
     likeliest = sorted(expected, key=lambda each: -expected[each])[:5]
     return max(
@@ -155,15 +158,16 @@ def _judge_adapters(found: Findings, told: Mapping[str, Any] | None, expected: E
         {"max_difference": told["max_difference"], "n": told["n_compared"], "bound": SAME_FILE_NATS},
         f"an answer with one adapter is {told['max_difference']:.3g} nats off after one with another",
     )
-    idle = [each for each in expected.adapters if told["effect"].get(each, 0.0) < MIN_EFFECT_NATS]
+    idle = [each for each in expected.adapters if not told["effect"].get(each, 0.0) >= MIN_EFFECT_NATS]
     found.hold("adapters applied", not idle, dict(told["effect"]), f"adapters change nothing: {idle}")
 
 
-def _numbers(top: Mapping[str, float]) -> dict[int, float]:
-    return {int(token): value for token, value in top.items()}
+def _numbers(top: Mapping[str, float | None]) -> dict[int, float]:
+    return {int(token): math.nan if value is None else value for token, value in top.items()}
 
 
 def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
     dot = sum(a * b for a, b in zip(one, other, strict=True))
     lengths = (sum(a * a for a in one) * sum(b * b for b in other)) ** 0.5
-    return dot / lengths if lengths else 0.0
+    cosine = dot / lengths if lengths else 0.0
+    return cosine if math.isfinite(cosine) else 0.0

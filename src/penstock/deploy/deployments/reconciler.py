@@ -1,8 +1,8 @@
 """Makes deployments be as they were asked for, one small step at a time.
 
 Each step looks at what is there (the row, the processes, what gateways work with), does one thing that may be done
-twice, and writes down how far it is. Killed anywhere, the next look goes on from there. Nothing waits inside a step
-but a proof, so a slow engine holds up no other.
+twice, and writes down how far it is. Killed anywhere, the next look goes on from there. What may take its time (writing
+a model out for an engine, a proof) is done beside the others, so a slow engine holds up no other.
 
 The order of a change is what makes it safe: start the new beside the old, prove it, let it serve in the same breath in
 which the old stops being named, wait until no gateway works with a snapshot that names the old, then end the old.
@@ -35,6 +35,12 @@ START_S = {"embedded": 120.0, "vllm": 1800.0, "server": 30.0}
 DRAIN_LIMIT_S = 600.0
 """How long processes that are to end wait for calls under way; after that they end all the same, which is told."""
 PROOF_TRIES = 3
+ODD_TRIES = 3
+"""So often may a step fail for a reason that nobody foresaw before what comes is given up."""
+LOST = "lost"
+"""Key of an error that says which alias cannot be found; it goes when the alias is found again."""
+LOST_PAUSE_S = 30.0
+"""Before an alias that cannot be found is looked for again."""
 _log = logging.getLogger("penstock.deployments")
 
 
@@ -72,33 +78,84 @@ class Reconciler:
         self._clock = clock
         self._restarts: dict[str, int] = {}
         """Seats that serve, and how often they had come back when last looked at."""
+        self._odd: dict[tuple[str, int], int] = {}
+        """How often a step of a deployment's epoch failed for a reason that nobody foresaw."""
+        self._lost: dict[str, int] = {}
+        """Deployments whose alias could not be found, and when."""
+        self._busy: set[str] = set()
+        """Deployments that a thread of their own works on."""
 
     def run(self, stop: threading.Event) -> None:
-        """Look at all deployments again and again until `stop` is set."""
+        """Look at all deployments again and again until `stop` is set. What comes is started and proven in threads
+        beside this one, one a deployment."""
         while not stop.wait(TICK_S):
+            busy = set(
+                self._busy
+            )  # before the list: what a thread has just left is read anew in the next round
             try:
-                self.look_once()
+                stored = self._list()
             except (
                 Exception
             ):  # the edge of this thread: ended, nothing would be deployed until the next start
                 _log.exception("deployments could not be looked at, it goes on")
+                continue
+            for item in stored:
+                if item.name in busy:
+                    continue
+                if item.standing.coming is None:
+                    self._look_safely(item)
+                    continue
+                self._busy.add(item.name)
+                threading.Thread(
+                    target=self._look_alone, args=(item,), name=f"deploying {item.name}", daemon=True
+                ).start()
 
     def look_once(self) -> bool:
         """Take one step of each deployment that is not as it should be; return whether there was one."""
-        with self._engine.connect() as connection:
-            stored = queries.list_deployments(connection)
         worked = False
-        for item in stored:
-            try:
-                worked = self._look(item) or worked
-            except (
-                PenstockError
-            ) as error:  # such as a registry that does not answer; the next look tries again
-                _log.warning(
-                    "a deployment could not be seen to",
-                    extra={"deployment": item.name, "reason": str(error)},
-                )
+        for item in self._list():
+            worked = self._look_safely(item) or worked
         return worked
+
+    def _list(self) -> Sequence[Stored]:
+        with self._engine.connect() as connection:
+            return queries.list_deployments(connection)
+
+    def _look_alone(self, item: Stored) -> None:
+        try:
+            self._look_safely(item)
+        finally:
+            self._busy.discard(item.name)
+
+    def _look_safely(self, item: Stored) -> bool:
+        """Take one step of a deployment; whatever happens to it happens to no other."""
+        try:
+            return self._look(item)
+        except PenstockError as error:  # such as a registry that does not answer; the next look tries again
+            _log.warning(
+                "a deployment could not be seen to", extra={"deployment": item.name, "reason": str(error)}
+            )
+        except Exception as error:
+            _log.exception("a deployment could not be seen to", extra={"deployment": item.name})
+            return self._bear(item, error)
+        return False
+
+    def _bear(self, item: Stored, error: Exception) -> bool:
+        """Count what nobody foresaw; give up what comes when it goes on like that."""
+        tried = self._odd[item.name, item.epoch] = self._odd.get((item.name, item.epoch), 0) + 1
+        coming = item.standing.coming
+        if tried < ODD_TRIES or coming is None:
+            return False
+        told = EngineDidNotStart(
+            f"{coming.model.label} could not be started and proven: {type(error).__name__}: {error}",
+            hint="The log of control says where. Ask for it again once that is mended.",
+        )
+        try:
+            self._write(item, self._give_up(item, coming, told))
+        except Exception:
+            _log.exception("a deployment could not be given up", extra={"deployment": item.name})
+            return False
+        return True
 
     def _look(self, item: Stored) -> bool:
         standing = item.standing
@@ -108,14 +165,14 @@ class Reconciler:
             if step is not None:
                 self._write(item, step)
                 return True
-        self._keep(item.spec, standing.serving)
+        self._keep(item.name, standing.serving)
         return False
 
     def _write(self, item: Stored, step: Step) -> None:
         with self._engine.begin() as connection:
             now = queries.get_deployment(connection, item.name, for_update=True)
-            if now is None:
-                return
+            if now is None or _as_going(now.standing, item.standing) != item.standing:
+                return  # somebody else was faster; the next look goes by what stands now
             if step.is_gone and now.epoch == item.epoch:
                 queries.delete_deployment(connection, item.name)
             else:
@@ -219,10 +276,14 @@ class Reconciler:
         coming = Generation(
             number=number,
             model=model,
+            engine=spec.engine,
             adapters=adapters,
+            context_length=spec.context_length,
+            slots=spec.slots,
+            threads=spec.threads,
             seats=tuple(_seat_names(spec, number, len(adapters))),
             is_strict=spec.strict_adapters and bool(adapters),
-            url=spec.url if spec.engine == "server" else None,
+            url=spec.url,
             served_name=spec.served_name or spec.name,
             secret=spec.secret,
             began_ns=self._clock(),
@@ -243,7 +304,7 @@ class Reconciler:
         standing, coming = item.standing, item.standing.coming
         if coming is None:
             return None
-        for seat in _seat_specs(item.spec, coming):
+        for seat in _seat_specs(item.name, coming):
             self._seats.put(seat)
         states = {name: self._seats.look(name) for name in coming.seats}
         for name, state in states.items():
@@ -251,7 +312,7 @@ class Reconciler:
                 return self._give_up(item, coming, _ended_at_once(name, state.last_words))
         if any(state.status != "ready" for state in states.values()):
             waited_s = (self._clock() - coming.began_ns) / 1e9
-            if waited_s <= START_S[item.spec.engine]:
+            if waited_s <= START_S[coming.engine]:
                 return None
             return self._give_up(item, coming, _not_in_time(sorted(states), waited_s))
         if item.state == "starting":
@@ -319,9 +380,21 @@ class Reconciler:
         standing, spec = item.standing, item.spec
         if not spec.follow or standing.is_going or standing.coming is not None or standing.serving is None:
             return None
-        model = self._versions.pin(spec.model)
-        if model.digest in (standing.serving.model.digest, standing.refused):
+        lost_ns = self._lost.get(item.name)
+        if lost_ns is not None and self._clock() - lost_ns < LOST_PAUSE_S * 1e9:
             return None
+        was_lost = standing.error is not None and LOST in standing.error
+        try:
+            model = self._versions.pin(spec.model)
+        except PenstockError as error:
+            self._lost[item.name] = self._clock()
+            return None if was_lost else _lost(item, standing.serving, error)
+        self._lost.pop(item.name, None)
+        if model.digest in (standing.serving.model.digest, standing.refused):
+            if not was_lost:
+                return None
+            changed = msgspec.structs.replace(standing, error=None)
+            return Step(state=item.state, standing=changed, kind="back", text=f"{spec.model} is found again")
         text = f"{spec.model} is {model.label} now"
         return Step(
             state=item.state,
@@ -332,10 +405,10 @@ class Reconciler:
 
     # -- what serves
 
-    def _keep(self, spec: DeploymentSpec, serving: Generation | None) -> None:
+    def _keep(self, name: str, serving: Generation | None) -> None:
         """See to it that what serves is meant to run, also after somebody emptied the folder of the instance."""
         if serving is not None:
-            for seat in _seat_specs(spec, serving):
+            for seat in _seat_specs(name, serving):
                 self._seats.put(seat)
 
     def _tell_crashes(self, item: Stored) -> None:
@@ -363,12 +436,27 @@ class Reconciler:
             self._seats.drop(seat)
 
 
+def _as_going(standing: Standing, other: Standing) -> Standing:
+    """Return `standing` with what only the service says as it is in `other`."""
+    return msgspec.structs.replace(standing, is_going=other.is_going)
+
+
 def _failed(standing: Standing, text: str, error: PenstockError) -> Step:
     return Step(
         state="failed" if standing.serving is None else "ready",
         standing=standing,
         kind="refused" if standing.serving is not None else "failed",
         text=text,
+        detail=error.as_dict(),
+    )
+
+
+def _lost(item: Stored, serving: Generation, error: PenstockError) -> Step:
+    return Step(
+        state=item.state,
+        standing=msgspec.structs.replace(item.standing, error={**error.as_dict(), LOST: item.spec.model}),
+        kind="lost",
+        text=f"{item.spec.model} cannot be found, {serving.model.label} goes on: {error.message}",
         detail=error.as_dict(),
     )
 
@@ -382,25 +470,26 @@ def _nothing(now_ns: int) -> Leaving:
 
 
 def _seat_names(spec: DeploymentSpec, number: int, n_adapters: int) -> list[str]:
-    if spec.engine == "server" or (spec.engine == "vllm" and spec.url):
+    if spec.url:
         return []
     count = spec.replicas + (n_adapters if spec.strict_adapters else 0)
     first = f"engine-{spec.name}~{number}"  # no name of a deployment holds a ~
     return [first if each == 1 else f"{first}~{each}" for each in range(1, count + 1)]
 
 
-def _seat_specs(spec: DeploymentSpec, generation: Generation) -> list[SeatSpec]:
+def _seat_specs(deployment: str, generation: Generation) -> list[SeatSpec]:
+    """Return the processes of a generation as they were asked for when it was taken up."""
     return [
         SeatSpec(
             child=name,
-            deployment=spec.name,
-            engine="vllm" if spec.engine == "vllm" else "embedded",
+            deployment=deployment,
+            engine="vllm" if generation.engine == "vllm" else "embedded",
             model=generation.model,
             served_name=generation.served_name,
             adapters=adapters_of_seat(generation, number),
-            context_length=spec.context_length,
-            slots=spec.slots,
-            threads=spec.threads,
+            context_length=generation.context_length,
+            slots=generation.slots,
+            threads=generation.threads,
         )
         for number, name in enumerate(generation.seats)
     ]

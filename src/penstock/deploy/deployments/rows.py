@@ -79,7 +79,7 @@ def deployment_providers(live: Iterable[LiveDeployment]) -> Iterator[Provider]:
         for name, url in zip(provider_names(each.spec.name, len(each.urls)), each.urls, strict=True):
             if url is None:
                 continue
-            if each.spec.engine == "server":
+            if each.generation.url is not None:
                 yield Provider(
                     name=name,
                     base_url=url,
@@ -101,18 +101,28 @@ def deployment_routes(live: Sequence[LiveDeployment], shared: Iterable[SharedMod
         same = [each for each in sharing if each.generation.model.digest == first.digest]
         yield _route(name, first, [target for each in same for target in _targets(each)])
         for each in sharing:
-            for number, adapter in enumerate(each.generation.adapters):
-                served = f"{each.generation.served_name}:{adapter.name}@{adapter.short}"
-                answers = _route(
-                    adapter_route(each.spec.name, adapter),
-                    adapter,
-                    _targets(each, served, adapter=number),
-                    also={first.asset: first.stamp},
-                )
-                pin = PinnedVersion(name=adapter.short, targets=answers.targets)
-                if answers.targets:
-                    yield msgspec.structs.replace(answers, pins=(pin,))
+            yield from _adapter_routes(each)
     yield from _model_routes(live, shared)
+
+
+def _adapter_routes(live: LiveDeployment) -> Iterator[Route]:
+    """Yield `NAME:ADAPTER` for each adapter asset of a deployment; its versions are pins, without one the first that
+    was asked for answers."""
+    base = live.generation.model
+    found: dict[str, Route] = {}
+    for number, adapter in enumerate(live.generation.adapters):
+        served = f"{live.generation.served_name}:{adapter.name}@{adapter.short}"
+        name = adapter_route(live.spec.name, adapter)
+        answers = _route(name, adapter, _targets(live, served, adapter=number), also={base.asset: base.stamp})
+        if not answers.targets:
+            continue
+        pin = PinnedVersion(
+            name=adapter.short, targets=answers.targets, version=answers.version, versions=answers.versions
+        )
+        known = found.setdefault(name, answers)
+        if pin not in known.pins:
+            found[name] = msgspec.structs.replace(known, pins=(*known.pins, pin))
+    yield from found.values()
 
 
 def _model_routes(live: Sequence[LiveDeployment], shared: Iterable[SharedModel]) -> Iterator[Route]:

@@ -23,8 +23,9 @@ from penstock.deploy.deployments.errors import (
 )
 from penstock.deploy.deployments.ports import Gateways, ModelVersions, Seats
 from penstock.deploy.deployments.queries import Stored
-from penstock.deploy.deployments.rows import LiveDeployment, route_name
-from penstock.deploy.deployments.types import DeploymentEvent, SeatState, Standing
+from penstock.deploy.deployments.row_rules import find_asked_problems
+from penstock.deploy.deployments.rows import LiveDeployment, provider_names, route_name
+from penstock.deploy.deployments.types import DeploymentEvent, PinnedModel, SeatState, Standing
 from penstock.spec.assets import AssetRef, parse_asset_ref
 from penstock.spec.tuning import DeploymentRecord, DeploymentSpec
 
@@ -103,6 +104,7 @@ class DeploymentService:
         self._check(spec)
         model = self._versions.pin(spec.model)
         adapters = [self._versions.pin(each) for each in spec.adapters]
+        self._check_rows(spec, model, adapters)
         self._versions.check_servable(spec, model, adapters)
         with self._engine.begin() as connection:
             self._check_route(connection, spec)
@@ -271,6 +273,14 @@ class DeploymentService:
                 hint="Deploy each address under a name of its own, with one --route for all.",
             )
 
+    def _check_rows(self, spec: DeploymentSpec, model: PinnedModel, adapters: Sequence[PinnedModel]) -> None:
+        """Refuse what would be no valid row: in a snapshot it would stand in the way of everybody's."""
+        if found := find_asked_problems(spec, model, adapters):
+            raise DeploymentInvalid(
+                f"{spec.name!r} cannot be deployed like this: {'; '.join(each.message for each in found)}.",
+                hint="An address is http://HOST:PORT/v1; a key goes into a sealed secret that --secret names.",
+            )
+
     def _check_route(self, connection: Connection, spec: DeploymentSpec) -> None:
         route = route_name(spec)
         owner = self._gateways.route_owner(route)
@@ -280,6 +290,14 @@ class DeploymentService:
                 hint=f"Name the provider engine-{spec.name} as a target there, or choose another --route.",
                 route=route,
             )
+        for provider in provider_names(spec.name, spec.replicas + len(spec.adapters)):
+            # a provider of somebody's answers to all its models under this name
+            if kept := self._gateways.route_owner(f"{provider}/*"):
+                raise RouteTaken(
+                    f"There is a provider {provider!r} already ({kept}), as the deployment's would be called.",
+                    hint="Deploy under another --name, or rename that provider.",
+                    provider=provider,
+                )
         for other in queries.list_deployments(connection):
             if other.name == spec.name or route_name(other.spec) != route or other.standing.is_going:
                 continue

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from penstock.spec.routes import RouteKind
+from penstock.spec.tuning import EngineKind
 
 SeatStatus = Literal["missing", "starting", "ready", "waiting"]
 """`waiting`: it has died and starts again after a pause."""
@@ -46,7 +47,12 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     number: int
     model: PinnedModel
+    engine: EngineKind = "embedded"
     adapters: tuple[PinnedModel, ...] = ()
+    context_length: int | None = None
+    slots: int | None = None
+    threads: int | None = None
+    """How its processes were started and proven: a specification that is only asked for changes nothing of it."""
     seats: tuple[str, ...] = ()
     """Names of its processes, as the supervisor knows them; empty for a server that runs elsewhere."""
     is_strict: bool = False
@@ -124,7 +130,7 @@ class DeploymentEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     id: int
     deployment: str
     kind: str
-    """created, changed, starting, proving, proven, refused, swapped, ready, failed, leaving, stopped, crashed, back,
+    """created, changed, starting, proving, proven, refused, swapped, ready, failed, leaving, stopped, crashed, lost, back,
     rolled-back, deleted, gone"""
     text: str
     detail: dict[str, Any] = {}
