@@ -72,6 +72,7 @@ NAVIGATION: tuple[tuple[str, tuple[NavItem, ...]], ...] = (
         "Ship",
         (
             NavItem(label="Routes", href="/routes"),
+            NavItem(label="Deployments", href="/deployments"),
             NavItem(label="Providers", href="/providers"),
             NavItem(label="Jobs", href="/jobs"),
         ),
