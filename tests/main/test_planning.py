@@ -238,7 +238,11 @@ def test_what_stands_unseen_behind_a_route_of_the_same_name_is_told() -> None:
         apps=[version("app", "handbook")],
     )
     assert [each for each in made.warnings if "(settings) stands before the deployment 'live'" in each]
-    assert [each for each in made.warnings if "the deployment 'handbook' answers as 'handbook', so app:handbook" in each]
+    assert [
+        each
+        for each in made.warnings
+        if "the deployment 'handbook' answers as 'handbook', so app:handbook" in each
+    ]
 
 
 def test_settings_that_name_the_provider_of_a_deployment_outlive_it() -> None:

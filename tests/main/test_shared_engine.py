@@ -19,12 +19,13 @@ from penstock.main.engine_files import (
     SharedEngine,
     list_engines,
     read_shared,
+    settle_engines,
     write_engine,
     write_shared,
 )
 from penstock.main.home_files import create_home
 from penstock.main.instance import own_home
-from penstock.main.shared_engine import SharedEngineKeeper
+from penstock.main.shared_engine import RETRY_S, START_S, SharedEngineKeeper
 from penstock.spec.home import Home
 from penstock.store.control.engine import open_control
 
@@ -36,6 +37,10 @@ class Around:
     home: Home
     prod: dict[str, int] = field(default_factory=lambda: {"pocket": 1})
     failed: dict[str, str] = field(default_factory=dict)
+    """Models that do not load in a new process."""
+    failed_before: dict[str, str] = field(default_factory=dict)
+    """Models that did not load in the first one."""
+    now_ns: int = 1
     unproven: set[str] = field(default_factory=set)
     gone: bool = False
     states: dict[str, SeatState] = field(default_factory=dict)
@@ -50,7 +55,7 @@ class Around:
             shared_models=lambda: dict(self.prod),
             registry=SimpleNamespace(resolve=self.resolve),
         )
-        return SharedEngineKeeper(rooms, prover=self, gateways=self, clock=lambda: 1)  # type: ignore[arg-type]
+        return SharedEngineKeeper(rooms, prover=self, gateways=self, clock=lambda: self.now_ns)  # type: ignore[arg-type]
 
     def resolve(self, reference: str) -> Any:
         asset, _, number = reference.partition("@")
@@ -74,7 +79,7 @@ class Around:
         return self.followed
 
     def look_at(self, _home: Home, child: str) -> SeatState:
-        return self.states.get(child, SeatState(status="ready", url="http://127.0.0.1:9/v1"))
+        return self.states.get(child, SeatState(status="ready", url=f"http://{child}/v1"))
 
     # -- what the tests ask
 
@@ -103,8 +108,9 @@ def around(home: Home, migrated_sqlite: Path, monkeypatch: pytest.MonkeyPatch) -
     made = Around(home)
     monkeypatch.setattr(shared_engine, "look_at", made.look_at)
 
-    def calls(_url: str, _key: str) -> Any:
-        return SimpleNamespace(demand=lambda _method, _path: {"failed": made.failed})
+    def calls(url: str, _key: str) -> Any:
+        failed = made.failed_before if url == "http://engine/v1" else made.failed
+        return SimpleNamespace(demand=lambda _method, _path: {"failed": failed})
 
     monkeypatch.setattr(shared_engine, "EngineCalls", calls)
     with own_home(home):
@@ -174,6 +180,7 @@ def test_an_engine_that_dies_again_and_again_is_given_up(around: Around) -> None
     around.settle()
     assert around.files() == {"engine": {"pocket": 1}}
     assert around.shared.refused == {"pocket": 2}
+    assert "no memory" in str(around.keeper().find_warning())
 
 
 def test_an_engine_that_goes_away_while_it_is_proven_is_asked_again(around: Around) -> None:
@@ -218,3 +225,91 @@ def test_the_doctor_tells_what_prod_names_and_nobody_serves(around: Around) -> N
     told = [each for each in examine(around.home) if each.what == "model:pocket"]
     assert [each.verdict for each in told] == ["bad"]
     assert "version 2" in told[0].detail
+
+
+def test_a_swap_of_one_model_never_takes_another_down(around: Around) -> None:
+    write_engine(
+        around.home, EngineFile(child="engine", port=1, role="shared", models={"pocket": 1, "minilm": 1})
+    )
+    around.prod = {"pocket": 2, "minilm": 1}
+    around.failed = {"minilm": "no memory"}
+    around.settle()
+    assert around.files() == {"engine": {"pocket": 1, "minilm": 1}}
+    assert "minilm: no memory" in str(around.keeper().find_warning())
+    around.failed = {}
+    around.now_ns += int(RETRY_S * 1e9)  # it was not the version's fault, so it is tried again
+    around.settle()
+    assert list(around.files().values()) == [{"pocket": 2, "minilm": 1}]
+    assert around.keeper().find_warning() is None
+
+
+def test_a_model_that_was_not_served_before_either_holds_up_no_swap(around: Around) -> None:
+    write_engine(
+        around.home, EngineFile(child="engine", port=1, role="shared", models={"pocket": 1, "minilm": 1})
+    )
+    around.prod = {"pocket": 2, "minilm": 1}
+    around.failed = around.failed_before = {"minilm": "its file is damaged"}
+    around.settle()
+    assert list(around.files().values()) == [{"pocket": 2, "minilm": 1}]
+
+
+def test_a_process_that_loses_a_model_is_not_tried_again_at_once_where_fewer_are_wanted(
+    around: Around,
+) -> None:
+    write_engine(
+        around.home, EngineFile(child="engine", port=1, role="shared", models={"pocket": 1, "minilm": 1})
+    )
+    around.prod = {"pocket": 1}
+    around.failed = {"pocket": "no memory"}
+    around.settle()
+    assert around.files() == {"engine": {"pocket": 1, "minilm": 1}}
+    assert around.shared.last == 2
+
+
+def test_a_process_that_is_slow_to_start_is_told_as_that_and_tried_again(around: Around) -> None:
+    around.prod = {"pocket": 2}
+    around.states = {"engine~2": SeatState(status="starting")}
+    keeper = around.keeper()
+    keeper.look_once()
+    around.now_ns += int(START_S * 1e9) + 1
+    keeper.look_once()
+    warning = str(keeper.find_warning())
+    assert "did not start" in warning
+    assert "did not prove" not in warning
+    around.now_ns += int(RETRY_S * 1e9)
+    around.settle()
+    assert list(around.files().values()) == [{"pocket": 2}]
+
+
+def test_a_restart_serves_what_was_proven_last_and_remembers_what_was_refused(around: Around) -> None:
+    around.prod = {"pocket": 2}
+    around.unproven = {"model:pocket@2"}
+    around.settle()
+    settle_engines(around.home, 4711)
+    assert around.files() == {"engine": {"pocket": 1}}
+    assert "model:pocket@2" in str(around.keeper().find_warning())
+    around.settle()
+    assert around.files() == {"engine": {"pocket": 1}}
+    assert around.proven.count("model:pocket@2") == 1
+
+
+def test_what_prod_came_to_name_while_nothing_ran_is_proven_before_it_serves(around: Around) -> None:
+    around.prod = {"pocket": 2}
+    settle_engines(around.home, 4711)
+    assert around.files() == {"engine": {"pocket": 1}}
+    around.settle()
+    assert around.proven == ["model:pocket@2"]
+    assert around.files() == {"engine~2": {"pocket": 2}}
+
+
+def test_a_call_that_never_ends_holds_up_no_further_move_of_prod(around: Around) -> None:
+    around.followed = False
+    around.prod = {"pocket": 2}
+    around.settle()
+    around.prod = {"pocket": 1}
+    around.settle()
+    assert around.shared.child == "engine~3"
+    assert around.files() == {"engine": {"pocket": 1}, "engine~2": {"pocket": 2}, "engine~3": {"pocket": 1}}
+    around.followed = True
+    around.settle()
+    assert around.files() == {"engine~3": {"pocket": 1}}

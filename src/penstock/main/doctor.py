@@ -171,11 +171,12 @@ def _check_ports(state: InstanceState) -> Iterator[Finding]:
 def _check_models(home: Home) -> Iterator[Finding]:
     shared = read_shared(home) if is_owned(home) else None
     for name, number in sorted(shared.refused.items()) if shared is not None else ():
+        assert shared is not None
         yield Finding(
             what=f"model:{name}",
             verdict="bad",
-            detail=f"prod names version {number}, which did not prove to be what was registered; what was served "
-            "before goes on",
+            detail=f"prod names version {number}, which is not served: "
+            f"{shared.reasons.get(name, 'it did not prove to be what was registered')}; what was served before goes on",
             cure=f"penstock asset rollback model:{name} --alias prod; {home.logs}/control.log says why",
         )
 

@@ -50,7 +50,11 @@ class SharedEngine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     last: int = 1
     """Number of the last process that was to be it: names are not used again, for one that ends still has its own."""
     refused: dict[str, int] = {}
-    """Versions that `prod` names but that did not prove to be what was registered, by model."""
+    """Versions that `prod` names but that are not served, by model."""
+    reasons: dict[str, str] = {}
+    """Why, by model."""
+    again_ns: dict[str, int] = {}
+    """When those are tried again whose process, not they themselves, was at fault."""
     leaving: dict[str, int] = {}
     """Processes that were it before, and when the snapshot without them was written (0: not yet)."""
 
@@ -140,7 +144,15 @@ class EngineSpecs:
 
 
 def settle_engines(home: Home, shared_port: int) -> None:
-    """Make the files fit a start: one shared engine at its port, deployments at ports that are free."""
+    """Make the files fit a start: one shared engine at its port, deployments at ports that are free.
+
+    The shared engine begins with what was proven and served last; what `prod` names otherwise is proven beside it.
+    What was refused stays so, but for what may do better in a new process.
+    """
+    last = read_shared(home)
+    hosted = None if last is None else read_engine(home, last.child)
+    models = None if hosted is None else hosted.models
+    refused = {} if last is None else last.refused
     for file in list_engines(home):
         if file.role == "shared":
             remove_engine(home, file.child)
@@ -148,8 +160,10 @@ def settle_engines(home: Home, shared_port: int) -> None:
             port = find_port()
             moved = tuple(str(port) if each == str(file.port) else each for each in file.command)
             write_engine(home, msgspec.structs.replace(file, port=port, command=moved))
-    write_shared(home, SharedEngine(port=shared_port))
-    write_engine(home, EngineFile(child=SHARED, port=shared_port, role="shared"))
+    kept = {name: number for name, number in refused.items() if last and name not in last.again_ns}
+    reasons = {name: why for name, why in (last.reasons if last else {}).items() if name in kept}
+    write_shared(home, SharedEngine(port=shared_port, refused=kept, reasons=reasons))
+    write_engine(home, EngineFile(child=SHARED, port=shared_port, role="shared", models=models))
 
 
 def write_shared(home: Home, shared: SharedEngine) -> None:

@@ -7,7 +7,7 @@ takes traffic: what was there before goes on, and the refusal is told.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -36,6 +36,10 @@ from penstock.main.model_versions import pinned_model
 
 TICK_S = 0.5
 START_S = 120.0
+RETRY_S = 600.0
+"""Before what its process, not itself, kept from being served is tried again."""
+MAX_LEAVING = 2
+"""So many former engines may still have calls while the next one is started: each holds its models in memory."""
 SYSTEM = "penstock"
 _log = logging.getLogger("penstock.deployments")
 
@@ -60,6 +64,7 @@ class SharedEngineKeeper:
         """When the process that comes was asked for, as far as this thread knows."""
         self._leaving_since_ns: dict[str, int] = {}
         self._tries = 0
+        self._pause_until_ns = 0
 
     def run(self, stop: threading.Event) -> None:
         """Look again and again until `stop` is set."""
@@ -76,8 +81,8 @@ class SharedEngineKeeper:
         shared = read_shared(self._home)
         if shared is None or not shared.refused:
             return None
-        named = ", ".join(f"model:{name}@{number}" for name, number in sorted(shared.refused.items()))
-        return f"{named} is prod but did not prove to be what was registered; what was served before goes on"
+        told = [describe_refusal(shared, name) for name in sorted(shared.refused)]
+        return f"{'; '.join(told)}; what was served before goes on"
 
     def look_once(self) -> None:
         """Take the next step, if there is one to be taken."""
@@ -88,12 +93,22 @@ class SharedEngineKeeper:
         if shared is None or file is None or file.models is None:  # it is only just starting
             return
         if shared.leaving:
-            self._end_leaving(shared)
-            return
+            shared = self._end_leaving(shared)
+            if 0 in shared.leaving.values() or len(shared.leaving) >= MAX_LEAVING:
+                return
         prod = self._rooms.shared_models()
-        refused = {name: number for name, number in shared.refused.items() if prod.get(name) == number}
+        refused = {
+            name: number
+            for name, number in shared.refused.items()
+            if prod.get(name) == number and not 0 < shared.again_ns.get(name, 0) <= self._clock()
+        }
         if refused != shared.refused:
-            shared = msgspec.structs.replace(shared, refused=refused)
+            shared = msgspec.structs.replace(
+                shared,
+                refused=refused,
+                reasons={name: why for name, why in shared.reasons.items() if name in refused},
+                again_ns={name: at for name, at in shared.again_ns.items() if name in refused},
+            )
             write_shared(self._home, shared)
         wanted = {
             name: file.models.get(name) if refused.get(name) == number else number
@@ -105,7 +120,7 @@ class SharedEngineKeeper:
             remove_engine(self._home, coming.child)  # overtaken
         elif coming is not None:
             self._bring_up(shared, file, coming)
-        elif models != file.models:
+        elif models != file.models and self._clock() >= self._pause_until_ns:
             self._start(shared, models)
 
     def _start(self, shared: SharedEngine, models: dict[str, int]) -> None:
@@ -125,21 +140,27 @@ class SharedEngineKeeper:
         self._since_ns = self._since_ns or self._clock()
         is_late = self._clock() - self._since_ns > START_S * 1e9
         if state.n_restarts >= EARLY_DEATHS or (is_late and state.status != "ready"):
-            self._refuse(shared, coming, changed, f"its engine does not start: {state.last_words}")
+            why = f"its engine did not start: {state.last_words or f'not ready after {START_S:.0f} s'}"
+            self._refuse(shared, coming, changed, why, is_retried=True)
             return
         if state.status != "ready" or state.url is None:
             return
         try:
             told = EngineCalls(state.url, self._rooms.internal_key).demand("GET", "/engine")["failed"]
             if failed := {name: number for name, number in changed.items() if name in told}:
-                self._refuse(shared, coming, failed, "; ".join(map(str, told.values())))
+                self._refuse(shared, coming, failed, "; ".join(str(told[name]) for name in failed))
+                return
+            if lost := self._find_lost(shared, coming, told):
+                self._refuse(
+                    shared, coming, changed, f"beside it others did not load: {lost}", is_retried=True
+                )
                 return
             for name, number in changed.items():
                 self._prove(shared, coming, state.url, name, number)
         except UpstreamError as error:  # it went away; the supervisor brings it back
             self._tries += 1
             if self._tries >= EARLY_DEATHS:
-                self._refuse(shared, coming, changed, error.message)
+                self._refuse(shared, coming, changed, error.message, is_retried=True)
             return
         except _Refused:
             return
@@ -156,10 +177,42 @@ class SharedEngineKeeper:
             raise _Refused from error
         _log.info("proven", extra={"model": model.label, "proof": proof})
 
-    def _refuse(self, shared: SharedEngine, coming: EngineFile, models: dict[str, int], why: str) -> None:
+    def _find_lost(self, shared: SharedEngine, coming: EngineFile, failed: Mapping[str, object]) -> str:
+        """Return which models that are served now would no longer be, and why; empty for none."""
+        named = {name: failed[name] for name in coming.models or () if name in failed}
+        if not named:
+            return ""
+        present, before = look_at(self._home, shared.child), {}
+        if present.status == "ready" and present.url is not None:
+            try:
+                before = EngineCalls(present.url, self._rooms.internal_key).demand("GET", "/engine")["failed"]
+            except UpstreamError:  # then it counts as serving all of them: nothing is given up that may work
+                before = {}
+        return "; ".join(f"{name}: {why}" for name, why in named.items() if name not in before)
+
+    def _refuse(
+        self,
+        shared: SharedEngine,
+        coming: EngineFile,
+        models: dict[str, int],
+        why: str,
+        *,
+        is_retried: bool = False,
+    ) -> None:
         _log.error("versions that prod names are refused", extra={"models": models, "reason": why})
-        write_shared(self._home, msgspec.structs.replace(shared, refused={**shared.refused, **models}))
+        again_ns = self._clock() + int(RETRY_S * 1e9)
+        changed = msgspec.structs.replace(
+            shared,
+            refused={**shared.refused, **models},
+            reasons={**shared.reasons, **dict.fromkeys(models, why)},
+            again_ns={**shared.again_ns, **(dict.fromkeys(models, again_ns) if is_retried else {})},
+        )
+        write_shared(self._home, changed)
         remove_engine(self._home, coming.child)
+        if (
+            not models
+        ):  # only fewer models were wanted: nothing to be refused, and nothing gained by trying at once
+            self._pause_until_ns = again_ns
 
     def _switch(self, shared: SharedEngine, coming: EngineFile) -> None:
         """Let calls go to the new process. Killed in between, the next look publishes."""
@@ -168,32 +221,44 @@ class SharedEngineKeeper:
             port=coming.port,
             last=shared.last,
             refused=shared.refused,
+            reasons=shared.reasons,
+            again_ns=shared.again_ns,
             leaving={**shared.leaving, shared.child: 0},
         )
         write_shared(self._home, now)
         self._end_leaving(now)
 
-    def _end_leaving(self, shared: SharedEngine) -> None:
+    def _end_leaving(self, shared: SharedEngine) -> SharedEngine:
+        """Take one step of what leaves; return what stands then."""
         for child, snapshot_ns in shared.leaving.items():
-            since = self._leaving_since_ns.setdefault(child, self._clock())
             if not snapshot_ns:
                 written = self._gateways.publish(actor=SYSTEM, note="the engine follows prod")
-                leaving = {**shared.leaving, child: written}
-                write_shared(self._home, msgspec.structs.replace(shared, leaving=leaving))
-                return
+                now = msgspec.structs.replace(shared, leaving={**shared.leaving, child: written})
+                write_shared(self._home, now)
+                return now
+            since = self._leaving_since_ns.setdefault(child, self._clock())
             is_late = self._clock() - since > DRAIN_LIMIT_S * 1e9
             if is_late or self._gateways.have_followed(snapshot_ns):
                 remove_engine(self._home, child)
                 leaving = {name: each for name, each in shared.leaving.items() if name != child}
-                write_shared(self._home, msgspec.structs.replace(shared, leaving=leaving))
+                now = msgspec.structs.replace(shared, leaving=leaving)
+                write_shared(self._home, now)
                 self._leaving_since_ns.pop(child, None)
-                return
+                return now
+        return shared
 
     def _find_coming(self, shared: SharedEngine) -> EngineFile | None:
         for file in list_engines(self._home):
             if file.role == "shared" and file.child != shared.child and file.child not in shared.leaving:
                 return file
         return None
+
+
+def describe_refusal(shared: SharedEngine, name: str) -> str:
+    """Return which version `prod` names is not served, and why."""
+    why = shared.reasons.get(name, "it did not prove to be what was registered")
+    again = " (it is tried again)" if name in shared.again_ns else ""
+    return f"model:{name}@{shared.refused[name]} is prod but is not served: {why}{again}"
 
 
 class _Refused(Exception):

@@ -204,7 +204,9 @@ class Reconciler:
             return None
         written = self._gateways.publish(actor=SYSTEM, note=f"deployment {item.name}")
         leaving = tuple(
-            each if each.snapshot_ns is not None else msgspec.structs.replace(each, snapshot_ns=written)
+            each
+            if each.snapshot_ns is not None
+            else msgspec.structs.replace(each, snapshot_ns=written, since_ns=self._clock())
             for each in standing.leaving
         )
         return Step(state=item.state, standing=msgspec.structs.replace(standing, leaving=leaving))
