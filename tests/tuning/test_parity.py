@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from penstock.tuning.convert import architectures, tensors
 from penstock.tuning.convert.gguf_file import Precision, convert_folder
+from penstock.tuning.convert.safetensors import write_safetensors
 from penstock.tuning.errors import ParityFailed
 from penstock.tuning.parity import demand_parity, prove_parity
-from tests.tuning.tiny_models import make_llama
+from tests.tuning.tiny_models import make_llama, make_ranker, read_all
 
 pytestmark = pytest.mark.engine
 
@@ -117,3 +119,44 @@ def test_the_report_is_plain_json_evidence(bert_folder: Path, tmp_path: Path) ->
     assert json.loads(json.dumps(evidence))["passed"] is True
     assert "mean_kl" not in evidence  # does not apply to an encoder: absent, not zero
     assert np.isfinite(evidence["max_abs_difference"])
+
+
+def spoil(weights: dict[str, Any], how: str) -> dict[str, Any]:
+    """Return the weights of a ranker with one mistake of conversion."""
+    spoilt = dict(weights)
+    layer = "bert.encoder.layer.1."
+    if how == "query and key swapped":
+        for kind in ("weight", "bias"):
+            query, key = (f"{layer}attention.self.{name}.{kind}" for name in ("query", "key"))
+            spoilt[query], spoilt[key] = weights[key], weights[query]
+        return spoilt
+    for name, value in weights.items():
+        if how in name:
+            spoilt[name] = value * 0
+    return spoilt
+
+
+@pytest.mark.parametrize("precision", ["f32", "f16", "q8_0", "q4_0"])
+def test_a_wrong_reranker_fails_even_where_it_says_nearly_nothing_to_every_pair(
+    tmp_path: Path, precision: Precision
+) -> None:
+    """A trained reranker says about -10 to pairs that do not fit: squashed, everything is 0.0000."""
+    folder = make_ranker(tmp_path / "m")
+    weights = read_all(folder) | {"classifier.bias": np.array([-14.0], dtype=np.float32)}
+    write_safetensors(folder / "model.safetensors", weights)
+    convert_folder(folder, tmp_path / "m.gguf", precision=precision)
+    report = prove_parity(folder, tmp_path / "m.gguf", precision=precision)
+    demand_parity(report)
+    assert report.n_compared >= 15
+    mistakes = [
+        "query and key swapped",
+        "position_embeddings",
+        "token_type_embeddings",
+        "layer.1.output.dense.weight",
+    ]
+    for how in mistakes:
+        bad = tmp_path / "bad"
+        shutil.copytree(folder, bad, dirs_exist_ok=True)
+        write_safetensors(bad / "model.safetensors", spoil(weights, how))
+        convert_folder(bad, tmp_path / "bad.gguf", precision=precision)
+        assert not prove_parity(folder, tmp_path / "bad.gguf", precision=precision).passed, how

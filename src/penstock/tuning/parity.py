@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from penstock.providers.engines.llama import LlamaEngine
 from penstock.providers.engines.ranking import Ranker, read_head
@@ -52,6 +53,12 @@ ODD_TEXTS = (
     "12.5% of 1,000 — (a+b)*c == d!?",
 )
 """Where ways of cutting text differ: runs of digits, spaces and newlines, apostrophes, marks."""
+RANKED_QUERIES = (
+    "How much water should I drink when it is hot outside?",
+    "What is an ordinary blood pressure?",
+    "Does walking every day help the heart?",
+)
+"""Each fits one of the samples, and not the others."""
 ROUNDED: frozenset[Precision] = frozenset({"q8_0", "q4_0"})
 
 
@@ -67,6 +74,8 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     min_cosine: float
     """Of vectors, smallest over the samples."""
     max_score_difference: float
+    max_spread_difference: float
+    """Of scores before they are squashed, in standard deviations over the pairs."""
     max_file_kl: float | None = None
     """Of the engine from the reference run on the file's own weights."""
     max_weight_error: float | None = None
@@ -80,6 +89,7 @@ THRESHOLDS: dict[Precision, Thresholds] = {
         tie_nats=0.01,
         min_cosine=0.9999,
         max_score_difference=0.002,
+        max_spread_difference=0.02,
         max_file_kl=1e-4,
         max_weight_error=1e-6,
     ),
@@ -89,6 +99,7 @@ THRESHOLDS: dict[Precision, Thresholds] = {
         tie_nats=0.02,
         min_cosine=0.9995,
         max_score_difference=0.01,
+        max_spread_difference=0.02,
         max_file_kl=5e-4,
         max_weight_error=1e-3,
     ),
@@ -98,6 +109,7 @@ THRESHOLDS: dict[Precision, Thresholds] = {
         tie_nats=0.1,
         min_cosine=0.999,
         max_score_difference=0.05,
+        max_spread_difference=0.2,
         max_file_kl=2e-2,
         max_weight_error=0.03,
     ),
@@ -107,6 +119,7 @@ THRESHOLDS: dict[Precision, Thresholds] = {
         tie_nats=0.1,
         min_cosine=0.97,
         max_score_difference=0.2,
+        max_spread_difference=0.5,
         max_file_kl=2e-2,
         max_weight_error=0.2,
     ),
@@ -141,6 +154,8 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Samples that the engine's vocabulary cuts or joins otherwise than the model's tokenizer."""
     min_cosine: float | None = None
     max_abs_difference: float | None = None
+    max_spread_difference: float | None = None
+    """Of a reranker: largest difference of a score before it is squashed, in standard deviations of the pairs' scores."""
 
     def as_evidence(self) -> dict[str, Any]:
         """Return the report as JSON, as it is stored with the version."""
@@ -300,25 +315,44 @@ def _compare_embeddings(
 def _compare_scores(
     shape: BertShape, tensors: dict[str, Any], gguf: Path, renderer: Renderer, precision: Precision
 ) -> ParityReport:
-    """Compare the scores of pairs, squashed to 0…1 as they are served."""
+    """Compare the scores of pairs, of which some fit: squashed to 0…1 as they are served, and before that.
+
+    A trained reranker says nearly 0 to every pair that does not fit, so squashed scores alone would pass anything. What
+    stands before is held against its spread over the pairs: by that the order of documents is decided.
+    """
     limit = min(shape.context_length, 512)
     engine = LlamaEngine(gguf, kind="rerank", context_length=limit, n_slots=1)
-    ranker = Ranker(engine, renderer, read_head(gguf))
-    query, *documents = SAMPLE_TEXTS
-    scores = ranker.score(query, documents).scores
-    references = []
-    for document in documents:
-        ids, types = ranker.pair(query, document)
-        plain = [each - shape.second_offset * kind for each, kind in zip(ids, types, strict=True)]
-        of_types = types if shape.n_token_types > 1 else [0] * len(types)
-        references.append(1 / (1 + math.exp(-bert_score(shape, tensors, plain, of_types))))
-    difference = max(abs(own - other) for own, other in zip(scores, references, strict=True))
+    head = read_head(gguf)
+    ranker = Ranker(engine, renderer, head)
+    pairs = [ranker.pair(query, document) for query in RANKED_QUERIES for document in SAMPLE_TEXTS]
+    own = np.concatenate([head.logits(engine.embed([ids])) for ids, _ in pairs])
+    plain = [
+        [each - shape.second_offset * kind for each, kind in zip(ids, types, strict=True)]
+        for ids, types in pairs
+    ]
+    references = np.array(
+        [
+            bert_score(shape, tensors, ids, types if shape.n_token_types > 1 else [0] * len(types))
+            for ids, (_, types) in zip(plain, pairs, strict=True)
+        ],
+        dtype=np.float64,
+    )
+    spread = float(references.std())
+    apart = float(np.abs(own - references).max())
+    relative = apart / spread if spread else (math.inf if apart else 0.0)
+    difference = float(np.abs(_squash(own) - _squash(references)).max())
     bounds = THRESHOLDS[precision]
     return ParityReport(
         architecture="bert",
         precision=precision,
-        n_compared=len(documents),
+        n_compared=len(pairs),
         thresholds=bounds,
-        passed=difference <= bounds.max_score_difference,
+        passed=difference <= bounds.max_score_difference and relative <= bounds.max_spread_difference,
         max_abs_difference=difference,
+        max_spread_difference=relative,
     )
+
+
+def _squash(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    squashed: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-logits))
+    return squashed

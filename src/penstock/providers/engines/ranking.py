@@ -56,10 +56,14 @@ class RankHead:
 
     def apply(self, rows: Floats) -> Floats:
         """Return a score between 0 and 1 for each row."""
-        pooled = np.tanh(rows @ self.dense.T + self.dense_bias)
-        logits = (pooled @ self.output.T + self.output_bias)[:, 0]
-        scores: Floats = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+        scores: Floats = 1.0 / (1.0 + np.exp(-self.logits(rows)))
         return scores
+
+    def logits(self, rows: Floats) -> NDArray[np.float64]:
+        """Return the score of each row before it is squashed: far from a half, squashed ones hardly differ."""
+        pooled = np.tanh(rows @ self.dense.T + self.dense_bias)
+        found: NDArray[np.float64] = (pooled @ self.output.T + self.output_bias)[:, 0].astype(np.float64)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
