@@ -73,6 +73,7 @@ NAVIGATION: tuple[tuple[str, tuple[NavItem, ...]], ...] = (
         (
             NavItem(label="Routes", href="/routes"),
             NavItem(label="Deployments", href="/deployments"),
+            NavItem(label="Load tests", href="/load-tests"),
             NavItem(label="Providers", href="/providers"),
             NavItem(label="Jobs", href="/jobs"),
         ),
