@@ -54,6 +54,8 @@ class Bench:
         self.speed_of: list[float] = [100.0, 150.0, 90.0]
         self.renderers = ["same", "same", "same"]
         self.wrong: set[tuple[int, str]] = set()
+        self.failed: set[tuple[int, str]] = set()
+        self.window = 512
 
     def __call__(self, home: Home, asked: dict[str, Any], tell: Any) -> dict[str, Any]:
         work = msgspec.convert(asked["work"], MeasureWork)
@@ -81,6 +83,7 @@ class Bench:
                 if (place, item.case) in self.wrong
                 else f"It is {item.case.removeprefix('c')}.",
                 finish="stop",
+                error="the prompt is over its context" if (place, item.case) in self.failed else None,
             )
             for item in work.tasks
         )
@@ -99,7 +102,7 @@ class Bench:
             digest=digest,
             size=SizeFacts(file_bytes=1000 - 400 * place, load_s=0.1) if "size" in work.parts else None,
             speed=rounds if "speed" in work.parts else (),
-            texts=TextFacts(rows=rows, renderer_digest=self.renderers[place], window=512)
+            texts=TextFacts(rows=rows, renderer_digest=self.renderers[place], window=self.window)
             if work.texts
             else None,
             replies=replies,
@@ -309,6 +312,44 @@ def test_perplexity_over_other_tokens_is_not_compared_but_bits_per_byte_are(
     run(measuring, "model:m@1", "model:m@2", cases=cases, parts=("texts",))
     found = compare_models(rooms.registry, measuring.store, ["model:m@1", "model:m@2"])
     assert [each.name for each in found.models[1].differences] == ["bits_per_byte"]
+
+
+def test_agreement_with_a_third_version_is_not_told_as_agreement_with_the_first(
+    measuring: MeasuringRooms, rooms: Rooms, pair: list[Version], tmp_path: Path, cases: str
+) -> None:
+    version(rooms, tmp_path, 3, parent=pair[0])
+    run(measuring, "model:m@1", "model:m@2", "model:m@3", cases=cases, parts=("texts",))
+    found = compare_models(rooms.registry, measuring.store, ["model:m@2", "model:m@3"])
+    assert "perplexity" in found.verdicts[0] and "likeliest" not in found.verdicts[0]
+    for each in found.models:
+        assert not {figure.name for figure in each.figures} & {"kl", "top1_agreement"}
+    assert any("never measured beside each other" in note for note in found.models[1].notes)
+    beside = compare_models(rooms.registry, measuring.store, ["model:m@1", "model:m@3"])
+    assert "the same likeliest next token" in beside.verdicts[0]
+
+
+def test_cases_that_a_version_could_not_be_asked_count_as_wrong_and_are_told(
+    measuring: MeasuringRooms, bench: Bench, rooms: Rooms, pair: list[Version], cases: str
+) -> None:
+    bench.failed = {(1, f"c{number}") for number in range(6)}
+    bench.wrong = {(0, f"c{number}") for number in range(6)}
+    made = run(measuring, "model:m@1", "model:m@2", cases=cases, parts=("tasks",))
+    exact = next(each for each in made[1].differences if each.name == "exact")
+    assert (exact.baseline, exact.candidate, exact.n_pairs) == (0.5, 0.5, 12)
+    found = compare_models(rooms.registry, measuring.store, ["model:m@1", "model:m@2"])
+    assert "model:m@2: 6 of 12 cases could not be asked" in found.verdicts[0]
+    assert "the prompt is over its context" in found.models[1].notes[0] and not found.models[0].notes
+
+
+def test_texts_read_in_other_windows_are_not_compared(
+    measuring: MeasuringRooms, bench: Bench, rooms: Rooms, pair: list[Version], cases: str
+) -> None:
+    run(measuring, "model:m@1", cases=cases, parts=("texts",))
+    bench.window = 256  # the least of the contexts that were measured together
+    run(measuring, "model:m@2", against="model:m@2", cases=cases, parts=("texts",))
+    found = compare_models(rooms.registry, measuring.store, ["model:m@1", "model:m@2"])
+    assert not found.models[1].differences
+    assert "texts: measured on other texts or windows" in found.models[1].notes
 
 
 def test_a_difference_in_speed_is_not_claimed_where_rounds_do_not_show_one(

@@ -5,8 +5,9 @@ said, not guessed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from penstock.main.model_figures import compare_figures
+from penstock.main.model_figures import compare_figures, list_unasked
 from penstock.registry.service import Registry
 from penstock.registry.types import Version
 from penstock.spec.evaluations import Comparison, Estimate
@@ -21,7 +22,10 @@ from penstock.tuning.compress.types import (
 )
 
 _SPEED = "reply_tokens_per_s_1"
+_DIVERGENCE = frozenset({"kl", "top1_agreement"})
+"""Figures of two versions: they say something only beside the one that was measured with."""
 _ANY_TOKENS = "bits_per_byte"
+_TASKS = "tasks: "
 
 
 def compare_models(registry: Registry, store: MeasurementStore, refs: Sequence[str]) -> ModelComparison:
@@ -53,14 +57,24 @@ def compare_models(registry: Registry, store: MeasurementStore, refs: Sequence[s
     return ModelComparison(models=tuple(models), verdicts=verdicts)
 
 
-def _plain(version: Version, found: Mapping[MeasuredPart, ModelMeasurement]) -> ComparedModel:
+def _plain(
+    version: Version, found: Mapping[MeasuredPart, ModelMeasurement], *, beside: str = ""
+) -> ComparedModel:
+    """Return the version; how far it diverges from another is told only where that one has the digest `beside`."""
     return ComparedModel(
         version=version.label,
         digest=version.digest,
         precision=version.content.get("precision"),
         n_parameters=version.content.get("n_parameters"),
         parents=tuple(version.parents),
-        figures=tuple(figure for part in ALL_PARTS if part in found for figure in found[part].figures),
+        figures=tuple(
+            figure
+            for part in ALL_PARTS
+            if part in found
+            for figure in found[part].figures
+            if figure.name not in _DIVERGENCE or found[part].against == beside
+        ),
+        notes=tuple(_tell_unasked(found)),
     )
 
 
@@ -94,8 +108,10 @@ def _beside(
             notes.append("perplexity: counts other tokens, so only bits per byte are compared")
             made = tuple(each for each in made if each.name == _ANY_TOKENS)
         # how far it diverges from whatever it was measured against is a figure of its own, no difference
-        differences += [each for each in made if each.name not in {"kl", "top1_agreement"}]
-    plain = _plain(version, chosen)
+        differences += [each for each in made if each.name not in _DIVERGENCE]
+    if "texts" in chosen and "texts" in of_first and chosen["texts"].against != first.digest:
+        notes.append("texts: how far they diverge is not known: they were never measured beside each other")
+    plain = _plain(version, chosen, beside=first.digest)
     return ComparedModel(
         version=plain.version,
         digest=plain.digest,
@@ -104,7 +120,7 @@ def _beside(
         parents=plain.parents,
         figures=plain.figures,
         differences=tuple(differences),
-        notes=tuple(notes),
+        notes=(*notes, *plain.notes),
     )
 
 
@@ -113,24 +129,37 @@ def _pair(
 ) -> tuple[ModelMeasurement, ModelMeasurement] | None:
     """Return the newest two that may be compared, those of one session before all others."""
     sessions = {each.session: each for each in of_first}
-    for each in of_other:
-        if each.session in sessions:
-            return sessions[each.session], each
+    together = [each for each in of_other if each.session in sessions]
+    for each in sorted(together, key=lambda one: one.against != of_first[0].digest):  # stable: newest first
+        return sessions[each.session], each
     if part == "speed":
         return None
     if part == "size":
         return of_first[0], of_other[0]
     for each in of_other:
         for base in of_first:
-            if base.source_digest == each.source_digest:
+            if base.source_digest == each.source_digest and _window(base) == _window(each):
                 return base, each
     return None
+
+
+def _window(made: ModelMeasurement) -> Any:
+    """Return the tokens that were read at once: perplexity after 256 tokens is another figure than after 512."""
+    return made.facts.get("window") if made.part == "texts" else None
+
+
+def _tell_unasked(found: Mapping[MeasuredPart, ModelMeasurement]) -> Iterator[str]:
+    if "tasks" in found and (unasked := list_unasked(found["tasks"].facts)):
+        n_cases = len(found["tasks"].facts.get("replies", ()))
+        yield f"tasks: {len(unasked)} of {n_cases} cases could not be asked and count as the worst reply: {unasked[0].why}"
 
 
 def _tell_why(part: MeasuredPart) -> str:
     if part == "speed":
         return "speed: never measured in one session, so what else the machine did would decide"
-    return f"{part}: measured on other {'cases' if part == 'tasks' else 'texts'}"
+    return (
+        "tasks: measured on other cases" if part == "tasks" else "texts: measured on other texts or windows"
+    )
 
 
 # sentences
@@ -139,7 +168,13 @@ def _tell_why(part: MeasuredPart) -> str:
 def make_verdict(first: ComparedModel, other: ComparedModel) -> str:
     """Return what a person needs to know of `other` beside `first`: size, speed, quality, and whether that is certain."""
     by_name = {each.name: each for each in other.differences}
-    told = list(_tell_size(by_name)) + list(_tell_speed(by_name)) + list(_tell_quality(other, by_name))
+    told = [*_tell_size(by_name), *_tell_speed(by_name), *_tell_quality(other, by_name)]
+    told += [
+        f"{model.version}: {note.removeprefix(_TASKS)}"
+        for model in (first, other)
+        for note in model.notes
+        if told and note.startswith(_TASKS) and "could not be asked" in note
+    ]
     precision = f" ({other.precision})" if other.precision else ""
     if not told:
         return (

@@ -217,16 +217,36 @@ def task_facts(
     }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unasked:
+    """A case that a version could not be asked."""
+
+    case: str
+    why: str
+
+
+def list_unasked(facts: Mapping[str, Any]) -> list[Unasked]:
+    """Return the cases of a kept measurement that could not be asked, such as prompts over the version's context."""
+    return [
+        Unasked(case=reply["case"], why=str(reply["error"]))
+        for reply in facts.get("replies", ())
+        if reply.get("error") is not None
+    ]
+
+
 def _task_series(facts: Mapping[str, Any]) -> Iterator[Series]:
+    unasked = {each.case for each in list_unasked(facts)}
     for name, rows in facts["scores"].items():
         column = msgspec.convert(facts["columns"][name], ScoreColumn)
+        # left out, a version would be compared over the cases alone that it can do
+        worst = column.low if column.direction == "higher" else column.high
         cases = [
             ScoredCase(
                 case_id=row["case"],
                 group=row["group"],
-                values=row["values"],
+                values=[worst] if row["case"] in unasked and worst is not None else row["values"],
                 statistics=row.get("statistics", []),
-                n_errors=row.get("n_errors", 0),
+                n_errors=0 if row["case"] in unasked and worst is not None else row.get("n_errors", 0),
             )
             for row in rows
         ]
