@@ -211,7 +211,13 @@ class ModelService:
         )
         self._work.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._work, prefix="trained-") as scratch:
-            prepared = prepare(training, self._files, Path(scratch), tell)
+            prepared = prepare(
+                training,
+                self._files,
+                Path(scratch),
+                tell,
+                check_out_base=lambda folder: self._check_out_base(training.base, folder),
+            )
             tell(0.95, "registering")
             registered = self._keep_trained(training, prepared, note)
         if alias is not None:
@@ -220,6 +226,10 @@ class ModelService:
                 self._move(str(registered.adapter), alias, actor)
         tell(1.0, f"registered {registered.label}")
         return registered
+
+    def _check_out_base(self, base: ModelVersion | None, folder: Path) -> BaseFolder:
+        assert base is not None
+        return self.checkout(AssetRef(kind="model", name=base.name, digest=base.digest), folder)
 
     def _keep_trained(self, training: Training, prepared: Prepared, note: str) -> RegisteredModel:
         """Register every version of a training, each with its parents."""

@@ -4,7 +4,7 @@ Everything is proven before anything is registered, so a run that fails a proof 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ import msgspec
 from penstock.base.digest import digest_file
 from penstock.base.errors import InvalidInput
 from penstock.tuning.cards import write_card
-from penstock.tuning.checkout import check_out, pin
+from penstock.tuning.checkout import pin
 from penstock.tuning.convert.adapters import CONFIG, WEIGHTS, Adapter, write_gguf_adapter
 from penstock.tuning.convert.architectures import DecoderShape, read_shape
 from penstock.tuning.convert.gguf_file import Precision
@@ -25,6 +25,7 @@ from penstock.tuning.model_files import (
     ADAPTER,
     ADAPTER_GGUF,
     GGUF,
+    ORIGINAL,
     RENDERER,
     TOKENIZER,
     ModelFiles,
@@ -36,6 +37,8 @@ from penstock.tuning.parity import demand_parity, prove_adapter
 from penstock.tuning.sources import FetchedModel, Progress
 
 Form = Literal["merged", "adapter", "both"]
+CheckOut = Callable[[Path], object]
+"""Writes a version's weights to a folder that is not there yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +65,10 @@ class Prepared:
     adapter: ModelPackage | None
 
 
-def prepare(training: Training, files: ModelFiles, scratch: Path, progress: Progress) -> Prepared:
-    """Make everything that will be registered, in `scratch`.
+def prepare(
+    training: Training, files: ModelFiles, scratch: Path, progress: Progress, *, check_out_base: CheckOut
+) -> Prepared:
+    """Make everything that will be registered, in `scratch`. `check_out_base` writes the base to a folder.
 
     Raises `ParityFailed`, `WrongBase`, `LicenseConflict`, `UnsupportedModel`, `DigestMismatch` where the trained
     folder speaks another format than its base.
@@ -90,9 +95,7 @@ def prepare(training: Training, files: ModelFiles, scratch: Path, progress: Prog
     else:
         progress(0.1, "merging the adapter into its base")
         assert base is not None
-        base_folder = training.folder
-        if base_folder is None:
-            base_folder = check_out(base, files, scratch / "base").folder
+        base_folder = _open_base(training.folder, base, scratch / "base", check_out_base)
         folder = scratch / "merged"
         laid = merge_adapter(base_folder, training.adapter_folder, folder)
         _check_base(laid, base)
@@ -157,6 +160,39 @@ def _check_base(adapter: Adapter, base: ModelVersion) -> None:
             base=adapter.base_digest,
             given=base.digest,
         )
+
+
+def _open_base(given: Path | None, base: ModelVersion, scratch: Path, check_out_base: CheckOut) -> Path:
+    """Return a folder that holds the base's own weights.
+
+    A base lies on disk as long as a run lasts. Raises `DigestMismatch` where it is not, or not any more, what its version
+    holds: the proof compares with the merged weights, and would pass.
+    """
+    kept = {
+        name.removeprefix(ORIGINAL): digest
+        for name, digest in base.artefacts.items()
+        if name.startswith(ORIGINAL) and _decides(name)
+    }
+    if given is None or not kept:
+        check_out_base(scratch)
+        kept = {path.name: digest_file(path) for path in scratch.iterdir() if _decides(path.name)}
+    if given is None:
+        return scratch
+    for name, digest in kept.items():
+        seen = digest_file(given / name) if (given / name).is_file() else None
+        if seen != digest:
+            raise DigestMismatch(
+                f"{name} of the base in {given} is not that of model:{base.name}@{base.number}.",
+                hint="Delete that folder and train again: it was changed after it was checked out, or is another model.",
+                expected=digest,
+                seen=seen,
+            )
+    return given
+
+
+def _decides(name: str) -> bool:
+    """Whether the file is one that decides what a base answers."""
+    return name.endswith((".safetensors", "/config.json")) or name == "config.json"
 
 
 def _beside_base(trained: Path, base: ModelVersion, files: ModelFiles, out: Path) -> Path:

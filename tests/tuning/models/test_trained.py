@@ -267,3 +267,25 @@ def test_a_version_says_what_its_server_must_say(
     assert all(len(each["top"]) == 8 for each in content["probe"])
     assert content["signature"]["roles"] == ["system", "user", "assistant", "tool"]
     assert any(vector.get("mask") for vector in content["golden"])
+
+
+@pytest.mark.parametrize("form", ["kept as it came", "a GGUF alone"])
+def test_an_adapter_is_not_merged_into_a_base_that_was_changed_since_it_was_checked_out(
+    service: ModelService, registry: Registry, decoders: dict[str, Path], tmp_path: Path, form: str
+) -> None:
+    """The proof compares with the merge itself, so a run's base that was damaged on disk would pass it."""
+    service.pull("base", f"folder:{decoders['llama']}", keep_original=form == "kept as it came")
+    folder = service.checkout("model:base", tmp_path / "base").folder
+    adapter = make_adapter(decoders["llama"], tmp_path / "a")
+    made = service.register_trained(
+        "mine", folder, base="model:base", lineage=LINEAGE, adapter_folder=adapter
+    )
+    assert made.label == "model:mine@1"
+    weights = {
+        name: value * np.float32("layers.0.mlp" not in name) for name, value in read_all(folder).items()
+    }
+    write_safetensors(folder / "model.safetensors", weights)
+    with pytest.raises(DigestMismatch, match=r"model\.safetensors"):
+        service.register_trained("other", folder, base="model:base", lineage=LINEAGE, adapter_folder=adapter)
+    with pytest.raises(UnknownAsset):
+        registry.resolve("model:other@1")
