@@ -4,8 +4,9 @@ import re
 
 import pytest
 
+from penstock.console.pages.tuning_new import lay_plan
 from penstock.console.step_plots import Pin, StepSeries, draw_steps, format_figure
-from penstock.tuning.runs.types import CurvePoint
+from penstock.tuning.runs.types import CurvePoint, PlanFinding, RunPlan
 from tests.console.conftest import make_app, sign_in
 from tests.console.test_dashboard_pages import form_token
 from tests.console.test_evaluation_pages import text_of
@@ -137,3 +138,54 @@ def test_evaluations_are_drawn_at_their_steps_and_shares_up_to_one() -> None:
 )
 def test_figures_read_with_their_unit(figure: str, value: float | None, told: str) -> None:
     assert format_figure(figure, value) == told
+
+
+def test_a_recipe_begins_with_a_template_or_with_that_of_a_run(client: AsgiClient) -> None:
+    page = client.get("/tuning/new?method=dpo&base=model:small@2").text
+    assert "method = &#34;dpo&#34;" in page
+    assert "model = &#34;model:small@2&#34;" in page
+    like = client.get(f"/tuning/new?like={DONE}").text
+    assert "lr = 0.003" in like
+    assert 'name="step" value="start"' not in like  # planned first
+
+
+def test_a_recipe_is_checked_before_it_can_be_started(client: AsgiClient) -> None:
+    token = {"csrf_token": form_token(client, "/tuning/new")}
+    reply = client.post_form(
+        "/tuning/new", token | {"recipe": 'name = "x"\nmethod = "nonsense"\n', "step": "plan"}
+    )
+    assert reply.status == 400
+    assert "Nothing was changed." in reply.text
+    recipe = 'name = "x"\nmethod = "lora"\n[base]\nmodel = "model:nobody"\n[data]\ntrain = "dataset:none"\n'
+    recipe += '[output]\nname = "x"\n'
+    reply = client.post_form("/tuning/new", token | {"recipe": recipe, "step": "start"})
+    assert reply.status in {400, 404}
+    assert "model:nobody" in reply.text
+
+
+def test_a_plan_shows_refusals_first_and_leaves_out_what_is_unknown() -> None:
+    plan = RunPlan(
+        recipe={},
+        n_parameters=3_672_320,
+        n_trained=98_304,
+        n_rows=100,
+        n_heldout=5,
+        n_tokens=2_000,
+        n_steps=50,
+        memory=[],
+        memory_bytes=900_000_000,
+        disk_bytes=None,
+        tokens_per_s=1200.0,
+        seconds=12.0,
+        time_basis="estimated",
+        cost_usd=None,
+        machine_usd=None,
+        device="cpu",
+        findings=[PlanFinding(code="slow", severity="warn", message="It takes long.")],
+        preflight={"findings": [{"code": "empty-mask", "severity": "refuse", "message": "3 rows."}]},
+    )
+    told = lay_plan(plan)
+    assert told.is_refused
+    assert [each["code"] for each in told.findings] == ["empty-mask", "slow"]
+    assert ("Time", "12.00 s", "by arithmetic alone") in told.facts
+    assert "Disk" not in {name for name, _, _ in told.facts}
