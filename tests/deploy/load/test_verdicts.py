@@ -226,6 +226,54 @@ def test_a_limit_on_the_ratio_is_judged_by_its_interval() -> None:
     assert run(spec, slower={"new": 1.5}, tokens=noisy(3)).verdict.word == "fail"
 
 
+def test_a_target_that_fails_most_calls_does_not_pass_a_limit_on_the_ratio() -> None:
+    """Of the calls that succeed it is as quick as the other: whoever fails slow calls would be let through."""
+    spec = msgspec.structs.replace(PAIRED, limits=("e2e.p95 <= 1.1x", "e2e.mean <= 1.1x"))
+    result = run(spec, fails_at={"new": lambda number: "503" if number % 5 < 3 else ""})
+    assert [each.verdict for each in result.verdict.limits] == ["fail", "fail"]
+    assert "% of the calls failed" in result.verdict.sentence
+    assert "no difference" not in result.verdict.sentence
+    assert result.comparison is not None
+    assert "cannot be compared" in result.comparison.sentence
+
+
+def test_a_ratio_is_kept_where_few_enough_calls_failed_to_have_a_percentile() -> None:
+    spec = msgspec.structs.replace(PAIRED, limits=("e2e.p50 <= 1.1x",))
+    few = run(spec, fails_at={"new": lambda number: "503" if number % 20 == 3 else ""})
+    assert few.verdict.word == "pass"
+
+
+def test_against_a_target_that_failed_there_is_nothing_to_compare_with() -> None:
+    spec = msgspec.structs.replace(PAIRED, limits=("e2e.p95 <= 1.1x",))
+    result = run(spec, fails_at={"old": lambda number: "503" if number % 2 else ""})
+    assert result.verdict.word == "undecided"
+    assert "nothing to compare with" in result.verdict.sentence
+
+
+def test_a_target_that_answers_nothing_fails_a_limit_on_the_ratio() -> None:
+    spec = msgspec.structs.replace(PAIRED, limits=("e2e.p95 <= 1.1x",))
+    assert run(spec, fails_at={"new": lambda _number: "503"}).verdict.word == "fail"
+
+
+@pytest.mark.parametrize(
+    "limit", ["itl.p50 <= 50ms", "itl.p95 <= 50ms", "itl.mean <= 50ms", "itl.max <= 50ms"]
+)
+def test_times_between_pieces_of_failed_calls_have_no_end(limit: str) -> None:
+    def most(number: int) -> str:
+        return "503" if number % 5 < 3 else ""
+
+    assert run(steady(limit)).verdict.word == "pass"
+    verdict = run(steady(limit), fails=most).verdict
+    assert verdict.word == "fail"
+    assert "% of the calls failed" in verdict.sentence
+
+
+def test_a_mean_over_failed_calls_has_no_end() -> None:
+    verdict = run(steady("ttft.mean <= 300ms"), fails=lambda number: "503" if number % 5 < 3 else "").verdict
+    assert verdict.word == "fail"
+    assert "% of the calls failed" in verdict.sentence
+
+
 def test_versions_that_answered_are_told_apart() -> None:
     result = run(PAIRED)
     assert [each.label for each in result.versions] == ["model:new@1", "model:old@1"]

@@ -58,6 +58,7 @@ class Scripted:
         slower: dict[str, float] | None = None,
         frozen: tuple[float, float] = (0.0, 0.0),
         fails: Callable[[int], str] = lambda _number: "",
+        fails_at: dict[str, Callable[[int], str]] | None = None,
     ) -> None:
         self._clock = clock
         self._first, self._each = first, each
@@ -66,7 +67,7 @@ class Scripted:
         self._slower = slower or {}
         self._frozen = frozen
         self._began = clock()
-        self._fails = fails
+        self._fails, self._fails_at = fails, fails_at or {}
         self.asked: list[tuple[str, Ask, float]] = []
         self.most = 0
         self._open = 0
@@ -78,7 +79,7 @@ class Scripted:
         self._open += 1
         self.most = max(self.most, self._open)
         try:
-            error = self._fails(number)
+            error = self._fails_at.get(target, self._fails)(number)
             if error:
                 reply.error, reply.status = error, 500
             else:

@@ -3,6 +3,9 @@
 Blocks alternate A B, B A, A B …, so that what changes with time (another process, heat, a cache that fills) falls on both.
 The two blocks of a pair are the unit: the interval is Student's for the mean of the pairs' logarithms of the ratio. Resampling
 so few pairs, or single calls, gives intervals that are too narrow.
+
+A failed call is slower than any other, here too. Where so many failed that a statistic lies among them there is no ratio: that of
+the calls that succeeded is told, as what it is.
 """
 
 import math
@@ -50,14 +53,17 @@ def compare_targets(
 
 def _ratio(named: str, first: str, second: str, pairs: Sequence[Pair], level: float) -> Ratio | None:
     measure, _, statistic = named.partition(".")
-    logs = []
-    for ours, theirs in pairs:
-        mine, other = (_statistic(measure, statistic, block) for block in (ours, theirs))
-        if mine and other:
-            logs.append(math.log(mine / other))
-    whole = [
-        _statistic(measure, statistic, [sample for pair in pairs for sample in pair[side]]) for side in (0, 1)
+    blocks = [
+        tuple(_statistic(measure, statistic, block, failed_as=math.inf) for block in pair) for pair in pairs
     ]
+    joined = [[sample for pair in pairs for sample in pair[side]] for side in (0, 1)]
+    whole = [_statistic(measure, statistic, each, failed_as=math.inf) for each in joined]
+    n_endless = sum(math.inf in block for block in blocks)
+    if n_endless or math.inf in whole:
+        n_endless = n_endless or 1
+        blocks = [tuple(_statistic(measure, statistic, block) for block in pair) for pair in pairs]
+        whole = [_statistic(measure, statistic, each) for each in joined]
+    logs = [math.log(mine / other) for mine, other in blocks if mine and other]
     mean = mean_estimate(logs, level=level)
     if mean is None or mean.value is None or not whole[0] or not whole[1]:
         return None
@@ -69,12 +75,15 @@ def _ratio(named: str, first: str, second: str, pairs: Sequence[Pair], level: fl
         first=whole[0],
         second=whole[1],
         n_pairs=len(logs),
+        n_endless=n_endless,
     )
     return msgspec.structs.replace(ratio, sentence=_tell(ratio, first, second, level))
 
 
-def _statistic(measure: str, statistic: str, samples: Sequence[Sample]) -> float | None:
-    values = values_of(measure, samples, {})
+def _statistic(
+    measure: str, statistic: str, samples: Sequence[Sample], *, failed_as: float | None = None
+) -> float | None:
+    values = values_of(measure, samples, {}, failed_as=failed_as)
     if not values:
         return None
     if statistic == "mean":
@@ -89,8 +98,17 @@ def _tell(ratio: Ratio, first: str, second: str, level: float) -> str:
     name = _NAMES.get(measure, measure)
     pairs = f"{ratio.n_pairs} pair{'s' if ratio.n_pairs != 1 else ''} of blocks"
     if ratio.low is None or ratio.high is None:
-        return f"{first} takes {ratio.value:.2f} times as long as {second} for {name} ({statistic}); one pair has no interval"
+        of_which = " (of the calls that succeeded)" if ratio.n_endless else ""
+        return (
+            f"{first} takes {ratio.value:.2f} times as long as {second} for {name} ({statistic}){of_which}; "
+            "one pair has no interval"
+        )
     interval = f"{100 * level:g} % interval {ratio.low:.2f} to {ratio.high:.2f}, {pairs}"
+    if ratio.n_endless:
+        return (
+            f"{name} ({statistic}): so many calls failed that {first} and {second} cannot be compared; of those that "
+            f"succeeded the ratio is {ratio.value:.2f} ({interval})"
+        )
     if ratio.low <= 1 <= ratio.high:
         return f"{name} ({statistic}): no difference shown between {first} and {second} (ratio {ratio.value:.2f}, {interval})"
     change = abs(ratio.value - 1)

@@ -119,12 +119,23 @@ def values_of(
     return found
 
 
-def gap_quantile(samples: Sequence[Sample], share: float, level: float) -> Estimate | None:
-    """Return a quantile of all times between pieces of streams."""
+def gap_quantile(
+    samples: Sequence[Sample], share: float, level: float, *, is_failed_endless: bool = False
+) -> Estimate | None:
+    """Return a quantile of all times between pieces of streams.
+
+    With `is_failed_endless` a failed call counts as a stream of the usual length whose pieces never came.
+    """
     rows = [sample.gaps for sample in samples if not sample.error and sample.gaps]
     if not rows:
         return None
     counts, middles = to_matrix(rows)
+    n_failed = sum(bool(sample.error) for sample in samples)
+    if is_failed_endless and n_failed:
+        usual = max(1, round(float(counts.sum()) / len(rows)))
+        counts = np.pad(counts, ((0, n_failed), (0, 1)))
+        counts[len(rows) :, -1] = usual
+        middles = np.append(middles, np.inf)
     return clustered_quantile(counts, middles, share, level=level, seed=_GAP_SEED)
 
 

@@ -104,6 +104,17 @@ def mean_estimate(values: Sequence[float], *, level: float = 0.95) -> Estimate |
     return Estimate(value=mean, low=mean - half, high=mean + half, n=n)
 
 
+def series_mean_estimate(values: Sequence[float], *, level: float = 0.95) -> Estimate | None:
+    """Return the mean of values in the order they were made, with Student's interval for as many as are independent."""
+    plain = mean_estimate(values, level=level)
+    if plain is None or plain.value is None or plain.low is None:
+        return plain
+    n_effective = effective_count(np.asarray(values, np.float64))
+    spread = float(np.std(values, ddof=1)) / math.sqrt(n_effective)
+    half = t_quantile((1 + level) / 2, max(1.0, n_effective - 1)) * spread
+    return Estimate(value=plain.value, low=plain.value - half, high=plain.value + half, n=plain.n)
+
+
 def rate_estimate(
     at_s: Sequence[float], amounts: Sequence[float], start_s: float, end_s: float, *, level: float = 0.95
 ) -> Estimate | None:
@@ -136,12 +147,18 @@ def clustered_quantile(
         return None
     value = _bucket_quantile(total[None, :], middles, share)[0]
     if len(counts) < 5:
-        return Estimate(value=float(value), n=int(total.sum()))
+        return Estimate(value=_finite(float(value)), n=int(total.sum()))
     rng = np.random.default_rng(seed)
     chosen = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=rounds)
     again = _bucket_quantile(chosen.astype(np.float64) @ counts.astype(np.float64), middles, share)
-    low, high = np.quantile(again, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(value=float(value), low=float(low), high=float(high), n=int(total.sum()))
+    # the nearest that was drawn: between one that has an end and one that has none nothing can be interpolated
+    low, high = np.quantile(again, [(1 - level) / 2, (1 + level) / 2], method="nearest")
+    return Estimate(
+        value=_finite(float(value)),
+        low=_finite(float(low)),
+        high=_finite(float(high)),
+        n=int(total.sum()),
+    )
 
 
 def _bucket_quantile(sums: "np.ndarray", middles: "np.ndarray", share: float) -> "np.ndarray":

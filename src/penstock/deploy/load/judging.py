@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from penstock.deploy.load.figures import Alone, gap_quantile, values_of
-from penstock.deploy.load.intervals import mean_estimate, quantile_estimate, share_estimate
+from penstock.deploy.load.intervals import quantile_estimate, series_mean_estimate, share_estimate
 from penstock.deploy.load.limits import Limit
 from penstock.deploy.load.types import (
     Estimate,
@@ -54,7 +54,9 @@ def judge_limits(
 ) -> Verdict:
     """Return each limit with its verdict, and one over all: the worst of them."""
     results = tuple(
-        _judge_ratio(limit, (ratios or {}).get(f"{limit.measure}.{limit.statistic}".rstrip(".")))
+        _judge_ratio(
+            limit, (ratios or {}).get(f"{limit.measure}.{limit.statistic}".rstrip(".")), samples, level
+        )
         if limit.is_ratio
         else _judge(limit, samples, figures, alone, level)
         for limit in limits
@@ -121,7 +123,9 @@ def measure_estimate(
     if not any(math.isfinite(value) for value in values):
         return None
     if limit.statistic == "mean":
-        return None if math.inf in values else mean_estimate(values, level=level)
+        if math.inf in values:
+            return Estimate(value=None, n=len(values))
+        return series_mean_estimate(values, level=level)
     if limit.statistic == "max":
         return Estimate(value=_finite(max(values)), low=_finite(max(values)), n=len(values))
     return quantile_estimate(values, float(limit.statistic[1:]) / 100, level=level)
@@ -220,14 +224,32 @@ def _advise(limit: Limit, estimate: Estimate, n: int) -> str:
     return f"The interval reaches over the limit: {4 * n} calls halve it (--requests {4 * n})."
 
 
-def _judge_ratio(limit: Limit, ratio: Ratio | None) -> LimitResult:
-    if ratio is None:
+def _judge_ratio(limit: Limit, ratio: Ratio | None, samples: Sequence[Sample], level: float) -> LimitResult:
+    """Judge a limit on how many times slower the target is whose calls are `samples`."""
+    failed = [bool(sample.error) for sample in samples]
+    if any(failed) and limit.is_upper and (all(failed) or (ratio is not None and ratio.n_endless)):
+        # nothing that failed may be left out: a target could pass by failing its slow calls
+        told = share_estimate(failed, level=level)
+        assert told is not None
+        share = 1 - float(limit.statistic[1:]) / 100 if limit.statistic.startswith("p") else 0.0
+        sure = told.low is not None and told.low > share
+        rest = "" if ratio is None else f" ({ratio.sentence})"
+        return LimitResult(
+            limit=limit.text,
+            verdict="fail" if sure or all(failed) else "undecided",
+            value=None,
+            unit="x",
+            n=0 if ratio is None else ratio.n_pairs,
+            sentence=f"{limit.text} is not shown: {100 * (told.value or 0.0):.1f} % of the calls failed{rest}",
+        )
+    if ratio is None or ratio.n_endless:
         return LimitResult(
             limit=limit.text,
             verdict="undecided",
             value=None,
             unit="x",
-            sentence=f"{limit.text}: there is nothing to compare with",
+            sentence=f"{limit.text}: there is nothing to compare with"
+            + ("" if ratio is None else f" ({ratio.sentence})"),
         )
     estimate = Estimate(value=ratio.value, low=ratio.low, high=ratio.high, n=ratio.n_pairs)
     word = _decide(limit, estimate)
@@ -245,6 +267,13 @@ def _judge_ratio(limit: Limit, ratio: Ratio | None) -> LimitResult:
 
 
 def _gap_estimate(limit: Limit, samples: Sequence[Sample], level: float) -> Estimate | None:
+    n_failed = sum(bool(sample.error) for sample in samples)
+    if (
+        n_failed
+        and any(each.gaps for each in samples if not each.error)
+        and limit.statistic in {"max", "mean"}
+    ):
+        return Estimate(value=None, n=len(samples))
     if limit.statistic == "max":
         longest = [each.longest_gap_ms for each in samples if each.longest_gap_ms is not None]
         return Estimate(value=max(longest), low=max(longest), n=len(longest)) if longest else None
@@ -254,8 +283,8 @@ def _gap_estimate(limit: Limit, samples: Sequence[Sample], level: float) -> Esti
             for each in samples
             if not each.error and each.first_s is not None and each.n_pieces > 1
         ]
-        return mean_estimate(means, level=level)
-    return gap_quantile(samples, float(limit.statistic[1:]) / 100, level)
+        return series_mean_estimate(means, level=level)
+    return gap_quantile(samples, float(limit.statistic[1:]) / 100, level, is_failed_endless=True)
 
 
 def _top(ordered: Sequence[float]) -> float | None:

@@ -252,6 +252,8 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     first: float
     second: float
     n_pairs: int
+    n_endless: int = 0
+    """Pairs in which a block's statistic lies among failed calls; the figures are then of those that succeeded."""
     sentence: str = ""
 
 
