@@ -39,3 +39,10 @@ def test_a_dead_worker_holds_up_nobody(tmp_path: Path) -> None:
 
 def test_without_gateways_there_is_nobody_to_wait_for(tmp_path: Path) -> None:
     assert have_followed(tmp_path / "ready", tmp_path / "followed", 5)
+
+
+def test_a_worker_that_is_only_coming_up_is_waited_for(tmp_path: Path) -> None:
+    write_followed(tmp_path / "followed", HERE, Followed(newest_ns=4, oldest_ns=4))
+    assert not have_followed(tmp_path / "ready", tmp_path / "followed", 5)
+    write_followed(tmp_path / "followed", HERE, Followed(newest_ns=5, oldest_ns=5))
+    assert have_followed(tmp_path / "ready", tmp_path / "followed", 5)

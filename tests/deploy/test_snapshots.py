@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from penstock.base.digest import digest_json
 from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMissing
-from penstock.deploy.snapshots import build_snapshot, parse_snapshot, read_snapshot, write_snapshot
+from penstock.deploy.snapshots import (
+    build_snapshot,
+    follow_on,
+    parse_snapshot,
+    read_snapshot,
+    write_snapshot,
+)
 from penstock.spec.routes import KeyRow, Provider, Route, Target
 from penstock.spec.snapshot import Limits, Snapshot
 
@@ -220,3 +226,12 @@ def test_a_reader_never_sees_half_a_snapshot(tmp_path: Path) -> None:
     reader.join()
     assert set(seen) <= {version.digest for version in versions}
     assert seen
+
+
+def test_the_newer_snapshot_is_the_newer_one_also_when_the_clock_was_set_back(tmp_path: Path) -> None:
+    former = build_snapshot(providers=(), routes=(), keys=(), clock=lambda: 10_000)
+    later = follow_on(build_snapshot(providers=(), routes=(), keys=(), clock=lambda: 9_000), former)
+    assert later.written_ns == 10_001
+    write_snapshot(tmp_path / "snapshot.json", later)
+    assert read_snapshot(tmp_path / "snapshot.json") == later
+    assert follow_on(former, None) == former

@@ -30,9 +30,10 @@ def write_followed(folder: Path, pid: int, followed: Followed) -> None:
 def have_followed(ready: Path, folder: Path, snapshot_ns: int) -> bool:
     """Return whether no worker works by a snapshot older than this one, not even for a call under way.
 
-    `ready` holds a file for each worker that serves. One that has not said anything yet has not followed.
+    `ready` holds a file for each worker that serves. One that has not said anything yet has not followed. One that is
+    only coming up has said so in `folder` before it read its snapshot, and counts too: it may be about to serve by it.
     """
-    for name in _workers(ready):
+    for name in {*_workers(ready), *_workers(folder)}:
         try:
             said = msgspec.json.decode((folder / name).read_bytes(), type=Followed)
         except (OSError, msgspec.DecodeError):

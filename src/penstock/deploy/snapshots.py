@@ -93,6 +93,14 @@ def finish_snapshot(draft: Snapshot) -> Snapshot:
     return msgspec.structs.replace(draft, digest=digest)
 
 
+def follow_on(snapshot: Snapshot, former: Snapshot | None) -> Snapshot:
+    """Return the snapshot as one written after the former, also where the clock was set back meanwhile: which of two is
+    newer is told by when they were written."""
+    if former is None or snapshot.written_ns > former.written_ns:
+        return snapshot
+    return msgspec.structs.replace(snapshot, written_ns=former.written_ns + 1)
+
+
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     """Put the snapshot in the place of the one before: a reader sees the old one or the new one, whole.
 

@@ -59,6 +59,10 @@ class SnapshotWatch:
         if stamp is None or stamp == self._seen:
             return False
         self._seen = stamp
+        if self.table is None:
+            self._say(
+                Followed(newest_ns=0, oldest_ns=0)
+            )  # whoever ends engines now waits for what is read here
         try:
             snapshot = self._read(self._path)
             table = Table(
@@ -89,8 +93,10 @@ class SnapshotWatch:
         followed = Followed(
             newest_ns=newest, oldest_ns=min((each.written_ns for each in self._former), default=newest)
         )
-        if followed == self._noted:
-            return
+        if followed != self._noted:
+            self._say(followed)
+
+    def _say(self, followed: Followed) -> None:
         try:
             self._note_followed(followed)
         except OSError as error:  # what waits for it waits a little longer, and is told in the end

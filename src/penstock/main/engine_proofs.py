@@ -1,5 +1,6 @@
 """`deploy.deployments.ports.Prover`: asks engines to show what they serve and holds it against the registry."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from penstock.tuning.served import load_served_renderer
 N_PROMPTS = 3
 MAX_PROMPT_TOKENS = 200
 MAX_OTHERS = 32
+ROOM = 8
+"""Tokens of a context that a proof leaves free for what comes after a prompt."""
 TIMEOUT_S = 300.0
 _TEXTS = ("Walking every day keeps the heart strong.", "How much water should I drink?", "120/80 mmHg")
 
@@ -36,15 +39,26 @@ class EngineProver:
             if generation.is_strict:
                 n_base = len(urls) - len(adapters)
                 adapters = () if number < n_base else (adapters[number - n_base],)
-            proofs.append(self.prove_model(url, generation.served_name, generation.model, adapters))
+            proofs.append(
+                self.prove_model(
+                    url, generation.served_name, generation.model, adapters, context=generation.context_length
+                )
+            )
         return {"engines": proofs}
 
     def prove_model(
-        self, url: str, served_name: str, model: PinnedModel, adapters: Sequence[PinnedModel] = ()
+        self,
+        url: str,
+        served_name: str,
+        model: PinnedModel,
+        adapters: Sequence[PinnedModel] = (),
+        *,
+        context: int | None = None,
     ) -> dict[str, Any]:
-        """Return the proof of one model of an engine of our own; raise `ProofFailed`, `UpstreamError`."""
+        """Return the proof of one model of an engine of our own, served with that context; raise `ProofFailed`,
+        `UpstreamError`."""
         version = self._rooms.registry.get_by_digest(model.digest)
-        expected = self.expect(version, adapters)
+        expected = fit_prompts(self.expect(version, adapters), context)
         calls = EngineCalls(url, self._rooms.internal_key, timeout_s=TIMEOUT_S)
         shown = calls.demand(
             "POST",
@@ -94,3 +108,20 @@ class EngineProver:
         if spec.engine == "vllm" and not spec.url:
             return self._rooms.internal_key
         return self._rooms.open_secret(spec.secret, url) if spec.secret else None
+
+
+def fit_prompts(expected: Expected, context: int | None) -> Expected:
+    """Return what is expected with prompts that a context holds. What was noted at registration after a prompt says
+    nothing of its beginning, so a prompt that is cut is held against a fresh load of the file alone."""
+    longest = max(map(len, expected.prompts), default=0)
+    if context is None or longest + ROOM <= context:
+        return expected
+    fitting = [number for number, each in enumerate(expected.prompts) if len(each) + ROOM <= context]
+    if expected.stored is not None and fitting:
+        return dataclasses.replace(
+            expected,
+            prompts=tuple(expected.prompts[number] for number in fitting),
+            stored=tuple(expected.stored[number] for number in fitting),
+        )
+    cut = tuple(each[: max(1, context - ROOM)] for each in expected.prompts)
+    return dataclasses.replace(expected, prompts=cut, stored=None)

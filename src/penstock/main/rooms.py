@@ -23,7 +23,7 @@ from penstock.deploy.deployments.service import live_deployments
 from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMissing
 from penstock.deploy.objects import StoredObject
 from penstock.deploy.queries import list_objects
-from penstock.deploy.snapshots import build_snapshot, read_snapshot, write_snapshot
+from penstock.deploy.snapshots import build_snapshot, follow_on, read_snapshot, write_snapshot
 from penstock.evals.gates.evidence import GateEvidence
 from penstock.jobs.service import JobService
 from penstock.knowledge.living import check_generation
@@ -393,6 +393,7 @@ class Rooms:
         except (SnapshotMissing, SnapshotDamaged, SnapshotInvalid):
             current = None
         if current is None or current.digest != snapshot.digest:
+            snapshot = follow_on(snapshot, current)
             write_snapshot(self.home.snapshot, snapshot)
         self.configuration.remember(snapshot, actor=actor, note=note)
         return snapshot
