@@ -42,7 +42,7 @@ class Shell:
             check=False,
         )
         assert done.returncode == expect, done.stdout[-2000:] + done.stderr[-2000:]
-        return json.loads(done.stdout)
+        return json.loads(done.stdout) if done.stdout else done.stderr
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_a_model_goes_from_nothing_to_prod_by_the_documented_commands(shell: She
 
     # prod moves on that verdict alone, while it is asked all the time
     refused = shell("asset", "move", "model:keys@3", "--alias", "prod", "--gate", verdict["id"], expect=3)
-    assert refused["error"]["code"] == "PS-2360"
+    assert "PS-2360" in refused
     callers = Callers(shell.home, wait_until_ready(shell.home, deadline_s=10))
     try:
         callers.wait_for("model:keys@1")
