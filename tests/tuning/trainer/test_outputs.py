@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from penstock.tuning.errors import DigestMismatch
+from penstock.tuning.runs.packaging import check_output
 from tests.tuning.trainer.run_folders import STOP, make_run, read_events
 from tests.tuning.trainer.runtime import Runtime
 
@@ -59,6 +61,12 @@ def test_what_lies_beside_the_base_goes_with_the_model(runtime: Runtime, tmp_pat
     config = json.loads((folder / "out" / "config.json").read_text())
     base = json.loads((folder / "base" / "config.json").read_text())
     assert {name: config[name] for name in base} == base
+    told = json.loads((folder / "out" / "origin.json").read_text())["files"]
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= set(told)
+    check_output(folder / "out")
+    (folder / "out" / "model.safetensors").write_bytes(b"changed")
+    with pytest.raises(DigestMismatch):
+        check_output(folder / "out")
 
 
 def test_the_model_is_the_one_of_the_best_step_not_of_the_last(runtime: Runtime, tmp_path: Path) -> None:

@@ -8,7 +8,10 @@ from typing import Any
 import msgspec
 
 from penstock import __version__
+from penstock.base.digest import digest_file
 from penstock.spec.tuning import FrozenRun, RunRecord, Runtime
+from penstock.tuning.convert.architectures import read_json
+from penstock.tuning.errors import DigestMismatch
 from penstock.tuning.model_types import ModelLineage
 from penstock.tuning.recipes.checks import uses_adapter
 from penstock.tuning.recipes.defaults import digest_recipe
@@ -16,6 +19,8 @@ from penstock.tuning.runs.folder import RunFolder
 from penstock.tuning.runs.pinning import label_of
 from penstock.tuning.runs.ports import Models
 
+ORIGIN = "origin.json"
+"""What training says of what it left in `out`."""
 BESIDE_WEIGHTS = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -38,9 +43,11 @@ def register_run(
 ) -> dict[str, Any]:
     """Register what lies in the run's `out` and return {model, digest, children, adapter}.
 
-    Nothing is registered when a proof fails; the same run registered twice is the same version.
+    Nothing is registered when a proof fails; the same run registered twice is the same version. Raises what
+    `check_output` raises.
     """
     output, is_adapter = frozen.recipe.output, uses_adapter(frozen.recipe)
+    check_output(folder.out)
     if not is_adapter:
         complete_folder(folder.out, folder.base)
     registered = models.register_trained(
@@ -64,6 +71,27 @@ def register_run(
         "children": list(registered.children),
         "adapter": registered.adapter,
     }
+
+
+def check_output(out: Path) -> None:
+    """Hold what training left to the digests that it told. Raises `DigestMismatch` for a file that is another one by now.
+
+    A program of one's own that tells no digests is believed.
+    """
+    origin = out / ORIGIN
+    if not origin.is_file():
+        return
+    told = read_json(origin).get("files")
+    for name, digest in (told if isinstance(told, dict) else {}).items():
+        path = out / Path(name).name
+        seen = digest_file(path) if path.is_file() else None
+        if seen != digest:
+            raise DigestMismatch(
+                f"{path.name} in {out} is not what the run has trained.",
+                hint="It was changed after training. Delete the folder `out` and resume the run: it is written again.",
+                expected=digest,
+                seen=seen,
+            )
 
 
 def complete_folder(out: Path, base: Path) -> None:

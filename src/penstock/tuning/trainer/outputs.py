@@ -1,5 +1,6 @@
 """The finished run's folder `out`: the best checkpoint as a model (or adapter) that other tools read, moved there whole."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -17,7 +18,7 @@ def write_output(run: RunSpec, network: Network, best: Path, *, detail: dict[str
     """Write `out` from a checkpoint and return it. Raises `TrainingFault` for a full disk.
 
     A model: weights, config, and what lies beside the base's weights. An adapter: its weights and its config, which
-    names its base by digest. `origin.json` says which checkpoint it is.
+    names its base by digest. `origin.json` says which checkpoint it is, and the digest of every other file.
     """
     out, partial = run.folder / "out", run.folder / "out.partial"
     for folder in (out, partial):
@@ -34,7 +35,9 @@ def write_output(run: RunSpec, network: Network, best: Path, *, detail: dict[str
             if base.is_dir():
                 copy_other_files(base, partial)
             write_config(network, base, partial)
-        write_text(partial / ORIGIN, json.dumps({"run": run.id, "digest": run.digest, **detail}, indent=1))
+        files = {path.name: _digest(path) for path in sorted(partial.iterdir()) if path.is_file()}
+        origin = {"run": run.id, "digest": run.digest, "files": files, **detail}
+        write_text(partial / ORIGIN, json.dumps(origin, indent=1))
         for path in partial.iterdir():
             flush(path)
     except OSError as error:
@@ -43,6 +46,11 @@ def write_output(run: RunSpec, network: Network, best: Path, *, detail: dict[str
     partial.rename(out)
     flush(run.folder)
     return out
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_origin(run: RunSpec) -> dict[str, Any] | None:
