@@ -142,6 +142,54 @@ def test_a_budget_stops_before_it_is_overrun_and_says_what_was_not_asked() -> No
     assert any("budget" in line and "60 calls" in line for line in journal.lines)
 
 
+def test_a_reply_whose_cost_nobody_tells_counts_as_what_it_may_cost() -> None:
+    teacher, journal = Scripted("0.1"), Journal()
+    teacher.replies = {f"q{n}": TeacherReply(status="ok", text=f"a{n}", finish="stop") for n in range(100)}
+    rows, tally = run(asked(100), how(max_cost_usd=3.2), teacher, journal)
+    assert len(teacher.asked) == len(rows) == 32 and tally.n_not_asked == 68
+    assert tally.as_fields()["cost_usd"] is None and "unknown for 32 of 32 calls" in tally.cost_text
+    assert any("up to 3.2 USD more on 32 calls of unknown cost" in line for line in journal.lines)
+
+
+def test_calls_that_cost_less_than_thought_leave_the_rest_for_more_calls() -> None:
+    teacher, journal = Scripted("0.1"), Journal()
+    cheap = {"status": "ok", "finish": "stop", "cost_usd": "0.0001"}
+    teacher.replies = {f"q{n}": TeacherReply(text=f"a{n}", **cheap) for n in range(320)}  # type: ignore[arg-type]
+    rows, tally = run(asked(320), how(max_cost_usd=2.0), teacher, journal)
+    assert len(rows) == 320 and tally.n_not_asked == 0
+    assert not any("budget" in line for line in journal.lines)
+
+
+def test_every_attempt_is_counted_and_none_overruns_the_budget() -> None:
+    failing = TeacherReply(status="error", is_transient=True, cost_usd="0.1")
+    teacher = Scripted("0.1", q0=[failing, failing, ok("late")])
+    _, tally = run(asked(4), how(), teacher)
+    assert (tally.n_calls, tally.n_attempts, tally.cost_usd) == (4, 6, Decimal("0.51"))
+    teacher = Scripted("0.1", q0=[failing, failing, ok("late")])
+    _, tally = run(asked(4), how(max_cost_usd=0.5), teacher)
+    assert tally.n_attempts == len(teacher.asked) == 5 and tally.cost_usd == Decimal("0.5")
+
+
+def test_a_timeout_may_have_been_billed_and_counts_against_the_budget() -> None:
+    late = TeacherReply(status="timeout", is_transient=True)
+    teacher = Scripted("0.1", q0=[late, late, late])
+    _, tally = run(asked(30), how(max_cost_usd=1.0), teacher)
+    assert tally.reserved_usd > 0 and tally.cost_usd + tally.reserved_usd <= 1
+    assert len(teacher.asked) == 10
+
+
+def test_a_budget_too_small_for_one_call_says_so() -> None:
+    with pytest.raises(TeacherUnusable, match="not asked at all"):
+        run(asked(3), how(max_cost_usd=0.05), Scripted("0.1"))
+
+
+def test_a_teacher_that_refuses_everything_is_left_after_the_first_wave() -> None:
+    teacher = Scripted(**{f"q{n}": TeacherReply(status="refused") for n in range(320)})
+    with pytest.raises(TeacherUnusable, match="32 refused"):
+        run(asked(320), how(), teacher)
+    assert len(teacher.asked) == WAVE
+
+
 def test_a_budget_without_a_known_price_is_refused() -> None:
     with pytest.raises(BadDistillation, match="not known"):
         run(asked(2), how(max_cost_usd=1.0), Scripted(None))

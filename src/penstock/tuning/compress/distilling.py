@@ -1,15 +1,17 @@
 """Asks a teacher for the replies that a student is trained on: sequence-level distillation, from any model the gateway answers.
 
 Kim and Rush, Sequence-Level Knowledge Distillation, 2016: a student trained on what a teacher writes learns more than one trained on
-the same number of other texts. Calls go out in waves; each wave is one step of the job's journal, so a run that was killed goes on
-without asking, or paying, twice. A reply that was refused, cut off or empty teaches the wrong thing: it is left out and counted.
+the same number of other texts. Calls go out in waves; each wave is one step of the journal, so a run that was killed asks, and pays,
+again for the calls in flight and no others. A reply that was refused, cut off or empty teaches the wrong thing: it is left out and
+counted. A budget counts every attempt, and what a call may cost at most where nobody says what it did cost.
 """
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
@@ -24,6 +26,8 @@ AT_ONCE = 8
 WAVE = 32
 """Calls of one step: their replies are kept together, in less than the 1 MiB that a step may hold."""
 ATTEMPTS = 3
+HOPELESS_SHARE = 0.25
+"""Of the replies that came so far: with less nobody asks, and pays for, the rest."""
 MIN_KEPT_SHARE = 0.5
 """Of the replies that came: with less the teacher does not do this task, and a student would learn the rest of it."""
 BYTES_PER_TOKEN = 4
@@ -46,6 +50,13 @@ class TeacherReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     trace_id: str | None = None
     is_transient: bool = False
     """Whether asking again may help."""
+    before: "tuple[TeacherReply, ...]" = ()
+    """What earlier attempts of the same call came to; these may have cost something, too."""
+
+    @property
+    def may_be_billed(self) -> bool:
+        """Whether it may have cost something though nobody says so: an error without an answer has no price, a timeout has."""
+        return self.cost_usd is None and self.status != "error"
 
 
 class Teacher(Protocol):
@@ -101,6 +112,9 @@ class DistillTally:
 
     n_prompts: int = 0
     n_calls: int = 0
+    """Replies that were asked for."""
+    n_attempts: int = 0
+    """Calls that were made for them, those made again among them."""
     n_kept: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     """refused, cut_off, empty, short, duplicate, failed."""
@@ -108,6 +122,8 @@ class DistillTally:
     """Calls that the budget did not allow."""
     cost_usd: Decimal = Decimal(0)
     n_cost_unknown: int = 0
+    reserved_usd: Decimal = Decimal(0)
+    """What the calls of unknown cost may have cost at most: a budget counts it as spent."""
     input_tokens: int = 0
     output_tokens: int = 0
     versions: Counter[str] = field(default_factory=Counter)
@@ -117,6 +133,7 @@ class DistillTally:
         return {
             "n_prompts": self.n_prompts,
             "n_calls": self.n_calls,
+            "n_attempts": self.n_attempts,
             "n_kept": self.n_kept,
             "left_out": dict(self.left_out),
             "n_not_asked": self.n_not_asked,
@@ -130,7 +147,7 @@ class DistillTally:
     def cost_text(self) -> str:
         """What it cost, as a person reads it."""
         if self.n_cost_unknown:
-            return f"cost unknown for {self.n_cost_unknown} of {self.n_calls} calls"
+            return f"cost unknown for {self.n_cost_unknown} of {self.n_attempts} calls"
         return f"{self.cost_usd.normalize():f} USD"
 
 
@@ -139,6 +156,8 @@ class _Call:
     number: int
     asked: AskedRow
     nth: int
+    estimate: Decimal | None = None
+    """What it may cost at most; None when nobody knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +167,14 @@ class Distillation:
     part: DistillPart
     seed: int = 0
     max_cost_usd: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asking:
+    how: Distillation
+    teacher: Teacher
+    session: str
+    sleep: Callable[[float], None]
 
 
 def check_distillation(part: DistillPart) -> None:
@@ -182,30 +209,29 @@ def distil(
         for nth in range(how.part.n_per_prompt)
     ]
     tally = DistillTally(n_prompts=len(asked))
-    estimates = [_estimate(call, how, teacher) for call in calls]
-    if how.max_cost_usd is not None and any(each is None for each in estimates):
+    calls = [replace(call, estimate=_estimate(call, how, teacher)) for call in calls]
+    if how.max_cost_usd is not None and any(call.estimate is None for call in calls):
         raise BadDistillation(
             f"max_cost_usd is {how.max_cost_usd:g}, but what {how.part.teacher} costs is not known.",
             hint="Add its price (penstock price add), or leave the budget out.",
         )
     rows: list[DatasetRow] = []
     seen: dict[str, set[str]] = {}
-    for start in range(0, len(calls), WAVE):
+    asking = _Asking(how=how, teacher=teacher, session=session, sleep=sleep)
+    at = 0
+    while at < len(calls):
         context.check_cancelled()
-        wave = _affordable(calls[start : start + WAVE], estimates[start : start + WAVE], how, tally)
-        replies = _ask_wave(wave, how, teacher, context, session=session, number=start // WAVE, sleep=sleep)
-        rows += _take(wave, replies, how, tally, seen)
-        tally.n_not_asked += len(calls[start : start + WAVE]) - len(wave)
-        context.progress(
-            min(1.0, (start + WAVE) / len(calls)),
-            f"{tally.n_kept} replies of {how.part.teacher}, {tally.cost_text}",
-        )
-        if len(wave) < len(calls[start : start + WAVE]):
-            tally.n_not_asked += len(calls) - min(len(calls), start + WAVE)
-            context.log(
-                f"the budget of {how.max_cost_usd} USD is used up: {tally.n_not_asked} calls were not made"
-            )
+        wave = _affordable(calls[at : at + WAVE], how, tally)
+        if not wave:
             break
+        replies = _ask_wave(wave, asking, context, _Purse(_left(how, tally), wave), at=at)
+        rows += _take(wave, replies, how, tally, seen)
+        at += len(wave)
+        context.progress(at / len(calls), f"{tally.n_kept} replies of {how.part.teacher}, {tally.cost_text}")
+        _demand_hope(how, tally)
+    tally.n_not_asked = len(calls) - at
+    if tally.n_not_asked:
+        context.log(_tell_budget(how, tally))
     _demand_use(how, tally)
     context.log(
         f"{how.part.teacher}: {tally.n_kept} replies kept of {tally.n_calls}; left out: {_tell_left_out(tally)}; {tally.cost_text}"
@@ -213,45 +239,69 @@ def distil(
     return rows, tally
 
 
-def _ask_wave(
-    wave: Sequence[_Call],
-    how: Distillation,
-    teacher: Teacher,
-    context: DistillContext,
-    *,
-    session: str,
-    number: int,
-    sleep: Callable[[float], None],
-) -> list[TeacherReply]:
-    if not wave:
-        return []
+class _Purse:
+    """What the attempts of one wave may still cost together. Safe for threads.
 
+    The first attempt of each call is paid for beforehand; a further one is made only where it fits.
+    """
+
+    def __init__(self, left: Decimal | None, wave: Sequence[_Call]) -> None:
+        self._lock = threading.Lock()
+        set_aside = sum((call.estimate or Decimal(0) for call in wave), Decimal(0))
+        self._left = None if left is None else left - set_aside
+
+    def settle(self, reply: TeacherReply, reserved: Decimal | None) -> None:
+        """Give back what an attempt did not cost."""
+        if self._left is None or reserved is None:
+            return
+        with self._lock:
+            self._left += reserved - _cost_of(reply, reserved)
+
+    def take(self, reserved: Decimal | None) -> bool:
+        """Set the price of one more attempt aside, and say whether that was possible."""
+        if self._left is None or reserved is None:
+            return True
+        with self._lock:
+            if self._left < reserved:
+                return False
+            self._left -= reserved
+            return True
+
+
+def _cost_of(reply: TeacherReply, reserved: Decimal | None) -> Decimal:
+    """Return what a budget counts one attempt as."""
+    if reply.cost_usd is not None:
+        return Decimal(reply.cost_usd)
+    return (reserved or Decimal(0)) if reply.may_be_billed else Decimal(0)
+
+
+def _ask_wave(
+    wave: Sequence[_Call], asking: _Asking, context: DistillContext, purse: _Purse, *, at: int
+) -> list[TeacherReply]:
     def ask_all() -> list[Any]:
         with ThreadPoolExecutor(max_workers=AT_ONCE) as threads:
-            replies = list(threads.map(lambda call: _ask(call, how, teacher, session, sleep), wave))
+            replies = list(threads.map(lambda call: _ask(call, asking, purse), wave))
         told: list[Any] = msgspec.to_builtins(replies)
         return told
 
     inputs = {
-        "model": how.part.teacher,
-        "asked": digest_json([[call.asked.messages, _parameters(call, how)] for call in wave]),
+        "model": asking.how.part.teacher,
+        "asked": digest_json([[call.asked.messages, _parameters(call, asking.how)] for call in wave]),
     }
-    return msgspec.convert(context.step(f"teacher wave {number}", inputs, ask_all), list[TeacherReply])
+    return msgspec.convert(context.step(f"teacher calls from {at}", inputs, ask_all), list[TeacherReply])
 
 
-def _ask(
-    call: _Call, how: Distillation, teacher: Teacher, session: str, sleep: Callable[[float], None]
-) -> TeacherReply:
-    reply = TeacherReply(status="error")
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            sleep(2.0**attempt)
-        reply = teacher.ask(
-            how.part.teacher, call.asked.messages, parameters=_parameters(call, how), session=session
-        )
-        if not reply.is_transient:
-            return reply
-    return reply
+def _ask(call: _Call, asking: _Asking, purse: _Purse) -> TeacherReply:
+    model, parameters = asking.how.part.teacher, _parameters(call, asking.how)
+    before: list[TeacherReply] = []
+    while True:
+        reply = asking.teacher.ask(model, call.asked.messages, parameters=parameters, session=asking.session)
+        purse.settle(reply, call.estimate)
+        is_last = not reply.is_transient or len(before) + 1 >= ATTEMPTS
+        if is_last or not purse.take(call.estimate):
+            return msgspec.structs.replace(reply, before=tuple(before))
+        before.append(reply)
+        asking.sleep(2.0 ** len(before))
 
 
 def _parameters(call: _Call, how: Distillation) -> dict[str, Any]:
@@ -270,19 +320,32 @@ def _estimate(call: _Call, how: Distillation, teacher: Teacher) -> Decimal | Non
     )
 
 
-def _affordable(
-    wave: Sequence[_Call], estimates: Sequence[Decimal | None], how: Distillation, tally: DistillTally
-) -> list[_Call]:
-    if how.max_cost_usd is None:
+def _affordable(wave: Sequence[_Call], how: Distillation, tally: DistillTally) -> list[_Call]:
+    left = _left(how, tally)
+    if left is None:
         return list(wave)
-    left = Decimal(str(how.max_cost_usd)) - tally.cost_usd
     chosen = []
-    for call, estimate in zip(wave, estimates, strict=True):
-        left -= estimate or Decimal(0)
+    for call in wave:
+        left -= call.estimate or Decimal(0)
         if left < 0:
             break
         chosen.append(call)
     return chosen
+
+
+def _left(how: Distillation, tally: DistillTally) -> Decimal | None:
+    """Return what is left of the budget; None without one."""
+    if how.max_cost_usd is None:
+        return None
+    return Decimal(str(how.max_cost_usd)) - tally.cost_usd - tally.reserved_usd
+
+
+def _tell_budget(how: Distillation, tally: DistillTally) -> str:
+    text = f"{tally.n_not_asked} calls were not made: one more might cost more than is left of the budget of {how.max_cost_usd} USD"
+    text += f"; {tally.cost_usd.normalize():f} USD are known to be spent"
+    if tally.reserved_usd:
+        text += f", up to {tally.reserved_usd.normalize():f} USD more on {tally.n_cost_unknown} calls of unknown cost"
+    return text
 
 
 def _take(
@@ -294,12 +357,8 @@ def _take(
 ) -> Iterator[DatasetRow]:
     for call, reply in zip(wave, replies, strict=True):
         tally.n_calls += 1
-        tally.input_tokens += reply.input_tokens or 0
-        tally.output_tokens += reply.output_tokens or 0
-        if reply.cost_usd is not None:
-            tally.cost_usd += Decimal(reply.cost_usd)
-        elif reply.status == "ok":
-            tally.n_cost_unknown += 1
+        for attempt in (*reply.before, reply):
+            _count(attempt, call.estimate, tally)
         before = seen.setdefault(call.asked.row.id, set())
         if (why := _find_fault(reply, how.part, before)) is not None:
             tally.left_out[why] += 1
@@ -308,6 +367,17 @@ def _take(
         tally.n_kept += 1
         tally.versions[reply.version or "unknown"] += 1
         yield _make_row(call, reply, how)
+
+
+def _count(attempt: TeacherReply, estimate: Decimal | None, tally: DistillTally) -> None:
+    tally.n_attempts += 1
+    tally.input_tokens += attempt.input_tokens or 0
+    tally.output_tokens += attempt.output_tokens or 0
+    if attempt.cost_usd is not None:
+        tally.cost_usd += Decimal(attempt.cost_usd)
+    elif attempt.may_be_billed:
+        tally.n_cost_unknown += 1
+        tally.reserved_usd += estimate or Decimal(0)
 
 
 def _find_fault(reply: TeacherReply, part: DistillPart, before: set[str]) -> str | None:
@@ -358,14 +428,30 @@ def unlearnt(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def _demand_hope(how: Distillation, tally: DistillTally) -> None:
+    """Raise as soon as it is plain that the teacher does not do this task, before the rest is paid for."""
+    n_came = tally.n_calls - tally.left_out["duplicate"]
+    if tally.n_calls >= WAVE and tally.n_kept < HOPELESS_SHARE * n_came:
+        raise _unusable(how, tally)
+
+
 def _demand_use(how: Distillation, tally: DistillTally) -> None:
     n_came = tally.n_calls - tally.left_out["duplicate"]
-    if tally.n_kept and tally.n_kept >= MIN_KEPT_SHARE * n_came:
-        return
+    if not tally.n_kept or tally.n_kept < MIN_KEPT_SHARE * n_came:
+        raise _unusable(how, tally)
+
+
+def _unusable(how: Distillation, tally: DistillTally) -> TeacherUnusable:
+    n_came = tally.n_calls - tally.left_out["duplicate"]
+    if not tally.n_calls:
+        return TeacherUnusable(
+            f"{how.part.teacher} was not asked at all: one call may cost more than the budget of {how.max_cost_usd} USD.",
+            hint="Raise max_cost_usd, or lower max_tokens, by which a call is estimated.",
+        )
     hint = "Look at one call in the record of traffic."
     if tally.left_out["cut_off"] * 2 >= n_came:
         hint = f"Most replies were cut off at {how.part.max_tokens} tokens: raise max_tokens."
-    raise TeacherUnusable(
+    return TeacherUnusable(
         f"{how.part.teacher} gave {tally.n_kept} usable replies to {tally.n_calls} calls; left out: {_tell_left_out(tally)}.",
         hint=hint,
         left_out=dict(tally.left_out),
