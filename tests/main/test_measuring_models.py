@@ -246,6 +246,19 @@ def test_paragraphs_of_a_text_file_are_rows(
     assert [item.text for item in bench.work[0].texts] == ["One paragraph.\nStill it.", "Another."]
 
 
+def test_a_long_text_file_is_drawn_from_or_refused_and_never_cut_in_silence(
+    measuring: MeasuringRooms, bench: Bench, pair: list[Version], tmp_path: Path
+) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text("\n\n".join(f"Paragraph {number}." for number in range(2500)))
+    with pytest.raises(CannotMeasure, match="2,500 paragraphs") as caught:
+        run(measuring, "model:m@1", texts=str(path), parts=("texts",))
+    assert not bench.work and caught.value.hint is not None and "--limit" in caught.value.hint
+    run(measuring, "model:m@1", texts=str(path), parts=("texts",), limit=10)
+    drawn = [int(item.row.rpartition(":")[2]) for item in bench.work[0].texts]
+    assert len(drawn) == 10 and drawn == sorted(drawn) and drawn[-1] > 1000  # not the first ones
+
+
 def test_nothing_of_the_home_is_read_as_text(
     measuring: MeasuringRooms, pair: list[Version], home: Home
 ) -> None:

@@ -27,7 +27,7 @@ from penstock.evals.catalogue import Catalogue
 from penstock.main.compress_child import run_child
 from penstock.main.copies import hold_copies
 from penstock.main.dataset_rooms import create_datasets
-from penstock.main.eval_cases import DatasetCases, open_to_reading
+from penstock.main.eval_cases import DatasetCases, draw, open_to_reading
 from penstock.main.eval_ports import read_registered_scorer
 from penstock.main.job_wait import Tell
 from penstock.main.model_figures import compare_figures, make_figures, task_facts
@@ -212,7 +212,7 @@ def _read_texts(
         return (tuple(texts_of_cases(tasks.cases, tasks.items)), tasks.source) if tasks else ((), None)
     if is_text_file(request.texts):
         path = open_to_reading(Path(request.texts), rooms.home.root)
-        return tuple(read_texts(path))[:MAX_TEXTS], request.texts
+        return _draw_texts(tuple(read_texts(path)), request), request.texts
     cases = _read_cases(rooms, request.texts, request, MAX_TEXTS)
     asked = make_tasks(
         cases,
@@ -224,6 +224,19 @@ def _read_texts(
         parameters={},
     )
     return tuple(texts_of_cases(asked.cases, asked.items)), request.texts
+
+
+def _draw_texts(texts: tuple[TextItem, ...], request: MeasureRequest) -> tuple[TextItem, ...]:
+    """Return the paragraphs that are measured: all, or those that `limit` draws, spread over the whole file."""
+    if request.limit is not None:
+        chosen = draw(((each.row, each.group) for each in texts), request.limit, request.seed)
+        texts = tuple(each for each in texts if each.row in chosen)
+    if len(texts) > MAX_TEXTS:
+        raise CannotMeasure(
+            f"{request.texts} holds {len(texts):,} paragraphs; at most {MAX_TEXTS:,} are measured at once.",
+            hint="Draw some of them with --limit.",
+        )
+    return texts
 
 
 def _read_cases(rooms: MeasuringRooms, place: str, request: MeasureRequest, most: int) -> list[Case]:
