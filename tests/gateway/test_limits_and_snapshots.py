@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.gateway.snapshots import SnapshotWatch
 from penstock.spec.snapshot import Snapshot
 from tests.gateway.conftest import KEY, LIMITED_KEY, Bench, key_row, until_ready
 from tests.gateway.upstream import REPLY, STREAM, Exchange
@@ -155,3 +156,26 @@ async def test_the_watch_outlives_a_snapshot_that_makes_it_stumble(
     while watch.table is first:
         await asyncio.sleep(0.005)
     assert (await ready.post(ASK)).status == 401
+
+
+async def test_a_worker_says_that_it_comes_up_before_it_reads_what_it_will_serve_by(
+    ready: Bench, tmp_path: Path
+) -> None:
+    assert ready.gateway is not None
+    happened: list[object] = []
+
+    def read(path: Path) -> Snapshot:
+        happened.append("read")
+        return ready.gateway._watch._read(path)  # type: ignore[union-attr]
+
+    watch = SnapshotWatch(
+        ready.gateway._watch._path,
+        environ={},
+        internal_key=None,
+        read=read,
+        note_followed=lambda followed: happened.append(followed.oldest_ns),
+    )
+    assert watch.refresh()
+    assert happened[:2] == [0, "read"]
+    assert watch.table is not None
+    assert happened[2:] == [watch.table.written_ns]

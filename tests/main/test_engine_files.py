@@ -113,3 +113,25 @@ def test_names_with_dots_and_replicas_stay_apart(made: Home, tmp_path: Path) -> 
     for child, deployment in (("engine-a~1~2", "a"), ("engine-a.1~2", "a.1")):
         seats.put(msgspec.structs.replace(seat(child), deployment=deployment))
     assert (seats.names("a"), seats.names("a.1")) == (["engine-a~1~2"], ["engine-a.1~2"])
+
+
+def test_a_file_that_could_not_be_read_once_ends_no_process(
+    made: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_engine(made, EngineFile(child="engine", port=4711, role="shared"))
+    find = EngineSpecs(made)
+    before = find()
+    write_engine(made, EngineFile(child="engine", port=4711, role="shared", models={"pocket": 1}))
+
+    def too_many(_: Path) -> bytes:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", too_many)
+        assert find() == before
+        assert EngineSpecs(made)() == []
+    late = EngineSpecs(made)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", too_many)
+        late()
+    assert late() == find() == before

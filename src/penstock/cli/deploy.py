@@ -310,8 +310,16 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "replicas": record["spec"].get("replicas", 1),
         "coming": record.get("coming"),
         "swaps": record.get("swaps", 0),
-        "error": (record.get("error") or {}).get("message"),
+        "error": (record.get("error") or {}).get("message") or _missing(record),
     }
+
+
+def _missing(record: dict[str, Any]) -> str | None:
+    """Return how many processes of what serves are down; None where all answer."""
+    n_all, n_ready = record.get("n_processes", 0), record.get("n_ready", 0)
+    if n_ready >= n_all:
+        return None
+    return f"{n_ready} of {n_all} processes answer, {record.get('n_restarts', 0)} restarts; see penstock deploy logs"
 
 
 def _shown(record: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from penstock.spec.home import Home
 SHARED = "engine"
 """The child that hosts the models that `prod` names, and the beginning of its successors' names (`engine~2` …)."""
 _LOOPBACK = "127.0.0.1"
+_UNREAD = (0, 0, 0)
+"""The stamp of no file."""
 _log = logging.getLogger("penstock.supervisor")
 
 
@@ -131,12 +133,28 @@ class EngineSpecs:
                 continue
             stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
             known = self._known.get(path)
-            found[path] = known if known is not None and known[0] == stamp else (stamp, self._spec(path))
+            if known is not None and known[0] == stamp:
+                found[path] = known
+                continue
+            try:
+                found[path] = stamp, self._spec(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:  # such as too many open files: what runs goes on, and it is read again
+                _log.warning(
+                    "an engine's file could not be read", extra={"path": str(path), "reason": str(error)}
+                )
+                if known is not None:
+                    found[path] = _UNREAD, known[1]
         self._known = found
         return [spec for _, spec in found.values() if spec is not None]
 
     def _spec(self, path: Path) -> ChildSpec | None:
-        file = _read(path)
+        """Return its process; raise `OSError` when the file could not be read this time."""
+        try:
+            file = msgspec.json.decode(path.read_bytes(), type=EngineFile)
+        except msgspec.DecodeError:
+            file = None
         if file is None or file.child != path.stem:
             _log.error("an engine's file cannot be read and is left out", extra={"path": str(path)})
             return None

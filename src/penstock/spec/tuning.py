@@ -362,3 +362,9 @@ class DeploymentRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     is_settled: bool = True
     """Whether nothing is under way: neither a start, nor a proof, nor a process that has still to end."""
     route: str = ""
+    n_processes: int = 0
+    """That are meant to serve it; 0 for a server that runs elsewhere."""
+    n_ready: int = 0
+    """Of those, that answer now."""
+    n_restarts: int = 0
+    """How often those have died and come back."""

@@ -364,3 +364,29 @@ def test_a_slow_proof_holds_up_no_other_deployment(yard: Yard) -> None:
         yard.held.set()
         stop.set()
         loop.join()
+
+
+def test_a_rollback_brings_the_adapters_and_the_context_back_too(yard: Yard) -> None:
+    yard.deploy(adapters=("model:ad@1",), context_length=64)
+    yard.settle()
+    yard.service.swap(
+        "live",
+        {"model": "model:pocket@2", "adapters": ["model:ad@2"], "context_length": 128},
+        actor="mira",
+    )
+    yard.settle()
+    yard.service.roll_back("live", actor="mira")
+    yard.settle()
+    (seat,) = yard.running.values()
+    assert (seat.model.label, [each.label for each in seat.adapters]) == ("model:pocket@1", ["model:ad@1"])
+    assert seat.context_length == 64
+
+
+def test_what_serves_but_is_down_is_told_in_the_record(yard: Yard) -> None:
+    yard.deploy(replicas=2)
+    yard.settle()
+    assert (yard.service.get("live").n_ready, yard.service.get("live").n_processes) == (2, 2)
+    yard.restarts = dict.fromkeys(yard.running, 4)
+    yard.is_starting = True
+    record = yard.service.get("live")
+    assert (record.state, record.n_ready, record.n_processes, record.n_restarts) == ("ready", 0, 2, 8)

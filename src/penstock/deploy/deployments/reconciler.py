@@ -356,6 +356,12 @@ class Reconciler:
             coming=None,
             leaving=leaving,
             previous=before.model if before is not None and is_other else standing.previous,
+            previous_adapters=before.adapters
+            if before is not None and is_other
+            else standing.previous_adapters,
+            previous_context=before.context_length
+            if before is not None and is_other
+            else standing.previous_context,
             swaps=standing.swaps + (before is not None),
             error=None,
         )

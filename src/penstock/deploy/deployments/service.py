@@ -140,7 +140,7 @@ class DeploymentService:
         return self.deploy(spec, actor=actor)
 
     def roll_back(self, name: str, *, actor: str) -> DeploymentRecord:
-        """Serve what was served before, by digest, whatever aliases say; it no longer follows one.
+        """Serve what was served before, with its adapters, by digest, whatever aliases say; it no longer follows one.
 
         Raises `NoWayBack`.
         """
@@ -149,7 +149,13 @@ class DeploymentService:
         previous = known.standing.previous
         if previous is None:
             raise NoWayBack(f"The deployment {name!r} has served nothing else before.", deployment=name)
-        return self.swap(name, {"model": previous.label, "follow": False}, actor=actor)
+        changes = {
+            "model": previous.label,
+            "follow": False,
+            "adapters": [each.label for each in known.standing.previous_adapters],
+            "context_length": known.standing.previous_context,
+        }
+        return self.swap(name, changes, actor=actor)
 
     def delete(self, name: str, *, actor: str) -> DeploymentRecord:
         """Take it away: its route first, then its processes when no call needs them. Its events stay."""
@@ -318,9 +324,10 @@ class DeploymentService:
         standing = item.standing
         serving = standing.serving
         shown = serving or standing.coming
-        address = None if serving is None else serving.url
+        address, states = None if serving is None else serving.url, []
         if serving is not None and serving.seats:
-            address = self._seats.look(serving.seats[0]).url
+            states = [self._seats.look(seat) for seat in serving.seats]
+            address = states[0].url
         return DeploymentRecord(
             name=item.name,
             spec=item.spec,
@@ -337,6 +344,9 @@ class DeploymentService:
             coming=None if standing.coming is None else standing.coming.model.label,
             is_settled=standing.applied == item.epoch and standing.coming is None and not standing.leaving,
             route=route_name(item.spec),
+            n_processes=len(states),
+            n_ready=sum(each.status == "ready" for each in states),
+            n_restarts=sum(each.n_restarts for each in states),
         )
 
     def _note(

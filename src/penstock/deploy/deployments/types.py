@@ -89,6 +89,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     leaving: tuple[Leaving, ...] = ()
     previous: PinnedModel | None = None
     """What served before, for a rollback."""
+    previous_adapters: tuple[PinnedModel, ...] = ()
+    previous_context: int | None = None
+    """What it was served with."""
     error: dict[str, Any] | None = None
     refused: str | None = None
     """Digest of the version that did not get to serve last, so that following an alias does not try it for ever."""
