@@ -17,9 +17,15 @@ from tests.deploy.load.virtual_time import Scripted, run_virtual
 SHORT = (MixClass(completion_tokens=11),)
 
 
-def run(spec: LoadSpec, **script: Any) -> LoadResult:
+def run(spec: LoadSpec, *, stop_at: float | None = None, **script: Any) -> LoadResult:
     async def make(clock: Callable[[], float]) -> LoadResult:
-        return (await run_load(spec, Scripted(clock, **script), clock=clock)).result
+        began = clock()
+
+        def should_stop() -> str:
+            return "stopped by hand" if stop_at is not None and clock() - began >= stop_at else ""
+
+        sender = Scripted(clock, **script)
+        return (await run_load(spec, sender, clock=clock, should_stop=should_stop)).result
 
     found: LoadResult = run_virtual(make)
     return found
@@ -154,6 +160,79 @@ def test_the_next_rate_doubles_then_halves_the_way_between(
     keeps: float | None, fails: float | None, following: float | None
 ) -> None:
     assert next_rate(keeps, fails, low=1.0, high=64.0, within=0.1) == following
+
+
+SEARCH = LoadSpec(
+    route="a",
+    shape=Shape(kind="constant"),
+    seconds=30,
+    mix=SHORT,
+    warmup=0,
+    limits=("e2e.p50 <= 300ms",),
+    find_rate=FindRate(low=20, high=64),
+)
+
+
+def test_a_search_that_was_stopped_has_not_shown_that_the_target_fails() -> None:
+    result = run(SEARCH, stop_at=10.0)
+    assert result.verdict.word == "undecided"
+    assert "stopped before it was done" in result.verdict.sentence
+    assert "stopped by hand" in result.verdict.sentence
+
+
+def test_a_search_that_was_stopped_keeps_the_rate_it_had_found() -> None:
+    result = run(SEARCH, stop_at=40.0)
+    assert result.found is not None
+    assert result.found.rate == 20
+    assert result.verdict.word == "pass"
+    assert "20 requests/s keep" in result.verdict.sentence
+
+
+def test_a_search_whose_first_run_is_undecided_is_undecided() -> None:
+    spec = msgspec.structs.replace(SEARCH, seconds=None, requests=10, limits=("e2e.p99 <= 300ms",))
+    assert run(spec).verdict.word == "undecided"
+
+
+def test_a_test_that_ended_early_says_so_in_its_sentence() -> None:
+    verdict = run(steady("ttft.p50 <= 60ms"), stop_at=20.0).verdict
+    assert verdict.word == "pass"
+    assert verdict.sentence.endswith("It ended early: stopped by hand.")
+
+
+def test_rates_that_a_test_did_not_come_to_are_not_kept() -> None:
+    limited = steady("ttft.p50 <= 60ms")
+    several = msgspec.structs.replace(limited, rates=(5.0, 10.0, 20.0))
+    ramp = msgspec.structs.replace(limited, shape=Shape(kind="ramp", rate=1, to_rate=20))
+    for spec in (several, ramp):
+        assert run(spec).verdict.word == "pass"
+        verdict = run(spec, stop_at=25.0).verdict
+        assert verdict.word == "undecided"
+        assert "did not come to" in verdict.sentence
+
+
+def words_of_stages(stalls: list[tuple[float, float]]) -> list[str]:
+    spec = msgspec.structs.replace(
+        steady("ttft.p50 <= 1s", seconds=10), rates=(5.0, 5.0, 5.0, 5.0), warmup=0, max_late_ms=20.0
+    )
+    return [stage.verdict.word for stage in run(spec, stalls=stalls).stages if stage.verdict]
+
+
+def test_each_stage_answers_for_its_own_lateness() -> None:
+    """A bad first stage would make each later one invalid, and many quiet ones would hide a bad last one."""
+    assert words_of_stages([(2.0, 3.0)]) == ["invalid", "pass", "pass", "pass"]
+    assert words_of_stages([(33.0, 0.3)]) == ["pass", "pass", "pass", "invalid"]
+
+
+def test_a_stall_of_the_sender_weighs_as_much_as_it_lasted() -> None:
+    """In a closed loop no call is due at a moment, and during a stall the watch does not look: one look in fifty told of it."""
+    spec = msgspec.structs.replace(
+        steady("ttft.p50 <= 10s", seconds=60), shape=Shape(kind="closed", concurrency=1)
+    )
+    stalled = run(spec, stalls=[(3.0 * number, 1.0) for number in range(1, 20)])
+    assert not stalled.sending.is_usable
+    assert stalled.verdict.word == "invalid"
+    assert (stalled.sending.loop_lag_p99_ms or 0.0) > 500
+    assert run(spec, stalls=[(30.0, 0.1)]).sending.is_usable
 
 
 def noisy(seed: int) -> Callable[[str, Ask], int]:

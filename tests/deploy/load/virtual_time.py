@@ -2,7 +2,7 @@
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from penstock.deploy.load.mixes import Ask
@@ -31,6 +31,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return 1000.0 + self._own.passed
 
+    def stall(self, seconds: float) -> None:
+        """Let time pass in which nothing of this loop runs."""
+        self._own.passed += seconds
+
 
 def run_virtual(make: Callable[[Callable[[], float]], Coroutine[Any, Any, Any]]) -> Any:
     """Run `make(clock)` in virtual time and return what it returns."""
@@ -44,7 +48,7 @@ def run_virtual(make: Callable[[Callable[[], float]], Coroutine[Any, Any, Any]])
 class Scripted:
     """A sender: `first` seconds to the first token, `each` for any further one, `n_slots` calls at once, others wait.
 
-    `between(now)` may freeze it: it returns until when nothing is begun.
+    `frozen` are moments between which it begins nothing; `stalls` are (after, seconds) for which the sender itself stands still.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Scripted:
         frozen: tuple[float, float] = (0.0, 0.0),
         fails: Callable[[int], str] = lambda _number: "",
         fails_at: dict[str, Callable[[int], str]] | None = None,
+        stalls: Sequence[tuple[float, float]] = (),
     ) -> None:
         self._clock = clock
         self._first, self._each = first, each
@@ -68,6 +73,10 @@ class Scripted:
         self._frozen = frozen
         self._began = clock()
         self._fails, self._fails_at = fails, fails_at or {}
+        loop = asyncio.get_running_loop()
+        for after, lasts in stalls:
+            assert isinstance(loop, VirtualLoop)
+            loop.call_later(after, loop.stall, lasts)
         self.asked: list[tuple[str, Ask, float]] = []
         self.most = 0
         self._open = 0

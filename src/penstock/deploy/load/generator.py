@@ -49,6 +49,8 @@ class StageRun:
     max_in_flight: int = 0
     planned_s: float | None = None
     """The time in which calls were due."""
+    lags_s: list[float] = field(default_factory=list)
+    """How late the sender's own clockwork was while this stage ran, looked at every `LAG_EVERY_S`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,14 +119,20 @@ class Generator:
         self._in_flight = 0
         self._bug: BaseException | None = None
         self.words_per_token = START_WORDS_PER_TOKEN
-        self.lags_s: list[float] = []
+        self._lags_s: list[float] = []
+        self._look_due: float | None = None
+        """When the watch over this loop should look next."""
 
     async def watch_lag(self) -> None:
         """Note how late this event loop is, until cancelled: replies are read as late as that."""
         while True:
-            due = self._clock() + LAG_EVERY_S
+            self._look_due = self._clock() + LAG_EVERY_S
             await asyncio.sleep(LAG_EVERY_S)
-            self.lags_s.append(max(0.0, self._clock() - due))
+            self._note_lag()
+
+    def _note_lag(self) -> None:
+        if self._look_due is not None:
+            self._lags_s.append(max(0.0, self._clock() - self._look_due))
 
     async def warm_up(self, target: str) -> list[Sample]:
         """Ask one call after another, of each class in turn, and learn how long words are."""
@@ -156,7 +164,13 @@ class Generator:
         """Run one stage to its end and return its calls, in the order they were due."""
         run = StageRun(plan=plan)
         self._in_flight = 0
+        # each stage answers for its own lateness, not for that of those before it
+        self._lags_s = run.lags_s
+        if self._look_due is not None:
+            self._look_due = max(self._look_due, self._clock())
         await (self._run_closed(run) if plan.shape.kind == "closed" else self._run_open(run))
+        self._note_lag()  # what is overdue now would be told after the stage
+        self._lags_s = []
         run.samples = _leave_out_beginning(
             sorted(run.samples, key=lambda sample: sample.number), self._spec.settle_s
         )

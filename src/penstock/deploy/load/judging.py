@@ -5,7 +5,7 @@ sender could not keep its own plan is invalid, whatever it measured.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from penstock.deploy.load.figures import Alone, gap_quantile, values_of
 from penstock.deploy.load.intervals import quantile_estimate, series_mean_estimate, share_estimate
@@ -76,16 +76,25 @@ def gather(label: str, results: Sequence[LimitResult]) -> Verdict:
 
 
 def judge_sending(
-    samples: Sequence[Sample], lags_s: Sequence[float], *, allowed_ms: float | None, is_open: bool
+    samples: Sequence[Sample],
+    lags_s: Sequence[float],
+    *,
+    every_s: float,
+    allowed_ms: float | None,
+    is_open: bool,
 ) -> Sending:
-    """Return how late the sender was, and whether its figures can be used."""
+    """Return how late the sender was, and whether its figures can be used.
+
+    `lags_s` are of looks that were due `every_s` after one another. While the sender stalls it does not look either: each look
+    that it missed counts as well, so that a stall weighs as much as it lasted.
+    """
     late = sorted(sample.late_s * 1000 for sample in samples)
     whole = sorted((sample.ended_s - sample.sent_s) * 1000 for sample in samples if not sample.error)
     allowed = allowed_ms
     if allowed is None:
         allowed = max(MIN_ALLOWED_LATE_MS, whole[len(whole) // 2] / 10 if whole else 0.0)
     p99 = _top(late)
-    lag = _top(sorted(each * 1000 for each in lags_s))
+    lag = _top(sorted(1000 * missed for each in lags_s for missed in _with_missed(each, every_s)))
     worst = max(p99 or 0.0 if is_open else 0.0, lag or 0.0)
     is_usable = worst <= allowed
     sentence = (
@@ -100,6 +109,7 @@ def judge_sending(
         late_max_ms=late[-1] if late else None,
         allowed_ms=allowed,
         loop_lag_p99_ms=lag,
+        worst_ms=worst,
         is_usable=is_usable,
         sentence=sentence,
     )
@@ -285,6 +295,13 @@ def _gap_estimate(limit: Limit, samples: Sequence[Sample], level: float) -> Esti
         ]
         return series_mean_estimate(means, level=level)
     return gap_quantile(samples, float(limit.statistic[1:]) / 100, level, is_failed_endless=True)
+
+
+def _with_missed(lag_s: float, every_s: float) -> Iterator[float]:
+    """The lag of a look, and of those that were due while it was late."""
+    yield lag_s
+    for number in range(1, math.ceil(lag_s / every_s)):
+        yield lag_s - number * every_s
 
 
 def _top(ordered: Sequence[float]) -> float | None:

@@ -10,7 +10,7 @@ from penstock.deploy.load.charts import draw_charts
 from penstock.deploy.load.comparing import compare_targets
 from penstock.deploy.load.effects import fit_length_effect
 from penstock.deploy.load.figures import Prices, compute_figures
-from penstock.deploy.load.generator import StageRun
+from penstock.deploy.load.generator import LAG_EVERY_S, StageRun
 from penstock.deploy.load.judging import gather, judge_limits, judge_sending
 from penstock.deploy.load.limits import Limit, single_call_limits
 from penstock.deploy.load.measures import alone_times
@@ -47,6 +47,8 @@ class Found:
     keeps: float | None = None
     fails: float | None = None
     runs: list[tuple[float, VerdictWord]] = field(default_factory=list)
+    stopped: str = ""
+    """Why it ended before it was done."""
 
 
 class Telling:
@@ -57,11 +59,10 @@ class Telling:
         spec: LoadSpec,
         limits: Sequence[Limit],
         warmups: Sequence[Sample],
-        lags_s: Sequence[float],
         prices: Prices,
     ) -> None:
         self._spec, self._limits = spec, tuple(limits)
-        self._warmups, self._lags_s, self._prices = warmups, lags_s, prices
+        self._warmups, self._prices = warmups, prices
         self._alone = alone_times(list(warmups))
         self._call_limits = single_call_limits(self._limits)
         self._targets = list(
@@ -72,7 +73,7 @@ class Telling:
         """Return the verdict of one stage by itself; limits on a comparison are left out."""
         samples = measured(run)
         label = f"{run.plan.target} at {_how(run)}"
-        sending = self._sending(samples)
+        sending = self._sending(run)
         if not sending.is_usable:
             return Verdict(word="invalid", sentence=f"{label}: {sending.sentence}")
         absolute = [limit for limit in self._limits if not limit.is_ratio]
@@ -86,7 +87,7 @@ class Telling:
         spec = self._spec
         samples = [sample for stage in stages for sample in measured(stage)]
         is_open = spec.shape.kind != "closed"
-        sending = self._sending(samples)
+        sending = self._worst_sending(stages, found)
         figures = {target: self._of_target(target, stages) for target in self._targets}
         comparison = _compare(spec, self._limits, stages)
         rate = None if found is None else _tell_rate(spec, found)
@@ -99,6 +100,8 @@ class Telling:
             )
         elif not sending.is_usable:
             verdict = msgspec.structs.replace(verdict, word="invalid", sentence=sending.sentence)
+        elif stopped:
+            verdict = self._cut_short(verdict, stages, stopped)
         effects = [
             fit_length_effect(target, [one for one in samples if one.target == target], level=spec.level)
             for target in self._targets
@@ -123,9 +126,37 @@ class Telling:
             stopped=stopped,
         )
 
-    def _sending(self, samples: Sequence[Sample]) -> Sending:
-        is_open = self._spec.shape.kind != "closed"
-        return judge_sending(samples, self._lags_s, allowed_ms=self._spec.max_late_ms, is_open=is_open)
+    def _sending(self, run: StageRun) -> Sending:
+        return judge_sending(
+            measured(run),
+            run.lags_s,
+            every_s=LAG_EVERY_S,
+            allowed_ms=self._spec.max_late_ms,
+            is_open=self._spec.shape.kind != "closed",
+        )
+
+    def _worst_sending(self, stages: Sequence[StageRun], found: Found | None) -> Sending:
+        """How well the plan was kept in the stage in which it was kept worst.
+
+        A search that found a rate rests on the runs before the one that the sender could not keep.
+        """
+        all_told = [self._sending(run) for run in stages] or [
+            judge_sending((), (), every_s=LAG_EVERY_S, allowed_ms=self._spec.max_late_ms, is_open=True)
+        ]
+        if found is not None and found.keeps is not None:
+            all_told = [each for each in all_told if each.is_usable] or all_told
+        return max(
+            all_told, key=lambda each: (not each.is_usable, each.worst_ms / max(each.allowed_ms, 1e-9))
+        )
+
+    def _cut_short(self, verdict: Verdict, stages: Sequence[StageRun], stopped: str) -> Verdict:
+        """The verdict of a test that ended early: what it did not come to is not kept."""
+        spec = self._spec
+        is_partial = spec.shape.kind == "ramp" or len(stages) < len(spec.rates)
+        word: VerdictWord = "undecided" if verdict.word == "pass" and is_partial else verdict.word
+        rest = " The rates that it did not come to are not known." if is_partial else ""
+        sentence = f"{verdict.sentence} It ended early: {stopped}.{rest}"
+        return msgspec.structs.replace(verdict, word=word, sentence=sentence)
 
     def _figures(self, label: str, samples: Sequence[Sample], **further: Any) -> Figures:
         return compute_figures(
@@ -197,7 +228,7 @@ class Telling:
     ) -> Verdict:
         spec = self._spec
         if rate is not None:
-            return Verdict(word="pass" if rate.rate is not None else "fail", sentence=rate.sentence)
+            return Verdict(word=_word_of_search(rate), sentence=rate.sentence)
         if spec.rates and stage_results and stage_results[0].verdict is not None:
             return _over_stages(stage_results)
         ratios = {} if comparison is None else {ratio.measure: ratio for ratio in comparison.ratios}
@@ -240,7 +271,14 @@ def _over_stages(results: Sequence[StageResult]) -> Verdict:
 def _tell_rate(spec: LoadSpec, found: Found) -> RateFound:
     limits = ", ".join(spec.limits)
     runs = f"{len(found.runs)} run{'s' if len(found.runs) != 1 else ''}"
-    if any(word == "invalid" for _, word in found.runs):
+    if found.stopped:
+        known = (
+            f"{found.keeps:.3g} requests/s keep {limits}"
+            if found.keeps
+            else "no rate was shown to keep the limits"
+        )
+        sentence = f"The search was stopped before it was done ({runs}): {known}."
+    elif any(word == "invalid" for _, word in found.runs):
         sentence = f"The search ended after {runs}: the sender could not keep {found.runs[-1][0]:.3g} requests/s itself"
         sentence += f"; {found.keeps:.3g}/s keep the limits." if found.keeps else "."
     elif found.keeps is None:
@@ -253,6 +291,14 @@ def _tell_rate(spec: LoadSpec, found: Found) -> RateFound:
     else:
         sentence = f"{spec.route} keeps {limits} up to {found.keeps:.3g} requests/s; at {found.fails:.3g} it is not shown to ({runs})."
     return RateFound(rate=found.keeps, fails_at=found.fails, runs=tuple(found.runs), sentence=sentence)
+
+
+def _word_of_search(rate: RateFound) -> VerdictWord:
+    """A target fails if the lowest rate is too much for it, not if that was never found out."""
+    if rate.rate is not None:
+        return "pass"
+    last = rate.runs[-1][1] if rate.runs else "unjudged"
+    return "undecided" if last == "unjudged" else last
 
 
 def _compare(spec: LoadSpec, limits: Sequence[Limit], stages: Sequence[StageRun]) -> Comparison | None:

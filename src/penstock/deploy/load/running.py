@@ -120,12 +120,11 @@ async def run_load(
         for target in targets:
             watch.say(f"warming up {target}")
             warmups += await generator.warm_up(target)
-        generator.lags_s.clear()
         if spec.find_rate is not None:
             found = Found()
 
             def judge(run: StageRun) -> VerdictWord:
-                telling = Telling(spec, limits, warmups, generator.lags_s, prices)
+                telling = Telling(spec, limits, warmups, prices)
                 return telling.judge_stage(run).word
 
             search = _search(spec, judge, generator, found, watch)
@@ -140,7 +139,7 @@ async def run_load(
         lag.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await lag
-    telling = Telling(spec, limits, warmups, generator.lags_s, prices)
+    telling = Telling(spec, limits, warmups, prices)
     result = telling.tell_all(stages, cost_usd=purse.spent_usd, found=found)
     samples = [*warmups, *(sample for stage in stages for sample in stage.samples)]
     return LoadRun(result=result, samples=samples)
@@ -219,9 +218,13 @@ async def _search(
         watch.begin(plan, share=number / search.runs)
         run = await generator.run(plan)
         yield run
+        found.stopped = run.ended
+        if run.ended:  # calls that were cut off would be held against the target
+            found.runs.append((rate, "unjudged"))
+            return
         word = judge(run)
         found.runs.append((rate, word))
-        if run.ended or word == "invalid":
+        if word == "invalid":
             return
         if word == "pass":
             found.keeps = max(rate, found.keeps or 0.0)

@@ -305,6 +305,8 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     late_max_ms: float | None
     allowed_ms: float
     loop_lag_p99_ms: float | None = None
+    worst_ms: float = 0.0
+    """What is held against `allowed_ms`."""
     is_usable: bool = True
     sentence: str = ""
 
