@@ -14,7 +14,7 @@ from penstock.main.teachers import read_teacher_reply
 from penstock.prompts.files import read_prompt
 from penstock.spec.datasets import DatasetRow
 from penstock.spec.home import Home
-from penstock.spec.tuning import DataPart, DistillPart, OutputPart, Recipe
+from penstock.spec.tuning import BudgetPart, DataPart, DistillPart, OutputPart, Recipe
 from penstock.tuning.compress.distilling import TeacherReply
 from penstock.tuning.compress.errors import BadDistillation
 from penstock.tuning.compress.requests import DistillRequest
@@ -25,6 +25,8 @@ PROMPT = '+++\nvariables.topic = { type = "text" }\n+++\n\n--- user\nTell me of 
 class Echo:
     def __init__(self) -> None:
         self.asked: list[list[Mapping[str, Any]]] = []
+        self.version = "model:big@4 sha256:ab"
+        self.price_usd: Decimal | None = None
 
     def ask(
         self,
@@ -39,11 +41,11 @@ class Echo:
             status="ok",
             text=f"I say {messages[-1]['content']}",
             finish="stop",
-            version="model:big@4 sha256:ab",
+            version=self.version,
         )
 
     def price(self, model: str, *, input_tokens: int, output_tokens: int) -> Decimal | None:
-        return None
+        return self.price_usd
 
 
 class Plain:
@@ -117,7 +119,32 @@ def test_the_version_says_who_wrote_it_from_what(parts: DistillParts) -> None:
     step = made.facts.steps[-1]
     assert (step["step"], step["teacher"], step["prompts"]) == ("distill", "big", "dataset:topics@1")
     assert step["teacher_versions"] == {"model:big@4 sha256:ab": 6} and step["cost_usd"] is None
-    assert made.facts.license == "cc-by-4.0"
+    assert made.facts.license is None  # nobody knows the terms of a teacher that is not of this registry
+
+
+def test_a_teacher_of_this_registry_is_a_parent_and_its_licence_holds_for_its_replies(
+    parts: DistillParts,
+) -> None:
+    teacher = parts.registry.register("model", "big", {"kind": "chat", "license": "cc-by-nc-4.0"})
+    parts.teacher.version = f"{teacher.label} {teacher.digest[:19]}"  # type: ignore[attr-defined]
+    request = DistillRequest(
+        dataset="dataset:topics", name="replies", part=DistillPart(teacher="big"), template="prompt:about"
+    )
+    made = make_distilled(request, Plain(), parts=parts).version
+    assert made.facts.license == "cc-by-4.0 AND cc-by-nc-4.0"
+    assert teacher.digest in parts.registry.resolve("dataset:replies").parents
+    told = msgspec.structs.replace(request, name="told", license="odc-by")
+    assert make_distilled(told, Plain(), parts=parts).version.facts.license == "odc-by"
+    parts.teacher.version = f"{teacher.label} sha256:0000"  # type: ignore[attr-defined]
+    other = make_distilled(msgspec.structs.replace(request, name="other"), Plain(), parts=parts).version
+    assert other.facts.license is None
+
+
+def test_a_budget_that_lets_few_calls_be_made_is_no_run(parts: DistillParts) -> None:
+    parts.teacher.price_usd = Decimal("0.1")  # type: ignore[attr-defined]
+    poor = msgspec.structs.replace(recipe(), budget=BudgetPart(max_cost_usd=0.2))
+    with pytest.raises(BadDistillation, match="2 of 6 calls"):
+        prepare_distilled(poor, Plain(), parts=parts)
 
 
 def test_asked_again_the_same_replies_are_the_same_version(parts: DistillParts) -> None:

@@ -39,6 +39,13 @@ def distill(
     max_cost_usd: Annotated[
         float | None, typer.Option("--max-cost-usd", min=0.0, help="Stop before more is spent.")
     ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--license",
+            help="Under which the replies stand; else that of prompts and teacher, where both are known.",
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait for the job to end.")] = True,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
@@ -59,6 +66,7 @@ def distill(
         max_rows=limit,
         seed=seed,
         max_cost_usd=max_cost_usd,
+        license=licence,
     )
     if name.startswith("dataset:") and "@" in name:
         raise InvalidInput("--as names a dataset, not a version of one.")

@@ -4,7 +4,7 @@ Prompts come from a dataset as training reads it (with the prompt template and s
 model of the gateway, and what comes out is a version of a dataset that says which version of which teacher wrote it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from penstock.datasets.cases import row_to_case
 from penstock.datasets.service import DatasetService
 from penstock.datasets.types import DatasetVersion
 from penstock.registry.service import Registry
+from penstock.registry.types import Version
 from penstock.spec.cases import Case
 from penstock.spec.datasets import DatasetFormat, DatasetRow
 from penstock.spec.prompts import PromptContent
@@ -32,6 +33,8 @@ from penstock.tuning.compress.requests import DistillRequest
 from penstock.tuning.rows.reading import RowReader
 
 REPLIES = "-replies"
+MIN_ASKED_SHARE = 0.5
+"""Of the calls that a recipe asks for: trained on less, it would be another recipe than was meant."""
 _ANY = "?"
 
 
@@ -71,7 +74,15 @@ def prepare_distilled(recipe: Recipe, context: DistillContext, *, parts: Distill
         seed=recipe.seed,
         max_cost_usd=recipe.budget.max_cost_usd,
     )
-    return make_distilled(request, context, parts=parts).version.ref
+    made = make_distilled(request, context, parts=parts)
+    n_wanted = made.tally.n_calls + made.tally.n_not_asked
+    if made.tally.n_calls < MIN_ASKED_SHARE * n_wanted:
+        raise BadDistillation(
+            f"The budget of {recipe.budget.max_cost_usd} USD let {made.tally.n_calls} of {n_wanted} calls be made: too few to train on."
+            f" The replies are {made.version.ref}.",
+            hint="Raise budget.max_cost_usd, or ask for fewer rows with data.max_rows; a run of another method takes them as they are.",
+        )
+    return made.version.ref
 
 
 def make_distilled(request: DistillRequest, context: DistillContext, *, parts: DistillParts) -> Distilled:
@@ -96,11 +107,12 @@ def make_distilled(request: DistillRequest, context: DistillContext, *, parts: D
             asked.append(_ask_row(reader, number, row))
     how = Distillation(part=request.part, seed=request.seed, max_cost_usd=request.max_cost_usd)
     rows, tally = distil(asked, how, parts.teacher, context, session=f"distill:{request.name}")
+    teachers = find_teachers(parts.registry, tally)
     version = parts.datasets.create_from_rows(
         request.name,
         [*rows, *kept],
         "chat",
-        parents=[source.digest],
+        parents=[source.digest, *(each.digest for each in teachers if each is not None)],
         sources=[
             {"kind": "model", "source": request.part.teacher, "n_rows": len(rows)},
             *([{"kind": "dataset", "source": source.ref, "n_rows": len(kept)}] if kept else []),
@@ -108,11 +120,34 @@ def make_distilled(request: DistillRequest, context: DistillContext, *, parts: D
         steps=[{"step": "distill", "prompts": source.ref, **_parameters(request), **tally.as_fields()}],
         left_out=dict(tally.left_out),
         description=f"Replies of {request.part.teacher} to the prompts of {source.ref}.",
-        licence=source.facts.license,
+        licence=request.license or join_licences(source.facts.license, teachers),
         note=f"distilled from {request.part.teacher}",
     )
     context.progress(1.0, f"{version.ref}: {tally.n_kept} replies, {tally.cost_text}")
     return Distilled(version=version, tally=tally)
+
+
+def find_teachers(registry: Registry, tally: DistillTally) -> list[Version | None]:
+    """Return who wrote the replies: versions of this registry, None for whom it does not know."""
+    return [_find_teacher(registry, told) for told in sorted(tally.versions)]
+
+
+def _find_teacher(registry: Registry, told: str) -> Version | None:
+    label, _, digest = told.partition(" ")
+    if not label.startswith("model:") or not digest:
+        return None
+    try:
+        version = registry.resolve(label)
+    except PenstockError:
+        return None
+    return version if version.digest.startswith(digest) else None
+
+
+def join_licences(prompts: str | None, teachers: Sequence[Version | None]) -> str | None:
+    """Return what prompts and replies are under together; None where nobody knows of one of them."""
+    named = {prompts, *(None if each is None else each.content.get("license") for each in teachers)}
+    known = sorted(each for each in named if each)
+    return " AND ".join(known) if len(known) == len(named) else None
 
 
 def _parameters(request: DistillRequest) -> dict[str, Any]:

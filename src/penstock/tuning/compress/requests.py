@@ -88,3 +88,5 @@ class DistillRequest(
     max_rows: int | None = None
     seed: int = 0
     max_cost_usd: float | None = None
+    license: str | None = None
+    """Of what is made; None: that of prompts and teacher together, unknown where one of them is."""
