@@ -9,7 +9,7 @@ from penstock.spec.datasets import DatasetRow
 from penstock.spec.prompts import PromptContent, PromptMessage, PromptVariable
 from penstock.spec.tuning import AdapterPart, HeldOutPart, OutputPart
 from penstock.tuning.preflight.flight import fly
-from penstock.tuning.preflight.types import Finding, Preflight, Resources
+from penstock.tuning.preflight.types import Finding, Preflight
 from tests.tuning.chat_templates import (
     CHATML,
     NO_SYSTEM,
@@ -148,8 +148,6 @@ def test_llamafactory_10396_a_base_that_declares_another_renderer() -> None:
         look(fly(flight(good_rows(3), base={"renderer_digest": other})), "template-mismatch").severity
         == "refuse"
     )
-    told = look(fly(flight(good_rows(3), dataset_renderer=other)), "template-mismatch")
-    assert "dataset:talk@1" in told.message
     assert not fly(flight(good_rows(3), base={"renderer_digest": RENDERER.digest})).findings
 
 
@@ -364,18 +362,6 @@ def test_the_datas_licence_counts_too_and_ones_own_data_needs_none() -> None:
     assert look(fly(flight(pulled)), "licence").severity == "warn"
 
 
-def test_too_little_memory_or_disk() -> None:
-    small = Resources(memory_needed=8_000_000_000, memory_free=4_000_000_000, cheaper="Halve batch_size.")
-    told = look(fly(flight(good_rows(2), resources=small)), "too-little-memory")
-    assert (told.severity, told.hint) == ("refuse", "Halve batch_size.")
-    assert "8.0 GB" in told.message
-    assert "4.0 GB" in told.message
-    full = Resources(disk_needed=2_000_000_000, disk_free=50_000_000)
-    assert look(fly(flight(good_rows(2), resources=full)), "too-little-disk").severity == "refuse"
-    unknown = Resources(memory_needed=8_000_000_000)
-    assert not fly(flight(good_rows(2), resources=unknown)).findings
-
-
 def test_vllm_9280_an_adapter_that_no_engine_serves() -> None:
     """vllm#9280, #14978, LlamaFactory#9545: trained for hours, then refused by the engine."""
     odd = recipe(adapter=AdapterPart(targets=("q_proj", "embed_tokens")))
@@ -418,3 +404,52 @@ def test_what_is_measured_by_is_the_same_however_the_rows_are_ordered() -> None:
     assert one.heldout.n_tokens == other.heldout.n_tokens
     assert one.train is not None
     assert 0 < one.train.n_kept < 40
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_of_few_rows_at_least_one_is_held_out(seed: int) -> None:
+    """A share of 5 % takes none of ten rows by chance, and a refusal by chance helps nobody."""
+    found = fly(flight(good_rows(10), recipe=recipe(data={"eval_share": 0.05}, seed=seed)))
+    assert codes(found) == []
+    assert found.train is not None
+    assert found.heldout is not None
+    assert found.heldout.n_kept >= 1
+    assert found.train.n_kept + found.heldout.n_kept == 10
+
+
+def test_rows_that_all_ask_the_same_are_not_all_held_out() -> None:
+    rows = [chat("How much water helps?", f"About {number} glasses.", id=f"r{number}") for number in range(4)]
+    found = fly(flight(rows, recipe=recipe(data={"eval_share": 0.05})))
+    assert found.train is not None
+    assert found.train.n_kept == 4
+    assert "data.eval_share" in look(found, "zero-rows").hint
+
+
+TEST_QUESTION = "How long should a healthy adult walk every single day to stay fit and well?"
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "assistant", "content": f"{TEST_QUESTION} Thirty minutes, says a page."}],
+        [
+            {"role": "user", "content": "Say something."},
+            {"role": "assistant", "content": f"{TEST_QUESTION} Half an hour."},
+        ],
+        [
+            {"role": "user", "content": "Capital of Peru?"},
+            {"role": "assistant", "content": "Lima."},
+            {"role": "user", "content": "And its number?"},
+            {"role": "assistant", "content": "One."},
+        ],
+    ],
+    ids=["text without turns", "within an answer", "a short first turn"],
+)
+def test_a_test_question_is_found_wherever_it_is_learnt(messages: list[dict[str, str]]) -> None:
+    """A run from nothing learns texts, and a conversation asks more than once: both taught the test unnoticed."""
+    tests = source(
+        [chat(TEST_QUESTION, "Thirty minutes."), chat("Capital of Peru?", "Lima.")], ref="dataset:exam@1"
+    )
+    rows = [*good_rows(5), DatasetRow(id="odd", fields={"messages": messages})]
+    told = look(fly(flight(rows, guards=[tests])), "contaminated")
+    assert (told.severity, told.rows) == ("refuse", [6])

@@ -9,6 +9,7 @@ from penstock.tuning.recipes.defaults import complete_recipe, digest_recipe
 from penstock.tuning.recipes.reading import read_recipe, read_recipe_text
 from penstock.tuning.recipes.template import write_recipe
 from penstock.tuning.runs.errors import RecipeInvalid
+from penstock.tuning.trainer.run_spec import DPO_LOSSES
 
 GOOD = """\
 name = "triage"
@@ -126,3 +127,10 @@ def test_names_and_notes_do_not_change_the_digest_and_everything_else_does() -> 
 def test_the_recipe_that_init_writes_is_valid_for_every_method(method: TuneMethod) -> None:
     recipe = read_recipe_text(write_recipe(method, name="triage"))
     assert (recipe.method, recipe.data.train, recipe.output.name) == (method, "dataset:triage", "triage")
+
+
+@pytest.mark.parametrize("loss", DPO_LOSSES)
+def test_losses_are_those_that_the_trainer_has(loss: str) -> None:
+    text = GOOD.replace('"lora"', '"dpo"') + f'[preference]\nloss = "{loss}"\n'
+    assert read_recipe_text(text).preference is not None
+    assert "preference.loss" in problems(text.replace(f'"{loss}"', '"robust"'))

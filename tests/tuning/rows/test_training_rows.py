@@ -16,6 +16,7 @@ from penstock.spec.messages import Message
 from penstock.spec.prompts import FewShot, PromptContent, PromptMessage, PromptVariable
 from penstock.templating.render import render_prompt
 from penstock.tuning.errors import RowNotUnderstood
+from penstock.tuning.rows.examples import Example, fit_length
 from penstock.tuning.rows.messages import read_messages
 from penstock.tuning.rows.reading import RowReader, expected_text
 from penstock.tuning.rows.types import RowKind, TrainingRow
@@ -210,3 +211,17 @@ def test_thoughts_and_calls_are_kept() -> None:
         [{"role": "assistant", "content": None, "reasoning_content": "Hm.", "tool_calls": [call]}]
     )
     assert found == Message(role="assistant", content="", reasoning="Hm.", tool_calls=(call,))
+
+
+@pytest.mark.parametrize(
+    ("max_length", "learnt"),
+    [(8, [60, 2]), (9, [60, 2]), (10, [50, 51, 52, 2, 60, 2])],
+    ids=["through a reply", "right before a reply", "within a question"],
+)
+def test_what_is_left_of_a_cut_reply_is_not_learnt(max_length: int, learnt: list[int]) -> None:
+    """It would be learnt right behind the beginning of the sequence, where serving never gives it."""
+    ids = [1, 10, 11, 12, 50, 51, 52, 2, 20, 21, 60, 2]
+    whole = Example(row=1, columns=(ids,), mask=bytes([0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 1, 1]))
+    (cut,) = fit_length(whole, max_length, "keep_end", bos=1, is_text=False)
+    assert cut.columns[0] == [1, *ids[-max_length + 1 :]]
+    assert [token for token, is_learnt in zip(cut.columns[0], cut.mask, strict=True) if is_learnt] == learnt

@@ -12,9 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from penstock.datasets.cases import row_to_case
 from penstock.jobs.errors import JobCancelled, WorkerStopping
+from penstock.tuning.preflight.flight import fly
+from penstock.tuning.preflight.types import Flight
+from penstock.tuning.recipes.reading import read_recipe
 from penstock.tuning.runs.errors import RunActive, RunChanged, RunRefused, TrainerFailed
 from penstock.tuning.runs.events import iter_events, kept_events
+from penstock.tuning.runs.scratching import texts_of
+from tests.tuning.chat_templates import CHATML, make_renderer
 from tests.tuning.runs.workshop import PARITY, Context, Workshop, make_rows
 
 
@@ -343,3 +349,23 @@ def test_what_an_earlier_attempt_said_is_not_why_this_one_died(workshop: Worksho
     context = Context()
     assert workshop.finish(record, context).state == "done"
     assert any("it was killed (SIGKILL)" in line for line in context.logs)
+
+
+def test_a_tokenizer_is_trained_on_what_is_trained_on_alone(workshop: Workshop) -> None:
+    """Held-out rows would be known to it, and rows beyond those that the recipe takes."""
+    parts = {
+        "name": "small",
+        "method": "scratch",
+        "data": {"train": "dataset:walks", "eval_share": 0.5, "max_rows": 3},
+        "scratch": {"vocab_size": 512, "hidden_size": 32, "n_layers": 1, "n_heads": 2, "context_length": 128},
+        "output": {"name": "small"},
+    }
+    pinned = workshop.execution._parts.preparation.pin(read_recipe(parts))
+    texts = list(texts_of(pinned, row_to_case))
+    flight = Flight(
+        recipe=pinned.recipe, renderer=make_renderer(CHATML), train=pinned.train, as_case=row_to_case
+    )
+    looked = fly(flight)
+    assert looked.train is not None
+    assert looked.train.n_kept == 3
+    assert len(texts) == 2 * 3

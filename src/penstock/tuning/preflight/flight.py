@@ -150,7 +150,7 @@ def _hold_out(flight: Flight, reader: RowReader, rule: SplitRule) -> _HeldOut | 
         rows = (pair for pair in number_rows(source.read()) if _is_in(pair[1], own_rule))
     elif rule.heldout is not None or rule.share > 0:
         source = flight.train
-        rows = _held_rows(source.read(), reader, rule)
+        rows = held_rows(source.read(), reader, rule)
     else:
         return None
     places: list[tuple[float, int]] = []
@@ -168,13 +168,26 @@ def _hold_out(flight: Flight, reader: RowReader, rule: SplitRule) -> _HeldOut | 
     )
 
 
-def _held_rows(rows: Iterable[DatasetRow], reader: RowReader, rule: SplitRule) -> Iterator[NumberedRow]:
+def held_rows(rows: Iterable[DatasetRow], reader: RowReader, rule: SplitRule) -> Iterator[NumberedRow]:
+    """Yield the rows that are held out: of few rows, of which chance takes none, those next to be taken."""
+    least, spare, is_one_question, has_any = 2.0, list[NumberedRow](), True, False
     for number, row in number_rows(rows):
         key = b""
         if rule.needs_question and row.group is None:
             key = text_key(normalise(reader.question(row)) or row.id)
-        if rule.side(row, key) == "heldout":
+        side = rule.side(row, key)
+        if side == "heldout":
+            has_any, spare = True, []
             yield number, row
+        elif side == "train" and rule.needs_question and not has_any:
+            place = rule.place(row, key)
+            is_one_question = is_one_question and (not spare or place == least)
+            if place < least:
+                least, spare = place, []
+            if place == least:
+                spare.append((number, row))
+    if not has_any and not is_one_question:
+        yield from spare
 
 
 def _questions(flight: Flight, source: RowSource) -> Iterator[str]:

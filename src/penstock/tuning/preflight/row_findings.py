@@ -80,11 +80,18 @@ def find_in_rows(walked: Walked, source: str, data: DataPart, *, is_heldout: boo
             code="zero-rows",
             severity="refuse",
             message=f"Of {n_rows:,} rows in {source} none is left {whose}.",
-            hint="Look at the split that is named, and at the other findings.",
+            hint=_hint_of_none(data, is_heldout=is_heldout),
             source=source,
         )
     if walked.kind == "kto" and not is_heldout and walked.n_kept:
         yield from _one_class(walked, source)
+
+
+def _hint_of_none(data: DataPart, *, is_heldout: bool) -> str:
+    if is_heldout and data.eval is None and data.eval_split is None:
+        return "Raise data.eval_share, or set it to 0 to hold out nothing; and look at the other findings."
+    named = data.eval_split if is_heldout else data.split
+    return f"Look at the split{f' {named!r}' if named else ''}, and at the other findings."
 
 
 def find_contaminated(walked: Walked, source: str, *, own_share: str | None) -> Iterator[Finding]:

@@ -27,7 +27,6 @@ def look_around(flight: Flight) -> Iterator[Finding]:
     if flight.renderer is not None:
         yield from _look_at_renderer(flight, flight.renderer)
     yield from _look_at_licences(flight)
-    yield from _look_at_resources(flight)
     yield from _look_at_adapter(flight)
 
 
@@ -58,13 +57,13 @@ def _look_at_base(base: BaseFacts) -> Iterator[Finding]:
 
 def _look_at_renderer(flight: Flight, renderer: Renderer) -> Iterator[Finding]:
     declared = None if flight.base is None else flight.base.renderer_digest
-    for whose, digest in (("The base's version", declared), (flight.train.ref, flight.dataset_renderer)):
-        if digest is not None and digest != renderer.digest:
-            yield refuse(
-                "template-mismatch",
-                f"{whose} declares the renderer {digest[:19]}…, but the run would render with {renderer.digest[:19]}….",
-                "Train with the template that the model is served with; register the model again if it has changed.",
-            )
+    if declared is not None and declared != renderer.digest:
+        yield refuse(
+            "template-mismatch",
+            f"The base's version declares the renderer {declared[:19]}…, but the run would render with"
+            f" {renderer.digest[:19]}….",
+            "Train with the template that the model is served with; register the model again if it has changed.",
+        )
     if flight.base is not None and flight.base.vocab_size is not None:
         n_ids = renderer.vocab_size
         if n_ids > flight.base.vocab_size:
@@ -150,20 +149,6 @@ def _is_from_elsewhere(facts: DatasetFacts) -> bool:
     return any(source.get("kind") == "hub" for source in facts.sources)
 
 
-def _look_at_resources(flight: Flight) -> Iterator[Finding]:
-    resources = flight.resources
-    for code, what, needed, free in (
-        ("too-little-memory", "memory", resources.memory_needed, resources.memory_free),
-        ("too-little-disk", "disk", resources.disk_needed, resources.disk_free),
-    ):
-        if needed is not None and free is not None and needed > free:
-            yield refuse(
-                "too-little-memory" if code == "too-little-memory" else "too-little-disk",
-                f"The run will take about {_gigabytes(needed)} of {what}; {_gigabytes(free)} are free.",
-                resources.cheaper or "Free some, or make the run smaller.",
-            )
-
-
 def _look_at_adapter(flight: Flight) -> Iterator[Finding]:
     recipe = flight.recipe
     adapter = recipe.adapter
@@ -182,7 +167,3 @@ def _look_at_adapter(flight: Flight) -> Iterator[Finding]:
             "Engines load plain low-rank adapters; the magnitudes of DoRA would be left out.",
             'Merge it: output.form = "merged".',
         )
-
-
-def _gigabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"

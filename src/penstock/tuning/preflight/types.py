@@ -1,7 +1,7 @@
 """The nouns of the preflight: what it is told, what it finds. Frozen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -90,18 +90,6 @@ class BaseFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What a run will take, and what there is. None: unknown, and then not judged."""
-
-    memory_needed: int | None = None
-    memory_free: int | None = None
-    disk_needed: int | None = None
-    disk_free: int | None = None
-    cheaper: str = ""
-    """The smallest change of the recipe that would fit, in words."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Flight:
     """Everything that a preflight looks at."""
 
@@ -117,6 +105,3 @@ class Flight:
     prompt: PromptContent | None = None
     """`data.template`"""
     base: BaseFacts | None = None
-    resources: Resources = field(default_factory=Resources)
-    dataset_renderer: str | None = None
-    """Digest of the renderer that the dataset declares it was made for."""

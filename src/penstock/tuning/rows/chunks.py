@@ -115,6 +115,7 @@ class RowWork:
         keys: list[int] = []
         questions: list[bytes] = []
         hashed: list[list[int]] = []
+        turns: list[tuple[int, int]] = []
         numbers: list[int] = []
         for number, row in rows:
             chunk.n_read += 1
@@ -130,12 +131,17 @@ class RowWork:
             numbers.append(number)
             questions.append(key)
             if self.held:
-                hashed.append(words.hash_words(question))
+                hashed.append(words.hash_words(" ".join((question, *_learnt_texts(found)))))
+                turns += [(len(questions) - 1, turn) for turn in _turn_keys(found)]
             read += found
         chunk.keys, chunk.numbers = np.array(keys, np.uint64), np.array(numbers, np.int64)
         asked = np.array([int.from_bytes(key, "little") for key in questions], np.uint64)
+        places = np.array([place for place, _ in turns], np.int64)
+        turn_keys = np.array([key for _, key in turns], np.uint64)
         for index in self.held if numbers else ():
-            for place in np.flatnonzero(find_overlaps(index, asked, hashed)):
+            is_met = find_overlaps(index, asked, hashed)
+            is_met[places[np.isin(turn_keys, index.exact)]] = True
+            for place in np.flatnonzero(is_met):
                 troubles.add("contaminated", index.name, numbers[int(place)])
         return read
 
@@ -238,6 +244,22 @@ class _Troubles:
             (kind, self._texts[(kind, detail)]): (len(rows), list(rows)[:MAX_ROWS_TOLD])
             for (kind, detail), rows in self._rows.items()
         }
+
+
+def _learnt_texts(rows: Sequence[TrainingRow]) -> Iterable[str]:
+    """Yield what the model would learn to say of one row of the dataset, as it is compared."""
+    for row in rows:
+        said = [each for each in row.messages if each.get("role") == "assistant"]
+        for message in (*said, *row.chosen, *row.rejected):
+            if isinstance(content := message.get("content"), str):
+                yield normalise(content)
+
+
+def _turn_keys(rows: Sequence[TrainingRow]) -> Iterable[int]:
+    """Yield the key of each of the user's turns by itself: a test's question may be any of them."""
+    for message in rows[0].messages:
+        if message.get("role") == "user" and isinstance(content := message.get("content"), str):
+            yield int.from_bytes(text_key(normalise(content)), "little")
 
 
 def _learns_nothing(example: Example, stops: Sequence[int]) -> bool:

@@ -32,7 +32,8 @@ def fit_length(
 ) -> list[Example]:
     """Return an example that is too long as `truncate` wants it: without its beginning, in pieces, or not at all.
 
-    A reply that is learnt is never cut: without its beginning the model would learn to answer out of nothing.
+    No part of a reply is learnt without its beginning, or without anything before it: the model would learn to answer
+    out of nothing. The last reply is never cut.
     """
     if truncate == "split" and is_text:
         ids = example.columns[0]
@@ -64,7 +65,9 @@ def _keep_end(sequence: Example, over: int, bos: int | None) -> Example | None:
     if over >= limit:
         return None
     start = first[:1] if has_bos else []
-    mask = b"\0" * len(start) + sequence.mask[over:] if sequence.mask else b""
+    learnt = sequence.mask[over:]
+    in_reply = len(learnt) - len(learnt.lstrip(b"\1"))  # what is left of a reply that the cut went through
+    mask = b"\0" * (len(start) + in_reply) + learnt[in_reply:] if sequence.mask else b""
     return Example(row=sequence.row, columns=(start + first[over:], *rest), mask=mask, label=sequence.label)
 
 

@@ -1,4 +1,4 @@
-"""Which training rows hold what a model is measured by: the same question, or most of its word sequences.
+"""Which training rows hold what a model is measured by: the same question, or most of its word sequences, asked or answered.
 
 The definition is that of the datasets' decontamination without its near-duplicates: equal after folding case, width and
 spaces, or 80 % of the held-out question's sequences of 8 words in one training row, sequences that many held-out rows

@@ -56,10 +56,11 @@ class RowReader:
             raise RowNotUnderstood(f"Its fields are not those of {self.form}: {error!r}.") from error
 
     def question(self, row: DatasetRow) -> str:
-        """Return what a row asks, without rendering it; empty where that cannot be told."""
+        """Return what a row asks, without rendering it: of text without turns the text; empty where that cannot be told."""
         try:
             if self.form == "chat":
-                return _conversation_text(row.fields["messages"][:-1])
+                messages = row.fields["messages"]
+                return _conversation_text(messages if len(messages) == 1 else messages[:-1])
             return _question_of(self.as_case(row, self.form))
         except (PenstockError, KeyError, TypeError, AttributeError):
             return ""

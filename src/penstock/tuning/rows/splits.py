@@ -37,8 +37,11 @@ class SplitRule:
             return None
         if not self.needs_question:
             return "train"
-        key = row.group.encode() if row.group is not None else question_key
-        return "heldout" if place_of(key, self.seed) < self.share else "train"
+        return "heldout" if self.place(row, question_key) < self.share else "train"
+
+    def place(self, row: DatasetRow, question_key: bytes) -> float:
+        """Return the number that decides: rows below `share` are held out."""
+        return place_of(row.group.encode() if row.group is not None else question_key, self.seed)
 
 
 def rule_of(data: DataPart, seed: int) -> SplitRule:

@@ -48,7 +48,7 @@ HINTS: dict[RunFault, str] = {
     "nan_loss": "The last good checkpoint is kept. Lower train.lr, or look at the rows that the log names.",
     "out_of_memory": "Lower train.batch_size and raise train.accumulate, or lower data.max_length.",
     "disk_full": "Free some space, then `penstock tune resume`; the last whole checkpoint is kept.",
-    "budget": "Raise the bound under [budget] in a new recipe; the last checkpoint is kept.",
+    "budget": "The bound under [budget] is the run's own: start another run with a higher one.",
     "killed": "`penstock tune resume` goes on from the last checkpoint.",
     "trainer": "`penstock tune logs` shows what the trainer said last.",
 }
@@ -103,6 +103,9 @@ class RunExecution:
             return record
         folder = RunFolder(self._parts.root, record.id)
         with folder.hold(record.id, sleep=self._parts.sleep, monotonic=self._parts.monotonic) as lock:
+            record = self._store.get_by_id(run_id)
+            if record.state == "done":  # by whoever held the folder until now
+                return record
             try:
                 return self._execute(record, folder, context, lock)
             except (JobCancelled, KeyboardInterrupt):

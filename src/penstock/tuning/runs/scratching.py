@@ -2,9 +2,11 @@
 
 import shutil
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from penstock.tuning.errors import RowNotUnderstood
+from penstock.tuning.preflight.flight import held_rows
 from penstock.tuning.rows.messages import text_of
 from penstock.tuning.rows.reading import RowReader
 from penstock.tuning.rows.splits import rule_of
@@ -36,16 +38,22 @@ def write_scratch(pinned: PinnedRecipe, folder: Path, models: Models, as_case: A
 
 
 def texts_of(pinned: PinnedRecipe, as_case: AsCase) -> Iterator[str]:
-    """Yield what the training rows say; rows of the held-out split and those that nobody understands are left out."""
+    """Yield what the rows say that are trained on: none that is held out, by split or by share, or beyond `max_rows`.
+
+    Rows that nobody understands are left out.
+    """
     data, source = pinned.recipe.data, pinned.train
     rule = rule_of(data, pinned.recipe.seed)
     reader = RowReader(
         form=source.facts.format, kind="supervised", as_case=as_case, prompt=pinned.prompt, system=data.system
     )
-    for number, row in enumerate(source.read(), start=1):
-        is_heldout = rule.heldout is not None and row.split == rule.heldout
-        if is_heldout or (rule.split is not None and row.split != rule.split):
-            continue
+    held = frozenset(number for number, _ in held_rows(source.read(), reader, rule))
+    rows = (
+        (number, row)
+        for number, row in enumerate(source.read(), start=1)
+        if number not in held and (rule.split is None or row.split == rule.split)
+    )
+    for number, row in islice(rows, data.max_rows):
         try:
             found = reader.read(number, row)
         except RowNotUnderstood:  # the preflight tells of it
