@@ -1,8 +1,10 @@
 """Memory, disk and steps of a run, from shapes alone. Pure; every term is told, so that a person can check it.
 
 Terms follow the accounting of ZeRO (Rajbhandari et al., 2020): weights, gradients, and for AdamW two moments, all in
-four bytes, or on a GPU in bf16 with a four-byte copy, 16 bytes a parameter either way. Activations of small models are
-mostly the logits (rows × tokens × vocabulary), which frameworks keep twice: themselves and their gradient.
+four bytes, or on a GPU in bf16 with a four-byte copy, 16 bytes a parameter either way. Beyond those the terms follow what
+the trainer does: logits are computed for a portion of the learned tokens at a time (`trainer/forwards.py`), attention
+keeps no scores (only a mask where rows are packed), and a preference run asks for the reference's log-probabilities once,
+before its first step, so no second model lies beside it. A test holds the sum to a real run.
 """
 
 import json
@@ -14,13 +16,19 @@ from typing import Any
 import msgspec
 
 from penstock.spec.tuning import AdapterPart, Recipe, ScratchPart
-from penstock.tuning.recipes.checks import PREFERENCE_METHODS, uses_adapter
+from penstock.tuning.recipes.checks import uses_adapter
 from penstock.tuning.runs.types import MemoryPart
 
 LIBRARIES_BYTES = 700_000_000
 """What an interpreter with torch, transformers and peft holds before any model: 620 to 690 MB measured on a CPU."""
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
+LOGITS_AT_ONCE = 1 << 26
+"""`PORTION` of `trainer/forwards.py`, which the core cannot import; a test holds the two to each other."""
+LOGIT_BYTES = 12
+"""A logit, its log-probability and its gradient, four bytes each."""
+MASK_BYTES = 5
+"""Whether a place may look at another, as a flag and as the number that attention adds."""
 ADAM_BYTES = 12
 """Gradient and two moments, four bytes each."""
 
@@ -114,11 +122,14 @@ def estimate_memory(
     trained = count_trained(recipe, shape)
     is_half = (is_gpu and recipe.train.precision in {"auto", "bf16"}) or recipe.train.precision == "bf16"
     width = 2 if is_half else 4
-    weights = shape.n_parameters * width
-    why = f"{shape.n_parameters:,} parameters × {width} bytes"
+    # on a CPU an adapter's base stays in four bytes, and the arithmetic's copy of a layer is small beside it
+    weights = shape.n_parameters * (4 if uses_adapter(recipe) and not is_gpu else width)
+    why = f"{shape.n_parameters:,} parameters × {weights // max(1, shape.n_parameters)} bytes"
     if recipe.method == "qlora":
         weights, why = shape.n_parameters * 9 // 16, f"{shape.n_parameters:,} parameters × 4.5 bits"
-    rows = recipe.train.batch_size * (2 if recipe.method in PREFERENCE_METHODS else 1)
+    rows = recipe.train.batch_size * (
+        2 if recipe.method == "dpo" else 1
+    )  # kto's second pass keeps no gradients
     parts = [
         MemoryPart(name="weights", size_bytes=weights, why=why),
         MemoryPart(
@@ -127,10 +138,6 @@ def estimate_memory(
             why=f"{trained:,} trained parameters × {ADAM_BYTES + (4 if is_half else 0)} bytes",
         ),
     ]
-    if recipe.method in PREFERENCE_METHODS and not uses_adapter(recipe):
-        parts.append(
-            MemoryPart(name="reference", size_bytes=weights, why="the model before training, beside it")
-        )
     parts += _activations(recipe, shape, rows=rows, length=length, width=width, is_gpu=is_gpu)
     parts.append(
         MemoryPart(name="libraries", size_bytes=LIBRARIES_BYTES, why="interpreter, torch, transformers")
@@ -146,17 +153,21 @@ def _activations(
     if checkpointed is None:
         checkpointed = is_gpu
     a_layer = tokens * (8 * shape.hidden_size + 4 * shape.ffn_size) * width
-    scores = rows * shape.n_heads * length * length * width * 2
     if checkpointed:
-        kept = tokens * shape.hidden_size * shape.n_layers * width + a_layer + scores
+        kept = tokens * shape.hidden_size * shape.n_layers * width + a_layer
         why = f"{tokens:,} tokens × {shape.n_layers} layers, one layer whole at a time"
     else:
-        kept = (a_layer + scores) * shape.n_layers
+        kept = a_layer * shape.n_layers
         why = f"{tokens:,} tokens × {shape.n_layers} layers"
     yield MemoryPart(name="activations", size_bytes=kept, why=why)
-    logits = tokens * shape.vocab_size * 4 * 2
+    if recipe.train.packing:
+        mask = rows * length * length * MASK_BYTES
+        yield MemoryPart(name="mask", size_bytes=mask, why=f"{rows:,} lines × {length:,} × {length:,} places")
+    at_once = min(tokens, max(1, LOGITS_AT_ONCE // shape.vocab_size))
     yield MemoryPart(
-        name="logits", size_bytes=logits, why=f"{tokens:,} tokens × {shape.vocab_size:,} words × 8 bytes"
+        name="logits",
+        size_bytes=at_once * shape.vocab_size * LOGIT_BYTES,
+        why=f"{at_once:,} tokens at a time × {shape.vocab_size:,} words × {LOGIT_BYTES} bytes",
     )
 
 
@@ -178,11 +189,17 @@ def total_bytes(parts: Iterable[MemoryPart]) -> int:
 
 
 def cheapest_fit(
-    recipe: Recipe, shape: ModelShape, *, length: int, limit_bytes: int, is_gpu: bool = False
+    recipe: Recipe,
+    shape: ModelShape,
+    *,
+    length: int,
+    limit_bytes: int,
+    is_gpu: bool = False,
+    longest: int | None = None,
 ) -> str | None:
     """Return the smallest change of the recipe whose estimate fits, in words; None where none of those known does.
 
-    In the order of what they cost: smaller batches with as many rows a step, recomputed activations, shorter rows,
+    `longest` is the longest row where rows are packed. In the order of what they cost: rows side by side and not packed, smaller batches with as many rows a step, recomputed activations, shorter rows,
     adapters instead of all weights.
     """
 
@@ -190,6 +207,10 @@ def cheapest_fit(
         return total_bytes(estimate_memory(changed, shape, length=of_length, is_gpu=is_gpu)) <= limit_bytes
 
     train = recipe.train
+    if train.packing:
+        apart = msgspec.structs.replace(train, packing=False)
+        if fits(msgspec.structs.replace(recipe, train=apart), min(length, longest or length)):
+            return "train.packing = false"
     rows = train.batch_size * train.accumulate
     size = train.batch_size
     while size > 1:

@@ -32,6 +32,7 @@ from penstock.tuning.costing import (
     total_bytes,
 )
 from penstock.tuning.preflight.types import Finding, Preflight
+from penstock.tuning.rows.types import RowsReport
 from penstock.tuning.runs.driving import free_memory_bytes, memory_bytes
 from penstock.tuning.runs.events import iter_events, read_curves
 from penstock.tuning.runs.folder import RunFolder
@@ -42,6 +43,7 @@ from penstock.tuning.runs.preparing import (
     count_run_steps,
     digest_frozen,
     freeze_rows,
+    packing_width,
     with_findings,
 )
 from penstock.tuning.runs.queries import RunStore
@@ -105,18 +107,20 @@ class Planner:
     def judge(
         self, pinned: PinnedRecipe, base: StartFolder | None, preflight: Preflight
     ) -> Sequence[Finding]:
-        """Return what memory, disk and budget have against a run whose rows are known."""
-        return self._judge(pinned.recipe, find_shape(pinned.recipe, base), preflight)
+        """Return what memory, disk and budget have against a run whose rows are known: what its plan says, too."""
+        runtime, _ = self._find_runtime()
+        return self._judge(pinned.recipe, find_shape(pinned.recipe, base), preflight, runtime)
 
     def _judge(
-        self, recipe: Recipe, shape: ModelShape | None, preflight: Preflight, *, is_gpu: bool = False
+        self, recipe: Recipe, shape: ModelShape | None, preflight: Preflight, runtime: Runtime | None
     ) -> list[Finding]:
+        is_gpu = trains_on_gpu(runtime)
         return judge_machine(
             recipe,
             shape,
             preflight,
-            memory_total=memory_bytes(),
-            memory_free=free_memory_bytes(),
+            memory_total=gpu_memory_bytes(runtime) if is_gpu else memory_bytes(),
+            memory_free=None if is_gpu else free_memory_bytes(),
             disk_free=shutil.disk_usage(_existing(self._parts.root)).free,
             is_gpu=is_gpu,
         )
@@ -134,11 +138,12 @@ class Planner:
         report = preflight.train
         n_tokens = None if report is None else report.n_tokens
         n_steps = None if report is None else count_run_steps(recipe, report.n_sequences) or None
-        is_gpu = runtime is not None and runtime.device.startswith("cuda")
+        is_gpu = trains_on_gpu(runtime)
         memory = _memory(recipe, shape, preflight, is_gpu=is_gpu)
-        seconds = _seconds(recipe, report.n_sequences if report else None, n_tokens, n_steps, pace)
+        width = _length(recipe, shape, preflight)
+        seconds = _seconds(recipe, preflight, n_steps=n_steps, width=width, pace=pace)
         cost = self._teacher_cost(recipe, preflight)
-        judged = self._judge(recipe, shape, preflight, is_gpu=is_gpu)
+        judged = self._judge(recipe, shape, preflight, runtime)
         whole = with_findings(preflight, judged)
         findings = [
             PlanFinding(code=each.code, severity=each.severity, message=each.message, hint=each.hint)
@@ -247,6 +252,17 @@ class Planner:
         return prices.cost_usd(part.teacher, tokens_in, n_replies * part.max_tokens)
 
 
+def trains_on_gpu(runtime: Runtime | None) -> bool:
+    """Whether the training environment has a GPU."""
+    return runtime is not None and runtime.device.startswith("cuda")
+
+
+def gpu_memory_bytes(runtime: Runtime | None) -> int | None:
+    """Return the memory of the GPU that is trained on; None where the environment does not tell."""
+    told = None if runtime is None else runtime.hardware.get("gpu_memory_gb")
+    return int(told * 1e9) if isinstance(told, int | float) and told > 0 else None
+
+
 def find_shape(recipe: Recipe, base: StartFolder | None) -> ModelShape | None:
     """Return the shape of what is trained; None where only a program of its own knows."""
     if base is not None and (base.folder / "config.json").is_file():
@@ -292,10 +308,17 @@ def judge_machine(
         return found
     needed = total_bytes(estimate_memory(recipe, shape, length=length, is_gpu=is_gpu))
     allowed = _bytes(recipe.budget.max_memory_gb)
-    limits = [("the budget allows", allowed), ("this machine has", None if is_gpu else memory_total)]
+    limits = [("the budget allows", allowed), ("the GPU has" if is_gpu else "this machine has", memory_total)]
     for words, limit in limits:
         if limit is not None and needed > limit:
-            fit = cheapest_fit(recipe, shape, length=length, limit_bytes=limit, is_gpu=is_gpu)
+            fit = cheapest_fit(
+                recipe,
+                shape,
+                length=length,
+                limit_bytes=limit,
+                is_gpu=is_gpu,
+                longest=_longest(preflight),
+            )
             found.append(
                 Finding(
                     code="too-little-memory",
@@ -404,29 +427,54 @@ def _memory(
 
 
 def _length(recipe: Recipe, shape: ModelShape | None, preflight: Preflight) -> int | None:
-    """Return the tokens of the longest row that is trained on."""
+    """Return the tokens of the longest line that is trained on."""
     limits = [recipe.data.max_length, None if shape is None else shape.context_length or None]
     bound = min((limit for limit in limits if limit), default=None)
-    report = preflight.train
+    largest = _longest(preflight)
     if recipe.train.packing and bound is not None:
-        return bound
-    if report is not None and report.lengths is not None:
-        largest = report.lengths.largest
+        return bound if recipe.data.max_length is not None else packing_width(bound, largest)
+    if largest is not None:
         return largest if bound is None else min(largest, bound)
     return bound
 
 
+def _longest(preflight: Preflight) -> int | None:
+    report = preflight.train
+    return None if report is None or report.lengths is None else report.lengths.largest
+
+
 def _seconds(
-    recipe: Recipe, n_rows: int | None, n_tokens: int | None, n_steps: int | None, pace: _Pace | None
+    recipe: Recipe,
+    preflight: Preflight,
+    *,
+    n_steps: int | None,
+    width: int | None,
+    pace: _Pace | None,
 ) -> float | None:
-    if pace is None or not n_tokens or not n_rows or pace.tokens_per_s <= 0:
+    report = preflight.train
+    if (
+        pace is None
+        or report is None
+        or not report.n_tokens
+        or not report.n_sequences
+        or pace.tokens_per_s <= 0
+    ):
         return None
     train = recipe.train
     if train.max_steps is not None and n_steps is not None:
-        total = n_steps * train.batch_size * train.accumulate * n_tokens / n_rows
+        total = n_steps * tokens_of_step(recipe, report, width=width)
     else:
-        total = n_tokens * train.epochs
+        total = report.n_tokens * train.epochs
     return total / pace.tokens_per_s
+
+
+def tokens_of_step(recipe: Recipe, report: RowsReport, *, width: int | None) -> float:
+    """Return what one step reads: whole lines where rows are packed, and never more than there is in all."""
+    n_lines = recipe.train.batch_size * recipe.train.accumulate
+    a_line = report.n_tokens / report.n_sequences
+    if recipe.train.packing and width is not None:
+        a_line = max(a_line, width)
+    return min(n_lines * a_line, report.n_tokens)
 
 
 def _existing(path: Path) -> Path:

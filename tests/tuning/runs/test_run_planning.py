@@ -1,13 +1,22 @@
 """What a plan says of memory, steps, time and money, and what it refuses with the cheapest change that fits."""
 
+import dataclasses
 import json
+import os
+import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 
 from penstock.spec.tuning import Recipe, ScratchPart
+from penstock.tuning import trainer
 from penstock.tuning.costing import (
+    LOGITS_AT_ONCE,
     cheapest_fit,
     count_trained,
     estimate_disk,
@@ -16,13 +25,23 @@ from penstock.tuning.costing import (
     shape_of_scratch,
     total_bytes,
 )
-from penstock.tuning.planning import estimate_pace, judge_budget, judge_machine, measure_arithmetic, shorten
+from penstock.tuning.planning import (
+    Planner,
+    estimate_pace,
+    judge_budget,
+    judge_machine,
+    measure_arithmetic,
+    shorten,
+    tokens_of_step,
+)
 from penstock.tuning.preflight.types import Preflight
 from penstock.tuning.recipes.defaults import complete_recipe
 from penstock.tuning.recipes.reading import read_recipe
 from penstock.tuning.rows.types import RowsReport, Spread
-from penstock.tuning.runs.preparing import read_frozen
-from tests.tuning.runs.workshop import Workshop
+from penstock.tuning.runs.folder import RunFolder
+from penstock.tuning.runs.preparing import packing_width, read_frozen
+from tests.tuning.runs.workshop import RUNTIME, Workshop
+from tests.tuning.trainer.run_folders import ENTRY, make_run, save_ragged
 
 SHAPE = shape_of_scratch(
     ScratchPart(
@@ -107,11 +126,49 @@ def test_an_adapter_moves_few_parameters() -> None:
     )
 
 
-def test_preferences_on_all_weights_keep_a_reference_and_adapters_do_not() -> None:
-    names = [part.name for part in estimate_memory(recipe("dpo"), SHAPE, length=512)]
-    assert "reference" in names
-    with_adapter = recipe("dpo", adapter={"r": 8})
-    assert "reference" not in [part.name for part in estimate_memory(with_adapter, SHAPE, length=512)]
+def test_preferences_hold_no_second_model() -> None:
+    """The trainer asks for the reference's log-probabilities before its first step, and drops nothing it would need."""
+    names = {part.name for part in estimate_memory(recipe("dpo"), SHAPE, length=512)}
+    assert names == {"weights", "optimizer", "activations", "logits", "libraries"}
+
+
+def test_logits_are_counted_as_the_trainer_holds_them(tune_python: Path, tmp_path: Path) -> None:
+    """A portion at a time, however many tokens a batch has: counting all of them refused runs that fit five times."""
+    forwards = (Path(trainer.__file__).parent / "forwards.py").read_text()
+    assert re.search(r"^PORTION = 1 << (\d+)$", forwards, re.MULTILINE)[1] == str(  # type: ignore[index]
+        LOGITS_AT_ONCE.bit_length() - 1
+    )
+    scratch = {"vocab_size": 40_000, "hidden_size": 16, "n_layers": 1, "n_heads": 2, "ffn_size": 16}
+    wanted = recipe(
+        "scratch",
+        base={},
+        scratch=scratch | {"context_length": 1024},
+        train={"batch_size": 6, "max_steps": 1},
+    )
+    assert wanted.scratch is not None
+    folder = make_run(
+        tmp_path / "run",
+        method="scratch",
+        scratch=scratch | {"context_length": 1024},
+        train={"batch_size": 6, "max_steps": 1, "threads": 1},
+        base=None,
+        heldout=None,
+        samples=None,
+    )
+    shutil.rmtree(folder / "base")
+    (folder / "base").mkdir()
+    rows = [[number % 39_000 for number in range(1024)]] * 6
+    save_ragged(folder / "data" / "train", "", rows)
+    np.save(folder / "data" / "train" / "mask.npy", np.ones(6 * 1024, np.uint8))
+    np.save(folder / "data" / "train" / "rows.npy", np.arange(6, dtype=np.int64))
+    with (tmp_path / "log").open("wb") as log:
+        started = subprocess.Popen([tune_python, "-I", ENTRY, folder / "run.json"], stdout=log, stderr=log)
+        _, status, used = os.wait4(started.pid, 0)
+        started.returncode = status
+    assert status == 0, (tmp_path / "log").read_text()[-2000:]
+    held = used.ru_maxrss * 1024
+    estimated = total_bytes(estimate_memory(wanted, shape_of_scratch(wanted.scratch), length=1024))
+    assert held * 0.9 < estimated < held * 2
 
 
 def test_too_little_memory_is_refused_with_the_cheapest_change_that_fits() -> None:
@@ -128,10 +185,72 @@ def test_changes_are_tried_in_the_order_of_what_they_cost() -> None:
     def fit(gigabytes: float) -> str | None:
         return cheapest_fit(wanted, SHAPE, length=512, limit_bytes=int(gigabytes * 1e9))
 
-    assert "batch_size = 8" in str(fit(18))
-    assert "gradient_checkpointing" in str(fit(6))
-    assert 'method = "lora"' in str(fit(2.6))
+    whole = total_bytes(estimate_memory(wanted, SHAPE, length=512)) / 1e9
+    assert "batch_size = 8" in str(fit(whole - 0.1))
+    one = estimate_memory(recipe(train={"batch_size": 1, "accumulate": 16}), SHAPE, length=512)
+    assert "gradient_checkpointing" in str(fit(total_bytes(one) / 1e9 - 0.05))
+    assert 'method = "lora"' in str(fit(2.9))
     assert fit(0.5) is None
+
+
+def test_packing_is_the_first_to_go() -> None:
+    """Lines of packed rows are as long as the context, and attention's mask grows with the square (A base of 131,072)."""
+    packed = recipe(train={"packing": True}, data={"train": "dataset:x", "max_length": 2048})
+    needed = total_bytes(estimate_memory(packed, SHAPE, length=2048))
+    assert (
+        cheapest_fit(packed, SHAPE, length=2048, limit_bytes=needed - 1, longest=100)
+        == "train.packing = false"
+    )
+    assert packing_width(131_072, 300) == 2048
+    assert packing_width(131_072, 5000) == 5000
+    assert packing_width(1024, 300) == 1024
+
+
+def test_a_step_reads_whole_lines_where_rows_are_packed_and_never_more_than_there_is() -> None:
+    report = looked(n_tokens=1595).train
+    assert report is not None
+    report = msgspec.structs.replace(report, n_sequences=53)
+    packed = recipe(train={"packing": True, "batch_size": 2, "accumulate": 2})
+    assert tokens_of_step(packed, report, width=1024) == 1595
+    assert tokens_of_step(recipe(train={"batch_size": 100}), report, width=1024) == 1595
+    assert tokens_of_step(recipe(train={"batch_size": 2}), report, width=None) == pytest.approx(1595 / 53 * 2)
+
+
+def on_gpu(workshop: Workshop, gigabytes: float) -> Planner:
+    runtime = msgspec.structs.replace(
+        RUNTIME, device="cuda:0", hardware={"gpu": "x", "gpu_memory_gb": gigabytes}
+    )
+    return Planner(dataclasses.replace(workshop.service._planner._parts, find_runtime=lambda: runtime))
+
+
+def test_a_run_is_judged_by_the_gpu_that_its_plan_was_judged_by(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's memory says nothing about a GPU's: neither refuses the run, nor lets one through that cannot fit."""
+    monkeypatch.setattr("penstock.tuning.planning.memory_bytes", lambda: 1000)
+    preparation = workshop.execution._parts.preparation
+    pinned = preparation.pin(workshop.recipe())
+    base = preparation.open_base(pinned, RunFolder(workshop.root, "plan_1"))
+    preflight = preparation.look(pinned, base)
+    large, small = on_gpu(workshop, 24.0), on_gpu(workshop, 0.1)
+    assert large.judge(pinned, base, preflight) == []
+    assert not large.plan(workshop.recipe(), measure=False).is_refused
+    (found,) = small.judge(pinned, base, preflight)
+    assert (found.code, found.severity) == ("too-little-memory", "refuse")
+    assert "the GPU has 0.10 GB" in found.message
+    assert small.plan(workshop.recipe(), measure=False).is_refused
+
+
+def test_tokens_that_the_base_has_no_weights_for_are_told_by_the_plan(workshop: Workshop) -> None:
+    """Else the trainer finds them, once everything is prepared."""
+    preparation = workshop.execution._parts.preparation
+    pinned = preparation.pin(workshop.recipe())
+    base = preparation.open_base(pinned, RunFolder(workshop.root, "plan_1"))
+    assert base is not None
+    path = base.folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"vocab_size": 5}))
+    found = {(each.code, each.severity) for each in preparation.look(pinned, base).findings}
+    assert ("vocabulary-mismatch", "refuse") in found
 
 
 def test_memory_that_others_hold_only_warns() -> None:

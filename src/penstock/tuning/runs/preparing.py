@@ -3,9 +3,11 @@
 Everything here can be done again: a run that was killed while it was prepared is prepared anew.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -15,7 +17,7 @@ from penstock.base.digest import digest_file, digest_json
 from penstock.base.files import write_atomic
 from penstock.spec.tuning import FrozenRun, Recipe
 from penstock.tuning.preflight.flight import fly
-from penstock.tuning.preflight.types import Finding, Flight, Preflight
+from penstock.tuning.preflight.types import BaseFacts, Finding, Flight, Preflight
 from penstock.tuning.rows.types import AsCase
 from penstock.tuning.runs.errors import RunChanged, RunRefused
 from penstock.tuning.runs.folder import RunFolder
@@ -25,6 +27,9 @@ from penstock.tuning.runs.scratching import write_scratch
 from penstock.tuning.runs.shared_bases import open_shared
 from penstock.tuning.trainer.batches import pack_rows
 from penstock.tuning.trainer.steps import count_steps
+
+PACKED_LENGTH = 2048
+"""Tokens of a line of packed rows, where neither the recipe nor a row asks for another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +110,7 @@ class Preparation:
             heldout=pinned.heldout,
             guards=pinned.guards,
             prompt=pinned.prompt,
-            base=pinned.base_facts,
+            base=_with_vocabulary(pinned.base_facts, base),
         )
         return self._parts.fly(flight, folder=folder, tell=tell)
 
@@ -227,16 +232,24 @@ def count_run_steps(recipe: Recipe, n_rows: int, folder: RunFolder | None = None
     )
 
 
+def packing_width(context_length: int, longest: int | None) -> int:
+    """Return how long lines of packed rows are where the recipe does not say: what attention's mask takes grows with the
+    square, so no more than a usual length, unless a row needs more.
+    """
+    return min(context_length, max(PACKED_LENGTH, longest or 0))
+
+
 def freeze_rows(
     run_id: str, pinned: PinnedRecipe, base: StartFolder | None, preflight: Preflight, folder: RunFolder
 ) -> FrozenRun:
     """Return what the trainer is started with, for rows that lie in the run's folder."""
     recipe = pinned.recipe
-    if recipe.data.max_length is None and base is not None and base.context_length:
-        recipe = msgspec.structs.replace(
-            recipe, data=msgspec.structs.replace(recipe.data, max_length=base.context_length)
-        )
     report = preflight.train
+    if recipe.data.max_length is None and base is not None and base.context_length:
+        length = base.context_length
+        if recipe.train.packing:
+            length = packing_width(length, report.lengths.largest if report and report.lengths else None)
+        recipe = msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, max_length=length))
     data = pinned.data
     has_heldout = (folder.data / "heldout").is_dir()
     frozen = FrozenRun(
@@ -255,6 +268,16 @@ def freeze_rows(
         n_steps=0 if report is None else count_run_steps(recipe, report.n_sequences, folder),
     )
     return msgspec.structs.replace(frozen, digest=digest_frozen(frozen, folder))
+
+
+def _with_vocabulary(facts: BaseFacts | None, base: StartFolder | None) -> BaseFacts | None:
+    """Return the facts with the rows of the embedding table, which the checked-out configuration tells."""
+    if facts is None or base is None or facts.vocab_size is not None:
+        return facts
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        config = json.loads((base.folder / "config.json").read_text(encoding="utf-8"))
+        return replace(facts, vocab_size=int(config["vocab_size"]))
+    return facts
 
 
 def _link(target: Path, link: Path) -> None:
