@@ -14,7 +14,8 @@ import msgspec
 from penstock.base.clock import now_ns as wall_clock
 from penstock.base.errors import PenstockError, UpstreamError
 from penstock.deploy.deployments.ports import Gateways
-from penstock.deploy.deployments.reconciler import DRAIN_LIMIT_S, EARLY_DEATHS
+from penstock.deploy.deployments.reconciler import DRAIN_LIMIT_S
+from penstock.deploy.deployments.steps import EARLY_DEATHS
 from penstock.main.embedded import ModelRooms
 from penstock.main.engine_calls import EngineCalls
 from penstock.main.engine_files import (

@@ -11,8 +11,7 @@ which the old stops being named, wait until no gateway works with a snapshot tha
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import msgspec
 from sqlalchemy import Engine
@@ -23,38 +22,34 @@ from penstock.deploy.deployments import queries
 from penstock.deploy.deployments.errors import EngineDidNotStart
 from penstock.deploy.deployments.ports import Gateways, ModelVersions, Prover, Seats
 from penstock.deploy.deployments.queries import Stored
-from penstock.deploy.deployments.rows import adapters_of_seat, route_name
-from penstock.deploy.deployments.types import Generation, Leaving, SeatSpec, Standing
-from penstock.spec.tuning import DeploymentSpec, DeploymentState
+from penstock.deploy.deployments.rows import route_name
+from penstock.deploy.deployments.steps import (
+    EARLY_DEATHS,
+    LOST,
+    Step,
+    as_going,
+    ended_at_once,
+    failed,
+    leaving_now,
+    lost,
+    not_in_time,
+    nothing_left,
+    seat_names,
+    seat_specs,
+)
+from penstock.deploy.deployments.types import Generation
 
 SYSTEM = "penstock"
 TICK_S = 0.25
-EARLY_DEATHS = 3
-"""An engine that dies this often while it starts is given up."""
 START_S = {"embedded": 120.0, "vllm": 1800.0, "server": 30.0}
 DRAIN_LIMIT_S = 600.0
 """How long processes that are to end wait for calls under way; after that they end all the same, which is told."""
 PROOF_TRIES = 3
 ODD_TRIES = 3
 """So often may a step fail for a reason that nobody foresaw before what comes is given up."""
-LOST = "lost"
-"""Key of an error that says which alias cannot be found; it goes when the alias is found again."""
 LOST_PAUSE_S = 30.0
 """Before an alias that cannot be found is looked for again."""
 _log = logging.getLogger("penstock.deployments")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """What one look at a deployment led to."""
-
-    state: DeploymentState
-    standing: Standing
-    kind: str = ""
-    """Of the event to note; empty for none."""
-    text: str = ""
-    detail: Any = None
-    is_gone: bool = False
 
 
 class Reconciler:
@@ -171,7 +166,7 @@ class Reconciler:
     def _write(self, item: Stored, step: Step) -> None:
         with self._engine.begin() as connection:
             now = queries.get_deployment(connection, item.name, for_update=True)
-            if now is None or _as_going(now.standing, item.standing) != item.standing:
+            if now is None or as_going(now.standing, item.standing) != item.standing:
                 return  # somebody else was faster; the next look goes by what stands now
             if step.is_gone and now.epoch == item.epoch:
                 queries.delete_deployment(connection, item.name)
@@ -241,7 +236,7 @@ class Reconciler:
             self._drop(standing.coming)
             return Step(state="draining", standing=msgspec.structs.replace(standing, coming=None))
         if standing.serving is not None:
-            leaving = _leaving(standing.serving, self._clock())
+            leaving = leaving_now(standing.serving, self._clock())
             changed = msgspec.structs.replace(standing, serving=None, leaving=(*standing.leaving, leaving))
             text = f"{standing.serving.model.label} takes no new calls"
             return Step(state="draining", standing=changed, kind="leaving", text=text)
@@ -273,7 +268,7 @@ class Reconciler:
             changed = msgspec.structs.replace(
                 standing, applied=item.epoch, error=error.as_dict(), refused=refused
             )
-            return _failed(changed, f"{spec.model} cannot be served: {error.message}", error)
+            return failed(changed, f"{spec.model} cannot be served: {error.message}", error)
         number = standing.last_number + 1
         coming = Generation(
             number=number,
@@ -283,7 +278,7 @@ class Reconciler:
             context_length=spec.context_length,
             slots=spec.slots,
             threads=spec.threads,
-            seats=tuple(_seat_names(spec, number, len(adapters))),
+            seats=tuple(seat_names(spec, number, len(adapters))),
             is_strict=spec.strict_adapters and bool(adapters),
             url=spec.url,
             served_name=spec.served_name or spec.name,
@@ -306,17 +301,17 @@ class Reconciler:
         standing, coming = item.standing, item.standing.coming
         if coming is None:
             return None
-        for seat in _seat_specs(item.name, coming):
+        for seat in seat_specs(item.name, coming):
             self._seats.put(seat)
         states = {name: self._seats.look(name) for name in coming.seats}
         for name, state in states.items():
             if state.n_restarts >= EARLY_DEATHS:
-                return self._give_up(item, coming, _ended_at_once(name, state.last_words))
+                return self._give_up(item, coming, ended_at_once(name, state.last_words))
         if any(state.status != "ready" for state in states.values()):
             waited_s = (self._clock() - coming.began_ns) / 1e9
             if waited_s <= START_S[coming.engine]:
                 return None
-            return self._give_up(item, coming, _not_in_time(sorted(states), waited_s))
+            return self._give_up(item, coming, not_in_time(sorted(states), waited_s))
         if item.state == "starting":
             return Step(
                 state="proving",
@@ -348,7 +343,7 @@ class Reconciler:
         before = standing.serving
         leaving = standing.leaving
         # also where nothing leaves: the snapshot that names the new one has still to be written
-        leaving = (*leaving, _leaving(before, self._clock()) if before else _nothing(self._clock()))
+        leaving = (*leaving, leaving_now(before, self._clock()) if before else nothing_left(self._clock()))
         is_other = before is not None and before.model.digest != proven.model.digest
         changed = msgspec.structs.replace(
             standing,
@@ -381,7 +376,7 @@ class Reconciler:
         changed = msgspec.structs.replace(
             item.standing, coming=None, error=error.as_dict(), refused=coming.model.digest
         )
-        return _failed(changed, f"{coming.model.label} takes no traffic: {error.message}", error)
+        return failed(changed, f"{coming.model.label} takes no traffic: {error.message}", error)
 
     def _follow(self, item: Stored) -> Step | None:
         """Take up a moved alias."""
@@ -396,7 +391,7 @@ class Reconciler:
             model = self._versions.pin(spec.model)
         except PenstockError as error:
             self._lost[item.name] = self._clock()
-            return None if was_lost else _lost(item, standing.serving, error)
+            return None if was_lost else lost(item, standing.serving, error)
         self._lost.pop(item.name, None)
         if model.digest in (standing.serving.model.digest, standing.refused):
             if not was_lost:
@@ -416,7 +411,7 @@ class Reconciler:
     def _keep(self, name: str, serving: Generation | None) -> None:
         """See to it that what serves is meant to run, also after somebody emptied the folder of the instance."""
         if serving is not None:
-            for seat in _seat_specs(name, serving):
+            for seat in seat_specs(name, serving):
                 self._seats.put(seat)
 
     def _tell_crashes(self, item: Stored) -> None:
@@ -442,76 +437,3 @@ class Reconciler:
     def _drop(self, generation: Generation) -> None:
         for seat in generation.seats:
             self._seats.drop(seat)
-
-
-def _as_going(standing: Standing, other: Standing) -> Standing:
-    """Return `standing` with what only the service says as it is in `other`."""
-    return msgspec.structs.replace(standing, is_going=other.is_going)
-
-
-def _failed(standing: Standing, text: str, error: PenstockError) -> Step:
-    return Step(
-        state="failed" if standing.serving is None else "ready",
-        standing=standing,
-        kind="refused" if standing.serving is not None else "failed",
-        text=text,
-        detail=error.as_dict(),
-    )
-
-
-def _lost(item: Stored, serving: Generation, error: PenstockError) -> Step:
-    return Step(
-        state=item.state,
-        standing=msgspec.structs.replace(item.standing, error={**error.as_dict(), LOST: item.spec.model}),
-        kind="lost",
-        text=f"{item.spec.model} cannot be found, {serving.model.label} goes on: {error.message}",
-        detail=error.as_dict(),
-    )
-
-
-def _leaving(generation: Generation, now_ns: int) -> Leaving:
-    return Leaving(version=generation.model.label, seats=generation.seats, since_ns=now_ns)
-
-
-def _nothing(now_ns: int) -> Leaving:
-    return Leaving(version="", seats=(), since_ns=now_ns)
-
-
-def _seat_names(spec: DeploymentSpec, number: int, n_adapters: int) -> list[str]:
-    if spec.url:
-        return []
-    count = spec.replicas + (n_adapters if spec.strict_adapters else 0)
-    first = f"engine-{spec.name}~{number}"  # no name of a deployment holds a ~
-    return [first if each == 1 else f"{first}~{each}" for each in range(1, count + 1)]
-
-
-def _seat_specs(deployment: str, generation: Generation) -> list[SeatSpec]:
-    """Return the processes of a generation as they were asked for when it was taken up."""
-    return [
-        SeatSpec(
-            child=name,
-            deployment=deployment,
-            engine="vllm" if generation.engine == "vllm" else "embedded",
-            model=generation.model,
-            served_name=generation.served_name,
-            adapters=adapters_of_seat(generation, number),
-            context_length=generation.context_length,
-            slots=generation.slots,
-            threads=generation.threads,
-        )
-        for number, name in enumerate(generation.seats)
-    ]
-
-
-def _ended_at_once(name: str, last_words: str) -> EngineDidNotStart:
-    return EngineDidNotStart(
-        f"{name} ended {EARLY_DEATHS} times before it was ready. Its log ends:\n{last_words}",
-        hint="penstock deploy logs NAME shows more of it.",
-    )
-
-
-def _not_in_time(names: Sequence[str], waited_s: float) -> EngineDidNotStart:
-    return EngineDidNotStart(
-        f"{', '.join(names)} is not ready after {waited_s:.0f} s.",
-        hint="penstock deploy logs NAME shows its log.",
-    )
