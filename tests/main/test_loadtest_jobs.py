@@ -24,7 +24,7 @@ from penstock.jobs.worker import Worker
 from penstock.main.job_kinds import LOAD_TEST
 from penstock.main.load_engine import EngineCounts
 from penstock.main.load_ports import QueuedLoadTests
-from penstock.main.load_process import ORDER, LoadOrder
+from penstock.main.load_process import LoadOrder
 from penstock.main.loadtesting import LoadRuns, run_sender
 from penstock.store.blobs import BlobStore
 from tests.main.fleet import wait_until
@@ -145,7 +145,7 @@ def test_a_test_deleted_before_its_job_is_no_error(house: House) -> None:
     assert house.jobs.get(record.job_id or "").state == "done"
 
 
-def test_the_key_is_in_no_command_line_and_no_file_that_stays(house: House, tmp_path: Path) -> None:
+def test_the_key_is_in_no_command_line_and_no_file_at_any_time(house: House, tmp_path: Path) -> None:
     order = LoadOrder(
         test_id="load_1",
         spec=LONG,
@@ -163,13 +163,13 @@ def test_the_key_is_in_no_command_line_and_no_file_that_stays(house: House, tmp_
                 raise JobCancelled("job_1")
 
         def progress(self, *_told: Any) -> None:
-            assert not (tmp_path / ORDER).exists() or len(house.provider.bodies) == 0
+            for path in tmp_path.iterdir():
+                assert b"secret-key" not in path.read_bytes()
             for pid in senders():
                 assert b"secret-key" not in Path(f"/proc/{pid}/cmdline").read_bytes()
 
     context: Any = Looking()
     assert isinstance(run_sender(tmp_path, order, context), JobCancelled)
-    assert not (tmp_path / ORDER).exists()  # it held the key
     assert (tmp_path / "result.json").exists()
 
 
@@ -178,14 +178,15 @@ def test_a_sender_whose_parent_is_gone_ends_by_itself(house: House, tmp_path: Pa
     order = LoadOrder(
         test_id="load_1", spec=LONG, material={}, prices=None, gateway_url=house.provider.url, key="k"
     )
-    (tmp_path / ORDER).write_bytes(msgspec.json.encode(order))
     process = subprocess.Popen(
         [sys.executable, "-m", "penstock.main.load_process", str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     )
-    wait_until(lambda: len(house.provider.bodies) > 4, what="calls")
     assert process.stdin is not None
+    process.stdin.write(msgspec.json.encode(order) + b"\n")
+    process.stdin.flush()
+    wait_until(lambda: len(house.provider.bodies) > 4, what="calls")
     process.stdin.close()
     assert process.wait(timeout=30) == 0
     assert b"whoever started it is gone" in (tmp_path / "result.json").read_bytes()
@@ -211,6 +212,17 @@ def test_an_engine_that_began_anew_counts_from_nothing() -> None:
     )
     assert told is not None
     assert told["models"][0]["requests"] == 3
+
+
+def test_engines_that_ended_meanwhile_are_named() -> None:
+    """A hot swap ends the old engine, and its counts with it: the sum is less than what the sender was given."""
+    told = EngineCounts(list, "key").subtract(
+        {"old p": {"name": "p", "version": "model:p@1", "requests": 50}},
+        {"new p": {"name": "p", "version": "model:p@2", "requests": 3}},
+    )
+    assert told is not None
+    assert told["gone"] == [{"name": "p", "version": "model:p@1"}]
+    assert [one["version"] for one in told["models"]] == ["model:p@2"]
 
 
 def test_an_engine_that_does_not_answer_is_left_out() -> None:

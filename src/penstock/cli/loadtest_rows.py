@@ -15,6 +15,7 @@ from penstock.deploy.load.reports import (
     group_row,
     rate_lines,
     stage_rows,
+    tell_gone,
     time_rows,
     with_interval,
 )
@@ -67,7 +68,7 @@ def print_record_report(record: LoadRecord) -> None:
     print()
     for effect in result.effects:
         print(printable(effect.sentence))
-    for line in (result.loop_note, result.sending.sentence, *result.notes):
+    for line in (result.loop_note, result.sending.sentence, *tell_gone(result), *result.notes):
         print(printable(line))
     print(f"Load test {record.id}; each call: penstock loadtest export {record.id}")
 

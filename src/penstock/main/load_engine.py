@@ -38,8 +38,9 @@ class EngineCounts:
         return found
 
     def subtract(self, before: Counts | None, after: Counts | None) -> dict[str, Any] | None:
-        """Return what was counted in between, of models that did anything; None where none did.
+        """Return what was counted in between, of models that did anything; None where there is nothing to tell.
 
+        Engines that ended meanwhile (a hot swap) took their counts with them: `gone` names what they served.
         An engine that was begun anew counts from nothing, so what it tells is taken as it is.
         """
         models = []
@@ -53,7 +54,16 @@ class EngineCounts:
             if counted["requests"] > 0 or counted["failures"] > 0:
                 facts = {name: told[name] for name in ("name", "version", "slots") if name in told}
                 models.append({**facts, **counted})
-        return {"models": models} if models else None
+        gone = [dict(told) for key, told in (before or {}).items() if key not in (after or {})]
+        if not models and not gone:
+            return None
+        names = ("name", "version")
+        return {
+            "models": models,
+            **(
+                {"gone": [{name: one[name] for name in names if name in one} for one in gone]} if gone else {}
+            ),
+        }
 
     def _ask(self, url: str) -> list[Any]:
         parts = urlsplit(url)

@@ -1,8 +1,9 @@
 """`python -m penstock.main.load_process FOLDER`: sends the calls of one load test, in a process that does nothing else.
 
 In control's own process, collecting spans and serving pages would make the sender late, and its figures those of the machine.
-It reads `order.json` in FOLDER, tells progress as JSON lines, and leaves `result.json` and `samples.jsonl` there. It
-stops early, with what it has, on SIGTERM or when its standard input ends: whoever started it is gone.
+It reads its order, one line of JSON, from standard input: the order holds a key, which must be in no file that could stay.
+It tells progress as JSON lines, and leaves `result.json` and `samples.jsonl` in FOLDER. It stops early, with what it has, on
+SIGTERM or when its standard input ends: whoever started it is gone.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from penstock.deploy.load.running import LoadRun, run_load
 from penstock.deploy.load.sending import HttpSender
 from penstock.deploy.load.types import LoadSpec
 
-ORDER, RESULT, SAMPLES = "order.json", "result.json", "samples.jsonl"
+RESULT, SAMPLES = "result.json", "samples.jsonl"
 
 
 class LoadOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,14 +38,16 @@ class LoadOrder(msgspec.Struct, frozen=True, kw_only=True):
     prices: tuple[float, float] | None
     gateway_url: str
     key: str
-    """Of the installation; the folder is readable by its owner alone."""
+    """Of the installation."""
 
 
 def main() -> int:
     """Run, print, and return the exit code."""
     folder = Path(sys.argv[1])
-    order = msgspec.json.decode((folder / ORDER).read_bytes(), type=LoadOrder, strict=False)
-    (folder / ORDER).unlink()  # it holds the key
+    line = sys.stdin.buffer.readline()
+    if not line.endswith(b"\n"):
+        return 0  # whoever started it went before it had said what to do
+    order = msgspec.json.decode(line, type=LoadOrder, strict=False)
     reasons: list[str] = []
     signal.signal(signal.SIGTERM, lambda *_: reasons.append("stopped by hand"))
     threading.Thread(target=_watch_parent, args=(reasons,), daemon=True).start()

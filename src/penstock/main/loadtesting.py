@@ -1,5 +1,6 @@
 """Joins load tests with the rooms that they rest on, and runs them as jobs, each in a process of its own."""
 
+import contextlib
 import json
 import os
 import queue
@@ -19,7 +20,6 @@ from sqlalchemy import Engine
 
 from penstock.base.clock import now_ns
 from penstock.base.errors import InvalidInput
-from penstock.base.files import write_atomic
 from penstock.datasets.service import DatasetService
 from penstock.deploy.load.errors import GeneratorFailed, UnknownLoadTest
 from penstock.deploy.load.planning import join_prices
@@ -33,7 +33,7 @@ from penstock.main.eval_ports import ReadSnapshot, RoutePrices
 from penstock.main.job_kinds import LOAD_TEST
 from penstock.main.load_engine import EngineCounts
 from penstock.main.load_ports import QueuedLoadTests, SnapshotTargets, StoredMaterials
-from penstock.main.load_process import ORDER, RESULT, SAMPLES, LoadOrder
+from penstock.main.load_process import RESULT, SAMPLES, LoadOrder
 from penstock.registry.service import Registry
 from penstock.store.blobs import BlobStore
 from penstock.traces.lists import TraceListService
@@ -185,7 +185,6 @@ def run_sender(folder: Path, order: LoadOrder, ctx: JobContext) -> JobInterrupt 
 
     Returns what asked to stop, if anything did: the files then hold what was measured until then. Raises `GeneratorFailed`.
     """
-    write_atomic(folder / ORDER, msgspec.json.encode(order), mode=0o600)
     command = [sys.executable, "-m", "penstock.main.load_process", str(folder)]
     noise = folder / "stderr.txt"
     with (
@@ -194,11 +193,15 @@ def run_sender(folder: Path, order: LoadOrder, ctx: JobContext) -> JobInterrupt 
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
         ) as process,
     ):
+        assert process.stdin is not None
         assert process.stdout is not None
         lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         reader = threading.Thread(target=partial(_read_lines, process.stdout, lines), daemon=True)
         reader.start()
         try:
+            with contextlib.suppress(BrokenPipeError):  # it has died: the rest of this tells why
+                process.stdin.write(msgspec.json.encode(order).decode() + "\n")
+                process.stdin.flush()
             interrupt, error = _follow(process, lines, ctx)
         finally:
             if process.poll() is None:

@@ -181,6 +181,15 @@ def test_no_call_is_sent_that_might_pass_the_cost_cap() -> None:
     assert made.result.cost_usd == pytest.approx(0.099)
 
 
+def test_calls_that_tell_no_usage_cost_the_same_in_figures_and_in_sum() -> None:
+    """They may have been served: they count as what was set aside for them, everywhere."""
+    spec = LoadSpec(route="a", shape=STEADY.shape, requests=10, warmup=0, mix=STEADY.mix)
+    result = run(spec, prices=(0.0, 0.001), stop_at=0.45, frozen=(0.25, 1000.0))[0].result
+    assert result.targets[0].n_failed == 2
+    assert result.cost_usd == pytest.approx(0.055)
+    assert result.targets[0].cost_usd == pytest.approx(0.055)
+
+
 def test_a_stop_is_heard_between_calls_and_what_was_measured_is_kept() -> None:
     spec = LoadSpec(route="a", shape=Shape(kind="constant", rate=0.1), seconds=600, mix=STEADY.mix, warmup=0)
     result = run(spec, stop_at=25.0)[0].result

@@ -168,6 +168,21 @@ def test_a_job_that_died_without_a_word_ends_the_test(service: LoadTestService, 
     assert service.get(record.id).sentence == "the worker died"
 
 
+def test_the_calls_of_a_test_that_has_not_ended_are_unknown(service: LoadTestService) -> None:
+    service.start(SPEC, actor="ada")
+    (row,) = service.list().rows
+    assert row.n_calls is None
+
+
+def test_a_report_says_that_counts_of_engines_that_ended_are_missing(service: LoadTestService) -> None:
+    record = finish(service, service.start(SPEC, actor="ada"))
+    assert record.result is not None
+    gone = {"models": [], "gone": [{"name": "p", "version": "model:p@1"}]}
+    told = msgspec.structs.replace(record, result=msgspec.structs.replace(record.result, engine=gone))
+    assert "Engines ended during the test (model:p@1)" in to_markdown(told)
+    assert "Engines ended" not in to_markdown(record)
+
+
 def test_what_runs_is_not_deleted_and_what_is_stopped_is_cancelled(
     service: LoadTestService, ports: Ports
 ) -> None:

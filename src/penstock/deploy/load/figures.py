@@ -48,10 +48,7 @@ def compute_figures(
     good = [is_good(sample, limits) for sample in samples]
     cost = None
     if prices is not None:
-        cost = sum(
-            (each.prompt_tokens or 0) * prices[0] + (each.completion_tokens or 0) * prices[1]
-            for each in samples
-        )
+        cost = sum(each.cost_usd or 0.0 for each in samples)
     prompt_tokens = sum(each.prompt_tokens or 0 for each in told)
     return Figures(
         label=label,

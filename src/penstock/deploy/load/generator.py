@@ -84,17 +84,22 @@ class Purse:
         self._reserved += most
         return most
 
-    def settle(self, reserved: float, sample: Sample) -> None:
-        """Count what the call used; one that told nothing and may have been served counts as what was set aside."""
+    def settle(self, reserved: float, sample: Sample) -> Sample:
+        """Count what the call used and return it with its cost.
+
+        One that told nothing and may have been served counts as what was set aside.
+        """
         self._reserved -= reserved
         if self._prices is None or self.spent_usd is None:
-            return
+            return sample
         if sample.completion_tokens is None:
             was_refused = sample.status is not None and sample.status >= 400
-            self.spent_usd += 0.0 if was_refused else reserved
-            return
-        prompt, completion = sample.prompt_tokens or 0, sample.completion_tokens
-        self.spent_usd += prompt * self._prices[0] + completion * self._prices[1]
+            cost = 0.0 if was_refused else reserved
+        else:
+            prompt, completion = sample.prompt_tokens or 0, sample.completion_tokens
+            cost = prompt * self._prices[0] + completion * self._prices[1]
+        self.spent_usd += cost
+        return msgspec.structs.replace(sample, cost_usd=cost)
 
 
 class Generator:
@@ -271,9 +276,7 @@ class Generator:
             # stopped while it waited for a place: it was due and got no answer
             now = self._clock()
             never = Reply(sent_s=now, ended_s=now, error="unfinished", detail="stopped before it was sent")
-            sample = self._to_sample(call, never)
-            self._purse.settle(call.reserved, sample)
-            run.samples.append(sample)
+            run.samples.append(self._purse.settle(call.reserved, self._to_sample(call, never)))
         finally:
             self._in_flight -= 1
 
@@ -285,8 +288,7 @@ class Generator:
             reply = Reply(
                 sent_s=sent, ended_s=self._clock(), error="unfinished", detail="stopped before it ended"
             )
-        sample = self._to_sample(call, reply)
-        self._purse.settle(call.reserved, sample)
+        sample = self._purse.settle(call.reserved, self._to_sample(call, reply))
         self._on_sample(sample)
         return sample
 

@@ -208,8 +208,22 @@ def _sections(
     if result.engine is not None:
         models = result.engine.get("models", [])
         rows = [[str(each.get(name, "–")) for name in ENGINE_HEAD] for each in models]
-        yield "What the engine counted", [(list(ENGINE_HEAD), rows)]
+        table: list[str | tuple[list[str], Rows]] = [(list(ENGINE_HEAD), rows)] if rows else []
+        yield "What the engine counted", [*tell_gone(result), *table]
     yield "How it was measured", [result.loop_note, result.sending.sentence, *result.notes]
+
+
+def tell_gone(result: LoadResult) -> list[str]:
+    """Return a sentence about engines that ended while the test ran, if any did."""
+    gone = [] if result.engine is None else result.engine.get("gone", [])
+    if not gone:
+        return []
+    named = ", ".join(str(each.get("version") or each.get("name")) for each in gone)
+    sentence = (
+        f"Engines ended during the test ({named}), as in a hot swap: what they counted is not in the engines' figures, "
+        "which are lower than the sender's."
+    )
+    return [sentence]
 
 
 COMPARISON_HEAD = ["measure", "ratio", "first", "second", "pairs"]

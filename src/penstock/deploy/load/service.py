@@ -271,7 +271,7 @@ def summarise(record: LoadRecord) -> LoadSummary:
         verdict=record.verdict,
         sentence=record.sentence,
         shape=tell_shape(record.spec),
-        n_calls=0 if result is None else result.n_calls,
+        n_calls=None if result is None else result.n_calls,
         ttft_p95_ms=p95("ttft"),
         e2e_p95_ms=p95("e2e"),
         requests_per_s=rate,

@@ -140,6 +140,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     overhead_ms: float | None = None
     cache: str | None = None
     trace_id: str | None = None
+    cost_usd: float | None = None
+    """By its usage; what was set aside for it where it told none and may have been served. None: prices are unknown."""
     is_warmup: bool = False
 
 
@@ -392,7 +394,8 @@ class LoadSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     verdict: VerdictWord | None
     sentence: str
     shape: str
-    n_calls: int
+    n_calls: int | None
+    """None until it has ended."""
     ttft_p95_ms: float | None
     e2e_p95_ms: float | None
     requests_per_s: float | None
