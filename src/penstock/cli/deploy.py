@@ -297,6 +297,10 @@ def _doing(record: dict[str, Any]) -> str:
     coming, version = record.get("coming"), record.get("version")
     if coming:
         return f"{coming} is being started and proven" + (f"; {version} serves" if version else "")
+    if version and not record.get("is_settled", True):
+        return (
+            f"{version} serves so far"  # what was asked for is about to be taken up, or the former one ends
+        )
     return f"{version} serves" if version else record["state"]
 
 

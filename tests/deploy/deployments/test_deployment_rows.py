@@ -1,5 +1,9 @@
 """From deployments to rows of a snapshot: names, addresses, versions."""
 
+from dataclasses import replace
+
+import msgspec
+
 from penstock.deploy.deployments.rows import (
     LiveDeployment,
     SharedModel,
@@ -114,3 +118,17 @@ def test_two_versions_of_one_adapter_are_asked_apart_under_its_name() -> None:
     assert [pin.targets[0].model for pin in route.pins] == [f"live:ad@{each.short}" for each in (one, two)]
     assert route.pins[1].version == f"model:ad@2 sha256:{two.short}"
     assert set(route.pins[1].versions) == {"model:ad", "model:pocket"}
+
+
+def test_an_alias_that_a_deployment_follows_can_be_asked_for_too() -> None:
+    following = live("candidate", number=3)
+    spec = msgspec.structs.replace(following.spec, model="model:pocket@candidate", follow=True)
+    fixed = live("fixed", number=2)
+    fixed_spec = msgspec.structs.replace(fixed.spec, model="model:pocket@stable")
+    rows = {
+        each.name: each
+        for each in deployment_routes([replace(following, spec=spec), replace(fixed, spec=fixed_spec)])
+    }
+    pins = {pin.name: pin for pin in rows["model:pocket"].pins}
+    assert set(pins) == {"2", "3", "candidate"}  # what no longer follows its alias may not be what it names
+    assert pins["candidate"].version == pins["3"].version

@@ -13,6 +13,7 @@ from penstock.deploy.deployments.types import Generation, PinnedModel
 from penstock.spec.routes import PinnedVersion, Provider, Route, RouteKind, Target
 from penstock.spec.tuning import DeploymentSpec
 
+MAX_PIN_CHARS = 64
 PREFIX = "engine-"
 """Of the names of providers that deployments bring."""
 
@@ -126,12 +127,14 @@ def _adapter_routes(live: LiveDeployment) -> Iterator[Route]:
 
 
 def _model_routes(live: Sequence[LiveDeployment], shared: Iterable[SharedModel]) -> Iterator[Route]:
-    """Yield `model:NAME` with the numbers that are served as pins, so that a version can be asked for as such.
+    """Yield `model:NAME` with the numbers that are served as pins, so that a version can be asked for as such; also
+    with the aliases that deployments follow.
 
     Without a number it is what `prod` names, or the newest that is deployed.
     """
     served: dict[str, dict[int, SharedModel]] = {}
     first: dict[str, SharedModel] = {}
+    followed: dict[str, dict[str, SharedModel]] = {}
     for each in shared:
         served.setdefault(each.asset, {})[each.number] = each
         first[each.asset] = each
@@ -144,15 +147,13 @@ def _model_routes(live: Sequence[LiveDeployment], shared: Iterable[SharedModel])
         )
         served.setdefault(model.asset, {}).setdefault(model.number, own)
         first.setdefault(model.asset, own)
+        if deployment.spec.follow and (alias := _alias(deployment.spec.model)):
+            followed.setdefault(model.asset, {}).setdefault(alias, own)
     for asset, numbered in served.items():
+        named = [(str(number), each) for number, each in sorted(numbered.items())]
         pins = tuple(
-            PinnedVersion(
-                name=str(number),
-                targets=(each.target,),
-                version=each.shown,
-                versions={asset: each.stamp},
-            )
-            for number, each in sorted(numbered.items())
+            PinnedVersion(name=name, targets=(each.target,), version=each.shown, versions={asset: each.stamp})
+            for name, each in [*named, *sorted(followed.get(asset, {}).items())]
         )
         prod = first[asset]
         yield Route(
@@ -163,6 +164,13 @@ def _model_routes(live: Sequence[LiveDeployment], shared: Iterable[SharedModel])
             versions={asset: prod.stamp},
             pins=pins,
         )
+
+
+def _alias(reference: str) -> str | None:
+    """Return the alias of `model:NAME@ALIAS`; None for a number, a digest, and what is too long for a pin."""
+    tail = reference.partition("@")[2]
+    is_alias = tail and not tail.isdigit() and not tail.startswith("sha256:")
+    return tail if is_alias and len(tail) <= MAX_PIN_CHARS else None
 
 
 def _route(
