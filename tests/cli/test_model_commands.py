@@ -6,6 +6,7 @@ import pytest
 
 import penstock.data
 from penstock.main.embedded import ModelRooms
+from penstock.main.rooms import Rooms
 from penstock.spec.home import Home
 from tests.cli.commands import Outcome, call
 
@@ -66,3 +67,19 @@ def test_an_unknown_model_is_told_with_what_there_is(root: Path) -> None:
     done = model("show", "pockt", root=root)
     assert done.code == 2
     assert "pocket" in done.err
+
+
+def test_lineage_tells_all_that_a_version_was_made_in(root: Path) -> None:
+    rooms = Rooms(Home(root=root))
+    content = dict(rooms.registry.resolve("model:pocket").content)
+    content["lineage"] = {
+        "method": "lora",
+        "frozen_digest": "sha256:" + "f0" * 32,
+        "environment": {"digest": "sha256:" + "e0" * 32, "packages": {"torch": "2.13.0"}},
+        "hardware": {"device": "cpu", "n_cores": 2, "gpu": None},
+    }
+    rooms.registry.register("model", "tuned", content)
+    told = model("lineage", "tuned", root=root).out
+    for part in ("f0" * 32, "e0" * 32, "torch 2.13.0", "device cpu", "n_cores 2"):
+        assert part in told
+    assert "gpu" not in told

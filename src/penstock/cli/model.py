@@ -1,5 +1,6 @@
 """`penstock model`: list, show, pull, export, card, lineage, verify, aliases, quantise, shrink, measure, compare."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,13 +19,17 @@ from penstock.main.submitting import follow, submit_pull
 from penstock.tuning.catalogue import MAX_PAGE, LineageNode
 from penstock.tuning.errors import VersionUnproven
 
-app = noun_app("Models: list, show, pull, export, card, lineage, verify, aliases, quantise, shrink, measure, compare.")
+app = noun_app(
+    "Models: list, show, pull, export, card, lineage, verify, aliases, quantise, shrink, measure, compare."
+)
 NameArgument = Annotated[
     str,
     typer.Argument(
         metavar="NAME", help="NAME, NAME@ALIAS, NAME@3 or NAME@sha256:…, with or without model: in front."
     ),
 ]
+
+ORIGIN_KEYS = ("method", "run", "recipe_digest", "frozen_digest", "code")
 
 register_compressing(app)
 
@@ -185,9 +190,7 @@ def lineage(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOp
         return
     rows = [_lineage_row(node) for node in sorted(graph.nodes, key=lambda node: (node.distance, node.label))]
     print_rows(rows, ("place", "version", "digest", "made", "precision"), as_json=False)
-    origin = {
-        key: value for key, value in graph.origin.items() if key in ("method", "run", "recipe_digest", "code")
-    }
+    origin = _flatten_origin(graph.origin)
     if origin:
         print()
         print_record(origin, as_json=False)
@@ -245,6 +248,22 @@ def aliases(
         for move in moves
     ]
     print_rows(rows, ("alias", "moved", "stands", "when", "who", "evidence", "reason"), as_json=False)
+
+
+def _flatten_origin(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what made a version, a line each; libraries and hardware as they were."""
+    found = {key: origin[key] for key in ORIGIN_KEYS if origin.get(key) is not None}
+    environment = origin.get("environment") or {}
+    if environment.get("digest"):
+        found["environment"] = environment["digest"]
+        found["packages"] = [
+            f"{name} {version}" for name, version in (environment.get("packages") or {}).items()
+        ]
+    if origin.get("hardware"):
+        found["hardware"] = [
+            f"{key} {value}" for key, value in origin["hardware"].items() if value is not None
+        ]
+    return found
 
 
 def _reference(name: str) -> str:

@@ -6,10 +6,14 @@ from typing import Any
 from penstock.base.digest import short_digest
 
 Facts = Mapping[str, Any]
+_TOLD_SETTINGS = frozenset({"epochs", "max_steps", "lr", "batch_size", "accumulate", "schedule"})
 
 
-def write_card(name: str, content: Facts, *, measured: Sequence[str] = ()) -> str:
-    """Return the card of a version with this content. `measured` are lines of figures taken later, newest first."""
+def write_card(name: str, content: Facts, *, measured: Sequence[str] = (), number: int | None = None) -> str:
+    """Return the card of a version with this content. `measured` are lines of figures taken later, newest first.
+
+    `number` is the version's, where it has one by now: without it, commands name whatever `prod` is.
+    """
     lines = [f"# {name}", ""]
     if content.get("description"):
         lines += [str(content["description"]), ""]
@@ -19,15 +23,20 @@ def write_card(name: str, content: Facts, *, measured: Sequence[str] = ()) -> st
     if measured:
         lines += ["", "## Measured", ""] + [f"- {line}" for line in measured]
     lines += ["", "## Limits", ""] + [f"- {limit}" for limit in _list_limits(content)]
-    lines += ["", "## How to serve it", "", *_write_serving(name, content)]
+    lines += [
+        "",
+        "## How to serve it",
+        "",
+        *_write_serving(name if number is None else f"{name}@{number}", content),
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _list_facts(content: Facts) -> Iterator[str]:
     yield f"Kind: {content.get('kind')}, architecture {content.get('architecture')}"
-    size = content.get("size_bytes")
+    size, n_parameters = content.get("size_bytes"), content.get("n_parameters")
     yield (
-        f"Parameters: {content.get('n_parameters') or 0:,}; precision {content.get('precision')}"
+        f"Parameters: {'unknown' if n_parameters is None else f'{n_parameters:,}'}; precision {content.get('precision')}"
         + (f"; {size:,} bytes" if size else "")
     )
     yield f"Context: {content.get('context_length')} tokens"
@@ -59,8 +68,10 @@ def describe_parity(parity: Facts) -> str:
     """Return the outcome of a proof in a phrase."""
     if parity.get("min_cosine") is not None:
         return f"smallest cosine {parity['min_cosine']:.6f} over {parity['n_compared']} texts"
+    if parity.get("max_abs_difference") is not None:
+        return f"largest difference of a score {parity['max_abs_difference']:.1e} over {parity['n_compared']} pairs"
     if parity.get("mean_kl") is None:
-        return f"largest difference of a score {parity.get('max_abs_difference') or 0:.1e} over {parity['n_compared']} pairs"
+        return "without figures"
     return f"mean KL {parity['mean_kl']:.2e} nats over {parity['n_compared']} positions"
 
 
@@ -69,9 +80,17 @@ def _list_origin(lineage: Facts) -> Iterator[str]:
     if base:
         yield f"Base: {_pin(base)}"
     if lineage.get("method"):
-        yield f"Method: {lineage['method']}"
+        how = " from the unrounded weights that its base keeps" if lineage["method"] == "convert" else ""
+        yield f"Method: {lineage['method']}{how}"
     for data in lineage.get("data") or ():
         yield f"Data: {_pin(data)}"
+    settings = [
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in ((lineage.get("recipe") or {}).get("train") or {}).items()
+        if key in _TOLD_SETTINGS and value is not None
+    ]
+    if settings:
+        yield f"Training: {', '.join(settings)}"
     run, recipe = lineage.get("run"), lineage.get("recipe_digest")
     if run or recipe:
         told = [f"run {run}"] if run else []
@@ -96,11 +115,24 @@ def _list_origin(lineage: Facts) -> Iterator[str]:
         )
     evaluation = lineage.get("evaluation")
     if evaluation:
-        yield "While training: " + ", ".join(
-            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
-            for key, value in evaluation.items()
-            if value is not None
-        )
+        yield f"While training: {_tell_evaluation(evaluation)}"
+
+
+def _tell_evaluation(evaluation: Facts) -> str:
+    rest = dict(evaluation)
+    metric, value = rest.pop("metric", None), rest.pop("value", None)
+    step, n = rest.pop("step", None), rest.pop("n", None)
+    told = [] if metric is None or value is None else [f"{metric} {value:.4g} on held-out rows"]
+    if told and n is not None:
+        told[0] += f" (n = {n:,})"
+    if step is not None:
+        told.append(f"best at step {step:,}")
+    told += [
+        f"{key} {each:.4g}" if isinstance(each, float) else f"{key} {each}"
+        for key, each in rest.items()
+        if each is not None
+    ]
+    return ", ".join(told)
 
 
 def _pin(pinned: Facts) -> str:
@@ -113,7 +145,11 @@ def _list_limits(content: Facts) -> Iterator[str]:
     if not content.get("license"):
         yield "Nobody stated a licence: find out what you may do with it before you pass it on."
     if content.get("precision") in ("q8_0", "q4_0"):
-        yield f"Its weights were rounded to {content['precision']}: no base to train on, and a little less exact."
+        yield f"Its weights were rounded to {content['precision']}: " + (
+            "a little less exact. They are kept unrounded as well, to be trained on."
+            if "safetensors" in (content.get("formats") or ())
+            else "no base to train on, and a little less exact."
+        )
     if content.get("adapter"):
         yield "An adapter answers only on the very base it was trained on."
     signature = content.get("signature") or {}
@@ -130,9 +166,14 @@ def _list_limits(content: Facts) -> Iterator[str]:
 
 def _write_serving(name: str, content: Facts) -> list[str]:
     if content.get("adapter"):
-        base = ((content.get("lineage") or {}).get("base") or {}).get("asset", "model:BASE")
-        return [f"    penstock deploy model {base} --adapter model:{name}"]
+        return [f"    penstock deploy model {base_label(content) or 'model:BASE'} --adapter model:{name}"]
     lines = [f"    penstock deploy model model:{name}"]
     if "safetensors" in (content.get("formats") or ()):
         lines += [f"    penstock model export {name} --to FOLDER   # for vLLM, unchanged"]
     return lines
+
+
+def base_label(content: Facts) -> str | None:
+    """Return `model:NAME@NUMBER` of what a version was made from."""
+    base = (content.get("lineage") or {}).get("base")
+    return f"{base['asset']}@{base['number']}" if base else None

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from penstock.base.errors import InvalidInput
 from penstock.spec.assets import AssetRef, parse_asset_ref
 from penstock.spec.evaluations import Estimate
-from penstock.tuning.cards import describe_parity, write_card
+from penstock.tuning.cards import base_label, describe_parity, write_card
 from penstock.tuning.model_files import GGUF
 
 MAX_PAGE = 200
@@ -228,7 +228,9 @@ def card_of(version: Any, measured: Sequence[Estimate] = ()) -> str:
     kept = version.content.get("card")
     if kept and version.content.get("manifest"):
         return str(kept)
-    return write_card(version.name, version.content, measured=[_figure(each) for each in measured])
+    return write_card(
+        version.name, version.content, measured=[_figure(each) for each in measured], number=version.number
+    )
 
 
 def _figure(estimate: Estimate) -> str:
@@ -282,5 +284,4 @@ def _origin(version: Any) -> Mapping[str, Any]:
 
 
 def _base_label(version: Any) -> str | None:
-    base = _origin(version).get("base")
-    return f"{base['asset']}@{base['number']}" if base else None
+    return base_label(version.content) if version.kind == "model" else None

@@ -16,7 +16,7 @@ class ModelLineage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     base: PinnedAsset | None = None
     data: tuple[PinnedAsset, ...] = ()
     method: str | None = None
-    """How it was made: a method of tuning, `quantise`, `shrink`, `merge`."""
+    """How it was made: a method of tuning, `quantise`, `convert` (from weights that its base keeps), `shrink`, `merge`."""
     recipe: dict[str, Any] | None = None
     recipe_digest: str | None = None
     run: str | None = None

@@ -5,6 +5,7 @@ import msgspec
 from penstock.base.digest import short_digest
 from penstock.base.errors import InvalidInput
 from penstock.providers.engines.types import SamplingPolicy, ServedAdapter, ServedModel
+from penstock.tuning.cards import base_label
 from penstock.tuning.errors import UnsupportedModel, WrongBase
 from penstock.tuning.model_files import ADAPTER_GGUF, GGUF, RENDERER, TOKENIZER, ModelFiles, ModelVersion
 from penstock.tuning.renderer import Renderer, load_renderer
@@ -21,7 +22,7 @@ def serve_files(version: ModelVersion, files: ModelFiles) -> ServedModel:
     """Return a version as an engine is given it. Raises `InvalidInput` for an adapter, `DigestMismatch` when damaged."""
     content = version.content
     if content.get("adapter"):
-        base = ((content.get("lineage") or {}).get("base") or {}).get("asset", "its base")
+        base = base_label(content) or "its base"
         raise InvalidInput(
             f"model:{version.name}@{version.number} is an adapter; it is served on {base}.",
             hint=f"penstock deploy model {base} --adapter model:{version.name}@{version.number}",

@@ -37,6 +37,7 @@ from penstock.tuning.parity import demand_parity, prove_adapter
 from penstock.tuning.sources import FetchedModel, Progress
 
 Form = Literal["merged", "adapter", "both"]
+_WIDTHS: tuple[Precision, ...] = ("f32", "f16", "q8_0", "q4_0")
 CheckOut = Callable[[Path], object]
 """Writes a version's weights to a folder that is not there yet."""
 
@@ -83,7 +84,7 @@ def prepare(
         form="trained",
         reference=f"run {training.lineage.run}" if training.lineage.run else "folder",
         license=license_id,
-        description=training.description or ("" if base is None else base.content.get("description") or ""),
+        description=training.description or _describe(training),
     )
     lineage = _with_base(training)
     adapter = None
@@ -123,6 +124,14 @@ def prepare(
             )
         )
     return Prepared(models=tuple(models), adapter=adapter)
+
+
+def _describe(training: Training) -> str:
+    """Return what is known of a model nobody described: its base's sentence may be wrong of it by now."""
+    if training.base is None:
+        return ""
+    rows = " and ".join(f"{data.asset}@{data.number}" for data in training.lineage.data)
+    return f"{label_of(training.base)}, trained further" + (f" on {rows}." if rows else ".")
 
 
 def _check(training: Training) -> None:
@@ -276,9 +285,16 @@ def adapter_name(training: Training) -> str:
 
 
 def as_child(name: str, package: ModelPackage, parent: ModelVersion) -> ModelPackage:
-    """Return a further precision as a child of the first: made from it by rounding, and by nothing else."""
+    """Return a further precision as a child of the first: its weights rounded, and nothing else.
+
+    Where the first is the coarser one, the child was not made from its rounded weights: then it was converted, as the
+    first was, from those that the first keeps unrounded.
+    """
+    widths = [_WIDTHS.index(each["precision"]) for each in (parent.content, package.content)]
     lineage = ModelLineage(
-        base=pin(parent), method="quantise", run=(parent.content.get("lineage") or {}).get("run")
+        base=pin(parent),
+        method="quantise" if widths[0] < widths[1] else "convert",
+        run=(parent.content.get("lineage") or {}).get("run"),
     )
     content = {**package.content, "lineage": msgspec.to_builtins(lineage)}
     return ModelPackage(content={**content, "card": write_card(name, content)}, files=package.files)

@@ -79,8 +79,8 @@ def _check_parity(version: ModelVersion, files: ModelFiles, find: FindVersion, w
     try:
         with tempfile.TemporaryDirectory(dir=work, prefix="verify-") as scratch:
             report = _prove_again(version, files, find, Path(scratch) / "source")
-    except PenstockError as error:
-        return Check(name="parity", passed=None, detail=str(error))
+    except PenstockError as error:  # a file that no engine loads is no better than one that answers otherwise
+        return Check(name="parity", passed=False, detail=str(error))
     if report is None:
         return Check(
             name="parity",
@@ -111,7 +111,7 @@ def _prove_again(
             precision=base.content["precision"],
         )
     source = version if f"{ORIGINAL}config.json" in version.artefacts else None
-    if source is None and (content.get("lineage") or {}).get("method") == "quantise":
+    if source is None and (content.get("lineage") or {}).get("method") in ("quantise", "convert"):
         source = base
     if source is None:
         return None

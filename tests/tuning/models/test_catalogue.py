@@ -139,7 +139,39 @@ def test_versions_registered_before_there_was_lineage_are_shown(registry: Regist
 
 
 def test_limits_are_told() -> None:
-    rounded = write_card("m", CHAT | {"precision": "q4_0", "license": None})
+    rounded = write_card("m", CHAT | {"precision": "q4_0", "license": None, "formats": ["gguf"]})
     assert "no base to train on" in rounded
     assert "Nobody stated a licence" in rounded
     assert "rounded" not in write_card("m", CHAT)
+
+
+def test_a_card_tells_how_to_serve_that_very_version(registry: Registry, family: dict[str, Version]) -> None:
+    """`model:NAME` alone is whatever `prod` is, and an adapter is refused on another version of its base."""
+    catalogue = ModelCatalogue(registry)
+    assert "penstock deploy model model:tuned@2\n" in catalogue.card("tuned@2")
+    assert "penstock model export tuned@1 --to" in catalogue.card("tuned@1")
+    assert "deploy model model:base@1 --adapter model:tuned-adapter@1\n" in catalogue.card("tuned-adapter")
+
+
+def test_a_card_says_unknown_and_never_nought() -> None:
+    card = write_card("m", CHAT | {"n_parameters": None, "parity": {"passed": True, "n_compared": 5}})
+    assert "Parameters: unknown" in card
+    assert "0.0e+00" not in card
+
+
+def test_a_rounded_version_that_keeps_its_unrounded_weights_may_be_trained_on() -> None:
+    card = write_card("m", CHAT | {"precision": "q8_0"})
+    assert "no base to train on" not in card
+    assert "kept unrounded" in card
+    assert "no base to train on" in write_card("m", CHAT | {"precision": "q8_0", "formats": ["gguf"]})
+
+
+def test_a_card_tells_what_training_was_and_what_it_measured() -> None:
+    lineage = {
+        "method": "lora",
+        "recipe": {"train": {"lr": 0.0002, "epochs": 1.0, "max_steps": None, "batch_size": 8}},
+        "evaluation": {"metric": "loss", "n": 8, "step": 5, "value": 11.1675},
+    }
+    card = write_card("m", CHAT | {"lineage": lineage})
+    assert "- Training: lr 0.0002, epochs 1, batch_size 8\n" in card
+    assert "- While training: loss 11.17 on held-out rows (n = 8), best at step 5\n" in card

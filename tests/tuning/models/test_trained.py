@@ -250,7 +250,7 @@ def test_the_card_tells_what_is_known_and_nothing_else(
         "run run_1",
         "torch 2.13.0",
         "Hardware: device cpu",
-        "metric loss, value 1.25, n 40",
+        "While training: loss 1.25 on held-out rows (n = 40)",
         "License: unknown",
         "penstock deploy model model:mine",
     ):
@@ -289,3 +289,39 @@ def test_an_adapter_is_not_merged_into_a_base_that_was_changed_since_it_was_chec
         service.register_trained("other", folder, base="model:base", lineage=LINEAGE, adapter_folder=adapter)
     with pytest.raises(UnknownAsset):
         registry.resolve("model:other@1")
+
+
+def test_a_finer_child_of_a_rounded_version_is_not_said_to_be_made_by_rounding(
+    service: ModelService, registry: Registry, base: str, decoders: dict[str, Path], tmp_path: Path
+) -> None:
+    made = service.register_trained(
+        "mine",
+        train_whole(decoders["llama"], tmp_path / "out"),
+        base=base,
+        lineage=ModelLineage(method="full"),
+        precisions=("q8_0", "f16", "q4_0"),
+    )
+    finer, coarser = (registry.resolve(label).content for label in made.children)
+    assert (finer["lineage"]["method"], coarser["lineage"]["method"]) == ("convert", "quantise")
+    assert "Method: convert from the unrounded weights that its base keeps" in finer["card"]
+    checks = service.verify(made.children[0], with_parity=True)
+    assert [check.passed for check in checks if check.name == "parity"] == [True]
+
+
+def test_what_its_base_says_of_itself_is_not_said_of_a_model_trained_for_something_else(
+    service: ModelService, registry: Registry, decoders: dict[str, Path], tmp_path: Path
+) -> None:
+    service.ensure_shipped(POCKET)
+    made = service.register_trained(
+        "mails",
+        None,
+        base="model:pocket",
+        lineage=LINEAGE,
+        adapter_folder=make_adapter(
+            service.checkout("model:pocket", tmp_path / "base").folder, tmp_path / "a"
+        ),
+        form="adapter",
+    )
+    content = registry.resolve(made.label).content
+    assert content["description"] == "model:pocket@1, trained further."
+    assert "A very small chat model" not in content["card"]

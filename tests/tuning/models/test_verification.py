@@ -6,6 +6,7 @@ import pytest
 
 import penstock.data
 from penstock.registry.service import Registry
+from penstock.store.blobs import BlobStore
 from penstock.tuning.model_types import ModelLineage
 from penstock.tuning.models import ModelService
 from penstock.tuning.verification import Check
@@ -64,3 +65,17 @@ def test_a_proof_without_a_source_is_not_called_passed(service: ModelService) ->
     (check,) = [each for each in service.verify("model:pocket", with_parity=True) if each.name == "parity"]
     assert check.passed is None
     assert "not kept" in check.detail
+
+
+@pytest.mark.engine
+def test_a_file_that_no_engine_loads_has_failed_its_proof(
+    service: ModelService, registry: Registry, decoders: dict[str, Path], tmp_path: Path
+) -> None:
+    service.pull("base", f"folder:{decoders['llama']}")
+    version = registry.resolve("model:base")
+    garbage = tmp_path / "garbage.gguf"
+    garbage.write_bytes(b"GGUF garbage")
+    digest = BlobStore(str(tmp_path / "blobs")).put_file(garbage)
+    artefacts = {**version.artefacts, "model.gguf": digest}
+    registry.register("model", "broken", dict(version.content), artefacts=artefacts)
+    assert outcome(service.verify("model:broken", with_parity=True))["parity"] is False
