@@ -6,6 +6,7 @@ import msgspec
 
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.spec.tuning import RunRecord
+from penstock.tuning.preflight.types import rows_text
 from penstock.tuning.runs.progress import duration_text
 from penstock.tuning.runs.types import RunComparison, RunPlan
 
@@ -64,6 +65,9 @@ def print_run(record: RunRecord, *, as_json: bool) -> None:
             print(f"hint: {record.error['hint']}")
     for finding in (record.preflight or {}).get("findings", []):
         print(f"{finding['severity']}: {finding['code']}: {finding['message']}")
+        where = rows_text(finding.get("rows", ()), finding.get("n_rows", 0), finding.get("source"))
+        if where:
+            print(f"  {where}")
 
 
 def print_plan(plan: RunPlan, *, as_json: bool) -> None:
@@ -101,6 +105,8 @@ def print_plan(plan: RunPlan, *, as_json: bool) -> None:
             f"{finding.severity}: {finding.code}: {finding.message}"
             + (f" {finding.hint}" if finding.hint else "")
         )
+        if where := rows_text(finding.rows, finding.n_rows, finding.source):
+            print(f"  {where}")
     print("this run is refused" if plan.is_refused else "nothing forbids this run")
 
 

@@ -146,7 +146,15 @@ class Planner:
         judged = self._judge(recipe, shape, preflight, runtime)
         whole = with_findings(preflight, judged)
         findings = [
-            PlanFinding(code=each.code, severity=each.severity, message=each.message, hint=each.hint)
+            PlanFinding(
+                code=each.code,
+                severity=each.severity,
+                message=each.message,
+                hint=each.hint,
+                rows=each.rows,
+                n_rows=each.n_rows,
+                source=each.source,
+            )
             for each in whole.findings
         ]
         findings += judge_budget(recipe, seconds, pace.basis if pace else None, cost)

@@ -92,7 +92,7 @@ def test_trl_3449_a_row_over_the_length_is_refused_with_its_number() -> None:
     told = look(found, "truncated")
     assert (told.severity, told.rows, told.n_rows) == ("refuse", [12], 1)
     assert "256" in told.message
-    assert "data.max_length" in told.hint
+    assert "The model reads at most 256 tokens" in told.hint
 
 
 @pytest.mark.parametrize(("allowed", "severity"), [(0.01, "refuse"), (0.1, "warn")])

@@ -134,3 +134,7 @@ def test_losses_are_those_that_the_trainer_has(loss: str) -> None:
     text = GOOD.replace('"lora"', '"dpo"') + f'[preference]\nloss = "{loss}"\n'
     assert read_recipe_text(text).preference is not None
     assert "preference.loss" in problems(text.replace(f'"{loss}"', '"robust"'))
+
+
+def test_two_lengths_of_one_run_are_refused() -> None:
+    assert "train.epochs" in problems(GOOD + "[train]\nmax_steps = 5\nepochs = 2\n")

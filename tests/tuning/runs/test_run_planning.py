@@ -13,6 +13,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from penstock.cli.tune_rows import print_plan
+from penstock.spec.datasets import DatasetRow
 from penstock.spec.tuning import Recipe, ScratchPart
 from penstock.tuning import trainer
 from penstock.tuning.costing import (
@@ -34,13 +36,15 @@ from penstock.tuning.planning import (
     shorten,
     tokens_of_step,
 )
-from penstock.tuning.preflight.types import Preflight
+from penstock.tuning.preflight.types import Preflight, rows_text
 from penstock.tuning.recipes.defaults import complete_recipe
 from penstock.tuning.recipes.reading import read_recipe
 from penstock.tuning.rows.types import RowsReport, Spread
+from penstock.tuning.runs.driving import resident_bytes
+from penstock.tuning.runs.errors import RunRefused
 from penstock.tuning.runs.folder import RunFolder
 from penstock.tuning.runs.preparing import packing_width, read_frozen
-from tests.tuning.runs.workshop import RUNTIME, Workshop
+from tests.tuning.runs.workshop import RUNTIME, Workshop, make_rows
 from tests.tuning.trainer.run_folders import ENTRY, make_run, save_ragged
 
 SHAPE = shape_of_scratch(
@@ -335,3 +339,45 @@ def test_a_shortened_run_writes_no_checkpoints_and_generates_nothing(workshop: W
     short = shorten(frozen)
     assert (short.heldout, short.samples, short.recipe.train.max_steps) == (None, None, short.n_steps)
     assert short.recipe.train.checkpoint_every_steps > short.n_steps
+
+
+def test_what_is_refused_is_told_with_its_rows(
+    workshop: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = make_rows(12)
+    rows[4] = DatasetRow(id="odd", fields={"messages": [{"role": "user", "content": "Nobody answers."}]})
+    workshop.assets.rows["dataset:walks"] = [rows]
+    plan = workshop.service.plan(workshop.recipe(data={"eval_share": 0.0}), measure=False)
+    print_plan(plan, as_json=False)
+    assert "  row 5 of dataset:walks@1\n" in capsys.readouterr().out
+    with pytest.raises(RunRefused, match="row 5 of dataset:walks@1"):
+        workshop.finish(workshop.begin(data={"eval_share": 0.0}))
+
+
+def test_rows_are_named_as_far_as_a_line_holds_them() -> None:
+    assert rows_text([17], 1, "dataset:faq@3") == "row 17 of dataset:faq@3"
+    assert rows_text(list(range(1, 21)), 400, None) == "rows 1, 2, 3, 4, 5, 6, 7, 8 …"
+    assert rows_text([], 0, "dataset:faq@3") == ""
+
+
+def test_a_row_over_what_the_base_reads_is_not_helped_by_a_longer_length(workshop: Workshop) -> None:
+    long = {"role": "assistant", "content": "walk " * 400}
+    row = DatasetRow(id="l", fields={"messages": [{"role": "user", "content": "How?"}, long]})
+    workshop.assets.rows["dataset:walks"] = [[*make_rows(12), row]]
+    for length in ({}, {"max_length": 9000}):
+        plan = workshop.service.plan(workshop.recipe(data={"eval_share": 0.0} | length), measure=False)
+        (found,) = [each for each in plan.findings if each.code == "truncated"]
+        assert str(found.hint).startswith("The model reads at most 128 tokens. Shorten them")
+
+
+def test_mapped_rows_are_not_what_a_trainer_takes(tmp_path: Path) -> None:
+    """A budget of memory would end runs for the size of their data, which the kernel drops as it likes."""
+    path = tmp_path / "rows"
+    path.write_bytes(b"x" * 64_000_000)
+    before = resident_bytes(os.getpid())
+    rows = np.memmap(path, dtype=np.uint8, mode="r")
+    assert int(rows[::4096].sum())
+    after = resident_bytes(os.getpid())
+    assert before is not None
+    assert after is not None
+    assert after - before < 32_000_000

@@ -195,15 +195,18 @@ def _tell_length(walked: Walked, data: DataPart, count: int) -> tuple[str, str]:
         f"{_rows(count)} ({share:.1%}) are longer than {walked.max_length:,} tokens, the longest {longest:,}"
     )
     allow = f"data.max_truncated_share = {np.ceil(share * 1000) / 1000:g}"
+    is_base = data.max_length is None or data.max_length > walked.max_length
+    longer = (
+        f"The model reads at most {walked.max_length:,} tokens. Shorten"
+        if is_base
+        else "Raise data.max_length, shorten"
+    )
     if data.truncate == "error":
-        return (
-            f"{head}.",
-            f'Raise data.max_length, shorten them, or say what is to be done: truncate = "drop" with {allow}.',
-        )
+        return f"{head}.", f'{longer} them, or say what is to be done: truncate = "drop" with {allow}.'
     if data.truncate == "split":
         return f"{head}; only text without turns can be split.", 'Use truncate = "drop" for conversations.'
     done = f"{walked.n_truncated:,} are cut, {walked.n_dropped:,} left out; {walked.n_lost_tokens:,} tokens are lost"
-    return f"{head}: {done}.", f"Raise data.max_length, or allow it: {allow}."
+    return f"{head}: {done}.", f"{longer} them, or allow it: {allow}."
 
 
 def _rows(count: int) -> str:

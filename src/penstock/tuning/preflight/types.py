@@ -36,6 +36,16 @@ FindingCode = Literal[
 ]
 Severity = Literal["refuse", "warn"]
 MAX_ROWS_TOLD = 20
+MAX_ROWS_PRINTED = 8
+
+
+def rows_text(rows: Sequence[int], n_rows: int, source: str | None) -> str:
+    """Return which rows are meant, `rows 17, 203, 204 … of dataset:faq@3`; empty where it is not about rows."""
+    if not rows:
+        return f"of {source}" if source and n_rows else ""
+    told = ", ".join(str(number) for number in rows[:MAX_ROWS_PRINTED])
+    more = " …" if n_rows > min(len(rows), MAX_ROWS_PRINTED) else ""
+    return f"{'row' if n_rows == 1 else 'rows'} {told}{more}" + (f" of {source}" if source else "")
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -129,6 +129,8 @@ def _numbers(recipe: Recipe) -> Iterator[Found]:
         value = None if section is None else getattr(section, key)
         if value is not None and not (math.isfinite(value) and is_right(value)):
             yield (part, key), f"{value} is out of bounds", f"It must be {wanted}."
+    if recipe.train.max_steps is not None and recipe.train.epochs != 1.0:
+        yield ("train", "epochs"), "train.max_steps says already how long", "Keep one of the two."
     if not 0 <= recipe.seed < 2**31:
         yield ("seed",), f"{recipe.seed} is out of bounds", "It must be 0 or more and less than 2147483648."
 

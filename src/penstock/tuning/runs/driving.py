@@ -184,10 +184,10 @@ class TrainerDrive:
 
 
 def resident_bytes(pid: int) -> int | None:
-    """Return what a process holds in memory; None where that cannot be read."""
+    """Return what a process holds in memory, mapped files left out; None where that cannot be read."""
     try:
         fields = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
-        return int(fields[1]) * resource.getpagesize()
+        return (int(fields[1]) - int(fields[2])) * resource.getpagesize()
     except (OSError, IndexError, ValueError):
         return None
 

@@ -17,7 +17,7 @@ from penstock.base.digest import digest_file, digest_json
 from penstock.base.files import write_atomic
 from penstock.spec.tuning import FrozenRun, Recipe
 from penstock.tuning.preflight.flight import fly
-from penstock.tuning.preflight.types import BaseFacts, Finding, Flight, Preflight
+from penstock.tuning.preflight.types import BaseFacts, Finding, Flight, Preflight, rows_text
 from penstock.tuning.rows.types import AsCase
 from penstock.tuning.runs.errors import RunChanged, RunRefused
 from penstock.tuning.runs.folder import RunFolder
@@ -161,7 +161,10 @@ def with_findings(preflight: Preflight, more: Sequence[Finding]) -> Preflight:
 def refused(preflight: Preflight) -> RunRefused:
     """Return the error that lists what forbids a run."""
     found = [each for each in preflight.findings if each.severity == "refuse"]
-    lines = [f"{each.code}: {each.message} {each.hint}".strip() for each in found]
+    lines = [
+        f"{each.code}: {each.message} {rows_text(each.rows, each.n_rows, each.source)} {each.hint}".strip()
+        for each in found
+    ]
     return RunRefused(
         "\n  ".join([f"The preflight refuses this run for {len(found)} reason(s):", *lines]),
         findings=msgspec.to_builtins(found),

@@ -67,6 +67,11 @@ class PlanFinding(msgspec.Struct, frozen=True, kw_only=True):
     severity: Literal["refuse", "warn"]
     message: str
     hint: str | None = None
+    rows: list[int] = []
+    """Numbers of the first rows that it is about, from 1."""
+    n_rows: int = 0
+    source: str | None = None
+    """The dataset that they are of."""
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
