@@ -126,6 +126,14 @@ class Page:
     frame: Frame
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnavailablePage(Page):
+    """A list of what this process does not do."""
+
+    template: ClassVar[str] = "unavailable.html"
+    reason: str
+
+
 class Renderer:
     """Renders pages; one an application."""
 

@@ -14,7 +14,7 @@ from penstock.access.permissions import Permission
 from penstock.base.errors import ConflictError, InvalidInput, NotFound, PenstockError
 from penstock.console.links import link
 from penstock.console.queries import SearchProblem, tell_problem
-from penstock.console.rendering import Page, Renderer
+from penstock.console.rendering import Page, Renderer, UnavailablePage
 from penstock.console.services import ConsoleServices
 from penstock.deploy.deployments.service import DeploymentService, EngineView, convert_spec
 from penstock.deploy.deployments.types import DeploymentEvent
@@ -128,6 +128,9 @@ def _add_list(router: APIRouter, services: ConsoleServices, renderer: Renderer) 
     @router.get(ACTIVE)
     @needs(Permission.DEPLOYMENTS_READ)
     def list_deployments(request: Request, after: str = "", notice: str | None = None) -> Response:
+        if services.deployments is None:
+            frame = renderer.frame(request, "Deployments", ACTIVE)
+            return renderer.show(UnavailablePage(frame=frame, reason="Nothing can be deployed here."))
         deployments = deployments_of(services)
         found = deployments.list(after=after, limit=PAGE_SIZE)
         page = DeploymentsPage(

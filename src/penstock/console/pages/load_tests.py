@@ -22,7 +22,7 @@ from penstock.console.links import link
 from penstock.console.load_charts import CallScatter, CountChart, draw_calls, draw_counts, draw_seconds
 from penstock.console.plots import Plot
 from penstock.console.queries import SearchProblem, tell_problem
-from penstock.console.rendering import Page, Renderer
+from penstock.console.rendering import Page, Renderer, UnavailablePage
 from penstock.console.services import ConsoleServices
 from penstock.deploy.load.reports import (
     COMPARISON_HEAD,
@@ -150,6 +150,9 @@ def _add_list(router: APIRouter, services: ConsoleServices, renderer: Renderer) 
     @router.get(ACTIVE)
     @needs(Permission.DEPLOYMENTS_READ)
     def list_tests(request: Request) -> Response:
+        if services.load_tests is None:
+            frame = renderer.frame(request, "Load tests", ACTIVE)
+            return renderer.show(UnavailablePage(frame=frame, reason="Load tests are not run here."))
         params = request.query_params
         filters = {name: params.get(name, "").strip() for name in ("route", "state", "verdict")}
         found = load_tests_of(services).list(
@@ -338,8 +341,7 @@ def _tables(record: LoadRecord, result: LoadResult) -> list[ReportTable]:
     tables = []
     if result.comparison is not None:
         rows = comparison_rows(result)
-        said = (result.comparison.sentence,)
-        tables.append(_table("Comparison", COMPARISON_HEAD, rows, said))
+        tables.append(_table("Comparison", COMPARISON_HEAD, rows, (result.comparison.sentence,)))
     for figures in result.targets:
         said = tuple(rate_lines(figures, record.spec.level))
         tables.append(_table(f"What {figures.label} came to", TIME_HEAD, time_rows(figures), said))

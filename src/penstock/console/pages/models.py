@@ -16,7 +16,7 @@ from penstock.console.lineage_graphs import LineageDrawing, draw_lineage
 from penstock.console.links import link
 from penstock.console.markdown import render_markdown
 from penstock.console.measured_models import MeasuredTable, build_tables
-from penstock.console.rendering import Page, Renderer
+from penstock.console.rendering import Page, Renderer, UnavailablePage
 from penstock.console.services import ConsoleServices
 from penstock.registry.types import AliasMove
 from penstock.spec.tuning import DeploymentSpec, FilePrecision
@@ -95,6 +95,9 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     @router.get(ACTIVE)
     @needs(Permission.REGISTRY_READ)
     def list_models(request: Request, kind: str = "", text: str = "", cursor: str = "") -> Response:
+        if services.models is None:
+            frame = renderer.frame(request, "Models", ACTIVE)
+            return renderer.show(UnavailablePage(frame=frame, reason="There are no models here."))
         kind = kind if kind in KINDS else ""
         found = models_of(services).list(
             kind=kind or None, text=text.strip(), cursor=cursor or None, limit=PAGE_SIZE

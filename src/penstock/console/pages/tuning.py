@@ -14,7 +14,7 @@ from penstock.access.permissions import Permission
 from penstock.base.errors import NotFound
 from penstock.console.links import link
 from penstock.console.plots import Plot
-from penstock.console.rendering import Page, Renderer
+from penstock.console.rendering import Page, Renderer, UnavailablePage
 from penstock.console.services import ConsoleServices
 from penstock.console.step_plots import StepSeries, draw_steps, format_figure
 from penstock.console.tuning_words import done_share, name_figure, say_setting, tell_best, took_ms
@@ -102,6 +102,9 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     @router.get(ACTIVE)
     @needs(Permission.TUNING_READ)
     def list_runs(request: Request) -> Response:
+        if services.tuning is None:
+            frame = renderer.frame(request, "Tuning runs", ACTIVE)
+            return renderer.show(UnavailablePage(frame=frame, reason="Nothing trains here."))
         params = request.query_params
         filters = {name: params.get(name, "").strip() for name in ("name", "state", "method")}
         runs = runs_of(services)
