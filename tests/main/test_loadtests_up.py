@@ -79,6 +79,8 @@ OPTIONS = (
     "20",
     "--warmup",
     "2",
+    "--max-late-ms",  # on a busy machine the sender is late, too
+    "60000",
 )
 
 
@@ -95,7 +97,7 @@ def test_a_route_is_tested_through_the_gateway_and_told_with_its_cost(house: Hou
     outcome = call(
         "loadtest", "small", *OPTIONS, "--yes", "--html", str(report), "--json", home=house.home.root
     )
-    assert outcome.code in {0, 7}, outcome  # a busy machine may make the sender late
+    assert outcome.code == 0, outcome
     record = outcome.json
     figures = record["result"]["targets"][0]
     assert figures["n"] == 20
@@ -137,7 +139,7 @@ def test_a_refusing_provider_is_told_by_kind_and_fails_the_limits(house: House) 
         )
     finally:
         house.provider.status = 200
-    assert outcome.code in {1, 7}
+    assert outcome.code == 1
     errors = outcome.json["result"]["targets"][0]["errors"]
     assert sum(each["n"] for each in errors) == 20
     assert errors[0]["kind"].startswith("400")

@@ -75,6 +75,13 @@ SourceOption = Annotated[
 ]
 PairsOption = Annotated[int | None, typer.Option(min=1, help="Of blocks, with --against.")]
 CostOption = Annotated[float | None, typer.Option(help="Send no call that might pass this many dollars.")]
+LateOption = Annotated[
+    float | None,
+    typer.Option(
+        help="How late the sender itself may be (99th percentile) before the test is invalid; "
+        "a tenth of the median reply, at least 10, unless told."
+    ),
+]
 WholeOption = Annotated[bool, typer.Option("--whole", help="Ask for whole replies instead of streams.")]
 CacheOption = Annotated[bool, typer.Option("--cache", help="Let the gateway answer from kept replies.")]
 WarmupOption = Annotated[
@@ -109,6 +116,7 @@ def run(
     source: SourceOption = None,
     pairs: PairsOption = None,
     max_cost_usd: CostOption = None,
+    max_late_ms: LateOption = None,
     whole: WholeOption = False,
     cache: CacheOption = False,
     warmup: WarmupOption = None,
@@ -136,6 +144,7 @@ def run(
             "find_rate": {} if find_rate else None,
             "pairs": pairs,
             "max_cost_usd": None if max_cost_usd is None else Decimal(str(max_cost_usd)),
+            "max_late_ms": max_late_ms,
             "stream": False if whole else None,
             "cache": True if cache else None,
             "warmup": warmup,

@@ -235,6 +235,28 @@ def test_a_stall_of_the_sender_weighs_as_much_as_it_lasted() -> None:
     assert run(spec, stalls=[(30.0, 0.1)]).sending.is_usable
 
 
+def test_a_sender_that_is_late_is_told_what_helps() -> None:
+    """A lower rate does not help a sender on a machine that is busy with something else."""
+    stalled = run(steady("ttft.p50 <= 2s", rate=2), stalls=[(10.0, 2.0)]).sending.sentence
+    assert "lower rate" not in stalled
+    assert "--max-late-ms" in stalled
+    allowed = msgspec.structs.replace(steady("ttft.p50 <= 2s", rate=2), max_late_ms=2_500.0)
+    assert run(allowed, stalls=[(10.0, 2.0)]).verdict.word == "pass"
+
+
+def test_progress_counts_the_calls_that_the_report_counts() -> None:
+    told: list[str] = []
+
+    async def make(clock: Callable[[], float]) -> LoadResult:
+        spec = msgspec.structs.replace(steady(seconds=5), warmup=3)
+        made = await run_load(spec, Scripted(clock), clock=clock, tell=lambda _share, text: told.append(text))
+        return made.result
+
+    result: LoadResult = run_virtual(make)
+    assert "0 calls" in next(text for text in told if "calls" in text)
+    assert int(told[-1].split(": ")[1].split()[0]) <= result.n_calls
+
+
 def noisy(seed: int) -> Callable[[str, Ask], int]:
     rng = random.Random(seed)
     return lambda _target, ask: max(1, round(ask.max_tokens * rng.lognormvariate(0, 0.4)))

@@ -102,7 +102,7 @@ def judge_sending(
         f"was at most {lag or 0:.1f} ms late 99 % of the time ({allowed:.0f} ms are allowed)."
         if is_usable
         else f"The sender could not keep its plan: it was {worst:.0f} ms late (99th percentile), {allowed:.0f} ms are allowed. "
-        "What it measured is of this machine, not of the target: take a lower rate, or send from a machine with less to do."
+        f"What it measured is of this machine, not of the target. {_advise_sender(is_open=is_open, is_stalled=(lag or 0.0) > allowed)}"
     )
     return Sending(
         late_p99_ms=p99,
@@ -295,6 +295,15 @@ def _gap_estimate(limit: Limit, samples: Sequence[Sample], level: float) -> Esti
         ]
         return series_mean_estimate(means, level=level)
     return gap_quantile(samples, float(limit.statistic[1:]) / 100, level, is_failed_endless=True)
+
+
+def _advise_sender(*, is_open: bool, is_stalled: bool) -> str:
+    """What helps a sender that is late; a lower rate only one that is late with its calls alone."""
+    rate = "" if is_stalled or not is_open else "Take a lower rate, or send"
+    return (
+        f"{rate or 'Send'} when this machine has less to do, or from another; where the limits are far above that lateness, allow more "
+        "(--max-late-ms, max_late_ms)."
+    )
 
 
 def _with_missed(lag_s: float, every_s: float) -> Iterator[float]:

@@ -263,6 +263,8 @@ class _Progress:
         self._show()
 
     def count(self, sample: Sample) -> None:
+        if sample.is_warmup:  # counted by no report either
+            return
         self._n_done += 1
         self._n_failed += bool(sample.error)
         if self._clock() - self._told >= 0.5:
