@@ -19,6 +19,7 @@ from penstock.spec.tuning import FrozenRun, Recipe
 from penstock.tuning.preflight.flight import fly
 from penstock.tuning.preflight.types import BaseFacts, Finding, Flight, Preflight, rows_text
 from penstock.tuning.rows.types import AsCase
+from penstock.tuning.runs.asking import KeptSteps, as_if_answered, find_objections
 from penstock.tuning.runs.errors import RunChanged, RunRefused
 from penstock.tuning.runs.folder import RunFolder
 from penstock.tuning.runs.pinning import PinnedRecipe, label_of, pin_recipe
@@ -126,7 +127,8 @@ class Preparation:
         """Prepare `recipe` in the run's folder and write `run.json`; raises `RunRefused` with what was found."""
         context.progress(None, "pinning data and base")
         if recipe.method == "distill" and self._parts.distil is not None:
-            answered = self._parts.distil(recipe, context)
+            self._look_before_asking(recipe, folder, judge)
+            answered = self._parts.distil(recipe, KeptSteps(context, folder.path / "replies"))
             recipe = msgspec.structs.replace(
                 recipe, data=msgspec.structs.replace(recipe.data, train=answered, split=None)
             )
@@ -150,6 +152,16 @@ class Preparation:
         frozen = freeze_rows(run_id, pinned, base, preflight, folder)
         write_atomic(folder.spec, msgspec.json.format(msgspec.json.encode(frozen), indent=2))
         return PreparedRun(frozen=frozen, preflight=preflight)
+
+    def _look_before_asking(self, recipe: Recipe, folder: RunFolder, judge: Judge | None) -> None:
+        """Raise `RunRefused` for what forbids the run whatever its teacher says: replies are paid for."""
+        pinned = as_if_answered(self.pin(recipe))
+        base = self.open_base(pinned, folder)
+        preflight = self.look(pinned, base)
+        if judge is not None:
+            preflight = with_findings(preflight, judge(pinned, base, preflight))
+        if found := find_objections(preflight.findings):
+            raise refused(msgspec.structs.replace(preflight, findings=found))
 
 
 def with_findings(preflight: Preflight, more: Sequence[Finding]) -> Preflight:
