@@ -9,6 +9,7 @@ from penstock.main.embedded import ModelRooms
 from penstock.main.rooms import Rooms
 from penstock.spec.home import Home
 from tests.cli.commands import Outcome, call
+from tests.tuning.tiny_models import make_llama
 
 POCKET = Path(penstock.data.__path__[0]) / "pocket"
 
@@ -83,3 +84,13 @@ def test_lineage_tells_all_that_a_version_was_made_in(root: Path) -> None:
     for part in ("f0" * 32, "e0" * 32, "torch 2.13.0", "device cpu", "n_cores 2"):
         assert part in told
     assert "gpu" not in told
+
+
+def test_a_pull_under_a_live_name_tells_how_prod_moves_to_it(root: Path, tmp_path: Path) -> None:
+    folder = make_llama(tmp_path / "m")
+    done = model("pull", "pocket", "--from", f"folder:{folder}", root=root)
+    assert done.code == 0, done.err
+    assert "`prod` of pocket stays" in done.out
+    assert "penstock asset move model:pocket@2 --alias prod --gate ID" in done.out
+    assert model("show", "pocket@candidate", "--json", root=root).json["version"]["label"] == "model:pocket@2"
+    assert model("show", "pocket", "--json", root=root).json["version"]["label"] == "model:pocket@1"

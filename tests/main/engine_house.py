@@ -30,7 +30,11 @@ def make_versions(home: Home, folder: Path, name: str = "tiny", *, seeds: tuple[
     try:
         for seed in seeds:
             source = make_llama(folder / f"{name}-{seed}", seed=seed)
-            rooms.models.pull(name, f"folder:{source}")
+            pulled = rooms.models.pull(name, f"folder:{source}")
+            if not pulled.is_live:
+                rooms.registry.move_alias(
+                    "model", name, "prod", pulled.number, actor="test", override_reason="a test"
+                )
     finally:
         rooms.close()
 

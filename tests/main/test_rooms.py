@@ -120,7 +120,7 @@ class Puller:
 
     def pull(self, _name: str, _source: str, **_: Any) -> Any:
         self.live = "sha256:2"
-        return SimpleNamespace(number=2, digest=self.live, is_new=False, parity={})
+        return SimpleNamespace(number=2, digest=self.live, is_new=False, is_live=True, parity={})
 
 
 def pull(rooms: Rooms) -> list[str]:

@@ -32,6 +32,7 @@ from penstock.tuning.models import ModelService
 from penstock.tuning.packaging import GOLDEN_CONVERSATIONS, package_model, write_manifest
 from penstock.tuning.sources import FetchedModel, HubAccess, KnownModel, fetch_source
 from tests.tuning.sampling import greedy
+from tests.tuning.tiny_models import make_bert
 
 pytestmark = pytest.mark.engine
 COMMIT = "c0ffee15" * 5
@@ -96,8 +97,20 @@ def test_the_same_files_pulled_again_are_recognised(
     other = service.pull("mini", f"folder:{bert_folder}", precision="q8_0")
     assert other.number == first.number + 1
     (served,) = service.embedded_models()
-    assert served.version.startswith(f"model:mini@{other.number} ")
     assert served.dims == 32
+
+
+def test_a_later_pull_is_a_candidate_and_what_is_live_stays(
+    service: ModelService, registry: Registry, bert_folder: Path, tmp_path: Path
+) -> None:
+    """A proof of the conversion is no gate: other weights under a live name must not be served unasked."""
+    first = service.pull("mini", f"folder:{bert_folder}")
+    other = service.pull("mini", f"folder:{make_bert(tmp_path / 'other', seed=77)}")
+    again = service.pull("mini", f"folder:{tmp_path / 'other'}")
+    assert (first.is_live, other.is_live, again.is_live, again.is_new) == (True, False, False, False)
+    assert registry.aliases("model", "mini") == {"prod": 1, "candidate": other.number}
+    (served,) = service.embedded_models()
+    assert served.version.startswith("model:mini@1 ")
 
 
 def test_a_conversion_that_fails_its_proof_is_not_registered(

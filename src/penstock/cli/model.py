@@ -129,6 +129,7 @@ def pull(
 ) -> None:
     """Fetch a model, convert it, prove the conversion against the original, and serve it under NAME.
 
+    The first version of NAME becomes `prod`; a later one becomes `candidate`, and `prod` moves to it by a gate.
     While Penstock runs this is a job of its worker; else it happens right here.
     """
     opened = open_home(home, as_json=as_json)
@@ -143,6 +144,8 @@ def pull(
         print_json(result)
     else:
         print(result.get("model") or f"job {result.get('job')}")
+        if result.get("is_live") is False:
+            print(_tell_promotion(str(result["model"]), is_new=bool(result.get("is_new"))))
 
 
 @app.command(epilog="Example: penstock model export pocket --to ./pocket-hf")
@@ -248,6 +251,17 @@ def aliases(
         for move in moves
     ]
     print_rows(rows, ("alias", "moved", "stands", "when", "who", "evidence", "reason"), as_json=False)
+
+
+def _tell_promotion(label: str, *, is_new: bool) -> str:
+    """Return how `prod` moves to a version that was pulled under a name that is live already."""
+    name = label.removeprefix("model:").partition("@")[0]
+    return (
+        f"{'It is `candidate`; ' if is_new else ''}`prod` of {name} stays where it was. To move it:\n"
+        f"  penstock deploy model {label} --name {name}-candidate\n"
+        f"  penstock gate run FILE.gate.toml --candidate {label}\n"
+        f"  penstock asset move {label} --alias prod --gate ID"
+    )
 
 
 def _flatten_origin(origin: Mapping[str, Any]) -> dict[str, Any]:

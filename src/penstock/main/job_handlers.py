@@ -47,6 +47,7 @@ def pull_model(installation: Installation, ctx: JobContext, spec: dict[str, Any]
         "model": f"model:{name}@{pulled.number}",
         "digest": pulled.digest,
         "is_new": pulled.is_new,
+        "is_live": pulled.is_live,
         "parity": msgspec.to_builtins(dict(pulled.parity)),
     }
 

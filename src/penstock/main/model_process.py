@@ -37,6 +37,7 @@ def _pull(rooms: ModelRooms, name: str, source: str) -> dict[str, Any]:
         "model": f"model:{name}@{pulled.number}",
         "digest": pulled.digest,
         "is_new": pulled.is_new,
+        "is_live": pulled.is_live,
         "parity": dict(pulled.parity),
     }
 

@@ -62,6 +62,8 @@ class PulledModel:
     is_new: bool
     """False when these very files had been registered before; nothing was done then."""
     parity: Mapping[str, Any]
+    is_live: bool = True
+    """Whether `prod` names it."""
 
 
 class ModelService:
@@ -87,8 +89,10 @@ class ModelService:
         actor: str = "owner",
         progress: Progress | None = None,
     ) -> PulledModel:
-        """Fetch, convert, prove and register `source` as `model:NAME`, and move its alias `prod` there.
+        """Fetch, convert, prove and register `source` as `model:NAME`.
 
+        The first version of a name becomes `prod`. A later one becomes `candidate`: that its conversion is right does
+        not say that it is better than what is live, and `prod` moves by a gate.
         float16 is the default: half the size, and parity that leaves no doubt. `keep_original` keeps the files of a
         chat model as they came, too: they can be trained on, and engines that read safetensors get them unchanged.
         The same files pulled again are recognised by digest and left alone. Raises what `fetch_source`,
@@ -98,7 +102,7 @@ class ModelService:
         self._work.mkdir(parents=True, exist_ok=True)
         if (known := self._find_known(name, source, precision, keep_original)) is not None:
             tell(1.0, "these weights are registered already")
-            return _describe(name, known, is_new=False)
+            return self._describe(name, known, is_new=False)
         with tempfile.TemporaryDirectory(dir=self._work, prefix="pull-") as scratch:
             fetched = fetch_source(
                 source, self._work, hub=self._hub, progress=lambda share, text: tell(share / 2, text)
@@ -106,7 +110,7 @@ class ModelService:
             known = self._find_same(name, fetched, precision, keep_original)
             if known is not None:
                 tell(1.0, "these files are registered already")
-                return _describe(name, known, is_new=False)
+                return self._describe(name, known, is_new=False)
             package = package_model(
                 fetched,
                 Path(scratch),
@@ -116,10 +120,15 @@ class ModelService:
                 keep_original=keep_original,
             )
             tell(0.9, _tell_size(package))
-            version = self._register(name, package, note=f"pulled from {source}", actor=actor)
+            is_first = not self._versions(name)
+            version = self._register(
+                name, package, note=f"pulled from {source}", actor=actor, move_alias=is_first
+            )
+            if not is_first:
+                self._move(label_of(version), "candidate", actor)
             remove_downloads(fetched)
-            tell(1.0, f"registered model:{name}@{version.number}")
-            return _describe(name, version, is_new=True)
+            tell(1.0, f"registered model:{name}@{version.number}" + ("" if is_first else " as `candidate`"))
+            return self._describe(name, version, is_new=True)
 
     def ensure_shipped(self, folder: Path, *, actor: str = "penstock") -> PulledModel | None:
         """Register the model that ships in `folder` (see `recipes/pocket/package.py`) and return it.
@@ -136,7 +145,7 @@ class ModelService:
         name, digest = str(listed["name"]), digest_bytes(data)
         for version in self._versions(name):
             if version.content.get("manifest") == digest:
-                return _describe(name, version, is_new=False)
+                return self._describe(name, version, is_new=False)
         for file, expected in listed["files"].items():
             if (seen := digest_file(folder / file)) != expected:
                 raise DigestMismatch(f"The shipped file {file} is damaged.", expected=expected, seen=seen)
@@ -151,7 +160,7 @@ class ModelService:
             )
         else:
             version = self._register(name, package, note="shipped with Penstock", actor=actor)
-        return _describe(name, version, is_new=True)
+        return self._describe(name, version, is_new=True)
 
     def checkout(self, ref: AssetRef | str, folder: Path, *, merge_adapters: bool = True) -> BaseFolder:
         """Write the weights of a version to `folder` in Hugging Face layout, digests checked, and return what is there.
@@ -415,6 +424,18 @@ class ModelService:
             )
         return version
 
+    def _describe(self, name: str, version: ModelVersion, *, is_new: bool) -> PulledModel:
+        live = self._find(name)
+        return PulledModel(
+            name=name,
+            number=version.number,
+            digest=version.digest,
+            kind=version.content["kind"],
+            is_new=is_new,
+            parity=version.content["parity"],
+            is_live=live is not None and live.digest == version.digest,
+        )
+
 
 def _keeps(version: ModelVersion, keep_original: bool) -> bool:
     """Whether a version that is there already holds all that a pull would keep."""
@@ -426,14 +447,3 @@ def _tell_size(package: ModelPackage) -> str:
     size = package.content["size_bytes"] / 1e6
     kept = package.content.get("original_size_bytes")
     return f"registering {size:,.1f} MB" + (f" and {kept / 1e6:,.1f} MB as they came" if kept else "")
-
-
-def _describe(name: str, version: ModelVersion, *, is_new: bool) -> PulledModel:
-    return PulledModel(
-        name=name,
-        number=version.number,
-        digest=version.digest,
-        kind=version.content["kind"],
-        is_new=is_new,
-        parity=version.content["parity"],
-    )

@@ -108,7 +108,7 @@ def test_a_stretched_rotation_survives_only_with_its_original_files(
     with pytest.raises(NotTrainable, match="rotation"):
         service.checkout("model:bare", tmp_path / "out")
     service.pull("bare", f"folder:{folder}")  # the same weights, kept this time: a new version
-    service.checkout("model:bare", tmp_path / "out")
+    service.checkout("model:bare@candidate", tmp_path / "out")
     assert json.loads((tmp_path / "out" / "config.json").read_text()) == config
 
 
