@@ -133,7 +133,7 @@ def _time(plan: RunPlan) -> str | None:
     if plan.seconds is None:
         return "unknown"
     pace = f"{plan.tokens_per_s:,.0f} tokens/s" if plan.tokens_per_s is not None else ""
-    return f"about {duration_text(plan.seconds)} without evaluations, {pace}, {_BASES[plan.time_basis or 'estimated']}"
+    return f"about {duration_text(plan.seconds)} of steps alone, {pace}, {_BASES[plan.time_basis or 'estimated']}"
 
 
 def _count(value: int | None) -> str | None:

@@ -1,5 +1,6 @@
 """Recipes are read whole or refused with every mistake told by line, key and nearest right word."""
 
+import tomllib
 from typing import get_args
 
 import pytest
@@ -138,3 +139,14 @@ def test_losses_are_those_that_the_trainer_has(loss: str) -> None:
 
 def test_two_lengths_of_one_run_are_refused() -> None:
     assert "train.epochs" in problems(GOOD + "[train]\nmax_steps = 5\nepochs = 2\n")
+
+
+def test_mistakes_between_keys_are_told_beside_those_of_single_keys() -> None:
+    text = GOOD.replace('"lora"', '"lorra"') + 'alias = "prod"\n[train]\nmax_steps = "five"\nbatchsize = 2\n'
+    assert set(problems(text)) == {"method", "output.alias", "train.max_steps", "train.batchsize"}
+
+
+def test_what_a_template_is_filled_with_stays_within_its_quotes() -> None:
+    text = write_recipe("lora", name='x"\nmethod = "full', data='dataset:"\\')
+    assert tomllib.loads(text)["method"] == "lora"
+    assert tomllib.loads(text)["data"]["train"] == 'dataset:"\\'

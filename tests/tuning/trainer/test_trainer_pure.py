@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from penstock.spec import tuning
 from penstock.tuning.trainer import agreement, batches, checkpoints, events, faults, run_spec, steps
+from penstock.tuning.trainer.faults import TrainingFault
+from penstock.tuning.trainer.row_files import Ragged, SupervisedRows, check_rows
 from tests.evals.scorers.judging import judge
 
 
@@ -229,3 +231,10 @@ PAIRS = [
 def test_replies_are_judged_as_the_scorers_of_evaluations_judge_them(text: str, reference: str) -> None:
     assert float(agreement.is_exact_match(text, reference)) == judge("exact", text, reference).value
     assert agreement.token_f1(text, reference) == pytest.approx(judge("token_f1", text, reference).value)
+
+
+def test_an_id_below_zero_is_told_as_a_row_that_is_wrong() -> None:
+    ids = Ragged(np.array([1, -5, 3], np.int32), np.array([0, 3]))
+    rows = SupervisedRows(ids, np.array([0, 1, 1], np.uint8))
+    with pytest.raises(TrainingFault, match="token id -5"):
+        check_rows(rows, vocab_size=10, context_length=10)

@@ -3,7 +3,7 @@
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,12 @@ def invalid_recipe(name: str, problems: list[RecipeProblem], lines: dict[KeyPath
     )
 
 
+_OF_ANY_METHOD = frozenset(
+    {("name",), ("seed",), ("train", "epochs"), ("output", "alias"), ("output", "name")}
+)
+"""Keys whose rules ask for no method: told even where the method is misspelt."""
+
+
 def write_key(path: KeyPath) -> str:
     """Return `train.lr`."""
     return ".".join(str(part) for part in path) or "recipe"
@@ -69,7 +75,7 @@ def write_key(path: KeyPath) -> str:
 def _read(values: Mapping[str, Any], name: str, lines: dict[KeyPath, int]) -> Recipe:
     problems = [*_method_problems(values), *_find_problems(values, Recipe, ())]
     if problems:
-        raise invalid_recipe(name, problems, lines)
+        raise invalid_recipe(name, [*problems, *_problems_beside(values, problems)], lines)
     try:
         recipe = msgspec.convert(values, Recipe)
     except msgspec.ValidationError as error:  # what the walk over the keys does not know
@@ -78,6 +84,33 @@ def _read(values: Mapping[str, Any], name: str, lines: dict[KeyPath, int]) -> Re
     if from_rules:
         raise invalid_recipe(name, from_rules, lines)
     return recipe
+
+
+def _problems_beside(values: Mapping[str, Any], problems: Sequence[RecipeProblem]) -> Iterator[RecipeProblem]:
+    """Yield what is wrong with the keys that can be read, when others cannot: all mistakes are told at once."""
+    told = {problem.path for problem in problems}
+    rest = _without(values, (), told)
+    for key, needed in (("name", "x"), ("data", {}), ("output", {})):
+        rest.setdefault(key, needed)
+    is_method_known = "method" in rest
+    rest.setdefault("method", "full")
+    try:
+        rest["data"].setdefault("train", "dataset:x")
+        rest["output"].setdefault("name", "x")
+        recipe = msgspec.convert(rest, Recipe)
+    except (msgspec.ValidationError, AttributeError):
+        return
+    for problem in _check(recipe):
+        if problem.path not in told and (is_method_known or problem.path in _OF_ANY_METHOD):
+            yield problem
+
+
+def _without(values: Mapping[str, Any], path: KeyPath, told: Collection[KeyPath]) -> dict[str, Any]:
+    return {
+        key: _without(value, (*path, key), told) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if (*path, key) not in told
+    }
 
 
 def _check(recipe: Recipe) -> Iterator[RecipeProblem]:

@@ -1,5 +1,7 @@
 """The commented recipe that `penstock tune init` writes: valid as it stands, each key with what it means."""
 
+import json
+
 from penstock.spec.tuning import TuneMethod
 
 _HEAD = """\
@@ -112,4 +114,9 @@ def write_recipe(
     if method == "distill":
         parts.append(_DISTILL)
     parts += [_TRAIN, _TAIL]
-    return "".join(parts).format(**values)
+    return "".join(parts).format(**{key: _quoted(value) for key, value in values.items()})
+
+
+def _quoted(value: str) -> str:
+    """Return the text as it stands within a TOML string: what JSON escapes, TOML reads back."""
+    return json.dumps(value, ensure_ascii=False)[1:-1]

@@ -136,6 +136,9 @@ def check_rows(rows: Rows, *, vocab_size: int, context_length: int | None) -> No
         raise TrainingFault("trainer", "There are no rows to train on.")
     for ragged in _ragged_parts(rows):
         top = int(ragged.values.max()) if len(ragged.values) else -1
+        least = int(ragged.values.min()) if len(ragged.values) else 0
+        if least < 0:
+            raise TrainingFault("trainer", f"A row has the token id {least}; ids begin with 0.")
         if top >= vocab_size:
             raise TrainingFault("trainer", f"A row has the token id {top}; the model knows {vocab_size} ids.")
     longest = int(np.max(rows.lengths))
