@@ -10,6 +10,7 @@ Exit codes: 0 finished or stopped, 3 a fault that the events tell.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # `-I` leaves it out
 
 from safetensors.torch import load_file
 
-from contract import ORIGIN, WEIGHTS, ChangedRun, Events, LostRun, RunKeeper
+from contract import ORIGIN, WEIGHTS, ChangedRun, Events, LostRun, RunKeeper, digest_file
 from export import write_model
 from train import Recipe, load_recipe, train
 from vocabulary import build_tokenizer
@@ -74,9 +75,14 @@ def run(frozen: dict[str, Any], asked: dict[str, Any], folder: Path, events: Eve
     recipe = adapt_recipe(load_recipe(), asked)
     given, budget = asked.get("train", {}), asked.get("budget", {})
     minutes = budget.get("max_minutes")
+    program = digest_program(Path(__file__).resolve().parent)
+    ignored = sorted(set(given) - {"max_steps", "threads", "checkpoint_every_steps", "keep_checkpoints"})
+    if ignored:
+        text = f"Pocket's own recipe decides these, not run.json: train.{', train.'.join(ignored)}."
+        events.write("note", 0, text=text)
     keeper = RunKeeper(
         folder,
-        frozen["digest"],
+        f"{frozen['digest']} {program}",
         events,
         every_steps=given.get("checkpoint_every_steps", 100),
         keep=given.get("keep_checkpoints", 2),
@@ -91,12 +97,28 @@ def run(frozen: dict[str, Any], asked: dict[str, Any], folder: Path, events: Eve
     reason = (keeper.ended_by or "stopped") if ended.was_stopped else "done"
     told = {"reason": reason, "best": f"checkpoints/{best.name}", "steps": ended.step}
     if reason != "stopped":
-        write_out(best, recipe, work / "tokenizer.json", folder, {**told, "digest": frozen["digest"]})
+        write_out(
+            best,
+            recipe,
+            work / "tokenizer.json",
+            folder,
+            {**told, "digest": frozen["digest"], "program": program},
+        )
     if reason == "budget":
         text = f"budget.max_minutes is used up after {ended.step} of {ended.n_steps} steps."
         events.write("fault", ended.step, text=text, detail={"fault": "budget"})
     events.write("ended", ended.step, detail=told)
     return FAULT if reason == "budget" else 0
+
+
+def digest_program(folder: Path) -> str:
+    """Return the digest over everything that decides the weights: this program, its recipe and its corpus."""
+    whole = hashlib.sha256()
+    kept = [*folder.glob("*.py"), *folder.glob("*.toml"), *folder.glob("reading/*.jsonl")]
+    kept += [*folder.parent.glob("handbook/articles/*.md"), *folder.parent.glob("handbook/questions/*.jsonl")]
+    for path in sorted(kept):
+        whole.update(f"{path.relative_to(folder.parent)} {digest_file(path)}\n".encode())
+    return f"sha256:{whole.hexdigest()}"
 
 
 def write_out(best: Path, recipe: Recipe, tokenizer: Path, folder: Path, told: dict[str, Any]) -> None:

@@ -104,6 +104,8 @@ def test_a_run_that_was_interrupted_is_gone_on_with_and_a_failed_one_is_not() ->
     recipe = read_demo_recipe("model:pocket@1")
     stopped = record(pinned(recipe), state="stopped", result=None)
     assert find_unfinished(access(stopped), recipe) is stopped
+    other = msgspec.structs.replace(recipe, train=msgspec.structs.replace(recipe.train, lr=0.5))
+    assert find_unfinished(access(record(pinned(other), state="stopped")), recipe) is None
     for state in ("done", "failed"):
         assert find_unfinished(access(record(pinned(recipe), state=state)), recipe) is None
 
@@ -116,8 +118,9 @@ def test_an_environment_that_somebody_named_is_not_made_anew_when_it_is_missing(
 
 
 def test_the_report_tells_the_way_back_and_only_times_that_are_known(tmp_path: Path) -> None:
-    undo = list_undo(Home(root=tmp_path), "model:pocket@1", "model:pocket@2")
+    undo = list_undo(Home(root=tmp_path), "model:pocket@1", "model:pocket@2", "gate_1")
     assert undo[0] == f"penstock asset rollback model:pocket --alias prod --home {tmp_path}"
+    assert "--gate gate_1" in undo[1]
     recipe = read_demo_recipe("model:pocket@1")
     assert seconds_of(record(recipe, started_ns=10**9, finished_ns=3 * 10**9)) == 2.0
     assert seconds_of(record(recipe)) is None

@@ -44,7 +44,7 @@ HELD_OUT = Draw(split="heldout", n_contexts=1, absent_share=0.35)
 TUNING = Draw(
     split="train", n_contexts=4, absent_share=0.35, as_written_share=0.35, own_words=50, other_words=30
 )
-"""Shorter surroundings than those that prove it: more rows for the same time, and no worse for it (docs/lab-log.md)."""
+"""Shorter surroundings than those that prove it: more rows for the same time."""
 _DEV = Draw(split="train", n_contexts=1, absent_share=1.0)
 
 

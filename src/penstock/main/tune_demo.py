@@ -54,7 +54,7 @@ class TuneDemoReport:
     tuned: str
     run: str
     trained_s: float | None
-    """From the trainer's start to its end; None where it is not known."""
+    """From the run's start to its end, rows and packaging (and pauses of a resumed run) included; None: not known."""
     n_steps: int | None
     was_trained_before: bool
     verdict: VerdictWord
@@ -89,9 +89,12 @@ def run_tune_demo(
             access.close()
         tuned = str((record.result or {})["model"])
         verdict = judge(home, client, base=base, tuned=tuned, say=say, tell=tell)
-        if verdict.verdict == "pass":
+        if verdict.verdict == "pass" and find_prod(client) not in (base, tuned):
+            say(f"model:{MODEL}@prod is neither of the two that were compared; it is left as it is")
+        elif verdict.verdict == "pass":
             promote(home, client, instance, tuned=tuned, verdict=verdict, say=say)
-        undeploy_candidate(client)
+        for version in (base, tuned):
+            undeploy_candidate(client, version)
         prod = find_prod(client)
         report = client.get(
             "/api/v1/evaluations/compare",
@@ -111,7 +114,7 @@ def run_tune_demo(
         sentences=[each.sentence for each in verdict.rules],
         shifts=read_shifts(report),
         prod=prod,
-        undo=list_undo(home, base, tuned) if prod == tuned else [],
+        undo=list_undo(home, base, tuned, verdict.id) if prod == tuned else [],
         console=instance.addresses.console_url
         if was_running
         else f"http://127.0.0.1:{settings.up.console_port}",
@@ -207,13 +210,11 @@ def read_shifts(report: dict[str, Any]) -> list[Comparison]:
     return [msgspec.convert(row, Comparison, strict=False) for row in rows]
 
 
-def list_undo(home: Home, base: str, tuned: str) -> list[str]:
-    """Return the commands that put the home back to what it was."""
-    return (
-        [
-            f"penstock asset rollback model:{MODEL} --alias prod --home {home.root}",
-            f"penstock asset move {tuned} --alias prod --home {home.root}   # and forward again, by its gate",
-        ]
-        if base != tuned
-        else []
-    )
+def list_undo(home: Home, base: str, tuned: str, gate: str) -> list[str]:
+    """Return the commands that put the home back to what it was, and forward again."""
+    if base == tuned:
+        return []
+    return [
+        f"penstock asset rollback model:{MODEL} --alias prod --home {home.root}",
+        f"penstock asset move {tuned} --alias prod --gate {gate} --home {home.root}   # forward again",
+    ]

@@ -92,7 +92,11 @@ def find_finished(access: TuneAccess, wanted: Recipe, data: DemoData) -> RunReco
 def find_unfinished(access: TuneAccess, wanted: Recipe) -> RunRecord | None:
     """Return the newest run of this recipe that was stopped or is under way, if there is one."""
     rows = access.runs.list(name=wanted.name, limit=1).rows
-    return rows[0] if rows and rows[0].state not in ("done", "failed") else None
+    if not rows or rows[0].state in ("done", "failed"):
+        return None
+    seen = msgspec.convert(rows[0].recipe, Recipe)
+    parts = ("method", "seed", "base", "adapter", "train", "output")
+    return rows[0] if all(getattr(seen, part) == getattr(wanted, part) for part in parts) else None
 
 
 def tune(
@@ -108,27 +112,31 @@ def tune(
     return access.follow(begun.id, tell)
 
 
+def deployment_of(version: str) -> str:
+    """Return the name that a version is deployed under; another one for each."""
+    return f"{CANDIDATE}-{version.rpartition('@')[2]}"
+
+
 def deploy_candidate(client: ControlClient, version: str, say: Say) -> dict[str, Any]:
     """Start an engine of its own for `version` and return the deployment once it is proven and answers."""
+    name = deployment_of(version)
     say(f"starting an engine for {version} beside the one that answers as model:{MODEL}@prod")
-    client.post(DEPLOYMENTS, {"name": CANDIDATE, "model": version})
+    client.post(DEPLOYMENTS, {"name": name, "model": version})
     end = time.monotonic() + DEADLINE_S
     while True:
-        record: dict[str, Any] = client.get(f"{DEPLOYMENTS}/{CANDIDATE}")
+        record: dict[str, Any] = client.get(f"{DEPLOYMENTS}/{name}")
         if record["state"] == "ready" and record["version"] == version:
             return record
         if record["state"] == "failed" or time.monotonic() > end:
             told = (record.get("error") or {}).get("message") or f"it is {record['state']}"
-            raise DemoStuck(
-                f"{version} could not be deployed: {told}", hint=f"penstock deploy show {CANDIDATE}"
-            )
+            raise DemoStuck(f"{version} could not be deployed: {told}", hint=f"penstock deploy show {name}")
         time.sleep(0.2)
 
 
-def undeploy_candidate(client: ControlClient) -> None:
-    """Take the candidate's engine away."""
+def undeploy_candidate(client: ControlClient, version: str) -> None:
+    """Take the engine away that was started for `version`, where one was."""
     with suppress(NotFound):
-        client.delete(f"{DEPLOYMENTS}/{CANDIDATE}")
+        client.delete(f"{DEPLOYMENTS}/{deployment_of(version)}")
 
 
 def find_prod(client: ControlClient) -> str:
