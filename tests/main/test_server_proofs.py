@@ -180,8 +180,8 @@ def test_a_server_that_says_the_same_is_proven_however_it_writes_a_space(
     [
         # another model that meets the registered one by chance in its fifth token
         {"dog": -0.02, "cat": -4.9, "cow": -5.0, "fox": -5.5, "the": -6.02},
-        # all that is registered is there, and something else is likelier
-        {"dog": -0.7, "yes": -0.71, "no": -5.0, "a": -5.2, "b": -5.5, "the": -6.0},
+        # all that is registered is there, and beside it what is not even among the registered model's twenty
+        {"yes": -0.01, "dog": -4.6, "no": -5.0, "a": -5.2, "b": -5.5, "the": -6.0},
         {"yes": math.nan, "no": -5.0, "a": -5.2, "b": -5.5, "the": -6.0},
     ],
 )
