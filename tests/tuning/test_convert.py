@@ -237,6 +237,31 @@ def test_damaged_safetensors_are_refused(tmp_path: Path, data: bytes) -> None:
         Weights(tmp_path)
 
 
+def whole(shape: Any, offsets: list[Any]) -> dict[str, Any]:
+    return {"dtype": "F32", "shape": shape, "data_offsets": offsets}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": whole([-4, -4], [0, 64])},
+        {"a": whole([16], [0.0, 64.0])},
+        {"a": whole([True, 16], [0, 64])},
+        {"a": whole("", [0, 64])},
+        {"a": whole([16], [0, 64]), "b": whole([16], [0, 64])},
+        {"a": whole([8], [0, 32]), "b": whole([4], [48, 64])},
+        {"a": whole([8], [0, 32])},
+    ],
+)
+def test_headers_that_the_reference_refuses_are_refused_by_name(
+    tmp_path: Path, header: dict[str, Any]
+) -> None:
+    text = json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(64))
+    with pytest.raises(UnreadableModel):
+        Weights(tmp_path)
+
+
 def test_sharded_weights_are_read_as_one(tmp_path: Path) -> None:
     one, two = np.ones((2, 2), np.float32), np.zeros(3, np.float32)
     write_safetensors(tmp_path / "model-00001-of-00002.safetensors", {"one": one})

@@ -98,13 +98,30 @@ def _read_header(name: str, data: mmap.mmap) -> tuple[dict[str, dict[str, Any]],
     header.pop("__metadata__", None)
     for tensor, entry in header.items():
         _check_entry(name, tensor, entry, len(data) - 8 - size)
+    _check_order(name, header, len(data) - 8 - size)
     return header, 8 + size
+
+
+def _check_order(name: str, header: Mapping[str, dict[str, Any]], size_bytes: int) -> None:
+    """Refuse tensors that share bytes, and bytes that belong to none, as the reference implementation does."""
+    position = 0
+    for tensor, entry in sorted(header.items(), key=lambda each: tuple(each[1]["data_offsets"])):
+        begin, end = entry["data_offsets"]
+        if begin != position:
+            where = "overlaps the tensor before it" if begin < position else "begins behind a gap"
+            raise UnreadableModel(f"{name}: tensor {tensor!r} {where}.")
+        position = end
+    if position != size_bytes:
+        raise UnreadableModel(f"{name}: {size_bytes - position} bytes at its end belong to no tensor.")
 
 
 def _check_entry(name: str, tensor: str, entry: Any, size_bytes: int) -> None:
     try:
         width = _DTYPES[entry["dtype"]][1]
         begin, end = entry["data_offsets"]
+        numbers = [*entry["shape"], begin, end]
+        if not isinstance(entry["shape"], list) or not all(type(n) is int and n >= 0 for n in numbers):
+            raise ValueError("sizes and offsets must be whole numbers from 0")
         fits = 0 <= begin <= end <= size_bytes and end - begin == math.prod(entry["shape"]) * width
     except (KeyError, TypeError, ValueError) as error:
         raise UnreadableModel(
