@@ -16,7 +16,8 @@ from penstock.main.job_wait import Tell, wait_for_job
 from penstock.main.model_comparing import compare_models
 from penstock.main.model_measuring import create_measuring, measure_models
 from penstock.main.rooms import Rooms
-from penstock.tuning.compress.requests import MeasureRequest
+from penstock.tuning.compress.children import check_children, refuse_prod
+from penstock.tuning.compress.requests import MeasureRequest, QuantiseRequest
 from penstock.tuning.compress.store import MeasurementStore
 from penstock.tuning.compress.types import ModelComparison, ModelMeasurement
 
@@ -65,8 +66,22 @@ def do_or_submit(
 
 def submit_compress(rooms: Rooms, kind: str, spec: dict[str, Any]) -> Job:
     """Queue the work; the same child under way is returned instead of made twice."""
+    if kind in VERBS:
+        _check_before(rooms, kind, spec)
     key = f"{kind}:{spec['model']}" if kind in VERBS else None
     return rooms.jobs.submit(kind, spec, dedupe_key=key)
+
+
+def _check_before(rooms: Rooms, kind: str, spec: Mapping[str, Any]) -> None:
+    """Refuse what needs no weights to be refused, before anybody waits for a job."""
+    parent = rooms.registry.resolve(spec["model"])
+    if kind == MODEL_QUANTISE:
+        wanted = msgspec.convert(
+            {name: spec[name] for name in QuantiseRequest.__struct_fields__ if name in spec}, QuantiseRequest
+        )
+        check_children(parent, wanted.precisions, wanted.alias)
+    else:
+        refuse_prod(spec.get("alias"), ())
 
 
 def compare_versions(rooms: Rooms, refs: Sequence[str]) -> ModelComparison:

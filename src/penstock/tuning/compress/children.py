@@ -115,9 +115,8 @@ class ChildService:
         What was made before is found again, not made twice. Raises `CannotQuantise` for rounded parents and adapters,
         `ParityFailed` when a child does not answer as its parent does: then it is not registered, and none after it.
         """
-        _refuse_prod(alias, precisions)
         parent = self._models.resolve(ref)
-        _check_parent(parent, precisions)
+        check_children(parent, precisions, alias)
         pinned = _pin(parent)
         found: dict[FilePrecision, ChildModel] = {}
         for precision in precisions:
@@ -157,7 +156,7 @@ class ChildService:
 
         It is as bad as its missing parts make it until it is trained: see method `distill`. Raises `CannotShrink`.
         """
-        _refuse_prod(alias, ())
+        refuse_prod(alias, ())
         parent = self._models.resolve(ref)
         pinned = _pin(parent)
         self._work.mkdir(parents=True, exist_ok=True)
@@ -258,6 +257,12 @@ def child_fields(child: ChildModel) -> dict[str, Any]:
     return fields
 
 
+def check_children(parent: ModelVersion, precisions: Sequence[FilePrecision], alias: str | None) -> None:
+    """Raise `CannotQuantise` or `InvalidInput` for children that can be refused without reading a weight."""
+    refuse_prod(alias, precisions)
+    _check_parent(parent, precisions)
+
+
 def _check_parent(parent: ModelVersion, precisions: Sequence[FilePrecision]) -> None:
     label = _label(_pin(parent))
     if not precisions:
@@ -277,7 +282,8 @@ def _check_parent(parent: ModelVersion, precisions: Sequence[FilePrecision]) -> 
         raise CannotQuantise(f"{label} has the precision {given} itself.", hint="Name another one.")
 
 
-def _refuse_prod(alias: str | None, precisions: Sequence[FilePrecision]) -> None:
+def refuse_prod(alias: str | None, precisions: Sequence[FilePrecision]) -> None:
+    """Raise `InvalidInput` for an alias that moves by a gate, or that should name several versions."""
     if alias == "prod":
         raise InvalidInput(
             "prod moves by a gate, not here.", hint="Take another alias, measure, and run a gate."
