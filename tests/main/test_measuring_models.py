@@ -56,6 +56,7 @@ class Bench:
         self.wrong: set[tuple[int, str]] = set()
         self.failed: set[tuple[int, str]] = set()
         self.window = 512
+        self.nats = 10.0
 
     def __call__(self, home: Home, asked: dict[str, Any], tell: Any) -> dict[str, Any]:
         work = msgspec.convert(asked["work"], MeasureWork)
@@ -70,7 +71,7 @@ class Bench:
                 group=item.group,
                 n_tokens=10,
                 n_bytes=40,
-                nll=10.0 + number / 10 + place,
+                nll=self.nats + number / 10 + place,
                 kl=(0.1 + number / 100) * place if place else None,
                 n_same_top=9 - (number % 3 == 0) if place else None,
             )
@@ -102,7 +103,9 @@ class Bench:
             digest=digest,
             size=SizeFacts(file_bytes=1000 - 400 * place, load_s=0.1) if "size" in work.parts else None,
             speed=rounds if "speed" in work.parts else (),
-            texts=TextFacts(rows=rows, renderer_digest=self.renderers[place], window=self.window)
+            texts=TextFacts(
+                rows=rows, renderer_digest=self.renderers[place], window=self.window, n_vocabulary=4096
+            )
             if work.texts
             else None,
             replies=replies,
@@ -352,6 +355,17 @@ def test_cases_that_a_version_could_not_be_asked_count_as_wrong_and_are_told(
     found = compare_models(rooms.registry, measuring.store, ["model:m@1", "model:m@2"])
     assert "model:m@2: 6 of 12 cases could not be asked" in found.verdicts[0]
     assert "the prompt is over its context" in found.models[1].notes[0] and not found.models[0].notes
+
+
+def test_a_perplexity_above_the_vocabulary_is_told_to_say_nothing(
+    measuring: MeasuringRooms, bench: Bench, rooms: Rooms, pair: list[Version], cases: str
+) -> None:
+    bench.nats = 110.0  # 11 nats a token, where blind guessing has 8.3
+    run(measuring, "model:m@1", "model:m@2", cases=cases, parts=("texts",))
+    found = compare_models(rooms.registry, measuring.store, ["model:m@1", "model:m@2"])
+    assert "worse than blind guessing among 4,096 tokens" in found.verdicts[0]
+    assert ": worse;" not in found.verdicts[0] and "e+0" not in found.verdicts[0]
+    assert {each.word for each in found.models[1].differences} == {"undecided"}
 
 
 def test_texts_read_in_other_windows_are_not_compared(

@@ -7,6 +7,8 @@ said, not guessed.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from penstock.main.model_figures import compare_figures, list_unasked
 from penstock.registry.service import Registry
 from penstock.registry.types import Version
@@ -26,6 +28,7 @@ _DIVERGENCE = frozenset({"kl", "top1_agreement"})
 """Figures of two versions: they say something only beside the one that was measured with."""
 _ANY_TOKENS = "bits_per_byte"
 _TASKS = "tasks: "
+_GUESSING = "texts: worse than chance: "
 
 
 def compare_models(registry: Registry, store: MeasurementStore, refs: Sequence[str]) -> ModelComparison:
@@ -74,7 +77,7 @@ def _plain(
             for figure in found[part].figures
             if figure.name not in _DIVERGENCE or found[part].against == beside
         ),
-        notes=tuple(_tell_unasked(found)),
+        notes=(*_tell_unasked(found), *_tell_guessing(found)),
     )
 
 
@@ -112,6 +115,14 @@ def _beside(
     if "texts" in chosen and "texts" in of_first and chosen["texts"].against != first.digest:
         notes.append("texts: how far they diverge is not known: they were never measured beside each other")
     plain = _plain(version, chosen, beside=first.digest)
+    guessing = [*_tell_guessing(of_first), *_tell_guessing(chosen)]
+    if guessing:  # a difference of two that guess is noise, however certain it looks
+        differences = [
+            msgspec.structs.replace(each, word="undecided")
+            if each.name in {"perplexity", _ANY_TOKENS}
+            else each
+            for each in differences
+        ]
     return ComparedModel(
         version=plain.version,
         digest=plain.digest,
@@ -152,6 +163,18 @@ def _tell_unasked(found: Mapping[MeasuredPart, ModelMeasurement]) -> Iterator[st
     if "tasks" in found and (unasked := list_unasked(found["tasks"].facts)):
         n_cases = len(found["tasks"].facts.get("replies", ()))
         yield f"tasks: {len(unasked)} of {n_cases} cases could not be asked and count as the worst reply: {unasked[0].why}"
+
+
+def _tell_guessing(found: Mapping[MeasuredPart, ModelMeasurement]) -> Iterator[str]:
+    if "texts" not in found:
+        return
+    n_tokens = found["texts"].facts.get("n_vocabulary")
+    value = next((each.value for each in found["texts"].figures if each.name == "perplexity"), None)
+    if n_tokens is not None and value is not None and value > n_tokens:
+        yield (
+            f"{_GUESSING}a perplexity of {_plain_number(value)} is worse than blind guessing among {n_tokens:,} tokens,"
+            " so these texts tell nothing of this model"
+        )
 
 
 def _tell_why(part: MeasuredPart) -> str:
@@ -207,6 +230,7 @@ def _tell_quality(other: ComparedModel, by_name: Mapping[str, Comparison]) -> It
     perplexity = by_name.get("perplexity") or by_name.get(_ANY_TOKENS)
     if perplexity is not None and perplexity.difference is not None:
         yield _tell_difference(perplexity)
+    yield from (note for note in other.notes if note.startswith(_GUESSING))
     agreement = next((each for each in other.figures if each.name == "top1_agreement"), None)
     if agreement is not None and agreement.value is not None:
         yield f"the same likeliest next token at {100 * agreement.value:.1f} % of places{_bounds_of(agreement)}"
@@ -227,10 +251,18 @@ def _tell_quality(other: ComparedModel, by_name: Mapping[str, Comparison]) -> It
 def _tell_difference(each: Comparison) -> str:
     if each.difference is None or each.candidate is None or each.baseline is None:
         return f"{each.name} unknown"
-    text = f"{each.name} {each.candidate:.4g} instead of {each.baseline:.4g} ({each.difference:+.3g}"
+    values = f"{_plain_number(each.candidate)} instead of {_plain_number(each.baseline)}"
+    text = f"{each.name} {values} ({_plain_number(each.difference, '+')}"
     if each.low is not None and each.high is not None:
-        text += f", 95 % {each.low:+.3g} to {each.high:+.3g}"
+        text += f", 95 % {_plain_number(each.low, '+')} to {_plain_number(each.high, '+')}"
     return f"{text}): {each.word}"
+
+
+def _plain_number(value: float, sign: str = "") -> str:
+    """Return a number as tables show it, never as 6.462e+04."""
+    if abs(value) >= 100:
+        return f"{value:{sign},.0f}"
+    return f"{value:+.3g}" if sign else f"{value:.4g}"
 
 
 def _bounds_of(figure: Estimate) -> str:

@@ -279,6 +279,7 @@ def _measure_texts(loaded: Sequence[Loaded], work: MeasureWork, tell: Tell) -> l
                 window=window,
                 anchor=anchor,
                 n_left_out=n_left_out,
+                n_vocabulary=len(readers[place].head),
             )
     return [facts[place] for place in range(len(loaded))]
 

@@ -103,6 +103,8 @@ class TextFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Largest difference of a log-probability made here from the one that the serving engine tells, over a few places."""
     n_left_out: int = 0
     """Rows with nothing to look at."""
+    n_vocabulary: int | None = None
+    """Tokens that it chooses from: a perplexity above that is worse than blind guessing."""
 
 
 class TaskReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
