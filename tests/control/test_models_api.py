@@ -56,3 +56,21 @@ def pull(client: AsgiClient, body: dict[str, Any]) -> Any:
 def test_a_pull_is_a_job_and_nonsense_is_refused(with_models: AsgiClient) -> None:
     assert pull(with_models, {"name": "m", "source": "somewhere"}).status == 400
     assert pull(with_models, {"name": "M!", "source": "folder:/x"}).status == 400
+
+
+def test_versions_are_verified_one_at_a_time(
+    with_models: AsgiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hashing gigabytes in many requests at once would hold every thread of control for minutes."""
+    seen: list[int] = []
+
+    def verify(*_: object, **__: object) -> list[object]:
+        if not seen:
+            seen.append(0)
+            seen[0] = with_models.get("/api/v1/models/little/verification").status
+        return []
+
+    monkeypatch.setattr(ModelService, "verify", verify)
+    assert with_models.get("/api/v1/models/little/verification").status == 200
+    assert seen == [409]
+    assert with_models.get("/api/v1/models/little/verification").status == 200

@@ -1,5 +1,6 @@
 """Models over REST: list, one version with its card and lineage, aliases with their moves, verification, pull."""
 
+import threading
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -13,6 +14,7 @@ from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
 from penstock.spec.assets import AssetRef, parse_asset_ref
 from penstock.tuning.catalogue import MAX_PAGE, ModelCatalogue, ModelPage
+from penstock.tuning.errors import VerificationBusy
 from penstock.tuning.models import ModelService
 
 PULL = "model.pull"
@@ -94,11 +96,21 @@ def _add_reading(router: APIRouter, models: ModelCatalogue, services: ControlSer
 
 
 def _add_proving(router: APIRouter, models: ModelService) -> None:
+    under_way = threading.Lock()
+
     @router.get("/{name}/verification")
     @needs(Permission.REGISTRY_READ)
     def verify(name: str, version: Version = None) -> Response:
-        """Every file of a version hashed again, its renderer held against its golden vectors."""
-        return json_reply({"checks": models.verify(_ref(name, version))})
+        """Every file of a version hashed again, its renderer held against its golden vectors. One at a time: gigabytes
+        take long, and a few such calls must not hold every thread; another one meanwhile is answered 409."""
+        if not under_way.acquire(blocking=False):
+            raise VerificationBusy(
+                "A version is being verified already.", hint="Ask again, or use `penstock model verify NAME`."
+            )
+        try:
+            return json_reply({"checks": models.verify(_ref(name, version))})
+        finally:
+            under_way.release()
 
 
 def _add_pulling(router: APIRouter, services: ControlServices) -> None:
