@@ -56,7 +56,7 @@ class RankHead:
 
     def apply(self, rows: Floats) -> Floats:
         """Return a score between 0 and 1 for each row."""
-        scores: Floats = 1.0 / (1.0 + np.exp(-self.logits(rows)))
+        scores: Floats = (1.0 / (1.0 + np.exp(-self.logits(rows)))).astype(np.float32)
         return scores
 
     def logits(self, rows: Floats) -> NDArray[np.float64]:

@@ -151,7 +151,9 @@ def _sort_tensors(
     rows: dict[str, str] = {}
     strangers = []
     for name in sizes:
-        plain = name.removeprefix(_PREFIX).replace(".base_layer.", ".")  # PEFT keeps embeddings beside their halves
+        plain = name.removeprefix(_PREFIX).replace(
+            ".base_layer.", "."
+        )  # PEFT keeps embeddings beside their halves
         pair, row = _PART.fullmatch(plain), _ROWS.fullmatch(plain)
         if pair:
             parts.setdefault(f"{pair['module']}.weight", {})[pair["part"]] = name
