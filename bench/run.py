@@ -23,6 +23,7 @@ def main(names: list[str]) -> int:
         "words",
         "knowledge_peers",
         "scoring_ragas",
+        "training_worker",
     }
     unknown = [name for name in names if name not in known]
     if unknown:
