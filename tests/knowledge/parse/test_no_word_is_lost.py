@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.knowledge.parse.builders import make_docx, make_pdf, make_pptx, make_xlsx, read, words_of
@@ -162,6 +162,7 @@ FORMATS: dict[str, Callable[[Blocks], bytes]] = {
 @pytest.mark.parametrize("name", sorted(FORMATS))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(BLOCKS)
+@example([("heading", "Notes"), ("heading", "Notes"), ("text", "of the day")])
 def test_every_word_is_found_again_as_often_as_it_was_written(name: str, blocks: Blocks) -> None:
     document = read(name, FORMATS[name](blocks))
     found = Counter(word.strip("|") for word in words_of(document))

@@ -105,7 +105,7 @@ class _Writer:
     def _write_heading(self, line: Line) -> None:
         self._end()
         text = clean_line(line.text)
-        first = not self.builder.sections and not self.builder.paragraphs and self.builder.heading is None
+        first = self._last_heading is None and not self.builder.sections and not self.builder.paragraphs
         is_title = line.size == self.largest > self.body * HEADING_RATIO and line.page == 1 and first
         if is_title and text == (self.title or text):
             self.title = text
