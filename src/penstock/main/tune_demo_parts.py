@@ -11,6 +11,7 @@ import msgspec
 
 from penstock import data as package_data
 from penstock.base.errors import NotFound, PenstockError
+from penstock.deploy.deployments.errors import UnknownDeployment
 from penstock.main.control_client import ControlClient
 from penstock.main.errors import ChildFailed
 from penstock.main.tune_access import TuneAccess, read_recipe_file
@@ -135,8 +136,11 @@ def deploy_candidate(client: ControlClient, version: str, say: Say) -> dict[str,
 
 def undeploy_candidate(client: ControlClient, version: str) -> None:
     """Take the engine away that was started for `version`, where one was."""
-    with suppress(NotFound):
+    try:
         client.delete(f"{DEPLOYMENTS}/{deployment_of(version)}")
+    except PenstockError as error:  # what control says comes with its code, not as its class
+        if error.code != UnknownDeployment.code and not isinstance(error, NotFound):
+            raise
 
 
 def find_prod(client: ControlClient) -> str:
