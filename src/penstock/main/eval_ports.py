@@ -9,10 +9,10 @@ import msgspec
 
 from penstock.base.clock import now_ns
 from penstock.base.digest import digest_json
-from penstock.base.errors import ConflictError, NotFound
-from penstock.evals.ports import Ending, PinnedTarget, TraceFact
-from penstock.jobs.service import JobService
+from penstock.base.errors import NotFound
+from penstock.evals.ports import PinnedTarget, TraceFact
 from penstock.main.job_kinds import EVAL_RUN, EXPERIMENT_RUN
+from penstock.main.queued_jobs import QueuedJobs
 from penstock.providers.prices import PriceBook
 from penstock.registry.service import Registry
 from penstock.registry.types import Version
@@ -236,11 +236,8 @@ class RoutePrices:
         return self._book.price(price_id, model, usage, now_ns(), provider=provider.name).usd
 
 
-class QueuedRuns:
+class QueuedRuns(QueuedJobs):
     """`evals.ports.EvaluationJobs` and the experiments' over the lease table."""
-
-    def __init__(self, jobs: JobService) -> None:
-        self._jobs = jobs
 
     def submit(self, evaluation_id: str, *, run: int, score_only: bool = False) -> str:
         """Queue a run of one evaluation."""
@@ -254,23 +251,6 @@ class QueuedRuns:
         spec = {"experiment": experiment_id, "run": run}
         key = f"{EXPERIMENT_RUN}:{experiment_id}:{run}"
         return self._jobs.submit(EXPERIMENT_RUN, spec, dedupe_key=key).id
-
-    def ending(self, job_id: str) -> Ending | None:
-        """Return how a job has ended; see the port."""
-        try:
-            job = self._jobs.get(job_id)
-        except NotFound:
-            return "stopped", "its job is no longer there"
-        if not job.is_final:
-            return None
-        if job.state == "failed":
-            return "failed", str((job.error or {}).get("message") or "its job failed")
-        return "stopped", "its job was cancelled" if job.state == "cancelled" else "its job ended without it"
-
-    def cancel(self, job_id: str) -> None:
-        """End a job at its next step; nothing when it has ended or is unknown."""
-        with suppress(ConflictError, NotFound):
-            self._jobs.cancel(job_id)
 
 
 def read_registered_scorer(registry: Registry, reference: str) -> ScorerSpec:

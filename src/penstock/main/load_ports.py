@@ -9,17 +9,17 @@ from typing import Any
 import msgspec
 
 from penstock.base.clock import now_ns
-from penstock.base.errors import ConflictError, NotFound, suggest
+from penstock.base.errors import NotFound, suggest
 from penstock.datasets.cases import row_to_case
 from penstock.datasets.service import DatasetService
 from penstock.deploy.load.errors import NothingToAsk
 from penstock.deploy.load.mixes import Material
-from penstock.deploy.load.ports import Ending, TargetFacts
+from penstock.deploy.load.ports import TargetFacts
 from penstock.deploy.load.sending import SESSION_PREFIX
 from penstock.deploy.load.types import LoadSpec, MixClass
-from penstock.jobs.service import JobService
 from penstock.main.eval_ports import ReadSnapshot, RoutePrices
 from penstock.main.job_kinds import LOAD_TEST
+from penstock.main.queued_jobs import QueuedJobs
 from penstock.registry.service import Registry
 from penstock.spec.callers import APPS
 from penstock.spec.routes import Route
@@ -155,32 +155,12 @@ class StoredMaterials:
         return tuple(found[:MAX_RECORDED])
 
 
-class QueuedLoadTests:
+class QueuedLoadTests(QueuedJobs):
     """`deploy.load.ports.LoadJobs` over the lease table."""
-
-    def __init__(self, jobs: JobService) -> None:
-        self._jobs = jobs
 
     def submit(self, test_id: str) -> str:
         """Queue the run of one test. It is not tried again: calls were sent, and may have cost something."""
         return self._jobs.submit(LOAD_TEST, {"test": test_id}, dedupe_key=f"{LOAD_TEST}:{test_id}").id
-
-    def ending(self, job_id: str) -> Ending | None:
-        """Return how a job has ended; see the port."""
-        try:
-            job = self._jobs.get(job_id)
-        except NotFound:
-            return "stopped", "its job is no longer there"
-        if not job.is_final:
-            return None
-        if job.state == "failed":
-            return "failed", str((job.error or {}).get("message") or "its job failed")
-        return "stopped", "its job was cancelled" if job.state == "cancelled" else "its job ended without it"
-
-    def cancel(self, job_id: str) -> None:
-        """End a job at its next step; nothing when it has ended or is unknown."""
-        with suppress(ConflictError, NotFound):
-            self._jobs.cancel(job_id)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,7 @@ from sqlalchemy import Engine
 
 from penstock.base.errors import (
     CallerError,
-    ConflictError,
     InvalidInput,
-    NotFound,
     PenstockError,
     PolicyError,
 )
@@ -26,6 +24,7 @@ from penstock.jobs.service import JobService
 from penstock.jobs.worker import Handler, Worker
 from penstock.main.job_kinds import TUNE_RUN
 from penstock.main.job_spans import Record, job_span
+from penstock.main.queued_jobs import QueuedJobs
 from penstock.main.settings import Settings
 from penstock.main.tune_assets import RegistryAssets, TeacherPrices
 from penstock.registry.service import Registry
@@ -181,11 +180,8 @@ def describe_run(record: RunRecord | None) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-class RunQueue:
+class RunQueue(QueuedJobs):
     """`tuning.runs.ports.RunJobs` over the lease table."""
-
-    def __init__(self, jobs: JobService) -> None:
-        self._jobs = jobs
 
     def submit(self, run_id: str, *, attempt: int) -> str:
         """Queue driving a run; see the port."""
@@ -193,23 +189,6 @@ class RunQueue:
         # No key against doubles: the record goes to `queued` once, and the job of a run that was just stopped may not
         # have ended yet when it is resumed.
         return self._jobs.submit(TUNE_RUN, spec, max_attempts=MAX_TAKEOVERS).id
-
-    def ending(self, job_id: str) -> tuple[str, str] | None:
-        """Return how a job has ended; see the port."""
-        try:
-            job = self._jobs.get(job_id)
-        except NotFound:
-            return "stopped", "its job is no longer there"
-        if not job.is_final:
-            return None
-        if job.state == "failed":
-            return "failed", str((job.error or {}).get("message") or "its job failed")
-        return "stopped", "its job was cancelled" if job.state == "cancelled" else "its job ended without it"
-
-    def cancel(self, job_id: str) -> None:
-        """End a job at its next step; nothing when it has ended or is unknown."""
-        with suppress(ConflictError, NotFound):
-            self._jobs.cancel(job_id)
 
 
 class RuntimeOnce:
