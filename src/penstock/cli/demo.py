@@ -34,9 +34,7 @@ def demo(
     with ProgressLine("    ") as line:
         report = run_demo(opened, lambda text: print(text, flush=True), line.tell)
     if json_file is not None:
-        json_file.write_text(
-            json.dumps(to_plain(report), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        write_report(report, json_file)
     print()
     _print_answers(report)
     totals = report.totals
@@ -61,6 +59,11 @@ def _print_gates(report: DemoReport) -> None:
         print(f"\ngate {turn.verdict.upper()}: {turn.version}, {turn.description}")
         for sentence in turn.sentences:
             print(f"    {sentence}")
+
+
+def write_report(report: object, file: Path) -> None:
+    """Write what a demo found as JSON."""
+    file.write_text(json.dumps(to_plain(report), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def check_writable(file: Path) -> None:

@@ -1,14 +1,12 @@
 """`penstock tune demo`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from penstock.cli.demo import check_writable
+from penstock.cli.demo import check_writable, write_report
 from penstock.cli.options import DEFAULT_HOME, HomeOption, open_home
-from penstock.cli.output import to_plain
 from penstock.cli.progress import ProgressLine
 from penstock.main.tune_demo import TuneDemoReport, run_tune_demo
 from penstock.spec.evaluations import Comparison
@@ -37,9 +35,7 @@ def demo(
     with ProgressLine("    ") as line:
         report = run_tune_demo(opened, lambda text: print(text, flush=True), line.tell)
     if json_file is not None:
-        json_file.write_text(
-            json.dumps(to_plain(report), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        write_report(report, json_file)
     _print(report, opened.root, json_file)
 
 
