@@ -34,6 +34,12 @@ def pool() -> Iterator[ParserPool]:
         yield pool
 
 
+def _worked(pid: int) -> float:
+    """Return the processor time that a process has had, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_the_pool_returns_what_the_parser_returns(pool: ParserPool) -> None:
     documents = {
         "a.md": TEXT,
@@ -79,10 +85,12 @@ def test_a_process_that_is_killed_costs_its_document_alone(pool: ParserPool) -> 
     pool.parse("a.md", TEXT)
     victim = pool._idle[-1]
     stop = threading.Event()
+    before = _worked(victim._popen.pid)
 
     def kill_when_busy() -> None:
-        while victim in pool._idle and not stop.is_set():
-            time.sleep(0.001)
+        # By the time it worked: a process killed while it is still being chosen is replaced unseen.
+        while _worked(victim._popen.pid) < before + 0.1 and not stop.wait(0.005):
+            pass
         os.kill(victim._popen.pid, 9)
 
     killer = threading.Thread(target=kill_when_busy)

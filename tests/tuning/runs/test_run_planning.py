@@ -172,7 +172,7 @@ def test_logits_are_counted_as_the_trainer_holds_them(tune_python: Path, tmp_pat
     assert status == 0, (tmp_path / "log").read_text()[-2000:]
     held = used.ru_maxrss * 1024
     estimated = total_bytes(estimate_memory(wanted, shape_of_scratch(wanted.scratch), length=1024))
-    assert held * 0.9 < estimated < held * 2
+    assert held * 0.8 < estimated < held * 2
 
 
 def test_too_little_memory_is_refused_with_the_cheapest_change_that_fits() -> None:
