@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from penstock.tuning.convert import architectures, tensors
+from penstock.tuning.convert import architectures, gguf_file, tensors
+from penstock.tuning.convert.encoder_gguf import EncoderWeights
 from penstock.tuning.convert.gguf_file import Precision, convert_folder
 from penstock.tuning.convert.safetensors import write_safetensors
-from penstock.tuning.errors import ParityFailed
+from penstock.tuning.errors import ParityFailed, UnreadableModel
 from penstock.tuning.parity import demand_parity, prove_parity
-from tests.tuning.tiny_models import make_llama, make_ranker, read_all
+from tests.tuning.tiny_models import make_bert, make_llama, make_ranker, read_all
 
 pytestmark = pytest.mark.engine
 
@@ -160,3 +161,81 @@ def test_a_wrong_reranker_fails_even_where_it_says_nearly_nothing_to_every_pair(
         write_safetensors(bad / "model.safetensors", spoil(weights, how))
         convert_folder(bad, tmp_path / "bad.gguf", precision=precision)
         assert not prove_parity(folder, tmp_path / "bad.gguf", precision=precision).passed, how
+
+
+MAKERS = {"encoder": (make_bert, ""), "reranker": (make_ranker, "bert.")}
+
+
+@pytest.mark.parametrize("precision", ["f32", "f16", "q8_0", "q4_0"])
+@pytest.mark.parametrize("kind", MAKERS)
+def test_an_encoder_is_read_back_and_the_engine_computes_what_its_file_holds(
+    tmp_path: Path, kind: str, precision: Precision
+) -> None:
+    folder = MAKERS[kind][0](tmp_path / "m")
+    convert_folder(folder, tmp_path / "m.gguf", precision=precision)
+    report = prove_parity(folder, tmp_path / "m.gguf", precision=precision)
+    demand_parity(report)
+    assert report.max_weight_error is not None
+    assert report.max_weight_error < {"f32": 1e-7, "f16": 5e-4, "q8_0": 0.01, "q4_0": 0.12}[precision]
+    own = report.file_cosine if kind == "encoder" else report.file_spread_difference
+    assert (own is not None) is (precision in {"q8_0", "q4_0"})
+
+
+@pytest.mark.parametrize("precision", ["q8_0", "q4_0"])
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize(
+    "how", ["a norm a little longer", "a bias forgotten", "one matrix turned", "positions moved by one"]
+)
+def test_a_tensor_that_is_another_one_fails_where_rounding_would_hide_it(
+    tmp_path: Path, kind: str, how: str, precision: Precision
+) -> None:
+    """By what the engine says alone, a norm that is 2 % too long passes at every precision."""
+    make, prefix = MAKERS[kind]
+    folder = make(tmp_path / "m")
+    weights = read_all(folder)
+    layer = f"{prefix}encoder.layer.1."
+    name, change = {
+        "a norm a little longer": (f"{layer}output.LayerNorm.weight", lambda value: value * 1.02),
+        "a bias forgotten": (f"{layer}attention.self.key.bias", lambda value: value * 0),
+        "one matrix turned": (f"{layer}attention.self.query.weight", lambda value: value.T.copy()),
+        "positions moved by one": (
+            f"{prefix}embeddings.position_embeddings.weight",
+            lambda value: np.roll(value, 1, axis=0),
+        ),
+    }[how]
+    bad = tmp_path / "bad"
+    shutil.copytree(folder, bad)
+    write_safetensors(bad / "model.safetensors", weights | {name: change(weights[name])})
+    convert_folder(bad, tmp_path / "bad.gguf", precision=precision)
+    report = prove_parity(folder, tmp_path / "bad.gguf", precision=precision)
+    assert not report.passed
+    assert report.worst_tensor == name
+
+
+def test_an_encoder_whose_file_says_other_settings_fails(bert_folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(bert_folder, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 1e-5}))
+    convert_folder(other, tmp_path / "m.gguf", precision="f16")
+    report = prove_parity(bert_folder, tmp_path / "m.gguf", precision="f16")
+    assert not report.passed
+    assert report.differing_settings == ("norm_eps",)
+
+
+def test_an_encoder_file_that_lacks_a_tensor_is_not_read(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "no.gguf").write_bytes(b"GGUF but no more")
+    with pytest.raises(UnreadableModel):
+        EncoderWeights(tmp_path / "no.gguf")
+    add = gguf_file._add_tensor
+
+    def add_all_but_one(writer: Any, name: str, *rest: Any) -> None:
+        if name != "blk.1.attn_k.bias":
+            add(writer, name, *rest)
+
+    monkeypatch.setattr(gguf_file, "_add_tensor", add_all_but_one)
+    convert_folder(bert_folder, tmp_path / "m.gguf", precision="f16")
+    with pytest.raises(UnreadableModel, match=r"blk\.1\.attn_k\.bias"):
+        EncoderWeights(tmp_path / "m.gguf")

@@ -8,22 +8,19 @@ precision and were set from what correct conversions of random and trained model
 has the figures): a wrong rotary order, a missing bias or norm is off by orders of magnitude.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from penstock.providers.engines.llama import LlamaEngine
-from penstock.providers.engines.ranking import Ranker, read_head
 from penstock.tuning.convert.architectures import BertShape, DecoderShape, read_shape
+from penstock.tuning.convert.encoder_gguf import WORDS, EncoderWeights, spread_words
 from penstock.tuning.convert.from_gguf import GgufWeights
 from penstock.tuning.convert.gguf_file import Precision
 from penstock.tuning.convert.safetensors import Weights
+from penstock.tuning.convert.tensors import find_prefix
 from penstock.tuning.errors import NotTrainable, ParityFailed, UnreadableModel
 from penstock.tuning.parity_decoder import (
     Agreement,
@@ -35,7 +32,7 @@ from penstock.tuning.parity_decoder import (
     compare_words,
     load_engine,
 )
-from penstock.tuning.references import bert_embedding, bert_score
+from penstock.tuning.parity_encoder import HeardScores, HeardVectors, Nearness, hear_scores, hear_vectors
 from penstock.tuning.renderer import Renderer, build_renderer, read_renderer_spec
 
 SAMPLE_TEXTS = (
@@ -53,12 +50,6 @@ ODD_TEXTS = (
     "12.5% of 1,000 — (a+b)*c == d!?",
 )
 """Where ways of cutting text differ: runs of digits, spaces and newlines, apostrophes, marks."""
-RANKED_QUERIES = (
-    "How much water should I drink when it is hot outside?",
-    "What is an ordinary blood pressure?",
-    "Does walking every day help the heart?",
-)
-"""Each fits one of the samples, and not the others."""
 ROUNDED: frozenset[Precision] = frozenset({"q8_0", "q4_0"})
 
 
@@ -75,11 +66,15 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     """Of vectors, smallest over the samples."""
     max_score_difference: float
     max_spread_difference: float
-    """Of scores before they are squashed, in standard deviations over the pairs."""
+    """Of scores before they are squashed, in standard deviations over the pairs. At four bits a bound on ruin, as `max_kl`."""
     max_file_kl: float | None = None
     """Of the engine from the reference run on the file's own weights."""
     max_weight_error: float | None = None
     """Of a tensor read back from the file, relative to the source's; a hundredth of it for vectors."""
+    min_file_cosine: float | None = None
+    """Of vectors with the reference run on the file's own weights."""
+    max_file_spread: float | None = None
+    """Of scores before they are squashed, likewise, in standard deviations over the pairs."""
 
 
 THRESHOLDS: dict[Precision, Thresholds] = {
@@ -109,9 +104,11 @@ THRESHOLDS: dict[Precision, Thresholds] = {
         tie_nats=0.1,
         min_cosine=0.999,
         max_score_difference=0.05,
-        max_spread_difference=0.2,
+        max_spread_difference=0.35,
         max_file_kl=2e-2,
         max_weight_error=0.03,
+        min_file_cosine=0.999,
+        max_file_spread=0.35,
     ),
     "q4_0": Thresholds(
         max_kl=2.0,
@@ -119,9 +116,11 @@ THRESHOLDS: dict[Precision, Thresholds] = {
         tie_nats=0.1,
         min_cosine=0.97,
         max_score_difference=0.2,
-        max_spread_difference=0.5,
+        max_spread_difference=2.5,
         max_file_kl=2e-2,
         max_weight_error=0.2,
+        min_file_cosine=0.999,
+        max_file_spread=0.35,
     ),
 }
 
@@ -156,6 +155,9 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     max_abs_difference: float | None = None
     max_spread_difference: float | None = None
     """Of a reranker: largest difference of a score before it is squashed, in standard deviations of the pairs' scores."""
+    file_cosine: float | None = None
+    """Of an encoder's vectors with the reference run on the file's own weights; None where these are the source's."""
+    file_spread_difference: float | None = None
 
     def as_evidence(self) -> dict[str, Any]:
         """Return the report as JSON, as it is stored with the version."""
@@ -176,12 +178,14 @@ def prove_parity(folder: Path, gguf: Path, *, precision: Precision) -> ParityRep
             heard = ask_engine(engine, shape, texts, printable_id=texts[-1][-1])
             report = _prove_decoder(shape, weights, gguf, heard, texts, precision=precision)
             return msgspec.structs.replace(report, otherwise_cut=odd, passed=report.passed and not odd)
-        tensors = dict(weights)
+        said = (
+            hear_scores(gguf, shape, renderer, SAMPLE_TEXTS)
+            if shape.pooling == "rank"
+            else hear_vectors(gguf, shape, texts)
+        )
+        return _prove_encoder(shape, weights, gguf, said, precision=precision)
     finally:
         weights.close()
-    if shape.pooling == "rank":
-        return _compare_scores(shape, tensors, gguf, renderer, precision)
-    return _compare_embeddings(shape, tensors, gguf, texts, precision)
 
 
 def prove_adapter(merged: Path, base_gguf: Path, adapter_gguf: Path, *, precision: Precision) -> ParityReport:
@@ -293,66 +297,58 @@ def _prove_decoder(
     )
 
 
-def _compare_embeddings(
-    shape: BertShape, tensors: dict[str, Any], gguf: Path, texts: Sequence[list[int]], precision: Precision
+def _prove_encoder(
+    shape: BertShape,
+    weights: Mapping[str, Any],
+    gguf: Path,
+    heard: HeardVectors | HeardScores,
+    *,
+    precision: Precision,
 ) -> ParityReport:
-    engine = LlamaEngine(gguf, kind="embedding", context_length=min(shape.context_length, 512), n_slots=1)
-    rows = engine.embed(texts)
-    references = np.stack([bert_embedding(shape, tensors, ids) for ids in texts])
-    cosine = float((rows * references).sum(axis=1).min())
     bounds = THRESHOLDS[precision]
+    prefix = find_prefix(weights)
+    source = heard.compare(shape, dict(weights))
+    own: Nearness | None = None
+    try:
+        file = EncoderWeights(gguf, prefix=prefix)
+        wanted = {**weights, prefix + WORDS: spread_words(shape, weights, prefix=prefix)}
+        error, worst = compare_weights(wanted, file, list(file))
+        back = _ReadBack(
+            settings=compare_settings(shape, file.shape), error=error, worst=worst or None, words=None
+        )
+        if precision in ROUNDED:
+            own = heard.compare_file(file)
+    except (UnreadableModel, KeyError, IndexError) as failure:
+        back = _ReadBack(unreadable=str(failure))
     return ParityReport(
         architecture="bert",
         precision=precision,
-        n_compared=len(texts),
+        n_compared=source.n,
         thresholds=bounds,
-        passed=cosine >= bounds.min_cosine,
-        min_cosine=cosine,
-        max_abs_difference=float(np.abs(rows - references).max()),
+        passed=_is_near(source, bounds) and back.passes(bounds) and _is_near_file(own, bounds),
+        min_cosine=source.cosine,
+        max_abs_difference=source.difference,
+        max_spread_difference=source.spread,
+        file_cosine=None if own is None else own.cosine,
+        file_spread_difference=None if own is None else own.spread,
+        max_weight_error=back.error,
+        worst_tensor=back.worst,
+        differing_settings=back.settings,
+        unreadable=back.unreadable,
     )
 
 
-def _compare_scores(
-    shape: BertShape, tensors: dict[str, Any], gguf: Path, renderer: Renderer, precision: Precision
-) -> ParityReport:
-    """Compare the scores of pairs, of which some fit: squashed to 0…1 as they are served, and before that.
-
-    A trained reranker says nearly 0 to every pair that does not fit, so squashed scores alone would pass anything. What
-    stands before is held against its spread over the pairs: by that the order of documents is decided.
-    """
-    limit = min(shape.context_length, 512)
-    engine = LlamaEngine(gguf, kind="rerank", context_length=limit, n_slots=1)
-    head = read_head(gguf)
-    ranker = Ranker(engine, renderer, head)
-    pairs = [ranker.pair(query, document) for query in RANKED_QUERIES for document in SAMPLE_TEXTS]
-    own = np.concatenate([head.logits(engine.embed([ids])) for ids, _ in pairs])
-    plain = [
-        [each - shape.second_offset * kind for each, kind in zip(ids, types, strict=True)]
-        for ids, types in pairs
-    ]
-    references = np.array(
-        [
-            bert_score(shape, tensors, ids, types if shape.n_token_types > 1 else [0] * len(types))
-            for ids, (_, types) in zip(plain, pairs, strict=True)
-        ],
-        dtype=np.float64,
-    )
-    spread = float(references.std())
-    apart = float(np.abs(own - references).max())
-    relative = apart / spread if spread else (math.inf if apart else 0.0)
-    difference = float(np.abs(_squash(own) - _squash(references)).max())
-    bounds = THRESHOLDS[precision]
-    return ParityReport(
-        architecture="bert",
-        precision=precision,
-        n_compared=len(pairs),
-        thresholds=bounds,
-        passed=difference <= bounds.max_score_difference and relative <= bounds.max_spread_difference,
-        max_abs_difference=difference,
-        max_spread_difference=relative,
-    )
+def _is_near(found: Nearness, bounds: Thresholds) -> bool:
+    if found.cosine is not None:
+        return found.cosine >= bounds.min_cosine
+    assert found.spread is not None
+    return found.difference <= bounds.max_score_difference and found.spread <= bounds.max_spread_difference
 
 
-def _squash(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    squashed: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-logits))
-    return squashed
+def _is_near_file(own: Nearness | None, bounds: Thresholds) -> bool:
+    """Whether the engine computes what the file's own weights say; of exact precisions these are the source's."""
+    if own is None:
+        return True
+    if own.cosine is not None:
+        return own.cosine >= (bounds.min_file_cosine or 1.0)
+    return own.spread is not None and own.spread <= (bounds.max_file_spread or 0.0)

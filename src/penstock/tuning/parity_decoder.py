@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from penstock.providers.engines.llama import LlamaEngine
-from penstock.tuning.convert.architectures import DecoderShape
+from penstock.tuning.convert.architectures import DecoderShape, Shape
 from penstock.tuning.references import Tensors, decoder_logits, log_softmax
 
 Floats = NDArray[np.float32]
 N_TOP = 64
 MAX_POSITIONS = 24
 N_PROBED = 8
+_ROUNDED_SETTINGS = ("rms_eps", "norm_eps", "rope_theta", "rope_factors")
 _REST = 1e-6  # single precision cannot tell a smaller rest from its rounding
 
 
@@ -156,15 +157,16 @@ def compare_weights(source: Tensors, file: Tensors, names: Sequence[str]) -> tup
     return worst, where
 
 
-def compare_settings(source: DecoderShape, file: DecoderShape) -> tuple[str, ...]:
-    """Return the names of settings that the file says otherwise than the source. Stops may have been named anew."""
+def compare_settings(source: Shape, file: Shape) -> tuple[str, ...]:
+    """Return the names of settings that the file says otherwise than the source. Stops may have been named anew, and
+    whether vectors are normalised is no matter of the file."""
     found = []
-    for field in dataclasses.fields(DecoderShape):
-        if field.name in ("eos_ids", "bos_id"):
+    for field in dataclasses.fields(source):
+        if field.name in ("eos_ids", "bos_id", "normalize"):
             continue
         one, other = getattr(source, field.name), getattr(file, field.name)
         same = one == other
-        if field.name in ("rms_eps", "rope_theta", "rope_factors") and one is not None and other is not None:
+        if field.name in _ROUNDED_SETTINGS and one is not None and other is not None:
             same = bool(np.allclose(one, other, rtol=1e-6, atol=0))
         if not same:
             found.append(field.name)

@@ -1,6 +1,6 @@
 """Which tensor of a Hugging Face folder becomes which of a GGUF file, and what is done to it on the way."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,7 @@ _BERT_LAYER = {
     "ffn_down": "output.dense",
     "layer_output_norm": "output.LayerNorm",
 }
+_ENCODER = "bert."
 _RANK_HEAD = {"cls": "bert.pooler.dense", "cls.output": "classifier"}
 _IGNORED = ("position_ids", "rotary_emb.inv_freq", "pooler.dense.weight", "pooler.dense.bias")
 
@@ -68,17 +69,11 @@ def plan_tensors(shape: Shape, names: tuple[str, ...]) -> list[TensorPlan]:
 
     Raises `UnreadableModel` when a needed tensor is missing or one is there that nothing would read.
     """
-    plans = plan_decoder(shape) if isinstance(shape, DecoderShape) else _plan_bert(shape)
-    prefix = (
-        "bert." if isinstance(shape, BertShape) and any(name.startswith("bert.") for name in names) else ""
+    plans = (
+        plan_decoder(shape)
+        if isinstance(shape, DecoderShape)
+        else plan_encoder(shape, prefix=find_prefix(names))
     )
-    plans = [TensorPlan(target=p.target, source=prefix + p.source, change=p.change) for p in plans]
-    if isinstance(shape, BertShape) and shape.pooling == "rank":
-        plans += [
-            TensorPlan(target=f"{target}.{part}", source=f"{source}.{part}")
-            for target, source in _RANK_HEAD.items()
-            for part in ("weight", "bias")
-        ]
     needed = {plan.source for plan in plans}
     tied = {"lm_head.weight"} if isinstance(shape, DecoderShape) and shape.tied else set()
     missing = sorted(needed - set(names))
@@ -121,6 +116,23 @@ def row_change(shape: DecoderShape, target: str) -> Callable[[Array], Array] | N
     if heads is None or shape.architecture != "llama":
         return None
     return lambda weight: permute_rows(weight, heads)
+
+
+def find_prefix(names: Iterable[str]) -> str:
+    """Return what stands before the names of an encoder's tensors."""
+    return _ENCODER if any(name.startswith(_ENCODER) for name in names) else ""
+
+
+def plan_encoder(shape: BertShape, *, prefix: str) -> list[TensorPlan]:
+    """Return every tensor of an encoder, in order; of a reranker its head as well."""
+    plans = [TensorPlan(target=each.target, source=f"{prefix}{each.source}") for each in _plan_bert(shape)]
+    if shape.pooling == "rank":
+        plans += [
+            TensorPlan(target=f"{target}.{part}", source=f"{source}.{part}")
+            for target, source in _RANK_HEAD.items()
+            for part in ("weight", "bias")
+        ]
+    return plans
 
 
 def _plan_bert(shape: BertShape) -> list[TensorPlan]:
