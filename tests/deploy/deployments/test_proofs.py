@@ -63,6 +63,15 @@ def test_what_is_as_registered_passes_and_says_what_was_compared() -> None:
             {"adapters": {"max_difference": 0.0, "n_compared": 24, "effect": {"sha256:dd": 0.0}}},
             "change nothing",
         ),
+        # what JSON makes of a figure that is no number
+        (
+            {"adapters": {"max_difference": None, "n_compared": 24, "effect": {"sha256:dd": 0.3}}},
+            "nan nats off",
+        ),
+        (
+            {"adapters": {"max_difference": 0.0, "n_compared": 24, "effect": {"sha256:dd": None}}},
+            "change nothing",
+        ),
         ({"adapters": None}, "loaded no adapter"),
     ],
 )

@@ -152,18 +152,24 @@ def _judge_adapters(found: Findings, told: Mapping[str, Any] | None, expected: E
     if told is None:
         found.hold("adapters", False, None, "it has loaded no adapter")
         return
+    worst = _number(told["max_difference"])
     found.hold(
         "adapters kept apart",
-        told["max_difference"] <= SAME_FILE_NATS,
+        worst <= SAME_FILE_NATS,
         {"max_difference": told["max_difference"], "n": told["n_compared"], "bound": SAME_FILE_NATS},
-        f"an answer with one adapter is {told['max_difference']:.3g} nats off after one with another",
+        f"an answer with one adapter is {worst:.3g} nats off after one with another",
     )
-    idle = [each for each in expected.adapters if not told["effect"].get(each, 0.0) >= MIN_EFFECT_NATS]
+    idle = [each for each in expected.adapters if not _number(told["effect"].get(each)) >= MIN_EFFECT_NATS]
     found.hold("adapters applied", not idle, dict(told["effect"]), f"adapters change nothing: {idle}")
 
 
 def _numbers(top: Mapping[str, float | None]) -> dict[int, float]:
-    return {int(token): math.nan if value is None else value for token, value in top.items()}
+    return {int(token): _number(value) for token, value in top.items()}
+
+
+def _number(value: float | None) -> float:
+    """Return what was told; null is what JSON makes of NaN, and holds no bound."""
+    return math.nan if value is None else value
 
 
 def _cosine(one: Sequence[float], other: Sequence[float]) -> float:

@@ -4,7 +4,8 @@ It shows, it does not judge: log-probabilities after given ids, whether given to
 counted, and whether its adapters keep apart. What is compared with what is decided by whoever asks.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -100,25 +101,32 @@ def compare_adapters(
         for number, ids in enumerate(prompts)
         for adapter in wanted
     }
-    worst = 0.0
-    n_compared = 0
+    seen: list[float] = []
     for _ in range(_ROUNDS):
         for number, ids in enumerate(prompts):
             # there and back, so that each one follows each neighbour both ways
-            for adapter in chain(wanted, reversed(wanted)):
-                seen = ask(ids, adapter, use_cache=True)
-                worst = max(worst, difference(truth[number, adapter], seen))
-                n_compared += 1
+            seen += [
+                difference(truth[number, adapter], ask(ids, adapter, use_cache=True))
+                for adapter in chain(wanted, reversed(wanted))
+            ]
     effects = {
-        each.digest: max(difference(truth[n, None], truth[n, number]) for n in range(len(prompts)))
+        each.digest: find_largest(difference(truth[n, None], truth[n, number]) for n in range(len(prompts)))
         for number, each in enumerate(adapters)
     }
-    return {"max_difference": worst, "n_compared": n_compared, "effect": effects}
+    return {"max_difference": find_largest(seen), "n_compared": len(seen), "effect": effects}
+
+
+def find_largest(differences: Iterable[float]) -> float:
+    """Return the largest, or NaN where one is: `max` loses it, by where it stands. What is NaN here is null in JSON."""
+    found = list(differences)
+    return math.nan if any(map(math.isnan, found)) else max(found, default=0.0)
 
 
 def difference(expected: Mapping[int, float], seen: Mapping[int, float]) -> float:
     """Return the largest difference among the likeliest half of `expected`; a token missing in `seen` counts with
-    the distance to the least likely one there."""
+    the distance to the least likely one there. NaN where either holds what is no number."""
+    if not all(map(math.isfinite, [*expected.values(), *seen.values()])):
+        return math.nan
     floor = min(seen.values())
     likeliest = sorted(expected, key=lambda each: -expected[each])[: max(1, len(expected) // 2)]
     return max(abs(expected[each] - seen.get(each, min(floor, expected[each]))) for each in likeliest)
