@@ -11,8 +11,8 @@ from typing import Any
 
 from penstock.spec.scores import ScoreSource, SpanScore
 from penstock.spec.spans import SpanEvent, SpanKind, SpanLink
+from penstock.telemetry.attribute_json import parse_json
 from penstock.telemetry.flattened import is_under, unflatten
-from penstock.telemetry.mapping import parse_json
 
 RESULT_EVENT = "gen_ai.evaluation.result"
 _LISTS = ("annotations", "evaluations")

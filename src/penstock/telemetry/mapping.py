@@ -5,17 +5,17 @@ payload stay on the span as they came, so a later version of the table can be ru
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-import msgspec
-
 from penstock.spec.spans import SpanEvent, SpanKind
 from penstock.spec.usage import LEAST_COST_EXPONENT
+from penstock.telemetry.attribute_json import parse_json
 from penstock.telemetry.mapping_table import MappingTable
 from penstock.telemetry.score_spans import MODEL_KINDS
+from penstock.telemetry.shapes import Shape
 
 _MAX_TAGS = 50
 
@@ -27,46 +27,51 @@ class Picked(NamedTuple):
     """By field, the value of its first name."""
     sources: dict[str, str]
     """By field, that name."""
-    flat: list[str]
-    """Names that are parts of flattened lists."""
-    unknown: list[str]
-    """Names that the table does not know."""
     kind: SpanKind | None
     """The kind that an attribute names."""
+    shape: Shape
+    """What is known of the names, of those that were picked from and of all others."""
 
 
 def pick_fields(table: MappingTable, attributes: Mapping[str, Any]) -> Picked:
     """Return, for each field that has one, the value of its first name that is present."""
-    best: dict[str, int] = {}
+    shape = table.shape_of(tuple(attributes))
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    flat: list[str] = []
-    unknown: list[str] = []
+    for field, names in shape.candidates:
+        for name in names:
+            value = attributes[name]
+            if value is not None and value != "":
+                values[field], sources[field] = value, name
+                break
+    if shape.expanded:
+        _pick_members(table, attributes, shape.expanded, values, sources)
     kind: SpanKind | None = None
-    best_kind = 999
-    remembered = table.remembered
-    for name, value in attributes.items():
-        facts = remembered.get(name) or table.look_up(name)
-        if facts.is_flat:
-            flat.append(name)
-        rank = facts.kind_rank
-        if rank is not None and rank < best_kind and isinstance(value, str):
-            named = table.kinds[rank].get(value.strip('"').lower())
-            if named is not None:
-                kind, best_kind = named, rank
-        field = facts.field
-        if field is not None:
-            if value is not None and value != "" and facts.rank < best.get(field, 999):
-                best[field], values[field], sources[field] = facts.rank, value, name
-        elif facts.is_expanded:
-            for member, content in _members(name, value):
-                place = table.places.get(member)
-                if place is not None and content is not None and place[1] < best.get(place[0], 999):
-                    field = place[0]
-                    best[field], values[field], sources[field] = place[1], content, member
-        elif not facts.is_known:
-            unknown.append(name)
-    return Picked(values, sources, flat, unknown, kind)
+    for name, kinds in shape.kinds:
+        value = attributes[name]
+        if isinstance(value, str):
+            kind = kinds.get(value.strip('"').lower())
+            if kind is not None:
+                break
+    return Picked(values, sources, kind, shape)
+
+
+def _pick_members(
+    table: MappingTable,
+    attributes: Mapping[str, Any],
+    expanded: Sequence[str],
+    values: dict[str, Any],
+    sources: dict[str, str],
+) -> None:
+    """Let members of JSON texts fill fields too, where they come before what fills them already."""
+    for name in expanded:
+        for member, content in _members(name, attributes[name]):
+            place = table.places.get(member)
+            if place is None or content is None:
+                continue
+            field, rank = place
+            if field not in sources or rank < table.places[sources[field]][1]:
+                values[field], sources[field] = content, member
 
 
 def _members(name: str, value: Any) -> list[tuple[str, Any]]:
@@ -86,15 +91,16 @@ def text_field(values: Mapping[str, Any], field: str) -> str | None:
 
 
 def map_kind(
-    table: MappingTable, attributes: Mapping[str, Any], values: Mapping[str, Any], scope: str, name: str
+    table: MappingTable, picked: Picked, attributes: Mapping[str, Any], scope: str, name: str
 ) -> SpanKind:
     """Return what kind of span this is where no attribute names it; `internal` when nothing tells."""
     for prefix, kinds in table.names:
         if scope.startswith(prefix) and name in kinds:
             return kinds[name]
-    for attribute, hinted in table.hints:
+    for attribute, hinted in picked.shape.hints:
         if attribute in attributes:
             return hinted
+    values = picked.values
     if "input" in values and "output" in values:
         return "llm"
     return "embedding" if "input" in values and "model" in values else "internal"
@@ -201,20 +207,10 @@ def number_field(values: Mapping[str, Any], field: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def tells_of_failure(table: MappingTable, attributes: Mapping[str, Any]) -> bool:
+def tells_of_failure(shape: Shape, attributes: Mapping[str, Any]) -> bool:
     """Return whether an attribute tells of a failure."""
-    for name, bad in table.errors:
+    for name, bad in shape.errors:
         value = attributes.get(name)
         if isinstance(value, str) and value.lower() == bad:
             return True
     return False
-
-
-def parse_json(value: Any) -> Any:
-    """Return JSON text as the value it holds, anything else as it is."""
-    if not isinstance(value, str) or value[:1] not in ("{", "[", '"'):
-        return value
-    try:
-        return msgspec.json.decode(value)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return value

@@ -6,13 +6,15 @@ was found out about a name is remembered, since the same few hundred names come 
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import Any, Literal, NamedTuple, cast
 
 from penstock.spec.spans import SpanKind
-from penstock.telemetry.flattened import is_flattened
+from penstock.telemetry.flattened import is_flattened, is_under
+from penstock.telemetry.metadata import is_metadata
+from penstock.telemetry.shapes import PayloadNames, Shape, Shapes
 
 MAX_REMEMBERED = 20_000
 Overlap = Literal["inclusive", "exclusive"]
@@ -48,22 +50,6 @@ class OverlapRule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PayloadNames:
-    """Where payloads are found, in order."""
-
-    messages: frozenset[str]
-    input: Sequence[str]
-    output: Sequence[str]
-    system: str
-    tools: Sequence[str]
-    events: Sequence[str]
-    joined_name: str
-    joined_content: Sequence[str]
-    joined_tool_calls: str
-    levels: frozenset[str]
-
-
-@dataclass(frozen=True, kw_only=True)
 class MappingTable:
     """The whole table. Immutable but for what it remembers."""
 
@@ -90,6 +76,7 @@ class MappingTable:
     known: frozenset[str]
     known_prefixes: tuple[str, ...]
     remembered: dict[str, NameFacts] = field(default_factory=dict, repr=False)
+    shapes: Shapes = field(default_factory=Shapes, repr=False, compare=False)
 
     def look_up(self, name: str) -> NameFacts:
         """Return what is known of an attribute name."""
@@ -99,6 +86,42 @@ class MappingTable:
             if len(self.remembered) < MAX_REMEMBERED:
                 self.remembered[name] = found
         return found
+
+    def shape_of(self, names: tuple[str, ...]) -> Shape:
+        """Return what is known of all spans whose attributes have these names."""
+        found = self.shapes.find(names)
+        if found is None:
+            found = self._find_shape(names)
+            self.shapes.keep(names, found)
+        return found
+
+    def _find_shape(self, names: tuple[str, ...]) -> Shape:
+        ranked: dict[str, list[tuple[int, str]]] = {}
+        kinds: list[tuple[int, str]] = []
+        flat, unknown, expanded = [], [], []
+        for name in names:
+            facts = self.look_up(name)
+            if facts.is_flat:
+                flat.append(name)
+            if facts.kind_rank is not None:
+                kinds.append((facts.kind_rank, name))
+            if facts.field is not None:
+                ranked.setdefault(facts.field, []).append((facts.rank, name))
+            elif facts.is_expanded:
+                expanded.append(name)
+            elif not facts.is_known:
+                unknown.append(name)
+        return Shape(
+            candidates=[(wanted, [name for _, name in sorted(found)]) for wanted, found in ranked.items()],
+            kinds=[(name, self.kinds[rank]) for rank, name in sorted(kinds)],
+            hints=[hint for hint in self.hints if hint[0] in names],
+            errors=[error for error in self.errors if error[0] in names],
+            flat=flat,
+            unknown=unknown,
+            expanded=expanded,
+            payload=_present(self.payload, frozenset(names), flat),
+            has_metadata=any(map(is_metadata, names)),
+        )
 
     def is_content(self, name: str) -> bool:
         """Return whether an attribute of this name holds what people wrote or models said."""
@@ -180,6 +203,25 @@ def build_table(raw: Mapping[str, Any]) -> MappingTable:
         content_prefixes=prefixes,
         known=known | asked,
         known_prefixes=known_prefixes,
+    )
+
+
+def _present(payload: PayloadNames, names: frozenset[str], flat: Sequence[str]) -> PayloadNames:
+    """Return those of the sources that are among `names`, or that flattened ones lie below."""
+
+    def those(sources: Sequence[str]) -> list[str]:
+        return [
+            source for source in sources if source in names or any(is_under(name, source) for name in flat)
+        ]
+
+    joined = payload.joined_name
+    return replace(
+        payload,
+        input=those(payload.input),
+        output=[source for source in payload.output if source == joined or those((source,))],
+        tools=those(payload.tools),
+        events=those(payload.events),
+        joined_content=those(payload.joined_content),
     )
 
 

@@ -7,7 +7,7 @@ objects under dotted names.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from penstock.telemetry.mapping import parse_json
+from penstock.telemetry.attribute_json import parse_json
 
 METADATA = "metadata."
 MAX_NAMES = 100
@@ -22,6 +22,11 @@ _BELOW = (
     "traceloop.association.properties.",
     "ai.telemetry.metadata.",
 )
+
+
+def is_metadata(name: str) -> bool:
+    """Return whether an attribute of this name holds metadata of a span."""
+    return name in _WHOLE or name.startswith(_BELOW)
 
 
 def add_metadata(attributes: dict[str, Any]) -> None:

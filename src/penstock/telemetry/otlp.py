@@ -128,11 +128,13 @@ def find_fault(trace_id: str, span_id: str, parent_id: str, start_ns: int, end_n
 def _span_of(item: WireSpan, table: MappingTable, unmapped: list[str], owner: _Owner) -> Span:
     attributes, events = item.attributes, item.events
     picked = mapping.pick_fields(table, attributes)
-    unmapped += picked.unknown
-    given, answer = take_payloads(table, attributes, picked.flat)
+    shape = picked.shape
+    unmapped += shape.unknown
+    given, answer = take_payloads(shape, attributes)
     if events:
         given, answer = fill_from_events(events, given, answer)
-    add_metadata(attributes)
+    if shape.has_metadata:
+        add_metadata(attributes)
     for mark in OUR_MARKS:
         attributes.pop(mark, None)  # what a sender writes there says nothing about what we did
     name = item.name or "unnamed"
@@ -154,10 +156,10 @@ def _span_of(item: WireSpan, table: MappingTable, unmapped: list[str], owner: _O
         fields["links"] = [
             link for link in item.links if len(link.trace_id) == 32 and len(link.span_id) == 16
         ]
-    if picked.flat or events:
+    if shape.flat or events:
         fields["scores"] = read_scores(
             attributes,
-            picked.flat,
+            shape.flat,
             events,
             fields.get("links", ()),
             kind=fields["kind"],

@@ -182,8 +182,8 @@ def protobuf_attributes(pairs: Iterable[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for pair in pairs:
         value = pair.value
-        # the usual case, found without asking which one is set
-        found[pair.key] = value.string_value or _protobuf_value(value, 0)
+        # the usual cases, found without asking which one is set
+        found[pair.key] = value.string_value or value.int_value or _protobuf_value(value, 0)
     return found
 
 

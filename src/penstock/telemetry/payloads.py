@@ -9,20 +9,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from penstock.spec.spans import SpanEvent
+from penstock.telemetry.attribute_json import parse_json
 from penstock.telemetry.flattened import is_under, unflatten
-from penstock.telemetry.mapping import parse_json
-from penstock.telemetry.mapping_table import MappingTable
+from penstock.telemetry.shapes import PayloadNames, Shape
 
 _MAX_DEPTH = 6
 
 
-def take_payloads(table: MappingTable, attributes: dict[str, Any], flat: list[str]) -> tuple[Any, Any]:
-    """Remove the payload attributes from `attributes` and return them as (input, output)."""
-    names = table.payload
+def take_payloads(shape: Shape, attributes: dict[str, Any]) -> tuple[Any, Any]:
+    """Remove the payload attributes from `attributes`, which has names of `shape`, and return them as (input, output)."""
+    names, flat = shape.payload, shape.flat
     given, source = _take(attributes, names.input, flat)
-    answer = _take_answer(table, attributes, flat)
+    answer = _take_answer(names, attributes, flat)
     if source in names.messages and isinstance(given, list):
-        given = {"messages": [_opened(item, names.levels, 0) for item in given]}
+        given = {"messages": _opened(given, names.levels, -1)}
         _add_system(given["messages"], parse_json(attributes.pop(names.system, None)))
         tools, _ = _take(attributes, names.tools, flat)
         if tools:
@@ -30,11 +30,11 @@ def take_payloads(table: MappingTable, attributes: dict[str, Any], flat: list[st
                 [_tool(item, names.levels) for item in tools] if isinstance(tools, list) else tools
             )
     elif isinstance(given, list):
-        given = [_opened(item, names.levels, 0) for item in given]
+        given = _opened(given, names.levels, -1)
     elif given is None:
         given, answer = _take_event_list(attributes, names.events, answer)
     if isinstance(answer, list):
-        answer = [_opened(item, names.levels, 0) for item in answer]
+        answer = _opened(answer, names.levels, -1)
     return given, answer
 
 
@@ -99,10 +99,10 @@ def _mime_name(source: str) -> str:
     return f"{source.rpartition('.')[0]}.mime_type"
 
 
-def _take_answer(table: MappingTable, attributes: dict[str, Any], flat: list[str]) -> Any:
-    names = table.payload
-    joined = [*names.joined_content, names.joined_tool_calls]
-    if not any(attributes.get(name) for name in joined):
+def _take_answer(names: PayloadNames, attributes: dict[str, Any], flat: list[str]) -> Any:
+    if not attributes.get(names.joined_tool_calls) and not any(
+        attributes.get(name) for name in names.joined_content
+    ):
         answer, _ = _take(attributes, names.output, flat)
         return answer
     rank = names.output.index(names.joined_name)
@@ -148,12 +148,17 @@ def _tool(item: Any, levels: frozenset[str]) -> Any:
     return opened
 
 
+def _is_plain(item: Any) -> bool:
+    """Return whether a message is what most are, a role and a text: there is nothing in it to be opened."""
+    return type(item) is dict and len(item) == 2 and "role" in item and type(item.get("content")) is str
+
+
 def _opened(item: Any, levels: frozenset[str], depth: int) -> Any:
     """Open the levels of flattened lists: `{"message": {…}}`, `contents: [{"message_content": {…}}]`."""
     if depth > _MAX_DEPTH:
         return item
     if isinstance(item, list):
-        return [_opened(each, levels, depth + 1) for each in item]
+        return [each if _is_plain(each) else _opened(each, levels, depth + 1) for each in item]
     if not isinstance(item, dict):
         return item
     if len(item) == 1:

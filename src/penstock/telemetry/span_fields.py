@@ -47,8 +47,8 @@ def map_span(
     values = picked.values
     for wanted, value in resource.items():
         values.setdefault(wanted, value)
-    kind = picked.kind or mapping.map_kind(table, attributes, values, scope, name)
-    if status == "unset" and mapping.tells_of_failure(table, attributes):
+    kind = picked.kind or mapping.map_kind(table, picked, attributes, scope, name)
+    if status == "unset" and mapping.tells_of_failure(picked.shape, attributes):
         status = "error"
     fields: dict[str, Any] = {"kind": kind, "status": status}
     for field, value in values.items():

@@ -27,8 +27,7 @@ def map_usage(
 
     `sources` names the attribute that each field was picked from.
     """
-    fields = table.usage_fields
-    counts = {name: count_of(value) for name, value in picked.items() if name in fields}
+    counts = {name: count_of(picked[name]) for name in table.usage_fields.intersection(picked)}
     given, answer = counts.get("input"), counts.get("output")
     if given is None and answer is None:
         return None
@@ -97,7 +96,7 @@ def count_of(value: Any) -> int | None:
     if isinstance(value, bool):
         return None
     try:
-        count = int(value)
+        count = value if type(value) is int else int(value)
     except (TypeError, ValueError, OverflowError):
         return None
     return count if 0 <= count < MAX_COUNT else None

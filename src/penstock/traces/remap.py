@@ -18,6 +18,7 @@ from penstock.telemetry.foreign_scores import read_scores
 from penstock.telemetry.mapping_table import MappingTable, load_table
 from penstock.telemetry.metadata import add_metadata
 from penstock.telemetry.payloads import take_payloads
+from penstock.telemetry.shapes import Shape
 from penstock.telemetry.span_fields import map_span, pick_resource
 from penstock.traces.estimates import ESTIMATE
 
@@ -99,7 +100,7 @@ def remap_span(span: Span, table: MappingTable, store: Mended) -> Span:
     for mark in ("resource", FOREIGN_MARK):
         attributes.pop(mark, None)
     picked = mapping.pick_fields(table, attributes)
-    given, answer, attributes = _find_payloads(span, table, attributes, picked.flat, store)
+    given, answer, attributes = _find_payloads(span, picked.shape, attributes, store)
     fields = map_span(
         table,
         picked,
@@ -121,7 +122,7 @@ def remap_span(span: Span, table: MappingTable, store: Mended) -> Span:
         fields["status_message"] = span.status_message
     scores = span.scores or read_scores(
         attributes,
-        picked.flat,
+        picked.shape.flat,
         span.events,
         links,
         kind=fields["kind"],
@@ -147,11 +148,11 @@ def remap_span(span: Span, table: MappingTable, store: Mended) -> Span:
 
 
 def _find_payloads(
-    span: Span, table: MappingTable, attributes: dict[str, Any], flat: list[str], store: Mended
+    span: Span, shape: Shape, attributes: dict[str, Any], store: Mended
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Return payloads that lie among the attributes of a span that has none, and the attributes without them."""
     without = dict(attributes)
-    given, answer = take_payloads(table, without, flat)
+    given, answer = take_payloads(shape, without)
     if (given is None and answer is None) or span.payload_dropped:
         return None, None, attributes
     try:
