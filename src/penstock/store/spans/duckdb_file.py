@@ -31,6 +31,9 @@ _CONFIG = {
     # A checkpoint compresses what came and the rows just before it anew: with 64 MB that took a quarter of an append's
     # time, with 128 MB it takes half of that. It stops appends for its length, and opening reads as much after a crash.
     "checkpoint_threshold": "128MB",
+    # A page is sorted by its key alone, and only its own rows are read whole; left alone, that ends at 50 rows, and a
+    # page asks for one more than it shows.
+    "late_materialization_max_rows": "2000",
 }
 _DAMAGE = "Corrupt database file"
 _SESSION = (
