@@ -22,6 +22,7 @@ from penstock.store.spans.rows import (
     SPAN_COLUMNS,
     Key,
     PreparedSpan,
+    are_sound,
     column_array,
     facts_of,
     find_fault,
@@ -59,18 +60,26 @@ class _Stored(msgspec.Struct, frozen=True, gc=False):
 
 def prepare_spans(spans: Iterable[Span]) -> list[PreparedSpan]:
     """Return the best record of each span, ready to be written; raise `InvalidInput` for one that cannot be stored."""
+    spans = list(spans)
+    if not are_sound(spans):
+        _refuse(spans)
     best: dict[Key, PreparedSpan] = {}
     reader = PayloadReader()
     for span in spans:
-        fault = find_fault(span)
-        if fault is not None:
-            raise InvalidInput(f"Span {span.span_id!r} cannot be stored: {fault}.", trace_id=span.trace_id)
         prepared = prepare_span(span, reader)
         other = best.setdefault(prepared.key, prepared)
         is_theirs = span.is_foreign and span.project != other.span.project
         if other is not prepared and not is_theirs and rank_of(prepared) > rank_of(other):
             best[prepared.key] = prepared
     return list(best.values())
+
+
+def _refuse(spans: Sequence[Span]) -> None:
+    """Raise `InvalidInput` for the first span that has a fault."""
+    for span in spans:
+        fault = find_fault(span)
+        if fault is not None:
+            raise InvalidInput(f"Span {span.span_id!r} cannot be stored: {fault}.", trace_id=span.trace_id)
 
 
 class Append:

@@ -135,7 +135,10 @@ def _collect(value: Any, pieces: list[str], left: int, depth: int) -> int:
         if left <= 0:
             break
         kind = type(item)
-        if kind is str:  # most of what there is: a call for each of them would double the time
+        if kind is dict and len(item) == 2 and "role" in item and type(item.get("content")) is str:
+            item = item["content"]  # noqa: PLW2901 - most of what there is: a message with its text
+            kind = str
+        if kind is str:  # a call for each of them would double the time
             pieces.append(item[:left])
             left -= len(item) + 1
         elif kind is dict or kind is list:

@@ -4,7 +4,7 @@ DuckDB reads a dictionary of arrays at about 20 µs a row; `executemany` takes a
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from functools import partial
 from operator import attrgetter, is_not
@@ -27,6 +27,8 @@ _COUNTS = frozenset({*TOKEN_CLASSES, "http_status", "attempts", "passages"})
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 _is_trace_id = re.compile("[0-9a-f]{32}").fullmatch
 _is_span_id = re.compile("[0-9a-f]{16}").fullmatch
+_are_trace_ids = re.compile("(?:[0-9a-f]{32}\n)*").fullmatch
+_are_span_ids = re.compile("(?:[0-9a-f]{16}\n)*").fullmatch
 _is_told = partial(is_not, None)
 _NO_USAGE = (None,) * (len(TOKEN_CLASSES) + 1)
 _MAX_MONEY = Decimal(10) ** 18
@@ -127,6 +129,34 @@ def find_fault(span: Span) -> str | None:
     if known and (min(known) < 0 or max(known) >= _MAX_COUNT):
         return "a count is negative or beyond 2^53"
     return None
+
+
+def are_sound(spans: Sequence[Span]) -> bool:
+    """Return whether `find_fault` finds nothing in any of `spans`: a tenth of the time of asking it of each."""
+    trace_ids = [span.trace_id for span in spans]
+    span_ids = [span.span_id for span in spans]
+    span_ids += [span.parent_id for span in spans if span.parent_id is not None]
+    starts = [span.start_ns for span in spans]
+    ends = [span.end_ns for span in spans if span.end_ns is not None]
+    counts = [each for span in spans if span.usage is not None for each in _token_counts(span.usage)]
+    counts += [span.attempts for span in spans]
+    counts += [span.http_status for span in spans]
+    known = [count for count in counts if count is not None]
+    return (
+        _are_lines(trace_ids, 32, _are_trace_ids)
+        and _are_lines(span_ids, 16, _are_span_ids)
+        and _NO_TRACE not in trace_ids
+        and _NO_SPAN not in span_ids
+        and 0 <= min(starts, default=0) <= max(starts, default=0) <= _MAX_INT
+        and 0 <= min(ends, default=0) <= max(ends, default=0) <= _MAX_INT
+        and 0 <= min(known, default=0) <= max(known, default=0) < _MAX_COUNT
+    )
+
+
+def _are_lines(texts: Sequence[str], size: int, are: Callable[[str], object]) -> bool:
+    """Return whether each of `texts` has `size` characters and all of them together are what `are` says of lines."""
+    joined = "\n".join([*texts, ""])
+    return len(joined) == len(texts) * (size + 1) and are(joined) is not None
 
 
 def is_hex(text: str, size: int) -> bool:

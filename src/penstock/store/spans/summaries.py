@@ -11,6 +11,7 @@ in the range of starts, where their rows are found, and in nothing else, unless 
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ EVALUATION = "evaluation"
 
 
 INHERITED = ("user_id", "session_id", "environment", "release", "agent")
+_inherited = attrgetter(*INHERITED)
 
 
 class SpanFacts(msgspec.Struct, frozen=True, gc=False):
@@ -201,10 +203,11 @@ def make_summary(
 def _first_told(root: SpanFacts, spans: Sequence[SpanFacts]) -> dict[str, str | None]:
     """Return what the root says of itself, or else the earliest span that says it."""
     told: dict[str, str | None] = {name: getattr(root, name) for name in INHERITED}
-    missing = [name for name in INHERITED if told[name] is None] if len(spans) > 1 else []
-    for name in missing:
-        telling = [span for span in spans if getattr(span, name) is not None]
-        if telling:
+    if None not in told.values() or len(spans) == 1:
+        return told
+    for name, values in zip(INHERITED, zip(*map(_inherited, spans), strict=True), strict=True):
+        if told[name] is None and values.count(None) < len(values):
+            telling = [span for span, value in zip(spans, values, strict=True) if value is not None]
             told[name] = getattr(min(telling, key=lambda span: (span.start_ns, span.span_id)), name)
     return told
 
@@ -213,6 +216,9 @@ def find_root(spans: Sequence[SpanFacts]) -> SpanFacts:
     """Return the span that stands for the trace."""
     if len(spans) == 1:
         return spans[0]
+    without_parent = [span for span in spans if span.parent_id is None]
+    if len(without_parent) == 1:
+        return without_parent[0]
     known = {span.span_id for span in spans}
 
     def rank(span: SpanFacts) -> tuple[int, int, int]:
