@@ -59,3 +59,24 @@ def test_a_run_in_the_callers_process_waits_for_the_same_calls() -> None:
     assert facts.find([TRACE]) == {}
     told.spans.append({"span_id": "2", "parent_id": "1", "kind": "llm", "provider": "engine", "end_ns": 8})
     assert facts.find([TRACE])[TRACE].cost_usd == Decimal("0.25")
+
+
+def test_the_renderer_of_each_model_call_is_among_the_versions(tmp_path: Path) -> None:
+    digest = "sha256:" + "a" * 64
+    store = DuckDBSpanStore(tmp_path / "spans.duckdb")
+    root = make_span(1, kind="llm", service="gateway", provider="engine", model="pocket",
+                     attributes={"penstock.renderer.digest": digest})  # fmt: skip
+    store.append([root])
+    assert root.end_ns is not None
+    facts = StoredTraceFacts(store, clock=lambda: (root.end_ns or 0) + LATE_NS + 1)
+    stamp = f"{'a' * 12}@{digest}"
+    assert facts.find([TRACE])[TRACE].versions == {"renderer:pocket": stamp}
+    store.close()
+    told = ToldTraces()
+    told.spans = [
+        {"span_id": "1", "kind": "llm", "provider": "engine", "end_ns": 9, "model": "pocket",
+         "attributes": {"penstock.renderer.digest": digest}},
+    ]  # fmt: skip
+    told.spans.append({"span_id": "2", "parent_id": "1", "kind": "llm", "provider": "engine", "end_ns": 8})
+    over_rest = RestTraceFacts(cast("ControlClient", told), clock=lambda: 10)
+    assert over_rest.find([TRACE])[TRACE].versions == {"renderer:pocket": stamp}

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ _NOT_ASKED = frozenset({"stream", "stream_options", "user", "metadata", "store",
 def digest_bytes(data: bytes) -> str:
     """Return the digest of `data`."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def digest_ids(ids: Sequence[int]) -> str:
+    """Return the digest of token ids: of four bytes each, lowest first, so that any program can say the same."""
+    return digest_bytes(struct.pack(f"<{len(ids)}I", *ids))
 
 
 def digest_json(value: Any) -> str:

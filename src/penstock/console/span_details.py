@@ -7,6 +7,7 @@ from typing import Any
 from penstock.console.formats import format_ms
 from penstock.console.messages import Found, Quote, read_citations, read_passages, show_json
 from penstock.console.said import ShownMessage, call_names, keep_last, show_messages
+from penstock.spec.rendering import PROMPT_IDS_ATTRIBUTE, RENDERER_ATTRIBUTE
 from penstock.spec.spans import Span, SpanLink
 from penstock.spec.usage import Usage
 from penstock.store.spans.types import Payload, ScoreRow
@@ -108,6 +109,8 @@ def list_facts(span: Span, key_name: str | None = None) -> tuple[tuple[str, str]
         ("provider", span.provider),
         ("model", span.model),
         ("prompt", span.prompt),
+        ("renderer", span.attributes.get(RENDERER_ATTRIBUTE)),
+        ("prompt ids", span.attributes.get(PROMPT_IDS_ATTRIBUTE)),
         ("cache", span.cache),
         ("HTTP status", span.http_status),
         ("attempts", span.attempts),

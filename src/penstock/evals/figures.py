@@ -30,6 +30,7 @@ from penstock.evals.types import (
 )
 from penstock.spec.cases import Output
 from penstock.spec.evaluations import Comparison, Estimate, ScorerSpec
+from penstock.spec.rendering import RENDERER_ASSET
 
 OPERATIONAL: Mapping[str, ScoreColumn] = {
     "latency_ms": ScoreColumn(
@@ -253,7 +254,7 @@ class Figures:
         correction: str | None = "holm",
     ) -> ComparisonReport:
         """Return the paired comparison, score by score; what may not be compared is `invalid` and says why."""
-        problems = self.find_problems(baseline, candidate)
+        problems = [*self.find_problems(baseline, candidate), *_tell_rendering(baseline, candidate)]
         theirs = {column.name: column for column in self.columns(baseline)}
         ours = {column.name: column for column in self.columns(candidate)}
         wanted = list(names) or [name for name in ours if name in theirs]
@@ -457,6 +458,21 @@ def _operational(keys: Sequence[CaseKey], rows: Sequence[Row[Any]], name: str) -
             else:
                 found.add(row.case_id, float(value))
     return found.cases(keys)
+
+
+def _tell_rendering(baseline: EvaluationRecord, candidate: EvaluationRecord) -> list[str]:
+    """Return a sentence where prompts became tokens in two ways: a difference may be that and not the model."""
+    before, after = (
+        sorted({stamp for asset, stamp in each.versions.items() if asset.startswith(RENDERER_ASSET)})
+        for each in (baseline, candidate)
+    )
+    if not before or not after or before == after:
+        return []
+    told = [", ".join(stamp.partition("@")[0] for stamp in each) for each in (before, after)]
+    sentence = f"Their prompts were rendered by different renderers: {told[0]} and {told[1]}."
+    return [
+        f"{sentence} What differs may be how messages became tokens, and not what the model makes of them."
+    ]
 
 
 def _notes(record: EvaluationRecord) -> list[str]:

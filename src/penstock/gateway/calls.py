@@ -120,6 +120,7 @@ class Call:
         "parent_id",
         "passed_headers",
         "query",
+        "rendered",
         "reply_model",
         "route",
         "session",
@@ -204,6 +205,8 @@ class Call:
         self.extra_headers: list[tuple[bytes, bytes]] = []
         """More headers for the reply: limits, deprecation …"""
         self.reply_model: str | None = None
+        self.rendered: dict[str, str] | None = None
+        """What an engine of ours says of the tokens it evaluated, by the names that spans keep it under."""
         self.output: bytes | Sequence[bytes] | None = None
         """The reply: one body, or the pieces of a stream."""
         self.output_size = 0

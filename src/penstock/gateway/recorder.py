@@ -334,6 +334,8 @@ class CallRecorder:
         call, bill = item.call, item.main
         attributes: dict[str, Any] = {"gen_ai.operation.name": call.operation}
         _add_rates(attributes, bill)
+        if call.rendered:
+            attributes.update(call.rendered)
         if call.dropped:
             attributes["penstock.dropped"] = list(call.dropped)
         if call.cache_state is not None:

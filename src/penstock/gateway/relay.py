@@ -22,6 +22,12 @@ from penstock.gateway.outgoing import client_dialect, read_hub_request
 from penstock.gateway.table import header_text
 from penstock.spec.callers import KNOWLEDGE_HEADER
 from penstock.spec.hub import End, Event, Failed, Start, UsageSeen
+from penstock.spec.rendering import (
+    PROMPT_IDS_ATTRIBUTE,
+    PROMPT_IDS_HEADER,
+    RENDERER_ATTRIBUTE,
+    RENDERER_HEADER,
+)
 from penstock.spec.snapshot import Limits
 
 _PASSED = frozenset(
@@ -36,6 +42,11 @@ _PASSED = frozenset(
     }
 )
 _KNOWLEDGE = KNOWLEDGE_HEADER.encode()
+_RENDERING = {
+    RENDERER_HEADER.encode(): RENDERER_ATTRIBUTE,
+    PROMPT_IDS_HEADER.encode(): PROMPT_IDS_ATTRIBUTE,
+}
+_MAX_DIGEST_CHARS = 80
 _PASSED_FAMILIES = (b"x-ratelimit-", b"anthropic-ratelimit-")
 _KEEP_ALIVE = b": keep-alive\n\n"
 _BORDERS = (b"\n\n", b"\r\n\r\n", b"\r\r")
@@ -49,6 +60,8 @@ async def relay_answer(call: Call, answer: Answer, send: Send, limits: Limits) -
     call.http_status = answer.status
     call.usage, call.reply_model = answer.usage, answer.reply_model
     call.dropped = answer.dropped
+    if answer.target.provider.local:
+        call.rendered = _read_rendering(answer.headers)
     try:
         if not answer.is_stream:
             await _relay_body(call, answer, send, limits)
@@ -58,6 +71,15 @@ async def relay_answer(call: Call, answer: Answer, send: Send, limits: Limits) -
             await _Streaming(call, answer, send, limits).pass_on()
     finally:
         answer.release()
+
+
+def _read_rendering(headers: Sequence[Header]) -> dict[str, str]:
+    """Return what an engine of ours says of the tokens it evaluated; nobody else is believed."""
+    return {
+        _RENDERING[name]: value.decode("latin-1")[:_MAX_DIGEST_CHARS]
+        for name, value in headers
+        if name in _RENDERING
+    }
 
 
 async def relay_failure(call: Call, failed: AttemptFailed, send: Send, limits: Limits) -> None:

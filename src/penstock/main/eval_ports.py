@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from penstock.base.clock import now_ns
-from penstock.base.digest import digest_json
+from penstock.base.digest import digest_json, short_digest
 from penstock.base.errors import NotFound
 from penstock.evals.ports import PinnedTarget, TraceFact
 from penstock.main.job_kinds import EVAL_RUN, EXPERIMENT_RUN
@@ -19,6 +19,7 @@ from penstock.registry.types import Version
 from penstock.spec.assets import ASSET_KINDS, parse_asset_ref
 from penstock.spec.cases import Passage
 from penstock.spec.evaluations import ScorerSpec, TargetSpec
+from penstock.spec.rendering import RENDERER_ASSET, RENDERER_ATTRIBUTE
 from penstock.spec.routes import Provider, Route
 from penstock.spec.scores import SpanScore
 from penstock.spec.snapshot import Snapshot
@@ -122,6 +123,7 @@ class StoredTraceFacts:
             versions: dict[str, str] = {}
             for span in spans:
                 versions.update(span.versions)
+                versions.update(rendered_by(span.model, span.attributes))
             passages: list[Passage] = []
             for span in spans:
                 if span.kind == "retrieval" and not passages:
@@ -135,6 +137,14 @@ class StoredTraceFacts:
                 ttft_ms=summary.ttft_ms,
             )
         return found
+
+
+def rendered_by(model: str | None, attributes: Mapping[str, Any]) -> dict[str, str]:
+    """Return the renderer that made the prompt of a call, where an engine of ours said so."""
+    digest = attributes.get(RENDERER_ATTRIBUTE)
+    if not isinstance(digest, str) or not digest:
+        return {}
+    return {f"{RENDERER_ASSET}{model or 'unknown'}": f"{short_digest(digest)}@{digest}"}
 
 
 class KnownSpan(Protocol):

@@ -14,7 +14,7 @@ from penstock.evals.rows import StoredOutput
 from penstock.evals.running.journal import ScoreRow
 from penstock.evals.store import CaseWork
 from penstock.main.control_client import ControlClient
-from penstock.main.eval_ports import is_whole, passages_of
+from penstock.main.eval_ports import is_whole, passages_of, rendered_by
 from penstock.spec.cases import Case, Output, Passage
 from penstock.spec.scores import SpanScore
 
@@ -79,6 +79,8 @@ class _SeenSpan(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = ""
     provider: str | None = None
     end_ns: int | None = None
+    model: str | None = None
+    attributes: dict[str, Any] = {}
 
 
 class RestTraceFacts:
@@ -107,12 +109,15 @@ class RestTraceFacts:
             if retrieval is not None:
                 path = f"/api/v1/traces/{trace_id}/spans/{retrieval.span_id}/payload"
                 passages = passages_of(self._client.get(path).get("output"))
+            versions: dict[str, str] = dict(view.get("versions", {}))
+            for span in spans:
+                versions.update(rendered_by(span.model, span.attributes))
             cost = summary.get("cost_usd")
             is_priced = cost is not None and not summary.get("n_unpriced")
             found[trace_id] = TraceFact(
                 trace_id=trace_id,
                 cost_usd=Decimal(str(cost)) if is_priced else None,
-                versions=view.get("versions", {}),
+                versions=versions,
                 passages=passages,
                 ttft_ms=summary.get("ttft_ms"),
             )

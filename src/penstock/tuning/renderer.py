@@ -84,7 +84,7 @@ class Renderer:
     def __reduce__(self) -> tuple[Any, ...]:
         return build_renderer, (self.spec, self._text.tokenizer.to_str().encode())
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Digest over template and its arguments, tokenizer digest, special and stop tokens and clock."""
         return self.spec.digest

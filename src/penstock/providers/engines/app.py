@@ -36,8 +36,7 @@ from penstock.providers.engines.asgi import (
     stream_reply,
 )
 from penstock.providers.engines.cells import Cell
-from penstock.providers.engines.choices import bias_first_tokens
-from penstock.providers.engines.errors import UnknownModel
+from penstock.providers.engines.errors import EngineFailed, UnknownModel
 from penstock.providers.engines.lanes import Lane, TextPump
 from penstock.providers.engines.llama import LlamaEngine, check_fit
 from penstock.providers.engines.measuring import (
@@ -48,9 +47,15 @@ from penstock.providers.engines.measuring import (
     read_likelihood,
     read_token_embedding,
 )
+from penstock.providers.engines.prompting import (
+    find_call_form,
+    hold_to_form,
+    read_calls,
+    render_prompt,
+)
 from penstock.providers.engines.proof import ProofRequest, read_proof, show_chat, show_vectors
 from penstock.providers.engines.ranking import RerankRequest, read_rerank, rerank_body
-from penstock.providers.engines.replies import ReplyWriter, embedding_body, encode_json
+from penstock.providers.engines.replies import ReplyWriter, Shape, embedding_body, encode_json
 from penstock.providers.engines.requests import (
     EmbeddingRequest,
     GenerationRequest,
@@ -226,6 +231,8 @@ class EngineApp:
 
     def _find(self, name: str, kind: str) -> Cell:
         cell = self._cells.get(name)
+        if cell is None and name in self._left_out:
+            raise EngineFailed(f"The model {name} is not served: {self._left_out[name]}")
         if cell is None and name != lexical.NAME:
             known = [*self._cells, *self._adapters, lexical.NAME]
             raise UnknownModel(
@@ -242,46 +249,42 @@ class EngineApp:
         base, adapter = self._adapters.get(request.model, (request.model, None))
         cell = self._find(base, "chat")
         engine, served, renderer = cell.engine, cell.hosted.served, cell.hosted.renderer
+        form = find_call_form(request, renderer)
         sampling = request.complete_sampling(served.sampling)
         pump = TextPump(asyncio.get_running_loop())
+        said: list[tuple[bytes, bytes]] = []
 
         def work() -> GenerationEnd:
             # rendering happens here too: tokenising a long prompt must not hold up the other streams
-            if request.messages is not None:
-                ids = renderer.render_chat(request.messages)
-            elif isinstance(request.prompt, str):
-                ids = renderer.encode_texts([request.prompt])[0]
-            else:
-                ids = list(request.prompt or ())
+            ids, headers = render_prompt(request, renderer)
             check_fit(len(ids), engine.context_length)
-            biased = sampling
-            if request.choice_bias:
-                logit_bias = bias_first_tokens(sampling.choices, request.choice_bias, renderer.encode_texts)
-                biased = dataclasses.replace(sampling, logit_bias=logit_bias)
+            held = hold_to_form(request, sampling, form, renderer)
+            said.extend(headers)  # the loop reads them once there is a piece of text, or the end
             if pump.is_cancelled:
                 return GenerationEnd(
                     finish_reason="cancelled", prompt_tokens=len(ids), completion_tokens=0, cached_tokens=0
                 )
-            return engine.generate(ids, biased, pump.put, adapter=adapter)
+            return engine.generate(ids, held, pump.put, adapter=adapter)
 
-        shape = "chat" if request.messages is not None else "text"
+        shape: Shape = "chat" if request.messages is not None else "text"
         writer = ReplyWriter(
-            shape="chat" if shape == "chat" else "text",
+            shape=shape,
             reply_id=new_id("chatcmpl" if shape == "chat" else "cmpl"),
             created_s=int(self._clock()),
             model=request.model,
             fingerprint=f"fp_{renderer.digest.removeprefix('sha256:')[:12]}",
             include_usage=request.include_usage,
+            calls=read_calls(request, form),
         )
         began = time.monotonic()
         job = cell.lane.submit(work)
         job.add_done_callback(lambda done: _count(cell, done, time.monotonic() - began))
         async with cancel_on_disconnect(receive, pump):
             if request.stream:
-                await stream_reply(pump, job, writer, send)
+                await stream_reply(pump, job, writer, send, said)
             else:
                 pieces = [piece async for batch in pump.drain(job) for piece in batch]
-                await send_body(send, writer.whole("".join(pieces), job.result()))
+                await send_body(send, writer.whole("".join(pieces), job.result()), extra=said)
 
     async def _show(self, request: ProofRequest, send: Started) -> None:
         cell = self._cells.get(request.model)

@@ -13,6 +13,7 @@ from penstock.providers.engines.types import GenerationEnd
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Started:
@@ -28,14 +29,16 @@ class Started:
 
 
 async def stream_reply(
-    pump: TextPump, job: "asyncio.Future[GenerationEnd]", writer: ReplyWriter, send: Started
+    pump: TextPump, job: "asyncio.Future[GenerationEnd]", writer: ReplyWriter, send: Started, extra: Headers
 ) -> None:
+    """Send what comes out of the pump as events. `extra` is looked at when the first of them is there."""
     async for batch in pump.drain(job):
-        events = b"".join(writer.piece(piece) for piece in batch)
+        events = writer.pieces(batch)
         if not send.has_begun:
-            await _begin_stream(send)
+            await _begin_stream(send, extra)
             events = writer.start() + events
-        await send({"type": "http.response.body", "body": events, "more_body": True})
+        if events:
+            await send({"type": "http.response.body", "body": events, "more_body": True})
     try:
         tail = writer.finish(job.result())
     except PenstockError as error:
@@ -43,14 +46,14 @@ async def stream_reply(
             raise
         tail = writer.failure(error)
     if not send.has_begun:  # the very first token ended the reply
-        await _begin_stream(send)
+        await _begin_stream(send, extra)
         tail = writer.start() + tail
     await send({"type": "http.response.body", "body": tail})
 
 
-async def _begin_stream(send: Started) -> None:
+async def _begin_stream(send: Started, extra: Headers) -> None:
     headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": 200, "headers": [*headers, *extra]})
 
 
 @contextlib.asynccontextmanager
@@ -70,9 +73,7 @@ async def cancel_on_disconnect(receive: Receive, pump: TextPump) -> Any:
             await watcher
 
 
-async def send_body(
-    send: Started, body: bytes, *, status: int = 200, extra: Sequence[tuple[bytes, bytes]] = ()
-) -> None:
+async def send_body(send: Started, body: bytes, *, status: int = 200, extra: Headers = ()) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *extra]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -83,10 +83,11 @@ def bias_first_tokens(
 
 def write_grammar(choices: Sequence[str]) -> str:
     """Return the grammar whose only sentences are `choices`."""
-    return "root ::= " + " | ".join(_quote(choice) for choice in choices)
+    return "root ::= " + " | ".join(quote_literal(choice) for choice in choices)
 
 
-def _quote(text: str) -> str:
+def quote_literal(text: str) -> str:
+    """Return a text as a literal of a grammar."""
     return '"' + "".join(_escape(char) for char in text) + '"'
 
 

@@ -345,6 +345,10 @@ def _completion_body(
         body["json_schema"] = sampling.json_schema
     if sampling.choices:
         body["grammar"] = write_grammar(sampling.choices)
+    if sampling.grammar is not None:
+        body["grammar"] = sampling.grammar
+    if sampling.shown_tokens:
+        body["preserved_tokens"] = list(sampling.shown_tokens)
     if sampling.logit_bias:
         body["logit_bias"] = [list(pair) for pair in sampling.logit_bias]
     return body

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.base.errors import PenstockError
+from penstock.providers.engines.tool_calls import CallReader, Part, ToolCall
 from penstock.providers.engines.types import GenerationEnd
 
 encode_json = msgspec.json.encode
@@ -26,6 +27,14 @@ def usage_fields(end: GenerationEnd) -> dict[str, Any]:
     }
 
 
+def _call_fields(call: ToolCall) -> dict[str, Any]:
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+
+
 class ReplyWriter:
     """Writes one completion, as a whole or as stream events; the parts that stay the same are encoded once."""
 
@@ -38,7 +47,11 @@ class ReplyWriter:
         model: str,
         fingerprint: str,
         include_usage: bool,
+        calls: CallReader | None = None,
     ) -> None:
+        """With `calls`, what the model writes is told apart by it into text and calls of tools."""
+        self._calls = calls
+        self._n_calls = 0
         self._shape = shape
         self._include_usage = include_usage
         kind = "chat.completion" if shape == "chat" else "text_completion"
@@ -58,6 +71,12 @@ class ReplyWriter:
             return b""
         return self._event({"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None})
 
+    def pieces(self, texts: Sequence[str]) -> bytes:
+        """Return the events of what the model has written since; none while it may become a call of a tool."""
+        if self._calls is None:
+            return b"".join(map(self.piece, texts))
+        return b"".join(map(self._part, self._calls.feed("".join(texts))))
+
     def piece(self, text: str) -> bytes:
         """Return the event that carries `text`."""
         content = encode_json(text)
@@ -72,7 +91,8 @@ class ReplyWriter:
         choice = (
             {"index": 0, "delta": {}} if self._shape == "chat" else {"index": 0, "text": "", "logprobs": None}
         )
-        events = self._event(choice | {"finish_reason": end.finish_reason})
+        events = b"" if self._calls is None else b"".join(map(self._part, self._calls.finish()))
+        events += self._event(choice | {"finish_reason": self._reason(end)})
         if self._include_usage:
             tail = {"choices": [], "usage": usage_fields(end)}
             events += self._event_head + b"," + encode_json(tail)[1:] + b"\n\n"
@@ -85,11 +105,30 @@ class ReplyWriter:
     def whole(self, text: str, end: GenerationEnd) -> bytes:
         """Return the body of a reply that is not streamed."""
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": end.finish_reason}
-        if self._shape == "chat":
-            choice["message"] = {"role": "assistant", "content": text, "refusal": None}
-        else:
+        if self._shape == "text":
             choice["text"] = text
+        else:
+            calls: list[dict[str, Any]] = []
+            if self._calls is not None:
+                parts = [*self._calls.feed(text), *self._calls.finish()]
+                calls = [_call_fields(part) for part in parts if isinstance(part, ToolCall)]
+                text = "".join(part for part in parts if isinstance(part, str))
+            self._n_calls = len(calls)
+            message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+            if calls:
+                message |= {"content": text or None, "tool_calls": calls}
+            choice |= {"message": message, "finish_reason": self._reason(end)}
         return encode_json(self._head | {"choices": [choice], "usage": usage_fields(end)})
+
+    def _reason(self, end: GenerationEnd) -> str:
+        return "tool_calls" if self._n_calls and end.finish_reason == "stop" else end.finish_reason
+
+    def _part(self, part: Part) -> bytes:
+        if isinstance(part, str):
+            return self.piece(part)
+        call = {"index": self._n_calls, **_call_fields(part)}
+        self._n_calls += 1
+        return self._event({"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None})
 
     def _event(self, choice: dict[str, Any]) -> bytes:
         fields: dict[str, Any] = {"choices": [choice]}

@@ -4,6 +4,7 @@ Fields that only describe the call (`user`, `metadata` …) are accepted and lef
 listed is refused: a parameter that is silently dropped is a wrong answer.
 """
 
+import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import msgspec
 from penstock.base.errors import InvalidInput
 from penstock.providers.engines.choices import read_choice_bias, read_choices
 from penstock.providers.engines.errors import UnsupportedParameter
+from penstock.providers.engines.tool_requests import NO_TOOLS, AskedTools, check_calls, read_tools
 from penstock.providers.engines.types import Sampling, SamplingPolicy
 from penstock.spec.messages import Message, Role
 
@@ -30,7 +32,7 @@ _DESCRIPTIVE = frozenset(
         "service_tier",
         "safety_identifier",
         "prompt_cache_key",
-        "parallel_tool_calls",
+        "parallel_tool_calls",  # where tools are read, they say whether it means something
         "verbosity",
     )
 )
@@ -78,6 +80,10 @@ class _WireMessage(msgspec.Struct):
     role: str
     content: str | list[_Part] | None = None
     tool_calls: list[Any] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+    reasoning_content: str | None = None
+    function_call: Any = None
 
 
 class _WireGeneration(msgspec.Struct):
@@ -104,6 +110,9 @@ class _WireGeneration(msgspec.Struct):
 
 class _WireChat(_WireGeneration, kw_only=True):
     messages: list[_WireMessage]
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: Any = None
 
 
 class _WireCompletion(_WireGeneration, kw_only=True):
@@ -132,6 +141,7 @@ class GenerationRequest:
     """When not empty, the reply is one of these texts."""
     choice_bias: Mapping[str, float] = field(default_factory=dict)
     """What to add to the logit of a choice's first token."""
+    tools: AskedTools = NO_TOOLS
 
     def complete_sampling(self, policy: SamplingPolicy) -> Sampling:
         """Return all sampling parameters: the request's own, else those of the model version."""
@@ -172,7 +182,14 @@ def read_chat(body: bytes) -> GenerationRequest:
     if not wire.messages:
         raise InvalidInput("`messages` is empty.", param="messages")
     messages = tuple(_read_message(number, message) for number, message in enumerate(wire.messages))
-    return _read_generation(wire, messages=messages, prompt=None)
+    tools = read_tools(wire.tools, wire.tool_choice, parallel=wire.parallel_tool_calls)
+    request = _read_generation(wire, messages=messages, prompt=None)
+    if tools.tools and (request.choices or _read_schema(wire.response_format) is not None):
+        raise UnsupportedParameter(
+            "A reply that is held to a form can be no call of a tool: leave out `tools`, or the form.",
+            param="tools",
+        )
+    return dataclasses.replace(request, tools=tools)
 
 
 def read_completion(body: bytes) -> GenerationRequest:
@@ -259,22 +276,25 @@ def _read_message(number: int, wire: _WireMessage) -> Message:
         raise InvalidInput(
             f"{where} has the unknown role {wire.role!r}; known: {', '.join(_ROLES)}.", param=where
         )
-    if wire.tool_calls:
-        raise UnsupportedParameter(
-            f"{where} has tool calls, which the local engine does not do.", param=where
-        )
-    if wire.content is None:
+    if wire.function_call:
+        raise UnsupportedParameter(f"{where} has a function_call; write it as tool_calls.", param=where)
+    if wire.content is None and not wire.tool_calls:
         raise InvalidInput(f"{where} has no content.", param=where)
-    if isinstance(wire.content, str):
-        return Message(role=role, content=wire.content)
     texts = []
-    for part in wire.content:
+    for part in [] if wire.content is None or isinstance(wire.content, str) else wire.content:
         if part.type != "text" or part.text is None:
             raise UnsupportedParameter(
                 f"{where} has a part of type {part.type!r}; the local engine reads text.", param=where
             )
         texts.append(part.text)
-    return Message(role=role, content="".join(texts))
+    return Message(
+        role=role,
+        content=wire.content if isinstance(wire.content, str) else "".join(texts),
+        reasoning=wire.reasoning_content or None,
+        tool_calls=check_calls(wire.tool_calls, where) if wire.tool_calls else (),
+        tool_call_id=wire.tool_call_id,
+        name=wire.name,
+    )
 
 
 def _read_generation(

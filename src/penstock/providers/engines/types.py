@@ -1,9 +1,9 @@
 """Nouns of the engine process: a model to host, how it samples, and the renderer it is given."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -70,7 +70,14 @@ class PromptRenderer(Protocol):
         """Content digest of template, tokenizer and special tokens."""
         ...
 
-    def render_chat(self, messages: Sequence[Message]) -> list[int]:
+    @property
+    def template_names(self) -> frozenset[str]:
+        """Every name and literal text in the chat template; empty without one."""
+        ...
+
+    def render_chat(
+        self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
         """Return the ids of the conversation and the start of the assistant's turn.
 
         Control tokens written inside a message are plain text. Raises a `CallerError` if the template refuses.
@@ -109,6 +116,10 @@ class Sampling:
     """When not empty, the reply is one of these texts."""
     logit_bias: tuple[tuple[int, float], ...] = ()
     """Token ids and what is added to their logits."""
+    grammar: str | None = None
+    """When set, the reply is one of this grammar's sentences (GBNF)."""
+    shown_tokens: tuple[str, ...] = ()
+    """Texts that are to stand in the reply also where the tokenizer holds them as control tokens."""
 
 
 FinishReason = Literal["stop", "length", "cancelled"]
