@@ -112,6 +112,8 @@ class PreferencePart(
 
     beta: float = 0.1
     loss: str = "sigmoid"
+    sft_weight: float = 0.0
+    """dpo: of the better answers' own loss, by token, beside that of the pairs. It holds them likely while the worse ones fall."""
     desirable_weight: float = 1.0
     undesirable_weight: float = 1.0
 

@@ -71,10 +71,17 @@ def pair_up(run: Any, rows: Any, network: Any, base: Any) -> tuple[list[Any], An
         }
         for row in range(len(rows))
     ]
+    losses = {run.preference.loss: 1.0}
+    if (
+        run.preference.sft_weight
+    ):  # theirs is by token over a batch, ours over a pair: alike where answers are of one length
+        losses["sft"] = run.preference.sft_weight
     trainer = Pairs(
         model=network.causal,
         ref_model=base,
-        args=DPOConfig(loss_type=[run.preference.loss], **options(run, run.folder)),
+        args=DPOConfig(
+            loss_type=list(losses), loss_weights=list(losses.values()), **options(run, run.folder)
+        ),
         train_dataset=Dataset.from_list(examples),
         processing_class=tokenizer(run),
     )

@@ -8,7 +8,9 @@ from penstock.tuning.trainer.run_spec import DPO_LOSSES, KTO_LOSSES
 from tests.tuning.trainer.run_folders import make_run
 from tests.tuning.trainer.runtime import Runtime
 
-KINDS = [("dpo", loss) for loss in DPO_LOSSES] + [("kto", loss) for loss in KTO_LOSSES]
+WITH_ANSWERS = ("dpo", "sigmoid and sft")
+KINDS = [("dpo", loss) for loss in DPO_LOSSES] + [("kto", loss) for loss in KTO_LOSSES] + [WITH_ANSWERS]
+SFT_WEIGHT = 0.6
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,13 @@ def found(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> dict[tu
         make_run(
             root / f"{method}-{loss}",
             method=method,
-            preference={"loss": loss, "beta": 0.3, "desirable_weight": 1.5, "undesirable_weight": 0.7},
+            preference={
+                "loss": loss.partition(" ")[0],
+                "beta": 0.3,
+                "desirable_weight": 1.5,
+                "undesirable_weight": 0.7,
+                "sft_weight": SFT_WEIGHT if (method, loss) == WITH_ANSWERS else 0.0,
+            },
         )
         for method, loss in KINDS
     ]
@@ -33,6 +41,11 @@ def test_a_loss_for_preferences_is_the_one_of_trl(
 ) -> None:
     answer = found[kind]
     assert answer["ours"] == pytest.approx(answer["theirs"], rel=1e-4)
+
+
+def test_learning_the_better_answers_as_well_adds_their_loss(found: dict[tuple[str, str], Any]) -> None:
+    alone, together = found["dpo", "sigmoid"]["ours"], found[WITH_ANSWERS]["ours"]
+    assert together - alone > SFT_WEIGHT  # more than one nat a token, of a model that has learned nothing
 
 
 def test_rewards_and_the_kl_term_are_those_of_trl(found: dict[tuple[str, str], Any]) -> None:

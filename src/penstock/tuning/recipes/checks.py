@@ -98,6 +98,7 @@ _BOUNDS: tuple[tuple[str, str, Callable[[float], bool], str], ...] = (
     ("train", "keep_checkpoints", lambda value: value >= 1, "1 or more: a run that is stopped needs one"),
     ("train", "threads", lambda value: 1 <= value <= 1024, "1 or more"),
     ("preference", "beta", lambda value: value > 0, "more than 0"),
+    ("preference", "sft_weight", lambda value: value >= 0, "0 or more"),
     ("preference", "desirable_weight", lambda value: value > 0, "more than 0"),
     ("preference", "undesirable_weight", lambda value: value > 0, "more than 0"),
     ("evaluation", "every_steps", lambda value: value >= 1, "1 or more"),
@@ -174,6 +175,8 @@ def _preference(recipe: Recipe) -> Iterator[Found]:
     loss = recipe.preference.loss
     if loss not in known and not (recipe.method == "kto" and loss == "sigmoid"):
         yield ("preference", "loss"), f"{loss!r} is no loss of {recipe.method}", f"Known: {', '.join(known)}."
+    if recipe.method == "kto" and recipe.preference.sft_weight:
+        yield ("preference", "sft_weight"), "kto knows no pairs of answers", "Leave it out, or use dpo."
 
 
 def _data(recipe: Recipe) -> Iterator[Found]:

@@ -46,6 +46,7 @@ keep_checkpoints = 2
 _PREFERENCE = """
 [preference]
 beta = 0.1                               # how far the model may move from where it began: larger is nearer
+# sft_weight = 1.0                       # of dpo: learn the better answers as well, lest both answers become unlikely
 """
 _SCRATCH = """
 [scratch]

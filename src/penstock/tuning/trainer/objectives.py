@@ -123,6 +123,8 @@ class PairObjective:
             n_chosen=counts[:n],
             n_rejected=counts[n:],
         )
+        if self._part.sft_weight:  # by token and each pair alike, as in Pang et al. 2024 (arXiv 2404.19733)
+            losses = losses - self._part.sft_weight * likelihoods[:n] / counts[:n]
         total = losses.sum()
         rewards = (self._part.beta * ratios).detach()
         margins = rewards[:n] - rewards[n:]

@@ -64,6 +64,7 @@ class TrainPart:
 class PreferencePart:
     beta: float = 0.1
     loss: str = "sigmoid"
+    sft_weight: float = 0.0
     desirable_weight: float = 1.0
     undesirable_weight: float = 1.0
 
