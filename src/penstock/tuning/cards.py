@@ -152,6 +152,11 @@ def _list_limits(content: Facts) -> Iterator[str]:
         )
     if content.get("adapter"):
         yield "An adapter answers only on the very base it was trained on."
+    if rounding := (content.get("lineage") or {}).get("base_rounding"):
+        yield (
+            f"Its adapter was trained on the base rounded to four bits ({rounding}) and is laid on the unrounded one: what answers "
+            "is near to what was trained, not the same. Its parity says nothing of that; figures measured on this version do."
+        )
     signature = content.get("signature") or {}
     roles = signature.get("roles")
     if roles:

@@ -15,6 +15,8 @@ class ModelLineage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     base: PinnedAsset | None = None
     data: tuple[PinnedAsset, ...] = ()
+    base_rounding: str | None = None
+    """How the base was rounded while an adapter was trained on it: `nf4` (QLoRA); None where it was not."""
     method: str | None = None
     """How it was made: a method of tuning, `quantise`, `convert` (from weights that its base keeps), `shrink`, `merge`."""
     recipe: dict[str, Any] | None = None

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -91,6 +92,21 @@ def test_the_same_run_registered_again_is_the_same_version(
     out = train_whole(decoders["llama"], tmp_path / "out")
     first = service.register_trained("mine", out, base=base, lineage=LINEAGE)
     assert service.register_trained("mine", out, base=base, lineage=LINEAGE) == first
+
+
+def test_an_adapter_that_was_trained_on_a_rounded_base_says_so_on_its_card(
+    service: ModelService, registry: Registry, base: str, decoders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = make_adapter(decoders["llama"], tmp_path / "a")
+    cards = {}
+    for name, rounding in (("plain", None), ("rounded", "nf4")):
+        lineage = msgspec.structs.replace(LINEAGE, base_rounding=rounding)
+        made = service.register_trained(name, None, base=base, lineage=lineage, adapter_folder=folder)
+        content = registry.resolve(made.label).content
+        assert content["lineage"].get("base_rounding") == rounding
+        cards[name] = content["card"]
+    assert "rounded to four bits (nf4)" in cards["rounded"]
+    assert "four bits" not in cards["plain"]
 
 
 def test_an_adapter_is_kept_apart_and_served_on_its_own_base_only(

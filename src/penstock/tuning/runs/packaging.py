@@ -105,6 +105,7 @@ def describe_origin(record: RunRecord, frozen: FrozenRun, runtime: Runtime | Non
     """Return what the new version was made from."""
     return ModelLineage(
         base=frozen.base,
+        base_rounding="nf4" if frozen.recipe.method == "qlora" else None,
         data=frozen.data,
         method=frozen.recipe.method,
         recipe=msgspec.to_builtins(frozen.recipe),
