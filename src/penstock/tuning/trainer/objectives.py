@@ -114,7 +114,8 @@ class PairObjective:
         n = len(items)
         counts = torch.tensor(scored.per_line, dtype=torch.float32, device=network.device)
         base = torch.from_numpy(self._reference[items]).to(network.device)
-        ratios = scored.sum_lines() - base.T.reshape(-1)
+        likelihoods = scored.sum_lines()
+        ratios = likelihoods - base.T.reshape(-1)
         losses = pair_losses(
             self._loss,
             ratios[:n],
