@@ -15,6 +15,7 @@ from penstock.deploy.deployments.types import SeatState
 from penstock.main import shared_engine
 from penstock.main.doctor import examine
 from penstock.main.engine_files import (
+    RETRY_S,
     EngineFile,
     SharedEngine,
     list_engines,
@@ -25,7 +26,7 @@ from penstock.main.engine_files import (
 )
 from penstock.main.home_files import create_home
 from penstock.main.instance import own_home
-from penstock.main.shared_engine import RETRY_S, START_S, SharedEngineKeeper
+from penstock.main.shared_engine import START_S, SharedEngineKeeper
 from penstock.spec.home import Home
 from penstock.store.control.engine import open_control
 

@@ -22,6 +22,8 @@ from penstock.spec.home import Home
 
 SHARED = "engine"
 """The child that hosts the models that `prod` names, and the beginning of its successors' names (`engine~2` …)."""
+RETRY_S = 600.0
+"""Before what its process, not itself, kept from being served is tried again."""
 _LOOPBACK = "127.0.0.1"
 _UNREAD = (0, 0, 0)
 """The stamp of no file."""

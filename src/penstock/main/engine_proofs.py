@@ -1,16 +1,18 @@
 """`deploy.deployments.ports.Prover`: asks engines to show what they serve and holds it against the registry."""
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock.deploy.deployments.proofs import Expected, judge_engine
 from penstock.deploy.deployments.types import Generation, PinnedModel
-from penstock.main.embedded import ModelRooms
+from penstock.main.embedded import SHIPPED, ModelRooms
 from penstock.main.engine_calls import EngineCalls
 from penstock.main.server_proofs import prove_server
 from penstock.registry.types import Version
 from penstock.spec.tuning import DeploymentSpec
+from penstock.tuning.model_files import GGUF
 from penstock.tuning.served import load_served_renderer
 
 N_PROMPTS = 3
@@ -75,7 +77,7 @@ class EngineProver:
 
     def expect(self, version: Version, adapters: Sequence[PinnedModel] = ()) -> Expected:
         """Return what was registered of a version."""
-        content = version.content
+        content = {**_shipped_probe(version), **version.content}
         stored = [each for each in content.get("probe") or () if each.get("ids")]
         if stored:
             prompts = [tuple(each["ids"]) for each in stored]
@@ -108,6 +110,15 @@ class EngineProver:
         if spec.engine == "vllm" and not spec.url:
             return self._rooms.internal_key
         return self._rooms.open_secret(spec.secret, url) if spec.secret else None
+
+
+def _shipped_probe(version: Version) -> dict[str, Any]:
+    """Return what the shipped model must say, where a version has its very file: its manifest is older than probes."""
+    try:
+        told: dict[str, Any] = json.loads((SHIPPED / "pocket" / "probe.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return told if told.pop("gguf", None) == version.artefacts.get(GGUF) else {}
 
 
 def fit_prompts(expected: Expected, context: int | None) -> Expected:

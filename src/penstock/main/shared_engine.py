@@ -19,6 +19,7 @@ from penstock.deploy.deployments.steps import EARLY_DEATHS
 from penstock.main.embedded import ModelRooms
 from penstock.main.engine_calls import EngineCalls
 from penstock.main.engine_files import (
+    RETRY_S,
     SHARED,
     EngineFile,
     SharedEngine,
@@ -37,8 +38,6 @@ from penstock.main.model_versions import pinned_model
 
 TICK_S = 0.5
 START_S = 120.0
-RETRY_S = 600.0
-"""Before what its process, not itself, kept from being served is tried again."""
 MAX_LEAVING = 2
 """So many former engines may still have calls while the next one is started: each holds its models in memory."""
 SYSTEM = "penstock"
