@@ -334,6 +334,46 @@ def test_a_chat_stream_can_be_told_as_a_response_and_back() -> None:
     assert next(part for part in told.parts if isinstance(part, Text)).extra["annotations"][0]["url_citation"]
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_items_that_are_written_side_by_side_are_told_one_after_the_other(data: st.DataObject) -> None:
+    blocks = golden("stream.sse").strip().split(b"\n\n")
+    found = [(json.loads(block.split(b"data: ", 1)[1]).get("output_index"), block) for block in blocks]
+    queues: dict[int, list[bytes]] = {}
+    for index, block in found:
+        if index is not None:
+            queues.setdefault(index, []).append(block)
+    mixed = [block for index, block in found[:-1] if index is None]
+    n_begun = 0  # an item begins after the one before it, and then they go on as they like
+    while any(queues.values()):
+        going = [index for index in range(n_begun) if queues[index]]
+        if n_begun < len(queues):
+            going.append(n_begun)
+        index = data.draw(st.sampled_from(going))
+        n_begun = max(n_begun, index + 1)
+        mixed.append(queues[index].pop(0))
+    stream = b"".join(block + b"\n\n" for block in [*mixed, blocks[-1]])
+    assert assemble(events_of(stream), source="responses") == assemble(
+        events_of(golden("stream.sse")), source="responses"
+    )
+
+
+def test_calls_that_are_never_said_to_be_done_are_told_when_the_response_ends() -> None:
+    call = {"type": "function_call", "name": "f", "arguments": ""}
+    kind = "response.function_call_arguments.delta"
+    stream = (
+        event("response.output_item.added", output_index=0, item={**call, "call_id": "a"})
+        + event("response.output_item.added", output_index=1, item={**call, "call_id": "b"})
+        + event(kind, output_index=1, delta='{"n": 1}')
+        + event(kind, output_index=0, delta='{"n": 0}')
+        + event("response.completed", response={"status": "completed"})
+    )
+    assert assemble(events_of(stream), source="responses").choices[0].parts == [
+        ToolCall(id="a", name="f", arguments='{"n": 0}'),
+        ToolCall(id="b", name="f", arguments='{"n": 1}'),
+    ]
+
+
 def test_a_server_that_sends_no_deltas_is_understood() -> None:
     item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hi"}]}
     call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}

@@ -11,6 +11,7 @@ from penstock.dialects.openai.errors import read_stream_error
 from penstock.dialects.part_line import PartLine
 from penstock.dialects.responses.items_read import read_call, read_content, read_thought
 from penstock.dialects.responses.reply import read_finish
+from penstock.dialects.responses.turns import Turns
 from penstock.dialects.responses.usage import read_usage
 from penstock.dialects.sse_events import SseEvent, SseSplitter
 from penstock.spec.hub import (
@@ -39,6 +40,7 @@ class ResponsesStreamReader:
     def __init__(self) -> None:
         self._splitter = SseSplitter()
         self._line = PartLine()
+        self._turns = Turns()
         self._keys: dict[Key, int] = {}
         """Number of the part for each (output index, content index); items without content have index -1."""
         self._filled: set[int] = set()
@@ -112,9 +114,16 @@ class ResponsesStreamReader:
             return self._fail_with(read_stream_error({"error": error or "The response failed."}))
         events = self._begin(held, kind)
         if kind in _LAST:
+            for waiting in self._turns.rest():
+                events += self._tell(*waiting)
             return [*events, *self._end(held or Members({}), kind)]
-        taker = self._takers.get(kind)
-        return events if taker is None else [*events, *taker(Members(value, kind))]
+        if kind in self._takers:
+            for each in self._turns.take(kind, value):
+                events += self._tell(*each)
+        return events
+
+    def _tell(self, kind: str, value: dict[str, Any]) -> list[Event]:
+        return self._takers[kind](Members(value, kind))
 
     def _fail(self, message: str) -> list[Event]:
         return self._fail_with(HubError(kind="server_error", message=message, status=502))
