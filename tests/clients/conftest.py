@@ -17,6 +17,7 @@ from penstock.spec.home import Home
 from penstock.spec.routes import Provider, RetryPolicy, Route, Target
 from penstock.spec.snapshot import Limits
 from tests.clients.upstream import UpstreamThread
+from tests.fixtures.ports import free_port
 from tests.fixtures.upstreams.server import DIALECTS, PREFIXES
 from tests.gateway.conftest import KEY, key_row
 from tests.gateway.upstream import Exchange, FakeUpstream
@@ -76,7 +77,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     home = Home(root=tmp_path_factory.mktemp("clients"))
     home.snapshot.parent.mkdir()
     _write_snapshot(home, origin)
-    port = _free_port()
+    port = free_port()
     gateway = subprocess.Popen([sys.executable, "-c", PROGRAM, str(home.root), str(port)])
     url = f"http://127.0.0.1:{port}"
     try:
@@ -84,7 +85,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield Place(url=url, key=KEY, upstream=thread.upstream)
     finally:
         gateway.send_signal(signal.SIGTERM)
-        gateway.wait(20)
+        gateway.wait(240)
         thread.stop()
 
 
@@ -115,21 +116,12 @@ def _write_snapshot(home: Home, origin: str) -> None:
     write_snapshot(home.snapshot, snapshot)
 
 
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(2000):
+    for _ in range(20_000):
         assert process.poll() is None, "the gateway ended"
         with (
             contextlib.suppress(urllib.error.URLError, ConnectionError),
-            urllib.request.urlopen(url + "/readyz", timeout=5),
+            urllib.request.urlopen(url + "/readyz", timeout=60),
         ):
             return
         time.sleep(0.01)

@@ -26,12 +26,12 @@ from penstock.store.spans.ledger_queries import CostQuery
 from penstock.telemetry.encode import decode_span
 from penstock.telemetry.spool import SpoolReader
 from penstock.traces.collector import Collector
+from tests.fixtures.ports import free_port
 from tests.gateway.conftest import KEY, key_row
 from tests.gateway.test_billing_under_kill import paced
 from tests.gateway.test_metrics import value
 from tests.gateway.test_serve import start_worker
 from tests.gateway.upstream import FakeUpstream
-from tests.main.fleet import free_port
 from tests.main.test_supervisor import fleet
 
 N_IDLE = 10_000

@@ -1,6 +1,5 @@
-"""What the supervisor's tests share: stand-in children, free ports, waiting for a condition."""
+"""What the supervisor's tests share: stand-in children, waiting for a condition."""
 
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -9,13 +8,6 @@ from pathlib import Path
 from penstock.main.children import ChildSpec
 
 SERVER = Path(__file__).with_name("child_server.py")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def stand_in(
@@ -31,7 +23,7 @@ def stand_in(
     )
 
 
-def wait_until(condition: Callable[[], object], *, what: str, deadline_s: float = 40.0) -> None:
+def wait_until(condition: Callable[[], object], *, what: str, deadline_s: float = 240.0) -> None:
     end = time.monotonic() + deadline_s
     while not condition():
         if time.monotonic() > end:

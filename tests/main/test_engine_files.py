@@ -22,7 +22,7 @@ from penstock.main.engine_seats import EngineSeats
 from penstock.main.home_files import create_home
 from penstock.spec.home import Home
 from tests.deploy.deployments.yard import model
-from tests.main.fleet import free_port
+from tests.fixtures.ports import free_port
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import os
 import socket
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -118,6 +119,12 @@ def test_a_taken_port_is_told_with_the_option_to_change_it() -> None:
         with pytest.raises(PortTaken, match=rf"Port {port} on 127.0.0.1 is taken.*--console-port") as caught:
             choose_port("127.0.0.1", port, option="--console-port")
     assert caught.value.exit_code == 2
+
+
+def test_a_port_that_is_chosen_for_later_is_none_that_the_system_gives_away_meanwhile() -> None:
+    begin = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    chosen = [choose_port("127.0.0.1", 0, option="--port") for _ in range(30)]
+    assert all(port < max(begin, 32_000) for port in chosen)
 
 
 def test_one_port_for_both_is_refused() -> None:

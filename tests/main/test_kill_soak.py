@@ -9,7 +9,6 @@ import json
 import os
 import random
 import signal
-import socket
 import threading
 import time
 from pathlib import Path
@@ -22,13 +21,14 @@ from penstock.spec.home import Home
 from penstock.telemetry.encode import encode_span
 from penstock.telemetry.spool import open_writer
 from tests.fixtures.mortal.house import KILLED, MortalHouse
+from tests.fixtures.ports import free_port
 from tests.fixtures.spans import T0, make_span
 from tests.main import lives
 
 LIVES = "tests.main.lives"
 N_KILLS = int(os.environ.get("PENSTOCK_KILLS", "6"))
 SPANS_PER_REQUEST = 8
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 + 6 * N_KILLS)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 12 * N_KILLS)]
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ class Sender(threading.Thread):
     def _deliver(self, body: bytes) -> bool:
         try:
             key = read_admin_key(self._home)
-            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
             try:
                 headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
                 connection.request("POST", "/v1/traces", body, headers)
@@ -86,12 +86,6 @@ class Sender(threading.Thread):
                 connection.close()
         except Exception:  # whatever happens to a sender, it sends again
             return False
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def test_nothing_acknowledged_is_lost_or_doubled_however_often_the_process_is_killed(

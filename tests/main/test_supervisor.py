@@ -17,7 +17,8 @@ from penstock.main.home_files import create_home, request_restart, restart_folde
 from penstock.main.instance import Addresses, InstanceState, read_state
 from penstock.main.supervisor import Supervisor, describe_exit
 from penstock.spec.home import Home
-from tests.main.fleet import free_port, is_alive, stand_in, wait_until
+from tests.fixtures.ports import free_port
+from tests.main.fleet import is_alive, stand_in, wait_until
 
 
 class Fleet:
@@ -61,11 +62,11 @@ def fleet(home: Home, *children: ChildSpec, engines: list[ChildSpec] | None = No
     running = Fleet(home, list(children), [] if engines is None else engines)
     running.thread.start()
     try:
-        assert running.ready.wait(30), running.said
+        assert running.ready.wait(240), running.said
         yield running
     finally:
         running.supervisor.ask_to_stop()
-        running.thread.join(30)
+        running.thread.join(240)
     assert not running.thread.is_alive()
 
 
@@ -152,7 +153,7 @@ def test_a_second_request_to_stop_does_not_wait(home: Home, notes: Path) -> None
     with fleet(home, stand_in("control", free_port(), notes, "deaf", drain_s=3600)) as running:
         running.supervisor.ask_to_stop()
         running.supervisor.ask_to_stop()
-        running.thread.join(30)
+        running.thread.join(240)
         assert not running.thread.is_alive()
 
 

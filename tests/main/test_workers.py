@@ -10,7 +10,8 @@ from penstock.main.instance import Addresses
 from penstock.main.rooms import Rooms
 from penstock.main.up import plan_children
 from penstock.spec.home import Home
-from tests.main.fleet import free_port, stand_in, wait_until
+from tests.fixtures.ports import free_port
+from tests.main.fleet import stand_in, wait_until
 
 
 def test_an_answer_on_a_shared_port_is_not_enough(home: Home, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 
 from penstock.providers.engines.app import EngineApp
+from tests.fixtures.ports import free_port
 from tests.providers.engines.test_engine_app import AUTH, KEY, RunningEngine, host
 from tests.tuning.tiny_models import make_llama
 
@@ -95,15 +95,13 @@ serve_engine(EngineApp([host(folder, "tiny", "chat")], internal_key=KEY), port=i
 
 def test_sigterm_lets_a_running_stream_finish_and_ends_the_process_cleanly(tmp_path: Path) -> None:
     folder = make_llama(tmp_path / "llama")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-c", _PROCESS, str(folder), str(port)], cwd=Path(__file__).parents[3]
     )
     try:
         text = asyncio.run(_stream_through_sigterm(process, port))
-        assert process.wait(20) == 0
+        assert process.wait(240) == 0
     finally:
         if process.poll() is None:
             process.kill()

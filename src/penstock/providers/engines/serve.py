@@ -1,7 +1,6 @@
 """Runs the engine front on uvicorn until SIGTERM, then lets running replies finish."""
 
 import signal
-import socket
 import sys
 
 import uvicorn
@@ -30,11 +29,3 @@ def serve_engine(app: EngineApp, *, port: int, host: str = "127.0.0.1", drain_s:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: sys.exit(0))
     uvicorn.Server(config).run()
-
-
-def find_free_port() -> int:
-    """Return a loopback port that is free at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
