@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 HOME_DIR ?= .penstock
+WORKERS ?= 2
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -36,10 +37,10 @@ up: $(STAMP) ## open the same home: gateway on :4600, console on :4601 (ARGS='--
 tune-runtime: $(STAMP) ## make the environment that training runs in, unless there is one
 	$(BIN)/penstock tune install
 
-test: $(STAMP) ## run the tests
+test: $(STAMP) ## run the tests in WORKERS processes (ARGS='-k limits' for some of them)
 	@# Tests that train say so where it could not be had.
 	-$(BIN)/python -m tests.fixtures.tune_runtime
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile=steady $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import rule
 	$(BIN)/ruff format --check .

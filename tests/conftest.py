@@ -7,10 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from penstock.spec.home import Home
+from tests.fixtures.ports import free_port
 
-pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.control", "tests.fixtures.tune_runtime"]
+pytest_plugins = [
+    "tests.fixtures.postgres",
+    "tests.fixtures.control",
+    "tests.fixtures.tune_runtime",
+    "tests.fixtures.spreading",
+]
+
+# How long an example takes is the machine's affair. `make test` draws the same examples each time, so that whether a change
+# may land is no matter of luck; `pytest` alone draws new ones, and what it finds becomes an `@example`.
+settings.register_profile("seeking", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("steady", settings.get_profile("seeking"), derandomize=True, database=None)
+settings.load_profile("seeking")
 
 
 class NetworkDenied(AssertionError):
@@ -59,6 +72,12 @@ def _deny_network() -> Iterator[None]:
     patch.setattr(socket, "getaddrinfo", guarded_look_up)
     yield
     patch.undo()
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """A port for a server that starts later; in the place of pytest-asyncio's, which others may be given meanwhile."""
+    return free_port()
 
 
 @pytest.fixture
