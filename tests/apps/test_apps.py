@@ -210,6 +210,8 @@ async def test_a_failing_model_is_contained_and_named(
     world: World, status: int, broken: str | None, expected: int, word: str
 ) -> None:
     world.gateway.status, world.gateway.broken = status, broken
+    if broken == "hang":
+        world.hurry(answer_timeout_s=0.6)
     got, body = await world.ask()
     assert got == expected
     assert "step 'answer'" in body["error"]["message"]
@@ -221,6 +223,8 @@ async def test_a_failing_model_is_contained_and_named(
 @pytest.mark.parametrize("broken", ["cut", "stall"])
 async def test_a_stream_that_breaks_ends_with_an_error_event(world: World, broken: str) -> None:
     world.gateway.broken = broken
+    if broken == "stall":
+        world.hurry(answer_timeout_s=1.5)
     events = await world.stream()
     assert events[0]["choices"][0]["delta"]["content"]
     assert "step 'answer'" in events[-1]["error"]["message"]
@@ -241,7 +245,8 @@ async def test_a_failing_search_is_contained_and_named(world: World) -> None:
 
 async def test_a_search_that_hangs_is_given_up(world: World) -> None:
     gate = threading.Event()
-    world.retriever.before = lambda: gate.wait(10) and None
+    world.hurry(retrieve_timeout_s=0.3)
+    world.retriever.before = lambda: gate.wait(60) and None
     status, body = await world.ask()
     gate.set()
     assert status == 504
@@ -263,7 +268,7 @@ async def test_a_caller_who_hangs_up_stops_the_model_call(world: World) -> None:
     response = await world.session.post(f"{world.url}/v1/chat/completions", json=body)
     await response.content.readany()
     response.close()
-    await asyncio.wait_for(world.gateway.hung_up.wait(), 10)
+    await asyncio.wait_for(world.gateway.hung_up.wait(), 120)
     while not any(span.name == "app handbook" for span in world.recorder.spans):
         await asyncio.sleep(0.01)
     assert world.recorder.named("app handbook").status == "error"

@@ -329,7 +329,7 @@ async def test_a_run_has_a_deadline_over_all_its_steps(world: World) -> None:
     declare(
         world,
         steps=("retrieve", "answer", "check"),
-        deadline_s=0.3,
+        deadline_s=1.5,
         check=CheckStep(kind="model", timeout_s=60),
     )
     world.gateway.broken = "hang"

@@ -32,7 +32,7 @@ def penstock(*arguments: str, home: Path | None = None, **variables: str) -> Out
         capture_output=True,
         text=True,
         env=_environment(home) | variables,
-        timeout=55,
+        timeout=240,
         check=False,
         stdin=subprocess.DEVNULL,
     )

@@ -39,7 +39,7 @@ def root(furnished: Furnished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     server.should_exit = True
-    thread.join(10)
+    thread.join(120)
 
 
 def dataset(*arguments: str, root: Path) -> Outcome:

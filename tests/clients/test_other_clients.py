@@ -150,7 +150,7 @@ def test_amazon_errors(amazon: Any, place: Place, server: str) -> None:
 
 @pytest.fixture(scope="module")
 def made_cohere(running: Place) -> Iterator[cohere.ClientV2]:
-    with httpx.Client(timeout=30) as sockets:
+    with httpx.Client(timeout=240) as sockets:
         yield cohere.ClientV2(api_key=running.key, base_url=running.url, httpx_client=sockets)
 
 

@@ -20,7 +20,7 @@ TEXT = "Drink water."
 
 def run(command: list[str], **environment: str) -> Any:
     done = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=55, check=False
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])

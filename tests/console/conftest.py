@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from playwright.sync_api import expect
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -31,6 +32,8 @@ from tests.fixtures.furnished import (
 )
 
 __all__ = ["evaluated", "evaluated_root", "furnished", "furnished_root", "house", "unfurnished"]
+
+expect.set_options(timeout=60_000)  # a page of a busy machine comes late; it is waited for, not timed
 
 
 def make_app(found: Furnished) -> Any:
@@ -102,7 +105,7 @@ def serve(app: Any) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def browser() -> Iterator[Browser]:
 def open_page(browser: Browser, url: str, key: str, **options: Any) -> Page:
     context = browser.new_context(base_url=url, **options)
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(60_000)
     page.goto("/signin")
     page.fill('input[name="key"]', key)
     page.click("main button")

@@ -109,7 +109,7 @@ def test_new_rows_come_on_top_and_leave_what_is_read_where_it_is(page: Page, hou
         [msgspec.structs.replace(span, input={"messages": [{"role": "user", "content": "new"}]})]
     )
     jump = page.locator(".jump")
-    expect(jump).to_have_text("1 new above", timeout=10_000)
+    expect(jump).to_have_text("1 new above")
     assert abs(page.evaluate(height, top) - before) < 2
     jump.click()
     expect(page.locator("tr[data-id]").first).to_have_attribute("data-id", "be" * 16)
@@ -156,6 +156,6 @@ def test_an_empty_list_waits_for_its_first_row(page: Page, house: Furnished) -> 
     page.click("[data-live-toggle]")
     span = make_failure(now_ns() - 1_000_000_000, trace_id="bf" * 16)[0]
     house.spans.append([msgspec.structs.replace(span, model="not-yet")])
-    expect(page.locator("tr[data-id]")).to_have_count(1, timeout=10_000)
+    expect(page.locator("tr[data-id]")).to_have_count(1)
     expect(page.locator("[data-live-toggle]")).to_have_attribute("aria-pressed", "true")
     page.keyboard.press("l")

@@ -197,7 +197,7 @@ def test_a_trace_that_is_going_on_fills_up_and_says_when_it_is_whole(
     expect(page.locator("[data-going-on]")).to_be_visible()
     expect(page.locator("[data-rows]")).to_contain_text("parent to come")
     house.spans.append(spans)
-    expect(page.locator("[data-going-on]")).to_be_hidden(timeout=15_000)
+    expect(page.locator("[data-going-on]")).to_be_hidden()
     expect(page.locator("[data-rows]")).to_contain_text("research agent")
     expect(page.locator(".strip div", has_text="Spans")).to_contain_text(str(len(spans)))
     assert trouble == []

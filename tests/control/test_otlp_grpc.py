@@ -53,7 +53,7 @@ def bearer(key: str) -> list[tuple[str, str]]:
 
 def export(channel: grpc.Channel, body: bytes, key: str, **options: Any) -> Any:
     request = ExportTraceServiceRequest.FromString(body)
-    return TraceServiceStub(channel).Export(request, metadata=bearer(key), timeout=10, **options)
+    return TraceServiceStub(channel).Export(request, metadata=bearer(key), timeout=120, **options)
 
 
 def test_spans_are_stored_before_they_are_acknowledged(
@@ -76,7 +76,7 @@ def test_what_cannot_be_stored_is_named_as_partial_success(
     assert reply.partial_success.rejected_spans == 1
     logs = ExportLogsServiceRequest()
     logs.resource_logs.add().scope_logs.add().log_records.add().body.string_value = "a line"
-    told = LogsServiceStub(channel).Export(logs, metadata=bearer(furnished.owner_key), timeout=10)
+    told = LogsServiceStub(channel).Export(logs, metadata=bearer(furnished.owner_key), timeout=120)
     assert told.partial_success.rejected_log_records == 1
 
 
@@ -111,7 +111,7 @@ def test_under_pressure_senders_are_told_when_to_come_again(
 def test_bytes_that_are_not_otlp_are_refused(channel: grpc.Channel, furnished: Furnished) -> None:
     call = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
     with pytest.raises(grpc.RpcError) as caught:
-        call(b"\xff\xff\xff", metadata=bearer(furnished.owner_key), timeout=10)
+        call(b"\xff\xff\xff", metadata=bearer(furnished.owner_key), timeout=120)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT  # type: ignore[attr-defined]
 
 

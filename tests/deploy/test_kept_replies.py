@@ -96,7 +96,7 @@ def test_a_purge_reaches_the_redis_that_machines_share(make: Make, shared_redis:
     snapshot = build_snapshot(providers=[], routes=[], keys=[], redis_url_env="SHARED")
 
     async def put_and_purge() -> list[bool]:
-        replies = RedisReplies(RedisClient(RedisAddress(shared_redis.url), timeout_s=5.0))
+        replies = RedisReplies(RedisClient(RedisAddress(shared_redis.url), timeout_s=60.0))
         await replies.connect()
         await replies.put(KEY, REPLY)
         before = await replies.get(KEY, now_ns=20)

@@ -13,6 +13,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,25 +65,38 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         assert len(found) >= 2, printed
         run = [sys.executable, "-m", "penstock.cli"]
         subprocess.run(
-            [*run, "knowledge", "ingest", "handbook", str(ARTICLES)], env=environment, check=True, timeout=55
+            [*run, "knowledge", "ingest", "handbook", str(ARTICLES)], env=environment, check=True, timeout=240
         )
         made = subprocess.run(
             [*run, "key", "create", "--name", "docs", "--json"],
             env=environment,
             check=True,
             capture_output=True,
-            timeout=30,
+            timeout=240,
         )
         environment["PENSTOCK_KEY"] = json.loads(made.stdout)["key"]
-        time.sleep(1)  # gateways look for a new snapshot every half second
+        wait_until_known(found[0], environment["PENSTOCK_KEY"])
         yield Installation(environment=environment, gateway=found[0], console=found[1])
     finally:
         up.send_signal(signal.SIGTERM)
-        up.communicate(timeout=30)
+        up.communicate(timeout=240)
+
+
+def wait_until_known(gateway: str, key: str) -> None:
+    """Gateways look for a new snapshot every half second."""
+    asked = urllib.request.Request(f"{gateway}/v1/models", headers={"authorization": f"Bearer {key}"})
+    while True:
+        try:
+            with urllib.request.urlopen(asked, timeout=60):
+                return
+        except urllib.error.HTTPError as error:
+            if error.code != 401:
+                raise
+            time.sleep(0.1)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks_of(page)], ids=lambda page: str(page.relative_to(ROOT))
 )
@@ -107,7 +122,7 @@ def test_every_block_of_the_page_runs(page: Path, installation: Installation, tm
                 cwd=tmp_path,
                 capture_output=True,
                 text=True,
-                timeout=55,
+                timeout=240,
                 check=False,
             )
             assert run.returncode == 0, f"{page.name}:\n{code}\n{run.stdout[-1500:]}\n{run.stderr[-3000:]}"

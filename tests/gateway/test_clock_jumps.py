@@ -17,7 +17,9 @@ JUMPS = [0.0, 1.0, -1.0, 30.0, -30.0, 61.0, -61.0, HOUR, -HOUR, YEAR, -YEAR]
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # each example has counters of its own
 @given(jumps=st.lists(st.sampled_from(JUMPS), max_size=40))
 @pytest.mark.parametrize("window", ["minute", "day"])

@@ -32,7 +32,7 @@ async def two_targets(bench: Bench, good: FakeUpstream, *, dialect: str = "opena
     bench.write(
         providers=[
             Provider(name="bad", dialect=dialect, auth="none",  # type: ignore[arg-type]
-                     base_url=f"http://127.0.0.1:{bench.upstream.port}{PREFIXES[dialect]}", idle_timeout_s=0.1),
+                     base_url=f"http://127.0.0.1:{bench.upstream.port}{PREFIXES[dialect]}", idle_timeout_s=0.6),
             Provider(name="good", auth="none", base_url=f"http://127.0.0.1:{good.port}/v1"),
         ],
         routes=[

@@ -176,12 +176,12 @@ def test_what_a_killed_worker_learnt_stays_and_its_section_is_taken_anew(
     child = context.Process(target=_work_until_killed, args=(tmp_path / "health", started))
     child.start()
     try:
-        assert started.wait(30)
+        assert started.wait(120)
         assert own.target("openai m", POLICY).in_flight == 1
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
     finally:
-        child.join(30)
+        child.join(120)
         child.close()
     assert enter(own) is None, "the breaker it opened is open"
     successor = board_of()

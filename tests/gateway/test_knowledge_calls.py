@@ -254,7 +254,7 @@ def agent(house: House, key: str = ANNA, *, mode: str = "auto", **headers: str) 
             "authorization": f"Bearer {key}",
             **{name.replace("_", "-"): value for name, value in headers.items()},
         },
-        timeout=20,
+        timeout=120,
     )
     house.opened.push_async_callback(http.aclose)
     transport = streamable_http_client(f"{house.bench.url}/mcp", http_client=http)

@@ -365,7 +365,11 @@ _MOVES = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(moves=_MOVES)
 def test_reserved_and_settled_tokens_never_pass_the_limit(
     tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[str, int, int | None]]

@@ -212,7 +212,7 @@ async def test_counts_of_a_killed_worker_stay_and_are_counted_once(
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
     finally:
-        child.join(30)
+        child.join(120)
         child.close()
     for _ in range(3):
         page = await page_of(own)

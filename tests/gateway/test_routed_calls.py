@@ -172,7 +172,7 @@ async def test_a_second_target_is_asked_when_the_first_is_silent_and_the_first_i
     await serve_routes(bench, other, route(targets=both, hedge=HedgePolicy(after_s=0.05, max_ratio=1.0)))
     response = await bench.post(CHAT)
     assert response.headers["x-penstock-provider"] == "two"
-    await asyncio.wait_for(bench.upstream.client_left.wait(), 10)
+    await asyncio.wait_for(bench.upstream.client_left.wait(), 120)
 
 
 async def test_a_rate_limit_is_waited_out_as_the_provider_asks(bench: Bench, other: FakeUpstream) -> None:

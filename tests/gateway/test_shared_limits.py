@@ -86,7 +86,7 @@ class Looker:
     """Reads the shared counters."""
 
     def __init__(self, redis: RedisServer) -> None:
-        self._client = RedisClient(RedisAddress(redis.url), timeout_s=5.0)
+        self._client = RedisClient(RedisAddress(redis.url), timeout_s=60.0)
 
     async def value(self, rule: str) -> int:
         if not self._client.is_connected:
@@ -273,7 +273,7 @@ async def test_while_one_worker_does_not_know_whether_it_came_through_no_other_b
     local = LocalCounters(machine.store, now_s=time.time)
     workers = []
     for _ in range(2):
-        client = RedisClient(RedisAddress(redis_server.url), timeout_s=5.0)
+        client = RedisClient(RedisAddress(redis_server.url), timeout_s=60.0)
         await client.connect()
         workers.append(SharedCounters(client, local, now_s=lambda: now[0]))
     unsure, other = workers
@@ -304,7 +304,7 @@ async def test_the_turn_of_a_worker_that_died_ends_by_itself(make: Make, redis_s
     machine, look, now = make(), Looker(redis_server), [time.time()]
     machine.store.adjust([Adjustment("away\x1f" + counter_of("calls"), 100, END_S)])
     local = LocalCounters(machine.store, now_s=time.time)
-    client = RedisClient(RedisAddress(redis_server.url), timeout_s=5.0)
+    client = RedisClient(RedisAddress(redis_server.url), timeout_s=60.0)
     await client.connect()
     dead, alive = (SharedCounters(client, local, now_s=lambda: now[0]) for _ in range(2))
     assert dead._take_turn()

@@ -101,7 +101,7 @@ def test_llama_index(receiver: Receiver, upstream: str) -> None:
         env={**os.environ, "PYTHONPATH": str(LLAMA_INDEX)},
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -88,7 +88,7 @@ def openai_seen(request: pytest.FixtureRequest, receiver: Receiver, upstream: st
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -131,7 +131,10 @@ def test_a_job_gets_on_by_one_step_a_life(sqlite_engine: Engine, after_commit: b
 
 
 @settings(
-    max_examples=25, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     program=st.lists(st.sampled_from(["step", "log", "progress", "fail"]), max_size=8),

@@ -55,7 +55,7 @@ def test_after_kill_9_another_worker_finishes_without_repeating_finished_steps(
         return {"parts": [ctx.step("part", {"n": n}, lambda n=n: part(n)) for n in range(5)]}
 
     heir = Worker(engine, {"ingest": handler}, "heir")
-    for _ in range(600):
+    for _ in range(4000):
         if heir.run_once():
             break
         time.sleep(0.05)  # until the victim's lease of a second has run out

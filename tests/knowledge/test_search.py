@@ -46,7 +46,11 @@ def test_no_query_is_an_error(service: KnowledgeService, query: str) -> None:
     assert len(service.search("things", query, 3)) <= 3
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=60,
+    deadline=None,
+)
 @given(st.text(max_size=60))
 def test_any_text_can_be_asked(service: KnowledgeService, query: str) -> None:
     for hit in service.search("things", query, 2):

@@ -87,7 +87,7 @@ def ask(url: str, key: str, model: str, **body: Any) -> Reply:
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
     request = urllib.request.Request(f"{url}/v1/chat/completions", data=data, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=120) as response:
             text = response.read().decode()
             version = response.headers["x-penstock-version"] or ""
             is_whole = "data: [DONE]" in text and '"error"' not in text if body.get("stream") else True
@@ -131,7 +131,7 @@ class Callers:
         finally:
             self._stop.set()
             for thread in self._threads:
-                thread.join(40)
+                thread.join(120)
 
     def failed(self) -> list[Reply]:
         """Return the calls that were not answered whole."""
@@ -154,10 +154,10 @@ def running(home: Home) -> Iterator[House]:
         stderr=subprocess.STDOUT,
     )
     try:
-        wait_until_ready(home, deadline_s=50)
+        wait_until_ready(home, deadline_s=240)
         yield House(home, process)
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(240) == 0
     finally:
         if process.poll() is None:
             process.kill()

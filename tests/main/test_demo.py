@@ -15,7 +15,7 @@ from penstock.spec.home import Home
 
 @pytest.mark.slow
 @pytest.mark.engine
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_demo_turns_the_wheel_writes_its_report_and_leaves_nothing_running(tmp_path: Path) -> None:
     report = tmp_path / "demo.json"
     command = ["demo", "--home", str(tmp_path / "home"), "--json", str(report)]
@@ -23,7 +23,7 @@ def test_the_demo_turns_the_wheel_writes_its_report_and_leaves_nothing_running(t
         [sys.executable, "-m", "penstock.cli", *command],
         capture_output=True,
         text=True,
-        timeout=380,
+        timeout=880,
         check=False,
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]

@@ -47,8 +47,8 @@ async def test_a_version_that_was_just_made_is_waited_for(
     monkeypatch.setattr(eval_gateway, "NEWS_POLL_S", 0.01)
     gateway = HttpGateway(f"http://127.0.0.1:{late.server_address[1]}", "key")
     try:
-        assert (await gateway.chat({"model": "new"}, headers={}, timeout_s=10)).status == 200
+        assert (await gateway.chat({"model": "new"}, headers={}, timeout_s=60)).status == 200
         monkeypatch.setattr(eval_gateway, "NEWS_S", 0.0)
-        assert (await gateway.chat({"model": "none"}, headers={}, timeout_s=10)).status == 404
+        assert (await gateway.chat({"model": "none"}, headers={}, timeout_s=60)).status == 404
     finally:
         await gateway.close()

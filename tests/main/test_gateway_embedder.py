@@ -96,7 +96,7 @@ def route_calls(calls: GatewayCalls, **fields: Any) -> RouteCalls:
 
 
 def ask(route: RouteCalls, *texts: str, dims: int | None = None) -> Any:
-    return route.ask(texts, dims=dims, traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01", timeout_s=10)
+    return route.ask(texts, dims=dims, traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01", timeout_s=60)
 
 
 def test_rows_come_in_the_order_of_the_texts_with_tokens_and_price(
@@ -220,8 +220,8 @@ def test_the_plain_way_tells_the_reason_of_a_failure(gateway: Gateway) -> None:
 def test_calls_of_a_job_hang_below_its_span(gateway: Gateway, calls: GatewayCalls) -> None:
     spans: list[Span] = []
     with job_span("job knowledge.ingest", {"job.id": "j1"}, spans.append):
-        route_calls(calls).ask(["one"], dims=None, traceparent=None, timeout_s=5)
-    route_calls(calls).ask(["one"], dims=None, traceparent=None, timeout_s=5)
+        route_calls(calls).ask(["one"], dims=None, traceparent=None, timeout_s=60)
+    route_calls(calls).ask(["one"], dims=None, traceparent=None, timeout_s=60)
     (span,) = spans
     assert (span.kind, span.status) == ("job", "ok")
     assert gateway.headers[0]["traceparent"] == f"00-{span.trace_id}-{span.span_id}-01"

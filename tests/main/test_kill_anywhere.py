@@ -24,7 +24,7 @@ from tests.store.test_span_migration import OLD, write_old_file
 LIVES = "tests.main.lives"
 EVERY_WRITE = bool(os.environ.get("PENSTOCK_EVERY_WRITE"))
 SAMPLE = 3
-pytestmark = pytest.mark.timeout(60 if not EVERY_WRITE else 3000)
+pytestmark = pytest.mark.timeout(300 if not EVERY_WRITE else 3000)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.cli.commands import call
 from tests.main.fleet import wait_until
 from tests.main.scripted_provider import ScriptedProvider
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow]
 
 
 class House:
@@ -60,11 +60,11 @@ output_text = 20.0
     )
     try:
         wait_until(lambda: read_state(home), what="the installation to start")
-        wait_until_ready(home, deadline_s=60.0)
+        wait_until_ready(home, deadline_s=240.0)
         yield House(home, provider)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
+        process.wait(timeout=240)
         provider.close()
 
 

@@ -65,7 +65,7 @@ def ask(upstream: Upstream, kind: Any, model: str | None = None, embedder: str =
         internal_key="key",
         find_embedding_model=lambda: (embedder, f"{embedder}@1"),
     )
-    recipe = RerankRecipe(kind=kind, model=model, timeout_s=5)
+    recipe = RerankRecipe(kind=kind, model=model, timeout_s=60)
     return list(rerankers[kind].score("tea?", PASSAGES, recipe, traceparent="00-a-b-01"))
 
 

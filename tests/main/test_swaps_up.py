@@ -41,7 +41,6 @@ def test_a_version_is_served_by_an_engine_of_its_own_once_it_is_proven(house: Ho
     assert [child.status for child in house.children("engine-tiny-live")] == ["ready"]
 
 
-@pytest.mark.timeout(120)
 def test_no_call_fails_while_a_deployment_is_swapped_three_times(house: House) -> None:
     before = {child.pid for child in house.children("engine-tiny-live")}
     with Callers(house, "tiny-live").asking() as callers:
@@ -56,7 +55,6 @@ def test_no_call_fails_while_a_deployment_is_swapped_three_times(house: House) -
     assert kinds.count("swapped") == 3
 
 
-@pytest.mark.timeout(120)
 def test_an_engine_that_is_killed_while_it_comes_leaves_the_old_one_serving(house: House) -> None:
     with Callers(house, "tiny-live").asking() as callers:
         house.run("deploy", "swap", "tiny-live", "--model", "model:tiny@1", "--no-wait")
@@ -85,7 +83,6 @@ def test_an_engine_that_is_killed_while_it_comes_leaves_the_old_one_serving(hous
     )
 
 
-@pytest.mark.timeout(120)
 def test_no_call_fails_when_control_is_killed_in_the_middle_of_a_swap(house: House) -> None:
     with Callers(house, "tiny-live").asking() as callers:
         house.run("deploy", "swap", "tiny-live", "--model", "model:tiny@1", "--no-wait")
@@ -101,12 +98,11 @@ def test_no_call_fails_when_control_is_killed_in_the_middle_of_a_swap(house: Hou
             record = house.deployment("tiny-live")
             return record["version"] == "model:tiny@1" and record.get("is_settled", True)
 
-        wait_until(is_swapped, what="the swap to be finished by the next control", deadline_s=60)
+        wait_until(is_swapped, what="the swap to be finished by the next control", deadline_s=240)
     assert callers.failed() == []
     wait_until(lambda: len(house.children("engine-tiny-live")) == 1, what="the former engine to end")
 
 
-@pytest.mark.timeout(120)
 def test_no_call_fails_when_prod_moves_and_the_shared_engine_follows(house: House) -> None:
     with Callers(house, "tiny").asking() as callers:
         for number in (1, 2):

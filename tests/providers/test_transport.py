@@ -56,7 +56,7 @@ async def exchange(pieces: list[bytes], *, then_close: bool = False) -> tuple[Co
     wire = Wire()
     connection.connection_made(wire)  # type: ignore[arg-type]
     sending = asyncio.ensure_future(
-        connection.send(HEAD, b"{}", first_byte_s=9, deadline=time.monotonic() + 9)
+        connection.send(HEAD, b"{}", first_byte_s=90, deadline=time.monotonic() + 90)
     )
     await asyncio.sleep(0)
     for piece in pieces:
@@ -178,7 +178,7 @@ async def test_a_fast_provider_is_held_back_by_a_slow_client() -> None:
     wire = Wire()
     connection.connection_made(wire)  # type: ignore[arg-type]
     sending = asyncio.ensure_future(
-        connection.send(HEAD, b"{}", first_byte_s=9, deadline=time.monotonic() + 9)
+        connection.send(HEAD, b"{}", first_byte_s=90, deadline=time.monotonic() + 90)
     )
     await asyncio.sleep(0)
     connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n")
@@ -211,12 +211,12 @@ async def test_deadlines_hold_before_and_after_the_first_byte() -> None:
     server, origin = await serve(silent)
     with pytest.raises(FirstByteTimeout):
         await upstreams.send(
-            origin, HEAD, b"{}", connect_s=5, first_byte_s=0.05, deadline=time.monotonic() + 5
+            origin, HEAD, b"{}", connect_s=60, first_byte_s=0.05, deadline=time.monotonic() + 60
         )
     server.close()
     server, origin = await serve(slow)
     connection = await upstreams.send(
-        origin, HEAD, b"{}", connect_s=5, first_byte_s=5, deadline=time.monotonic() + 0.05
+        origin, HEAD, b"{}", connect_s=60, first_byte_s=60, deadline=time.monotonic() + 0.5
     )
     with pytest.raises(CallTimeout):
         await connection.read_all(100)
@@ -306,7 +306,7 @@ async def test_a_cancelled_call_closes_its_connection() -> None:
     server, origin = await serve(waiting)
     upstreams = Upstreams()
     calling = asyncio.ensure_future(
-        upstreams.send(origin, HEAD, b"{}", connect_s=5, first_byte_s=5, deadline=time.monotonic() + 5)
+        upstreams.send(origin, HEAD, b"{}", connect_s=60, first_byte_s=60, deadline=time.monotonic() + 60)
     )
     while not upstreams.n_connects:
         await asyncio.sleep(0.005)
@@ -344,7 +344,13 @@ async def send_twice(upstreams: Upstreams, *, hold_s: float) -> tuple[int, int]:
     try:
         for _ in range(2):
             connection = await upstreams.send(
-                origin, HEAD, b"{}", connect_s=5, first_byte_s=5, deadline=time.monotonic() + 5, on_write=note
+                origin,
+                HEAD,
+                b"{}",
+                connect_s=60,
+                first_byte_s=60,
+                deadline=time.monotonic() + 60,
+                on_write=note,
             )
             await connection.read_all(100)
             upstreams.release(origin, connection)
@@ -377,7 +383,9 @@ async def test_tls_that_fails_is_a_connect_error_and_certificates_are_checked() 
     upstreams = Upstreams()
     assert upstreams._tls().verify_mode == ssl.CERT_REQUIRED
     with pytest.raises(ConnectFailed):
-        await upstreams.send(secure, HEAD, b"{}", connect_s=5, first_byte_s=5, deadline=time.monotonic() + 5)
+        await upstreams.send(
+            secure, HEAD, b"{}", connect_s=60, first_byte_s=60, deadline=time.monotonic() + 60
+        )
     server.close()
 
 

@@ -126,7 +126,7 @@ def collector() -> Iterator[Collector]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            seen.gate.wait(20)
+            seen.gate.wait(120)
             status, reply = seen.answer(self.path, body)
             if status == 200:
                 seen.requests.append((self.path, dict(self.headers.items()), json.loads(body)))

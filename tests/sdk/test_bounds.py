@@ -159,12 +159,12 @@ def test_a_child_forked_while_a_thread_counts_can_end_what_was_open(sdk: Collect
     def count() -> None:
         with pipeline._guard:
             held.set()
-            free.wait(20)
+            free.wait(120)
 
     thread = threading.Thread(target=count)
     with penstock.span("batch") as it:
         thread.start()
-        held.wait(20)
+        held.wait(120)
         child = os.fork()
         if child == 0:
             signal.alarm(10)

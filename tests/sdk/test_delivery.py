@@ -80,7 +80,7 @@ def test_what_waits_is_sent_without_being_asked(collector: Collector, spilling: 
 
     collector.answer = answer
     leave_spans(1)
-    assert answered.wait(20)
+    assert answered.wait(120)
     assert penstock.flush().is_complete
     assert len(collector.spans) == 1
 
@@ -320,7 +320,7 @@ def run(code: str, collector: Collector, spill: Path, **environment: str) -> sub
         env=given,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=240,
         check=False,
     )
 

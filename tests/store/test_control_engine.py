@@ -156,7 +156,7 @@ def test_processes_that_race_for_a_new_database_all_get_it_migrated(empty_url: s
         for _ in range(2)
     ]
     for racer in racers:
-        out, err = racer.communicate(timeout=50)
+        out, err = racer.communicate(timeout=240)
         assert (racer.returncode, out.strip()) == (0, newest_revision()), err
 
 
@@ -187,7 +187,7 @@ def test_neither_a_new_nor_a_current_database_imports_alembic(empty_url: str) ->
         capture_output=True,
         text=True,
         check=True,
-        timeout=50,
+        timeout=240,
     )
     assert run.stdout.strip() == "False"
 

@@ -172,7 +172,11 @@ def test_sums_by_any_dimension_add_up_and_say_what_they_leave_out(store: DuckDBS
     assert (one.n_calls, one.group) == (2, {"day": "2026-09-21", "key": "key_b"})
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     st.lists(
         st.tuples(

@@ -24,7 +24,7 @@ _TIME = b"*2\r\n$10\r\n1700000000\r\n$6\r\n000000\r\n"
 
 @pytest.fixture
 async def client(shared_redis: RedisServer) -> AsyncIterator[RedisClient]:
-    made = RedisClient(RedisAddress(shared_redis.url), timeout_s=5.0)
+    made = RedisClient(RedisAddress(shared_redis.url), timeout_s=60.0)
     await made.connect()
     yield made
     made.close()
@@ -70,7 +70,7 @@ async def test_values_of_any_bytes_come_back(client: RedisClient) -> None:
 
 def test_it_works_on_the_event_loop_of_the_gateway(shared_redis: RedisServer) -> None:
     async def ping() -> object:
-        client = RedisClient(RedisAddress(shared_redis.url), timeout_s=5.0)
+        client = RedisClient(RedisAddress(shared_redis.url), timeout_s=60.0)
         await client.connect()
         told = await client.call(b"PING")
         client.close()
@@ -99,7 +99,7 @@ async def test_an_error_of_redis_is_the_callers_and_the_connection_goes_on(clien
 
 
 async def test_a_frozen_server_ends_the_wait_and_the_connection(redis_server: RedisServer) -> None:
-    client = RedisClient(RedisAddress(redis_server.url), timeout_s=0.05)
+    client = RedisClient(RedisAddress(redis_server.url), timeout_s=0.5)
     await client.connect()
     redis_server.freeze()
     while client.is_connected:  # a first wait may only be a late reply, several are a server that is gone
@@ -113,7 +113,7 @@ async def test_a_frozen_server_ends_the_wait_and_the_connection(redis_server: Re
 
 
 async def test_one_late_reply_is_dropped_and_the_connection_goes_on(redis_server: RedisServer) -> None:
-    client = RedisClient(RedisAddress(redis_server.url), timeout_s=0.5)
+    client = RedisClient(RedisAddress(redis_server.url), timeout_s=2.0)
     await client.connect()
     redis_server.freeze()
     with pytest.raises(RedisGone):
@@ -146,13 +146,13 @@ async def test_a_reply_that_nobody_asked_for_ends_the_connection() -> None:
 async def test_a_password_is_sent_and_a_wrong_one_is_refused_without_being_shown(tmp_path: Path) -> None:
     server = RedisServer(tmp_path, "--requirepass", "s3cret/word")
     try:
-        good = RedisClient(RedisAddress(f"redis://:s3cret%2Fword@127.0.0.1:{server.port}/2"), timeout_s=5.0)
+        good = RedisClient(RedisAddress(f"redis://:s3cret%2Fword@127.0.0.1:{server.port}/2"), timeout_s=60.0)
         await good.connect()
         assert await good.call(b"PING") == b"PONG"
         good.close()
         with pytest.raises(RedisRefused) as caught:
             await RedisClient(
-                RedisAddress(f"redis://:guess@127.0.0.1:{server.port}"), timeout_s=5.0
+                RedisAddress(f"redis://:guess@127.0.0.1:{server.port}"), timeout_s=60.0
             ).connect()
         assert "guess" not in str(caught.value)
     finally:

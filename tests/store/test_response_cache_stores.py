@@ -46,7 +46,7 @@ class Redis:
     def __init__(self, url: str) -> None:
         self._runner = asyncio.Runner()
         self._replies = RedisReplies(
-            RedisClient(RedisAddress(url), timeout_s=5.0), prefix=f"{{penstock}}:{uuid.uuid4()}:"
+            RedisClient(RedisAddress(url), timeout_s=60.0), prefix=f"{{penstock}}:{uuid.uuid4()}:"
         )
         self._runner.run(self._replies.connect())
 
@@ -201,7 +201,7 @@ for step in range(50):
         subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "c"), str(number)])
         for number in range(2)
     ]
-    assert [run.wait(timeout=50) for run in runs] == [0, 0]
+    assert [run.wait(timeout=240) for run in runs] == [0, 0]
     store = ResponseStore(tmp_path / "c")
     assert (store.n_entries(), store.read_counts()) == (100, {"r hit": 100})
     store.close()

@@ -215,7 +215,11 @@ def test_users_are_summed_within_the_window_and_counted_in_slices(
     assert [(row.user_id, row.p95_ms) for row in alone] == [("bo", None)]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     order=st.sampled_from(["recent", "dearest", "longest", "failed"]),
     size=st.integers(1, 4),

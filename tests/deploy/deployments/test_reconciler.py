@@ -346,16 +346,16 @@ def test_a_slow_proof_holds_up_no_other_deployment(yard: Yard) -> None:
     loop = threading.Thread(target=yard.reconciler().run, args=(stop,))
     loop.start()
     try:
-        assert yard.reached.wait(30)  # the proof of aaa has begun and does not end
+        assert yard.reached.wait(240)  # the proof of aaa has begun and does not end
         yard.deploy("zzz")
-        for _ in range(600):
+        for _ in range(4000):
             if yard.service.get("zzz").state == "ready":
                 break
             time.sleep(0.05)
         assert yard.service.get("zzz").state == "ready"
         assert yard.service.get("aaa").state == "proving"
         yard.held.set()
-        for _ in range(600):
+        for _ in range(4000):
             if yard.service.get("aaa").state == "ready":
                 break
             time.sleep(0.05)

@@ -58,7 +58,7 @@ async def two_pieces(request: web.Request) -> web.StreamResponse:
     response = await begin(request)
     await asyncio.sleep(0.05)
     await response.write(event(choices=[{"delta": {"content": "one"}}]))
-    await asyncio.sleep(0.03)
+    await asyncio.sleep(0.3)
     await response.write(event(choices=[{"delta": {"content": "two"}, "finish_reason": "stop"}]))
     await response.write(event(choices=[], usage={"prompt_tokens": 5, "completion_tokens": 2}))
     await response.write(b"data: [DONE]\n\n")
@@ -71,7 +71,7 @@ def test_a_stream_is_timed_from_before_the_request_to_its_end() -> None:
     assert reply.reader.first_s is not None
     assert reply.sent_s + 0.05 <= reply.reader.first_s
     assert reply.reader.gaps_ms[0] >= 25
-    assert reply.ended_s >= reply.sent_s + 0.08
+    assert reply.ended_s >= reply.sent_s + 0.35
     assert (reply.reader.prompt_tokens, reply.reader.completion_tokens) == (5, 2)
     assert reply.headers["x-penstock-version"] == "model:a@2"
 

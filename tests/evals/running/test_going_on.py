@@ -128,7 +128,7 @@ def test_cases_stay_that_another_evaluation_is_just_taking(
     deleting = threading.Thread(target=lambda: house.service.delete(first.id))
     monkeypatch.setattr(queries, "find_set", delete_then_find)
     ended = house.run(record.id)
-    deleting.join(30)
+    deleting.join(240)
     assert (ended.state, ended.n_ok) == ("done", 30)
     assert len(list(house.store.cases(str(ended.set_id)))) == 30
 

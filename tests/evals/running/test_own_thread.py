@@ -23,14 +23,14 @@ def test_functions_that_hang_cost_the_others_nothing_and_do_not_hold_up_the_end(
     def answer(text: str) -> str:
         if text.startswith("hang"):
             n_hanging.release()
-            release.wait(30)
+            release.wait(120)
         return text
 
     spec = EvaluationSpec(
         name="hangs",
         target=TargetSpec(python="a:f"),
         scorers=[],
-        case_timeout_s=0.3,
+        case_timeout_s=2.0,
         preflight=False,
         concurrency=12,
     )

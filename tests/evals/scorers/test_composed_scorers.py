@@ -111,7 +111,7 @@ def test_checks_among_the_checks_of_a_case_end_at_once(wrong: dict[str, Any]) ->
     output = Output(case_id="1", text="a")
 
     async def score() -> Score:
-        (made,) = await asyncio.wait_for(scorer.score(checks(wrong, wrong), [output], ScorerTools()), 20)
+        (made,) = await asyncio.wait_for(scorer.score(checks(wrong, wrong), [output], ScorerTools()), 120)
         return made
 
     score_made = asyncio.run(score())

@@ -66,7 +66,7 @@ def run(home: Path, folder: Path, work: Work, die_at: int | None = None) -> int:
 
     child = processes.Process(target=main)
     child.start()
-    child.join(30)
+    child.join(240)
     assert child.exitcode is not None
     return child.exitcode
 
@@ -190,7 +190,7 @@ def test_four_processes_that_ingest_the_same_come_to_one_result(home: Path, fold
     for child in children:
         child.start()
     for child in children:
-        child.join(40)
+        child.join(240)
     assert [child.exitcode for child in children] == [0, 0, 0, 0]
     told = {(home / f"{n}.told").read_text() for n in range(4)}
     assert len(told) == 1
@@ -231,5 +231,5 @@ def test_another_process_sees_a_switch_with_its_next_query(home: Path, folder: P
         service.rollback("guide")
         assert ask() == (embedder, "hybrid", None)
     here.send(False)
-    child.join(10)
+    child.join(240)
     assert child.exitcode == 0

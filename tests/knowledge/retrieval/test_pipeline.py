@@ -45,7 +45,7 @@ class Second:
         self, query: str, passages: Sequence[RerankText], recipe: RerankRecipe, *, traceparent: str | None
     ) -> list[float]:
         self.seen += [each.id for each in passages]
-        self.release.wait(20)
+        self.release.wait(120)
         if self.failure is not None:
             raise self.failure
         return [self.liked.get(each.id, 0.0) for each in passages]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from penstock.tuning.convert.architectures import DecoderShape, read_shape
 from penstock.tuning.convert.merge import merge_adapter
@@ -41,7 +40,6 @@ def ask(python: Path, work: Path, jobs: list[tuple[str, Path, Any, Path]]) -> No
     assert run.returncode == 0, run.stderr[-2000:]
 
 
-@pytest.mark.timeout(180)
 def test_references_and_merges_are_those_of_the_libraries(tune_python: Path, tmp_path: Path) -> None:
     models = {
         "llama": make_decoder(tmp_path / "llama", "llama"),

@@ -136,7 +136,7 @@ class Training:
         return None
 
     def linger(self) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 120
         while not STOPPED and time.monotonic() < end:
             time.sleep(0.02)
 

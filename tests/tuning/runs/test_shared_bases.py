@@ -40,7 +40,7 @@ def test_two_that_want_one_base_at_once_both_get_it(workshop: Workshop) -> None:
 
     def slow(ref: Any, folder: Path, **options: Any) -> Any:
         is_within.set()
-        assert may_go.wait(10)
+        assert may_go.wait(120)
         return real(ref, folder, **options)
 
     workshop.models.checkout = slow  # type: ignore[method-assign]
@@ -57,13 +57,13 @@ def test_two_that_want_one_base_at_once_both_get_it(workshop: Workshop) -> None:
 
     first, second = (threading.Thread(target=open_base, args=(f"run_{number}",)) for number in (1, 2))
     first.start()
-    assert is_within.wait(10)
+    assert is_within.wait(120)
     second.start()
     second.join(0.2)
     assert second.is_alive(), "it waits for the first"
     may_go.set()
-    first.join(10)
-    second.join(10)
+    first.join(120)
+    second.join(120)
     assert not failed
     assert len(found) == 2
     assert found[0] == found[1]

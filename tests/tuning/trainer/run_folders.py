@@ -106,7 +106,7 @@ def save_ragged(folder: Path, prefix: str, rows: list[list[int]]) -> None:
 def train(python: Path, folder: Path, *, expect: int = 0, entry: Path = ENTRY) -> list[dict[str, Any]]:
     """Start the trainer as a run does and return its events."""
     done = subprocess.run(
-        [python, "-I", entry, folder / "run.json"], capture_output=True, text=True, timeout=50, check=False
+        [python, "-I", entry, folder / "run.json"], capture_output=True, text=True, timeout=240, check=False
     )
     events = read_events(folder)
     assert done.returncode == expect, (done.stderr[-2000:], events[-1:])

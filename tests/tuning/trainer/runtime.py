@@ -66,7 +66,7 @@ class Runtime:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(20)
+        self._process.wait(240)
         self._process.stdout.close()
 
     def _ask(self, asked: dict[str, Any]) -> int:
