@@ -34,6 +34,7 @@ from penstock.spec.snapshot import Limits
 
 LEXICAL = "lexical"
 NO_ALIASES: Mapping[str, Mapping[str, Version]] = {}
+NO_MODEL_ALIASES: Mapping[str, Mapping[str, int]] = {}
 WEIGHTS = "model.gguf"
 """The artefact that makes a model version one that the embedded engine hosts."""
 
@@ -67,6 +68,7 @@ def plan(
     addresses: Addresses,
     *,
     models: Iterable[Version] = (),
+    model_aliases: Mapping[str, Mapping[str, int]] = NO_MODEL_ALIASES,
     apps: Iterable[Version] = (),
     app_aliases: Mapping[str, Mapping[str, Version]] = NO_ALIASES,
     prompts: Iterable[PromptVersions] = (),
@@ -96,7 +98,7 @@ def plan(
     deployed = shadowed_routes(deployments)
     rows.warn_of_kept(deployed)
     for route in (
-        *deployment_routes(deployments, map(_shared_model, models)),
+        *deployment_routes(deployments, map(_shared_model, models), model_aliases),
         *_own_routes(models, apps, app_aliases),
         *map(prompt_route, prompts),
         *map(search_route, bases),

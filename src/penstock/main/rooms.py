@@ -276,6 +276,7 @@ class Rooms:
             serving_environment(self.home, self.environ),
             find_addresses(self.home),
             models=self._hosted_models(),
+            model_aliases={f"model:{each.name}": each.aliases for each in self.registry.list_assets("model")},
             deployments=self._live_deployments(),
             apps=self.live_apps(),
             app_aliases=self.app_aliases(),

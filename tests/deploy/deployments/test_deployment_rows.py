@@ -83,6 +83,25 @@ def test_each_version_that_is_served_answers_under_its_number() -> None:
     assert route.versions == {"model:pocket": model(1).stamp}  # without a number it is what prod names
 
 
+def test_an_alias_answers_where_what_it_names_is_served_and_nowhere_else() -> None:
+    shared = SharedModel(
+        asset="model:pocket",
+        number=1,
+        digest=model(1).digest,
+        kind="chat",
+        target=Target(provider="engine", model="pocket"),
+    )
+
+    def pins(**aliases: int) -> dict[str, str | None]:
+        rows = deployment_routes([live(number=2)], [shared], {"model:pocket": aliases})
+        (route,) = [each for each in rows if each.name == "model:pocket"]
+        return {pin.name: pin.targets[0].provider for pin in route.pins if not pin.name.isdigit()}
+
+    assert pins(prod=1, candidate=2, old=7) == {"prod": "engine", "candidate": "engine-live"}
+    assert pins(prod=2) == {"prod": "engine"}, "what serves for prod does so until the engine has followed"
+    assert pins(**{"a" * 300: 1}) == {}
+
+
 def test_adapters_answer_under_routes_of_their_own_and_are_named_by_digest() -> None:
     tone = model(7, name="tone")
     rows = {each.name: each for each in deployment_routes([live(adapters=(tone,))])}

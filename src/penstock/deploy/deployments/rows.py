@@ -6,6 +6,7 @@ they serve one version; which version a route serves is told with every reply, s
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import msgspec
 
@@ -13,6 +14,7 @@ from penstock.deploy.deployments.types import Generation, PinnedModel
 from penstock.spec.routes import PinnedVersion, Provider, Route, RouteKind, Target
 from penstock.spec.tuning import DeploymentSpec
 
+PROD = "prod"
 MAX_PIN_CHARS = 64
 PREFIX = "engine-"
 """Of the names of providers that deployments bring."""
@@ -91,9 +93,13 @@ def deployment_providers(live: Iterable[LiveDeployment]) -> Iterator[Provider]:
                 yield Provider(name=name, base_url=url, local=True, price_id="local")
 
 
-def deployment_routes(live: Sequence[LiveDeployment], shared: Iterable[SharedModel] = ()) -> Iterator[Route]:
+def deployment_routes(
+    live: Sequence[LiveDeployment],
+    shared: Iterable[SharedModel] = (),
+    aliases: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
+) -> Iterator[Route]:
     """Yield the routes of these deployments: each one's own, those of its adapters, and `model:NAME` with pins, also of
-    the models that the shared engine hosts."""
+    the models that the shared engine hosts. `aliases` are those of the registry, by asset."""
     by_route: dict[str, list[LiveDeployment]] = {}
     for each in live:
         by_route.setdefault(route_name(each.spec), []).append(each)
@@ -103,7 +109,7 @@ def deployment_routes(live: Sequence[LiveDeployment], shared: Iterable[SharedMod
         yield _route(name, first, [target for each in same for target in _targets(each)])
         for each in sharing:
             yield from _adapter_routes(each)
-    yield from _model_routes(live, shared)
+    yield from _model_routes(live, shared, aliases)
 
 
 def _adapter_routes(live: LiveDeployment) -> Iterator[Route]:
@@ -126,9 +132,14 @@ def _adapter_routes(live: LiveDeployment) -> Iterator[Route]:
     yield from found.values()
 
 
-def _model_routes(live: Sequence[LiveDeployment], shared: Iterable[SharedModel]) -> Iterator[Route]:
+def _model_routes(
+    live: Sequence[LiveDeployment],
+    shared: Iterable[SharedModel],
+    aliases: Mapping[str, Mapping[str, int]],
+) -> Iterator[Route]:
     """Yield `model:NAME` with the numbers that are served as pins, so that a version can be asked for as such; also
-    with the aliases that deployments follow.
+    with the aliases that name one of these, and with those that are followed: what follows one answers for it until
+    what it names by now is served.
 
     Without a number it is what `prod` names, or the newest that is deployed.
     """
@@ -138,6 +149,8 @@ def _model_routes(live: Sequence[LiveDeployment], shared: Iterable[SharedModel])
     for each in shared:
         served.setdefault(each.asset, {})[each.number] = each
         first[each.asset] = each
+        if PROD in aliases.get(each.asset, {}):
+            followed.setdefault(each.asset, {})[PROD] = each
     for deployment in sorted(live, key=lambda each: -each.generation.model.number):
         model, targets = deployment.generation.model, _targets(deployment)
         if not targets:
@@ -151,9 +164,14 @@ def _model_routes(live: Sequence[LiveDeployment], shared: Iterable[SharedModel])
             followed.setdefault(model.asset, {}).setdefault(alias, own)
     for asset, numbered in served.items():
         named = [(str(number), each) for number, each in sorted(numbered.items())]
+        meant = {
+            alias: numbered[number]
+            for alias, number in aliases.get(asset, {}).items()
+            if number in numbered and len(alias) <= MAX_PIN_CHARS
+        } | followed.get(asset, {})
         pins = tuple(
             PinnedVersion(name=name, targets=(each.target,), version=each.shown, versions={asset: each.stamp})
-            for name, each in [*named, *sorted(followed.get(asset, {}).items())]
+            for name, each in [*named, *sorted(meant.items())]
         )
         prod = first[asset]
         yield Route(
