@@ -217,6 +217,19 @@ async def test_requests_sent_at_once_are_answered_in_order(ready: Bench) -> None
     assert [part[:3] for part in reply.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"404"]
 
 
+async def test_each_request_of_a_kept_connection_is_read_by_its_own_path(ready: Bench) -> None:
+    asks = [b"GET /healthz", b"GET /nowhere?a=1", b"GET /healthz", b"GET /nowhere?b=2"]
+    reader, writer = await connect(ready)
+    statuses = []
+    for ask in asks:
+        writer.write(ask + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+        statuses.append(head[9:12])
+    writer.close()
+    assert statuses == [b"200", b"404", b"200", b"404"]
+
+
 async def test_rubbish_behind_a_request_never_falls_into_its_reply(ready: Bench) -> None:
     go_on = asyncio.Event()
 

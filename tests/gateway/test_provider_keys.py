@@ -8,15 +8,20 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from penstock.gateway.answers import AttemptFailed
+from penstock.deploy.snapshots import build_snapshot
+from penstock.gateway.answers import Answer, AttemptFailed
 from penstock.gateway.arrivals import peek_call
 from penstock.gateway.calls import Call
 from penstock.gateway.endpoints import CALLS
+from penstock.gateway.table import ReadyTarget, Table
 from penstock.gateway.verdicts import judge_status
-from tests.gateway.conftest import Bench, until_ready
+from penstock.spec.routes import Provider, Route, Target
+from tests.gateway.conftest import KEY, Bench, until_ready
 from tests.gateway.test_faults import ASK, message_of, says
-from tests.gateway.upstream import Exchange
+from tests.gateway.upstream import DONE, STREAM, Exchange, chunk
 
 
 async def test_our_key_refused_by_a_provider_is_not_the_caller_s_401(bench: Bench) -> None:
@@ -106,6 +111,65 @@ async def test_a_token_that_a_provider_quotes_goes_no_further(ready: Bench, wait
     assert token.encode() not in answer.body
     assert token not in str(failed.value.error)
     assert token not in (call.attempt_log[0].message or "")
+
+
+SECRET = b"sk-sk-upstream-sk"
+
+
+def target_with_secret() -> ReadyTarget:
+    provider = Provider(name="p", base_url="http://127.0.0.1:1/v1", api_key_env="P_KEY")
+    route = Route(name="r", targets=(Target(provider="p", model="m"),))
+    snapshot = build_snapshot(providers=[provider], routes=[route], keys=[])
+    return Table(snapshot, environ={"P_KEY": SECRET.decode()}, internal_key=None).routes["r"].targets[0]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([SECRET, SECRET[:9], SECRET[:3], SECRET[-2:], b"s", b"\n\n", b"data: "]), max_size=8
+    ),
+    st.data(),
+)
+def test_a_key_that_a_provider_echoes_is_masked_however_its_bytes_are_split(
+    parts: list[bytes], data: st.DataObject
+) -> None:
+    target = target_with_secret()
+    whole = b"".join(parts)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    answer = Answer(target, status=200)
+    told = b"".join(answer.take(whole[a:b]) for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True))
+    assert told + (answer.rest() or b"") == target.mask(whole)
+    assert answer.rest() is None
+
+
+async def test_a_key_echoed_in_two_reads_of_a_stream_does_not_reach_the_client(bench: Bench) -> None:
+    bench.write(api_key_env="FAKE_KEY")
+    await until_ready(bench)
+    first_is_read = asyncio.Event()
+
+    async def echo(exchange: Exchange) -> None:
+        event = chunk({"content": "not with sk-upstream-secret-123 here"})
+        cut = event.index(b"secret")
+        await exchange.begin_stream()
+        await exchange.piece(b"".join(STREAM[:2]) + event[:cut])
+        await first_is_read.wait()
+        await exchange.piece(event[cut:] + STREAM[3] + DONE)
+        await exchange.end_stream()
+
+    bench.upstream.handler = echo
+    assert bench.client is not None
+    response = await bench.client.post(
+        f"{bench.url}/v1/chat/completions",
+        headers={"authorization": f"Bearer {KEY}"},
+        json={**ASK, "stream": True, "stream_options": {"include_usage": True}},
+    )
+    text = b""
+    while b"Drink " not in text:
+        text += await response.content.readany()
+    first_is_read.set()
+    text += await response.content.read()
+    assert b"not with ********************** here" in text
+    assert b"sk-up" not in text
 
 
 async def test_what_looks_like_a_key_in_an_error_stands_in_no_span(ready: Bench) -> None:

@@ -26,6 +26,7 @@ class Answer:
     """
 
     __slots__ = (
+        "_held",
         "_upstreams",
         "body",
         "connection",
@@ -88,6 +89,30 @@ class Answer:
         self.lease: Lease | None = None
         """Of the target, which counts the answer as being in flight; to be told if a stream breaks."""
         self._upstreams = upstreams
+        self._held = b""
+
+    def take(self, piece: bytes) -> bytes:
+        """Return what the next bytes of the provider add: undone of compression, without the key that it was sent.
+
+        What may be the beginning of the key waits for the bytes that follow, or for `rest`.
+        """
+        if self.inflater is not None:
+            piece = self.inflater.feed(piece)
+        target = self.target
+        if target.secret is None:
+            return piece
+        piece = target.mask(self._held + piece if self._held else piece)
+        n_unsure = target.unsure_bytes(piece)
+        if not n_unsure:
+            self._held = b""
+            return piece
+        self._held = piece[-n_unsure:]
+        return piece[:-n_unsure]
+
+    def rest(self) -> bytes | None:
+        """Return what still waits when no more bytes come; None for nothing."""
+        rest, self._held = self._held, b""
+        return rest or None
 
     def told_usage(self) -> Usage | None:
         """Return what the provider has told so far of what the answer used."""

@@ -28,7 +28,7 @@ from penstock.gateway.bills import bill_call
 from penstock.gateway.cache import ResponseCache
 from penstock.gateway.callers import identify, refusal_headers
 from penstock.gateway.calls import Call, parse_traceparent
-from penstock.gateway.clients import Departure, DepartureWatch, Outbox, Uploads
+from penstock.gateway.clients import Departure, DepartureWatch, Uploads
 from penstock.gateway.endpoints import CALLS, SUPPORTED, Endpoint, find_endpoint, split_query
 from penstock.gateway.error_replies import send_error
 from penstock.gateway.errors import BodyTooSlow, NotReady, TooBusy, UnknownPath, WrongMethod
@@ -41,11 +41,13 @@ from penstock.gateway.http import (
     LONG_BODY_BYTES,
     ClientGone,
     Header,
+    Outbox,
     Receive,
     Scope,
     Send,
     read_body,
     send_reply,
+    take_body,
 )
 from penstock.gateway.internal_calls import InternalCalls
 from penstock.gateway.journal import Journal
@@ -183,6 +185,7 @@ class Gateway:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         traceparent = headers.get(b"traceparent")
         call = Call(endpoint, parse_traceparent(traceparent) if traceparent is not None else None)
+        outbox = Outbox(send, scope)
         table = self._watch.table
         try:
             if table is None:
@@ -193,31 +196,38 @@ class Gateway:
             identify(call, table, headers, find_secret(headers, query_key))
         except PenstockError as error:
             # Strangers leave no spans, so there is no trace that the reply could name.
-            await send_error(send, error, [_overhead_header(call)], endpoint.dialect)
+            await send_error(outbox, error, [_overhead_header(call)], endpoint.dialect)
             return
         note_headers(call, headers)
         self.n_active += 1
         table.n_calls += 1
         try:
-            await self._take_body(call, table.limits, receive, headers.get(b"content-length"))
-            await self._admit_and_relay(call, table, receive, send)
+            self._refuse_many(table.limits)
+            body = take_body(scope, table.limits.max_body_bytes)
+            if body is None:
+                await self._read_body(call, table.limits, receive, headers.get(b"content-length"))
+            else:
+                call.body = body
+            await self._admit_and_relay(call, table, receive, outbox)
         except ClientGone:
             return
         except PenstockError as error:
-            await _answer_error(call, error, Outbox(send))
+            await _answer_error(call, error, outbox)
             self._record(call, table.limits)
         finally:
             self.n_active -= 1
             table.n_calls -= 1
 
-    async def _take_body(self, call: Call, limits: Limits, receive: Receive, declared: bytes | None) -> None:
-        """Read the body into `call`, whose time begins then: waiting for the client is not ours."""
+    def _refuse_many(self, limits: Limits) -> None:
         if self.n_active > limits.max_concurrent_calls:
             raise TooBusy(
                 f"{self.n_active - 1} calls are being served already.",
                 hint="Try again soon, or let the operator raise max_concurrent_calls.",
                 openai_code="overloaded",
             )
+
+    async def _read_body(self, call: Call, limits: Limits, receive: Receive, declared: bytes | None) -> None:
+        """Read the body into `call`, whose time begins then: waiting for the client is not ours."""
         task = asyncio.current_task()
         assert task is not None
         self._uploads.begin(task)
@@ -238,9 +248,8 @@ class Gateway:
         )
         self._metrics.observe(call)
 
-    async def _admit_and_relay(self, call: Call, table: Table, receive: Receive, send: Send) -> None:
+    async def _admit_and_relay(self, call: Call, table: Table, receive: Receive, outbox: Outbox) -> None:
         departure = Departure(receive, call, self._departures)
-        outbox = Outbox(send)
         try:
             assert call.key is not None
             if len(call.body) > LONG_BODY_BYTES:

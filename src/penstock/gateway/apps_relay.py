@@ -14,11 +14,10 @@ from penstock.base.errors import PenstockError
 from penstock.gateway.arrivals import find_secret, note_headers
 from penstock.gateway.callers import identify, principals_line, relayed_caller_line, routes_line
 from penstock.gateway.calls import Call, parse_traceparent
-from penstock.gateway.clients import Outbox
 from penstock.gateway.endpoints import CALLS, split_query
 from penstock.gateway.error_replies import send_error
 from penstock.gateway.errors import ForeignOrigin, NotReady, TooBusy, UnknownPath, WrongMethod
-from penstock.gateway.http import ClientGone, Header, Receive, Scope, Send, read_body, send_reply
+from penstock.gateway.http import ClientGone, Header, Outbox, Receive, Scope, Send, read_body, send_reply
 from penstock.gateway.limits import Hold, Limiter, LimitFacts
 from penstock.gateway.table import ReadyTarget, Table, header_text
 from penstock.providers.transport import Upstreams

@@ -1,29 +1,12 @@
-"""What clients do beside asking: they send slowly, they leave, they have begun to get an answer."""
+"""What clients do beside asking: they send slowly, and they leave."""
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Any
 
 from penstock.gateway.calls import Call
-from penstock.gateway.http import Receive, Send
+from penstock.gateway.http import Receive
 
 WATCH_AFTER_S = 0.02
 """Whether a client has left is watched from then on: most calls are over by then, and a task per call is not free."""
-
-
-class Outbox:
-    """Passes messages on and remembers whether the reply has begun."""
-
-    __slots__ = ("_send", "has_begun")
-
-    def __init__(self, send: Send) -> None:
-        self.has_begun = False
-        self._send = send
-
-    def __call__(self, message: dict[str, Any]) -> Awaitable[None]:
-        """Send one message."""
-        self.has_begun = True
-        return self._send(message)
 
 
 class Departure:

@@ -133,9 +133,9 @@ async def _next_piece(call: Call, answer: Answer) -> bytes | None:
         piece = await connection.next_chunk()
     finally:
         call.end_wait()
-    if not piece:
-        return piece
-    return answer.target.mask(piece if answer.inflater is None else answer.inflater.feed(piece))
+    if piece is None:
+        return answer.rest()
+    return answer.take(piece) if piece else piece
 
 
 async def begin_through(call: Call, answer: Answer) -> None:

@@ -18,7 +18,6 @@ import msgspec
 
 from penstock.base.errors import InvalidInput, PenstockError
 from penstock.gateway.admission import authenticate
-from penstock.gateway.clients import Outbox
 from penstock.gateway.error_replies import send_error
 from penstock.gateway.errors import (
     BatchOver,
@@ -33,7 +32,17 @@ from penstock.gateway.errors import (
     WrongForm,
     WrongMethod,
 )
-from penstock.gateway.http import JSON, ClientGone, Header, Receive, Scope, Send, read_body, send_reply
+from penstock.gateway.http import (
+    JSON,
+    ClientGone,
+    Header,
+    Outbox,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    send_reply,
+)
 from penstock.gateway.multipart import find_boundary
 from penstock.gateway.table import Table
 from penstock.gateway.uploads import FormReader

@@ -13,9 +13,49 @@ JSON: Header = (b"content-type", b"application/json")
 LONG_BODY_BYTES = 256 * 1024
 """Work on the text of bodies over this is done in a thread, so that other calls go on meanwhile."""
 
+BODY_EXTENSION = "penstock.body"
+"""In the extensions of a scope: gives the whole body if it has come already, else None."""
+REPLY_EXTENSION = "penstock.reply"
+"""In the extensions of a scope: writes a whole reply in one step if that can be, and says so."""
+WriteReply = Callable[[int, Sequence[Header], bytes], bool]
+
+
+class Outbox:
+    """Passes messages on and remembers whether the reply has begun."""
+
+    __slots__ = ("_send", "_write_reply", "has_begun")
+
+    def __init__(self, send: Send, scope: Scope | None = None) -> None:
+        self.has_begun = False
+        self._send = send
+        extensions = scope.get("extensions") if scope is not None else None
+        self._write_reply: WriteReply | None = extensions.get(REPLY_EXTENSION) if extensions else None
+
+    def __call__(self, message: dict[str, Any]) -> Awaitable[None]:
+        """Send one message."""
+        self.has_begun = True
+        return self._send(message)
+
+    def write_reply(self, status: int, headers: Sequence[Header], body: bytes) -> bool:
+        """Write a whole reply at once; False, with nothing done, where that cannot be."""
+        if self._write_reply is None or not self._write_reply(status, headers, body):
+            return False
+        self.has_begun = True
+        return True
+
 
 class ClientGone(Exception):
     """The client closed the connection; nobody is there to answer."""
+
+
+def take_body(scope: Scope, limit: int) -> bytes | None:
+    """Return the request body if all of it is there, None if it has to be read; raise `BodyTooLarge` over `limit` bytes."""
+    extensions = scope.get("extensions")
+    take = extensions.get(BODY_EXTENSION) if extensions else None
+    body: bytes | None = take() if take is not None else None
+    if body is not None and len(body) > limit:
+        raise _too_large(limit)
+    return body
 
 
 async def read_body(receive: Receive, *, declared: bytes | None, limit: int) -> bytes:
@@ -47,6 +87,8 @@ async def read_body(receive: Receive, *, declared: bytes | None, limit: int) -> 
 
 async def send_reply(send: Send, status: int, headers: Sequence[Header], body: bytes) -> None:
     """Send a whole reply; `content-length` is added."""
+    if isinstance(send, Outbox) and send.write_reply(status, headers, body):
+        return
     await send(
         {
             "type": "http.response.start",

@@ -30,6 +30,7 @@ from uvicorn.server import ServerState
 
 from penstock.base.errors import CallerError, PenstockError, PolicyError
 from penstock.dialects.openai.errors import error_body
+from penstock.gateway.http import BODY_EXTENSION, REPLY_EXTENSION
 from penstock.gateway.reply_cycle import ReplyCycle
 
 LINGER_S: Final = 1.0
@@ -178,6 +179,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._is_timed = False
         self._room = 0
         self._seen: list[bytes] = []
+        self._target: tuple[bytes, tuple[bytes, str, bytes]] = b"", (b"", "", b"")
+        """The last URL, and what it was read as: clients ask the same again and again."""
+        self._base: dict[str, Any] = {}
+        """What the scopes of all requests of this connection have in common."""
         self._refusal: PenstockError | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
@@ -186,6 +191,14 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Take the connection, or say that there are too many."""
         super().connection_made(transport)
+        self._base = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+        }
         self._room = self._limits.head_bytes
         n_more = len(self.connections) - self._limits.connections
         if n_more > _MORE_THAN_CAP:
@@ -317,24 +330,21 @@ class GuardedProtocol(HttpToolsProtocol):
         """Let the request be served, if it can be read in one way only."""
         version = self.parser.get_http_version()
         self._check_version(version)
-        raw_path, path, query = self._read_target()
+        url = self.url
+        if url != self._target[0]:
+            self._target = url, self._read_target(url)
+        raw_path, path, query = self._target[1]
         self._state = _BODY
         if self._is_timed:
             self._is_timed = False
             self._heads.forget(self)
         scope = {
-            "type": "http",
-            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            **self._base,
             "http_version": version,
-            "server": self.server,
-            "client": self.client,
-            "scheme": self.scheme,
-            "root_path": self.root_path,
             "headers": self.headers,
-            "state": self.app_state.copy(),
             "method": self.parser.get_method().decode("ascii"),
-            "path": self.root_path + path,
-            "raw_path": self.root_path.encode("ascii") + raw_path,
+            "path": path,
+            "raw_path": raw_path,
             "query_string": query,
         }
         before = self.cycle
@@ -351,6 +361,7 @@ class GuardedProtocol(HttpToolsProtocol):
             version != "1.0" and self.parser.should_keep_alive(),
             self.on_response_complete,
         )
+        scope["extensions"] = {BODY_EXTENSION: cycle.take_body, REPLY_EXTENSION: cycle.write_reply}
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)
         else:  # the client did not wait for the reply before
@@ -384,16 +395,16 @@ class GuardedProtocol(HttpToolsProtocol):
         elif version != "1.0":
             self._refuse(NotHttp(f"HTTP/{version} is not spoken here.", hint="Use HTTP/1.1."))
 
-    def _read_target(self) -> tuple[bytes, str, bytes]:
-        """Return the path as sent and as meant, and the query."""
-        url = self.url
+    def _read_target(self, url: bytes) -> tuple[bytes, str, bytes]:
+        """Return the path as sent and as meant, and the query; the path that the gateway is mounted at before both."""
         if not url.startswith(b"/"):
             self._refuse(NotHttp("The request names no path.", hint="This is a gateway, not a proxy."))
         raw_path, _, query = url.partition(b"#")[0].partition(b"?")
         path = unquote_to_bytes(raw_path) if raw_path.find(b"%") >= 0 else raw_path
         if _AMBIGUOUS.search(path) is not None or not raw_path.isascii():
             self._refuse(NotHttp("The path can be read in more than one way.", hint="Send it in plain form."))
-        return raw_path, path.decode("utf-8", "replace"), query
+        root = self.root_path
+        return root.encode("ascii") + raw_path, root + path.decode("utf-8", "replace"), query
 
     def _refuse(self, error: PenstockError) -> None:
         self._refusal = error

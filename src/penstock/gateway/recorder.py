@@ -77,6 +77,7 @@ class CallRecorder:
         self._queue: queue.Queue[_Item | list[tuple[str, str]] | None] = queue.Queue(_QUEUE_CALLS)
         self._thread: threading.Thread | None = None
         self._masks = MaskSet()
+        self._has_masks = False
         self._packed: dict[_Place, tuple[float, bytes, ReadyTarget]] = {}
         """By target, key, model, operation and prompt: until when it holds, and what the journal keeps of it."""
         self._names: dict[tuple[str, str], str | None] = {}
@@ -99,6 +100,7 @@ class CallRecorder:
         self._prices.set_own_prices(table.prices)
         if table.limits.masks != self._masks.rules:
             self._masks = MaskSet(table.limits.masks)
+            self._has_masks = bool(self._masks)
             self._names.clear()
         self._packed.clear()
         self.preload_prices(table.priced_models())
@@ -136,7 +138,7 @@ class CallRecorder:
 
     def _masked_name(self, call: Call, name: str | None) -> str | None:
         """Return a user or session as the rules let it be written; names come again, so what was found is kept."""
-        if name is None or not self._masks:
+        if name is None or not self._has_masks:
             return name
         place = (call.key.project if call.key is not None else "default", name)
         if place not in self._names:
@@ -197,11 +199,11 @@ class CallRecorder:
         lost = [(bill, new_span_id()) for bill in bills]
         call.cost = main.cost
         if self._journal is not None:
-            self._settle(call, main, lost, end_ns, quotes=capture and not self._masks)
+            self._settle(call, main, lost, end_ns, quotes=capture and not self._has_masks)
         item = _Item(call, main, lost, end_ns, capture, max_payload_bytes, quotes=capture)
         is_priced = main.cost is not None and (not bills or all(bill.cost is not None for bill in bills))
         # folding a stream, or looking through texts for what is to be masked, is not for the event loop
-        needs_work = capture and (call.streamed or bool(self._masks))
+        needs_work = capture and (call.streamed or self._has_masks)
         if self._thread is None or (is_priced and not needs_work):
             self._store(item)
             return
@@ -259,7 +261,7 @@ class CallRecorder:
 
     def _hand_on(self, span: Span, bill: Bill, limit: int) -> None:
         on_stored = self._on_stored(bill)
-        if self._masks:
+        if self._has_masks:
             span = cut(self._masks.apply(span), limit)  # in this order: half of a name is not met by any rule
         if on_stored is None:
             self._sink.record(span)
@@ -270,7 +272,7 @@ class CallRecorder:
         call, bill = item.call, item.main
         envelope, target, key = call.envelope, bill.target, call.key
         has_request = item.capture and envelope is not None
-        limit = len(call.body) + call.output_size if self._masks else item.limit
+        limit = len(call.body) + call.output_size if self._has_masks else item.limit
         return Span(
             trace_id=call.trace_id,
             span_id=call.span_id,
@@ -322,8 +324,8 @@ class CallRecorder:
         if isinstance(call.output, bytes):
             return _payload(call.output, call.output_size, limit)
         is_cut = call.output_size > item.limit
-        kept = {"size_bytes": call.output_size, "kept_bytes": 0 if self._masks else item.limit}
-        if is_cut and self._masks:
+        kept = {"size_bytes": call.output_size, "kept_bytes": 0 if self._has_masks else item.limit}
+        if is_cut and self._has_masks:
             return {"penstock_cut": kept}  # it may end within what a rule would have met
         folded = fold_output(call.dialect, b"".join(call.output))
         if is_cut and isinstance(folded, dict):

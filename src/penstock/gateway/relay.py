@@ -64,7 +64,7 @@ async def relay_answer(call: Call, answer: Answer, send: Send, limits: Limits) -
         call.rendered = _read_rendering(answer.headers)
     try:
         if not answer.is_stream:
-            await _relay_body(call, answer, send, limits)
+            await send_reply(send, answer.status, *_write_body(call, answer, limits))
         elif answer.reader is not None or answer.events:
             await _Streaming(call, answer, send, limits).translate()
         else:
@@ -98,10 +98,11 @@ async def relay_failure(call: Call, failed: AttemptFailed, send: Send, limits: L
     call.http_status = answer.status
     call.error_code = f"upstream_{answer.status}"
     call.error_message = f"The provider answered with HTTP status {answer.status}."
-    await _relay_body(call, answer, send, limits)
+    await send_reply(send, answer.status, *_write_body(call, answer, limits))
 
 
-async def _relay_body(call: Call, answer: Answer, send: Send, limits: Limits) -> None:
+def _write_body(call: Call, answer: Answer, limits: Limits) -> tuple[list[Header], bytes]:
+    """Return what the client gets of a reply that is whole."""
     body = answer.body
     if answer.reply is not None:
         assert call.envelope is not None
@@ -111,8 +112,7 @@ async def _relay_body(call: Call, answer: Answer, send: Send, limits: Limits) ->
     call.output = body if captures(call, limits) and answer.content_type == JSON[1] else None
     call.output_size = len(body)
     call.note_overhead()
-    headers = [(b"content-type", answer.content_type), *reply_headers(call, answer)]
-    await send_reply(send, answer.status, headers, body)
+    return [(b"content-type", answer.content_type), *reply_headers(call, answer)], body
 
 
 def captures(call: Call, limits: Limits) -> bool:
@@ -224,8 +224,7 @@ class _Streaming:
 
     async def _pass_pieces(self, stripper: UsageStripper | None) -> None:
         answer, send = self._answer, self._send
-        connection, inflater, scanner = answer.connection, answer.inflater, answer.scanner
-        mask = answer.target.mask
+        connection, scanner = answer.connection, answer.scanner
         piece: bytes | None = answer.body  # the scanner has seen this one
         while piece is not None:
             if piece:
@@ -238,9 +237,9 @@ class _Streaming:
             else:
                 await self._say_nothing()
             piece = await connection.next_chunk() if connection is not None else None
-            if piece:
-                piece = mask(piece if inflater is None else inflater.feed(piece))
-                if scanner is not None:
+            if piece != b"":
+                piece = answer.rest() if piece is None else answer.take(piece)
+                if scanner is not None and piece:
                     scanner.feed(piece)
 
     def _end_broken(self, failure: PenstockError | None) -> bytes:
@@ -344,13 +343,12 @@ class _Streaming:
         assert connection is not None
         piece = await connection.next_chunk()
         if piece is None:
-            return reader.finish()
+            rest = answer.rest()
+            return reader.finish() if rest is None else [*reader.feed(rest), *reader.finish()]
         if not piece:
             await self._say_nothing()
             return []
-        return reader.feed(
-            answer.target.mask(piece if answer.inflater is None else answer.inflater.feed(piece))
-        )
+        return reader.feed(answer.take(piece))
 
     def _note(self, event: Start | UsageSeen) -> None:
         if isinstance(event, UsageSeen):

@@ -132,7 +132,11 @@ class Upstreams:
             return
         loop = asyncio.get_running_loop()
         connection.idle_since = loop.time()
-        self._idle.setdefault((origin.scheme, origin.host, origin.port), deque()).append(connection)
+        key = (origin.scheme, origin.host, origin.port)
+        idle = self._idle.get(key)
+        if idle is None:
+            idle = self._idle[key] = deque()
+        idle.append(connection)
         if self._sweeper is None:
             self._sweeper = loop.call_later(self._idle_s / 2, self._sweep)
 

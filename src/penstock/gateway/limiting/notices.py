@@ -9,15 +9,10 @@ from penstock.gateway.limiting.rules import NANO, Charge
 from penstock.store.counters import Taken
 
 Header = tuple[bytes, bytes]
-_STANDING = (
-    (
-        "requests",
-        b"x-ratelimit-limit-requests",
-        b"x-ratelimit-remaining-requests",
-        b"x-ratelimit-reset-requests",
-    ),
-    ("tokens", b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens"),
-)
+_STANDING = {
+    unit: tuple(f"x-ratelimit-{part}-{unit}".encode() for part in ("limit", "remaining", "reset"))
+    for unit in ("requests", "tokens")
+}
 _LONG_WAIT_S = 60
 """Official clients wait at most this long by themselves."""
 
@@ -84,26 +79,27 @@ def refusal_headers(fields: Mapping[str, object]) -> list[Header]:
 
 def standing_headers(lines: list[tuple[Charge, Taken]], now_s: float) -> list[Header]:
     """Return `x-ratelimit-*` of a call that was let in: for requests and tokens each, of the rule with least left."""
-    tightest: dict[str, tuple[int, Charge, Taken]] = {}
-    for charge, taken in lines:
-        meter = charge.meter
-        if meter.refuses:
-            left = meter.limit - taken.value
+    tightest: dict[str, tuple[Charge, Taken]] = {}
+    for line in lines:
+        meter = line[0].meter
+        if meter.refuses and meter.unit != "usd":
             known = tightest.get(meter.unit)
-            if known is None or left < known[0]:
-                tightest[meter.unit] = left, charge, taken
+            if known is None or _left(line) < _left(known):
+                tightest[meter.unit] = line
     headers: list[Header] = []
-    for unit, limit_name, left_name, reset_name in _STANDING:
-        found = tightest.get(unit)
-        if found is not None:
-            left, charge, taken = found
-            reset_s = round(taken.window_end_s - now_s)
-            headers += (
-                (limit_name, b"%d" % charge.meter.limit),
-                (left_name, b"%d" % left if left > 0 else b"0"),
-                (reset_name, b"%ds" % reset_s if reset_s > 1 else b"1s"),
-            )
+    for unit, line in tightest.items():
+        limit_name, left_name, reset_name = _STANDING[unit]
+        left, reset_s = _left(line), round(line[1].window_end_s - now_s)
+        headers += (
+            (limit_name, b"%d" % line[0].meter.limit),
+            (left_name, b"%d" % left if left > 0 else b"0"),
+            (reset_name, b"%ds" % reset_s if reset_s > 1 else b"1s"),
+        )
     return headers
+
+
+def _left(line: tuple[Charge, Taken]) -> int:
+    return line[0].meter.limit - line[1].value
 
 
 def describe_subject(charge: Charge, key_name: str) -> str:

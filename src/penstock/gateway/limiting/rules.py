@@ -107,19 +107,18 @@ class RuleBook:
             return self._list_passed_on(facts, facts.caller)
         row = facts.key
         charges: list[Charge] = []
-        if not self.is_empty:
-            is_internal = "internal" in row.scopes
-            for scope, by_match in self._by_scope.items():
-                if is_internal and scope in ("key", "user", "project"):
-                    continue
-                subject = _subject(scope, facts)
-                if subject is None:
-                    continue
-                for match in (None, subject) if subject else (None,):
-                    for meter in by_match.get(match, ()):
-                        _add_charge(charges, meter, subject, facts)
+        is_internal = "internal" in row.scopes
+        for scope, by_match in self._by_scope.items():
+            if is_internal and scope in ("key", "user", "project"):
+                continue
+            subject = _subject(scope, facts)
+            if subject is None:
+                continue
+            for match in (None, subject) if subject else (None,):
+                for meter in by_match.get(match, ()):
+                    _add_charge(charges, meter, subject, facts)
         if row.requests_per_minute is not None:
-            _add_charge(charges, _key_meter("requests", row.requests_per_minute), row.id, facts)
+            charges.append(_one_request(row.id, row.requests_per_minute))
         if row.tokens_per_minute is not None:
             _add_charge(charges, _key_meter("tokens", row.tokens_per_minute), row.id, facts)
         return charges
@@ -163,6 +162,14 @@ def _key_meter(unit: LimitUnit, limit: int) -> Meter:
     return Meter(
         rule=None, scope="key", unit=unit, window="minute", amount=Decimal(limit), limit=limit, refuses=True
     )
+
+
+@lru_cache(maxsize=8192)
+def _one_request(key_id: str, limit: int) -> Charge:
+    """Return what each call of a key counts against the limit of requests in its row: always the same."""
+    meter = _key_meter("requests", limit)
+    counter = _counter("", meter.unit, meter.window, key_id)
+    return Charge(meter=meter, subject=key_id, counter=counter, amount=1, least=1)
 
 
 def _subject(scope: LimitScope, facts: LimitFacts) -> str | None:
