@@ -1,12 +1,23 @@
 """What tests ask of the trainer's own parts, run in the training runtime (see `serve_runtime`)."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from penstock_trainer import batches, checkpoints, forwards, networks, objectives, row_files, run_spec, setup
+from penstock_trainer import (
+    attention,
+    batches,
+    checkpoints,
+    forwards,
+    networks,
+    objectives,
+    row_files,
+    run_spec,
+    setup,
+)
 
 
 def open_run(folder: str) -> tuple[Any, Any]:
@@ -19,8 +30,9 @@ def open_run(folder: str) -> tuple[Any, Any]:
 
 
 def list_batches(folder: str, n_steps: int) -> list[dict[str, Any]]:
-    """What the model is given in each step: the arguments of its forward passes, as the network gets them."""
+    """What the model is given in each step where lines lie side by side: the arguments of its forward passes."""
     run, network = open_run(folder)
+    network = dataclasses.replace(network, reads_rows=False)
     rows = row_files.read_rows(run.locate(run.train_rows), run.method)
     objective = setup.join_objective(run, network, rows, "train")
     order = batches.StepOrder(
@@ -51,6 +63,50 @@ def list_batches(folder: str, n_steps: int) -> list[dict[str, Any]]:
             with torch.no_grad():
                 objective.score(network, some)
     return given
+
+
+def list_read_rows(folder: str, items: list[int]) -> dict[str, Any]:
+    """What the model's own parts are given where rows lie behind each other: ids, positions, and rows that see themselves alone."""
+    run, network = open_run(folder)
+    rows = row_files.read_rows(run.locate(run.train_rows), run.method)
+    model, seen = network.causal.model, {"ids": [], "positions": [], "lengths": [], "n_last": []}
+    model.embed_tokens.register_forward_pre_hook(lambda _, args: seen["ids"].append(args[0].tolist()))
+    model.rotary_emb.register_forward_pre_hook(
+        lambda _, args, given: seen["positions"].append(given["position_ids"].tolist()), with_kwargs=True
+    )
+    for layer in model.layers:
+        layer.self_attn.register_forward_pre_hook(
+            lambda _, args, given: seen["lengths"].append(list(given["row_lengths"])), with_kwargs=True
+        )
+    model.layers[-1].mlp.register_forward_pre_hook(
+        lambda _, args: seen["n_last"].append(int(args[0].shape[0]))
+    )
+    setup.join_objective(run, network, rows, "train").score(network, np.array(items))
+    return seen
+
+
+def compare_ways(folder: str, is_packed: bool) -> dict[str, float]:
+    """The largest differences of losses and gradients between rows behind each other and lines side by side."""
+    run, network = open_run(folder)
+    rows = row_files.read_rows(run.locate(run.train_rows), run.method)
+    n = len(rows)
+    lines = [list(range(n // 2)), list(range(n // 2, n))] if is_packed else None
+    objective = objectives.TokenObjective(rows, pad_id=run.pad_id, lines=lines)
+    found = []
+    for reads_rows in (True, False):
+        one = dataclasses.replace(network, reads_rows=reads_rows)
+        scored = forwards.score_tokens(one, objective.make_batch(np.arange(objective.n_items)))
+        scored.losses.sum().backward()
+        grads = {name: value.grad.clone() for name, value in network.trained().items()}
+        found.append((scored.losses.detach(), grads))
+        network.whole.zero_grad()
+    (one, grads), (other, others) = found
+    return {
+        "n": len(one),
+        "loss": float((one - other).abs().max()),
+        "gradient": max(float((grads[name] - others[name]).abs().max()) for name in grads),
+        "size": max(float(each.abs().max()) for each in others.values()),
+    }
 
 
 def measure_gradients(folder: str, items: list[int], batch_size: int) -> dict[str, float]:
@@ -99,12 +155,14 @@ def compare_with_library(folder: str) -> dict[str, float]:
         ids, learned = rows.get(int(item))
         labels[line, : len(ids)] = np.where(learned != 0, ids, -100)
         mask[line, : len(ids)] = 1
+    network.causal.set_attn_implementation("sdpa")
     with torch.no_grad():
         theirs = network.causal(
             input_ids=torch.from_numpy(batch.ids),
             attention_mask=torch.from_numpy(mask),
             labels=torch.from_numpy(labels),
         ).loss
+        network.causal.set_attn_implementation(attention.ROWS)
         ours = objective.score(network, items)
         forwards.PORTION = network.vocab_size * 3  # three positions at a time
         portions = objective.score(network, items)

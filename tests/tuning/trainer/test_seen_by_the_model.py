@@ -87,6 +87,30 @@ def test_packed_rows_lie_whole_behind_each_other_with_positions_of_their_own(
     assert sorted(seen) == sorted(wanted_line(*row) for row in rows)
 
 
+def test_on_a_processor_the_model_reads_rows_without_padding_each_seen_by_itself(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    folder = make_run(tmp_path / "run", n_rows=9)
+    rows, items = read_rows(folder), [7, 0, 4]
+    seen = runtime.call("list_read_rows", folder=str(folder), items=items)
+    assert seen["ids"] == [[[token for item in items for token in rows[item][0]]]]
+    assert seen["positions"] == [[[place for item in items for place in range(len(rows[item][0]))]]]
+    assert seen["lengths"] == [[len(rows[item][0]) for item in items]] * len(seen["lengths"])
+    assert seen["n_last"] == [sum(sum(rows[item][1][1:]) for item in items)], "learned positions alone"
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
+def test_rows_behind_each_other_teach_what_lines_side_by_side_do(
+    runtime: Runtime, tmp_path: Path, architecture: str, is_packed: bool
+) -> None:
+    folder = make_run(tmp_path / "run", architecture=architecture, n_rows=12)
+    found = runtime.call("compare_ways", folder=str(folder), is_packed=is_packed)
+    assert found["n"] == 36
+    assert found["loss"] < 1e-4
+    assert found["gradient"] < 1e-4 * max(1.0, found["size"])
+
+
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
 def test_a_packed_row_is_judged_as_if_it_were_alone(
     runtime: Runtime, tmp_path: Path, architecture: str

@@ -1,7 +1,8 @@
 """Which rows make up a step, and how they lie in one array: functions of seed and step alone, so resuming agrees.
 
 A row's tokens are padded on the right, and a causal model does not see what comes later, so no mask is needed for
-padding. Packed rows lie behind each other with positions that begin anew; attention is cut between them.
+padding. Packed rows lie behind each other with positions that begin anew; attention is cut between them. On a processor
+padding is not computed at all: `forwards` takes the rows out of their lines again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,8 +25,12 @@ class Batch:
     targets: Ids
     """What each position is to say next; `IGNORED` where that is not learned."""
     positions: Ids
-    segments: Ids | None
-    """Packed: 1, 2, … for the rows of a line, 0 for padding. None: one row a line."""
+    segments: Ids
+    """1, 2, … for the rows of a line, 0 for padding."""
+    lengths: tuple[int, ...]
+    """Of all rows, line by line."""
+    is_packed: bool
+    """Whether a line may hold more than one row."""
     n_tokens: int
     n_targets: int
 
@@ -118,7 +123,9 @@ def collate_packed(lines: Sequence[Sequence[Row]], *, pad_id: int, is_packed: bo
         ids=ids,
         targets=targets,
         positions=positions,
-        segments=segments if is_packed else None,
+        segments=segments,
+        lengths=tuple(len(row_ids) for line in lines for row_ids, _ in line),
+        is_packed=is_packed,
         n_tokens=n_tokens,
         n_targets=int(np.count_nonzero(targets != IGNORED)),
     )

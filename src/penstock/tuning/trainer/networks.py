@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from .attention import ROWS, register_rows
 from .checkpoints import write_text
 from .faults import TrainingFault
 from .run_spec import ALL_TARGETS, RunSpec, ScratchPart
@@ -40,6 +41,8 @@ class Network:
     is_adapter: bool
     device: torch.device
     is_bf16: bool
+    reads_rows: bool = False
+    """Whether rows are computed behind each other, without padding (`forwards`)."""
 
     @property
     def head(self) -> Any:
@@ -89,8 +92,23 @@ def build_network(run: RunSpec) -> Network:
         run.train.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
     )
     return Network(
-        whole=whole, causal=causal, is_adapter=run.adapter is not None, device=device, is_bf16=is_bf16
+        whole=whole,
+        causal=causal,
+        is_adapter=run.adapter is not None,
+        device=device,
+        is_bf16=is_bf16,
+        reads_rows=_reads_rows(causal, device),
     )
+
+
+def _reads_rows(causal: Any, device: torch.device) -> bool:
+    """Whether rows may lie behind each other: on a processor, where each layer looks at all that came before."""
+    kinds = set(getattr(causal.config, "layer_types", None) or ())
+    if device.type != "cpu" or not kinds <= {"full_attention"}:
+        return False
+    register_rows()
+    causal.set_attn_implementation(ROWS)
+    return True
 
 
 def describe_scratch(part: ScratchPart, *, vocab_size: int, stop_ids: tuple[int, ...], pad_id: int) -> Any:
