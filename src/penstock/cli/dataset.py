@@ -1,6 +1,5 @@
 """`penstock dataset`: rows from anywhere as immutable versions; look into them, compare them, move an alias."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -22,6 +21,7 @@ from penstock.cli.dataset_reading import (
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_lines, print_record, print_rows, time_text
 from penstock.cli.progress import ProgressLine
+from penstock.cli.saving import print_pieces, save_pieces
 from penstock.datasets.export import ExportForm
 from penstock.datasets.types import RowProblem, SourceReport
 from penstock.main.dataset_access import DatasetAccess, check_source
@@ -284,22 +284,10 @@ def export(
     pieces = DatasetAccess(open_home(home, as_json=as_json)).export(
         reference, chosen, where, is_for_spreadsheet=spreadsheet
     )
-    size = 0
     if out == "-":
-        for piece in pieces:
-            sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
+        print_pieces(pieces)
         return
-    part = Path(f"{out}.part")
-    try:
-        with part.open("wb") as file:
-            for piece in pieces:
-                size += file.write(piece)
-        part.replace(out)
-    except OSError as error:
-        raise InvalidInput(f"{out} cannot be written: {error.strerror}.") from error
-    finally:
-        part.unlink(missing_ok=True)
+    size = save_pieces(pieces, Path(out))
     print_json({"file": out, "format": chosen, "size_bytes": size}) if as_json else print(
         f"{out}: {size:,} bytes as {chosen}"
     )
@@ -365,6 +353,8 @@ def _counts(counts: dict[str, int]) -> str | None:
 
 def _went(step: dict[str, Any]) -> str:
     before, after = step.get("n_before"), step.get("n_after")
+    if after is None:  # a teacher's replies: what became of them is told by the step itself
+        return f"{step.get('n_kept', 'unknown')} rows made"
     return f"{after:,} rows" if before in {None, after} else f"{before:,} → {after:,} rows"
 
 

@@ -33,6 +33,7 @@ from penstock.cli.eval_spec import (
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.cli.progress import ProgressLine
+from penstock.cli.saving import print_pieces, save_pieces
 from penstock.evals.running.control_run import needs_local
 from penstock.main.control_client import ControlClient
 from penstock.main.errors import EvaluationFailed
@@ -415,15 +416,9 @@ def export(
     """Write every case with its answers and scores, one JSON object a line."""
     pieces = ControlClient(open_home(home, as_json=as_json)).stream(f"{ROOT}/{_id(evaluation_id)}/export")
     if out is None:
-        for piece in pieces:
-            sys.stdout.buffer.write(piece)
-        return
-    n_bytes = 0
-    with out.open("wb") as file:
-        for piece in pieces:
-            n_bytes += file.write(piece)
-    if as_json:
-        print_json({"file": str(out), "size_bytes": n_bytes})
+        print_pieces(pieces)
+    else:
+        print_record({"file": str(out), "size_bytes": save_pieces(pieces, out)}, as_json=as_json)
 
 
 @app.command(epilog="Example: penstock eval logs eval_01kc3…")

@@ -11,6 +11,7 @@ from penstock.base.errors import InvalidInput
 from penstock.cli.objects import command_line_actor
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json, print_record, print_rows, printable, time_text
+from penstock.cli.saving import save_pieces
 from penstock.main.control_client import ControlClient
 
 ROOT = "/api/v1/judges"
@@ -135,9 +136,7 @@ def labels(
         print_record(client.post(f"{ROOT}/labels/{name}/feedback", {}), as_json=as_json)
     elif export is not None:
         form = "csv" if export.suffix == ".csv" else "jsonl"
-        with export.open("wb") as file:
-            for piece in client.stream(f"{ROOT}/labels/{name}/export", form=form):
-                file.write(piece)
+        save_pieces(client.stream(f"{ROOT}/labels/{name}/export", form=form), export)
         print_record({"labels": name, "file": str(export)}, as_json=as_json)
     else:
         _print_items(client.get(f"{ROOT}/labels/{name}", limit=limit)["rows"], as_json=as_json)

@@ -15,6 +15,7 @@ from penstock.cli.loadtest_rows import print_plan, print_record_report, print_si
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows
 from penstock.cli.progress import ProgressLine
+from penstock.cli.saving import print_pieces, save_pieces
 from penstock.deploy.load.reports import EXIT_CODES, to_html, to_markdown
 from penstock.deploy.load.service import read_spec
 from penstock.deploy.load.sides import SideBySide
@@ -283,14 +284,9 @@ def export(
     """Write each call of a test, one JSON object a line: moments, tokens, how it ended."""
     pieces = ControlClient(open_home(home, as_json=as_json)).stream(f"{ROOT}/{test_id}/samples")
     if out is None:
-        for piece in pieces:
-            sys.stdout.buffer.write(piece)
-        return
-    n_bytes = 0
-    with out.open("wb") as opened:
-        for piece in pieces:
-            n_bytes += opened.write(piece)
-    print_record({"file": str(out), "size_bytes": n_bytes}, as_json=as_json)
+        print_pieces(pieces)
+    else:
+        print_record({"file": str(out), "size_bytes": save_pieces(pieces, out)}, as_json=as_json)
 
 
 @app.command(epilog="Example: penstock loadtest stop load_01kc3…")

@@ -15,6 +15,7 @@ from penstock.base.errors import InvalidInput, suggest
 from penstock.cli.objects import open_rooms
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json, print_lines, print_rows, time_text, to_plain
+from penstock.cli.saving import print_pieces, save_pieces
 from penstock.main.trace_list_access import Filters, Subject, TraceListAccess, open_trace_lists
 from penstock.store.spans.types import Order
 from penstock.traces.exports import FORMATS
@@ -176,7 +177,7 @@ def export(
     )
     with open_trace_lists(asked.home) as lists:
         pieces = lists.export(asked.subject, asked.filters(), chosen)
-        size = _write(pieces, out)
+        size = print_pieces(pieces) if out == "-" else save_pieces(pieces, Path(out))
     if out == "-":
         return
     if as_json:
@@ -325,25 +326,3 @@ def length_ns(text: str) -> int:
 
 def _view(home: Path, name: str, *, as_json: bool) -> SavedView:
     return ViewService(open_rooms(home, as_json=as_json).engine).get(name)
-
-
-def _write(pieces: Iterator[bytes], out: str) -> int:
-    """Write pieces to a file, which appears when it is whole, or to standard output; return how many bytes."""
-    size = 0
-    if out == "-":
-        for piece in pieces:
-            size += sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
-        return size
-    path = Path(out)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            for piece in pieces:
-                size += file.write(piece)
-        part.replace(path)
-    except OSError as error:
-        raise InvalidInput(f"{out} cannot be written: {error.strerror}.") from error
-    finally:
-        part.unlink(missing_ok=True)
-    return size
