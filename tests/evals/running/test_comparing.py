@@ -75,6 +75,25 @@ def test_other_cases_are_told_and_only_common_ones_paired(house: House) -> None:
     assert (report.comparisons[0].n_pairs, report.comparisons[0].n_only_baseline) == (5, 5)
 
 
+def test_prompts_that_were_rendered_in_two_ways_are_told_beside_the_figures(house: House) -> None:
+    weak, strong = pair(house, 6)
+
+    def render(record: EvaluationRecord, mark: str) -> None:
+        stamp = f"{mark * 12}@sha256:{mark * 64}"
+        house.store.change(
+            record.id, lambda old: msgspec.structs.replace(old, versions={"renderer:pocket": stamp})
+        )
+
+    render(weak, "a")
+    assert house.service.compare(weak.id, strong.id).problems == [], "of one side nothing is known"
+    render(strong, "a")
+    assert house.service.compare(weak.id, strong.id).problems == []
+    render(strong, "b")
+    report = house.service.compare(weak.id, strong.id)
+    assert f"{'a' * 12} and {'b' * 12}" in report.problems[0]
+    assert report.comparisons[0].word != "invalid", "a model with another template may be compared"
+
+
 def test_cases_with_both_sides_are_filtered_by_what_changed(house: House) -> None:
     weak, strong = pair(house, 9)
     page = house.service.compared_cases(weak.id, strong.id, ComparedQuery(change="improved"))
