@@ -116,4 +116,5 @@ def test_a_crowded_column_is_cut_and_says_by_how_many() -> None:
 def test_measured_figures_have_names_that_people_read() -> None:
     assert name_measured("reply_tokens_per_s_4") == "reply tokens, 4 streams"
     assert name_measured("prompt_tokens_per_s_1") == "prompt tokens, 1 stream"
+    assert name_measured("reply_processor_ms_per_token_4") == "processor time a reply token, 4 streams"
     assert name_measured("token_f1") == "token f1"

@@ -57,6 +57,7 @@ class Bench:
         self.failed: set[tuple[int, str]] = set()
         self.window = 512
         self.nats = 10.0
+        self.tells_processor = True
 
     def __call__(self, home: Home, asked: dict[str, Any], tell: Any) -> dict[str, Any]:
         work = msgspec.convert(asked["work"], MeasureWork)
@@ -95,6 +96,7 @@ class Bench:
                 prompt_s=0.1,
                 reply_tokens=100,
                 reply_s=100 / (self.speed_of[place] + one),
+                reply_processor_s=(0.4 - 0.1 * place) * (1 + one / 100) if self.tells_processor else None,
             )
             for one in range(work.speed.rounds)
         )
@@ -200,10 +202,22 @@ def test_every_figure_has_its_interval_and_every_difference_its_pairs(
     perplexity = next(each for each in of_child["texts"].differences if each.name == "perplexity")
     assert perplexity.n_pairs == 12 and perplexity.word == "worse"
     assert perplexity.n_groups == 6
-    assert (
-        next(each for each in of_child["speed"].differences if each.name == "reply_tokens_per_s_1").word
-        == "better"
+    faster, cheaper = (
+        next(each for each in of_child["speed"].differences if each.name == name)
+        for name in ("reply_tokens_per_s_1", "reply_processor_ms_per_token_1")
     )
+    assert (faster.word, cheaper.word) == ("better", "better")
+    assert cheaper.unit == "ms"
+    assert cheaper.baseline == pytest.approx(4.0 * 1.035)
+    assert cheaper.candidate == pytest.approx(3.0 * 1.035)
+
+
+def test_rounds_that_were_kept_without_processor_time_have_no_figure_of_it(
+    measuring: MeasuringRooms, bench: Bench, pair: list[Version]
+) -> None:
+    bench.tells_processor = False
+    made = run(measuring, "model:m@1", parts=("speed",), speed=SpeedPlan(rounds=6, streams=(1,)))
+    assert names(made, "speed") == {"prompt_tokens_per_s_1", "reply_tokens_per_s_1"}
 
 
 def test_perplexity_is_that_of_all_tokens_together(

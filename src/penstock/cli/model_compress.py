@@ -308,7 +308,7 @@ def figure_text(figure: Estimate) -> str:
     text = _number(figure.value)
     if figure.low is not None and figure.high is not None:
         text += f" [{_number(figure.low)}, {_number(figure.high)}]"
-    return f"{text} {figure.unit}" if figure.unit in {"s", "tokens/s"} else text
+    return f"{text} {figure.unit}" if figure.unit in {"s", "ms", "tokens/s"} else text
 
 
 def _number(value: float) -> str:

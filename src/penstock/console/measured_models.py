@@ -92,9 +92,11 @@ def build_tables(
 def name_measured(name: str) -> str:
     """Return what a measured figure is called: `reply_tokens_per_s_4` is told as 4 streams."""
     stem, _, streams = name.rpartition("_")
-    if stem.endswith("tokens_per_s") and streams.isdigit():
-        side = "prompt" if stem.startswith("prompt") else "reply"
-        return f"{side} tokens, {streams} {'stream' if streams == '1' else 'streams'}"
+    if streams.isdigit() and stem.endswith(("tokens_per_s", "processor_ms_per_token")):
+        side = "prompt tokens" if stem.startswith("prompt") else "reply tokens"
+        if stem.endswith("per_token"):
+            side = "processor time a reply token"
+        return f"{side}, {streams} {'stream' if streams == '1' else 'streams'}"
     return NAMES.get(name, name.replace("_", " "))
 
 

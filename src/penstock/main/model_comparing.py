@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.main.model_figures import compare_figures, list_unasked
+from penstock.main.model_figures import PROCESSOR, compare_figures, list_unasked
 from penstock.registry.service import Registry
 from penstock.registry.types import Version
 from penstock.spec.evaluations import Comparison, Estimate
@@ -24,6 +24,7 @@ from penstock.tuning.compress.types import (
 )
 
 _SPEED = "reply_tokens_per_s_1"
+_SPEEDS = ("prompt_tokens_per_s", "reply_tokens_per_s", PROCESSOR)
 _DIVERGENCE = frozenset({"kl", "top1_agreement"})
 """Figures of two versions: they say something only beside the one that was measured with."""
 _ANY_TOKENS = "bits_per_byte"
@@ -244,7 +245,7 @@ def _tell_quality(other: ComparedModel, by_name: Mapping[str, Comparison]) -> It
         "load_s",
     }
     for name, each in by_name.items():
-        if name not in service and not name.startswith(("prompt_tokens_per_s", "reply_tokens_per_s")):
+        if name not in service and not name.startswith(_SPEEDS):
             yield _tell_difference(each)
 
 

@@ -19,6 +19,8 @@ from penstock.spec.evaluations import Comparison, Estimate
 from penstock.tuning.compress.types import ModelMeasurement, SizeFacts, SpeedRound, TextFacts
 
 MIN_ROWS = 2
+PROCESSOR = "reply_processor_ms_per_token"
+"""Name of a figure, before the number of streams."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,27 @@ def _speed_series(rounds: list[SpeedRound]) -> Iterator[Series]:
                 if s > 0
             ]
             yield Series(measure=measure, cases=cases, figure=RatioFigure())
+        worked = [
+            (1000 * each.reply_processor_s, each.reply_tokens)
+            for each in chosen
+            if each.reply_processor_s is not None and each.reply_tokens
+        ]
+        if worked:
+            yield Series(
+                measure=PlainMeasure(
+                    name=f"{PROCESSOR}_{streams}",
+                    direction="lower",
+                    scale="unbounded",
+                    low=0.0,
+                    high=None,
+                    unit="ms",
+                ),
+                cases=[
+                    ScoredCase(case_id=f"round {number}", values=[ms / tokens], statistics=[[ms, tokens]])
+                    for number, (ms, tokens) in enumerate(worked, 1)
+                ],
+                figure=RatioFigure(),
+            )
 
 
 # texts: sums a row

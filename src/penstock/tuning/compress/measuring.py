@@ -195,15 +195,16 @@ def _one_round(
             )
         )
         prompt_s = clock() - began
-        began = clock()
+        began, worked = clock(), time.process_time()
         ends = list(threads.map(lambda ids: model.engine.generate(ids, endless, _ignore), starts))
-        reply_s = clock() - began
+        reply_s, reply_processor_s = clock() - began, time.process_time() - worked
     return SpeedRound(
         streams=streams,
         prompt_tokens=streams * plan.prompt_tokens,
         prompt_s=prompt_s,
         reply_tokens=sum(end.completion_tokens for end in ends),
         reply_s=reply_s,
+        reply_processor_s=reply_processor_s,
     )
 
 

@@ -76,6 +76,8 @@ class SpeedRound(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     prompt_s: float
     reply_tokens: int
     reply_s: float
+    reply_processor_s: float | None = None
+    """Processor time of the whole process meanwhile: what else a machine does hardly changes it."""
 
 
 class RowChances(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
