@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from penstock.cli.dataset import _went
 from penstock.control.app import create_control
 from penstock.main import control_client
 from tests.cli.commands import Outcome, call
@@ -143,3 +144,9 @@ def test_without_a_running_process_it_says_how_to_start_one_but_checks(tmp_path:
     assert "penstock up" in refused.err
     (tmp_path / "a.jsonl").write_text('{"input": "x"}\n')
     assert call("dataset", "check", str(tmp_path / "a.jsonl"), home=tmp_path).code == 0
+
+
+def test_every_kind_of_step_is_told_with_its_rows() -> None:
+    assert _went({"n_before": 1200, "n_after": 1000}) == "1,200 → 1,000 rows"
+    assert _went({"n_after": 1000}) == "1,000 rows"
+    assert _went({"step": "distill", "n_calls": 32, "n_kept": 31}) == "31 rows made"
