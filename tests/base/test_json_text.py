@@ -34,7 +34,7 @@ def test_the_order_of_keys_changes_nothing(pairs: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), b"x", {1, 2}, "\ud800", {"a": 1, 2: 3}, object()], ids=repr
+    "value", [float("nan"), float("inf"), b"x", {1, 2}, "\ud800", {"a": 1, 2: 3}, object], ids=repr
 )
 def test_what_is_no_json_is_refused_by_name(value: Any) -> None:
     with pytest.raises(InvalidInput, match="The result of step 'x' cannot be written as JSON"):
