@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from penstock.datasets.proposals.ports import ModelAnswer
-from penstock.main.dataset_proposing import GatewayModels, read_reply
+from penstock.main.chat_calls import ChatAnswer, ChatCalls, read_chat_answer
+from penstock.main.dataset_proposing import GatewayModels
 from tests.fixtures.upstreams.server import speak
 from tests.gateway.upstream import FakeUpstream
 
@@ -36,12 +37,12 @@ def upstream_url() -> Iterator[str]:
     yield upstream.url.removesuffix("/v1")
     asyncio.run_coroutine_threadsafe(upstream.stop(), loop).result(10)
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
+    thread.join(120)
     loop.close()
 
 
 def ask(url: str, model: str, *, timeout_s: float = 20.0) -> ModelAnswer:
-    models = GatewayModels(lambda: url, "key", Prices(), timeout_s=timeout_s)
+    models = GatewayModels(ChatCalls(lambda: url, lambda: "key", timeout_s=timeout_s), Prices())
     messages = [{"role": "user", "content": "hello"}]
     return models.ask(model, messages, parameters={"max_tokens": 5}, session="propose:job_1")
 
@@ -63,8 +64,9 @@ def test_nobody_there_is_an_error() -> None:
     assert ask("http://127.0.0.1:9", "text").status == "error"
 
 
-def reply(value: Any, status: int = 200) -> ModelAnswer:
-    return read_reply(status, value if isinstance(value, bytes) else json.dumps(value).encode(), TRACE)
+def reply(value: Any, status: int = 200) -> ChatAnswer:
+    data = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return read_chat_answer(status, data, {"x-penstock-trace-id": TRACE})
 
 
 def said(content: Any, **more: Any) -> dict[str, Any]:

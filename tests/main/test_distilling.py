@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from penstock.main.chat_calls import read_chat_answer
 from penstock.main.dataset_rooms import create_datasets
 from penstock.main.distilling import DistillParts, make_distilled, prepare_distilled
 from penstock.main.rooms import Rooms
-from penstock.main.teachers import read_teacher_reply
 from penstock.prompts.files import read_prompt
 from penstock.spec.datasets import DatasetRow
 from penstock.spec.home import Home
@@ -195,5 +195,5 @@ def test_a_split_that_holds_no_row_is_refused(parts: DistillParts) -> None:
 def test_replies_of_the_gateway_are_read_for_what_they_are(
     status: int, body: bytes, expected: tuple[str, str | None, bool]
 ) -> None:
-    reply = read_teacher_reply(status, body, {"x-penstock-version": "v"})
+    reply = read_chat_answer(status, body, {"x-penstock-version": "v"})
     assert (reply.status, reply.finish, reply.is_transient) == expected

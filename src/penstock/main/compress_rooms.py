@@ -5,14 +5,18 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from sqlalchemy import Engine
 
+from penstock.base.errors import CallerError
 from penstock.datasets.service import DatasetService
 from penstock.jobs.context import JobContext
+from penstock.jobs.errors import JobCancelled
 from penstock.jobs.worker import Handler, Worker
+from penstock.main.chat_calls import ChatCalls
 from penstock.main.compressing import compare_versions, compress_handlers, submit_compress
 from penstock.main.dataset_rooms import create_datasets
 from penstock.main.distilling import DistillParts, make_distilled, prepare_distilled
@@ -36,6 +40,10 @@ KINDS: Mapping[WorkKind, str] = {
     "measure": MODEL_MEASURE,
     "distill": TUNE_DISTILL,
 }
+
+
+ASKED = "asked"
+"""Below `HOME/tuning`: replies that have come to jobs under way."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ def create_compressing(rooms: Rooms) -> Mapping[str, Handler]:
     parts = _parts(CompressParts(home=rooms.home, registry=rooms.registry, datasets=datasets))
     return {
         **compress_handlers(rooms),
-        TUNE_DISTILL: lambda ctx, spec: distil_dataset(parts, ctx, spec),
+        TUNE_DISTILL: lambda ctx, spec: distil_dataset(parts, rooms.home.tuning / ASKED, ctx, spec),
     }
 
 
@@ -87,18 +95,20 @@ def compress_loop(engine: Engine, handlers: Mapping[str, Handler]) -> Callable[[
     return Worker(engine, handlers, f"compressing-{os.getpid()}").run
 
 
-def distil_dataset(parts: DistillParts, ctx: JobContext, spec: dict[str, Any]) -> dict[str, Any]:
-    """Do the job with the spec `{request}`."""
+def distil_dataset(parts: DistillParts, asked: Path, ctx: JobContext, spec: dict[str, Any]) -> dict[str, Any]:
+    """Do the job with the spec `{request}`; replies of a wave under way lie in the folder `asked`."""
     request = msgspec.convert(spec["request"], DistillRequest, strict=False)
-    made = make_distilled(request, ctx, parts=parts)
+    arriving = asked / f"{ctx.job_id}.jsonl"
+    try:
+        made = make_distilled(request, ctx, arriving, parts=parts)
+    except (CallerError, JobCancelled):  # nobody goes on with it
+        arriving.unlink(missing_ok=True)
+        raise
     return {"dataset": made.version.ref, "digest": made.version.digest, **made.tally.as_fields()}
 
 
 def _parts(parts: CompressParts) -> DistillParts:
     home = parts.home
-    teacher = GatewayTeacher(
-        lambda: require_instance(home).addresses.gateway_url,
-        lambda: read_internal_key(home),
-        RoutePrices(LastSnapshot(home.snapshot).read, parts.registry),
-    )
+    calls = ChatCalls(lambda: require_instance(home).addresses.gateway_url, lambda: read_internal_key(home))
+    teacher = GatewayTeacher(calls, RoutePrices(LastSnapshot(home.snapshot).read, parts.registry))
     return DistillParts(registry=parts.registry, datasets=parts.datasets, teacher=teacher)

@@ -6,6 +6,7 @@ model of the gateway, and what comes out is a version of a dataset that says whi
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -29,6 +30,7 @@ from penstock.tuning.compress.distilling import (
     distil,
 )
 from penstock.tuning.compress.errors import BadDistillation
+from penstock.tuning.compress.reply_journal import ReplyJournal
 from penstock.tuning.compress.requests import DistillRequest
 from penstock.tuning.rows.reading import RowReader
 
@@ -55,10 +57,12 @@ class Distilled:
     tally: DistillTally
 
 
-def prepare_distilled(recipe: Recipe, context: DistillContext, *, parts: DistillParts) -> str:
+def prepare_distilled(
+    recipe: Recipe, context: DistillContext, arriving: Path | None = None, *, parts: DistillParts
+) -> str:
     """Return `dataset:NAME@NUMBER` with the teacher's replies to the training rows of a recipe.
 
-    A job that is taken over asks nothing twice. Raises `BadDistillation`, `TeacherUnusable`.
+    A job that is taken over asks nothing twice; `arriving` is the file that keeps what has come of a wave under way. Raises `BadDistillation`, `TeacherUnusable`.
     """
     if recipe.distill is None:
         raise BadDistillation("The recipe names no teacher.", hint="Add [distill] with a teacher.")
@@ -74,7 +78,7 @@ def prepare_distilled(recipe: Recipe, context: DistillContext, *, parts: Distill
         seed=recipe.seed,
         max_cost_usd=recipe.budget.max_cost_usd,
     )
-    made = make_distilled(request, context, parts=parts)
+    made = make_distilled(request, context, arriving, parts=parts)
     n_wanted = made.tally.n_calls + made.tally.n_not_asked
     if made.tally.n_calls < MIN_ASKED_SHARE * n_wanted:
         raise BadDistillation(
@@ -85,8 +89,10 @@ def prepare_distilled(recipe: Recipe, context: DistillContext, *, parts: Distill
     return made.version.ref
 
 
-def make_distilled(request: DistillRequest, context: DistillContext, *, parts: DistillParts) -> Distilled:
-    """Ask the teacher and return the version with its replies."""
+def make_distilled(
+    request: DistillRequest, context: DistillContext, arriving: Path | None = None, *, parts: DistillParts
+) -> Distilled:
+    """Ask the teacher and return the version with its replies; see `prepare_distilled` for `arriving`."""
     source = parts.datasets.get(request.dataset)
     reader = RowReader(
         form=source.facts.format,
@@ -106,7 +112,10 @@ def make_distilled(request: DistillRequest, context: DistillContext, *, parts: D
         elif request.max_rows is None or len(asked) < request.max_rows:
             asked.append(_ask_row(reader, number, row))
     how = Distillation(part=request.part, seed=request.seed, max_cost_usd=request.max_cost_usd)
-    rows, tally = distil(asked, how, parts.teacher, context, session=f"distill:{request.name}")
+    arrived = None if arriving is None else ReplyJournal(arriving)
+    rows, tally = distil(
+        asked, how, parts.teacher, context, session=f"distill:{request.name}", arrived=arrived
+    )
     teachers = find_teachers(parts.registry, tally)
     version = parts.datasets.create_from_rows(
         request.name,

@@ -21,6 +21,7 @@ from penstock.jobs.service import JobService
 from penstock.knowledge.quality.service import RetrievalQuality
 from penstock.knowledge.service import KnowledgeService
 from penstock.knowledge.types import EmbedderSource
+from penstock.main.chat_calls import ChatCalls
 from penstock.main.copies import hold_copies
 from penstock.main.dataset_proposing import GatewayModels, create_cleaning
 from penstock.main.dataset_rooms import create_datasets
@@ -99,7 +100,7 @@ def create_quality(parts: QualityParts) -> Quality:
         parts.registry,
         datasets,
         parts.jobs,
-        GatewayModels(lambda: parts.gateway_url, parts.internal_key, prices),
+        GatewayModels(ChatCalls(lambda: parts.gateway_url, lambda: parts.internal_key), prices),
         knowledge=parts.knowledge,
     )
     engine_tools = EngineTools(lambda: find_addresses(parts.home).engine_url, parts.internal_key)

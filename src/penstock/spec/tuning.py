@@ -245,6 +245,8 @@ class FrozenRun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     base: PinnedAsset | None
     data: tuple[PinnedAsset, ...]
     renderer_digest: str | None
+    program: str | None = None
+    """Digest of the files of the recipe's own training program, where it has one."""
     model: str | None = "base"
     """Folder in Hugging Face layout with the base's weights."""
     train: str = "data/train"
@@ -258,7 +260,8 @@ class FrozenRun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     n_train_tokens: int = 0
     n_steps: int = 0
     digest: str = ""
-    """Over all of the above but `id`: two runs of one digest make the same weights on one machine."""
+    """Over all of the above and the rows, but the id and the recipe's name, note, output and budget: two runs of one digest
+    make the same weights on one machine."""
 
 
 class RunEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

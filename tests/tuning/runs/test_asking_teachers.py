@@ -1,5 +1,7 @@
 """Before a teacher is paid the run is looked at; what was paid is kept with the run, not with the job that asked."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -18,7 +20,9 @@ class Teacher:
     def __init__(self) -> None:
         self.n_asked = 0
 
-    def __call__(self, recipe: Recipe, context: RunContext) -> str:
+    def __call__(self, recipe: Recipe, context: RunContext, arriving: Path) -> str:
+        assert arriving.parent.name == "replies", "it lies in the run's folder, whichever job drives it"
+
         def ask() -> list[str]:
             self.n_asked += 1
             return ["a reply"]

@@ -1,8 +1,8 @@
 """Asks a teacher for the replies that a student is trained on: sequence-level distillation, from any model the gateway answers.
 
 Kim and Rush, Sequence-Level Knowledge Distillation, 2016: a student trained on what a teacher writes learns more than one trained on
-the same number of other texts. Calls go out in waves; each wave is one step of the journal, so a run that was killed asks, and pays,
-again for the calls in flight and no others. A reply that was refused, cut off or empty teaches the wrong thing: it is left out and
+the same number of other texts. Calls go out in waves; each wave is one step of the job's journal, and what has come of an unfinished
+wave is kept call by call, so a run that was killed asks, and pays, for nothing twice that had come. A reply that was refused, cut off or empty teaches the wrong thing: it is left out and
 counted. A budget counts every attempt, and what a call may cost at most where nobody says what it did cost.
 """
 
@@ -75,6 +75,22 @@ class Teacher(Protocol):
 
     def price(self, model: str, *, input_tokens: int, output_tokens: int) -> Decimal | None:
         """Return what such a call costs now; None when nobody knows."""
+        ...
+
+
+class ArrivedReplies(Protocol):
+    """What has come of the wave under way, where a kill does not take it. Safe for threads."""
+
+    def attempts(self, call: str) -> "Sequence[TeacherReply]":
+        """Return what came of the attempts of a call so far, oldest first."""
+        ...
+
+    def keep(self, call: str, reply: "TeacherReply") -> None:
+        """Write down what came of one attempt."""
+        ...
+
+    def clear(self) -> None:
+        """Forget all: the wave is kept as a whole."""
         ...
 
 
@@ -174,6 +190,7 @@ class _Asking:
     how: Distillation
     teacher: Teacher
     session: str
+    arrived: ArrivedReplies | None
     sleep: Callable[[float], None]
 
 
@@ -193,9 +210,12 @@ def distil(
     context: DistillContext,
     *,
     session: str,
+    arrived: ArrivedReplies | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[list[DatasetRow], DistillTally]:
     """Return rows of format `chat` with the teacher's replies, and what became of all that was asked.
+
+    With `arrived`, a reply that came before a kill is taken from there.
 
     Raises `BadDistillation` (a budget where no price is known, nothing to ask), `TeacherUnusable` when most replies are no use, and
     whatever ends the job.
@@ -217,7 +237,7 @@ def distil(
         )
     rows: list[DatasetRow] = []
     seen: dict[str, set[str]] = {}
-    asking = _Asking(how=how, teacher=teacher, session=session, sleep=sleep)
+    asking = _Asking(how=how, teacher=teacher, session=session, arrived=arrived, sleep=sleep)
     at = 0
     while at < len(calls):
         context.check_cancelled()
@@ -257,6 +277,12 @@ class _Purse:
         with self._lock:
             self._left += reserved - _cost_of(reply, reserved)
 
+    def charge(self, cost: Decimal) -> None:
+        """Take what an attempt has cost that was made before a kill."""
+        if self._left is not None:
+            with self._lock:
+                self._left -= cost
+
     def take(self, reserved: Decimal | None) -> bool:
         """Set the price of one more attempt aside, and say whether that was possible."""
         if self._left is None or reserved is None:
@@ -288,19 +314,32 @@ def _ask_wave(
         "model": asking.how.part.teacher,
         "asked": digest_json([[call.asked.messages, _parameters(call, asking.how)] for call in wave]),
     }
-    return msgspec.convert(context.step(f"teacher calls from {at}", inputs, ask_all), list[TeacherReply])
+    told = context.step(f"teacher calls from {at}", inputs, ask_all)
+    if asking.arrived is not None:
+        asking.arrived.clear()
+    return msgspec.convert(told, list[TeacherReply])
 
 
 def _ask(call: _Call, asking: _Asking, purse: _Purse) -> TeacherReply:
     model, parameters = asking.how.part.teacher, _parameters(call, asking.how)
-    before: list[TeacherReply] = []
+    key = digest_json([model, call.number, call.asked.messages, parameters])
+    before = [] if asking.arrived is None else list(asking.arrived.attempts(key))
+    for attempt in before[:-1]:
+        purse.charge(_cost_of(attempt, call.estimate))
+    reply = before.pop() if before else None
     while True:
-        reply = asking.teacher.ask(model, call.asked.messages, parameters=parameters, session=asking.session)
+        if reply is None:
+            reply = asking.teacher.ask(
+                model, call.asked.messages, parameters=parameters, session=asking.session
+            )
+            if asking.arrived is not None:
+                asking.arrived.keep(key, reply)
         purse.settle(reply, call.estimate)
         is_last = not reply.is_transient or len(before) + 1 >= ATTEMPTS
         if is_last or not purse.take(call.estimate):
             return msgspec.structs.replace(reply, before=tuple(before))
         before.append(reply)
+        reply = None
         asking.sleep(2.0 ** len(before))
 
 

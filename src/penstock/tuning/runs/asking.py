@@ -21,6 +21,8 @@ from penstock.tuning.rows.types import RowSource
 from penstock.tuning.runs.pinning import PinnedRecipe
 from penstock.tuning.runs.ports import RunContext
 
+ARRIVING = "arriving.jsonl"
+"""Beside the finished steps: replies of the wave under way."""
 ANSWER = "?"
 """Stands for the answer that is still to be asked for."""
 

@@ -55,6 +55,12 @@ class RunChanged(ConflictError):
     code = "PS-3582"
 
 
+class ProgramChanged(RunChanged):
+    """The training program of one's own is not the one that the run was begun with."""
+
+    code = "PS-3600"
+
+
 class TrainerFailed(UpstreamError):
     """The trainer's process ended without the model; `fault` says why, where that is known."""
 

@@ -117,5 +117,6 @@ class RunJobs(Protocol):
         ...
 
 
-Distiller = Callable[[Recipe, RunContext], str]
-"""Asks a teacher for replies, resumably, and returns the dataset that holds them: `dataset:NAME@NUMBER`."""
+Distiller = Callable[[Recipe, RunContext, Path], str]
+"""Asks a teacher for replies, resumably, and returns the dataset that holds them: `dataset:NAME@NUMBER`. The path is a
+file of the run that keeps each reply as it arrives."""

@@ -19,11 +19,12 @@ from penstock.spec.tuning import FrozenRun, Recipe
 from penstock.tuning.preflight.flight import fly
 from penstock.tuning.preflight.types import BaseFacts, Finding, Flight, Preflight, rows_text
 from penstock.tuning.rows.types import AsCase
-from penstock.tuning.runs.asking import KeptSteps, as_if_answered, find_objections
+from penstock.tuning.runs.asking import ARRIVING, KeptSteps, as_if_answered, find_objections
 from penstock.tuning.runs.errors import RunChanged, RunRefused
 from penstock.tuning.runs.folder import RunFolder
 from penstock.tuning.runs.pinning import PinnedRecipe, label_of, pin_recipe
 from penstock.tuning.runs.ports import Distiller, Models, RunContext, StartFolder, Tell, TrainingAssets
+from penstock.tuning.runs.programs import check_program, digest_program
 from penstock.tuning.runs.scratching import write_scratch
 from penstock.tuning.runs.shared_bases import open_shared
 from penstock.tuning.trainer.batches import pack_rows
@@ -54,6 +55,8 @@ class PreparedRun:
 
     frozen: FrozenRun
     preflight: Preflight
+    pinned: PinnedRecipe
+    base: StartFolder | None
 
 
 class Preparation:
@@ -128,7 +131,8 @@ class Preparation:
         context.progress(None, "pinning data and base")
         if recipe.method == "distill" and self._parts.distil is not None:
             self._look_before_asking(recipe, folder, judge)
-            answered = self._parts.distil(recipe, KeptSteps(context, folder.path / "replies"))
+            replies = folder.path / "replies"
+            answered = self._parts.distil(recipe, KeptSteps(context, replies), replies / ARRIVING)
             recipe = msgspec.structs.replace(
                 recipe, data=msgspec.structs.replace(recipe.data, train=answered, split=None)
             )
@@ -151,7 +155,7 @@ class Preparation:
             raise refused(preflight)
         frozen = freeze_rows(run_id, pinned, base, preflight, folder)
         write_atomic(folder.spec, msgspec.json.format(msgspec.json.encode(frozen), indent=2))
-        return PreparedRun(frozen=frozen, preflight=preflight)
+        return PreparedRun(frozen=frozen, preflight=preflight, pinned=pinned, base=base)
 
     def _look_before_asking(self, recipe: Recipe, folder: RunFolder, judge: Judge | None) -> None:
         """Raise `RunRefused` for what forbids the run whatever its teacher says: replies are paid for."""
@@ -216,10 +220,11 @@ def digest_files(folder: Path) -> dict[str, str]:
 
 
 def check_unchanged(frozen: FrozenRun, folder: RunFolder) -> None:
-    """Raise `RunChanged` unless rows and specification are those that the run was frozen to.
+    """Raise `RunChanged` unless rows, specification and training program are those that the run was frozen to.
 
     Going on over other rows would skip some and see others twice, silently (LLaMA-Factory#7085).
     """
+    check_program(frozen)
     seen = digest_frozen(frozen, folder)
     if seen != frozen.digest:
         raise RunChanged(
@@ -273,6 +278,7 @@ def freeze_rows(
         base=pinned.base,
         data=data,
         renderer_digest=None if base is None else base.renderer.digest,
+        program=digest_program(recipe),
         model="base" if base is not None else None,
         heldout="data/heldout" if has_heldout else None,
         samples="data/samples.json" if (folder.data / "samples.json").is_file() else None,
