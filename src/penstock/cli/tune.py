@@ -13,7 +13,7 @@ from penstock.cli.output import print_json
 from penstock.cli.progress import ProgressLine
 from penstock.cli.tune_rows import print_plan, print_run
 from penstock.main.tune_access import TuneAccess, read_recipe_file
-from penstock.spec.tuning import TuneMethod
+from penstock.spec.tuning import FINAL_RUN_STATES, BudgetPart, TuneMethod
 from penstock.tuning.recipes.reading import read_recipe_text
 from penstock.tuning.recipes.template import write_recipe
 
@@ -67,13 +67,10 @@ def plan(
 
     The exit code is 3 when something forbids it.
     """
-    access = TuneAccess(open_home(home, as_json=as_json))
+    opened = open_home(home, as_json=as_json)
     recipe = read_recipe_file(file)
-    try:
-        with ProgressLine(f"plan {recipe.name}", quiet=as_json) as line:
-            found = access.runs.plan(recipe, measure=measure, tell=line.tell)
-    finally:
-        access.close()
+    with TuneAccess(opened) as access, ProgressLine(f"plan {recipe.name}", quiet=as_json) as line:
+        found = access.runs.plan(recipe, measure=measure, tell=line.tell)
     print_plan(found, as_json=as_json)
     if found.is_refused:
         raise typer.Exit(3)
@@ -92,43 +89,57 @@ def run(
     While Penstock runs this is a job of its worker, which survives this command; else it happens right here, and
     Ctrl-C stops it with a checkpoint: `penstock tune resume` goes on.
     """
-    access = TuneAccess(open_home(home, as_json=as_json))
+    opened = open_home(home, as_json=as_json)
     recipe = read_recipe_file(file)
-    try:
-        with ProgressLine(f"tune {recipe.name}", quiet=as_json) as line:
-            record = access.start(recipe, actor=command_line_actor(), tell=line.tell, wait=wait)
-    finally:
-        access.close()
+    with TuneAccess(opened) as access, ProgressLine(f"tune {recipe.name}", quiet=as_json) as line:
+        record = access.start(recipe, actor=command_line_actor(), tell=line.tell, wait=wait)
     print_run(record, as_json=as_json)
 
 
-@app.command(epilog="Example: penstock tune resume triage")
+@app.command(epilog="Example: penstock tune resume triage --max-minutes 90")
 def resume(
     run: RunArgument,
     *,
+    max_minutes: Annotated[float | None, typer.Option(help="Raise budget.max_minutes to this.")] = None,
+    max_cost_usd: Annotated[float | None, typer.Option(help="Raise budget.max_cost_usd to this.")] = None,
+    max_memory_gb: Annotated[float | None, typer.Option(help="Raise budget.max_memory_gb to this.")] = None,
+    max_disk_gb: Annotated[float | None, typer.Option(help="Raise budget.max_disk_gb to this.")] = None,
     wait: WaitOption = True,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a run that was stopped or has failed, from its last checkpoint; refused when its data has changed."""
-    access = TuneAccess(open_home(home, as_json=as_json))
-    try:
-        with ProgressLine(f"tune {run}", quiet=as_json) as line:
-            record = access.resume(run, tell=line.tell, wait=wait)
-    finally:
-        access.close()
+    """Go on with a run that was stopped or has failed, from its last checkpoint; refused when its data has changed.
+
+    A run that ended because its minutes were used up goes on when it is given more of them.
+    """
+    more = BudgetPart(
+        max_minutes=max_minutes,
+        max_cost_usd=max_cost_usd,
+        max_memory_gb=max_memory_gb,
+        max_disk_gb=max_disk_gb,
+    )
+    opened = open_home(home, as_json=as_json)
+    with TuneAccess(opened) as access, ProgressLine(f"tune {run}", quiet=as_json) as line:
+        if not as_json:
+            print(f"{run} goes on {access.runs.where_it_goes_on(run)}", flush=True)
+        record = access.resume(run, tell=line.tell, budget=more, wait=wait)
     print_run(record, as_json=as_json)
 
 
 @app.command(epilog="Example: penstock tune stop triage")
 def stop(run: RunArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """End a run; its trainer writes a checkpoint first."""
-    access = TuneAccess(open_home(home, as_json=as_json))
-    try:
+    with TuneAccess(open_home(home, as_json=as_json)) as access:
         record = access.runs.stop(run)
-    finally:
-        access.close()
-    print_run(record, as_json=as_json)
+    if as_json:
+        print_json(record)
+    elif record.state in FINAL_RUN_STATES:
+        print(f"{record.name} is stopped; penstock tune resume {record.id} goes on with it")
+    else:
+        print(
+            f"{record.name} was asked to stop at step {record.step}: it writes a checkpoint first. "
+            f"penstock tune status {record.id} says when it has, penstock tune resume {record.id} goes on with it"
+        )
 
 
 @app.command(epilog="Example: penstock tune delete triage --yes")
@@ -140,14 +151,11 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Forget a run and remove its checkpoints, events and logs; the model that it registered stays."""
-    access = TuneAccess(open_home(home, as_json=as_json))
-    try:
+    with TuneAccess(open_home(home, as_json=as_json)) as access:
         record = access.runs.get(run)
         if not yes:
             typer.confirm(
                 f"Remove run {record.id} ({record.name}) with its checkpoints?", abort=True, err=True
             )
         access.runs.delete(record.id)
-    finally:
-        access.close()
     print_json({"deleted": record.id}) if as_json else print(f"{record.id} removed")

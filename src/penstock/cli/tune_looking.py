@@ -37,11 +37,8 @@ def list_runs(
     as_json: JsonOption = False,
 ) -> None:
     """List runs, newest first."""
-    access = TuneAccess(open_home(home, as_json=as_json))
-    try:
+    with TuneAccess(open_home(home, as_json=as_json)) as access:
         page = access.runs.list(state=state, name=name, method=method, limit=limit)
-    finally:
-        access.close()
     if as_json:
         print_json(page.rows)
         return
@@ -56,11 +53,8 @@ def list_runs(
 
 def show(run: RunArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show one run: where it stands, what it is made from, what it has made."""
-    access = TuneAccess(open_home(home, as_json=as_json))
-    try:
+    with TuneAccess(open_home(home, as_json=as_json)) as access:
         record = access.runs.get(run)
-    finally:
-        access.close()
     print_run(record, as_json=as_json)
 
 
@@ -72,15 +66,12 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Say in one line where a run stands."""
-    access = TuneAccess(open_home(home, as_json=as_json))
-    try:
+    with TuneAccess(open_home(home, as_json=as_json)) as access:
         if follow:
             with ProgressLine(f"tune {run}", quiet=as_json) as line:
                 record = access.follow(run, line.tell)
         else:
             record = access.runs.get(run)
-    finally:
-        access.close()
     row = run_row(record)
     if as_json:
         print_json({**row, "step": record.step, "n_steps": record.n_steps, "fault": record.fault})
@@ -97,11 +88,8 @@ def logs(
     as_json: JsonOption = False,
 ) -> None:
     """Print the end of what the trainer and its libraries have said."""
-    access = TuneAccess(open_home(home, as_json=as_json))
-    try:
+    with TuneAccess(open_home(home, as_json=as_json)) as access:
         text = access.runs.logs(run, max_bytes=size)
-    finally:
-        access.close()
     if as_json:
         print_json({"text": text})
         return
@@ -121,11 +109,8 @@ def events(
     as_json: JsonOption = False,
 ) -> None:
     """Print what the trainer has told, oldest first."""
-    access = TuneAccess(open_home(home, as_json=as_json))
-    try:
+    with TuneAccess(open_home(home, as_json=as_json)) as access:
         page = access.runs.events(run, after=after, kinds=tuple(kind or ()), limit=limit)
-    finally:
-        access.close()
     if as_json:
         print_json(page)
         return
@@ -153,11 +138,8 @@ def samples(
     as_json: JsonOption = False,
 ) -> None:
     """Show how replies to held-out prompts have changed while training."""
-    access = TuneAccess(open_home(home, as_json=as_json))
-    try:
+    with TuneAccess(open_home(home, as_json=as_json)) as access:
         found = access.runs.samples(run)
-    finally:
-        access.close()
     wanted = step if step is not None else max((each.step for each in found), default=None)
     shown = [each for each in found if each.step == wanted]
     if as_json:
@@ -178,11 +160,8 @@ def curves(
     as_json: JsonOption = False,
 ) -> None:
     """Print each figure over the steps, thinned."""
-    access = TuneAccess(open_home(home, as_json=as_json))
-    try:
+    with TuneAccess(open_home(home, as_json=as_json)) as access:
         found = access.runs.curves(run, max_points=points)
-    finally:
-        access.close()
     if as_json:
         print_json([{"name": each.name, "n_points": each.n_points, "points": each.points} for each in found])
         return
@@ -203,9 +182,6 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Put runs side by side: where their recipes differ, and how their figures came out."""
-    access = TuneAccess(open_home(home, as_json=as_json))
-    try:
+    with TuneAccess(open_home(home, as_json=as_json)) as access:
         found = access.runs.compare(runs)
-    finally:
-        access.close()
     print_comparison(found, as_json=as_json)

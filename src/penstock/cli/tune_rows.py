@@ -49,6 +49,7 @@ def print_run(record: RunRecord, *, as_json: bool) -> None:
     row = run_row(record)
     row["data"] = (record.recipe.get("data") or {}).get("train")
     row["frozen"] = record.frozen_digest
+    row["planned"] = plan_text(record.plan)
     row["attempts"] = record.attempts or None
     row["job"] = record.job
     row["ended"] = time_text(record.finished_ns)
@@ -68,6 +69,20 @@ def print_run(record: RunRecord, *, as_json: bool) -> None:
         where = rows_text(finding.get("rows", ()), finding.get("n_rows", 0), finding.get("source"))
         if where:
             print(f"  {where}")
+
+
+def plan_text(plan: dict[str, Any] | None) -> str | None:
+    """Return what a run was thought to take when it was prepared, in a line; None where nobody planned it."""
+    if plan is None:
+        return None
+    seconds, memory, disk = plan.get("seconds"), plan.get("memory_bytes"), plan.get("disk_bytes")
+    told = [
+        None if seconds is None else f"{duration_text(seconds)} of steps ({plan.get('time_basis')})",
+        None if memory is None else f"{_size(memory)} of memory",
+        None if disk is None else f"{_size(disk)} of disk",
+        None if plan.get("cost_usd") is None else f"up to ${plan['cost_usd']:.2f} for the teacher",
+    ]
+    return ", ".join(each for each in told if each) or None
 
 
 def print_plan(plan: RunPlan, *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json, print_record, print_rows
 from penstock.cli.progress import ProgressLine
 from penstock.main.tune_access import TuneAccess
+from penstock.tuning.runs.shared_bases import SharedBase
 from penstock.tuning.runtimes import (
     differing_pins,
     find_runtime,
@@ -52,12 +54,14 @@ def install(
 
 def doctor(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Say which environment training would run in, what it holds, and whether it works."""
-    access = TuneAccess(open_home(home, as_json=as_json))
-    try:
+    with TuneAccess(open_home(home, as_json=as_json)) as access:
         setting = access.settings.python
-    finally:
-        access.close()
-    told: dict[str, Any] = {"is_well": False, "default_place": str(runtime_folder())}
+        bases = access.runs.shared_bases()
+    told: dict[str, Any] = {
+        "is_well": False,
+        "default_place": str(runtime_folder()),
+        "bases": _tell_bases(bases),
+    }
     try:
         place = find_runtime(setting, os.environ)
         told |= {"python": str(place.python), "named_by": place.origin}
@@ -92,3 +96,16 @@ def doctor(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     ]
     print()
     print_rows(rows, ("package", "pinned", "there", ""), as_json=False)
+
+
+def _tell_bases(bases: Sequence[SharedBase]) -> str:
+    """Return what the bases of runs take, and how much of it no run needs any more."""
+    if not bases:
+        return "none checked out"
+    unneeded = [each for each in bases if not each.n_runs]
+    told = f"{len(bases)} checked out, {_mb(bases)}"
+    return told + (f"; {len(unneeded)} that no run needs, {_mb(unneeded)}" if unneeded else "")
+
+
+def _mb(bases: Sequence[SharedBase]) -> str:
+    return f"{sum(each.size_bytes for each in bases) / 1e6:,.0f} MB"

@@ -116,7 +116,7 @@ def run_control(home: Home, *, host: str, port: int) -> None:
         *quality.loops,
         create_scheduler(installation).run,
         load_testing.loop,
-        tuning_loop(installation.engine, tuning.handlers),
+        tuning_loop(installation.engine, tuning),
         compress_loop(installation.engine, create_compressing(installation)),
         *deploying.loops,
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -27,18 +27,24 @@ from penstock.main.job_wait import Tell, wait_for_job
 from penstock.main.last_snapshot import LastSnapshot
 from penstock.main.tune_rooms import TuneSettings, Tuning, TuningParts, create_tuning, read_tune_settings
 from penstock.spec.home import Home
-from penstock.spec.tuning import Recipe, RunRecord
+from penstock.spec.tuning import BudgetPart, Recipe, RunRecord
 from penstock.tuning.recipes.reading import read_recipe_text
 from penstock.tuning.runs.service import RunService
 
 
 class TuneAccess:
-    """What commands ask about runs of one home."""
+    """What commands ask about runs of one home; leaving it as a context lets go of the database."""
 
     def __init__(self, home: Home, *, environ: Mapping[str, str] = os.environ) -> None:
         self.home = home
         self._environ = environ
         self._rooms = ModelRooms(home, environ=environ)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     @property
     def runs(self) -> RunService:
@@ -70,11 +76,13 @@ class TuneAccess:
             )
         return self._drive(self.runs.create(recipe, actor=actor), tell)
 
-    def resume(self, wanted: str, *, tell: Tell, wait: bool = True) -> RunRecord:
-        """Go on with a run that was stopped or has failed, from its last checkpoint."""
+    def resume(
+        self, wanted: str, *, tell: Tell, budget: BudgetPart | None = None, wait: bool = True
+    ) -> RunRecord:
+        """Go on with a run that was stopped or has failed, from its last checkpoint; `budget` raises its bounds."""
         if self.is_running:
-            return self._follow(self.runs.resume(wanted), tell, wait=wait)
-        return self._drive(self.runs.reopen(wanted), tell)
+            return self._follow(self.runs.resume(wanted, budget=budget), tell, wait=wait)
+        return self._drive(self.runs.reopen(wanted, budget=budget), tell)
 
     def follow(self, wanted: str, tell: Tell) -> RunRecord:
         """Wait for the end of a run that a job drives."""

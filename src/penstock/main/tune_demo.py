@@ -81,12 +81,9 @@ def run_tune_demo(
     was_running = is_owned(home)
     with ensure_running(home, say) as instance:
         client = ControlClient(home)
-        access = TuneAccess(home, environ=environ)
-        try:
+        with TuneAccess(home, environ=environ) as access:
             base = find_shipped(client)
             record, was_there = train(client, access, base, say, tell)
-        finally:
-            access.close()
         tuned = str((record.result or {})["model"])
         verdict = judge(home, client, base=base, tuned=tuned, say=say, tell=tell)
         if verdict.verdict == "pass" and find_prod(client) not in (base, tuned):

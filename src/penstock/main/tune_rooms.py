@@ -1,5 +1,6 @@
 """Joins runs of tuning with models, datasets, jobs and the training environment of one home."""
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -41,6 +42,7 @@ from penstock.tuning.runs.queries import RunStore
 from penstock.tuning.runs.service import RunService
 from penstock.tuning.runtimes import TRAINER, find_runtime, probe_runtime, trainer_environment
 
+_log = logging.getLogger("penstock.tuning")
 MAX_TAKEOVERS = 20
 """How often a run's job may be begun: each start of Penstock that finds it under way is one."""
 
@@ -124,6 +126,7 @@ def create_tuning(parts: TuningParts) -> Tuning:
             make_command=trainer_command,
             trainer_env=trainer_env,
             judge=planner.judge,
+            outline=planner.outline,
         )
     )
     jobs = None if parts.jobs is None else RunQueue(parts.jobs)
@@ -135,9 +138,21 @@ def create_tuning(parts: TuningParts) -> Tuning:
     )
 
 
-def tuning_loop(engine: Engine, handlers: Mapping[str, Handler]) -> Callable[[threading.Event], None]:
-    """Return the loop that drives runs, one at a time, in a thread of its own: they take hours."""
-    return Worker(engine, handlers, f"tuning-{os.getpid()}").run
+def tuning_loop(engine: Engine, tuning: Tuning) -> Callable[[threading.Event], None]:
+    """Return the loop that drives runs, one at a time, in a thread of its own: they take hours.
+
+    It begins with removing what no run needs any more.
+    """
+    worker = Worker(engine, tuning.handlers, f"tuning-{os.getpid()}")
+
+    def run(stopping: threading.Event) -> None:
+        try:
+            tuning.runs.prune()
+        except OSError as error:  # a home that cannot be tidied still trains
+            _log.warning("bases of tuning could not be tidied: %s", error)
+        worker.run(stopping)
+
+    return run
 
 
 def drive_run(

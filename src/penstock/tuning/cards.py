@@ -84,6 +84,8 @@ def _list_origin(lineage: Facts) -> Iterator[str]:
         yield f"Method: {lineage['method']}{how}"
     for data in lineage.get("data") or ():
         yield f"Data: {_pin(data)}"
+    for data in lineage.get("named_data") or ():
+        yield f"Data that its recipe names and its own program may not have read: {_pin(data)}"
     settings = [
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in ((lineage.get("recipe") or {}).get("train") or {}).items()

@@ -15,6 +15,9 @@ class ModelLineage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     base: PinnedAsset | None = None
     data: tuple[PinnedAsset, ...] = ()
+    """Whose rows it was trained on."""
+    named_data: tuple[PinnedAsset, ...] = ()
+    """What the recipe of a training program of one's own names: Penstock gave it no rows, so nobody knows that it read them."""
     base_rounding: str | None = None
     """How the base was rounded while an adapter was trained on it: `nf4` (QLoRA); None where it was not."""
     method: str | None = None

@@ -8,14 +8,12 @@ import os
 import shutil
 import statistics
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from penstock.base.errors import PenstockError
 from penstock.base.files import write_atomic
@@ -31,6 +29,7 @@ from penstock.tuning.costing import (
     shape_of_scratch,
     total_bytes,
 )
+from penstock.tuning.pacing import estimate_pace, measure_arithmetic
 from penstock.tuning.preflight.types import Finding, Preflight
 from penstock.tuning.rows.types import RowsReport
 from penstock.tuning.runs.driving import free_memory_bytes, memory_bytes
@@ -51,8 +50,6 @@ from penstock.tuning.runs.types import MemoryPart, PlanFinding, RunPlan, TimeBas
 
 MEASURED_STEPS = 8
 MEASURE_S = 180.0
-ARITHMETIC_SHARE = 0.25
-"""Of a core's matrix products, which a training step reaches: 0.15 to 0.35 on CPUs with models of 1 to 100 M."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +100,14 @@ class Planner:
             return self._describe(pinned, preflight, shape, pace, runtime, runtime_finding)
         finally:
             folder.remove()
+
+    def outline(self, pinned: PinnedRecipe, base: StartFolder | None, preflight: Preflight) -> RunPlan:
+        """Return the plan of a run whose rows are known, without measuring: what its record keeps."""
+        shape = find_shape(pinned.recipe, base)
+        runtime, finding = self._find_runtime()
+        pace = self._earlier(pinned.recipe) or _estimate(pinned.recipe, shape)
+        plan = self._describe(pinned, preflight, shape, pace, runtime, finding)
+        return msgspec.structs.replace(plan, preflight=None)
 
     def judge(
         self, pinned: PinnedRecipe, base: StartFolder | None, preflight: Preflight
@@ -394,27 +399,6 @@ def judge_budget(
             )
         )
     return found
-
-
-def measure_arithmetic(size: int = 64, seconds: float = 0.2) -> float:
-    """Return how many operations of matrix products a second one core can do, in 32 bits.
-
-    Products so small that they stay on one core, and the best of many rounds: on a busy machine most rounds, and
-    products that are spread over cores, say more about the others (4 instead of 150 GFLOP/s were seen).
-    """
-    left = np.ones((size, size), dtype=np.float32)
-    right = np.ones((size, size), dtype=np.float32)
-    best, end = 0.0, time.perf_counter() + seconds
-    while (start := time.perf_counter()) < end or not best:
-        left @ right
-        best = max(best, 2 * size**3 / max(1e-9, time.perf_counter() - start))
-    return best
-
-
-def estimate_pace(recipe: Recipe, shape: ModelShape, *, core_flops: float, n_cores: int) -> float:
-    """Return tokens a second from arithmetic alone: 6 operations a parameter and token (Kaplan et al., 2020)."""
-    cores = min(n_cores, recipe.train.threads or n_cores)
-    return core_flops * cores * ARITHMETIC_SHARE / (6 * shape.n_parameters)
 
 
 def _estimate(recipe: Recipe, shape: ModelShape | None) -> _Pace | None:

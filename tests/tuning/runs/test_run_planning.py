@@ -27,15 +27,8 @@ from penstock.tuning.costing import (
     shape_of_scratch,
     total_bytes,
 )
-from penstock.tuning.planning import (
-    Planner,
-    estimate_pace,
-    judge_budget,
-    judge_machine,
-    measure_arithmetic,
-    shorten,
-    tokens_of_step,
-)
+from penstock.tuning.pacing import estimate_pace, measure_arithmetic
+from penstock.tuning.planning import Planner, judge_budget, judge_machine, shorten, tokens_of_step
 from penstock.tuning.preflight.types import Preflight, rows_text
 from penstock.tuning.recipes.defaults import complete_recipe
 from penstock.tuning.recipes.reading import read_recipe

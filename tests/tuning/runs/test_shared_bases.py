@@ -1,5 +1,6 @@
 """A base's weights that many runs begin from: whole, the bytes they were written with, written by one at a time."""
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.tuning.runs.folder import RunFolder
+from penstock.tuning.runs.shared_bases import _hold
 from tests.tuning.runs.workshop import Workshop
 
 
@@ -79,3 +81,59 @@ def test_what_a_killed_checkout_left_is_removed(workshop: Workshop) -> None:
         (place.parent / name / "config.json").write_text("{}")
     workshop.finish(workshop.begin())
     assert shared(workshop) == place
+
+
+DAY = 86_400.0
+
+
+def grow_old(workshop: Workshop, days: float) -> None:
+    """Say that everything was opened so long ago."""
+    place = shared(workshop)
+    then = place.stat().st_mtime - days * DAY
+    os.utime(place, (then, then))
+
+
+def test_a_base_that_no_run_needs_goes_after_a_week_and_comes_back_when_asked_for(workshop: Workshop) -> None:
+    workshop.finish(workshop.begin())
+    workshop.service.prune()
+    place = shared(workshop)
+    grow_old(workshop, 8)
+    assert workshop.service.prune() == [place]
+    assert not place.exists()
+    assert workshop.finish(workshop.begin()).state == "done"
+    assert workshop.models.n_checkouts == 2
+
+
+def test_a_base_stays_for_a_run_that_may_still_go_on(workshop: Workshop) -> None:
+    done = workshop.finish(workshop.begin())
+    other = workshop.finish(workshop.begin())
+    workshop.store.update(other.id, state="stopped")
+    grow_old(workshop, 30)
+    assert not workshop.service.prune()
+    (base,) = workshop.service.shared_bases()
+    assert base.n_runs == 1
+    assert base.size_bytes > 0
+    workshop.service.delete(done.id)
+    assert shared(workshop).exists(), "the other one may go on"
+    workshop.service.delete(other.id)
+    assert not workshop.service.shared_bases(), "nobody needs it, and nobody has opened it for a month"
+
+
+def test_opening_a_base_makes_it_young_again(workshop: Workshop) -> None:
+    workshop.finish(workshop.begin())
+    grow_old(workshop, 30)
+    workshop.finish(workshop.begin())
+    assert not workshop.service.prune()
+
+
+def test_drafts_and_plans_that_a_kill_left_go_but_not_what_is_being_written(workshop: Workshop) -> None:
+    workshop.finish(workshop.begin())
+    bases, plan = workshop.root / "bases", workshop.root / "plan_old"
+    draft, held = bases / "abcd.part-base_1", bases / "ef01.part-base_2"
+    for folder in (draft, held, plan):
+        folder.mkdir()
+    os.utime(plan, (0, 0))
+    with _hold(bases / "ef01"):
+        removed = workshop.service.prune()
+    assert sorted(removed) == sorted([draft, plan])
+    assert held.exists()

@@ -223,6 +223,7 @@ def open_workshop(root: Path, engine: Engine, base: Path, *, python: Path | None
             make_command=command,
             trainer_env=partial(trainer_environment, os.environ),
             judge=planner.judge,
+            outline=planner.outline,
             retry_s=(0.0, 0.0),
             poll_s=0.01,
         )

@@ -12,7 +12,7 @@ from penstock.access.permissions import Permission, check_permission
 from penstock.base.errors import InvalidInput, NotFound
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
-from penstock.spec.tuning import Recipe, RunState, TuneMethod
+from penstock.spec.tuning import BudgetPart, Recipe, RunState, TuneMethod
 from penstock.tuning.recipes.reading import read_recipe, read_recipe_text
 from penstock.tuning.recipes.template import write_recipe
 from penstock.tuning.runs.service import RunService
@@ -32,6 +32,23 @@ class RecipeBody(BaseModel):
     """Instead of `recipe`."""
     measure: bool = False
     """plan only: run a few steps to know the pace; that takes up to three minutes."""
+
+
+class BudgetBody(BaseModel):
+    """Bounds of a run, each the whole that it may take; what is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+    max_minutes: float | None = None
+    max_cost_usd: float | None = None
+    max_memory_gb: float | None = None
+    max_disk_gb: float | None = None
+
+
+class ResumeBody(BaseModel):
+    """What changes as a run goes on."""
+
+    model_config = ConfigDict(extra="forbid")
+    budget: BudgetBody = BudgetBody()
 
 
 def create_router(services: ControlServices) -> APIRouter:
@@ -125,9 +142,10 @@ def _add_changing(router: APIRouter, services: ControlServices) -> None:
 
     @router.post("/runs/{run_id}/resume")
     @needs(Permission.TUNING_WRITE)
-    def resume(run_id: str) -> Response:
-        """Go on with a run that was stopped or has failed."""
-        return json_reply(_runs(services).resume(run_id))
+    def resume(run_id: str, body: ResumeBody | None = None) -> Response:
+        """Go on with a run that was stopped or has failed; `budget` raises its bounds."""
+        more = None if body is None else BudgetPart(**body.budget.model_dump())
+        return json_reply(_runs(services).resume(run_id, budget=more))
 
     @router.delete("/runs/{run_id}")
     @needs(Permission.TUNING_WRITE)

@@ -14,16 +14,18 @@ from typing import Any
 import msgspec
 
 from penstock.base.errors import PenstockError
+from penstock.base.files import write_atomic
 from penstock.jobs.errors import JobCancelled, JobInterrupt
-from penstock.spec.tuning import FrozenRun, Recipe, RunFault, RunRecord, Runtime
+from penstock.spec.tuning import BudgetPart, FrozenRun, Recipe, RunFault, RunRecord, Runtime
 from penstock.tuning.errors import ParityFailed
+from penstock.tuning.preflight.types import Preflight
 from penstock.tuning.runs.driving import POLL_S, TrainerCommand, TrainerDrive, TrainerEnd
 from penstock.tuning.runs.errors import RunChanged, RunRefused, TrainerFailed, UnknownRun
 from penstock.tuning.runs.events import iter_events
 from penstock.tuning.runs.folder import RunFolder
 from penstock.tuning.runs.packaging import register_run
-from penstock.tuning.runs.pinning import label_of
-from penstock.tuning.runs.ports import Models, RunContext
+from penstock.tuning.runs.pinning import PinnedRecipe, label_of
+from penstock.tuning.runs.ports import Models, RunContext, StartFolder
 from penstock.tuning.runs.preparing import (
     Judge,
     Preparation,
@@ -31,8 +33,10 @@ from penstock.tuning.runs.preparing import (
     check_unchanged,
     read_frozen,
 )
+from penstock.tuning.runs.programs import check_program
 from penstock.tuning.runs.progress import RunProgress
 from penstock.tuning.runs.queries import RunStore
+from penstock.tuning.runs.types import RunPlan
 
 MAX_CRASHES = 3
 """How often in a row a trainer may die without a step forward before the run has failed."""
@@ -46,9 +50,10 @@ PREPARED, TRAINED = 0.1, 0.9
 """Shares of the way at which preparing and training are over."""
 HINTS: dict[RunFault, str] = {
     "nan_loss": "The last good checkpoint is kept. Lower train.lr, or look at the rows that the log names.",
-    "out_of_memory": "Lower train.batch_size and raise train.accumulate, or lower data.max_length.",
-    "disk_full": "Free some space, then `penstock tune resume`; the last whole checkpoint is kept.",
-    "budget": "The bound under [budget] is the run's own: start another run with a higher one.",
+    "out_of_memory": "Lower train.batch_size and raise train.accumulate in another run, or raise a bound of its own: "
+    "`penstock tune resume RUN --max-memory-gb …`.",
+    "disk_full": "Free some space, or raise a bound of its own (--max-disk-gb), then `penstock tune resume`; the last whole checkpoint is kept.",
+    "budget": "Raise the bound: `penstock tune resume RUN --max-minutes …`, or --max-disk-gb.",
     "killed": "`penstock tune resume` goes on from the last checkpoint.",
     "trainer": "`penstock tune logs` shows what the trainer said last.",
 }
@@ -68,6 +73,8 @@ class ExecutionParts:
     """How the trainer is started: interpreter and arguments."""
     trainer_env: Callable[[], Mapping[str, str]]
     judge: Judge | None = None
+    outline: Callable[[PinnedRecipe, StartFolder | None, Preflight], RunPlan] | None = None
+    """Says what a prepared run will take, for its record."""
     retry_s: tuple[float, ...] = RETRY_S
     poll_s: float = POLL_S
     sleep: Callable[[float], None] = time.sleep
@@ -165,8 +172,11 @@ class RunExecution:
         """Return the frozen run: the one that was begun, if its rows are still the same, else a fresh one."""
         recipe = msgspec.convert(record.recipe, Recipe)
         frozen = read_frozen(folder)
+        if frozen is not None and record.frozen_digest == frozen.digest:
+            check_program(frozen)
         if frozen is not None and record.frozen_digest == frozen.digest and folder.data.is_dir():
             check_unchanged(frozen, folder)
+            frozen = keep_budget(frozen, recipe.budget, folder)
             self._parts.preparation.open_base(self._parts.preparation.pin(frozen.recipe), folder)
             context.log(f"going on with the rows and the base of {frozen.digest[:19]}")
             return frozen
@@ -191,8 +201,11 @@ class RunExecution:
         frozen = prepared.frozen
         if record.frozen_digest is not None and folder.checkpoints.is_dir():
             check_same(record.frozen_digest, frozen)
+        outline = self._parts.outline
+        plan = None if outline is None else outline(prepared.pinned, prepared.base, prepared.preflight)
         self._store.update(
             record.id,
+            plan=record.plan if plan is None else msgspec.to_builtins(plan),
             frozen_digest=frozen.digest,
             base=None if frozen.base is None else label_of(frozen.base),
             n_steps=frozen.n_steps or None,
@@ -302,6 +315,15 @@ def check_same(digest: str, frozen: FrozenRun) -> None:
             expected=digest,
             seen=frozen.digest,
         )
+
+
+def keep_budget(frozen: FrozenRun, budget: BudgetPart, folder: RunFolder) -> FrozenRun:
+    """Return the run within the bounds that its record says now, and write it so: they may have been raised meanwhile."""
+    if frozen.recipe.budget == budget:
+        return frozen
+    changed = msgspec.structs.replace(frozen, recipe=msgspec.structs.replace(frozen.recipe, budget=budget))
+    write_atomic(folder.spec, msgspec.json.format(msgspec.json.encode(changed), indent=2))
+    return changed
 
 
 def keep_runtime(folder: RunFolder, runtime: Runtime, context: RunContext) -> None:

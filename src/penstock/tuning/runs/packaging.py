@@ -102,17 +102,23 @@ def complete_folder(out: Path, base: Path) -> None:
 
 
 def describe_origin(record: RunRecord, frozen: FrozenRun, runtime: Runtime | None) -> ModelLineage:
-    """Return what the new version was made from."""
+    """Return what the new version was made from; of a program of one's own, the program's digest, and not that it read the data."""
+    scratch = frozen.recipe.scratch
+    program = None if scratch is None else scratch.program
+    code = f"penstock {__version__}"
+    if program is not None:
+        code += f", program {Path(program).name} {frozen.program or 'without a digest'}"
     return ModelLineage(
         base=frozen.base,
         base_rounding="nf4" if frozen.recipe.method == "qlora" else None,
-        data=frozen.data,
+        data=frozen.data if program is None else (),
+        named_data=() if program is None else frozen.data,
         method=frozen.recipe.method,
         recipe=msgspec.to_builtins(frozen.recipe),
         recipe_digest=digest_recipe(frozen.recipe),
         run=record.id,
         frozen_digest=frozen.digest,
-        code=f"penstock {__version__}",
+        code=code,
         environment=None if runtime is None else {"digest": runtime.digest, "packages": runtime.packages},
         hardware=None if runtime is None else {"device": runtime.device, **runtime.hardware},
         evaluation=record.best,

@@ -1,5 +1,6 @@
 """What people and other rooms do with runs: plan, start, look, stop, resume, compare, delete."""
 
+import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,20 +9,26 @@ import msgspec
 
 from penstock.base.errors import InvalidInput
 from penstock.base.ids import new_id
-from penstock.spec.tuning import FINAL_RUN_STATES, Recipe, RunRecord
+from penstock.spec.tuning import FINAL_RUN_STATES, BudgetPart, Recipe, RunRecord
 from penstock.tuning.planning import Planner
+from penstock.tuning.runs.budgets import gains_minutes, raise_budget
 from penstock.tuning.runs.comparing import compare_runs
-from penstock.tuning.runs.errors import RunActive, RunEnded
+from penstock.tuning.runs.errors import RunActive, RunEnded, UnknownRun
 from penstock.tuning.runs.events import read_curves, read_events, read_samples
 from penstock.tuning.runs.folder import RunFolder
 from penstock.tuning.runs.pinning import label_of
 from penstock.tuning.runs.ports import RunJobs, Tell
 from penstock.tuning.runs.preparing import Preparation
 from penstock.tuning.runs.queries import RunStore
+from penstock.tuning.runs.shared_bases import SharedBase, list_shared, prune_shared
 from penstock.tuning.runs.types import Curve, EventPage, RunComparison, RunPage, RunPlan, Sample
 
 MAX_COMPARED = 8
 MAX_LOG_BYTES = 256 * 1024
+UNUSED_BASE_S = 7 * 86_400.0
+"""A base that no run may still go on from lies checked out for so long after it was opened last."""
+KILLED_PLAN_S = 86_400.0
+"""A plan takes minutes: a folder of one that is older was left by a kill."""
 
 
 class RunService:
@@ -142,28 +149,71 @@ class RunService:
             )
         return self._settled(self.store.get_by_id(record.id))
 
-    def resume(self, wanted: str) -> RunRecord:
+    def resume(self, wanted: str, *, budget: BudgetPart | None = None) -> RunRecord:
         """Queue a run that was stopped or has failed; it goes on from its last checkpoint.
 
-        Raises `RunActive` while it is under way, `RunEnded` when it is done.
+        `budget` raises bounds; what it leaves open stays as it was. Raises `RunActive` while the run is under way, `RunEnded`
+        when it is done, unless it ended because its minutes were used up and has more of them now.
         """
-        record = self.reopen(wanted)
+        record = self.reopen(wanted, budget=budget)
         return self._submit(record)
 
-    def reopen(self, wanted: str) -> RunRecord:
-        """Make a run that was stopped or has failed wait again, for whoever drives it."""
+    def where_it_goes_on(self, wanted: str) -> str:
+        """Return where a run would go on, in words: `from the checkpoint of step 49`, or `from its beginning`."""
+        folder = self.folder(self.get(wanted).id)
+        steps = [path.name.removeprefix("step-") for path in folder.checkpoints.glob("step-*")]
+        found = max((int(step) for step in steps if step.isdigit()), default=None)
+        return "from its beginning" if found is None else f"from the checkpoint of step {found}"
+
+    def reopen(self, wanted: str, *, budget: BudgetPart | None = None) -> RunRecord:
+        """Make a run that was stopped or has failed wait again, for whoever drives it; see `resume`."""
         record = self.get(wanted)
 
         def change(old: RunRecord) -> RunRecord:
-            if old.state == "done":
+            recipe = msgspec.convert(old.recipe, Recipe)
+            raised = raise_budget(recipe, budget)
+            if old.state == "done" and not gains_minutes(old, recipe, raised):
                 raise RunEnded(f"Run {old.id} is done.", hint=f"`penstock tune show {old.id}`", run=old.id)
             if old.state not in FINAL_RUN_STATES:
                 raise RunActive(f"Run {old.id} is {old.state}.", hint=f"`penstock tune stop {old.id}`")
             return msgspec.structs.replace(
-                old, state="queued", job=None, fault=None, error=None, finished_ns=None
+                old,
+                recipe=old.recipe if raised == recipe else msgspec.to_builtins(raised),
+                state="queued",
+                job=None,
+                fault=None,
+                error=None,
+                finished_ns=None,
             )
 
         return self.store.change(record.id, change)
+
+    def prune(self, *, unused_s: float = UNUSED_BASE_S) -> Sequence[Path]:
+        """Remove what no run needs any more: shared bases, drafts of killed checkouts, folders of killed plans."""
+        removed = list(prune_shared(self._root, self._needs_base, unused_s=unused_s))
+        for folder in self._root.glob("plan_*"):
+            if self._age_s(folder) > KILLED_PLAN_S:
+                shutil.rmtree(folder, ignore_errors=True)
+                removed.append(folder)
+        return removed
+
+    def shared_bases(self) -> Sequence[SharedBase]:
+        """Return the bases that lie checked out for runs, the one that nobody has opened for longest first."""
+        return list_shared(self._root, self._needs_base)
+
+    def _needs_base(self, name: str) -> bool:
+        """Whether a folder of `HOME/tuning` is of a run that may still go on, or of a plan under way."""
+        try:
+            record = self.store.get_by_id(name)
+        except UnknownRun:
+            return name.startswith("plan_") and self._age_s(self._root / name) <= KILLED_PLAN_S
+        return record.state != "done"
+
+    def _age_s(self, folder: Path) -> float:
+        try:
+            return self.store.now_ns() / 1e9 - folder.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def delete(self, wanted: str) -> None:
         """Forget a run and remove its folder; what it registered stays. Raises `RunActive`."""
@@ -173,6 +223,7 @@ class RunService:
             raise RunActive(f"Run {record.id} is {record.state}.", hint=f"`penstock tune stop {record.id}`")
         self.store.delete(record.id)
         folder.remove()
+        self.prune()
 
     def compare(self, wanted: Sequence[str], *, max_points: int = 200) -> RunComparison:
         """Return two or more runs side by side."""

@@ -1,14 +1,18 @@
 """Weights of bases below `HOME/tuning/bases`, shared by all runs that begin from them.
 
 They lie there for months, so their bytes are held to the digests of when they were written each time a run opens them:
-a flipped bit, a half-written page or a hand's edit would go into every later model, whose lineage names the base.
+a flipped bit, a half-written page or a hand's edit would go into every later model, whose lineage names the base. A base is
+a copy of what the registry keeps: one that no run needs any more is removed after a while, and checked out again when asked for.
 """
 
 import fcntl
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -23,6 +27,7 @@ from penstock.tuning.runs.ports import StartFolder
 _FACTS = "penstock-base.json"
 _RENDERER = "penstock-renderer.json"
 _TOKENIZER = "tokenizer.json"
+_DRAFT = ".part"
 
 
 def open_shared(place: Path, check_out: Callable[[Path], BaseFolder]) -> StartFolder:
@@ -32,10 +37,14 @@ def open_shared(place: Path, check_out: Callable[[Path], BaseFolder]) -> StartFo
     """
     with _hold(place):
         if (known := _read(place)) is not None:
+            os.utime(place)  # when it was opened last
             return known
-        for left in (*place.parent.glob(f"{place.name}.part*"), *place.parent.glob(f".{place.name}.part*")):
+        for left in (
+            *place.parent.glob(f"{place.name}{_DRAFT}*"),
+            *place.parent.glob(f".{place.name}{_DRAFT}*"),
+        ):
             shutil.rmtree(left, ignore_errors=True)  # of a process that was killed: the lock is ours
-        part = place.with_name(f"{place.name}.part-{new_id('base')}")
+        part = place.with_name(f"{place.name}{_DRAFT}-{new_id('base')}")
         try:
             base = check_out(part)
             _write(base, part)
@@ -59,11 +68,71 @@ def open_shared(place: Path, check_out: Callable[[Path], BaseFolder]) -> StartFo
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SharedBase:
+    """One folder of weights below `HOME/tuning/bases`."""
+
+    folder: Path
+    size_bytes: int
+    opened_s: float
+    """When a run opened it last, in seconds since 1970."""
+    n_runs: int
+    """Runs that may still go on from it, and plans under way."""
+    is_draft: bool
+    """Whether it was never finished: its checkout was killed, or is under way."""
+
+
+def list_shared(root: Path, needed: Callable[[str], bool]) -> list[SharedBase]:
+    """Return the bases below `root` (`HOME/tuning`), oldest first; `needed(RUN)` says whether a run may still go on."""
+    bases = root / "bases"
+    if not bases.is_dir():
+        return []
+    namers: dict[Path, int] = {}
+    for link in root.glob("*/base"):
+        if link.is_symlink() and needed(link.parent.name):
+            place = link.resolve()
+            namers[place] = namers.get(place, 0) + 1
+    found = [
+        SharedBase(
+            folder=folder,
+            size_bytes=sum(each.stat().st_size for each in folder.rglob("*") if each.is_file()),
+            opened_s=folder.stat().st_mtime,
+            n_runs=namers.get(folder.resolve(), 0),
+            is_draft=_DRAFT in folder.name,
+        )
+        for folder in bases.iterdir()
+        if folder.is_dir()
+    ]
+    return sorted(found, key=lambda each: each.opened_s)
+
+
+def prune_shared(
+    root: Path, needed: Callable[[str], bool], *, unused_s: float, now_s: Callable[[], float] = time.time
+) -> list[Path]:
+    """Remove bases that no run needs and that nobody has opened for `unused_s`, and drafts that nobody writes; return them.
+
+    A base that is being checked out or opened right now is left alone.
+    """
+    removed = []
+    for base in list_shared(root, needed):
+        is_old = now_s() - base.opened_s >= unused_s
+        if not base.is_draft and (base.n_runs or not is_old):
+            continue
+        place = base.folder.with_name(base.folder.name.partition(_DRAFT)[0].removeprefix("."))
+        with suppress(BlockingIOError, FileNotFoundError), _hold(place, waits=False):
+            # the name goes first: half of a base must not lie under it
+            doomed = base.folder.with_name(f".{place.name}{_DRAFT}-{new_id('base')}")
+            base.folder.replace(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+            removed.append(base.folder)
+    return removed
+
+
 @contextmanager
-def _hold(place: Path) -> Iterator[None]:
+def _hold(place: Path, *, waits: bool = True) -> Iterator[None]:
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.with_name(f".{place.name}.lock").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 
