@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.base.digest import short_digest
 from penstock.console.formats import format_ms
 from penstock.console.messages import Found, Quote, read_citations, read_passages, show_json
 from penstock.console.said import ShownMessage, call_names, keep_last, show_messages
@@ -109,8 +110,8 @@ def list_facts(span: Span, key_name: str | None = None) -> tuple[tuple[str, str]
         ("provider", span.provider),
         ("model", span.model),
         ("prompt", span.prompt),
-        ("renderer", span.attributes.get(RENDERER_ATTRIBUTE)),
-        ("prompt ids", span.attributes.get(PROMPT_IDS_ATTRIBUTE)),
+        ("renderer", _short(span.attributes.get(RENDERER_ATTRIBUTE))),
+        ("prompt ids", _short(span.attributes.get(PROMPT_IDS_ATTRIBUTE))),
         ("cache", span.cache),
         ("HTTP status", span.http_status),
         ("attempts", span.attempts),
@@ -125,6 +126,11 @@ def list_facts(span: Span, key_name: str | None = None) -> tuple[tuple[str, str]
         ("span id", span.span_id),
     )
     return tuple((label, str(value)) for label, value in facts if value is not None)
+
+
+def _short(digest: object) -> str | None:
+    """Return the beginning of a digest, which stands whole among the attributes; None for what is none."""
+    return short_digest(digest) if isinstance(digest, str) else None
 
 
 def link_versions(versions: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
