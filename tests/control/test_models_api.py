@@ -2,27 +2,35 @@
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import penstock.data
 from penstock.control.app import create_control
-from penstock.store.blobs import BlobStore
 from penstock.tuning.catalogue import ModelCatalogue
-from penstock.tuning.models import ModelService
+from penstock.tuning.compress.service import CompressService
+from penstock.tuning.compress.store import MeasurementStore
 from tests.fixtures.asgi import AsgiClient
 from tests.fixtures.furnished import Furnished
 
-POCKET = Path(penstock.data.__path__[0]) / "pocket"
+
+@pytest.fixture
+def queued() -> list[tuple[str, dict[str, Any]]]:
+    """The work that was asked for."""
+    return []
 
 
 @pytest.fixture
-def with_models(furnished: Furnished, tmp_path: Path) -> AsgiClient:
+def with_models(furnished: Furnished, queued: list[tuple[str, dict[str, Any]]]) -> AsgiClient:
     registry = furnished.services.registry
-    service = ModelService(registry, BlobStore(str(tmp_path / "blobs")), work=tmp_path / "work")
-    services = dataclasses.replace(furnished.services, models=ModelCatalogue(registry), model_service=service)
+
+    class Queue:
+        def submit(self, kind: str, spec: dict[str, Any]) -> str:
+            queued.append((kind, spec))
+            return f"job_{len(queued)}"
+
+    work = CompressService(MeasurementStore(furnished.engine), registry, Queue(), lambda _: None)  # type: ignore[arg-type,return-value]
+    services = dataclasses.replace(furnished.services, models=ModelCatalogue(registry), compressing=work)
     registry.register("model", "little", {"kind": "embedding", "license": "MIT"}, note="by hand")
     return AsgiClient(create_control(services), bearer=furnished.owner_key)
 
@@ -45,7 +53,6 @@ def test_a_card_is_markdown_and_the_graph_has_the_version(with_models: AsgiClien
     graph = with_models.get("/api/v1/models/little/lineage").json()
     assert [node["label"] for node in graph["nodes"]] == ["model:little@1"]
     assert with_models.get("/api/v1/models/little/aliases").json()["aliases"] == {}
-    assert with_models.get("/api/v1/models/little/verification").json() == {"checks": []}
 
 
 def pull(client: AsgiClient, body: dict[str, Any]) -> Any:
@@ -58,19 +65,17 @@ def test_a_pull_is_a_job_and_nonsense_is_refused(with_models: AsgiClient) -> Non
     assert pull(with_models, {"name": "M!", "source": "folder:/x"}).status == 400
 
 
-def test_versions_are_verified_one_at_a_time(
-    with_models: AsgiClient, monkeypatch: pytest.MonkeyPatch
+def test_verifying_a_version_is_a_job_over_that_very_version(
+    with_models: AsgiClient, queued: list[tuple[str, dict[str, Any]]]
 ) -> None:
-    """Hashing gigabytes in many requests at once would hold every thread of control for minutes."""
-    seen: list[int] = []
-
-    def verify(*_: object, **__: object) -> list[object]:
-        if not seen:
-            seen.append(0)
-            seen[0] = with_models.get("/api/v1/models/little/verification").status
-        return []
-
-    monkeypatch.setattr(ModelService, "verify", verify)
-    assert with_models.get("/api/v1/models/little/verification").status == 200
-    assert seen == [409]
-    assert with_models.get("/api/v1/models/little/verification").status == 200
+    """Hashing gigabytes in requests would hold the threads of control for minutes."""
+    asked = with_models.post_json("/api/v1/model-verifications", {"model": "little"})
+    assert (asked.status, asked.json()) == (202, {"job": "job_1"})
+    with_parity = {"model": "model:little@1", "parity": True}
+    assert with_models.post_json("/api/v1/model-verifications", with_parity).status == 202
+    told = [(kind, spec["model"], spec["parity"]) for kind, spec in queued]
+    assert told == [("verify", "model:little@1", False), ("verify", "model:little@1", True)]
+    assert all(spec["actor"].startswith("admin") for _, spec in queued)
+    assert with_models.post_json("/api/v1/model-verifications", {"model": "nobody"}).status == 404
+    assert with_models.post_json("/api/v1/model-verifications", {"model": "prompt:triage"}).status == 400
+    assert len(queued) == 2

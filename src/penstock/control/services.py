@@ -45,7 +45,6 @@ from penstock.traces.upkeep.service import UpkeepService
 from penstock.traces.views import ViewService
 from penstock.tuning.catalogue import ModelCatalogue
 from penstock.tuning.compress.service import CompressService
-from penstock.tuning.models import ModelService
 from penstock.tuning.runs.service import RunService
 
 
@@ -133,13 +132,11 @@ class ControlServices:
     load_tests: LoadTestService | None = None
     """Calls at a stated rate, and what they came to; None in a process that runs none."""
     compressing: CompressService | None = None
-    """Smaller models: quantise, shrink, measure, compare, distil."""
+    """Work on models: quantise, shrink, measure, verify, compare, distil."""
     home_option: str = ""
     """What a command needs to name this home, such as ` --home /srv/ai`; empty for the default one."""
     models: ModelCatalogue | None = None
     """Models as people look at them: lists, cards, lineage."""
-    model_service: ModelService | None = None
-    """Model files: proving them again."""
     tuning: RunService | None = None
     """Runs of tuning; None where nothing trains."""
     version: str = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m penstock.main.compress_process HOME PARENT`: quantises, shrinks or measures models; the request comes as JSON on standard input.
+"""`python -m penstock.main.compress_process HOME PARENT`: quantises, shrinks, measures or verifies models; the request comes as JSON on standard input.
 
 A process of its own, because native code runs in here: it costs whoever asks neither memory nor, should it crash, life. Progress,
 result and errors go out as JSON lines.
@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,22 @@ def _measure(rooms: ModelRooms, asked: dict[str, Any], tell: Any) -> Any:
     return {"facts": msgspec.to_builtins(facts)}
 
 
+def _verify(rooms: ModelRooms, asked: dict[str, Any], tell: Any) -> Any:
+    version = rooms.models.resolve(asked["model"])
+    checks = rooms.models.verify(asked["model"], with_parity=bool(asked.get("parity")), tell=tell)
+    return {
+        "model": f"model:{version.name}@{version.number}",
+        "digest": version.digest,
+        "passed": all(check.passed is not False for check in checks),
+        "checks": [asdict(check) for check in checks],
+    }
+
+
 def _children(rooms: ModelRooms) -> ChildService:
     return ChildService(rooms.models, rooms.registry, rooms.blobs, work=rooms.home.root / "work")
 
 
-_VERBS = {"quantise": _quantise, "shrink": _shrink, "measure": _measure}
+_VERBS = {"quantise": _quantise, "shrink": _shrink, "measure": _measure, "verify": _verify}
 
 
 def _watch(parent: int) -> None:

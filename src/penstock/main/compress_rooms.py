@@ -23,7 +23,7 @@ from penstock.main.distilling import DistillParts, make_distilled, prepare_disti
 from penstock.main.eval_ports import RoutePrices
 from penstock.main.home_files import read_internal_key
 from penstock.main.instance import require_instance
-from penstock.main.job_kinds import MODEL_MEASURE, MODEL_QUANTISE, MODEL_SHRINK, TUNE_DISTILL
+from penstock.main.job_kinds import MODEL_MEASURE, MODEL_QUANTISE, MODEL_SHRINK, MODEL_VERIFY, TUNE_DISTILL
 from penstock.main.last_snapshot import LastSnapshot
 from penstock.main.rooms import Rooms
 from penstock.main.teachers import GatewayTeacher
@@ -38,6 +38,7 @@ KINDS: Mapping[WorkKind, str] = {
     "quantise": MODEL_QUANTISE,
     "shrink": MODEL_SHRINK,
     "measure": MODEL_MEASURE,
+    "verify": MODEL_VERIFY,
     "distill": TUNE_DISTILL,
 }
 

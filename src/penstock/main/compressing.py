@@ -1,4 +1,4 @@
-"""Makes smaller models and measures them: as jobs of a running instance, or in place for a home on which nothing runs."""
+"""Makes smaller models, measures and verifies versions: as jobs of a running instance, or in place for a home on which nothing runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from penstock.jobs.worker import Handler
 from penstock.main.compress_child import run_child
 from penstock.main.embedded import SHIPPED, ModelRooms
 from penstock.main.instance import running_instance
-from penstock.main.job_kinds import MODEL_MEASURE, MODEL_QUANTISE, MODEL_SHRINK
+from penstock.main.job_kinds import MODEL_MEASURE, MODEL_QUANTISE, MODEL_SHRINK, MODEL_VERIFY
 from penstock.main.job_wait import Tell, wait_for_job
 from penstock.main.model_comparing import compare_models
 from penstock.main.model_measuring import create_measuring, measure_models
@@ -21,12 +21,12 @@ from penstock.tuning.compress.requests import MeasureRequest, QuantiseRequest
 from penstock.tuning.compress.store import MeasurementStore
 from penstock.tuning.compress.types import ModelComparison, ModelMeasurement
 
-VERBS = {MODEL_QUANTISE: "quantise", MODEL_SHRINK: "shrink"}
-KINDS = (MODEL_QUANTISE, MODEL_SHRINK, MODEL_MEASURE)
+VERBS = {MODEL_QUANTISE: "quantise", MODEL_SHRINK: "shrink", MODEL_VERIFY: "verify"}
+KINDS = (*VERBS, MODEL_MEASURE)
 
 
 def compress_handlers(rooms: Rooms) -> Mapping[str, Handler]:
-    """Return the handlers of jobs that make and measure smaller models."""
+    """Return the handlers of jobs that make smaller models, measure and verify."""
     return {
         kind: lambda ctx, spec, kind=kind: run_compress(rooms, kind, ctx, spec)  # type: ignore[misc]
         for kind in KINDS
@@ -64,11 +64,24 @@ def do_or_submit(
     return wait_for_job(rooms.jobs, job.id, tell).result or {}
 
 
+def verify_model(rooms: Rooms, ref: str, tell: Tell, *, with_parity: bool, actor: str) -> dict[str, Any]:
+    """Return what verifying a version found: `{model, digest, passed, checks}`.
+
+    A job of the instance that runs, else done right here; nothing that is missing or damaged is mended before. Raises
+    `JobFailed`, or here what the work raises.
+    """
+    spec = {"model": rooms.registry.resolve(ref).label, "parity": with_parity, "actor": actor}
+    if running_instance(rooms.home) is None:
+        return _do(rooms, MODEL_VERIFY, spec, tell)
+    job = submit_compress(rooms, MODEL_VERIFY, spec)
+    return wait_for_job(rooms.jobs, job.id, tell).result or {}
+
+
 def submit_compress(rooms: Rooms, kind: str, spec: dict[str, Any]) -> Job:
-    """Queue the work; the same child under way is returned instead of made twice."""
+    """Queue the work; the same child, or the same proof, under way is returned instead of made twice."""
     if kind in VERBS:
         _check_before(rooms, kind, spec)
-    key = f"{kind}:{spec['model']}" if kind in VERBS else None
+    key = f"{kind}:{spec['model']}{':parity' if spec.get('parity') else ''}" if kind in VERBS else None
     return rooms.jobs.submit(kind, spec, dedupe_key=key)
 
 
@@ -80,7 +93,7 @@ def _check_before(rooms: Rooms, kind: str, spec: Mapping[str, Any]) -> None:
             {name: spec[name] for name in QuantiseRequest.__struct_fields__ if name in spec}, QuantiseRequest
         )
         check_children(parent, wanted.precisions, wanted.alias)
-    else:
+    elif kind == MODEL_SHRINK:
         refuse_prod(spec.get("alias"), ())
 
 
@@ -110,4 +123,9 @@ def _tell_lines(result: Mapping[str, Any]) -> list[str]:
         for child in result.get("children", ())
     ]
     measured = {each["version"]: None for each in result.get("measurements", ())}
-    return [*lines, *(f"{version} measured" for version in measured)]
+    lines += [f"{version} measured" for version in measured]
+    words = {True: "ok", False: "FAILED", None: "not looked at"}
+    return [
+        *lines,
+        *(f"{words[each['passed']]}: {each['name']}, {each['detail']}" for each in result.get("checks", ())),
+    ]

@@ -259,7 +259,6 @@ def build_services(
         keys=installation.keys,
         registry=installation.registry,
         models=installation.catalogue,
-        model_service=installation.models,
         jobs=installation.jobs,
         evaluations=quality.evaluations,
         experiments=quality.experiments,

@@ -1,12 +1,11 @@
 """`python -m penstock.main.model_process HOME VERB ARGUMENTS`: works on weights, telling progress as JSON lines.
 
-Verbs: `pull NAME SOURCE`, `export REFERENCE FOLDER`, `verify REFERENCE [parity]`.
+Verbs: `pull NAME SOURCE`, `export REFERENCE FOLDER`.
 """
 
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +52,7 @@ def _export(rooms: ModelRooms, ref: str, folder: str) -> dict[str, Any]:
     }
 
 
-def _verify(rooms: ModelRooms, ref: str, parity: str = "") -> dict[str, Any]:
-    checks = rooms.models.verify(ref, with_parity=parity == "parity")
-    return {"model": rooms.registry.resolve(ref).label, "checks": [asdict(each) for each in checks]}
-
-
-_VERBS: Mapping[str, Callable[..., dict[str, Any]]] = {"pull": _pull, "export": _export, "verify": _verify}
+_VERBS: Mapping[str, Callable[..., dict[str, Any]]] = {"pull": _pull, "export": _export}
 
 
 def _say(value: dict[str, object]) -> None:

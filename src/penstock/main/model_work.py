@@ -1,4 +1,4 @@
-"""Works on weights for a command: pulls (on a home where nothing runs), exports, verifies.
+"""Works on weights for a command: pulls (on a home where nothing runs), exports.
 
 The converter and the inference engine that proves it are heavy, so they are loaded in a process of their own:
 `python -m penstock.main.model_process` is that process; it prints progress and result as JSON lines.
@@ -23,11 +23,6 @@ def pull_here(rooms: Rooms, name: str, source: str, tell: Tell) -> dict[str, Any
 def export_here(rooms: Rooms, ref: str, folder: Path, tell: Tell) -> dict[str, Any]:
     """Write a version in Hugging Face layout with its card; return model, digest, folder, sizes by file."""
     return _work(rooms, f"{ref} was not exported", tell, "export", ref, str(folder))
-
-
-def verify_here(rooms: Rooms, ref: str, tell: Tell, *, with_parity: bool) -> dict[str, Any]:
-    """Return what verifying a version found."""
-    return _work(rooms, f"{ref} was not verified", tell, "verify", ref, *(["parity"] if with_parity else []))
 
 
 def _work(rooms: Rooms, failure: str, tell: Tell, *arguments: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What can be wrong with a model that somebody wants to have here (codes PS-x3xx)."""
 
-from penstock.base.errors import CallerError, ConflictError, NotFound, PolicyError
+from penstock.base.errors import CallerError, NotFound, PolicyError
 
 
 class UnreadableModel(CallerError):
@@ -96,9 +96,3 @@ class VersionUnproven(PolicyError):
 
     code = "PS-2706"
     status = 422
-
-
-class VerificationBusy(ConflictError):
-    """A version is being verified already; hashing takes long, so there is one at a time."""
-
-    code = "PS-3707"

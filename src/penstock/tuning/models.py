@@ -303,10 +303,17 @@ class ModelService:
         (folder / "README.md").write_text(card_of(version), encoding="utf-8")
         return exported
 
-    def verify(self, ref: AssetRef | str, *, with_parity: bool = False) -> list[Check]:
+    def verify(
+        self, ref: AssetRef | str, *, with_parity: bool = False, tell: Progress = lambda *_: None
+    ) -> list[Check]:
         """Prove a version once more as it lies there now; see `verification`."""
         return verify_version(
-            self.resolve(ref), self._blobs, with_parity=with_parity, find=self._find_digest, work=self._work
+            self.resolve(ref),
+            self._blobs,
+            with_parity=with_parity,
+            find=self._find_digest,
+            work=self._work,
+            tell=tell,
         )
 
     def _find_digest(self, digest: str) -> ModelVersion | None:

@@ -22,6 +22,7 @@ from penstock.tuning.model_files import (
 )
 from penstock.tuning.parity import ParityReport, prove_adapter, prove_parity
 from penstock.tuning.renderer import GoldenVector, load_renderer
+from penstock.tuning.sources import Progress
 
 FindVersion = Callable[[str], ModelVersion | None]
 """The version with a digest."""
@@ -37,10 +38,23 @@ class Check:
 
 
 def verify_version(
-    version: ModelVersion, blobs: Blobs, *, with_parity: bool, find: FindVersion, work: Path
+    version: ModelVersion,
+    blobs: Blobs,
+    *,
+    with_parity: bool,
+    find: FindVersion,
+    work: Path,
+    tell: Progress = lambda *_: None,
 ) -> list[Check]:
-    """Return what was found about every file, the renderer with its golden vectors and, `with_parity`, the proof."""
-    checks = [_check_bytes(version, name, blobs) for name in sorted(version.artefacts)]
+    """Return what was found about every file, the renderer with its golden vectors and, `with_parity`, the proof.
+
+    `tell` hears of each file before it is read, and of the proof.
+    """
+    checks: list[Check] = []
+    for number, name in enumerate(sorted(version.artefacts)):
+        tell(number / (len(version.artefacts) + 1), name)
+        checks.append(_check_bytes(version, name, blobs))
+    tell(len(checks) / (len(checks) + 1), "parity" if with_parity else "renderer")
     if RENDERER in version.artefacts and all(check.passed for check in checks):
         checks.append(_check_renderer(version, ModelFiles(blobs)))
     if with_parity and all(check.passed for check in checks):

@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from penstock.access.declarations import Caller, actor_of, needs
 from penstock.access.permissions import Permission
 from penstock.base.errors import ConflictError, InvalidInput, NotFound, PenstockError
+from penstock.base.offered import require
 from penstock.console.links import link
 from penstock.console.queries import SearchProblem, tell_problem
 from penstock.console.rendering import Page, Renderer, UnavailablePage
@@ -110,9 +111,7 @@ class DeploymentLivePage(Page):
 
 def deployments_of(services: ConsoleServices) -> DeploymentService:
     """Return the service; raise `NotFound` where nothing can be deployed."""
-    if services.deployments is None:
-        raise NotFound("Nothing can be deployed here.", hint="Start Penstock: penstock up.")
-    return services.deployments
+    return require(services.deployments, "Nothing can be deployed here.")
 
 
 def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:

@@ -14,10 +14,10 @@ from penstock.base.errors import (
     CallerError,
     ConflictError,
     InvalidInput,
-    NotFound,
     PenstockError,
     PolicyError,
 )
+from penstock.base.offered import require
 from penstock.console.links import link
 from penstock.console.load_charts import CallScatter, CountChart, draw_calls, draw_counts, draw_seconds
 from penstock.console.plots import Plot
@@ -132,9 +132,7 @@ class LoadComparedPage(Page):
 
 def load_tests_of(services: ConsoleServices) -> LoadTestService:
     """Return the service; raise `NotFound` where none are run."""
-    if services.load_tests is None:
-        raise NotFound("Load tests are not run here.", hint="Start Penstock: penstock up.")
-    return services.load_tests
+    return require(services.load_tests, "Load tests are not run here.")
 
 
 def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:

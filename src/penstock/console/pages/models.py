@@ -11,17 +11,20 @@ from starlette.responses import RedirectResponse, Response
 
 from penstock.access.declarations import Caller, actor_of, needs
 from penstock.access.permissions import Permission, has_permission
-from penstock.base.errors import NotFound, PenstockError
+from penstock.base.errors import InvalidInput, PenstockError
+from penstock.base.offered import require
 from penstock.console.lineage_graphs import LineageDrawing, draw_lineage
 from penstock.console.links import link
 from penstock.console.markdown import render_markdown
 from penstock.console.measured_models import MeasuredTable, build_tables
+from penstock.console.pages.deployments import deployments_of
 from penstock.console.rendering import Page, Renderer, UnavailablePage
 from penstock.console.services import ConsoleServices
 from penstock.registry.types import AliasMove
 from penstock.spec.tuning import DeploymentSpec, FilePrecision
 from penstock.tuning.catalogue import ModelCatalogue, ModelDetail, ModelRow
 from penstock.tuning.compress.requests import MeasureRequest, QuantiseRequest
+from penstock.tuning.compress.service import CompressService
 
 ACTIVE = "/models"
 PAGE_SIZE = 50
@@ -83,9 +86,12 @@ class ModelPage(Page):
 
 def models_of(services: ConsoleServices) -> ModelCatalogue:
     """Return the catalogue; raise `NotFound` where there is none."""
-    if services.models is None:
-        raise NotFound("There are no models here.")
-    return services.models
+    return require(services.models, "There are no models here.", hint=None)
+
+
+def compressing_of(services: ConsoleServices) -> CompressService:
+    """Return what makes and measures smaller models; raise `NotFound` where nothing does."""
+    return require(services.compressing, "Nothing works on models here.")
 
 
 def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
@@ -137,10 +143,8 @@ def _add_actions(router: APIRouter, services: ConsoleServices) -> None:
         caller: Caller = request.state.caller
         wanted = caller.form.get("deployment", "").strip()
         try:
-            if services.deployments is None:
-                raise NotFound("Nothing can be deployed here.")
             spec = DeploymentSpec(name=wanted, model=f"model:{name}@{number}")
-            record = services.deployments.deploy(spec, actor=actor_of(caller))
+            record = deployments_of(services).deploy(spec, actor=actor_of(caller))
         except PenstockError as error:
             return _back(name, number, error)
         return RedirectResponse(f"/deployments/{record.name}", status_code=303)
@@ -154,12 +158,24 @@ def _add_actions(router: APIRouter, services: ConsoleServices) -> None:
             tuple(each for each in PRECISIONS if caller.form.get(f"precision:{each}")),
         )
         try:
-            if services.compressing is None:
-                raise NotFound("Nothing works on models here.")
             if not wanted:
-                raise NotFound("Choose at least one precision.")
+                raise InvalidInput("Choose at least one precision.")
             asked = QuantiseRequest(model=f"model:{name}@{number}", precisions=wanted)
-            job = services.compressing.quantise(asked, actor=actor_of(caller))
+            job = compressing_of(services).quantise(asked, actor=actor_of(caller))
+        except PenstockError as error:
+            return _back(name, number, error)
+        return RedirectResponse(f"/jobs/{job}", status_code=303)
+
+    @router.post(f"{ACTIVE}/{{name}}/{{number}}/verify")
+    @needs(Permission.REGISTRY_READ, Permission.JOBS_WRITE)
+    def verify(request: Request, name: str, number: int) -> Response:
+        caller: Caller = request.state.caller
+        try:
+            job = compressing_of(services).verify(
+                f"model:{name}@{number}",
+                with_parity=bool(caller.form.get("parity")),
+                actor=actor_of(caller),
+            )
         except PenstockError as error:
             return _back(name, number, error)
         return RedirectResponse(f"/jobs/{job}", status_code=303)
@@ -171,12 +187,10 @@ def _add_actions(router: APIRouter, services: ConsoleServices) -> None:
         cases = caller.form.get("cases", "").strip()
         against = caller.form.get("against", "").strip()
         try:
-            if services.compressing is None:
-                raise NotFound("Nothing works on models here.")
             asked = MeasureRequest(
                 models=(f"model:{name}@{number}",), cases=cases or None, against=against or None
             )
-            job = services.compressing.measure(asked, actor=actor_of(caller))
+            job = compressing_of(services).measure(asked, actor=actor_of(caller))
         except PenstockError as error:
             return _back(name, number, error)
         return RedirectResponse(f"/jobs/{job}", status_code=303)
@@ -335,6 +349,7 @@ def _tell_actions(services: ConsoleServices, caller: Caller, detail: ModelDetail
         "deploy": services.deployments is not None and can_deploy and not detail.version.is_adapter,
         "quantise": services.compressing is not None and can_tune and is_float,
         "measure": services.compressing is not None and can_tune and is_chat,
+        "verify": services.compressing is not None and is_allowed(Permission.JOBS_WRITE),
         "tune": services.tuning is not None and can_tune and is_chat and is_float,
         "ask": is_chat and detail.row.is_live and "prod" in detail.version.aliases,
     }

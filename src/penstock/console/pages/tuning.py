@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
-from penstock.base.errors import NotFound
+from penstock.base.offered import require
 from penstock.console.links import link
 from penstock.console.plots import Plot
 from penstock.console.rendering import Page, Renderer, UnavailablePage
@@ -90,9 +90,7 @@ class RunsComparedPage(Page):
 
 def runs_of(services: ConsoleServices) -> RunService:
     """Return the service; raise `NotFound` where nothing trains."""
-    if services.tuning is None:
-        raise NotFound("Nothing trains on this installation.", hint="Start Penstock: penstock up.")
-    return services.tuning
+    return require(services.tuning, "Nothing trains on this installation.")
 
 
 def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:

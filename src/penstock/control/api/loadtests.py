@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from penstock.access.declarations import actor_of, needs
 from penstock.access.permissions import Permission
-from penstock.base.errors import NotFound
+from penstock.base.offered import require
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
 from penstock.deploy.load.reports import to_html, to_markdown
@@ -46,9 +46,7 @@ def create_router(services: ControlServices) -> APIRouter:
 
 def load_tests_of(services: ControlServices) -> LoadTestService:
     """Return the service; raise `NotFound` where this process has none."""
-    if services.load_tests is None:
-        raise NotFound("Load tests are not run here.", hint="Start Penstock: penstock up.")
-    return services.load_tests
+    return require(services.load_tests, "Load tests are not run here.")
 
 
 def _add_running(router: APIRouter, services: ControlServices) -> None:

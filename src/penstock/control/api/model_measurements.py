@@ -1,4 +1,4 @@
-"""Smaller models over REST: quantise, shrink, measure, compare; and the datasets of a teacher's replies."""
+"""Work on models over REST: quantise, shrink, measure, verify, compare; and the datasets of a teacher's replies."""
 
 from typing import Annotated, Any
 
@@ -10,9 +10,11 @@ from starlette.responses import Response
 
 from penstock.access.declarations import actor_of, needs
 from penstock.access.permissions import Permission
-from penstock.base.errors import InvalidInput, NotFound
+from penstock.base.errors import InvalidInput
+from penstock.base.offered import require
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
+from penstock.spec.assets import parse_asset_ref
 from penstock.tuning.compress.requests import DistillRequest, MeasureRequest, QuantiseRequest, ShrinkRequest
 from penstock.tuning.compress.service import CompressService
 from penstock.tuning.compress.types import MeasuredPart
@@ -42,6 +44,15 @@ class Shrink(BaseModel):
     precision: str = "f16"
     alias: str | None = None
     note: str = ""
+
+
+class Verify(BaseModel):
+    """Body: a version to be proven once more."""
+
+    model_config = ConfigDict(extra="forbid")
+    model: str
+    parity: bool = False
+    """Also run the proof of the conversion again, against the kept source."""
 
 
 class Asked(BaseModel):
@@ -86,6 +97,15 @@ def _add_reading(router: APIRouter, services: ControlServices) -> None:
 
 
 def _add_changing(router: APIRouter, services: ControlServices) -> None:
+    @router.post("/model-verifications")
+    @needs(Permission.REGISTRY_READ, Permission.JOBS_WRITE)
+    def verify(request: Request, body: Verify) -> Response:
+        """Queue holding every file of a version and its renderer against what was registered; the job's result has the
+        `checks` and whether they `passed`. The same proof under way is returned."""
+        ref = parse_asset_ref(body.model if body.model.startswith("model:") else f"model:{body.model}")
+        job = _work(services).verify(ref, with_parity=body.parity, actor=actor_of(request.state.caller))
+        return json_reply({"job": job}, status=202)
+
     @router.post("/model-quantisations")
     @needs(Permission.TUNING_WRITE)
     def quantise(request: Request, body: Quantise) -> Response:
@@ -126,9 +146,7 @@ def _add_changing(router: APIRouter, services: ControlServices) -> None:
 
 
 def _work(services: ControlServices) -> CompressService:
-    if services.compressing is None:
-        raise NotFound("This control process knows nothing of models.")
-    return services.compressing
+    return require(services.compressing, "Nothing works on models here.")
 
 
 def _convert(value: dict[str, Any], kind: Any) -> Any:

@@ -1,6 +1,5 @@
-"""Models over REST: list, one version with its card and lineage, aliases with their moves, verification, pull."""
+"""Models over REST: list, one version with its card and lineage, aliases with their moves, pull."""
 
-import threading
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -14,8 +13,6 @@ from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
 from penstock.spec.assets import AssetRef, parse_asset_ref
 from penstock.tuning.catalogue import MAX_PAGE, ModelCatalogue, ModelPage
-from penstock.tuning.errors import VerificationBusy
-from penstock.tuning.models import ModelService
 
 PULL = "model.pull"
 Version = Annotated[
@@ -38,8 +35,6 @@ def create_router(services: ControlServices) -> APIRouter:
     _add_list(router, services)
     if services.models is not None:
         _add_reading(router, services.models, services)
-    if services.model_service is not None:
-        _add_proving(router, services.model_service)
     _add_pulling(router, services)
     return router
 
@@ -93,24 +88,6 @@ def _add_reading(router: APIRouter, models: ModelCatalogue, services: ControlSer
         return json_reply(
             {"aliases": registry.aliases("model", name), "moves": registry.history("model", name)}
         )
-
-
-def _add_proving(router: APIRouter, models: ModelService) -> None:
-    under_way = threading.Lock()
-
-    @router.get("/{name}/verification")
-    @needs(Permission.REGISTRY_READ)
-    def verify(name: str, version: Version = None) -> Response:
-        """Every file of a version hashed again, its renderer held against its golden vectors. One at a time: gigabytes
-        take long, and a few such calls must not hold every thread; another one meanwhile is answered 409."""
-        if not under_way.acquire(blocking=False):
-            raise VerificationBusy(
-                "A version is being verified already.", hint="Ask again, or use `penstock model verify NAME`."
-            )
-        try:
-            return json_reply({"checks": models.verify(_ref(name, version))})
-        finally:
-            under_way.release()
 
 
 def _add_pulling(router: APIRouter, services: ControlServices) -> None:

@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from penstock.access.declarations import actor_of, needs
 from penstock.access.permissions import Permission, check_permission
-from penstock.base.errors import InvalidInput, NotFound
+from penstock.base.errors import InvalidInput
+from penstock.base.offered import require
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
 from penstock.spec.tuning import BudgetPart, Recipe, RunState, TuneMethod
@@ -156,9 +157,7 @@ def _add_changing(router: APIRouter, services: ControlServices) -> None:
 
 
 def _runs(services: ControlServices) -> RunService:
-    if services.tuning is None:
-        raise NotFound("Nothing trains on this installation.")
-    return services.tuning
+    return require(services.tuning, "Nothing trains on this installation.")
 
 
 def _recipe_of(body: RecipeBody, request: Request) -> Recipe:

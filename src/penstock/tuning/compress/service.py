@@ -1,4 +1,4 @@
-"""Use-cases of smaller models for those that only ask: queue the work, read what was measured, compare versions."""
+"""Use-cases of models for those that only ask: queue work on weights, read what was measured, compare versions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
@@ -11,7 +11,7 @@ from penstock.tuning.compress.requests import DistillRequest, MeasureRequest, Qu
 from penstock.tuning.compress.store import MeasurementPage, MeasurementStore
 from penstock.tuning.compress.types import MeasuredPart, ModelComparison, ModelMeasurement
 
-WorkKind = Literal["quantise", "shrink", "measure", "distill"]
+WorkKind = Literal["quantise", "shrink", "measure", "verify", "distill"]
 Compare = Callable[[Sequence[str]], ModelComparison]
 
 
@@ -57,6 +57,12 @@ class CompressService:
         for ref in (*request.models, *((request.against,) if request.against else ())):
             self._versions.resolve(ref)
         return self._queue.submit("measure", {"request": _plain(request), "actor": actor})
+
+    def verify(self, ref: AssetRef | str, *, with_parity: bool, actor: str) -> str:
+        """Queue proving a version once more and return the job's id, or that of the same proof under way."""
+        version = self._versions.resolve(ref)
+        pinned = f"model:{version.name}@{version.number}"
+        return self._queue.submit("verify", {"model": pinned, "parity": with_parity, "actor": actor})
 
     def distill(self, request: DistillRequest, *, actor: str) -> str:
         """Queue asking a teacher and return the job's id."""
