@@ -58,3 +58,71 @@ def test_a_move_keeps_what_the_verdict_says_not_what_is_said_of_it(
     )
     assert moved.status == 200
     assert moved.json()["evidence"]["sentences"] != ["all is well"]
+
+
+def release(evaluated: EvaluatedHouse) -> AsgiClient:
+    """A client with a key that may move aliases, on evidence alone."""
+    key = evaluated.found.services.keys.create("ci", ("release",)).key
+    return AsgiClient(create_control(evaluated.found.services), bearer=key)
+
+
+MOVE = "/api/v1/assets/model/pocket/aliases/prod/move"
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        {"kind": "parity", "passed": True},
+        {"ingest": {"n_documents": 3}},
+        {"verdict": "pass", "sentences": ["all is well"]},
+        {"gate": "gate_made_up", "verdict": "pass"},
+        {"kind": "gate", "gate": ""},
+    ],
+)
+@pytest.mark.parametrize("alias", ["prod", "canary"])
+def test_evidence_that_a_request_makes_up_moves_nothing_and_is_kept_nowhere(
+    owner: AsgiClient, evidence: dict[str, object], alias: str
+) -> None:
+    before = owner.get("/api/v1/assets/model/pocket/history").json()
+    path = f"/api/v1/assets/model/pocket/aliases/{alias}/move"
+    refused = owner.post_json(path, {"number": 1, "evidence": evidence})
+    assert (refused.status, refused.json()["error"]["code"]) == (403, "PS-2360")
+    assert owner.get("/api/v1/assets/model/pocket/history").json() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (MOVE, {"number": 1, "override_reason": "incident 7"}),
+        ("/api/v1/prompts/answer/aliases/prod/move", {"version": "1", "override_reason": "incident 7"}),
+        ("/api/v1/apps/handbook/aliases/prod/move", {"version": "1", "reason": "incident 7"}),
+    ],
+)
+def test_an_override_asks_for_a_permission_of_its_own(
+    evaluated: EvaluatedHouse, path: str, body: dict[str, object]
+) -> None:
+    refused = release(evaluated).post_json(path, body)
+    assert refused.status == 403
+    assert "aliases.override" in refused.json()["error"]["message"]
+
+
+def test_scores_that_were_handed_in_do_not_release_without_that_permission(
+    owner: AsgiClient, evaluated: EvaluatedHouse, judged: dict[str, object]
+) -> None:
+    assert judged["handed_in"] == judged["evaluations"]
+    refused = release(evaluated).post_json(MOVE, {"number": 1, "gate": judged["id"]})
+    assert (refused.status, "aliases.override" in refused.json()["error"]["message"]) == (403, True)
+    moved = owner.post_json(MOVE, {"number": 1, "gate": judged["id"]})
+    assert moved.status == 200
+    assert moved.json()["evidence"]["handed_in"] == judged["evaluations"]
+
+
+def test_overrides_are_listed_with_their_reasons(owner: AsgiClient, evaluated: EvaluatedHouse) -> None:
+    registry = evaluated.found.services.registry
+    version = registry.register("prompt", "listed", {"text": "one"})
+    path = "/api/v1/assets/prompt/listed/aliases/prod/move"
+    assert owner.post_json(path, {"number": version.number, "override_reason": "incident 7"}).status == 200
+    newest = owner.get("/api/v1/alias-overrides?limit=1").json()["moves"]
+    assert [(each["name"], each["reason"], each["is_override"]) for each in newest] == [
+        ("listed", "incident 7", True)
+    ]

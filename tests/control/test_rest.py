@@ -48,11 +48,12 @@ def test_an_alias_moves_with_evidence_and_back(owner: AsgiClient, furnished: Fur
     bare = owner.post_json(f"{base}/aliases/prod/move", {"number": 1})
     assert bare.status == 403
     assert "evidence" in (bare.json()["error"]["message"] + bare.json()["error"].get("hint", ""))
-    moved = owner.post_json(f"{base}/aliases/prod/move", {"number": 1, "evidence": {"verdict": "pass"}})
-    assert (moved.status, moved.json()["actor"]) == (200, "admin")
-    stale = owner.post_json(
-        f"{base}/aliases/prod/move", {"number": 2, "evidence": {"a": 1}, "expected_number": 2}
-    )
+    forged = owner.post_json(f"{base}/aliases/prod/move", {"number": 1, "evidence": {"verdict": "pass"}})
+    assert (forged.status, forged.json()["error"]["code"]) == (403, "PS-2360")
+    why = {"override_reason": "incident 7"}
+    moved = owner.post_json(f"{base}/aliases/prod/move", {"number": 1, **why})
+    assert (moved.status, moved.json()["actor"], moved.json()["is_override"]) == (200, "admin", True)
+    stale = owner.post_json(f"{base}/aliases/prod/move", {"number": 2, **why, "expected_number": 2})
     assert stale.status == 409
     assert owner.post_json(f"{base}/aliases/prod/rollback", {}).json()["to_number"] == 2
     assert furnished.moved == [("model", "pocket", "prod", 1), ("model", "pocket", "prod", 2)]

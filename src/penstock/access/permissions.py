@@ -33,7 +33,9 @@ class Permission(StrEnum):
     REGISTRY_WRITE = "registry.write"
     """Register versions."""
     ALIASES_MOVE = "aliases.move"
-    """Move an alias or roll it back."""
+    """Move an alias on evidence, or roll it back."""
+    ALIASES_OVERRIDE = "aliases.override"
+    """Move a protected alias on a reason instead of evidence, or on scores that were handed in; recorded as such."""
     JOBS_READ = "jobs.read"
     JOBS_WRITE = "jobs.write"
     """Submit, cancel and retry jobs."""
@@ -90,11 +92,21 @@ SCOPE_PERMISSIONS: Mapping[str, frozenset[Permission]] = MappingProxyType(
         "call": frozenset({Permission.MODELS_CALL, Permission.TRACES_WRITE}),
         "metrics": frozenset({Permission.METRICS_READ}),
         "prompts": frozenset({Permission.PROMPTS_READ}),
+        "release": frozenset(
+            {
+                Permission.REGISTRY_READ,
+                Permission.ALIASES_MOVE,
+                Permission.EVALS_READ,
+                Permission.EVALS_WRITE,
+                Permission.DATASETS_READ,
+                Permission.JOBS_READ,
+            }
+        ),
         "internal": frozenset({Permission.MODELS_CALL, Permission.TRACES_WRITE}),
     }
 )
 """What the scopes of a key give. An unknown scope gives nothing."""
-GRANTABLE_SCOPES = ("owner", "call", "metrics", "prompts")
+GRANTABLE_SCOPES = ("owner", "call", "metrics", "prompts", "release")
 """What a key may be made with; `internal` is the installation's own."""
 
 

@@ -14,7 +14,7 @@ from penstock.main.rooms import Rooms
 from penstock.registry.types import AliasMove
 from penstock.spec.assets import ASSET_KINDS, AssetRef, parse_asset_ref
 
-app = noun_app("Versions and aliases of anything: list, show, move, rollback, lineage, history.")
+app = noun_app("Versions and aliases of anything: list, show, move, rollback, history, overrides, lineage.")
 Reference = Annotated[
     str, typer.Argument(help="Such as model:pocket, app:handbook@prod, knowledge:handbook@3.")
 ]
@@ -103,7 +103,7 @@ def move(
         override_reason=reason if gate is None else None,
     )
     rooms.take_up_alias(moved)
-    print_record(_move_row(moved), as_json=as_json)
+    _print_move(moved, as_json=as_json)
 
 
 @app.command(epilog="Example: penstock asset rollback model:pocket --alias prod")
@@ -119,7 +119,7 @@ def rollback(
     asset = _asset_only(reference)
     moved = rooms.registry.rollback_alias(asset.kind, asset.name, alias, actor="owner", reason=reason)
     rooms.take_up_alias(moved)
-    print_record(_move_row(moved), as_json=as_json)
+    _print_move(moved, as_json=as_json)
 
 
 @app.command(epilog="Example: penstock asset history model:pocket --alias prod")
@@ -133,8 +133,16 @@ def history(
     rooms = Rooms(open_home(home, as_json=as_json))
     asset = _asset_only(reference)
     moves = rooms.registry.history(asset.kind, asset.name, alias)
-    columns = ("alias", "from", "to", "action", "actor", "moved", "reason")
+    columns = ("alias", "from", "to", "action", "actor", "moved", "basis", "reason")
     print_rows(map(_move_row, moves), columns, as_json=as_json, empty="No alias was moved yet.")
+
+
+@app.command(epilog="Example: penstock asset overrides --json")
+def overrides(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """List the moves of `prod` without evidence, of everything: who, when and for what reason."""
+    moves = Rooms(open_home(home, as_json=as_json)).registry.overrides()
+    columns = ("asset", "alias", "from", "to", "actor", "moved", "reason")
+    print_rows(map(_move_row, moves), columns, as_json=as_json, empty="Nothing was overridden.")
 
 
 @app.command(epilog="Example: penstock asset lineage app:handbook@prod")
@@ -163,6 +171,11 @@ def lineage(reference: Reference, home: HomeOption = DEFAULT_HOME, as_json: Json
     )
 
 
+def _print_move(moved: AliasMove, *, as_json: bool) -> None:
+    row = _move_row(moved)
+    print_record(row if as_json else {name: row[name] for name in row if name != "evidence"}, as_json=as_json)
+
+
 def _asset_only(reference: str) -> AssetRef:
     asset = parse_asset_ref(reference)
     if asset.alias or asset.number is not None or asset.digest:
@@ -182,6 +195,7 @@ def _move_row(moved: AliasMove) -> dict[str, Any]:
         "action": moved.action,
         "actor": moved.actor,
         "moved": time_text(moved.moved_ns),
+        "basis": moved.basis,
         "reason": moved.reason,
         "evidence": moved.evidence,
     }

@@ -9,11 +9,13 @@ import typer
 
 from penstock.base.digest import short_digest
 from penstock.cli.model_compress import register as register_compressing
+from penstock.cli.objects import command_line_actor
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.cli.progress import ProgressLine
+from penstock.main.compressing import verify_model
 from penstock.main.instance import running_instance
-from penstock.main.model_work import export_here, pull_here, verify_here
+from penstock.main.model_work import export_here, pull_here
 from penstock.main.rooms import Rooms
 from penstock.main.submitting import follow, submit_pull
 from penstock.tuning.catalogue import MAX_PAGE, LineageNode
@@ -209,10 +211,15 @@ def verify(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Prove a version once more: every file by digest, the renderer by its golden vectors. Exit code 3 when one fails."""
+    """Prove a version once more: every file by digest, the renderer by its golden vectors. Exit code 3 when one fails.
+
+    While Penstock runs this is a job of its worker; else it happens right here.
+    """
     rooms = Rooms(open_home(home, as_json=as_json))
     with ProgressLine(f"verify {name}", quiet=as_json) as line:
-        result = verify_here(rooms, _reference(name), line.tell, with_parity=parity)
+        result = verify_model(
+            rooms, _reference(name), line.tell, with_parity=parity, actor=command_line_actor()
+        )
     checks: list[dict[str, Any]] = result["checks"]
     if as_json:
         print_json(result)
@@ -245,7 +252,7 @@ def aliases(
             "stands": "yes" if standing.get(move.alias) == move.to_number else "",
             "when": time_text(move.moved_ns),
             "who": move.actor,
-            "evidence": "override" if move.is_override else (move.evidence or {}).get("kind", ""),
+            "evidence": move.basis,
             "reason": move.reason or "",
         }
         for move in moves

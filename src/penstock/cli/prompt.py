@@ -25,6 +25,7 @@ from penstock.main.prompt_trial import ask_prompt
 from penstock.prompts.files import write_prompt
 from penstock.prompts.foreign_files import read_file
 from penstock.prompts.service import read_content
+from penstock.registry.alias_words import say_basis
 
 app = noun_app(
     "Prompts: list, show, create, edit, render, test, diff, history, move, rollback, import, export, uses."
@@ -265,7 +266,7 @@ def history(
 ) -> None:
     """List who moved an alias, when, from where to where and why."""
     moves = client_of(home, as_json=as_json).get(f"{BASE}/{name}/history", alias=alias)["moves"]
-    columns = ("alias", "from", "to", "actor", "moved", "reason")
+    columns = ("alias", "from", "to", "actor", "moved", "basis", "reason")
     print_rows(map(_move_row, moves), columns, as_json=as_json, empty="No alias was moved yet.")
 
 
@@ -324,5 +325,8 @@ def _move_row(told: dict[str, Any]) -> dict[str, Any]:
         "to": told["to_number"],
         "actor": told["actor"],
         "moved": time_text(told["moved_ns"]),
+        "basis": say_basis(
+            told.get("evidence"), is_override=told["is_override"], is_rollback=told.get("undoes") is not None
+        ),
         "reason": printable(told["reason"]) if told.get("reason") else None,
     }

@@ -13,7 +13,7 @@ from penstock.spec.routes import KeyRow, PriceRow
 from penstock.spec.snapshot import Limits, Snapshot
 from penstock.spec.usage import TOKEN_CLASSES
 
-KNOWN_SCOPES = frozenset({"call", "owner", "metrics", "prompts", "internal"})
+KNOWN_SCOPES = frozenset({"call", "owner", "metrics", "prompts", "release", "internal"})
 MAX_AMOUNT = 10**15
 MAX_DECIMALS = 12
 _SMALLEST = Decimal(1).scaleb(-MAX_DECIMALS)

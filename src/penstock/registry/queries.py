@@ -163,6 +163,12 @@ def list_moves(
     return [_move(row) for row in connection.execute(query.order_by(alias_moves.c.id.desc()).limit(limit))]
 
 
+def list_overrides(connection: Connection, limit: int) -> list[AliasMove]:
+    """Return the moves of protected aliases without evidence, of all assets, newest first."""
+    query = select(alias_moves).where(alias_moves.c.is_override.is_(True))
+    return [_move(row) for row in connection.execute(query.order_by(alias_moves.c.id.desc()).limit(limit))]
+
+
 def walk_lineage(connection: Connection, digest: str, *, upward: bool) -> list[LineageNode]:
     """Return every version that can be reached along the edges, nearest first, without the start."""
     here, there = (version_parents.c.child, version_parents.c.parent)

@@ -46,9 +46,9 @@ class Blobs(Protocol):
         ...
 
 
-CheckEvidence = Callable[[str, str, Mapping[str, Any]], None]
-"""Given an asset (`prompt:triage`), a version's stamp and evidence, raises a `PolicyError` unless the evidence proves
-that very version. What proves it is not the registry's matter."""
+CheckEvidence = Callable[[str, str, Mapping[str, Any]], dict[str, Any]]
+"""Given an asset (`prompt:triage`), a version's stamp and evidence, returns the evidence as it was found in the store;
+raises a `PolicyError` unless it proves that very version. What proves it is not the registry's matter."""
 
 CheckTarget = Callable[[Version], None]
 """Given the version that an alias is about to name, raises a `PenstockError` when what it names is no more there, such
@@ -199,8 +199,10 @@ class Registry:
         """Point `alias` at version `number` and return the recorded move.
 
         A protected alias needs `evidence` (what was compared, and how it came out) or an `override_reason`. Evidence
-        that was handed in is checked, where the registry was given a check; `is_own_check` says that this
-        program itself has just made it (the parity of a model, the report of an ingest). Never set it for others.
+        that was handed in is checked, for whichever alias, where the registry was given a check, and kept as the check
+        has found it; an override keeps why the evidence was refused, none of the evidence itself. `is_own_check` says
+        that this program itself has just made it (the parity of a model, the report of an ingest). Never set it for
+        others.
         `expected_number` is where the caller saw the alias (None: nowhere); if it stands elsewhere by now,
         nothing happens and `AliasMoved` is raised. Moving to where it stands already records nothing and
         returns the move that brought it there.
@@ -208,13 +210,14 @@ class Registry:
         evidence raises, a `PolicyError`, and what the check of the target raises.
         """
         _check_alias(kind, name, alias)
-        text = encode_json(evidence, what="The evidence", max_bytes=MAX_CONTENT_BYTES) if evidence else None
         is_override = False
-        if alias in self._protected and not (is_own_check and evidence):
-            refusal = self._refusal(kind, name, alias, number, evidence)
-            if refusal is not None and not (override_reason or "").strip():
+        kept = evidence or None
+        if not (is_own_check and evidence):
+            kept, refusal = self._look_at(kind, name, alias, number, evidence)
+            if refusal is not None and not (self.protects(alias) and (override_reason or "").strip()):
                 raise refusal
             is_override = refusal is not None
+        text = encode_json(kept, what="The evidence", max_bytes=MAX_CONTENT_BYTES) if kept else None
         with self._engine.begin() as connection:
             _hold(connection, kind, name)
             _require_number(connection, kind, name, number)
@@ -302,6 +305,11 @@ class Registry:
                 raise UnknownAlias(asset=f"{kind}:{name}", alias=alias, known=known)
         return moves
 
+    def overrides(self, *, limit: int = 100) -> list[AliasMove]:
+        """Return the moves of protected aliases that a reason stood for in the place of evidence, newest first."""
+        with self._engine.connect() as connection:
+            return queries.list_overrides(connection, limit)
+
     def is_artefact(self, digest: str) -> bool:
         """Return whether a version keeps the blob of this digest, as an artefact or by naming it."""
         with self._engine.connect() as connection:
@@ -317,15 +325,19 @@ class Registry:
             edges = queries.list_edges(connection, around)
         return Lineage(digest=digest, up=tuple(up), down=tuple(down), edges=tuple(edges))
 
-    def _refusal(
+    def protects(self, alias: str) -> bool:
+        """Return whether an alias of this name moves on evidence alone, or on an override."""
+        return alias in self._protected
+
+    def _look_at(
         self, kind: str, name: str, alias: str, number: int, evidence: dict[str, Any] | None
-    ) -> PolicyError | None:
-        """Why this evidence does not let a protected alias move to that version, or None where it does."""
+    ) -> tuple[dict[str, Any] | None, PolicyError | None]:
+        """Return the evidence as it is kept, and why the alias may not move on it, or None where it may."""
         asset = f"{kind}:{name}"
         if not evidence:
-            return ProtectedAlias(asset=asset, alias=alias)
+            return None, ProtectedAlias(asset=asset, alias=alias) if self.protects(alias) else None
         if self._check_evidence is None:
-            return None
+            return evidence, None
         with self._engine.connect() as connection:
             if queries.latest_number(connection, kind, name) is None:
                 raise _unknown_asset(connection, kind, name)
@@ -333,10 +345,12 @@ class Registry:
             version = queries.get_version(connection, kind, name, number)
         assert version is not None
         try:
-            self._check_evidence(asset, version.stamp, evidence)
+            return self._check_evidence(asset, version.stamp, evidence), None
         except PolicyError as refusal:
-            return refusal
-        return None
+            return {
+                "kind": "override",
+                "refused": {"code": refusal.code, "message": refusal.message},
+            }, refusal
 
     def _require_whole(self, connection: Connection, kind: str, name: str, number: int) -> None:
         version = queries.get_version(connection, kind, name, number)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from penstock.base.digest import short_digest
+from penstock.registry.alias_words import say_basis
 from penstock.spec.assets import AssetKind
 
 
@@ -74,6 +75,11 @@ class AliasMove:
     """True when a protected alias moved without evidence; `reason` then says why."""
     undoes: int | None
     """The id of the move that this rollback took back; None for a plain move."""
+
+    @property
+    def basis(self) -> str:
+        """What it rests on, in words."""
+        return say_basis(self.evidence, is_override=self.is_override, is_rollback=self.undoes is not None)
 
     @property
     def action(self) -> Literal["move", "rollback"]:

@@ -233,3 +233,5 @@ class GateResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How fails were corrected for the number of looks."""
     left_out: list[str] = []
     """Slices that were too small to be looked at."""
+    handed_in: list[str] = []
+    """Those of the evaluations whose answers or scores were sent by whoever ran them, not made by this installation."""

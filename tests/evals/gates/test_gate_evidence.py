@@ -13,6 +13,7 @@ from penstock.evals.gates.service import GateService
 from penstock.evals.gates.types import GateQuery
 from penstock.registry.errors import ProtectedAlias
 from penstock.registry.service import Registry
+from penstock.spec.evaluations import EvaluationSpec, TargetSpec
 from penstock.store.blobs import BlobStore
 from penstock.store.control.engine import open_control
 from tests.evals.gates.fakes import FakeEvaluations, scored
@@ -81,6 +82,60 @@ def test_a_reason_overrides_and_is_recorded_as_such(house: House) -> None:
         house.move(2)
     move = house.move(2, evidence={"verdict": "pass"}, override_reason="incident 7")
     assert (move.is_override, move.reason) == (True, "incident 7")
+    assert move.evidence["kind"] == "override"  # of what was claimed only why it was refused is kept
+    assert "verdict" not in move.evidence
+    assert move.basis.startswith(
+        "override, without evidence: the evidence for prompt:triage names no verdict"
+    )
+    assert [each.id for each in house.registry.overrides()] == [move.id]
+
+
+def test_what_is_kept_is_the_verdict_as_it_is_stored(house: House) -> None:
+    evidence = house.judge(2, 0.9)
+    move = house.move(2, evidence={"gate": evidence["gate"], "sentences": ["all is well"], "verdict": "pass"})
+    assert move.evidence == evidence
+    assert move.basis == f"gate triage ({evidence['gate']}): pass"
+    assert house.registry.overrides() == []
+
+
+def test_evidence_that_proves_nothing_is_kept_with_no_alias(house: House) -> None:
+    with pytest.raises(EvidenceRefused):
+        house.registry.move_alias("prompt", "triage", "canary", 2, actor="ann", evidence={"kind": "parity"})
+    with pytest.raises(EvidenceRefused):  # a reason overrides the need of evidence, not that evidence is true
+        house.registry.move_alias(
+            "prompt",
+            "triage",
+            "canary",
+            2,
+            actor="ann",
+            evidence={"kind": "parity"},
+            override_reason="why not",
+        )
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_handed_in"),
+    [
+        ({}, False),
+        ({"is_local": True}, True),
+        ({"outputs": "outputs.jsonl"}, True),
+        ({"outputs": "eval:origin"}, False),
+        ({"outputs": "eval:sent"}, True),
+        ({"outputs": "eval:gone"}, True),
+    ],
+)
+def test_a_verdict_says_which_scores_were_handed_in(
+    house: House, fields: dict[str, Any], is_handed_in: bool
+) -> None:
+    values = {"exact": scored([1.0] * 90 + [0.0] * 10)}
+    house.evaluations.put("origin", values)
+    house.evaluations.put("sent", values, is_local=True)
+    outputs = fields.pop("outputs", None)
+    spec = EvaluationSpec(name="e", target=TargetSpec(outputs=outputs)) if outputs else None
+    house.evaluations.put("e", values, **fields, **({"spec": spec} if spec else {}))
+    result = house.gates.judge(make_gate({"name": "triage", "rules": ["exact >= 0.7"]}), candidate="e")
+    assert result.handed_in == (["e"] if is_handed_in else [])
+    assert house.gates.evidence(result.id).get("handed_in", []) == result.handed_in
 
 
 def test_what_penstock_itself_has_checked_moves(house: House) -> None:

@@ -309,3 +309,13 @@ def test_reports_hold_every_rule_whatever_its_text(house: House) -> None:
     assert markdown.splitlines()[0] == "### ! triage: invalid"
     assert len(to_lines(result)) > len(result.rules)
     assert (EXIT_CODES["pass"], len(set(EXIT_CODES.values()))) == (0, 4)
+
+
+@pytest.mark.parametrize(("value", "is_told"), [(0.0, True), (0.5, False), (1.0, False)])
+def test_a_comparison_in_which_nobody_could_do_worse_says_that_it_shows_nothing(
+    house: House, value: float, is_told: bool
+) -> None:
+    for name, number in (("old", 6), ("new", 7)):
+        house[0].put(name, {"token_f1": scored([value] * 60)}, model=f"prompt:triage@{number}")
+    (rule,) = judge(house, "token_f1 >= baseline - 20 points").rules
+    assert ("so this shows nothing" in rule.sentence) == is_told

@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from penstock.access.alias_claims import check_claim
 from penstock.access.declarations import Caller, actor_of, needs
 from penstock.access.permissions import Permission
 from penstock.apps.service import AppVersion
@@ -154,10 +155,16 @@ def _add_pages(router: APIRouter, services: ConsoleServices, renderer: Renderer)
         caller: Caller = request.state.caller
         number = caller.form.get("number", "")
         here = f"{ACTIVE}/{quote(name)}/{number}"
+        alias = caller.form.get("alias", "").strip() or "prod"
         try:
+            check_claim(
+                caller.key,
+                is_protected=services.registry.protects(alias),
+                override_reason=caller.form.get("reason"),
+            )
             moved = services.apps.move(
                 f"{name}@{number}",
-                caller.form.get("alias", "").strip() or "prod",
+                alias,
                 actor=actor_of(caller),
                 reason=caller.form.get("reason", "").strip() or None,
             )
@@ -190,6 +197,7 @@ def _add_forms(router: APIRouter, services: ConsoleServices, renderer: Renderer)
         try:
             told = _read(text)
             if caller.form.get("do") != "check":
+                check_claim(caller.key, is_protected=True, override_reason=reason)
                 changed = services.apps.create(told, actor=actor_of(caller), note=note, reason=reason or None)
                 services.publish_snapshot(actor_of(caller), f"app {changed.version.label}")
                 said = _say_change(changed.version, is_new=changed.is_new)

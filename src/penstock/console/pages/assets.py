@@ -8,7 +8,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from penstock.access.declarations import needs
+from penstock.access.alias_claims import check_claim
+from penstock.access.declarations import Caller, actor_of, needs
 from penstock.access.permissions import Permission
 from penstock.base.errors import InvalidInput
 from penstock.console.cards import Block, parse_card
@@ -25,6 +26,8 @@ class AssetsPage(Page):
 
     template: ClassVar[str] = "assets.html"
     groups: tuple[tuple[str, tuple[Asset, ...]], ...]
+    overrides: tuple[AliasMove, ...]
+    """Moves of protected aliases without evidence, newest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         page = AssetsPage(
             frame=renderer.frame(request, "All assets", "/assets"),
             groups=tuple((kind, tuple(found)) for kind, found in sorted(groups.items(), key=_models_first)),
+            overrides=tuple(registry.overrides(limit=20)),
         )
         return renderer.show(page)
 
@@ -124,7 +128,8 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
     @router.post("/assets/{kind}/{name}/move")
     @needs(Permission.ALIASES_MOVE)
     def move_alias(request: Request, kind: str, name: str) -> Response:
-        fields = request.state.caller.form
+        caller: Caller = request.state.caller
+        fields = caller.form
         alias, reason = fields.get("alias", "").strip(), fields.get("reason", "").strip()
         number = fields.get("number", "")
         if not alias or not number.isascii() or not number.isdigit():
@@ -133,12 +138,13 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             raise InvalidInput(
                 "A move needs a reason.", hint="Say in one sentence why; it stays in the history."
             )
+        check_claim(caller.key, is_protected=registry.protects(alias), override_reason=reason)
         move = registry.move_alias(
             kind,
             name,
             alias,
             int(number),
-            actor=request.state.caller.key.name,
+            actor=actor_of(caller),
             reason=reason,
             override_reason=reason,
         )

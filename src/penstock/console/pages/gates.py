@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from penstock.access.alias_claims import check_claim
 from penstock.access.declarations import Caller, actor_of, needs
 from penstock.access.permissions import Permission
 from penstock.base.errors import InvalidInput, NotFound, PenstockError
@@ -141,14 +142,16 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         alias = caller.form.get("alias", "").strip()
         if moving is None or not alias:
             raise InvalidInput("A move needs an alias of what was judged.")
+        evidence = services.gates.evidence(result.id)
         try:
+            check_claim(caller.key, is_protected=services.registry.protects(alias), evidence=evidence)
             move = services.registry.move_alias(
                 moving.ref.kind,
                 moving.ref.name,
                 alias,
                 moving.number,
                 actor=actor_of(caller),
-                evidence=services.gates.evidence(result.id),
+                evidence=evidence,
                 reason=caller.form.get("reason", "").strip() or f"Passed the gate {result.name}",
             )
         except PenstockError as error:

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from penstock.access.alias_claims import check_claim
 from penstock.access.declarations import Caller, actor_of, needs
 from penstock.access.permissions import Permission
 from penstock.base.errors import PenstockError
@@ -71,6 +72,7 @@ def _add_switching(router: APIRouter, services: ConsoleServices) -> None:
         track = caller.form.get("track", "")
         comparison = caller.form.get("comparison", "").strip()
         try:
+            check_claim(caller.key, is_protected=True, override_reason=caller.form.get("reason"))
             report = knowledge.switch(
                 name,
                 track,

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from penstock.access.alias_claims import check_claim
 from penstock.access.declarations import Caller, check_caller, needs
 from penstock.access.permissions import Permission
 from penstock.base.errors import CallerError, NotFound, PolicyError
@@ -222,11 +223,18 @@ def _add_moves(router: APIRouter, services: ConsoleServices, renderer: Renderer)
         form = {key: text.strip() for key, text in caller.form.items()}
         reason, gate = form.get("reason", ""), form.get("gate", "")
         try:
+            evidence = services.gates.evidence(gate) if gate else None
+            check_claim(
+                caller.key,
+                is_protected=services.registry.protects(form.get("alias", "")),
+                override_reason=None if gate else reason,
+                evidence=evidence,
+            )
             move = prompts.move(
                 f"prompt:{name}@{number}",
                 form.get("alias", ""),
                 actor=caller.key.name if caller.key else "",
-                evidence=services.gates.evidence(gate) if gate else None,
+                evidence=evidence,
                 reason=reason or None,
                 override_reason=None if gate else reason or None,
             )

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
+from penstock.access.alias_claims import check_claim
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.apps.service import AppVersion, Changed
@@ -86,6 +87,7 @@ def create_router(services: ControlServices) -> APIRouter:
     def create_app(request: Request, body: AppBody) -> Response:
         """Register a declaration; the same again is the same version."""
         actor = request.state.caller.key.name
+        check_claim(request.state.caller.key, is_protected=True, override_reason=body.reason)
         changed = apps.create(body.declaration, actor=actor, note=body.note, reason=body.reason)
         services.publish_snapshot(actor, f"app {changed.version.label}")
         return json_reply(describe_change(changed), status=201)
@@ -112,11 +114,18 @@ def create_router(services: ControlServices) -> APIRouter:
     @needs(Permission.ALIASES_MOVE)
     def move_app(request: Request, name: str, alias: str, body: AppMove) -> Response:
         """Point an alias at a version."""
+        key, evidence = request.state.caller.key, services.gates.claimed(body.evidence)
+        check_claim(
+            key,
+            is_protected=services.registry.protects(alias),
+            override_reason=None if evidence else body.reason,
+            evidence=evidence,
+        )
         move = apps.move(
             f"{name}@{body.version}",
             alias,
-            actor=request.state.caller.key.name,
-            evidence=body.evidence,
+            actor=key.name,
+            evidence=evidence,
             reason=body.reason,
         )
         services.take_up_alias(move)

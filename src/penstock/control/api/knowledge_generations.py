@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
+from penstock.access.alias_claims import check_claim
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.control.replies import json_reply
@@ -110,6 +111,7 @@ def _add_switching(router: APIRouter, services: ControlServices) -> None:
     @needs(Permission.KNOWLEDGE_WRITE)
     def switch(request: Request, name: str, body: Switch) -> Response:
         """Make a candidate live in one step; what was live becomes `previous`."""
+        check_claim(request.state.caller.key, is_protected=True, override_reason=body.override_reason)
         report = knowledge.switch(
             name,
             body.track,

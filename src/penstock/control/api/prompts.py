@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from penstock.access.alias_claims import check_claim
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission, check_permission
 from penstock.base.errors import InvalidInput
@@ -212,11 +213,18 @@ def _add_one(router: APIRouter, services: ControlServices) -> None:
     @needs(Permission.ALIASES_MOVE)
     def move_alias(request: Request, name: str, alias: str, body: PromptMove) -> Response:
         """Point an alias at a version; it answers so at once."""
+        key, evidence = request.state.caller.key, services.gates.claimed(body.evidence)
+        check_claim(
+            key,
+            is_protected=services.registry.protects(alias),
+            override_reason=body.override_reason,
+            evidence=evidence,
+        )
         move = prompts.move(
             _reference(name, body.version),
             alias,
-            actor=request.state.caller.key.name,
-            evidence=body.evidence,
+            actor=key.name,
+            evidence=evidence,
             reason=body.reason,
             override_reason=body.override_reason,
         )

@@ -1,19 +1,18 @@
 """Assets, versions, aliases and lineage over REST."""
 
-from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
+from penstock.access.alias_claims import check_claim
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.errors import InvalidInput
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
-from penstock.evals.gates.errors import UnknownGateResult
 from penstock.registry.service import Unchecked
 
 
@@ -33,10 +32,12 @@ class Move(BaseModel):
     model_config = ConfigDict(extra="forbid")
     number: int
     evidence: dict[str, Any] | None = None
+    """`{"gate": ID}`; whatever else stands in it counts for nothing."""
     gate: str | None = None
     """Id of a verdict of a gate, which is the evidence then."""
     reason: str | None = None
     override_reason: str | None = None
+    """Why a protected alias moves without evidence; needs `aliases.override`."""
     expected_number: int | None = None
 
 
@@ -99,18 +100,31 @@ def create_router(services: ControlServices) -> APIRouter:
         """Alias moves with their evidence, newest first."""
         return json_reply({"moves": registry.history(kind, name, alias)})
 
+    @router.get("/alias-overrides")
+    @needs(Permission.REGISTRY_READ)
+    def list_overrides(limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Response:
+        """Moves of protected aliases without evidence, of all assets, newest first: who, when and why."""
+        return json_reply({"moves": registry.overrides(limit=limit)})
+
     @router.post("/assets/{kind}/{name}/aliases/{alias}/move")
     @needs(Permission.ALIASES_MOVE)
     def move_alias(request: Request, kind: str, name: str, alias: str, body: Move) -> Response:
-        """Point the alias at a version."""
+        """Point the alias at a version: `prod` by the verdict of a gate over it, or, with `aliases.override`, by a reason."""
         expected = body.expected_number if "expected_number" in body.model_fields_set else Unchecked.ANY
+        evidence = services.gates.claimed(body.evidence, body.gate)
+        check_claim(
+            request.state.caller.key,
+            is_protected=registry.protects(alias),
+            override_reason=body.override_reason,
+            evidence=evidence,
+        )
         move = registry.move_alias(
             kind,
             name,
             alias,
             body.number,
             actor=request.state.caller.key.name,
-            evidence=_evidence(services, body),
+            evidence=evidence,
             reason=body.reason,
             override_reason=body.override_reason,
             expected_number=expected,
@@ -135,14 +149,3 @@ def create_router(services: ControlServices) -> APIRouter:
         return json_reply(move)
 
     return router
-
-
-def _evidence(services: ControlServices, body: Move) -> dict[str, Any] | None:
-    """The evidence as it is stored: what a verdict says is read from the verdict, not from whoever names it."""
-    if body.gate is not None:
-        return services.gates.evidence(body.gate)
-    named = (body.evidence or {}).get("gate")
-    if isinstance(named, str):
-        with suppress(UnknownGateResult):  # the registry refuses what names no verdict
-            return services.gates.evidence(named)
-    return body.evidence

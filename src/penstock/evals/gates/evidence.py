@@ -18,7 +18,8 @@ _decoder = msgspec.json.Decoder(GateResult)
 
 def make_evidence(result: GateResult) -> dict[str, Any]:
     """Return what a move keeps of a verdict: enough to read it without the store, and its id to check it by."""
-    return {
+    found: dict[str, Any] = {
+        "kind": "gate",
         "gate": result.id,
         "name": result.name,
         "verdict": result.verdict,
@@ -28,6 +29,7 @@ def make_evidence(result: GateResult) -> dict[str, Any]:
         "evaluations": result.evaluations,
         "digests": {"gate": result.gate_digest, **result.versions},
     }
+    return {**found, "handed_in": result.handed_in} if result.handed_in else found
 
 
 class GateEvidence:
@@ -47,26 +49,19 @@ class GateEvidence:
             )
         return _decoder.decode(content)
 
-    def check(self, asset: str, stamp: str, evidence: Mapping[str, Any]) -> None:
-        """Return when `evidence` names a stored passing verdict over the version with `stamp` of `asset`.
+    def read(self, evidence: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the verdict that `evidence` names as it is stored; what it says of itself counts for nothing.
 
-        Raises `EvidenceRefused` otherwise; what the evidence says of itself counts for nothing.
+        Raises `EvidenceRefused` where it names none.
         """
-        named = evidence.get("gate")
-        if not isinstance(named, str) or not named:
-            raise EvidenceRefused(
-                f"the evidence for {asset} names no verdict of a gate.",
-                hint="Run penstock gate run, then move with --gate ID; or give an override reason, which is recorded.",
-                asset=asset,
-            )
-        try:
-            result = self.get(named)
-        except UnknownGateResult as error:
-            raise EvidenceRefused(
-                f"the evidence for {asset} names the verdict {named!r}, which is not stored here.",
-                hint=error.hint,
-                asset=asset,
-            ) from error
+        return make_evidence(self._find(evidence))
+
+    def check(self, asset: str, stamp: str, evidence: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the stored passing verdict that `evidence` names, over the version with `stamp` of `asset`.
+
+        Raises `EvidenceRefused` where there is none; what the evidence says of itself counts for nothing.
+        """
+        result = self._find(evidence, asset)
         if result.verdict != "pass":
             raise EvidenceRefused(
                 f"gate {result.name} ({result.id}) did not pass: {result.verdict}. {result.reason}",
@@ -83,3 +78,23 @@ class GateEvidence:
                 asset=asset,
                 gate=result.id,
             )
+        return make_evidence(result)
+
+    def _find(self, evidence: Mapping[str, Any], asset: str | None = None) -> GateResult:
+        told = {} if asset is None else {"asset": asset}
+        about = "the evidence" if asset is None else f"the evidence for {asset}"
+        named = evidence.get("gate")
+        if not isinstance(named, str) or not named:
+            raise EvidenceRefused(
+                f"{about} names no verdict of a gate.",
+                hint="Run penstock gate run, then move with --gate ID; or give an override reason, which is recorded.",
+                **told,
+            )
+        try:
+            return self.get(named)
+        except UnknownGateResult as error:
+            raise EvidenceRefused(
+                f"{about} names the verdict {named[:100]!r}, which is not stored here.",
+                hint=error.hint,
+                **told,
+            ) from error

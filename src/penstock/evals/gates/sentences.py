@@ -59,7 +59,18 @@ def _difference(look: Weighed) -> str:
         word = "beats" if (plain > 0) == (column.direction == "higher") else "is behind"
         relation = f"{word} baseline {theirs} by {difference_text(abs(plain), column, is_signed=False)}"
     margin = _margin(look)
-    return f"{_name(look)} {ours} {relation} ({_interval(look, interval)}, {_amount(look)}){margin}"
+    return f"{_name(look)} {ours} {relation} ({_interval(look, interval)}, {_amount(look)}){margin}{_floor(look)}"
+
+
+def _floor(look: Weighed) -> str:
+    """Say so where neither side could have done worse: such a comparison shows no loss, whatever was lost."""
+    compared, column = look.comparison, look.column
+    worst = {"higher": column.low, "lower": column.high}.get(column.direction)
+    if compared is None or worst is None or compared.n_pairs == 0:
+        return ""
+    if not compared.candidate == compared.baseline == worst:
+        return ""
+    return f"; both have the worst score there is in every case ({figure_text(worst, column)}), so this shows nothing"
 
 
 def _is_sure(look: Weighed) -> bool:

@@ -1,6 +1,6 @@
 """Gates: judge stored evaluations by rules, keep the verdict, find it again. May be called from any thread."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +13,7 @@ from penstock.base.errors import InvalidInput
 from penstock.base.ids import new_id
 from penstock.base.json_text import clean_text
 from penstock.evals.cursors import read_cursor
+from penstock.evals.errors import UnknownEvaluation
 from penstock.evals.gates import queries
 from penstock.evals.gates.errors import GateBusy
 from penstock.evals.gates.evidence import GateEvidence, make_evidence
@@ -20,6 +21,7 @@ from penstock.evals.gates.judging import judge_rules
 from penstock.evals.gates.look_types import Room
 from penstock.evals.gates.sides import FigureOf, GateEvaluations, Side
 from penstock.evals.gates.types import GatePage, GateQuery, GateSpec
+from penstock.evals.running.control_run import STORED
 from penstock.evals.types import EvaluationRecord
 from penstock.spec.evaluations import GateResult
 
@@ -96,6 +98,7 @@ class GateService:
             level=spec.level,
             correction=spec.correction,
             left_out=sorted(set(room.left_out)),
+            handed_in=[record.id for record in records if self._is_handed_in(record)],
         )
         self._store(result)
         return result
@@ -127,6 +130,30 @@ class GateService:
     def evidence(self, result_id: str) -> dict[str, Any]:
         """Return a verdict as evidence for the move of an alias. Raises `UnknownGateResult`."""
         return make_evidence(self.get(result_id))
+
+    def claimed(self, evidence: Mapping[str, Any] | None, gate: str | None = None) -> dict[str, Any] | None:
+        """Return as evidence the verdict that a request names, by `gate` or within `evidence`; None where it claims none.
+
+        What the request says of the verdict counts for nothing. Raises `UnknownGateResult`, and `EvidenceRefused` for
+        evidence that names no stored verdict.
+        """
+        if gate is not None:
+            return self.evidence(gate)
+        return self._evidence.read(evidence) if evidence else None
+
+    def _is_handed_in(self, record: EvaluationRecord) -> bool:
+        """Whether its answers or scores, or those it scored again, came from outside."""
+        outputs, seen = record.spec.target.outputs, {record.id}
+        while not record.is_local and outputs is not None and outputs.startswith(STORED):
+            try:
+                record = self._evaluations.get(outputs)
+            except UnknownEvaluation:
+                return True  # deleted since: nobody can say any more
+            if record.id in seen:
+                return True
+            seen.add(record.id)
+            outputs = record.spec.target.outputs
+        return record.is_local or outputs is not None
 
     def _store(self, result: GateResult) -> None:
         content = clean_text(msgspec.json.encode(result).decode())
