@@ -15,7 +15,11 @@ from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from penstock.tuning.chat_outline import MARK, Copying, Outline, placeholders, read_outline
+from penstock.tuning.control_text import texts_in
 from penstock.tuning.errors import TemplateRefused, UnreadableModel
+
+_MAX_OUTLINES = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,28 @@ class ChatTemplate:
     """Every name, attribute and literal text in it: what it can read, and the tokens that it spells."""
     _template: jinja2.Template = field(repr=False)
     _given: Mapping[str, Any] = field(repr=False)
+    copying: Copying | None = field(repr=False, default=None)
+    """What is known of a template that copies contents and never looks at them; None: it may look."""
+    _outlines: dict[tuple[tuple[str, ...], bool], Outline | None] = field(repr=False, default_factory=dict)
+
+    def outline(self, roles: tuple[str, ...], *, add_generation_prompt: bool) -> Outline | None:
+        """Return what it writes around the contents of messages with these roles (and nothing else in them).
+
+        None where it looks at contents, or refuses such a conversation. Remembered.
+        """
+        key = (roles, add_generation_prompt)
+        if self.copying is None or key in self._outlines:
+            return self._outlines.get(key)
+        try:
+            text = self.render(placeholders(roles), add_generation_prompt=add_generation_prompt)
+        except TemplateRefused:
+            found = None
+        else:
+            found = read_outline(text)
+        if len(self._outlines) >= _MAX_OUTLINES:
+            self._outlines.clear()
+        self._outlines[key] = found
+        return found
 
     def render(
         self,
@@ -74,7 +100,12 @@ def compile_template(
         **kwargs,
         **special_tokens,
     }
-    return ChatTemplate(names=_names_in(tree), _template=template, _given=given)
+    return ChatTemplate(
+        names=_names_in(tree),
+        _template=template,
+        _given=given,
+        copying=_read_copying(source, tree, [kwargs, special_tokens]),
+    )
 
 
 class _GenerationBlock(Extension):
@@ -85,6 +116,15 @@ class _GenerationBlock(Extension):
     def parse(self, parser: Any) -> Any:
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _read_copying(source: str, tree: nodes.Template, given: Any) -> Copying | None:
+    if any(MARK in text for text in (source, *texts_in(given))):
+        return None
+    try:
+        return Copying(tree)
+    except ValueError:
+        return None
 
 
 def _refuse(message: str) -> None:

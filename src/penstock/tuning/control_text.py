@@ -60,6 +60,10 @@ class ControlText:
                 return marker + marked
         return marked
 
+    def is_open(self, text: str) -> bool:
+        """Whether a text ends with what a control token begins with, so that one could go on behind it."""
+        return any(text[place:] in self._heads for place in range(max(0, len(text) - self._edge), len(text)))
+
     def _may_hold(self, content: str) -> bool:
         """Whether a text has a character that a control token begins with, or one near its front that one ends with."""
         for char in self._first:

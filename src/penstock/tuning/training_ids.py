@@ -9,13 +9,15 @@ The surprise: a reply that begins with a line break can melt into one token with
 never gives the model that token, so such a reply is encoded apart from its prompt.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from penstock.base.errors import PenstockError
 from penstock.spec.messages import Message
 from penstock.spec.tuning import LossOn
+from penstock.tuning.chat_outline import Outline, begins_with
 from penstock.tuning.chat_template import ChatTemplate
 from penstock.tuning.control_text import ControlText
 from penstock.tuning.errors import PrefixBroken, RowNotUnderstood
@@ -23,8 +25,7 @@ from penstock.tuning.errors import PrefixBroken, RowNotUnderstood
 _SHOWN = 60
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rendered:
+class Rendered(msgspec.Struct, frozen=True, kw_only=True):
     """A sequence to train on."""
 
     ids: list[int]
@@ -34,8 +35,7 @@ class Rendered:
     """Whether each trained reply ends with a token that ends a turn, and that token is in the mask."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Conversation:
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     """Marked messages, and the places of the replies to learn."""
 
     messages: list[dict[str, Any]]
@@ -46,14 +46,110 @@ class Conversation:
     """Whether the loss counts everywhere."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Draft:
+class _Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A rendered sequence whose plain texts are still to be encoded."""
 
     steps: list[int | str]
     """Ids of control tokens and plain texts, in order."""
     begins: list[tuple[int, str]]
     """Where each trained reply begins: the number of the step, and what of its text belongs to the prompt yet."""
+
+
+class _Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The draft of every conversation with the same roles: texts are put in where a step names messages."""
+
+    steps: list[int | Outline]
+    begins: list[tuple[int, str]]
+
+
+class _Plans:
+    """Drafts without rendering, for templates that copy contents."""
+
+    def __init__(self, template: ChatTemplate, text: ControlText) -> None:
+        self._template = template
+        self._text = text
+        self._known: dict[tuple[tuple[str, ...], tuple[int, ...], bool], _Plan | None] = {}
+
+    def draft(self, talk: Conversation) -> _Draft | None:
+        """Return what `_draft` would, or None where the conversation has to be rendered."""
+        copying = self._template.copying
+        if copying is None or talk.tools:
+            return None
+        contents: list[str] = []
+        for message in talk.messages:
+            content = message["content"]
+            if len(message) != 2 or talk.marker in content:
+                return None
+            if copying.trims and (content[:1].isspace() or content[-1:].isspace()):
+                return None
+            contents.append(content)
+        key = (tuple([message["role"] for message in talk.messages]), talk.turns, talk.is_whole)
+        if key not in self._known:
+            self._known[key] = self._make(*key)
+        plan = self._known[key]
+        if plan is None:
+            return None
+        steps = [
+            step
+            if isinstance(step, int)
+            else "".join([each if isinstance(each, str) else contents[each] for each in step])
+            for step in plan.steps
+        ]
+        return _Draft(steps=steps, begins=plan.begins)
+
+    def _make(self, roles: tuple[str, ...], turns: tuple[int, ...], is_whole: bool) -> _Plan | None:
+        """Return the plan; None where only the texts themselves can say whether turns share a sequence."""
+        outline = self._template.outline
+        whole = outline(roles, add_generation_prompt=False)
+        prompts: list[Outline] = []
+        so_far: Outline = ()
+        for place in () if is_whole else turns:
+            prompt = outline(roles[:place], add_generation_prompt=True)
+            end = outline(roles[: place + 1], add_generation_prompt=False)
+            if (
+                prompt is None
+                or end is None
+                or not begins_with(prompt, so_far)
+                or not begins_with(end, prompt)
+            ):
+                return None
+            so_far = end
+            prompts.append(prompt)
+        if whole is None or not begins_with(whole, so_far):
+            return None
+        return self._lay_out(whole, prompts)
+
+    def _lay_out(self, whole: Outline, prompts: Sequence[Outline]) -> _Plan | None:
+        steps: list[int | Outline] = []
+        begins: list[tuple[int, str]] = []
+        now: list[str | int] = []  # the plain text since the last control token
+        for number, piece in enumerate(whole):
+            ends = [each[-1] for each in prompts if len(each) == number + 1]
+            if isinstance(piece, int):
+                if ends:
+                    return None
+                now.append(piece)
+                continue
+            if number + 1 < len(whole) and self._text.is_open(piece):
+                return None
+            places = [len(end) for end in ends if isinstance(end, str)]
+            at = 0
+            for end, part in [*self._text.cut(piece), (len(piece) + 1, "")]:
+                while places and places[0] < end:
+                    size = places.pop(0) - at
+                    if isinstance(part, int) and size:
+                        return None  # the prompt ends within a control token
+                    head = [*now, part[:size]] if isinstance(part, str) else now
+                    if any(isinstance(each, int) for each in head):
+                        return None
+                    begins.append((len(steps), "".join(map(str, head))))
+                if isinstance(part, int):
+                    steps += [tuple(now), part] if now else [part]
+                    now = []
+                elif part:
+                    now.append(part)
+                at = end
+        return None if len(begins) < len(prompts) else _Plan(steps=[*steps, tuple(now)], begins=begins)
 
 
 def trained_turns(messages: Sequence[Message], loss_on: LossOn, untrained: frozenset[int]) -> tuple[int, ...]:
@@ -78,10 +174,13 @@ def write_sequences(
     stops: frozenset[int],
 ) -> list[list[Rendered] | PenstockError]:
     """Return the sequences of each conversation; errors pass through to where they belong."""
+    plans = _Plans(template, text)
     drafts: list[_Draft | PenstockError | None] = []
     for talk in talks:
         try:
-            drafts.append(talk if isinstance(talk, PenstockError) else _draft(talk, template, text))
+            drafts.append(
+                talk if isinstance(talk, PenstockError) else plans.draft(talk) or _draft(talk, template, text)
+            )
         except PenstockError as error:
             drafts.append(error)
     known = text.encode_all(_texts_of(drafts))
@@ -141,12 +240,14 @@ def _lay_out(whole: str, starts: Sequence[int], marker: str, text: ControlText) 
     return _Draft(steps=steps, begins=begins)
 
 
-def _texts_of(drafts: Sequence[_Draft | PenstockError | None]) -> Iterable[str]:
-    """Yield every plain text to encode."""
+def _texts_of(drafts: Sequence[_Draft | PenstockError | None]) -> list[str]:
+    """Return every plain text to encode."""
+    texts: list[str] = []
     for draft in drafts:
         if isinstance(draft, _Draft):
-            yield from (step for step in draft.steps if isinstance(step, str))
-            yield from (head for _, head in draft.begins)
+            texts += [step for step in draft.steps if isinstance(step, str)]
+            texts += [head for _, head in draft.begins if head]
+    return texts
 
 
 def _finish(
@@ -166,23 +267,29 @@ def _finish(
         return Rendered(ids=ids, mask=b"\x01" * len(ids), stops=not stops.isdisjoint(ids))
     begins: list[int] = []
     for number, head in draft.begins:
-        place, before = places[number], known[head]
-        if ids[place : place + len(before)] != before:
-            return None
-        begins.append(place + len(before))
+        place = places[number]
+        if head:
+            before = known[head]
+            if ids[place : place + len(before)] != before:
+                return None
+            place += len(before)
+        begins.append(place)
     return _masked(ids, begins, stops)
 
 
 def _masked(ids: list[int], begins: Sequence[int], stops: frozenset[int]) -> Rendered:
-    mask = bytearray(len(ids))
-    is_ended = True
-    for number, begin in enumerate(begins):
-        limit = begins[number + 1] if number + 1 < len(begins) else len(ids)
-        found = [place + 1 for stop in stops if (place := _find(ids, stop, begin, limit)) is not None]
-        is_ended &= bool(found)
-        end = min(found, default=limit)
-        mask[begin:end] = b"\x01" * (end - begin)
-    return Rendered(ids=ids, mask=bytes(mask), stops=is_ended)
+    mask: list[bytes] = []
+    at, is_ended = 0, True
+    for begin, limit in zip(begins, [*begins[1:], len(ids)], strict=True):
+        end = limit
+        for stop in stops:
+            place = _find(ids, stop, begin, end)
+            end = end if place is None else place + 1
+        is_ended &= end > begin and ids[end - 1] in stops
+        mask += (b"\x00" * (begin - at), b"\x01" * (end - begin))
+        at = end
+    mask.append(b"\x00" * (len(ids) - at))
+    return Rendered(ids=ids, mask=b"".join(mask), stops=is_ended)
 
 
 def _find(ids: list[int], token: int, begin: int, limit: int) -> int | None:

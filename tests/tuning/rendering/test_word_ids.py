@@ -30,7 +30,7 @@ def make(rule: str | None, *, nfc: bool = False) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=450, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
-    tokenizer.train_from_iterator([*CORPUS, "a  b", "x\n y", "1 2 a"] * 3, trainer)
+    tokenizer.train_from_iterator([*CORPUS, "a  b", "a  ", "x\n y", "1 2 a"] * 9, trainer)
     tokenizer.add_tokens([AddedToken("[1]", special=False, normalized=False)])
     return tokenizer
 
@@ -39,7 +39,7 @@ TOKENIZERS = {"gpt2": make(None), "qwen2": make(QWEN2, nfc=True), "llama3": make
 texts = st.lists(
     st.one_of(
         st.sampled_from([" ", "  ", "\n", "\n ", " \n", "\t", "a", " a", "walking", " Water", "'s", " 's", "é", "e\u0301",
-                         " \u0301x", "1", " 12", ".", " .", "...", "[1]", " [1]", "\u3000", "東京", " 東", "\u00a0", "🚰"]),
+                         " \u0301x", "1", " 12", ".", " .", "...", "[1]", " [1]", "  [1]", "(", " (", "_", " _", "\x1c", "\u3000", "東京", " 東", "\u00a0", "🚰"]),
         st.text(max_size=4),
     ),
     max_size=14,
@@ -72,3 +72,13 @@ def test_tokenizers_that_may_join_across_spaces_are_asked_for_whole_texts() -> N
     )
     for tokenizer in (spacy, greedy, swallowing, odd, make(r"\S+|\s+")):
         assert not WordIds(tokenizer).is_cut
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_spaces_before_an_added_token_stay_together(name: str) -> None:
+    tokenizer = TOKENIZERS[name]
+    text = "walking  [1] on"
+    alone = tokenizer.encode(text, add_special_tokens=False).ids
+    assert len(alone) == len(tokenizer.encode("walking [1] on", add_special_tokens=False).ids)  # one for both
+    many = [text, *(f"filler number {n}" for n in range(70))]
+    assert WordIds(tokenizer).encode_all(many)[text] == alone

@@ -18,6 +18,7 @@ from penstock.tuning.rows.overlap import (
     index_questions,
     normalise,
     text_key,
+    word_sequences,
 )
 from penstock.tuning.rows.splits import SplitRule
 
@@ -29,7 +30,7 @@ def overlaps(held: list[str], other: list[str]) -> list[bool]:
     words = WordHashes()
     texts = list(map(normalise, other))
     keys = np.array([int.from_bytes(text_key(text), "little") for text in texts], np.uint64)
-    return find_overlaps(index, keys, [words.hash_words(text) for text in texts]).tolist()
+    return find_overlaps(index, keys, word_sequences([words.hash_words(text) for text in texts])).tolist()
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -106,3 +107,10 @@ def test_another_seed_holds_out_other_rows() -> None:
     ]
     assert held[0] == held[1] != held[2]
     assert 30 < len(held[0]) < 90
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=40))
+def test_words_of_plain_text_are_those_of_any_text(text: str) -> None:
+    words = WordHashes()
+    assert words.hash_words(text) + words.hash_words("é") == words.hash_words(f"{text} é")
+    assert len(words.hash_words(text)) == 8 * len(_WORD.findall(text))

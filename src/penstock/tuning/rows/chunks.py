@@ -20,7 +20,14 @@ from penstock.tuning.errors import PrefixBroken
 from penstock.tuning.renderer import Renderer
 from penstock.tuning.rows.examples import Example, fit_length, prompt_of, split_reply
 from penstock.tuning.rows.messages import read_messages
-from penstock.tuning.rows.overlap import HeldIndex, WordHashes, find_overlaps, normalise, text_key
+from penstock.tuning.rows.overlap import (
+    HeldIndex,
+    WordHashes,
+    find_overlaps,
+    normalise,
+    text_key,
+    word_sequences,
+)
 from penstock.tuning.rows.reading import RowReader
 from penstock.tuning.rows.types import TrainingRow
 from penstock.tuning.training_ids import Rendered
@@ -114,7 +121,7 @@ class RowWork:
         read: list[TrainingRow] = []
         keys: list[int] = []
         questions: list[bytes] = []
-        hashed: list[list[int]] = []
+        hashed: list[bytes] = []
         turns: list[tuple[int, int]] = []
         numbers: list[int] = []
         for number, row in rows:
@@ -138,8 +145,9 @@ class RowWork:
         asked = np.array([int.from_bytes(key, "little") for key in questions], np.uint64)
         places = np.array([place for place, _ in turns], np.int64)
         turn_keys = np.array([key for _, key in turns], np.uint64)
+        said_words = word_sequences(hashed)
         for index in self.held if numbers else ():
-            is_met = find_overlaps(index, asked, hashed)
+            is_met = find_overlaps(index, asked, said_words)
             is_met[places[np.isin(turn_keys, index.exact)]] = True
             for place in np.flatnonzero(is_met):
                 troubles.add("contaminated", index.name, numbers[int(place)])
@@ -166,14 +174,15 @@ class RowWork:
         found = iter(self.renderer.render_sequences(flat, loss_on=loss_on, untrained=untrained))
         for row, each in talks:
             rendered = [next(found) for _ in each]
-            wrong = next((one for one in rendered if isinstance(one, PenstockError)), None)
-            if wrong is not None:
+            wrongs = [one for one in rendered if isinstance(one, PenstockError)]
+            if wrongs:
+                wrong = wrongs[0]
                 is_broken = isinstance(wrong, PrefixBroken)
                 kind: Trouble = "prefix-broken" if is_broken else "not-understood"
                 troubles.add(kind, "" if is_broken else wrong.message, row.number, wrong.message)
                 continue
             sequences = [one for group in rendered if isinstance(group, list) for one in group]
-            if any(not one.stops for one in sequences):
+            if not all(one.stops for one in sequences):
                 troubles.add("no-stop", "", row.number)
             yield row, self._columns(row, sequences, troubles)
 
@@ -195,7 +204,7 @@ class RowWork:
             ids = each.columns[0]
             if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
                 troubles.add("double-bos", "", row.number)
-            if (not each.mask or each.n_learnt <= _FEW) and _learns_nothing(each, stops):
+            if (not each.mask or each.mask.count(1) <= _FEW) and _learns_nothing(each, stops):
                 troubles.add("empty-mask", "", row.number)
             if is_outside and max(map(max, filter(None, each.columns)), default=0) >= (self.vocab_size or 0):
                 troubles.add("outside-vocabulary", "", row.number)

@@ -1,13 +1,12 @@
 """One example for the trainer, and how it is brought to a length. Pure functions."""
 
-from dataclasses import dataclass
+import msgspec
 
 from penstock.spec.tuning import Truncation
 from penstock.tuning.training_ids import Rendered
 
 
-@dataclass(frozen=True, kw_only=True)
-class Example:
+class Example(msgspec.Struct, frozen=True, kw_only=True):
     """One example for the trainer: columns of ids, all but `ids` for preference data."""
 
     row: int
@@ -23,8 +22,8 @@ class Example:
     @property
     def size(self) -> int:
         """Tokens of its longest way through."""
-        first, *rest = map(len, self.columns)
-        return first + max(rest, default=0)
+        first, *rest = self.columns
+        return len(first) + (max(map(len, rest)) if rest else 0)
 
 
 def fit_length(

@@ -26,7 +26,7 @@ def read_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
 
 def find_unlearnt(messages: Sequence[Mapping[str, Any]]) -> frozenset[int]:
     """Return the places of messages that say `weight: 0`, as OpenAI's files have it."""
-    return frozenset(place for place, message in enumerate(messages) if message.get("weight") == 0)
+    return frozenset([place for place, message in enumerate(messages) if message.get("weight") == 0])
 
 
 def text_of(content: Any, where: str = "content") -> str:

@@ -2,13 +2,15 @@
 
 The definition is that of the datasets' decontamination without its near-duplicates: equal after folding case, width and
 spaces, or 80 % of the held-out question's sequences of 8 words in one training row, sequences that many held-out rows
-share left out. Made for 100,000 rows in seconds: words are hashed once, and a whole batch is looked up at a time.
+share left out. Made for 100,000 rows in seconds: words are hashed once, and a whole batch is looked up at a time, behind a
+sieve that lets hardly any word sequence through that no held-out question has.
 """
 
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -22,7 +24,11 @@ _COMMON_SHARE, _COMMON_ROWS = 0.05, 5
 """A word sequence is common when it stands in more held-out rows than both."""
 _UNSPACED = "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff]"
 _WORD = re.compile(f"{_UNSPACED}|[^\\W_]+")
+_NO_WORD = bytes(code if chr(code).isalnum() else 32 for code in range(128)) + bytes(range(128, 256))
+"""ASCII to ASCII with spaces for all that is in no word."""
 _MAX_REMEMBERED = 500_000
+_MAX_SIEVE = 1 << 24
+_FEW = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,35 +45,57 @@ class HeldIndex:
     sizes: NDArray[np.int64]
     """Word sequences of each question that count."""
 
+    @cached_property
+    def sieve(self) -> NDArray[np.bool_]:
+        """A table of a power of two entries: true where the low bits of a word sequence's hash point to."""
+        size = min(_MAX_SIEVE, 1 << max(10, (32 * len(self.grams)).bit_length()))
+        table = np.zeros(size, bool)
+        table[self.grams & np.uint64(size - 1)] = True
+        return table
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordSequences:
+    """The hashes of all sequences of `N_WORDS` words in some texts, with the number of the text that each is of."""
+
+    hashes: Hashes
+    texts: NDArray[np.int64]
+
 
 class WordHashes:
     """Texts → hashes of their words; remembers words."""
 
     def __init__(self) -> None:
-        self._known: dict[str, int] = {}
+        self._known: dict[bytes, bytes] = {}
 
-    def hash_words(self, text: str) -> list[int]:
-        """Return the hash of each word of a normalised text."""
-        known = self._known
-        words = _WORD.findall(text)
+    def hash_words(self, text: str) -> bytes:
+        """Return the hashes of the words of a normalised text: eight bytes a word."""
+        if text.isascii():
+            words = text.encode().translate(_NO_WORD).split()
+        else:
+            words = [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(text)]
         try:
-            return [known[word] for word in words]
+            return b"".join(map(self._known.__getitem__, words))
         except KeyError:
-            if len(known) > _MAX_REMEMBERED:
-                known.clear()
+            if len(self._known) > _MAX_REMEMBERED:
+                self._known.clear()
             for word in words:
-                if word not in known:
-                    digest = blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-                    known[word] = int.from_bytes(digest, "little")
-            return [known[word] for word in words]
+                if word not in self._known:
+                    self._known[word] = blake2b(word, digest_size=8).digest()
+            return b"".join(map(self._known.__getitem__, words))
 
 
+@lru_cache(maxsize=_FEW)
 def normalise(text: str) -> str:
-    """Return the text as it is compared: NFKC, case folded, spaces as one, no final punctuation."""
+    """Return the text as it is compared: NFKC, case folded, spaces as one, no final punctuation.
+
+    The last few are remembered: of one row the same text is compared as question, turn and answer.
+    """
     folded = text if text.isascii() else unicodedata.normalize("NFKC", text)
     return " ".join(folded.casefold().split()).rstrip(" .!?\u3002\uff01\uff1f\u2026,;:")
 
 
+@lru_cache(maxsize=_FEW)
 def text_key(normalised: str) -> bytes:
     """Return eight bytes that are equal for equal texts."""
     return blake2b(normalised.encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -77,7 +105,7 @@ def index_questions(name: str, questions: Iterable[str]) -> HeldIndex:
     """Return the index of held-out questions (already normalised)."""
     words = WordHashes()
     exact: list[int] = []
-    hashed: list[list[int]] = []
+    hashed: list[bytes] = []
     for question in questions:
         if question:
             exact.append(int.from_bytes(text_key(question), "little"))
@@ -96,11 +124,12 @@ def index_questions(name: str, questions: Iterable[str]) -> HeldIndex:
     )
 
 
-def find_overlaps(index: HeldIndex, keys: Hashes, words: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
+def find_overlaps(index: HeldIndex, keys: Hashes, sequences: WordSequences) -> NDArray[np.bool_]:
     """Return for each of some rows whether it holds a held-out question; `keys` are their `text_key`s as numbers."""
     is_met = np.isin(keys, index.exact)
     if len(index.grams):
-        grams, rows = _grams(words)
+        is_let_through = index.sieve[sequences.hashes & np.uint64(len(index.sieve) - 1)]
+        grams, rows = sequences.hashes[is_let_through], sequences.texts[is_let_through]
         low = np.searchsorted(index.grams, grams, "left")
         is_known = low < len(index.grams)
         is_known[is_known] = index.grams[low[is_known]] == grams[is_known]
@@ -118,25 +147,27 @@ def _is_overlapping(index: HeldIndex, grams: Hashes) -> bool:
     return bool((counts >= OVERLAP * index.sizes[held]).any())
 
 
-def _grams(words: Sequence[Sequence[int]]) -> tuple[Hashes, NDArray[Any]]:
-    """Return the hashes of all word sequences in some texts, with the number of the text that each is of."""
-    sizes = np.array([len(each) for each in words], np.int64)
-    flat = np.array([hashed for each in words for hashed in each], np.uint64)
+def word_sequences(words: Sequence[bytes]) -> WordSequences:
+    """Return the word sequences of texts whose words were hashed."""
+    sizes = np.array([len(each) // 8 for each in words], np.int64)
+    flat = np.frombuffer(b"".join(words), "<u8")
     if len(flat) < N_WORDS:
-        return np.empty(0, np.uint64), np.empty(0, np.int64)
-    rows = np.repeat(np.arange(len(words)), sizes)
+        return WordSequences(hashes=np.empty(0, np.uint64), texts=np.empty(0, np.int64))
+    texts = np.repeat(np.arange(len(words)), sizes)
     n_grams = len(flat) - N_WORDS + 1
     mixed = np.zeros(n_grams, np.uint64)
     for offset in range(N_WORDS):
-        mixed = (mixed + flat[offset : offset + n_grams]) * np.uint64(0x9E3779B97F4A7C15)
+        mixed += flat[offset : offset + n_grams]
+        mixed *= np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
-    is_within = rows[:n_grams] == rows[N_WORDS - 1 :]
-    return mixed[is_within], rows[:n_grams][is_within]
+    is_within = texts[:n_grams] == texts[N_WORDS - 1 :]
+    return WordSequences(hashes=mixed[is_within], texts=texts[:n_grams][is_within])
 
 
-def _unique_grams(words: Sequence[Sequence[int]]) -> tuple[Hashes, NDArray[Any]]:
+def _unique_grams(words: Sequence[bytes]) -> tuple[Hashes, NDArray[Any]]:
     """Return the word sequences of texts, each once a text."""
-    grams, rows = _grams(words)
+    found = word_sequences(words)
+    grams, rows = found.hashes, found.texts
     if not len(grams):
         return grams, rows
     order = np.lexsort((grams, rows))
