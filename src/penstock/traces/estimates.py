@@ -63,24 +63,24 @@ class CostEstimates:
 
         The first call of a model waits for its price, in one go for all models of `spans`.
         """
-        if not any(_wants_estimate(span) for span in spans):
+        wanting = [span for span in spans if _wants_estimate(span)]
+        if not wanting:
             return list(spans)
         with self._guard:
             self._take_own_prices()
-            self._book.preload(self._new_models(spans))
-        return [self._estimate(span) if _wants_estimate(span) else span for span in spans]
+            self._book.preload(self._new_models(wanting))
+        priced = {id(span): self._estimate(span) for span in wanting}
+        return [priced.get(id(span), span) for span in spans]
 
-    def _new_models(self, spans: Sequence[Span]) -> list[tuple[str, str]]:
+    def _new_models(self, wanting: Sequence[Span]) -> list[tuple[str, str]]:
         wanted: list[tuple[str, str]] = []
-        for span in spans:
-            if not _wants_estimate(span) or span.model is None:
-                continue
-            price_id = _PRICE_IDS.get(_provider_of(span) or "")
-            if price_id is None or (price_id, span.model) in self._models:
+        for provider, model in dict.fromkeys((_provider_of(span), span.model) for span in wanting):
+            price_id = _PRICE_IDS.get(provider or "")
+            if price_id is None or model is None or (price_id, model) in self._models:
                 continue
             if len(self._models) < MAX_MODELS:
-                self._models.add((price_id, span.model))
-                wanted.append((price_id, span.model))
+                self._models.add((price_id, model))
+                wanted.append((price_id, model))
         return wanted
 
     def _estimate(self, span: Span) -> Span:
