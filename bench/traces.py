@@ -36,6 +36,8 @@ SPANS_A_TRACE = 5
 N_SENDERS = 4
 PEERS = {"phoenix": "arize-phoenix", "mlflow": "mlflow"}
 PATIENCE_S = 60.0
+LOOK_S = 0.5
+"""Between two looks at what is stored: each is a query, and takes time from the core that stores."""
 
 
 def make_batches(n_spans: int) -> list[bytes]:
@@ -78,7 +80,7 @@ def watch(count: Callable[[], int], wanted: int, until: float) -> tuple[int, flo
     """Return how many spans are there once `wanted` are, nothing more comes for a while, or the time is up; and when."""
     most, moment = count(), time.perf_counter()
     while most < wanted and time.perf_counter() < until and time.perf_counter() - moment < 15:
-        time.sleep(0.1)
+        time.sleep(LOOK_S)
         found = count()
         if found > most:
             most, moment = found, time.perf_counter()
