@@ -35,8 +35,8 @@ class Scan(NamedTuple):
 
 def encode_frame(payload: bytes) -> bytes:
     """Return the record that holds `payload` (1 byte to `MAX_RECORD_BYTES`)."""
-    length = _LENGTH.pack(len(payload))
-    return b"".join((length, _LENGTH.pack(zlib.crc32(payload, zlib.crc32(length))), payload))
+    size = len(payload)
+    return _HEAD.pack(size, zlib.crc32(payload, zlib.crc32(_LENGTH.pack(size)))) + payload
 
 
 def scan_frames(data: bytes, *, base: int, is_final: bool, skip_damage: bool, max_bytes: int) -> Scan:

@@ -207,6 +207,8 @@ class Append:
 
     def _find_parents(self, written: Sequence[PreparedSpan]) -> Parents:
         """Return kind and name of the parents of billed rows, as far as they are stored."""
+        if all(row.marks is None for row in written):
+            return {}
         parents: dict[Key, tuple[str, str]] = {row.key: (row.span.kind, row.span.name) for row in written}
         parents.update((key, (facts.kind, facts.name)) for key, facts in self._facts.items())
         missing = [
