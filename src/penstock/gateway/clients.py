@@ -12,7 +12,7 @@ WATCH_AFTER_S = 0.02
 class Departure:
     """Cancels the call's task when the client leaves, unless the call is to be read to its end all the same."""
 
-    __slots__ = ("_call", "_receive", "_task", "_watch", "_watcher", "keeps_going", "watched_from")
+    __slots__ = ("_call", "_receive", "_task", "_watch", "_watcher", "keeps_going")
 
     def __init__(self, receive: Receive, call: Call, watch: "DepartureWatch") -> None:
         self.keeps_going = False
@@ -20,9 +20,9 @@ class Departure:
         self._call = call
         self._receive = receive
         self._watcher: asyncio.Task[None] | None = None
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(watch.loop)
         self._watch = watch
-        self.watched_from = watch.add(self)
+        watch.add(self)
 
     def close(self) -> None:
         """Stop watching."""
@@ -46,24 +46,37 @@ class Departure:
 
 
 class DepartureWatch:
-    """Begins to watch the clients of calls that have lasted for a while. One timer serves all calls."""
+    """Begins to watch the clients of calls that have lasted for a while, and at most twice as long.
+
+    One timer serves all calls, and no clock is looked at for each: calls that it finds again are no longer new.
+    """
 
     def __init__(self, after_s: float = WATCH_AFTER_S) -> None:
         self._after_s = after_s
-        self._young: dict[Departure, None] = {}
+        self._new: dict[Departure, None] = {}
+        self._known: dict[Departure, None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def add(self, departure: Departure) -> float:
-        """Take a new call; return when its client begins to be watched."""
-        loop = asyncio.get_running_loop()
-        self._young[departure] = None
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The one that all calls run on. Asking for it each time costs a call to the kernel."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    def add(self, departure: Departure) -> None:
+        """Take a new call."""
+        self._new[departure] = None
         if self._timer is None:
-            self._timer = loop.call_later(self._after_s, self._sweep)
-        return loop.time() + self._after_s
+            self._timer = self.loop.call_later(self._after_s, self._sweep)
 
     def remove(self, departure: Departure) -> None:
         """Forget a call that is over."""
-        self._young.pop(departure, None)
+        if departure in self._new:
+            del self._new[departure]
+        else:
+            self._known.pop(departure, None)
 
     def close(self) -> None:
         """Stop the timer."""
@@ -71,16 +84,10 @@ class DepartureWatch:
             self._timer.cancel()
 
     def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = None
-        now = loop.time()
-        while self._young:
-            oldest = next(iter(self._young))
-            if oldest.watched_from > now + 0.001:
-                self._timer = loop.call_at(oldest.watched_from, self._sweep)
-                return
-            del self._young[oldest]
-            oldest.begin()
+        lasting, self._known, self._new = self._known, self._new, {}
+        for departure in lasting:
+            departure.begin()
+        self._timer = self.loop.call_later(self._after_s, self._sweep) if self._known else None
 
 
 class Uploads:

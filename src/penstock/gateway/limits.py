@@ -45,7 +45,7 @@ class Hold:
         self.warnings: list[str] = [
             warn(charge, taken, key_name=facts.key.name)
             for charge, taken in lines
-            if not charge.meter.refuses and taken.value > charge.meter.limit
+            if taken.value > charge.meter.limit and not charge.meter.refuses
         ]
         """Rules that only warn and are passed, for `x-penstock-limit-warning`."""
 

@@ -102,14 +102,13 @@ class Upstreams:
         key = (origin.scheme, origin.host, origin.port)
         connection = self._take_idle(key)
         if connection is not None:
-            loop = asyncio.get_running_loop()
-            written_at = loop.time()
+            written_at = time.monotonic()
             on_write()
             try:
                 await connection.send(head, body, first_byte_s=first_byte_s, deadline=deadline)
             except ConnectionLost:
                 self._drop(connection)
-                if connection.got_bytes or loop.time() - written_at >= self._resend_within_s:
+                if connection.got_bytes or time.monotonic() - written_at >= self._resend_within_s:
                     raise
             except BaseException:
                 self._drop(connection)
@@ -130,15 +129,14 @@ class Upstreams:
         if not connection.release():
             self._all.discard(connection)
             return
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
+        connection.idle_since = time.monotonic()
         key = (origin.scheme, origin.host, origin.port)
         idle = self._idle.get(key)
         if idle is None:
             idle = self._idle[key] = deque()
         idle.append(connection)
         if self._sweeper is None:
-            self._sweeper = loop.call_later(self._idle_s / 2, self._sweep)
+            self._sweeper = asyncio.get_running_loop().call_later(self._idle_s / 2, self._sweep)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -212,11 +210,10 @@ class Upstreams:
                 idle.remove(connection)
 
     def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
         self._sweeper = None
-        oldest = loop.time() - self._idle_s
+        oldest = time.monotonic() - self._idle_s
         for idle in self._idle.values():
             while idle and (idle[0].idle_since < oldest or not idle[0].is_open):
                 idle.popleft().abort()
         if any(self._idle.values()):
-            self._sweeper = loop.call_later(self._idle_s / 2, self._sweep)
+            self._sweeper = asyncio.get_running_loop().call_later(self._idle_s / 2, self._sweep)

@@ -8,6 +8,7 @@ behind (or was set back by less than a window) counts into the window that is al
 import contextlib
 import struct
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,7 @@ def _unwritable(error: Exception) -> CountersUnreadable:
     )
 
 
+@lru_cache(maxsize=8192)
 def _key_bytes(key: str) -> bytes:
     name = key.encode()
     if not 0 < len(name) <= _MAX_KEY_BYTES:

@@ -97,7 +97,7 @@ def disjoint_usage(wire: UsageObject) -> Usage | None:
         output_reasoning=reasoning,
         output_audio=audio_out,
         output_image=image_out,
-        reported_usd=told_usd(wire),
+        reported_usd=None if wire.cost is None else told_usd(wire),
     )
 
 

@@ -3,16 +3,14 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 
 from penstock.gateway.errors import BudgetReached, LimitReached
-from penstock.gateway.limiting.rules import NANO, Charge
+from penstock.gateway.limiting.rules import NANO, Charge, Meter
 from penstock.store.counters import Taken
 
 Header = tuple[bytes, bytes]
-_STANDING = {
-    unit: tuple(f"x-ratelimit-{part}-{unit}".encode() for part in ("limit", "remaining", "reset"))
-    for unit in ("requests", "tokens")
-}
+_LEFT = {unit: f"x-ratelimit-remaining-{unit}".encode() for unit in ("requests", "tokens")}
 _LONG_WAIT_S = 60
 """Official clients wait at most this long by themselves."""
 
@@ -79,27 +77,33 @@ def refusal_headers(fields: Mapping[str, object]) -> list[Header]:
 
 def standing_headers(lines: list[tuple[Charge, Taken]], now_s: float) -> list[Header]:
     """Return `x-ratelimit-*` of a call that was let in: for requests and tokens each, of the rule with least left."""
-    tightest: dict[str, tuple[Charge, Taken]] = {}
-    for line in lines:
-        meter = line[0].meter
+    tightest: dict[str, tuple[int, Meter, int]] = {}
+    for charge, taken in lines:
+        meter = charge.meter
         if meter.refuses and meter.unit != "usd":
+            left = meter.limit - taken.value
             known = tightest.get(meter.unit)
-            if known is None or _left(line) < _left(known):
-                tightest[meter.unit] = line
+            if known is None or left < known[0]:
+                tightest[meter.unit] = left, meter, taken.window_end_s
     headers: list[Header] = []
-    for unit, line in tightest.items():
-        limit_name, left_name, reset_name = _STANDING[unit]
-        left, reset_s = _left(line), round(line[1].window_end_s - now_s)
+    for left, meter, window_end_s in tightest.values():
         headers += (
-            (limit_name, b"%d" % line[0].meter.limit),
-            (left_name, b"%d" % left if left > 0 else b"0"),
-            (reset_name, b"%ds" % reset_s if reset_s > 1 else b"1s"),
+            _limit_header(meter.unit, meter.limit),
+            (_LEFT[meter.unit], b"%d" % left if left > 0 else b"0"),
+            _reset_header(meter.unit, round(window_end_s - now_s)),
         )
     return headers
 
 
-def _left(line: tuple[Charge, Taken]) -> int:
-    return line[0].meter.limit - line[1].value
+# The same for very many calls: a limit changes seldom, and what is left of a window once a second.
+@lru_cache(maxsize=4096)
+def _limit_header(unit: str, limit: int) -> Header:
+    return f"x-ratelimit-limit-{unit}".encode(), b"%d" % limit
+
+
+@lru_cache(maxsize=4096)
+def _reset_header(unit: str, reset_s: int) -> Header:
+    return f"x-ratelimit-reset-{unit}".encode(), b"%ds" % max(1, reset_s)
 
 
 def describe_subject(charge: Charge, key_name: str) -> str:
