@@ -25,11 +25,13 @@ from stage import (
     Upstream,
     bench_key,
     children,
+    cpu_s,
     first_events,
     free_port,
     median_of,
     own_part,
     put_load,
+    put_paced_load,
     resident_mb,
     run_gateway,
     run_upstream,
@@ -38,6 +40,7 @@ from stage import (
 
 ROUNDS = int(os.environ.get("GATEWAY_ROUNDS", "3"))
 SECONDS = int(os.environ.get("GATEWAY_SECONDS", "4"))
+WITH_DIALECTS = os.environ.get("GATEWAY_DIALECTS", "1") != "0"
 CONNECTIONS = (1, 32)
 LITELLM = "litellm[proxy]"
 PORTKEY = "@portkey-ai/gateway"
@@ -164,6 +167,9 @@ def compare_peers(folder: Path, peers: Path, names: Sequence[str]) -> dict[str, 
         name: {count: [] for count in CONNECTIONS} for name in relays
     }
     firsts: dict[str, list[float]] = {name: [] for name in ("upstream", *relays)}
+    paced = ("upstream", "floor", "penstock")
+    cpu: dict[str, list[float]] = {name: [] for name in paced[1:]}
+    half: dict[str, list[dict[str, float]]] = {name: [] for name in paced}
     with children(commands, folder / "peers.log") as running:
         for port in ports.values():
             wait_for(port, 180)
@@ -174,7 +180,14 @@ def compare_peers(folder: Path, peers: Path, names: Sequence[str]) -> dict[str, 
         for number in range(ROUNDS):
             for name in relays if number % 2 else relays[::-1]:
                 for count in CONNECTIONS:
+                    before_s = cpu_s(running[name].pid)
                     figures[name][count].append(put_load(loads[name], count, SECONDS, folder))
+                if name in cpu:  # peers may start processes of their own
+                    used_s = cpu_s(running[name].pid) - before_s  # of the last count, the most connections
+                    cpu[name].append(used_s / figures[name][CONNECTIONS[-1]][-1]["n"] * 1e6)
+            half_load = statistics.median(row["per_s"] for row in figures["penstock"][CONNECTIONS[-1]]) / 2
+            for name in paced:
+                half[name].append(put_paced_load(loads[name], half_load, SECONDS))
             for name in firsts:
                 firsts[name] += uvloop.run(first_events(loads[name], 60))
         for name in relays:
@@ -183,11 +196,13 @@ def compare_peers(folder: Path, peers: Path, names: Sequence[str]) -> dict[str, 
         name: statistics.quantiles(values, n=100) if len(values) > 1 else None
         for name, values in firsts.items()
     }
+    halves = {name: median_of(rows) for name, rows in half.items()}
     table = {
         name: {
             **{f"connections_{count}": median_of(figures[name][count]) for count in CONNECTIONS},
             "first_event_added_ms": added_ms(quantiles[name], quantiles["upstream"]),
             "n_streams_broken": 60 * ROUNDS - len(firsts[name]),
+            "cpu_us_a_call": round(statistics.median(cpu[name]), 1) if name in cpu else None,
             "resident_mb": resident[name],
         }
         for name in relays
@@ -204,7 +219,14 @@ def compare_peers(folder: Path, peers: Path, names: Sequence[str]) -> dict[str, 
         for name in relays
         if name != "penstock"
     }  # fmt: skip
-    return {"relays": table, "penstock_times": ratios}
+    added = {
+        name: {
+            part: round(halves[name][f"{part}_ms"] - halves["upstream"][f"{part}_ms"], 3)
+            for part in ("p50", "p99")
+        }
+        for name in ("floor", "penstock")
+    }
+    return {"relays": table, "penstock_times": ratios, "half_load_added_ms": added}
 
 
 def added_ms(own: list[float] | None, direct: list[float] | None) -> dict[str, float] | None:
@@ -345,7 +367,8 @@ def measure() -> dict[str, Any]:
         versions = install_peers(peers)
         names = ["upstream", "floor", "penstock", "litellm"] + ["portkey"] * ("portkey" in versions)
         results = compare_peers(folder, peers, names)
-        results["dialects_per_s"] = measure_dialects(folder)
+        if WITH_DIALECTS:
+            results["dialects_per_s"] = measure_dialects(folder)
         results["peer_versions"] = versions
     except BaseException:
         for log in folder.glob("*.log"):

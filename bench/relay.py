@@ -21,11 +21,13 @@ from stage import (
     N_CONNECTIONS,
     Load,
     children,
+    cpu_s,
     first_events,
     free_port,
     median_of,
     own_part,
     put_load,
+    put_paced_load,
     resident_mb,
     run_gateway,
     run_upstream,
@@ -122,12 +124,18 @@ def measure() -> dict[str, Any]:
                 put_load(loads[name], N_CONNECTIONS, 1, folder)
             many: dict[str, list[dict[str, float]]] = {name: [] for name in names}
             one: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+            half: dict[str, list[dict[str, float]]] = {name: [] for name in loads}
+            cpu: dict[str, list[float]] = {name: [] for name in names}
             firsts: dict[str, list[float]] = {name: [] for name in loads}
             for number in range(ROUNDS):
                 for name in names if number % 2 else names[::-1]:
+                    before_s = cpu_s(running[name].pid)
                     many[name].append(put_load(loads[name], N_CONNECTIONS, SECONDS, folder))
+                    cpu[name].append((cpu_s(running[name].pid) - before_s) / many[name][-1]["n"] * 1e6)
                     one[name].append(put_load(loads[name], 1, max(1, SECONDS // 2), folder))
+                half_load = statistics.median(row["per_s"] for row in many["gateway"]) / 2
                 for name, load in loads.items():
+                    half[name].append(put_paced_load(load, half_load, SECONDS))
                     firsts[name] += uvloop.run(first_events(load, 100))
             resident = resident_mb(running["gateway"].pid)
         spool_mb = sum(path.stat().st_size for path in (folder / "spool").rglob("*.log")) / 1e6
@@ -139,8 +147,18 @@ def measure() -> dict[str, Any]:
     )
     quantiles = {name: statistics.quantiles(values, n=100) for name, values in firsts.items()}
     direct = quantiles["upstream"]
+    halves = {name: median_of(rows) for name, rows in half.items()}
     return {
         "ratio_to_floor": round(ratio, 3),
+        "cpu_us_a_call": {name: round(statistics.median(cpu[name]), 1) for name in names},
+        "half_load_added_ms": {
+            name: {
+                part: round(halves[name][f"{part}_ms"] - halves["upstream"][f"{part}_ms"], 3)
+                for part in ("p50", "p99")
+            }
+            for name in names
+        },
+        "half_load_n": halves["gateway"]["n"],
         "load": "wrk" if shutil.which("wrk") else "own client",
         f"connections_{N_CONNECTIONS}": {name: median_of(many[name]) for name in names},
         "connections_1": {name: median_of(one[name]) for name in names},

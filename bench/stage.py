@@ -14,7 +14,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -105,7 +106,7 @@ def _wrk(load: Load, connections: int, seconds: int, folder: Path) -> dict[str, 
     line = next(line for line in run.stdout.splitlines() if line.startswith("RESULT"))
     requests, micros, p50, p99, bad, broken = (int(part) for part in line.split()[1:])
     assert bad == broken == 0, run.stdout
-    return {"per_s": requests / micros * 1e6, "p50_ms": p50 / 1e3, "p99_ms": p99 / 1e3}
+    return {"per_s": requests / micros * 1e6, "p50_ms": p50 / 1e3, "p99_ms": p99 / 1e3, "n": requests}
 
 
 def _own_load(load: Load, connections: int, seconds: float) -> dict[str, float]:
@@ -129,8 +130,85 @@ def _own_load(load: Load, connections: int, seconds: float) -> dict[str, float]:
     pin(1)
     uvloop.run(all_of_them())
     times.sort()
-    p50, p99 = times[len(times) // 2], times[int(len(times) * 0.99)]
-    return {"per_s": len(times) / seconds, "p50_ms": p50 * 1e3, "p99_ms": p99 * 1e3}
+    p50, p99 = quantile(times, 0.5), quantile(times, 0.99)
+    return {"per_s": len(times) / seconds, "p50_ms": p50 * 1e3, "p99_ms": p99 * 1e3, "n": len(times)}
+
+
+class _Caller(asyncio.Protocol):
+    """One kept connection, one call at a time; tells `done` when its reply is whole."""
+
+    def __init__(self, done: Callable[["_Caller"], None]) -> None:
+        self.due = 0.0
+        self._done = done
+        self._left = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = transport
+
+    def call(self, request: bytes, due: float) -> None:
+        """Send a request that was due at `due`."""
+        self.due = due
+        self._transport.write(request)  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        """Look whether the reply is whole."""
+        self._left += data
+        head, border, body = self._left.partition(b"\r\n\r\n")
+        if border and len(body) >= int(head.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0]):
+            assert head.startswith(b"HTTP/1.1 200"), head
+            self._left = b""
+            self._done(self)
+
+
+def put_paced_load(
+    load: Load, per_s: float, seconds: float, connections: int = N_CONNECTIONS
+) -> dict[str, float]:
+    """Latency percentiles in milliseconds of calls that come at an even pace, whether or not earlier ones are answered.
+
+    A call that finds no connection free waits for one, and that counts: time runs from the moment it was due.
+    """
+
+    async def pace() -> list[float]:
+        loop = asyncio.get_running_loop()
+        request, times, waiting = load.request(), [], deque[float]()
+        is_over = asyncio.Event()
+
+        def done(caller: _Caller) -> None:
+            times.append(time.perf_counter() - caller.due)
+            if waiting:
+                caller.call(request, waiting.popleft())
+            else:
+                idle.append(caller)
+            if len(times) == n_calls:
+                is_over.set()
+
+        n_calls = round(per_s * seconds)
+        idle = [
+            (await loop.create_connection(partial(_Caller, done), *load.address))[1]
+            for _ in range(connections)
+        ]
+        begun, n_due = time.perf_counter(), 0
+        while n_due < n_calls:
+            await asyncio.sleep(0.0005)
+            now = time.perf_counter()
+            while n_due < n_calls and begun + n_due / per_s <= now:
+                n_due += 1
+                if idle:
+                    idle.pop().call(request, now)
+                else:
+                    waiting.append(now)
+        await asyncio.wait_for(is_over.wait(), 60)
+        return sorted(times)
+
+    pin(1)
+    times = uvloop.run(pace())
+    return {"p50_ms": quantile(times, 0.5) * 1e3, "p99_ms": quantile(times, 0.99) * 1e3, "n": len(times)}
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return a quantile of values in ascending order."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 async def first_events(load: Load, count: int) -> list[float]:
@@ -316,6 +394,15 @@ def wait_for(port: int, patience_s: float = 20.0) -> None:
         else:
             return
     raise SystemExit(f"nothing listens on {port}")
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time that a process has used with all its threads, kernel's work for it included.
+
+    Under load from elsewhere it is far steadier than the clock: waiting does not count.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mb(pid: int) -> float:

@@ -1,6 +1,7 @@
 """What a gateway adds to paced streams: time to first token, each chunk, and whether many at once arrive whole.
 
-The upstream writes 64 deltas at an even pace and puts the time of writing into each, so that the lag of every chunk
+Time to first token is that of N_FIRSTS short streams, one after the other over one kept connection. The upstream of
+the others writes 64 deltas at an even pace and puts the time of writing into each, so that the lag of every chunk
 is measured, not guessed: reading time minus writing time, both on one machine's monotonic clock. The same client reads
 the upstream directly, through the bare relay and through the gateway; what a relay adds is the difference.
 """
@@ -24,6 +25,7 @@ from stage import (
     ASK_STREAM,
     Load,
     children,
+    cpu_s,
     free_port,
     own_part,
     pin,
@@ -37,12 +39,14 @@ N_CHUNKS = 64
 PACES = tuple(float(part) for part in os.environ.get("STREAM_PACES", "0.02,0.05").split(","))
 """Seconds between two chunks: 50 and 20 tokens a second."""
 N_STREAMS = tuple(int(part) for part in os.environ.get("STREAM_COUNTS", "1,50,500").split(","))
+N_FIRSTS = int(os.environ.get("STREAM_FIRSTS", "400"))
+"""Streams of which only the first token counts: as many as a 99th percentile needs."""
 FIRST_S = 0.005
 _STAMP = re.compile(rb"n(\d+) t(\d+)")
 
 
 class PacedUpstream(asyncio.Protocol):
-    """Streams N_CHUNKS deltas, one every `pace` seconds as the request's `seed` says in milliseconds."""
+    """Streams `max_tokens` deltas, one every `pace` seconds as the request's `seed` says in milliseconds."""
 
     def __init__(self) -> None:
         self.left = b""
@@ -61,8 +65,9 @@ class PacedUpstream(asyncio.Protocol):
         if len(self.left) < end + 4 + size:
             return
         body, self.left = self.left[end + 4 : end + 4 + size], self.left[end + 4 + size :]
-        found = re.search(rb'"seed": ?(\d+)', body)
+        found, wanted = re.search(rb'"seed": ?(\d+)', body), re.search(rb'"max_tokens": ?(\d+)', body)
         assert found is not None
+        self.n_chunks = N_CHUNKS if wanted is None else int(wanted.group(1))
         loop = asyncio.get_running_loop()
         self.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -73,10 +78,10 @@ class PacedUpstream(asyncio.Protocol):
         """Write the next delta, or the end."""
         if self.transport.is_closing():
             return
-        if number == N_CHUNKS:
+        if number == self.n_chunks:
             self.write(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
             return
-        finish = b'"stop"' if number == N_CHUNKS - 1 else b"null"
+        finish = b'"stop"' if number == self.n_chunks - 1 else b"null"
         event = (
             b'data: {"id":"c","object":"chat.completion.chunk","created":1700000000,"model":"gpt-4o-mini",'
             b'"choices":[{"index":0,"delta":{"content":"n%d t%d "},"finish_reason":%b}]}\n\n'
@@ -152,6 +157,41 @@ async def read_streams(load: Load, count: int, pace: float) -> list[Reader]:
     return readers
 
 
+async def read_firsts(load: Load, count: int) -> list[float]:
+    """Return the milliseconds to the first token of `count` streams of two tokens, one after the other, in order."""
+    request = load.request(ASK_STREAM[:-1] + b', "seed": 2, "max_tokens": 2}')
+    reader, writer = await asyncio.open_connection(*load.address)
+    times = []
+    for _ in range(count):
+        begun = time.perf_counter()
+        writer.write(request)
+        await reader.readuntil(b"data: ")
+        times.append((time.perf_counter() - begun) * 1e3)
+        await reader.readuntil(b"\r\n0\r\n\r\n")
+    writer.close()
+    return sorted(times)
+
+
+def compare_firsts(loads: dict[str, Load]) -> dict[str, Any]:
+    """Return how much later the first token comes than from the upstream itself; the ways take turns."""
+    times: dict[str, list[float]] = {name: [] for name in loads}
+    for _ in range(4):
+        for name, load in loads.items():
+            times[name] += uvloop.run(read_firsts(load, N_FIRSTS // 4))
+    found = {
+        name: {f"p{share * 100:g}": _quantile(sorted(each), share) for share in (0.5, 0.99)}
+        for name, each in times.items()
+    }
+    return {
+        "n": N_FIRSTS,
+        "upstream_ms": found["upstream"],
+        "added_ms": {
+            name: {part: round(value - found["upstream"][part], 3) for part, value in found[name].items()}
+            for name in ("floor", "gateway")
+        },
+    }
+
+
 def summarise(readers: list[Reader]) -> dict[str, float]:
     """Return quantiles of first chunk and of every chunk's lag, and how many streams came whole."""
     lags = sorted(lag for reader in readers for lag in reader.lags_us)
@@ -187,14 +227,21 @@ def measure() -> dict[str, Any]:
             loads = {
                 name: Load(url=f"http://127.0.0.1:{port}/v1/chat/completions") for name, port in ports.items()
             }
+            firsts = compare_firsts(loads)
+            print("first token", firsts, flush=True)
             for pace in PACES:
                 for count in N_STREAMS:
                     repeats = max(1, 8 // count)
                     found: dict[str, list[Reader]] = {name: [] for name in loads}
+                    used_s = dict.fromkeys(loads, 0.0)
                     for _ in range(repeats):
                         for name, load in loads.items():
+                            before_s = cpu_s(running[name].pid)
                             found[name] += uvloop.run(read_streams(load, count, pace))
+                            used_s[name] += cpu_s(running[name].pid) - before_s
                     rows = {name: summarise(readers) for name, readers in found.items()}
+                    for name, row in rows.items():
+                        row["cpu_us_a_chunk"] = round(used_s[name] / (count * repeats * N_CHUNKS) * 1e6, 1)
                     direct = rows["upstream"]
                     for name in ("floor", "gateway"):
                         rows[name]["added_first_p50_ms"] = round(
@@ -216,6 +263,7 @@ def measure() -> dict[str, Any]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return {
+        "first_token": firsts,
         "streams": table,
         "gateway_resident_mb": round(resident, 1),
         "n_chunks": N_CHUNKS,
