@@ -175,6 +175,30 @@ def refuse_memory(*, step: int) -> None:
     loop.Loop._take_step = take_step
 
 
+def kill_before_telling(*, kind: str) -> None:
+    """Die when an event of this kind is about to be told."""
+    from penstock_trainer import events
+
+    real = events.EventLog.write
+
+    def write(self: Any, told: str, **parts: Any) -> None:
+        if told == kind:
+            kill_self()
+        real(self, told, **parts)
+
+    events.EventLog.write = write
+
+
+def stop_in_first_measure() -> None:
+    """Be asked to stop while held-out rows are measured for the first time."""
+    from penstock_trainer import faults, measuring
+
+    def measure(_self: Any) -> Any:
+        raise faults.StopWanted
+
+    measuring.Judge.measure = measure
+
+
 BREAKS = {
     each.__name__: each
     for each in (
@@ -185,6 +209,8 @@ BREAKS = {
         no_larger_files,
         spoil_loss,
         refuse_memory,
+        kill_before_telling,
+        stop_in_first_measure,
     )
 }
 

@@ -108,6 +108,29 @@ def test_a_stopped_run_keeps_its_step_and_goes_on_to_the_same_weights(
     assert read_final(folder) == straight["lora"]
 
 
+def test_a_best_checkpoint_that_a_kill_kept_from_being_told_is_told_later(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    folder = make_run(tmp_path / "run", **LORA)
+    runtime.train(folder, expect=KILLED, fault="kill_before_telling", kind="best")
+    runtime.train(folder)
+    told = [each for each in read_events(folder) if each["kind"] == "best"]
+    link = (folder / "checkpoints" / "best").resolve().name
+    assert told[-1]["detail"]["path"] == f"checkpoints/{link}"
+    steps = [each["step"] for each in told]
+    assert steps == sorted(set(steps)), "each once"
+
+
+def test_the_measurement_before_training_is_made_after_a_stop_in_its_middle(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    folder = make_run(tmp_path / "run", **LORA)
+    runtime.train(folder, fault="stop_in_first_measure")
+    assert not [each for each in read_events(folder) if each["kind"] == "eval"]
+    runtime.train(folder)
+    assert next(each for each in read_events(folder) if each["kind"] == "eval")["step"] == 0
+
+
 def test_a_run_whose_parent_is_gone_stops_with_a_checkpoint(runtime: Runtime, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", **LORA)
     runtime.begin(folder, arguments=("--parent", "1"))
@@ -191,7 +214,7 @@ def test_time_that_is_used_up_ends_the_run_with_what_it_has(runtime: Runtime, tm
 def test_checkpoints_over_the_disk_budget_end_the_run(runtime: Runtime, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", method="full", budget={"max_disk_gb": 0.0001})
     events = runtime.train(folder, expect=3)
-    assert events[-1]["detail"]["fault"] == "budget"
+    assert events[-1]["detail"]["fault"] == "disk_full", "as whoever watches the folder calls it"
 
 
 def test_a_checkpoint_that_was_altered_is_not_gone_on_from(

@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ class EventLog:
     def __init__(self, path: Path, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self._clock_ns = clock_ns
         cut_torn_line(path)
+        self.last_best_step = find_last_step(path, "best")
+        """Which step was told last to be the best one, by whichever start of the run."""
         self._file = path.open("a", encoding="utf-8")
 
     def write(
@@ -43,6 +46,8 @@ class EventLog:
             line["text"] = text
         if detail:
             line["detail"] = dict(detail)
+        if kind == "best":
+            self.last_best_step = step
         self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
         self._file.flush()
 
@@ -53,10 +58,24 @@ class EventLog:
         self._file.close()
 
 
-def cut_torn_line(path: Path) -> None:
-    """Shorten the file to its last whole line, if it exists."""
+def find_last_step(path: Path, kind: str) -> int | None:
+    """Return the step of the last event of a kind; None where the file tells of none."""
     if not path.exists():
-        return
+        return None
+    found = None
+    with path.open("rb") as file:
+        for line in file:
+            if kind.encode() in line:
+                with suppress(ValueError):
+                    event = json.loads(line)
+                    found = event.get("step", 0) if event.get("kind") == kind else found
+    return found
+
+
+def cut_torn_line(path: Path) -> int:
+    """Shorten the file to its last whole line and return the size that is left; 0 for a file that is not there."""
+    if not path.exists():
+        return 0
     with path.open("rb+") as file:
         end = file.seek(0, os.SEEK_END)
         kept = end
@@ -70,6 +89,7 @@ def cut_torn_line(path: Path) -> None:
             kept = start
         if kept != end:
             file.truncate(kept)
+        return kept
 
 
 def keep_finite(value: Number) -> Number:

@@ -68,8 +68,9 @@ class Loop:
 
     def _go(self) -> Ending:
         every = self._run.train.checkpoint_every_steps
-        if self._setup.resumed_from is None:
+        if self._progress.step == 0 and self._progress.evaluated_step < 0:
             self._measure_start()
+        self._tell_best_again()
         while True:
             step, n_steps = self._progress.step, self._setup.n_steps
             if self._is_measured(step) and self._progress.evaluated_step < step:
@@ -159,14 +160,24 @@ class Loop:
             self._save()
             self._setup.checkpoints.mark_best(progress.step)
             self._setup.checkpoints.prune()
-            self._events.write(
-                "best",
-                step=progress.step,
-                values={metric: value},
-                detail={"path": f"checkpoints/step-{progress.step}", "metric": metric},
-            )
+            self._tell_best()
         else:
             progress.n_without_better += 1
+
+    def _tell_best(self) -> None:
+        step, metric = self._progress.best_step or 0, self._run.evaluation.metric
+        self._events.write(
+            "best",
+            step=step,
+            values={metric: self._progress.best_value},
+            detail={"path": f"checkpoints/step-{step}", "metric": metric},
+        )
+
+    def _tell_best_again(self) -> None:
+        """Tell of a best checkpoint that a kill kept from being told: it was written, and would not be measured again."""
+        best = self._progress.best_step
+        if best is not None and self._events.last_best_step != best:
+            self._tell_best()
 
     def _tell_measurement(self, found: Any) -> None:
         step, epoch = self._progress.step, self._epoch()
@@ -203,9 +214,9 @@ class Loop:
         limit = self._run.budget.max_disk_gb
         if limit is not None and (used := self._setup.checkpoints.size_bytes()) > limit * 1e9:
             raise TrainingFault(
-                "budget",
+                "disk_full",
                 f"Checkpoints take {used / 1e9:.2f} GB; budget.max_disk_gb is {limit}.",
-                hint="Lower train.keep_checkpoints or raise the budget.",
+                hint="Raise the bound as the run is resumed, or lower train.keep_checkpoints in another one.",
             )
 
     def _watch_memory(self) -> None:

@@ -93,13 +93,13 @@ class Judge:
         wanted = len(self._prompts) if evaluation.metric in GENERATED_METRICS else evaluation.n_samples
         if not self._prompts[:wanted] or not self._tokenizer_path.is_file():
             return []
-        self._interrupt()
         replies = generate_replies(
             self._network,
             [each.ids for each in self._prompts[:wanted]],
             max_new_tokens=evaluation.max_new_tokens,
             stop_ids=self._run.stop_ids,
             pad_id=self._run.pad_id,
+            interrupt=self._interrupt,
         )
         return [self._decode(ids) for ids in replies]
 

@@ -4,7 +4,7 @@ Prompts are ids as the engine will get them; the library's own generation, with 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,12 @@ def generate_replies(
     max_new_tokens: int,
     stop_ids: Sequence[int],
     pad_id: int,
+    interrupt: Callable[[], None] = lambda: None,
 ) -> list[list[int]]:
-    """Return the most likely continuation of each prompt, without the stop id that ended it."""
+    """Return the most likely continuation of each prompt, without the stop id that ended it.
+
+    `interrupt` is called before each batch, and raises when the run is to stop.
+    """
     replies: list[list[int]] = [[] for _ in prompts]
     # prompts of one length need no padding, which keeps a reply the same whatever it is computed beside
     by_length: dict[int, list[int]] = {}
@@ -53,6 +57,7 @@ def generate_replies(
         by_length.setdefault(len(ids), []).append(number)
     for numbers in by_length.values():
         for start in range(0, len(numbers), BATCH):
+            interrupt()
             some = numbers[start : start + BATCH]
             found = _continue(
                 network,
