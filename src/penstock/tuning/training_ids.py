@@ -49,7 +49,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
 class _Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A rendered sequence whose plain texts are still to be encoded."""
 
-    steps: list[int | str]
+    steps: list[list[int] | str]
     """Ids of control tokens and plain texts, in order."""
     begins: list[tuple[int, str]]
     """Where each trained reply begins: the number of the step, and what of its text belongs to the prompt yet."""
@@ -58,7 +58,8 @@ class _Draft(msgspec.Struct, frozen=True, kw_only=True):
 class _Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The draft of every conversation with the same roles: texts are put in where a step names messages."""
 
-    steps: list[int | Outline]
+    steps: list[list[int] | Outline | int]
+    """Ids of control tokens, texts with contents in them, contents alone by the number of their message."""
     begins: list[tuple[int, str]]
 
 
@@ -91,6 +92,8 @@ class _Plans:
             return None
         steps = [
             step
+            if isinstance(step, list)
+            else contents[step]
             if isinstance(step, int)
             else "".join([each if isinstance(each, str) else contents[each] for each in step])
             for step in plan.steps
@@ -120,7 +123,7 @@ class _Plans:
         return self._lay_out(whole, prompts)
 
     def _lay_out(self, whole: Outline, prompts: Sequence[Outline]) -> _Plan | None:
-        steps: list[int | Outline] = []
+        steps: list[list[int] | Outline | int] = []
         begins: list[tuple[int, str]] = []
         now: list[str | int] = []  # the plain text since the last control token
         for number, piece in enumerate(whole):
@@ -144,12 +147,23 @@ class _Plans:
                         return None
                     begins.append((len(steps), "".join(map(str, head))))
                 if isinstance(part, int):
-                    steps += [tuple(now), part] if now else [part]
+                    steps += _plain_step(now)
+                    if steps and isinstance(steps[-1], list) and begins[-1:] < [(len(steps), "")]:
+                        steps[-1].append(part)  # no reply begins between the two
+                    else:
+                        steps.append([part])
                     now = []
                 elif part:
                     now.append(part)
                 at = end
-        return None if len(begins) < len(prompts) else _Plan(steps=[*steps, tuple(now)], begins=begins)
+        return None if len(begins) < len(prompts) else _Plan(steps=[*steps, *_plain_step(now)], begins=begins)
+
+
+def _plain_step(pieces: list[str | int]) -> list[Outline | int]:
+    """Return the plain text between two control tokens as a step, if there is one."""
+    if len(pieces) == 1 and isinstance(pieces[0], int):
+        return [pieces[0]]
+    return [tuple(pieces)] if pieces else []
 
 
 def trained_turns(messages: Sequence[Message], loss_on: LossOn, untrained: frozenset[int]) -> tuple[int, ...]:
@@ -223,7 +237,7 @@ def _render_to(talk: Conversation, place: int, template: ChatTemplate) -> str:
 
 
 def _lay_out(whole: str, starts: Sequence[int], marker: str, text: ControlText) -> _Draft | None:
-    steps: list[int | str] = []
+    steps: list[list[int] | str] = []
     begins: list[tuple[int, str]] = []
     at, number = 0, 0
     is_marked = marker in whole
@@ -234,7 +248,10 @@ def _lay_out(whole: str, starts: Sequence[int], marker: str, text: ControlText) 
                 return None  # the prompt ends within a control token
             begins.append((len(steps), piece[:size].replace(marker, "") if isinstance(piece, str) else ""))
             number += 1
-        steps.append(piece.replace(marker, "") if is_marked and isinstance(piece, str) else piece)
+        if isinstance(piece, int):
+            steps.append([piece])
+        else:
+            steps.append(piece.replace(marker, "") if is_marked else piece)
         at = end
     begins += [(len(steps), "") for _ in starts[number:]]
     return _Draft(steps=steps, begins=begins)
@@ -258,10 +275,7 @@ def _finish(
     places: list[int] = []
     for step in draft.steps:
         places.append(len(ids))
-        if isinstance(step, int):
-            ids.append(step)
-        else:
-            ids += known[step]
+        ids += step if isinstance(step, list) else known[step]
     places.append(len(ids))
     if is_whole:
         return Rendered(ids=ids, mask=b"\x01" * len(ids), stops=not stops.isdisjoint(ids))

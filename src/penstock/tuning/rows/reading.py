@@ -212,9 +212,10 @@ def _question_of(case: Case) -> str:
 
 
 def _conversation_text(messages: Sequence[Mapping[str, Any]]) -> str:
-    kept = [each for each in messages if each.get("role") not in {"system", "developer"}]
     texts = []
-    for each in kept:
+    for each in messages:
+        if each.get("role") in {"system", "developer"}:
+            continue
         try:
             texts.append(text_of(each.get("content")))
         except RowNotUnderstood:  # told where the row is read whole
