@@ -91,6 +91,14 @@ def test_a_run_whose_job_was_buried_is_told_as_killed(workshop: Workshop, jobs: 
     assert "3 workers" in found.error["message"]
 
 
+def test_runs_are_counted_and_chosen_as_they_are_shown(workshop: Workshop, jobs: Jobs) -> None:
+    record = workshop.service.start(workshop.recipe(), actor="ann")
+    jobs.ended = ("stopped", "its job was cancelled")
+    assert workshop.service.counts() == {"stopped": 1}
+    assert not workshop.service.list(state="queued").rows
+    assert [row.id for row in workshop.service.list(state="stopped").rows] == [record.id]
+
+
 def test_a_run_whose_command_is_gone_is_stopped(workshop: Workshop) -> None:
     record = workshop.begin()
     assert workshop.service.get(record.id).state == "queued"

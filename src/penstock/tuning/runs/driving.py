@@ -21,6 +21,7 @@ from pathlib import Path
 from penstock.spec.tuning import RunEvent, RunFault
 from penstock.tuning.runs.events import read_events
 from penstock.tuning.runs.folder import RunFolder
+from penstock.tuning.trainer.events import cut_torn_line
 
 POLL_S = 0.25
 DISK_EVERY = 8
@@ -190,26 +191,6 @@ def resident_bytes(pid: int) -> int | None:
         return (int(fields[1]) - int(fields[2])) * resource.getpagesize()
     except (OSError, IndexError, ValueError):
         return None
-
-
-def cut_torn_line(path: Path) -> int:
-    """Drop a line that a kill cut, so that the next event begins a line of its own; return the size that is left."""
-    try:
-        with path.open("rb+") as file:
-            size = kept = file.seek(0, os.SEEK_END)
-            while kept > 0:
-                start = max(0, kept - 65536)
-                file.seek(start)
-                found = file.read(kept - start).rfind(b"\n")
-                if found >= 0:
-                    kept = start + found + 1
-                    break
-                kept = start
-            if kept != size:
-                file.truncate(kept)
-            return kept
-    except FileNotFoundError:
-        return 0
 
 
 def _read_end(

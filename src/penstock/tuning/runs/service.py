@@ -19,10 +19,11 @@ from penstock.tuning.runs.folder import RunFolder
 from penstock.tuning.runs.pinning import label_of
 from penstock.tuning.runs.ports import RunJobs, Tell
 from penstock.tuning.runs.preparing import Preparation
-from penstock.tuning.runs.queries import RunStore
+from penstock.tuning.runs.queries import MAX_PAGE, RunStore
 from penstock.tuning.runs.shared_bases import SharedBase, list_shared, prune_shared
 from penstock.tuning.runs.types import Curve, EventPage, RunComparison, RunPage, RunPlan, Sample
 
+ACTIVE_STATES = ("queued", "preparing", "running", "packaging")
 MAX_COMPARED = 8
 MAX_LOG_BYTES = 256 * 1024
 UNUSED_BASE_S = 7 * 86_400.0
@@ -98,11 +99,13 @@ class RunService:
         limit: int = 50,
     ) -> RunPage:
         """Return one page, newest first."""
+        self._settle_active()
         page = self.store.page(state=state, name=name, method=method, cursor=cursor, limit=limit)
         return RunPage(rows=[self._settled(row) for row in page.rows], next_cursor=page.next_cursor)
 
     def counts(self) -> dict[str, int]:
         """Return how many runs stand in each state."""
+        self._settle_active()
         return self.store.counts()
 
     def events(
@@ -261,6 +264,12 @@ class RunService:
             return msgspec.structs.replace(old, **fields)
 
         return self.store.change(record.id, change)
+
+    def _settle_active(self) -> None:
+        """Bring runs that nobody drives any more to their end, before they are counted or chosen by state."""
+        for state in ACTIVE_STATES:
+            for record in self.store.page(state=state, limit=MAX_PAGE).rows:
+                self._settled(record)
 
     def _find_ending(self, record: RunRecord) -> tuple[str, str] | None:
         if record.job is not None and self._jobs is not None:

@@ -62,7 +62,7 @@ def find_last_step(path: Path, kind: str) -> int | None:
     """Return the step of the last event of a kind; None where the file tells of none."""
     if not path.exists():
         return None
-    found = None
+    found: int | None = None
     with path.open("rb") as file:
         for line in file:
             if kind.encode() in line:
