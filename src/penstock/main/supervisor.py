@@ -53,11 +53,12 @@ class Supervisor:
         version: str,
         children: Sequence[ChildSpec],
         say: Callable[[str], None],
-        start_deadline_s: float = 60.0,
+        start_deadline_s: float = 180.0,
         find_engines: Callable[[], Sequence[ChildSpec]] = tuple,
     ) -> None:
         """`find_engines` gives the processes that are meant to run beside `children` at this moment; it is asked again
-        and again, and must be quick."""
+        and again, and must be quick. A child that ends again and again is told at once; the deadline is for
+        one that lives and does not answer: a busy machine takes more than a minute to import what control needs."""
         self.home = home
         self.addresses = addresses
         self.workers = workers
@@ -105,7 +106,7 @@ class Supervisor:
                 self._note("ready")
                 on_ready()
                 return
-            if not late_said and time.monotonic() - begin > self._start_deadline_s / 6:
+            if not late_said and time.monotonic() - begin > min(self._start_deadline_s / 6, 10.0):
                 late_said = True
                 self._say(f"still waiting for {', '.join(child.spec.name for child in waiting)} …")
             is_late = time.monotonic() - begin > self._start_deadline_s / 2
