@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -22,48 +21,17 @@ import pytest
 from penstock.main.home_files import read_admin_key
 from penstock.main.instance import InstanceState, wait_until_ready
 from penstock.spec.home import Home
+from tests.main.shell_house import Shell, open_shell
 
 KEYS = Path(__file__).resolve().parents[2] / "examples" / "tuning" / "keys"
-pytestmark = [pytest.mark.slow, pytest.mark.engine, pytest.mark.timeout(1500)]
-
-
-class Shell:
-    """Runs commands on one home, as a person would."""
-
-    def __init__(self, home: Home) -> None:
-        self.home = home
-
-    def __call__(self, *words: str, expect: int = 0) -> Any:
-        done = subprocess.run(
-            [sys.executable, "-m", "penstock.cli", *words, "--home", str(self.home.root), "--json"],
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-        assert done.returncode == expect, done.stdout[-2000:] + done.stderr[-2000:]
-        return json.loads(done.stdout) if done.stdout else done.stderr
+pytestmark = [pytest.mark.slow, pytest.mark.engine, pytest.mark.timeout(3000)]
 
 
 @pytest.fixture
 def shell(tmp_path: Path, tune_python: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     monkeypatch.setenv("PENSTOCK_TUNE_PYTHON", str(tune_python))
-    home = Home(root=tmp_path / "home")
-    with (tmp_path / "up.log").open("wb") as log:
-        up = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "penstock.cli", "up", "--home", str(home.root)),
-                *("--port", "0", "--console-port", "0"),
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        wait_until_ready(home, deadline_s=120)
-        yield Shell(home)
-    finally:
-        up.terminate()
-        up.wait(60)
+    with open_shell(tmp_path) as opened:
+        yield opened
 
 
 class Callers:
@@ -89,7 +57,7 @@ class Callers:
                     self.failures.append(f"{reply.status_code} {reply.text[:200]}")
 
     def wait_for(self, version: str, *, times: int = 20) -> None:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while self.versions[-times:].count(version) < times:
             assert time.monotonic() < end, (self.versions[-3:], self.failures[:2])
             time.sleep(0.05)
@@ -102,7 +70,7 @@ class Callers:
 
 def kill_trainer_after_checkpoint(home: Home, name: str) -> None:
     """Kill -9 the trainer of the newest run once it has written a checkpoint."""
-    end = time.monotonic() + 300
+    end = time.monotonic() + 600
     while time.monotonic() < end:
         for found in home.tuning.glob("run_*/checkpoints/step-*/state.json"):
             for each in Path("/proc").glob("[0-9]*/cmdline"):
@@ -172,7 +140,7 @@ def test_a_model_goes_from_nothing_to_prod_by_the_documented_commands(shell: She
     # prod moves on that verdict alone, while it is asked all the time
     refused = shell("asset", "move", "model:keys@3", "--alias", "prod", "--gate", verdict["id"], expect=3)
     assert "PS-2360" in refused
-    callers = Callers(shell.home, wait_until_ready(shell.home, deadline_s=10))
+    callers = Callers(shell.home, wait_until_ready(shell.home, deadline_s=60))
     try:
         callers.wait_for("model:keys@1")
         shell("asset", "move", "model:keys@4", "--alias", "prod", "--gate", verdict["id"])
