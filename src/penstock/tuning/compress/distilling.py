@@ -83,15 +83,12 @@ class ArrivedReplies(Protocol):
 
     def attempts(self, call: str) -> "Sequence[TeacherReply]":
         """Return what came of the attempts of a call so far, oldest first."""
-        ...
 
     def keep(self, call: str, reply: "TeacherReply") -> None:
         """Write down what came of one attempt."""
-        ...
 
     def clear(self) -> None:
         """Forget all: the wave is kept as a whole."""
-        ...
 
 
 class DistillContext(Protocol):
@@ -99,19 +96,15 @@ class DistillContext(Protocol):
 
     def step(self, name: str, inputs: dict[str, Any], fn: Callable[[], Any]) -> Any:
         """Return what `fn` returned, running it once for these inputs."""
-        ...
 
     def progress(self, fraction: float | None, message: str | None = None) -> None:
         """Say how far it is."""
-        ...
 
     def log(self, text: str) -> None:
         """Write a line."""
-        ...
 
     def check_cancelled(self) -> None:
         """Raise when it is to stop."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
