@@ -40,11 +40,16 @@ DARK = (
     "dataset",
     "knowledge-two",
     "quality",
+    "run",
+    "model",
+    "deployment",
+    "load-test",
 )
 SMALL = (
     *("overview", "traces", "trace", "session", "dashboard", "alert", "playground", "asset", "cost"),
     *("evaluation", "compare", "gate", "dataset", "prompt"),
     *("base", "document", "knowledge", "quality"),
+    *("runs", "run", "models", "model", "deployments", "deployment", "load-tests", "load-test"),
 )
 
 
@@ -98,6 +103,16 @@ def find_compared(page: Page, url: str) -> tuple[str, str] | None:
     return (ids[1], ids[0]) if len(ids) > 1 else None
 
 
+def find_tuned(page: Page, url: str) -> str | None:
+    """Return the page of the version that the newest run has registered, None without one."""
+    run = first_link(page, url, "/tuning", r"^/tuning/run_")
+    if run is None:
+        return None
+    page.goto(url + run)
+    link = page.query_selector("main a.button[href^='/models/']")
+    return link.get_attribute("href") if link else None
+
+
 def find_pages(page: Page, url: str, question: str) -> dict[str, str | None]:
     """Return name and path of every page; None where there is nothing to show."""
     base = first_link(page, url, "/knowledge", r"^/knowledge/")
@@ -147,6 +162,17 @@ def find_pages(page: Page, url: str, question: str) -> dict[str, str | None]:
         "assets": "/assets",
         "asset": first_link(page, url, "/assets", r"^/assets/model/pocket")
         or first_link(page, url, "/assets", r"^/assets/"),
+        "runs": "/tuning",
+        "run": first_link(page, url, "/tuning", r"^/tuning/"),
+        "run-new": "/tuning/new",
+        "models": "/models",
+        "model": find_tuned(page, url) or first_link(page, url, "/models", r"^/models/"),
+        "deployments": "/deployments",
+        "deployment": first_link(page, url, "/deployments", r"^/deployments/"),
+        "deployment-new": "/deployments-new",
+        "load-tests": "/load-tests",
+        "load-test": first_link(page, url, "/load-tests", r"^/load-tests/"),
+        "load-test-new": "/load-tests/new",
         "jobs": "/jobs",
         "routes": "/routes",
         "route": first_link(page, url, "/routes", r"^/routes/"),
@@ -190,6 +216,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     parser.add_argument("--browser", default="/usr/bin/chromium")
     parser.add_argument("--question", default="How many hours of sleep do most adults need?")
+    parser.add_argument("--only", nargs="*", default=[], help="names of pages; all of them unless told")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     with open_browser(options.browser) as browser:
@@ -200,7 +227,7 @@ def main() -> None:
             sign_in(page, options.url, options.key)
             pages = find_pages(page, options.url, options.question)
             wanted = DARK if theme == "dark" else (SMALL if width == NARROW else tuple(pages))
-            for name in wanted:
+            for name in (each for each in wanted if each in options.only or not options.only):
                 where = pages[name]
                 if where is None:
                     print(f"{name}: nothing to show yet", file=sys.stderr)

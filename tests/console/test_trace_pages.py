@@ -54,6 +54,11 @@ def test_markdown_of_models_carries_no_html_no_script_and_no_foreign_picture() -
     assert render_markdown("x" * 20_001) is None
 
 
+def test_lines_of_a_chat_end_where_they_ended_and_those_of_a_document_flow() -> None:
+    assert "<br" in str(render_markdown("one\ntwo"))
+    assert "<br" not in str(render_markdown("one\ntwo", keeps_lines=False))
+
+
 def test_what_went_in_stands_open_before_what_came_out(furnished: Furnished, client: AsgiClient) -> None:
     trace = "ac" * 16
     furnished.spans.append(

@@ -11,14 +11,18 @@ MAX_CHARS = 20_000
 _LOWER = 3
 
 
-def render_markdown(text: str) -> Markup | None:
-    """Return the text as HTML, or None when it is so long that it is better shown as it is."""
+def render_markdown(text: str, *, keeps_lines: bool = True) -> Markup | None:
+    """Return the text as HTML, or None when it is so long that it is better shown as it is.
+
+    Lines of what was said in a chat end where they ended; those of a document (`keeps_lines` False) flow.
+    """
     if len(text) > MAX_CHARS:
         return None
-    tokens = _parser.parse(text)
+    parser = _said if keeps_lines else _written
+    tokens = parser.parse(text)
     for token in tokens:
         _tame(token)
-    return Markup(_parser.renderer.render(tokens, _parser.options, {}))  # noqa: S704 - made of escaped text by the parser
+    return Markup(parser.renderer.render(tokens, parser.options, {}))  # noqa: S704 - made of escaped text by the parser
 
 
 def _tame(token: Token) -> None:
@@ -31,8 +35,9 @@ def _tame(token: Token) -> None:
         _tame(child)
 
 
-_parser = (
-    MarkdownIt("commonmark", {"html": False, "breaks": True})
-    .enable(["table", "strikethrough"])
-    .disable("image")
-)
+def _make(*, breaks: bool) -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False, "breaks": breaks})
+    return parser.enable(["table", "strikethrough"]).disable("image")
+
+
+_said, _written = _make(breaks=True), _make(breaks=False)

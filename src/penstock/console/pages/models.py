@@ -215,7 +215,7 @@ def _build_page(
         detail=detail,
         base_path=f"{ACTIVE}/{detail.row.name}",
         sentence=say_version(detail),
-        card=render_markdown(detail.card),
+        card=render_markdown(detail.card, keeps_lines=False),
         card_text=detail.card,
         graph=draw_lineage(graph),
         proofs=tell_proofs(detail.content),
