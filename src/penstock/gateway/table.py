@@ -83,16 +83,6 @@ class ReadyTarget:
             return data
         return data.replace(secret, b"*" * len(secret))
 
-    def unsure_bytes(self, data: bytes) -> int:
-        """Return how many bytes at the end of `data` may be the beginning of that key."""
-        secret = self.secret
-        if secret is None or data.endswith(b"\n"):  # as most of a stream does, and no key holds
-            return 0
-        at = data.find(secret[:1], max(0, len(data) - len(secret) + 1))
-        while at >= 0 and not secret.startswith(data[at:]):
-            at = data.find(secret[:1], at + 1)
-        return 0 if at < 0 else len(data) - at
-
     def request_target(self, path: str) -> bytes:
         """Return what stands in the request line for `path` below the base URL, the provider's own query added."""
         query = urlencode(self.provider.query)
