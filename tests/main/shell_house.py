@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,8 +45,13 @@ def open_shell(folder: Path) -> Iterator[Shell]:
             stdout=log,
             stderr=log,
         )
+
+    def sleep_while_it_lives(seconds: float) -> None:
+        assert up.poll() is None, (folder / "up.log").read_text()
+        time.sleep(seconds)
+
     try:
-        wait_until_ready(home, deadline_s=300)
+        wait_until_ready(home, deadline_s=300, sleep=sleep_while_it_lives)
         yield Shell(home)
     finally:
         up.terminate()
