@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from penstock.tuning.errors import TemplateRefused
 from penstock.tuning.word_ids import WordIds
 
-_MARKERS = tuple(chr(code) for code in range(0xFDD0, 0xFDE0))  # noncharacters: never meant for interchange
+MARKERS = tuple(chr(code) for code in range(0xFDD0, 0xFDE0))  # noncharacters: never meant for interchange
 
 
 class ControlText:
@@ -64,6 +64,12 @@ class ControlText:
         """Whether a text ends with what a control token begins with, so that one could go on behind it."""
         return any(text[place:] in self._heads for place in range(max(0, len(text) - self._edge), len(text)))
 
+    def is_plain(self, content: str) -> bool:
+        """Whether a content may stand in a conversation unmarked."""
+        if not content.isascii() and MARKERS[0] in content:
+            return False
+        return not self._may_hold(content) or self.mark_text(content, MARKERS[0]) == content
+
     def _may_hold(self, content: str) -> bool:
         """Whether a text has a character that a control token begins with, or one near its front that one ends with."""
         for char in self._first:
@@ -110,6 +116,10 @@ class ControlText:
         """Return the ids of plain texts, each encoded once; several cores are used for many."""
         return self._words.encode_all(texts)
 
+    def encode_bytes(self, texts: Iterable[str]) -> dict[str, bytes]:
+        """Return the same ids as `encode_all`, as integers of 32 bits."""
+        return self._words.encode_bytes(texts)
+
     def encode(self, text: str, marker: str) -> list[int]:
         """Return the ids of a rendered text."""
         pieces = [
@@ -127,7 +137,7 @@ class ControlText:
 
 def choose_marker(texts: Sequence[str]) -> str:
     """Return a noncharacter that stands in none of the texts; raise `TemplateRefused` if all of them do."""
-    for marker in _MARKERS:
+    for marker in MARKERS:
         if not any(marker in text for text in texts):
             return marker
     raise TemplateRefused("The messages hold every Unicode noncharacter that could mark control tokens.")

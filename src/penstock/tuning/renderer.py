@@ -22,6 +22,7 @@ from penstock.base.digest import digest_bytes, digest_json
 from penstock.base.errors import PenstockError
 from penstock.spec.messages import Message
 from penstock.spec.tuning import LossOn
+from penstock.tuning.bulk_ids import Bulk, PlainTalk, write_bulk
 from penstock.tuning.chat_template import ChatTemplate, compile_template
 from penstock.tuning.control_text import ControlText, choose_marker, texts_in
 from penstock.tuning.errors import (
@@ -196,6 +197,25 @@ class Renderer:
             each if isinstance(each, PenstockError) else [self._fix_rendered(one) for one in each]
             for each in found
         ]
+
+    def render_bulk(
+        self, talks: Sequence[PlainTalk], *, loss_on: LossOn = "assistant", max_length: int
+    ) -> Bulk | None:
+        """Return the sequences of those conversations about which there is nothing to tell; None: of none of them.
+
+        They are those of `render_sequences`, at a fraction of its time. Left out are conversations that are longer than
+        `max_length`, have nothing to learn, do not end as they should, or need more than one look.
+        """
+        if self._template is None or self._template.copying is None or self.spec.bos == "once":
+            return None
+        return write_bulk(
+            talks, self._template, self._text, stops=self.stop_ids, bos=self.bos_id, loss_on=loss_on,
+            max_length=max_length,
+        )  # fmt: skip
+
+    def is_plain(self, content: str) -> bool:
+        """Whether a content spells out no control token, nor a part of one that could become one with its surroundings."""
+        return self._text.is_plain(content)
 
     def render_plain(self, texts: Sequence[str]) -> list[Rendered]:
         """Return texts without turns between the tokens that begin and end a sequence, the loss on all of them."""

@@ -55,7 +55,7 @@ class _Draft(msgspec.Struct, frozen=True, kw_only=True):
     """Where each trained reply begins: the number of the step, and what of its text belongs to the prompt yet."""
 
 
-class _Plan(msgspec.Struct, frozen=True, kw_only=True):
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The draft of every conversation with the same roles: texts are put in where a step names messages."""
 
     steps: list[list[int] | Outline | int]
@@ -63,13 +63,20 @@ class _Plan(msgspec.Struct, frozen=True, kw_only=True):
     begins: list[tuple[int, str]]
 
 
-class _Plans:
+class Plans:
     """Drafts without rendering, for templates that copy contents."""
 
     def __init__(self, template: ChatTemplate, text: ControlText) -> None:
         self._template = template
         self._text = text
-        self._known: dict[tuple[tuple[str, ...], tuple[int, ...], bool], _Plan | None] = {}
+        self._known: dict[tuple[tuple[str, ...], tuple[int, ...], bool], Plan | None] = {}
+
+    def find(self, roles: tuple[str, ...], turns: tuple[int, ...], *, is_whole: bool) -> Plan | None:
+        """Return the draft of conversations with these roles; None where each has to be rendered."""
+        key = (roles, turns, is_whole)
+        if key not in self._known:
+            self._known[key] = self._make(*key)
+        return self._known[key]
 
     def draft(self, talk: Conversation) -> _Draft | None:
         """Return what `_draft` would, or None where the conversation has to be rendered."""
@@ -84,10 +91,8 @@ class _Plans:
             if copying.trims and (content[:1].isspace() or content[-1:].isspace()):
                 return None
             contents.append(content)
-        key = (tuple([message["role"] for message in talk.messages]), talk.turns, talk.is_whole)
-        if key not in self._known:
-            self._known[key] = self._make(*key)
-        plan = self._known[key]
+        roles = tuple([message["role"] for message in talk.messages])
+        plan = self.find(roles, talk.turns, is_whole=talk.is_whole)
         if plan is None:
             return None
         steps = [
@@ -100,7 +105,7 @@ class _Plans:
         ]
         return _Draft(steps=steps, begins=plan.begins)
 
-    def _make(self, roles: tuple[str, ...], turns: tuple[int, ...], is_whole: bool) -> _Plan | None:
+    def _make(self, roles: tuple[str, ...], turns: tuple[int, ...], is_whole: bool) -> Plan | None:
         """Return the plan; None where only the texts themselves can say whether turns share a sequence."""
         outline = self._template.outline
         whole = outline(roles, add_generation_prompt=False)
@@ -122,7 +127,7 @@ class _Plans:
             return None
         return self._lay_out(whole, prompts)
 
-    def _lay_out(self, whole: Outline, prompts: Sequence[Outline]) -> _Plan | None:
+    def _lay_out(self, whole: Outline, prompts: Sequence[Outline]) -> Plan | None:
         steps: list[list[int] | Outline | int] = []
         begins: list[tuple[int, str]] = []
         now: list[str | int] = []  # the plain text since the last control token
@@ -156,7 +161,7 @@ class _Plans:
                 elif part:
                     now.append(part)
                 at = end
-        return None if len(begins) < len(prompts) else _Plan(steps=[*steps, *_plain_step(now)], begins=begins)
+        return None if len(begins) < len(prompts) else Plan(steps=[*steps, *_plain_step(now)], begins=begins)
 
 
 def _plain_step(pieces: list[str | int]) -> list[Outline | int]:
@@ -188,7 +193,7 @@ def write_sequences(
     stops: frozenset[int],
 ) -> list[list[Rendered] | PenstockError]:
     """Return the sequences of each conversation; errors pass through to where they belong."""
-    plans = _Plans(template, text)
+    plans = Plans(template, text)
     drafts: list[_Draft | PenstockError | None] = []
     for talk in talks:
         try:

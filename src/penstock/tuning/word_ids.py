@@ -8,12 +8,14 @@ text whole. Before what an added token can begin with nothing is cut: what it le
 
 import json
 import re
+from array import array
 from collections.abc import Iterable
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 from tokenizers import Tokenizer
 
+ID_TYPE = "i"
 _MAX_REMEMBERED = 300_000
 _MIN_TEXTS = 64
 """For fewer, the tokenizer is asked: a served prompt is one or two texts."""
@@ -35,57 +37,62 @@ class WordIds:
         self.is_cut = _cuts_before_words(described)
         added = {each["content"][:1] for each in described.get("added_tokens") or []}
         self._cut = re.compile(f" (?=[^\\s{re.escape(''.join(sorted(added)))}])")
-        self._firsts: dict[str, list[int]] = {"": []}
+        self._firsts: dict[str, bytes] = {"": b""}
         """Of what stands before the first cut of a text."""
-        self._words: dict[str, list[int]] = {}
+        self._words: dict[str, bytes] = {}
         """Of pieces behind a cut: without the space that stands before each."""
 
     def encode_all(self, texts: Iterable[str]) -> dict[str, list[int]]:
         """Return the ids of each text."""
+        return {text: array(ID_TYPE, ids).tolist() for text, ids in self.encode_bytes(texts).items()}
+
+    def encode_bytes(self, texts: Iterable[str]) -> dict[str, bytes]:
+        """Return the ids of each text as the machine's own integers of 32 bits, one behind the other."""
         unique = [text for text in dict.fromkeys(texts) if text]
         if not self.is_cut or len(unique) < _MIN_TEXTS:
             ids = self._encode(unique)
-            ids[""] = []
+            ids[""] = b""
             return ids
-        found: dict[str, list[int]] = {"": []}
+        found: dict[str, bytes] = {"": b""}
         unknown: list[str] = []
-        firsts, look_up = self._firsts, self._words.__getitem__
+        firsts, look_up, join = self._firsts, self._words.__getitem__, b"".join
         for text in unique:
             first, *rest = text.split(" ")
             try:  # only what follows a cut is known, so a space that is none leads to a piece that is not
-                found[text] = [*firsts[first], *chain.from_iterable(map(look_up, rest))]
+                found[text] = firsts[first] + join(map(look_up, rest))
             except KeyError:
                 unknown.append(text)
         if unknown:
             found |= self._encode_unknown(unknown)
         return found
 
-    def _encode_unknown(self, texts: list[str]) -> dict[str, list[int]]:
+    def _encode_unknown(self, texts: list[str]) -> dict[str, bytes]:
         cut = list(map(self._cut.split, texts))
         firsts = self._firsts = self._learn(self._firsts, {pieces[0] for pieces in cut}, "")
         words = self._words = self._learn(self._words, set().union(*(pieces[1:] for pieces in cut)), " ")
         look_up = words.__getitem__
         return {
-            text: [*firsts[pieces[0]], *chain.from_iterable(map(look_up, islice(pieces, 1, None)))]
+            text: firsts[pieces[0]] + b"".join(map(look_up, islice(pieces, 1, None)))
             for text, pieces in zip(texts, cut, strict=True)
         }
 
-    def _learn(self, known: dict[str, list[int]], pieces: set[str], space: str) -> dict[str, list[int]]:
+    def _learn(self, known: dict[str, bytes], pieces: set[str], space: str) -> dict[str, bytes]:
         """Return a table that holds the ids of all these pieces, with `space` before each."""
         missing = [piece for piece in pieces if piece not in known]
         ids = self._encode([space + piece for piece in missing if space + piece])
         if len(known) + len(missing) > _MAX_REMEMBERED:
             known = {piece: known[piece] for piece in pieces if piece in known}
-        known.update({piece: ids.get(space + piece, []) for piece in missing})
+        known.update({piece: ids.get(space + piece, b"") for piece in missing})
         return known
 
-    def _encode(self, texts: list[str]) -> dict[str, list[int]]:
+    def _encode(self, texts: list[str]) -> dict[str, bytes]:
         if not texts:
             return {}
         if len(texts) == 1:
-            return {texts[0]: self._tokenizer.encode(texts[0], add_special_tokens=False).ids}
-        found = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return {text: item.ids for text, item in zip(texts, found, strict=True)}
+            found = [self._tokenizer.encode(texts[0], add_special_tokens=False)]
+        else:
+            found = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return {text: array(ID_TYPE, item.ids).tobytes() for text, item in zip(texts, found, strict=True)}
 
 
 def _cuts_before_words(described: dict[str, Any]) -> bool:

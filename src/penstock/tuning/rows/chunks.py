@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter, itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -16,19 +17,15 @@ from penstock.base.errors import PenstockError
 from penstock.spec.datasets import DatasetRow
 from penstock.spec.messages import Message
 from penstock.spec.tuning import LossOn, Truncation
+from penstock.tuning.bulk_ids import Bulk
 from penstock.tuning.errors import PrefixBroken
 from penstock.tuning.renderer import Renderer
 from penstock.tuning.rows.examples import Example, fit_length, prompt_of, split_reply
 from penstock.tuning.rows.messages import read_messages
-from penstock.tuning.rows.overlap import (
-    HeldIndex,
-    WordHashes,
-    find_overlaps,
-    normalise,
-    text_key,
-    word_sequences,
-)
+from penstock.tuning.rows.overlap import HeldIndex, WordHashes
+from penstock.tuning.rows.plain import PlainRow, Sequences, merge, sample_prompts
 from penstock.tuning.rows.reading import RowReader
+from penstock.tuning.rows.said import Said
 from penstock.tuning.rows.types import TrainingRow
 from penstock.tuning.training_ids import Rendered
 
@@ -94,7 +91,8 @@ class RowWork:
         """Return what becomes of some rows."""
         chunk = Chunk()
         troubles = _Troubles()
-        read = self._read(rows, chunk, troubles, words)
+        read, plain = self._read(rows, chunk, troubles, words)
+        bulk = self._write_bulk(plain, read)
         kept: list[Example] = []
         lengths: list[int] = []
         trained: list[int] = []
@@ -111,47 +109,59 @@ class RowWork:
             trained += [each.n_learnt for each in cut]
         _put_together(kept, chunk)
         chunk.lengths, chunk.trained = np.array(lengths, np.int64), np.array(trained, np.int64)
+        if bulk is not None and len(bulk.taken):
+            taken = [plain[place] for place in bulk.taken.tolist()]
+            _put_between(chunk, bulk, [each.number for each in taken])
+            samples = chunk.samples + sample_prompts(bulk, taken, self.n_samples)
+            chunk.samples = sorted(samples, key=itemgetter("row"))[: self.n_samples]
         chunk.troubles = troubles.told()
         return chunk
 
     def _read(
         self, rows: Iterable[NumberedRow], chunk: Chunk, troubles: "_Troubles", words: WordHashes
-    ) -> list[TrainingRow]:
-        """Return the rows, with their keys and their overlaps told."""
+    ) -> tuple[list[TrainingRow], list[PlainRow]]:
+        """Return the rows, with their keys and their overlaps told; apart those that are read no further yet."""
         read: list[TrainingRow] = []
-        keys: list[int] = []
-        questions: list[bytes] = []
-        hashed: list[bytes] = []
-        turns: list[tuple[int, int]] = []
-        numbers: list[int] = []
+        plain: list[PlainRow] = []
+        said = Said(words, has_held=bool(self.held))
         for number, row in rows:
             chunk.n_read += 1
+            talk = self.reader.read_plain(row)
+            if talk is not None and not any(map(self._is_odd, talk.contents)):
+                said.add_plain(number, talk)
+                plain.append(PlainRow(number=number, row=row, talk=talk))
+                continue
             try:
                 found = self.reader.read(number, row)
             except PenstockError as error:
                 troubles.add("not-understood", error.message, number)
                 continue
-            question = normalise(found[0].question)
-            key = text_key(question)
-            said = "\0".join([question, *(normalise(each.answer) for each in found)])
-            keys.append(int.from_bytes(text_key(said), "little"))
-            numbers.append(number)
-            questions.append(key)
-            if self.held:
-                hashed.append(words.hash_words(" ".join((question, *_learnt_texts(found)))))
-                turns += [(len(questions) - 1, turn) for turn in _turn_keys(found)]
+            said.add(number, found)
             read += found
-        chunk.keys, chunk.numbers = np.array(keys, np.uint64), np.array(numbers, np.int64)
-        asked = np.array([int.from_bytes(key, "little") for key in questions], np.uint64)
-        places = np.array([place for place, _ in turns], np.int64)
-        turn_keys = np.array([key for _, key in turns], np.uint64)
-        said_words = word_sequences(hashed)
-        for index in self.held if numbers else ():
-            is_met = find_overlaps(index, asked, said_words)
-            is_met[places[np.isin(turn_keys, index.exact)]] = True
-            for place in np.flatnonzero(is_met):
-                troubles.add("contaminated", index.name, numbers[int(place)])
-        return read
+        chunk.keys, chunk.numbers = said.keys(), np.array(said.numbers, np.int64)
+        for name, number in said.find_overlaps(self.held):
+            troubles.add("contaminated", name, number)
+        return read, plain
+
+    def _is_odd(self, content: str) -> bool:
+        """Whether there could be something to tell about a content, or to do with it."""
+        if ("<" in content or "[" in content) and _TURN_BEGINS.search(content) is not None:
+            return True
+        return not self.renderer.is_plain(content)
+
+    def _write_bulk(self, plain: Sequence[PlainRow], read: list[TrainingRow]) -> Bulk | None:
+        """Return the sequences of the plain rows; those that have to be looked at one by one join the others."""
+        bulk = None
+        is_outside = self.vocab_size is not None and self.renderer.vocab_size > self.vocab_size
+        if plain and not is_outside and not any(row.is_text for row in read):
+            talks = [each.talk for each in plain]
+            bulk = self.renderer.render_bulk(talks, loss_on=self.loss_on, max_length=self.max_length)
+        taken = frozenset(() if bulk is None else bulk.taken.tolist())
+        if len(taken) < len(plain):
+            left = [each for place, each in enumerate(plain) if place not in taken]
+            read += [row for each in left for row in self.reader.read(each.number, each.row)]
+            read.sort(key=attrgetter("number"))
+        return bulk
 
     def _render(
         self, rows: list[TrainingRow], troubles: "_Troubles"
@@ -255,22 +265,6 @@ class _Troubles:
         }
 
 
-def _learnt_texts(rows: Sequence[TrainingRow]) -> Iterable[str]:
-    """Yield what the model would learn to say of one row of the dataset, as it is compared."""
-    for row in rows:
-        said = [each for each in row.messages if each.get("role") == "assistant"]
-        for message in (*said, *row.chosen, *row.rejected):
-            if isinstance(content := message.get("content"), str):
-                yield normalise(content)
-
-
-def _turn_keys(rows: Sequence[TrainingRow]) -> Iterable[int]:
-    """Yield the key of each of the user's turns by itself: a test's question may be any of them."""
-    for message in rows[0].messages:
-        if message.get("role") == "user" and isinstance(content := message.get("content"), str):
-            yield int.from_bytes(text_key(normalise(content)), "little")
-
-
 def _learns_nothing(example: Example, stops: Sequence[int]) -> bool:
     """Return whether an answer to learn is empty: no token but such that end a turn."""
     ids = example.columns[0]
@@ -304,3 +298,15 @@ def _put_together(kept: list[Example], chunk: Chunk) -> None:
     chunk.mask = np.frombuffer(b"".join(each.mask for each in kept), np.uint8)
     chunk.rows = np.array([each.row for each in kept], np.int64)
     chunk.labels = np.array([each.label for each in kept if each.label is not None], np.uint8)
+
+
+def _put_between(chunk: Chunk, bulk: Bulk, numbers: Sequence[int]) -> None:
+    """Put the sequences of plain rows between those that the chunk has, in the order of the rows."""
+    found = Sequences(ids=bulk.ids, sizes=bulk.sizes, mask=bulk.mask, rows=np.array(numbers, np.int64))
+    if len(chunk.rows):
+        there = Sequences(ids=chunk.columns[0], sizes=chunk.sizes[0], mask=chunk.mask, rows=chunk.rows)
+        found = merge(there, found)
+    chunk.columns, chunk.sizes, chunk.mask, chunk.rows = [found.ids], [found.sizes], found.mask, found.rows
+    chunk.lengths = np.concatenate([chunk.lengths, bulk.sizes])
+    chunk.trained = np.concatenate([chunk.trained, bulk.n_learnt])
+    chunk.n_kept += len(numbers)

@@ -14,10 +14,12 @@ from penstock.spec.cases import Case
 from penstock.spec.datasets import DatasetFormat, DatasetRow
 from penstock.spec.prompts import PromptContent
 from penstock.templating.render import render_prompt
+from penstock.tuning.bulk_ids import PlainTalk
 from penstock.tuning.errors import RowNotUnderstood
 from penstock.tuning.rows.messages import find_unlearnt, text_of
 from penstock.tuning.rows.types import AsCase, RowKind, TrainingRow
 
+_PLAIN_ROLES = frozenset({"system", "user", "assistant"})
 _GOOD = {
     True: True,
     False: False,
@@ -54,6 +56,32 @@ class RowReader:
             raise RowNotUnderstood(error.message, hint=error.hint) from error
         except (KeyError, TypeError, AttributeError) as error:  # rows that code wrote may hold anything
             raise RowNotUnderstood(f"Its fields are not those of {self.form}: {error!r}.") from error
+
+    def read_plain(self, row: DatasetRow) -> PlainTalk | None:
+        """Return what `read` would, of a conversation that has nothing but roles and texts; None where it has more."""
+        fields = row.fields
+        messages = fields.get("messages")
+        if (
+            self.kind != "supervised"
+            or self.form != "chat"
+            or type(messages) is not list
+            or fields.get("tools")
+        ):
+            return None
+        try:
+            roles = tuple([each["role"] for each in messages])
+            contents = [each["content"] for each in messages]
+            is_plain = _PLAIN_ROLES.issuperset(roles) and sum(map(len, messages)) == 2 * len(messages)
+        except (KeyError, TypeError):  # told where the row is read whole
+            return None
+        if not is_plain or len(roles) < 2 or roles[-1] != "assistant":
+            return None
+        for content in contents:
+            if type(content) is not str:
+                return None
+        if self.system is None or "system" in roles:
+            return PlainTalk(roles, contents)
+        return PlainTalk(("system", *roles), [self.system, *contents])
 
     def question(self, row: DatasetRow) -> str:
         """Return what a row asks, without rendering it: of text without turns the text; empty where that cannot be told."""
