@@ -132,6 +132,25 @@ def test_a_price_is_looked_up_once_and_for_all_models_of_a_round_at_once(
     assert sorted(cards.asked) == [("azure", "gpt-4o"), ("openai", "gpt-4o"), ("openai", "x-1")]
 
 
+def test_a_round_of_many_calls_is_priced_as_each_of_them_by_itself(
+    tmp_path: Path, estimates: CostEstimates, cards: Cards
+) -> None:
+    rise_ns = 1_767_225_600 * 10**9  # the second in which the price rises
+    times = (rise_ns - 1000, rise_ns - 10**9, rise_ns, rise_ns + 5)
+    usages = (USAGE, Usage(input_uncached=1000, output_text=201), Usage(input_uncached=1000), None)
+    spans = [
+        sent(start_ns=start_ns, usage=usage, provider=provider, model=model)
+        for start_ns in times
+        for usage in usages
+        for provider in ("openai", "azure.ai.openai", None, "nobody")
+        for model in ("gpt-4o", "x-1", None)
+    ]
+    alone = [CostEstimates(tmp_path / "none", PriceBook(cards)).add([span])[0] for span in spans]
+    assert estimates.add(spans) == alone
+    costs = {span.cost_usd for span in alone}
+    assert costs == {None, Decimal("0.0012"), Decimal("0.001201"), Decimal("0.001"), LIST, Decimal("0.00451"), Decimal("0.0025")}  # fmt: skip
+
+
 def test_a_price_table_that_cannot_be_read_costs_the_estimate_alone(tmp_path: Path) -> None:
     def broken(_: Sequence[tuple[str, str]]) -> list[RateCard]:
         raise OSError("no such program")

@@ -9,6 +9,7 @@ import logging
 import re
 import threading
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,8 @@ import msgspec
 from penstock.providers.catalogue import PROVIDERS
 from penstock.providers.prices import PriceBook
 from penstock.spec.routes import PriceRow
-from penstock.spec.spans import Span
+from penstock.spec.spans import FOREIGN_MARK, Span
+from penstock.spec.usage import Usage
 from penstock.store.spans.port import SpanSink
 
 ESTIMATE = "estimate: "
@@ -46,6 +48,8 @@ _MAKERS = (
 )
 """Whose model it is when the sender names no provider: only names that nobody else serves under."""
 _log = logging.getLogger("penstock.collector")
+_Known = dict[tuple[str | None, str | None, Usage | None, int], tuple[Decimal | None, str]]
+"""By provider, model, usage and second of the start: what it costs, and where that is known from."""
 
 
 class CostEstimates:
@@ -63,19 +67,22 @@ class CostEstimates:
 
         The first call of a model waits for its price, in one go for all models of `spans`.
         """
-        wanting = [span for span in spans if _wants_estimate(span)]
+        done = list(spans)
+        wanting = [(place, span) for place, span in enumerate(done) if _wants_estimate(span)]
         if not wanting:
-            return list(spans)
+            return done
         with self._guard:
             self._take_own_prices()
-            self._book.preload(self._new_models(wanting))
-        priced = {id(span): self._estimate(span) for span in wanting}
-        return [priced.get(id(span), span) for span in spans]
+            self._book.preload(self._new_models([span for _, span in wanting]))
+        known: _Known = {}
+        for place, span in wanting:
+            done[place] = self._estimate(span, known)
+        return done
 
     def _new_models(self, wanting: Sequence[Span]) -> list[tuple[str, str]]:
         wanted: list[tuple[str, str]] = []
-        for provider, model in dict.fromkeys((_provider_of(span), span.model) for span in wanting):
-            price_id = _PRICE_IDS.get(provider or "")
+        for provider, model in dict.fromkeys([(span.provider, span.model) for span in wanting]):
+            price_id = _PRICE_IDS.get(_provider_of(provider, model) or "")
             if price_id is None or model is None or (price_id, model) in self._models:
                 continue
             if len(self._models) < MAX_MODELS:
@@ -83,21 +90,26 @@ class CostEstimates:
                 wanted.append((price_id, model))
         return wanted
 
-    def _estimate(self, span: Span) -> Span:
-        model, name = span.model, _provider_of(span)
+    def _estimate(self, span: Span, known: _Known) -> Span:
+        """Return a span with its estimate; `known` are those of this round, since calls of one second are much alike."""
+        key = (span.provider, span.model, span.usage, span.start_ns // 10**9)
+        if key not in known:
+            known[key] = self._price(span)
+        usd, source = known[key]
+        return span if usd is None else msgspec.structs.replace(span, cost_usd=usd, cost_source=source)
+
+    def _price(self, span: Span) -> tuple[Decimal | None, str]:
+        """Return what a call costs and where that is known from."""
+        model, name = span.model, _provider_of(span.provider, span.model)
         if model is None or name is None:
-            return span
+            return None, ""
         own = span.provider if span.provider and self._book.has_own(span.provider, model) else name
         price_id = _PRICE_IDS.get(name)
         if price_id is not None and (price_id, model) not in self._models:
             price_id = None
         cost = self._book.price(price_id, model, span.usage, span.start_ns, provider=own)
-        if cost.usd is None:
-            return span
         guessed = GUESSED if not span.provider else ""
-        return msgspec.structs.replace(
-            span, cost_usd=cost.usd, cost_source=f"{ESTIMATE}{cost.source}{guessed}"
-        )
+        return cost.usd, f"{ESTIMATE}{cost.source}{guessed}"
 
     def _take_own_prices(self) -> None:
         try:
@@ -144,11 +156,12 @@ def _wants_estimate(span: Span) -> bool:
         and span.usage.reported_usd is None
         and span.model is not None
         and span.cache not in _ANSWERED_FROM_CACHE
-        and span.is_foreign
+        and FOREIGN_MARK in span.attributes
     )
 
 
-def _provider_of(span: Span) -> str | None:
-    if span.provider:
-        return _NAMES.get(span.provider, span.provider)
-    return next((name for pattern, name in _MAKERS if pattern.match(span.model or "")), None)
+def _provider_of(provider: str | None, model: str | None) -> str | None:
+    """Return a provider as the catalogue calls it; whose model it is where the sender names none."""
+    if provider:
+        return _NAMES.get(provider, provider)
+    return next((name for pattern, name in _MAKERS if pattern.match(model or "")), None)
