@@ -3,7 +3,6 @@
 A body that is not OTLP is refused whole with `MalformedTelemetry`.
 """
 
-import base64
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -11,10 +10,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from penstock.spec.spans import SpanEvent, SpanLink, SpanStatus
 from penstock.telemetry.errors import MalformedTelemetry
+from penstock.telemetry.otlp_pairs import load_request_type, read_attributes, read_messages, read_value
 from penstock.telemetry.otlp_salvage import mend_json, mend_protobuf
 
 PROTOBUF = "application/x-protobuf"
@@ -34,7 +33,7 @@ _NOT_OTLP = (
 )
 
 
-class WireSpan(NamedTuple):
+class WireSpan(msgspec.Struct, frozen=True, gc=False):
     """One span as it was sent."""
 
     trace_id: str
@@ -118,9 +117,9 @@ def _read(
 
 
 def _protobuf_spans(body: bytes) -> Iterator[WireSpan]:
-    request = ExportTraceServiceRequest.FromString(body)
+    request = load_request_type().FromString(body)
     for group in request.resource_spans:
-        resource = protobuf_attributes(group.resource.attributes)
+        resource = read_messages(group.resource.attributes)
         for scoped in group.scope_spans:
             scope = f"{scoped.scope.name} {scoped.scope.version}".strip()
             for span in scoped.spans:
@@ -134,9 +133,9 @@ def _protobuf_spans(body: bytes) -> Iterator[WireSpan]:
                     span.end_time_unix_nano,
                     _STATUS.get(status.code, "unset"),
                     status.message,
-                    protobuf_attributes(span.attributes),
+                    read_attributes(span.attributes),
                     [
-                        _event(each.name, each.time_unix_nano, protobuf_attributes(each.attributes))
+                        _event(each.name, each.time_unix_nano, read_messages(each.attributes))
                         for each in events
                     ]
                     if events
@@ -145,7 +144,7 @@ def _protobuf_spans(body: bytes) -> Iterator[WireSpan]:
                         SpanLink(
                             trace_id=link.trace_id.hex(),
                             span_id=link.span_id.hex(),
-                            attributes=protobuf_attributes(link.attributes),
+                            attributes=read_messages(link.attributes),
                         )
                         for link in links
                     ]
@@ -159,45 +158,22 @@ def _protobuf_spans(body: bytes) -> Iterator[WireSpan]:
 def _protobuf_logs(body: bytes) -> Iterator[WireLog]:
     request = ExportLogsServiceRequest.FromString(body)
     for group in request.resource_logs:
-        resource = protobuf_attributes(group.resource.attributes)
+        resource = read_messages(group.resource.attributes)
         for scoped in group.scope_logs:
             scope = f"{scoped.scope.name} {scoped.scope.version}".strip()
             for record in scoped.log_records:
-                attributes = protobuf_attributes(record.attributes)
+                attributes = read_messages(record.attributes)
                 yield WireLog(
                     trace_id=record.trace_id.hex(),
                     span_id=record.span_id.hex(),
                     name=record.event_name or str(attributes.get("event.name") or ""),
                     time_ns=record.time_unix_nano or record.observed_time_unix_nano,
                     severity=record.severity_number,
-                    body=_protobuf_value(record.body, 0),
+                    body=read_value(record.body),
                     attributes=attributes,
                     resource=resource,
                     scope=scope,
                 )
-
-
-def protobuf_attributes(pairs: Iterable[Any]) -> dict[str, Any]:
-    """Return key-value pairs as a dictionary."""
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        value = pair.value
-        # the usual cases, found without asking which one is set
-        found[pair.key] = value.string_value or value.int_value or _protobuf_value(value, 0)
-    return found
-
-
-def _protobuf_value(value: Any, depth: int) -> Any:
-    which = value.WhichOneof("value")
-    if which is None or depth > _MAX_DEPTH:
-        return None
-    if which == "array_value":
-        return [_protobuf_value(item, depth + 1) for item in value.array_value.values]
-    if which == "kvlist_value":
-        return {pair.key: _protobuf_value(pair.value, depth + 1) for pair in value.kvlist_value.values}
-    if which == "bytes_value":
-        return base64.b64encode(value.bytes_value).decode()
-    return getattr(value, which)
 
 
 # -- JSON
