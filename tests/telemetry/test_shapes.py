@@ -1,11 +1,16 @@
 """What is remembered of attribute names changes nothing of what is found, and stays bounded."""
 
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.telemetry import shapes
 from penstock.telemetry.mapping import pick_fields
 from penstock.telemetry.mapping_table import load_table
 from penstock.telemetry.otlp import JSON, decode_otlp_batch
+from penstock.telemetry.payloads import take_payloads
 from penstock.telemetry.shapes import Shapes
 
 REQUEST = """{"resourceSpans": [{"scopeSpans": [{"spans": [%s]}]}]}"""
@@ -65,6 +70,45 @@ def test_a_source_below_which_only_flattened_names_lie_is_found_again_and_again(
     for span in _decode(flat, flat):
         assert span.input == {"messages": [{"role": "user", "content": "hello"}]}
         assert not [name for name in span.attributes if name.startswith("llm.")]
+
+
+@given(
+    found=st.dictionaries(
+        st.sampled_from(
+            [
+                "gen_ai.input.messages",
+                "gen_ai.output.messages",
+                "gen_ai.system_instructions",
+                "gen_ai.tool.definitions",
+                "ai.response",
+                "ai.response.text",
+                "ai.response.toolCalls",
+                "events",
+                "input.value",
+                "input.mime_type",
+                "llm.tools.0.tool.json_schema",
+                "llm.input_messages.0.message.content",
+            ]
+        ),
+        st.sampled_from(
+            [
+                None,
+                "",
+                "text/plain",
+                '[{"role": "user", "content": "a"}]',
+                '[{"message": {"role": "user", "contents": [{"message_content": {"text": "b"}}]}}]',
+                '[{"event.name": "gen_ai.choice"}, {"event.name": "x"}]',
+                '{"tool_calls": [{"tool_call": {"id": 1}}]}',
+            ]
+        ),
+    )
+)
+def test_payloads_are_found_as_if_every_source_were_asked_for(found: dict[str, Any]) -> None:
+    table = load_table()
+    shape = table.shape_of(tuple(found))
+    quick, slow = dict(found), dict(found)
+    assert take_payloads(shape, quick) == take_payloads(shape._replace(payload=table.payload), slow)
+    assert list(quick.items()) == list(slow.items())
 
 
 def test_made_up_names_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,9 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from penstock.spec.spans import SpanEvent, SpanKind
 from penstock.spec.usage import LEAST_COST_EXPONENT
@@ -18,9 +20,10 @@ from penstock.telemetry.score_spans import MODEL_KINDS
 from penstock.telemetry.shapes import Shape
 
 _MAX_TAGS = 50
+_NAMED: frozenset[SpanKind] = frozenset({"agent", "tool"})
 
 
-class Picked(NamedTuple):
+class Picked(msgspec.Struct, gc=False):
     """What one pass over the attributes found."""
 
     values: dict[str, Any]
@@ -41,7 +44,7 @@ def pick_fields(table: MappingTable, attributes: Mapping[str, Any]) -> Picked:
     for field, names in shape.candidates:
         for name in names:
             value = attributes[name]
-            if value is not None and value != "":
+            if value or (value is not None and value != ""):
                 values[field], sources[field] = value, name
                 break
     if shape.expanded:
@@ -108,6 +111,8 @@ def map_kind(
 
 def map_names(values: Mapping[str, Any], kind: SpanKind, name: str) -> tuple[str | None, str | None]:
     """Return the agent and the tool of a span; those of their own kind are known by some name always."""
+    if kind not in _NAMED and "agent" not in values:
+        return None, None
     agent, tool = text_field(values, "agent"), text_field(values, "tool")
     entity = text_field(values, "entity")
     if kind == "agent" and agent is None:

@@ -215,13 +215,16 @@ def _present(payload: PayloadNames, names: frozenset[str], flat: Sequence[str]) 
         ]
 
     joined = payload.joined_name
+    joined_content = those(payload.joined_content)
     return replace(
         payload,
         input=those(payload.input),
         output=[source for source in payload.output if source == joined or those((source,))],
         tools=those(payload.tools),
         events=those(payload.events),
-        joined_content=those(payload.joined_content),
+        joined_content=joined_content,
+        is_joined=bool(joined_content) or payload.joined_tool_calls in names,
+        has_system=payload.system in names,
     )
 
 

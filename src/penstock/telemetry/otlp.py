@@ -25,10 +25,11 @@ from penstock.telemetry.payloads import fill_from_events, take_payloads
 from penstock.telemetry.span_fields import map_span, pick_resource
 
 __all__ = ["JSON", "PROTOBUF", "OtlpBatch", "decode_otlp_batch", "decode_otlp_traces", "encode_otlp_reply"]
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 Signal = Literal["traces", "logs", "metrics"]
 LOG_EVENTS = "penstock.log_events"
 """Attribute of what is no span of its own: events that came as log records, to be joined to the span they name."""
-OUR_MARKS = ("resource", FOREIGN_MARK, MASKED, CUT, LOG_EVENTS, "penstock.recovered")
+OUR_MARKS = frozenset({"resource", FOREIGN_MARK, MASKED, CUT, LOG_EVENTS, "penstock.recovered"})
 """Attributes that only we write."""
 
 
@@ -114,9 +115,9 @@ _REPLIES: dict[Signal, tuple[str, str, Any]] = {
 
 def find_fault(trace_id: str, span_id: str, parent_id: str, start_ns: int, end_ns: int) -> str | None:
     """Return why a span cannot be stored, or None when it can."""
-    if len(trace_id) != 32 or not trace_id.strip("0"):
+    if len(trace_id) != 32 or trace_id == _NO_TRACE:
         return "its trace id is not 16 bytes, or all zero"
-    if len(span_id) != 16 or not span_id.strip("0"):
+    if len(span_id) != 16 or span_id == _NO_SPAN:
         return "its span id is not 8 bytes, or all zero"
     if parent_id and len(parent_id) != 16:
         return "its parent id is not 8 bytes"
@@ -135,8 +136,9 @@ def _span_of(item: WireSpan, table: MappingTable, unmapped: list[str], owner: _O
         given, answer = fill_from_events(events, given, answer)
     if shape.has_metadata:
         add_metadata(attributes)
-    for mark in OUR_MARKS:
-        attributes.pop(mark, None)  # what a sender writes there says nothing about what we did
+    if not OUR_MARKS.isdisjoint(attributes):
+        for mark in OUR_MARKS:
+            attributes.pop(mark, None)  # what a sender writes there says nothing about what we did
     name = item.name or "unnamed"
     resource, rest = owner.resource(table, item.resource)
     fields = map_span(

@@ -20,22 +20,35 @@ def take_payloads(shape: Shape, attributes: dict[str, Any]) -> tuple[Any, Any]:
     """Remove the payload attributes from `attributes`, which has names of `shape`, and return them as (input, output)."""
     names, flat = shape.payload, shape.flat
     given, source = _take(attributes, names.input, flat)
-    answer = _take_answer(names, attributes, flat)
-    if source in names.messages and isinstance(given, list):
-        given = {"messages": _opened(given, names.levels, -1)}
-        _add_system(given["messages"], parse_json(attributes.pop(names.system, None)))
+    if names.is_joined:
+        answer = _take_answer(names, attributes, flat)
+    else:
+        answer, _ = _take(attributes, names.output, flat)
+    if isinstance(given, list):
+        given = _opened_list(given, names.levels, 0)
+        if source in names.messages:
+            given = _request(given, names, attributes, flat)
+    elif given is None and names.events:
+        given, answer = _take_event_list(attributes, names.events, answer)
+    if isinstance(answer, list):
+        answer = _opened_list(answer, names.levels, 0)
+    return given, answer
+
+
+def _request(
+    messages: list[Any], names: PayloadNames, attributes: dict[str, Any], flat: list[str]
+) -> dict[str, Any]:
+    """Return a chat call: its messages, with what the system said and which tools there are."""
+    given: dict[str, Any] = {"messages": messages}
+    if names.has_system:
+        _add_system(messages, parse_json(attributes.pop(names.system, None)))
+    if names.tools:
         tools, _ = _take(attributes, names.tools, flat)
         if tools:
             given["tools"] = (
                 [_tool(item, names.levels) for item in tools] if isinstance(tools, list) else tools
             )
-    elif isinstance(given, list):
-        given = _opened(given, names.levels, -1)
-    elif given is None:
-        given, answer = _take_event_list(attributes, names.events, answer)
-    if isinstance(answer, list):
-        answer = _opened(answer, names.levels, -1)
-    return given, answer
+    return given
 
 
 def fill_from_events(events: Sequence[SpanEvent], given: Any, answer: Any) -> tuple[Any, Any]:
@@ -80,14 +93,12 @@ def _from_details(attributes: dict[str, Any], given: Any, answer: Any) -> tuple[
 
 def _take(attributes: dict[str, Any], sources: Sequence[str], flat: list[str]) -> tuple[Any, str | None]:
     for source in sources:
-        if source in attributes:
-            value = attributes[source]
-            if value is None or value == "":
-                continue
+        value = attributes.get(source)
+        if value is not None and value != "":
             is_text = source.endswith(".value") and attributes.get(_mime_name(source)) == "text/plain"
-            value = attributes.pop(source)
+            del attributes[source]
             return value if is_text else parse_json(value), source
-        if flat:
+        if flat and source not in attributes:
             names = [name for name in flat if is_under(name, source) and name in attributes]
             if names:
                 return unflatten({name: attributes.pop(name) for name in names}, source), source
@@ -148,9 +159,14 @@ def _tool(item: Any, levels: frozenset[str]) -> Any:
     return opened
 
 
-def _is_plain(item: Any) -> bool:
-    """Return whether a message is what most are, a role and a text: there is nothing in it to be opened."""
-    return type(item) is dict and len(item) == 2 and "role" in item and type(item.get("content")) is str
+def _opened_list(items: list[Any], levels: frozenset[str], depth: int) -> list[Any]:
+    """Open the levels of each; what most messages are, a role and a text, has nothing in it to be opened."""
+    return [
+        each
+        if type(each) is dict and len(each) == 2 and "role" in each and type(each.get("content")) is str
+        else _opened(each, levels, depth)
+        for each in items
+    ]
 
 
 def _opened(item: Any, levels: frozenset[str], depth: int) -> Any:
@@ -158,7 +174,7 @@ def _opened(item: Any, levels: frozenset[str], depth: int) -> Any:
     if depth > _MAX_DEPTH:
         return item
     if isinstance(item, list):
-        return [each if _is_plain(each) else _opened(each, levels, depth + 1) for each in item]
+        return _opened_list(item, levels, depth + 1)
     if not isinstance(item, dict):
         return item
     if len(item) == 1:
@@ -167,7 +183,9 @@ def _opened(item: Any, levels: frozenset[str], depth: int) -> Any:
             return _opened(inner, levels, depth + 1)
     if "contents" in item and "content" not in item:
         item = {"content" if name == "contents" else name: value for name, value in item.items()}
-    for name in ("content", "tool_calls"):
-        if isinstance(item.get(name), list):
-            item = {**item, name: _opened(item[name], levels, depth + 1)}
+    content, calls = item.get("content"), item.get("tool_calls")
+    if isinstance(content, list):
+        item = {**item, "content": _opened(content, levels, depth + 1)}
+    if isinstance(calls, list):
+        item = {**item, "tool_calls": _opened(calls, levels, depth + 1)}
     return item

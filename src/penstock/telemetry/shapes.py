@@ -28,6 +28,9 @@ class PayloadNames:
     joined_content: Sequence[str]
     joined_tool_calls: str
     levels: frozenset[str]
+    is_joined: bool = True
+    """Whether there may be an answer in several attributes."""
+    has_system: bool = True
 
 
 class Shape(NamedTuple):

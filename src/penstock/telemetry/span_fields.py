@@ -48,12 +48,15 @@ def map_span(
     for wanted, value in resource.items():
         values.setdefault(wanted, value)
     kind = picked.kind or mapping.map_kind(table, picked, attributes, scope, name)
-    if status == "unset" and mapping.tells_of_failure(picked.shape, attributes):
+    if status == "unset" and picked.shape.errors and mapping.tells_of_failure(picked.shape, attributes):
         status = "error"
     fields: dict[str, Any] = {"kind": kind, "status": status}
     for field, value in values.items():
-        if field in _TEXTS and not isinstance(value, dict | list):
-            fields[field] = value if isinstance(value, str) else str(value)
+        if field in _TEXTS:
+            if type(value) is str:
+                fields[field] = value
+            elif not isinstance(value, dict | list):
+                fields[field] = str(value)
     if events and status != "ok":
         _add_exception(fields, events)
     _add_rest(fields, values, kind, name)

@@ -13,6 +13,8 @@ from penstock.spec.usage import Usage
 from penstock.telemetry.mapping_table import MappingTable, OverlapRule
 
 MAX_COUNT = 2**53
+_WHOLE = frozenset({"input", "output", "total"})
+"""Counts that are no part of others."""
 
 
 def map_usage(
@@ -27,11 +29,14 @@ def map_usage(
 
     `sources` names the attribute that each field was picked from.
     """
-    counts = {name: count_of(picked[name]) for name in table.usage_fields.intersection(picked)}
+    if "input" not in picked and "output" not in picked:
+        return None
+    fields = table.usage_fields
+    counts = {name: count_of(value) for name, value in picked.items() if name in fields}
     given, answer = counts.get("input"), counts.get("output")
     if given is None and answer is None:
         return None
-    if len(counts) - ("input" in counts) - ("output" in counts) - ("total" in counts) == 0:
+    if _WHOLE.issuperset(counts):
         return Usage(input_uncached=given, output_text=answer)
     longer, written = counts.get("cache_write_1h"), counts.get("cache_write")
     if longer is not None and written is not None:
@@ -93,10 +98,12 @@ def _is_met(rule: OverlapRule, scope: str, provider: str, sources: Mapping[str, 
 
 def count_of(value: Any) -> int | None:
     """Return a count of tokens, or None for what is none."""
+    if type(value) is int:
+        return value if 0 <= value < MAX_COUNT else None
     if isinstance(value, bool):
         return None
     try:
-        count = value if type(value) is int else int(value)
+        count = int(value)
     except (TypeError, ValueError, OverflowError):
         return None
     return count if 0 <= count < MAX_COUNT else None
