@@ -7,11 +7,14 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from penstock.spec.spans import Span
 from penstock.store.spans.append import Append
 from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.store.spans.duckdb_file import ROW_GROUP
 from penstock.store.spans.errors import SpanStoreFailed, SpanStoreInUse, SpanStoreUnreadable
 from penstock.store.spans.schema import SCHEMA_VERSION
 from penstock.store.spans.types import TraceQuery
+from penstock.traces.collector import ROUND_SPANS
 from tests.fixtures.spans import make_call_trace, make_span
 
 _APPENDER = """
@@ -24,6 +27,20 @@ for number in range(1, 4):
     store.append(make_call_trace(number))
 print("appended", flush=True)
 sys.stdin.readline()
+"""
+
+
+_ROUNDS = """
+import sys
+from pathlib import Path
+from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.store.spans.duckdb_file import ROW_GROUP
+from tests.fixtures.spans import make_span
+store = DuckDBSpanStore(Path(sys.argv[1]))
+for first in range(1, 10**6, ROW_GROUP):
+    spans = [make_span(number, input=f"{number} " * 200) for number in range(first, first + ROW_GROUP)]
+    print("begins", flush=True)
+    store.append(spans)
 """
 
 
@@ -57,6 +74,71 @@ def test_a_second_process_is_told_who_has_it_and_after_kill_9_everything_is_ther
     store = DuckDBSpanStore(path)
     assert [row.n_spans for row in store.list_traces(TraceQuery()).rows] == [5, 5, 5]
     store.close()
+
+
+def test_the_same_process_cannot_open_it_twice(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    store = DuckDBSpanStore(path)
+    for read_only in (False, True):
+        with pytest.raises(SpanStoreInUse) as caught:
+            DuckDBSpanStore(path, read_only=read_only)
+        assert "This process" in str(caught.value)
+    store.close()
+    DuckDBSpanStore(path).close()
+
+
+def test_a_full_round_goes_into_the_file_compressed_and_not_by_way_of_the_log(tmp_path: Path) -> None:
+    assert ROUND_SPANS % ROW_GROUP == 0
+    path = tmp_path / "s.duckdb"
+    store = DuckDBSpanStore(path)
+    text = " ".join(f"sentence {number % 50} of a long story" for number in range(50))
+
+    def spans(first: int, n: int) -> list[Span]:
+        return [make_span(number, input=f"{number} {text}") for number in range(first, first + n)]
+
+    def n_log_bytes() -> int:
+        return path.with_name("s.duckdb.wal").stat().st_size
+
+    store.append(spans(1, ROUND_SPANS))
+    after_full = n_log_bytes()
+    store.append(spans(10**6, ROUND_SPANS - 1))
+    assert (n_log_bytes() - after_full) > 3 * after_full
+    with store.file.cursor() as cursor:
+        groups = cursor.execute(
+            "SELECT DISTINCT row_group_id, count FROM pragma_storage_info('payloads') WHERE column_name = 'start_ns'"
+            " AND segment_type = 'BIGINT' ORDER BY 1"
+        ).fetchall()
+    assert groups[0] == (0, ROW_GROUP)
+    store.close()
+    assert not path.with_name("s.duckdb.wal").exists()
+
+
+def test_kill_9_while_full_rounds_are_written_leaves_whole_rounds(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    for n_begun in (1, 3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _ROUNDS, str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).resolve().parents[2],
+        )
+        assert process.stdout is not None
+        for _ in range(n_begun):
+            assert process.stdout.readline() == "begins\n"
+        end(process)
+        store = DuckDBSpanStore(path)
+        with store.file.cursor() as cursor:
+            counts = [
+                cursor.execute(f"SELECT count(*), count(DISTINCT span_id) FROM {table}").fetchall()[0]  # noqa: S608
+                for table in ("spans", "payloads")
+            ]
+            told = cursor.execute("SELECT sum(n_spans) FROM traces").fetchall()[0][0] or 0
+        store.close()
+        assert counts[0] == counts[1]
+        n_spans, n_distinct = counts[0]
+        assert n_spans == n_distinct == told
+        assert n_spans % ROW_GROUP == 0
+        assert n_spans >= (n_begun - 1) * ROW_GROUP
 
 
 def test_a_closed_store_can_be_read_without_writing(tmp_path: Path) -> None:

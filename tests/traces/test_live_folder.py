@@ -10,7 +10,7 @@ import pytest
 from penstock.spec.spans import Span
 from penstock.telemetry import encode
 from penstock.telemetry.encode import encode_span
-from penstock.telemetry.spool import SpoolWriter
+from penstock.telemetry.spool import Handed, Position, SpoolWriter
 from penstock.traces import collector as collector_module
 from penstock.traces.collector import Collector
 from penstock.traces.live_folder import LiveFolder
@@ -167,3 +167,108 @@ def test_what_comes_between_looking_at_the_disk_and_going_back_to_memory_is_not_
     bench.send(200, 210)
     bench.collector.run_once()
     assert len(bench.store.seen) == 8 + 10 + 10
+
+
+def test_a_round_takes_no_more_spans_than_asked_and_leaves_the_rest_for_the_next(
+    make_bench: Callable[..., Bench],
+) -> None:
+    bench = make_bench()
+    sizes: list[int] = []
+    bench.collector = Collector(
+        bench.root, bench.store, live=bench.live, round_spans=8, taps=[lambda spans: sizes.append(len(spans))]
+    )
+    bench.send(1, 13)
+    bench.send(13, 18)
+    assert bench.collector.run_once() == 17
+    assert sizes == [8, 8, 1]
+    assert bench.live.waiting_bytes == 0
+    assert set(bench.store.seen.values()) == {1}
+
+
+def test_a_kill_between_two_rounds_of_one_group_loses_nothing(
+    make_bench: Callable[..., Bench], tmp_path: Path
+) -> None:
+    bench = make_bench()
+    bench.send(1, 5)
+    bench.send(5, 17)
+    batch = bench.live.read(max_bytes=10**9, max_items=8)
+    assert [len(batch.items), batch.position is not None] == [8, True]  # the first four can be acknowledged
+    bench.live.ack(batch)
+    batch = bench.live.read(max_bytes=10**9, max_items=4)
+    assert batch.position is None
+    bench.live.ack(batch)
+    shutil.copytree(bench.root, tmp_path / "killed")
+    store = CountingStore()
+    assert Collector(tmp_path / "killed", store).run_once() == 12  # what was stored of them is known there
+    assert len(bench.live.read(max_bytes=10**9, max_items=8).items) == 4
+    bench.live.rewind()
+    assert bench.collector.run_once() == 4
+
+
+def test_a_round_that_will_soon_be_full_is_waited_for(tmp_path: Path) -> None:
+    now = [100.0]
+    live = LiveFolder(clock=lambda: now[0])
+    live.watch(tmp_path)
+
+    def take(n: int) -> None:
+        live.take([Handed(b"{}", None)] * n, Position(0, 0))
+
+    def wait_s() -> float | None:
+        return live.fill_wait_s(1000, within_s=0.75)
+
+    assert wait_s() is None  # nothing waits
+    take(200)
+    now[0] += 0.1
+    assert wait_s() == pytest.approx(0.4)  # two hundred in 0.1 s: a thousand in 0.5 s
+    now[0] += 0.1
+    assert wait_s() is None  # it would take a second
+    take(600)
+    assert wait_s() == pytest.approx(0.05)
+    take(200)
+    assert wait_s() is None  # it is full
+    assert len(live.read(max_bytes=10**9, max_items=1000).items) == 1000
+    live.rewind()
+    assert wait_s() is None
+    live.read(max_bytes=10**9, max_items=500)
+    now[0] += 0.1
+    assert wait_s() == pytest.approx(0.1)  # time begins anew with each round
+    now[0] += 0.7
+    assert wait_s() is None  # what has waited long enough is stored
+
+
+def test_the_collector_leaves_a_filling_round_and_stores_it_when_asked_plainly(
+    make_bench: Callable[..., Bench],
+) -> None:
+    bench = make_bench()
+    now = [0.0]
+    bench.live._clock = lambda: now[0]
+    bench.collector = Collector(bench.root, bench.store, live=bench.live, round_spans=100)
+    bench.send(1, 60)
+    now[0] += 0.1
+    assert bench.collector.run_once(fills_rounds=True) == 0
+    now[0] += 10
+    assert bench.collector.run_once(fills_rounds=True) == 59
+    bench.send(100, 160)
+    assert bench.collector.run_once(fills_rounds=True) == 0
+    assert bench.collector.run_once() == 60
+
+
+def test_senders_wait_for_room_until_something_is_stored(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(max_bytes=2000)
+    bench.collector.wait_for_room(600)  # there is room
+    bench.send(1, 10)
+    assert 1000 < bench.live.waiting_bytes < 2000
+    bench.collector.wait_for_room(0.01)  # not longer than they are told
+    waiting = threading.Thread(target=bench.collector.wait_for_room, args=(600,))
+    waiting.start()
+    assert bench.collector.run_once() == 9
+    waiting.join(timeout=120)
+    assert not waiting.is_alive()
+
+
+def test_senders_do_not_wait_while_the_rest_lies_on_disk(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(max_bytes=2000)
+    for first in range(1, 100, 10):
+        bench.send(first, first + 10)
+    assert bench.live.n_spilled == 1
+    bench.collector.wait_for_room(600)

@@ -25,7 +25,11 @@ from penstock.telemetry.spool import Batch, Position, SpoolReader
 from penstock.traces.late_events import LateEvents, SpanSource
 from penstock.traces.live_folder import LiveFolder
 
-ROUND_BYTES = 16 * 1024 * 1024
+ROUND_BYTES = 32 * 1024 * 1024
+ROUND_SPANS = 6144
+"""Of a round that is full: what the store compresses at once (`duckdb_file.ROW_GROUP`)."""
+MAX_FILL_S = 0.75
+"""A round waits to be full if that will be so within this time."""
 INTERVAL_S = 0.2
 MAX_BACKOFF_S = 5.0
 
@@ -52,6 +56,7 @@ class Collector:
         store: SpanSink,
         *,
         round_bytes: int = ROUND_BYTES,
+        round_spans: int = ROUND_SPANS,
         live: LiveFolder | None = None,
         source: SpanSource | None = None,
         counters: IngestCounters | None = None,
@@ -64,6 +69,7 @@ class Collector:
         self._root = spool_root
         self._store = store
         self._round_bytes = round_bytes
+        self._round_spans = round_spans
         self._live = live
         self._source = source
         self._counters = counters or IngestCounters()
@@ -95,10 +101,20 @@ class Collector:
         """Bytes of records that are on disk and not stored: exact for this process's own, as of the last round for others."""
         return self._elsewhere_bytes + (self._live.waiting_bytes if self._live is not None else 0)
 
-    def run_once(self) -> int:
-        """Store everything that lies in the spool now; return how many spans were new. What fails is read again next time."""
+    def wait_for_room(self, timeout_s: float) -> None:
+        """Return once the next request can be stored from memory, or the time is up."""
+        if self._live is not None:
+            self._live.wait_for_room(timeout_s)
+
+    def run_once(self, *, fills_rounds: bool = False) -> int:
+        """Store everything that lies in the spool now; return how many spans were new. What fails is read again next time.
+
+        With `fills_rounds` what will soon be a full round is left until then.
+        """
         total = 0
         while True:
+            if fills_rounds and self._fill_wait_s() is not None:
+                return total
             with self._rounds, _paused_gc():
                 try:
                     n_records, n_new = self._run_round()
@@ -113,13 +129,18 @@ class Collector:
         """Store what arrives until `stop` is set, then once more; a failing store is tried again, slower."""
         delay = interval_s
         while not stop.is_set():
-            delay = interval_s if self._try_once() else min(delay * 2, MAX_BACKOFF_S)
-            stop.wait(delay)
+            delay = interval_s if self._try_once(fills_rounds=True) else min(delay * 2, MAX_BACKOFF_S)
+            fill_wait_s = self._fill_wait_s()
+            stop.wait(delay if fill_wait_s is None or delay > interval_s else min(delay, fill_wait_s))
         self._try_once()
 
-    def _try_once(self) -> bool:
+    def _fill_wait_s(self) -> float | None:
+        """Return how long to wait for a full round, or None where it is not worth it."""
+        return None if self._live is None else self._live.fill_wait_s(self._round_spans, within_s=MAX_FILL_S)
+
+    def _try_once(self, *, fills_rounds: bool = False) -> bool:
         try:
-            self.run_once()
+            self.run_once(fills_rounds=fills_rounds)
         except Exception as error:  # the edge of the collector's thread: it must outlive a full disk
             if self._last_error is None:
                 _log.exception("collector round failed, will try again")
@@ -151,7 +172,7 @@ class Collector:
         spans: list[Span] = []
         positions: list[tuple[SpoolReader, Position]] = []
         n_records, left = 0, self._round_bytes
-        own = self._live.read(max_bytes=left) if self._live is not None else None
+        own = self._live.read(max_bytes=left, max_items=self._round_spans) if self._live is not None else None
         if own is not None:
             n_records, left = len(own.items), left - own.n_bytes
             for item in own.items:
@@ -174,7 +195,7 @@ class Collector:
         n_new = self._store_round(spans) if spans else 0
         for reader, position in positions:
             reader.ack(position)
-        if own is not None and own.position is not None and self._live is not None:
+        if own is not None and own.items and self._live is not None:
             self._live.ack(own)
         if self._late is not None:
             self._late.settle()

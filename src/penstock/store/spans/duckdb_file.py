@@ -2,6 +2,11 @@
 
 The adapters of the span store's ports (`DuckDBSpanStore` and its neighbours) share one `DuckDBFile`. Threads share the
 connection through cursors; every change goes through `transaction`, which is durable when it is left.
+
+The file is attached to an empty database in memory, because only so it can be told how many rows make a group: a group
+that one transaction fills is compressed once and goes straight into the file, the rest is written to the log first and
+compressed at a checkpoint. The surprise: DuckDB keeps that number nowhere, and every cursor has to be told which
+database it means.
 """
 
 import os
@@ -14,7 +19,7 @@ from typing import Any
 
 import duckdb
 
-from penstock.base.errors import InvalidInput
+from penstock.base.errors import InvalidInput, PenstockError
 from penstock.base.files import sync_directory
 from penstock.store.spans.errors import SpanStoreBusy, SpanStoreFailed, SpanStoreInUse, SpanStoreUnreadable
 from penstock.store.spans.schema import SCHEMA_VERSION, create_statements, migration_statements
@@ -22,6 +27,8 @@ from penstock.store.spans.text_known import KnownTexts
 
 IN_MEMORY = Path(":memory:")
 """Stands for a store without a file, which lives as long as its connection."""
+ROW_GROUP = 6144
+"""Rows of a table that are compressed together. A transaction that brings a multiple of them costs least."""
 SWAP_WAIT_S = 60.0
 MIN_ROOM = 64 << 20
 _CONFIG = {
@@ -37,6 +44,8 @@ _CONFIG = {
     "late_materialization_max_rows": "2000",
 }
 _DAMAGE = "Corrupt database file"
+_NAME = "record"
+"""Of the attached database."""
 _SESSION = (
     "SET pandas_analyze_sample = 0",  # text columns are text, whatever the first values look like
     "SET enable_external_access = false",
@@ -89,6 +98,7 @@ class DuckDBFile:
     def _open_cursor(self, connection: Any) -> Iterator[Any]:
         cursor = connection.cursor()
         try:
+            run(cursor, f"USE {_NAME}")
             yield cursor
         except duckdb.FatalException as error:
             self._reopen(connection)
@@ -149,7 +159,7 @@ class DuckDBFile:
             fresh.parent.mkdir()
             try:
                 with self.cursor() as cursor:
-                    run(cursor, f"ATTACH '{_quoted(fresh)}' AS fresh")
+                    run(cursor, _attach(fresh, "fresh"))
                     try:
                         for statement in create_statements():
                             run(cursor, _in_schema(statement, "fresh"))
@@ -240,13 +250,13 @@ def _create(path: Path, config: dict[str, Any]) -> None:
     shutil.rmtree(fresh.parent, ignore_errors=True)
     try:
         fresh.parent.mkdir()
-        with duckdb.connect(str(fresh), config=config) as connection:
+        with _connect(fresh, read_only=False, config=config) as connection:
             for statement in ("BEGIN", *create_statements(), "COMMIT", "CHECKPOINT"):
                 run(connection, statement)
         with suppress(FileExistsError):  # somebody else was faster
             os.link(fresh, path)
         sync_directory(path.parent)
-    except (OSError, duckdb.Error) as error:
+    except (OSError, duckdb.Error, SpanStoreUnreadable) as error:
         raise SpanStoreFailed(
             f"{path} could not be made: {error}", hint="See that its disk has room."
         ) from error
@@ -330,16 +340,34 @@ def run(cursor: Any, statement: str) -> None:
     cursor.execute(statement).fetchall()
 
 
+def _attach(path: Path, name: str, *, read_only: bool = False) -> str:
+    """Return the statement that opens a file as a database of that name."""
+    place = str(path) if path == IN_MEMORY else _quoted(path)
+    return f"ATTACH '{place}' AS {name} ({'READ_ONLY, ' if read_only else ''}ROW_GROUP_SIZE {ROW_GROUP})"
+
+
 def _connect(path: Path, *, read_only: bool, config: dict[str, Any]) -> Any:
+    """Return a connection whose own statements mean the database at `path`."""
+    aside = {} if path == IN_MEMORY else {"temp_directory": f"{path}.tmp"}
+    connection = duckdb.connect(config={**config, **aside})
     try:
-        return duckdb.connect(str(path), read_only=read_only, config=config)
-    except duckdb.IOException as error:
-        if "lock" in str(error).lower():
-            raise SpanStoreInUse(
-                f"Another process has {path} open.", hint="Ask it over its REST API, or stop it first."
-            ) from error
-        raise SpanStoreUnreadable(f"{path} cannot be opened: {error}") from error
+        run(connection, _attach(path, _NAME, read_only=read_only))
+        run(connection, f"USE {_NAME}")
     except duckdb.Error as error:
-        raise SpanStoreUnreadable(
+        connection.close()
+        raise _opening_failure(path, error) from error
+    return connection
+
+
+def _opening_failure(path: Path, error: duckdb.Error) -> PenstockError:
+    if isinstance(error, duckdb.ResourceInUseException):
+        return SpanStoreInUse(f"This process has {path} open already.", hint="Use the store that is open.")
+    if not isinstance(error, duckdb.IOException):
+        return SpanStoreUnreadable(
             f"{path} is damaged: {error}", hint="Restore a backup, or move the file away to begin a new one."
-        ) from error
+        )
+    if "lock" in str(error).lower():
+        return SpanStoreInUse(
+            f"Another process has {path} open.", hint="Ask it over its REST API, or stop it first."
+        )
+    return SpanStoreUnreadable(f"{path} cannot be opened: {error}")
