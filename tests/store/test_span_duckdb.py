@@ -129,7 +129,7 @@ def test_kill_9_while_full_rounds_are_written_leaves_whole_rounds(tmp_path: Path
         store = DuckDBSpanStore(path)
         with store.file.cursor() as cursor:
             counts = [
-                cursor.execute(f"SELECT count(*), count(DISTINCT span_id) FROM {table}").fetchall()[0]  # noqa: S608
+                cursor.execute(f"SELECT count(*), count(DISTINCT span_id) FROM {table}").fetchall()[0]
                 for table in ("spans", "payloads")
             ]
             told = cursor.execute("SELECT sum(n_spans) FROM traces").fetchall()[0][0] or 0
