@@ -63,6 +63,28 @@ def test_our_own_packages_are_imported_at_the_top_only(path: Path) -> None:
                 )
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_imported_late_are_modules_of_ours_after_all_other_imports(path: Path) -> None:
+    body = ast.parse(path.read_text()).body
+    blocks = [node for node in body if isinstance(node, ast.With) and _is_late(node)]
+    if not blocks:
+        return
+    (block,) = blocks
+    imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert all(node.lineno < block.lineno for node in imports)
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom), f"{path}: line {node.lineno} is no import of modules"
+        for alias in node.names:
+            place = ROOT / "src" / str(node.module).replace(".", "/") / f"{alias.name}.py"
+            assert place.exists(), (
+                f"{path}: {node.module}.{alias.name} is no module, and would be loaded at once"
+            )
+
+
+def _is_late(node: ast.With) -> bool:
+    return any(ast.unparse(item.context_expr) == "late_imports()" for item in node.items)
+
+
 def test_no_catch_all_module_names() -> None:
     banned = {"utils", "helpers", "manager", "common"}
     assert [str(path) for path in SOURCES if path.stem in banned] == []

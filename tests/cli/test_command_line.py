@@ -4,19 +4,23 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer.main
 
 from penstock.base.errors import InvalidInput
 from penstock.cli import app as cli_app
-from penstock.cli import faults, output
+from penstock.cli import cost, faults, output
 from penstock.cli.progress import ProgressLine
+from penstock.knowledge.sources.catalogue import KINDS
+from penstock.knowledge.sources.types import KIND_NAMES
 from penstock.spec.home import Home
 from penstock.spec.spans import Span, SpanEvent
 from penstock.spec.usage import Usage
 from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.store.spans.ledger_queries import CostDimension
+from penstock.traces.costs.service import DEFAULT_TTL_S
 from tests.cli.commands import call, penstock
 
 HEAVY = ("sqlalchemy", "pydantic", "numpy", "duckdb", "fastapi", "aiohttp", "xllamacpp", "rich")
@@ -68,6 +72,12 @@ def test_every_command_has_help_an_example_and_the_common_options(name: str, com
     assert "--home" in options
     assert "--json" in options or name in PROCESS_COMMANDS
     assert all(getattr(parameter, "help", None) for parameter in command.params)
+
+
+def test_what_help_texts_name_without_loading_it_is_what_there_is() -> None:
+    assert get_args(CostDimension) == cost.DIMENSIONS
+    assert cost.DEFAULT_TTL_S == DEFAULT_TTL_S
+    assert tuple(KINDS) == KIND_NAMES
 
 
 def test_a_mistyped_command_is_refused_with_a_suggestion() -> None:

@@ -1,5 +1,7 @@
 """`penstock alert`: list, show, create, edit, delete, preview, silence, test, history, messages, export, import."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,15 +11,18 @@ import typer
 
 from penstock.base.clock import now_ns
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.alert_channel import app as channel_app
 from penstock.cli.alert_rows import message_row, print_sent, rule_text, transition_row, view_row
 from penstock.cli.objects import SetOption, UnsetOption, command_line_actor, merge, read_content, remove
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.cli.windows import read_length_s
-from penstock.main.measure_access import Tables, open_measures, open_tables
-from penstock.monitors.rules import read_channel, read_rule
 from penstock.monitors.types import AlertView, MessageState, RuleContent
+
+with late_imports():
+    from penstock.main import measure_access
+    from penstock.monitors import rules
 
 app = noun_app(
     "Rules over measures, and who is told: list, show, create, edit, delete, preview, silence, test, history, messages, "
@@ -49,7 +54,7 @@ COLUMNS = ("alert", "state", "since", "value", "n", "rule", "notify", "silenced 
 @app.command("list", epilog="Example: penstock alert list")
 def list_alerts(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """List rules with how they stand."""
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         found = tables.monitoring.alerts.list()
     if as_json:
         print_json(found)
@@ -65,7 +70,7 @@ def list_alerts(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) ->
 @app.command(epilog="Example: penstock alert show slow-answers")
 def show(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show one rule, how it stands, and what brought it there."""
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         _print_view(tables.monitoring.alerts.get(name), as_json=as_json)
 
 
@@ -115,7 +120,7 @@ def edit(
     as_json: JsonOption = False,
 ) -> None:
     """Change a rule; it begins anew from `unknown`. --from replaces all of it."""
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         rule = tables.monitoring.alerts.get(name).rule
     content: dict[str, Any] = {} if source is not None else msgspec.to_builtins(rule.content)
     remove(content, unset)
@@ -128,7 +133,7 @@ def edit(
 @app.command(epilog="Example: penstock alert delete slow-answers")
 def delete(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Forget a rule; its history stays."""
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         tables.monitoring.alerts.delete(name)
     if as_json:
         print_json({"name": name, "deleted": True})
@@ -149,12 +154,12 @@ def preview(
     if (name is None) == (source is None):
         raise InvalidInput("Name a rule, or give one with --from.")
     if source is not None:
-        content = read_rule(read_content(None, source, {}))
+        content = rules.read_rule(read_content(None, source, {}))
     else:
         assert name is not None
-        with open_tables(place) as tables:
+        with measure_access.open_tables(place) as tables:
             content = tables.monitoring.alerts.get(name).rule.content
-    with open_measures(place) as measures:
+    with measure_access.open_measures(place) as measures:
         found = measures.preview(content)
     if as_json:
         print_json(found)
@@ -179,7 +184,7 @@ def silence(
     if (length is None) != end:
         raise InvalidInput("Give one of --for and --end.")
     until = None if length is None else now_ns() + read_length_s(length) * 1_000_000_000
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         view = tables.monitoring.alerts.silence(name, until, actor=command_line_actor())
     if as_json:
         print_json(view)
@@ -192,7 +197,7 @@ def silence(
 @app.command("test", epilog="Example: penstock alert test slow-answers")
 def send_test(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Send a message, marked as a test, through every channel of a rule, and say what became of it."""
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         identities = tables.monitoring.alerts.test(name, actor=command_line_actor())
         print_sent(tables.wait_for(identities), as_json=as_json)
 
@@ -206,7 +211,7 @@ def history(
     as_json: JsonOption = False,
 ) -> None:
     """List what changed states, newest first, with a trace as an example."""
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         found = tables.monitoring.alerts.history(name, limit=limit)
     if as_json:
         print_json(list(found))
@@ -225,7 +230,7 @@ def messages(
     as_json: JsonOption = False,
 ) -> None:
     """List messages that were sent, wait, or were given up; or try one again."""
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         channels = tables.monitoring.channels
         if retry is not None:
             channels.retry(retry)
@@ -242,7 +247,7 @@ def messages(
 @app.command("export", epilog="Example: penstock alert export > alerts.json")
 def export_alerts(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Print all rules and channels as JSON that `import` takes."""
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         alerts = {view.rule.name: view.rule.content for view in tables.monitoring.alerts.list()}
         channels = {one.name: one.content for one in tables.monitoring.channels.list()}
     document = msgspec.to_builtins({"channels": channels, "alerts": alerts})
@@ -264,15 +269,15 @@ def import_alerts(
     unknown = set(document) - {"channels", "alerts"}
     if unknown:
         raise InvalidInput(f"{file} has {min(unknown)!r}, which is neither `channels` nor `alerts`.")
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         done = _import(tables, document, prune=prune)
     print_rows(done, ("kind", "name", "what"), as_json=as_json, empty="The file is empty.")
 
 
-def _import(tables: Tables, document: dict[str, Any], *, prune: bool) -> list[dict[str, Any]]:
+def _import(tables: measure_access.Tables, document: dict[str, Any], *, prune: bool) -> list[dict[str, Any]]:
     alerts, channels = tables.monitoring.alerts, tables.monitoring.channels
-    wanted_channels = {name: read_channel(item) for name, item in document.get("channels", {}).items()}
-    wanted = {name: read_rule(item) for name, item in document.get("alerts", {}).items()}
+    wanted_channels = {name: rules.read_channel(item) for name, item in document.get("channels", {}).items()}
+    wanted = {name: rules.read_rule(item) for name, item in document.get("alerts", {}).items()}
     known_channels = {one.name: one.content for one in channels.list()}
     known = {view.rule.name: view.rule.content for view in alerts.list()}
     actor = command_line_actor()
@@ -300,8 +305,8 @@ def _import(tables: Tables, document: dict[str, Any], *, prune: bool) -> list[di
 
 
 def _put(name: str, content: dict[str, Any], home: Path, *, as_json: bool, expected_version: int) -> None:
-    rule = read_rule(content)
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    rule = rules.read_rule(content)
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         view = tables.monitoring.alerts.put(
             name, rule, actor=command_line_actor(), expected_version=expected_version
         )

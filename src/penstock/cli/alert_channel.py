@@ -5,12 +5,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 import typer
 
+from penstock.base.late import late_imports
 from penstock.cli.alert_rows import channel_row, print_sent
 from penstock.cli.objects import SetOption, command_line_actor, merge, read_content
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows
-from penstock.main.measure_access import open_tables
-from penstock.monitors.rules import read_channel
+
+with late_imports():
+    from penstock.main import measure_access
+    from penstock.monitors import rules
 
 app = noun_app("Where alerts are told of: list, show, set, delete, test.")
 NameArgument = Annotated[str, typer.Argument(help="What the channel is called.")]
@@ -19,7 +22,7 @@ NameArgument = Annotated[str, typer.Argument(help="What the channel is called.")
 @app.command("list", epilog="Example: penstock alert channel list")
 def list_channels(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """List channels; what is secret is only named."""
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         found = tables.monitoring.channels.list()
     if as_json:
         print_json(found)
@@ -36,7 +39,7 @@ def list_channels(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) 
 @app.command(epilog="Example: penstock alert channel show ops")
 def show(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show one channel."""
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         found = tables.monitoring.channels.get(name)
     print_record({"channel": found.name, **msgspec.to_builtins(found.content)}, as_json=as_json)
 
@@ -79,8 +82,8 @@ def set_channel(
         "host": host,
     }
     merge(content, {key: value for key, value in given.items() if value is not None})
-    with open_tables(open_home(home, as_json=as_json)) as tables:
-        found = tables.monitoring.channels.put(name, read_channel(content), actor=command_line_actor())
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
+        found = tables.monitoring.channels.put(name, rules.read_channel(content), actor=command_line_actor())
     if as_json:
         print_json(found)
     else:
@@ -90,7 +93,7 @@ def set_channel(
 @app.command(epilog="Example: penstock alert channel delete ops")
 def delete(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Forget a channel that no rule names."""
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         tables.monitoring.channels.delete(name)
     if as_json:
         print_json({"name": name, "deleted": True})
@@ -101,6 +104,6 @@ def delete(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOpt
 @app.command("test", epilog="Example: penstock alert channel test ops")
 def send_test(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Send a test message and say what became of it."""
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         message = tables.monitoring.channels.test(name, actor=command_line_actor())
         print_sent(tables.wait_for([message.id]), as_json=as_json)

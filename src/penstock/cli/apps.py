@@ -4,9 +4,12 @@ from typing import Annotated
 
 import typer
 
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, open_home, verb_app
-from penstock.main.apps_process import run_apps
 from penstock.main.instance import APPS_PORT
+
+with late_imports():
+    from penstock.main import apps_process
 
 app = verb_app()
 
@@ -17,4 +20,4 @@ def apps(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Loopback port.")] = APPS_PORT,
 ) -> None:
     """Run the apps process alone: knowledge apps, on loopback, for this installation only."""
-    run_apps(open_home(home), port=port)
+    apps_process.run_apps(open_home(home), port=port)

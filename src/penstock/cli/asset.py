@@ -7,12 +7,15 @@ import typer
 
 from penstock.base.digest import short_digest
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
-from penstock.evals.gates.evidence import GateEvidence, make_evidence
-from penstock.main.rooms import Rooms
 from penstock.registry.types import AliasMove
 from penstock.spec.assets import ASSET_KINDS, AssetRef, parse_asset_ref
+
+with late_imports():
+    from penstock.evals.gates import evidence
+    from penstock.main import rooms as control_rooms
 
 app = noun_app("Versions and aliases of anything: list, show, move, rollback, history, overrides, lineage.")
 Reference = Annotated[
@@ -33,7 +36,7 @@ def list_assets(
     opened = open_home(home, as_json=as_json)
     if kind is not None and kind not in ASSET_KINDS:
         raise InvalidInput(f"{kind!r} is no kind of asset.", hint=f"Use {', '.join(ASSET_KINDS)}.")
-    rooms = Rooms(opened)
+    rooms = control_rooms.Rooms(opened)
     rows = [
         {
             "asset": f"{asset.kind}:{asset.name}",
@@ -52,7 +55,7 @@ def list_assets(
 @app.command(epilog="Example: penstock asset show model:pocket@prod --json")
 def show(reference: Reference, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show one version: content, artefacts, parents."""
-    rooms = Rooms(open_home(home, as_json=as_json))
+    rooms = control_rooms.Rooms(open_home(home, as_json=as_json))
     version = rooms.registry.resolve(parse_asset_ref(reference))
     aliases = rooms.registry.aliases(version.kind, version.name)
     if as_json:
@@ -89,7 +92,7 @@ def move(
     as_json: JsonOption = False,
 ) -> None:
     """Point an alias at a version. Protected aliases such as `prod` need the verdict of a gate, or a reason."""
-    rooms = Rooms(open_home(home, as_json=as_json), keeps_running=True)
+    rooms = control_rooms.Rooms(open_home(home, as_json=as_json), keeps_running=True)
     version = rooms.registry.resolve(parse_asset_ref(reference))
     moved = rooms.registry.move_alias(
         version.kind,
@@ -97,7 +100,9 @@ def move(
         alias,
         version.number,
         actor="owner",
-        evidence=None if gate is None else make_evidence(GateEvidence(rooms.engine).get(gate)),
+        evidence=None
+        if gate is None
+        else evidence.make_evidence(evidence.GateEvidence(rooms.engine).get(gate)),
         reason=reason,
         # with a gate the reason is a note; a refused verdict is not overridden by the way
         override_reason=reason if gate is None else None,
@@ -115,7 +120,7 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Take back the last move of an alias."""
-    rooms = Rooms(open_home(home, as_json=as_json), keeps_running=True)
+    rooms = control_rooms.Rooms(open_home(home, as_json=as_json), keeps_running=True)
     asset = _asset_only(reference)
     moved = rooms.registry.rollback_alias(asset.kind, asset.name, alias, actor="owner", reason=reason)
     rooms.take_up_alias(moved)
@@ -130,7 +135,7 @@ def history(
     as_json: JsonOption = False,
 ) -> None:
     """List who moved an alias, when, from where to where, on what evidence."""
-    rooms = Rooms(open_home(home, as_json=as_json))
+    rooms = control_rooms.Rooms(open_home(home, as_json=as_json))
     asset = _asset_only(reference)
     moves = rooms.registry.history(asset.kind, asset.name, alias)
     columns = ("alias", "from", "to", "action", "actor", "moved", "basis", "reason")
@@ -140,7 +145,7 @@ def history(
 @app.command(epilog="Example: penstock asset overrides --json")
 def overrides(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """List the moves of `prod` without evidence, of everything: who, when and for what reason."""
-    moves = Rooms(open_home(home, as_json=as_json)).registry.overrides()
+    moves = control_rooms.Rooms(open_home(home, as_json=as_json)).registry.overrides()
     columns = ("asset", "alias", "from", "to", "actor", "moved", "reason")
     print_rows(map(_move_row, moves), columns, as_json=as_json, empty="Nothing was overridden.")
 
@@ -148,7 +153,7 @@ def overrides(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> N
 @app.command(epilog="Example: penstock asset lineage app:handbook@prod")
 def lineage(reference: Reference, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show what a version was made from, and what was made from it."""
-    rooms = Rooms(open_home(home, as_json=as_json))
+    rooms = control_rooms.Rooms(open_home(home, as_json=as_json))
     found = rooms.registry.lineage(parse_asset_ref(reference))
     if as_json:
         print_json(asdict(found))

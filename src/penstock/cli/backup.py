@@ -6,10 +6,13 @@ from typing import Annotated
 
 import typer
 
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home, verb_app
 from penstock.cli.output import print_json, print_record, printable
 from penstock.cli.progress import ProgressLine
-from penstock.main.backup import back_up
+
+with late_imports():
+    from penstock.main import backup as backups
 
 app = verb_app()
 
@@ -27,7 +30,7 @@ def backup(
     """Write everything of this home into one file: tables, traces, artefacts, files, settings, keys."""
     opened = open_home(home, as_json=as_json)
     with ProgressLine("backup", quiet=as_json) as line:
-        report = back_up(opened, out, environ=os.environ, with_keys=not without_keys, tell=line.tell)
+        report = backups.back_up(opened, out, environ=os.environ, with_keys=not without_keys, tell=line.tell)
     if as_json:
         print_json(report)
         return

@@ -1,5 +1,7 @@
 """`penstock cache`: stats, purge. Works on the file of this home and, where replies are shared, on the Redis."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 from typing import Annotated
@@ -7,10 +9,13 @@ from typing import Annotated
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows
-from penstock.deploy.kept_replies import FalseHits, ResponseCacheService
 from penstock.deploy.snapshots import read_snapshot
+
+with late_imports():
+    from penstock.deploy import kept_replies
 
 app = noun_app("Replies that are given again: stats, purge.")
 
@@ -58,12 +63,12 @@ def purge(
     print_record({"purged": mark.text()}, as_json=as_json)
 
 
-def _open(folder: Path, *, as_json: bool) -> ResponseCacheService:
+def _open(folder: Path, *, as_json: bool) -> kept_replies.ResponseCacheService:
     home = open_home(folder, as_json=as_json)
-    return ResponseCacheService(home.cache, lambda: read_snapshot(home.snapshot), os.environ)
+    return kept_replies.ResponseCacheService(home.cache, lambda: read_snapshot(home.snapshot), os.environ)
 
 
-def _describe(found: FalseHits | None) -> str:
+def _describe(found: kept_replies.FalseHits | None) -> str:
     if found is None:
         return ""
     return f"{found.share:.1%} ({found.low:.1%} to {found.high:.1%}, {found.checked} checked)"

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.objects import (
     CheckOption,
     NoteOption,
@@ -17,9 +18,11 @@ from penstock.cli.objects import (
 )
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_rows, time_text
-from penstock.deploy.configuration import Draft
-from penstock.deploy.history import compare, describe_snapshot
-from penstock.main.settings_report import check_settings, show_settings
+
+with late_imports():
+    from penstock.deploy import configuration as configurations
+    from penstock.deploy import history as snapshot_history
+    from penstock.main import settings_report
 
 app = noun_app("The configuration: check, show, plan, history, diff, rollback.")
 
@@ -30,7 +33,7 @@ VersionArgument = Annotated[int, typer.Argument(min=1, help="Number, from `penst
 def check(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Read penstock.toml and name every mistake with its line and a cure; exit 2 if there is one."""
     opened = open_home(home, as_json=as_json)
-    report = check_settings(opened)
+    report = settings_report.check_settings(opened)
     if as_json:
         print_json(report)
         return
@@ -45,7 +48,7 @@ def check(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
 @app.command(epilog="Example: penstock config show --json")
 def show(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Print the settings of the file in force, defaults included. Secrets are never in them."""
-    values = show_settings(open_home(home, as_json=as_json))
+    values = settings_report.show_settings(open_home(home, as_json=as_json))
     if as_json:
         print_json(values)
         return
@@ -75,8 +78,8 @@ def plan(
         raise InvalidInput(f"There is no file {file}.")
     after, planned = rooms.plan_file(file)
     before = rooms.configuration.published()
-    changes = compare(before, describe_snapshot(after, ()))
-    print_draft(Draft(changes=tuple(changes), warnings=planned.warnings), as_json=as_json)
+    changes = snapshot_history.compare(before, snapshot_history.describe_snapshot(after, ()))
+    print_draft(configurations.Draft(changes=tuple(changes), warnings=planned.warnings), as_json=as_json)
 
 
 @app.command(epilog="Example: penstock config history --limit 10")

@@ -4,9 +4,12 @@ from typing import Annotated
 
 import typer
 
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, open_home, verb_app
-from penstock.main.control_process import run_control
 from penstock.main.instance import CONSOLE_PORT
+
+with late_imports():
+    from penstock.main import control_process
 
 app = verb_app()
 
@@ -18,4 +21,4 @@ def control(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port.")] = CONSOLE_PORT,
 ) -> None:
     """Run the control process alone: REST API, console, OTLP, collector, job worker."""
-    run_control(open_home(home), host=host, port=port)
+    control_process.run_control(open_home(home), host=host, port=port)

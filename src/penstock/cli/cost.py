@@ -1,5 +1,7 @@
 """`penstock cost`: sums, show, reconcile, advice. Asks the running control process, else reads the file."""
 
+from __future__ import annotations
+
 import sys
 import time
 from datetime import UTC, datetime
@@ -11,16 +13,25 @@ import msgspec
 import typer
 
 from penstock.base.errors import InvalidInput, NotFound
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
-from penstock.main.cost_access import open_costs, reconcile_through
-from penstock.store.spans.ledger_queries import CostQuery, CostRow
 from penstock.traces.costs.errors import BillDiffers
 from penstock.traces.costs.exports import read_export
-from penstock.traces.costs.service import DEFAULT_TTL_S, DIMENSIONS, CostExplanation
+
+with late_imports():
+    from penstock.main import cost_access
+    from penstock.store.spans import ledger_queries
+    from penstock.traces.costs import service as cost_service
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _MAX_LINES = 40
+DIMENSIONS = (
+    "day", "model", "provider", "key", "user", "project", "route", "prompt", "step", "session", "source"
+)  # fmt: skip
+"""What costs are grouped by, as the ledger has it; the ledger itself is not loaded for a help text."""
+DEFAULT_TTL_S = 3600
+"""How long a cache would keep replies, as the service of costs has it."""
 
 app = typer.Typer(
     help="What calls cost: sums by anything, why one call cost what it did, your provider's bill, advice.",
@@ -62,7 +73,7 @@ def sums(
     if context.invoked_subcommand is not None:
         return
     since_ns, until_ns = _window(since, until)
-    query = CostQuery(
+    query = ledger_queries.CostQuery(
         since_ns=since_ns,
         until_ns=until_ns,
         project=project,
@@ -73,7 +84,7 @@ def sums(
         model=model,
     )
     names = [name for item in by or ["model"] for name in item.split(",") if name]
-    with open_costs(open_home(home, as_json=as_json)) as costs:
+    with cost_access.open_costs(open_home(home, as_json=as_json)) as costs:
         report = costs.sum_costs(query, names)
     if as_json:
         print_json(report)
@@ -92,7 +103,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Say why a call cost what it did: tokens by class, times their price, and where the price is from."""
-    with open_costs(open_home(home, as_json=as_json)) as costs:
+    with cost_access.open_costs(open_home(home, as_json=as_json)) as costs:
         found = costs.explain(identity)
     if as_json:
         print_json(found)
@@ -129,8 +140,8 @@ def reconcile(
     except OSError as error:
         raise NotFound(f"{file} cannot be read: {error.strerror}.") from error
     export = read_export(data, columns=_mapping(columns or []))
-    with open_costs(open_home(home, as_json=as_json)) as costs:
-        result = reconcile_through(costs, export, provider=provider, tolerance=_share(tolerance))
+    with cost_access.open_costs(open_home(home, as_json=as_json)) as costs:
+        result = cost_access.reconcile_through(costs, export, provider=provider, tolerance=_share(tolerance))
     if as_json:
         print_json(result)
     else:
@@ -178,8 +189,8 @@ def advice(
 ) -> None:
     """Say what a cache, another model or the provider's prompt cache would have saved on the recorded calls."""
     since_ns, until_ns = _window(since, until)
-    query = CostQuery(since_ns=since_ns, until_ns=until_ns, project=project, route=route)
-    with open_costs(open_home(home, as_json=as_json)) as costs:
+    query = ledger_queries.CostQuery(since_ns=since_ns, until_ns=until_ns, project=project, route=route)
+    with cost_access.open_costs(open_home(home, as_json=as_json)) as costs:
         found = costs.advise(query, ttl_s=ttl, candidates=candidate or [])
     if as_json:
         print_json(found)
@@ -231,7 +242,7 @@ def advice(
     )
 
 
-def _print_explanation(one: CostExplanation) -> None:
+def _print_explanation(one: cost_service.CostExplanation) -> None:
     call = one.call
     print_record(
         {
@@ -270,7 +281,7 @@ def _print_or(rows: list[dict[str, Any]], columns: list[str], otherwise: str) ->
         print(f"  {otherwise}")
 
 
-def _sum_row(row: CostRow) -> dict[str, Any]:
+def _sum_row(row: ledger_queries.CostRow) -> dict[str, Any]:
     return {
         **row.group,
         "calls": row.n_calls,

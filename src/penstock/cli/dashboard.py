@@ -9,15 +9,18 @@ from typing import Annotated, Any, Literal
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.measure_rows import list_cells, report_rows
 from penstock.cli.objects import command_line_actor, read_content
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.cli.windows import WINDOW_HELP, read_window
-from penstock.main.measure_access import Asked, open_measures, open_tables
 from penstock.spec.measures import DIMENSIONS, MEASURES
-from penstock.traces.measures.dashboards import is_same, read_dashboard, write_content
 from penstock.traces.measures.types import Dashboard, PanelView
+
+with late_imports():
+    from penstock.main import measure_access
+    from penstock.traces.measures import dashboards
 
 app = noun_app(
     "Numbers over many traces: list, show, measure, measures, create, edit, delete, export, import."
@@ -45,7 +48,7 @@ SubjectOption = Annotated[
 @app.command("list", epilog="Example: penstock dashboard list")
 def list_dashboards(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """List dashboards, the built-in ones first."""
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         found = tables.dashboards.list()
     rows = [
         {
@@ -74,10 +77,10 @@ def show(
 ) -> None:
     """Show what is in a dashboard: of each panel the window as one; --json gives the slices too."""
     place = open_home(home, as_json=as_json)
-    with open_tables(place) as tables:
+    with measure_access.open_tables(place) as tables:
         dashboard = tables.dashboards.get(name)
     since_ns, until_ns = read_window(since, until, length_s=dashboard.window_s)
-    with open_measures(place) as measures:
+    with measure_access.open_measures(place) as measures:
         view = measures.show_dashboard(
             name, since_ns=since_ns, until_ns=until_ns, where=where, compare=compare
         )
@@ -111,7 +114,7 @@ def measure(
 ) -> None:
     """Measure anything by anything, with how many spans stand behind each value."""
     since_ns, until_ns = read_window(since, until, length_s=86_400)
-    asked = Asked(
+    asked = measure_access.Asked(
         measure=_split(names),
         since_ns=since_ns,
         until_ns=until_ns,
@@ -122,7 +125,7 @@ def measure(
         compare=compare,
         limit=limit,
     )
-    with open_measures(open_home(home, as_json=as_json)) as measures:
+    with measure_access.open_measures(open_home(home, as_json=as_json)) as measures:
         report = measures.measure(asked)
     if as_json:
         print_json(report)
@@ -162,7 +165,7 @@ def edit(
     name: NameArgument, source: FromOption, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
 ) -> None:
     """Replace what a dashboard says by what a file says."""
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         version = tables.dashboards.get(name).version
     _put(name, source, home, as_json=as_json, expected_version=version)
 
@@ -170,7 +173,7 @@ def edit(
 @app.command(epilog="Example: penstock dashboard delete team")
 def delete(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Forget a dashboard."""
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         tables.dashboards.delete(name)
     if as_json:
         print_json({"name": name, "deleted": True})
@@ -183,9 +186,13 @@ def export_dashboard(
     name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
 ) -> None:
     """Print a dashboard, built-in ones too, as JSON that `create` and `import` take."""
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         found = tables.dashboards.get(name)
-    print(json.dumps({"dashboard": [{"name": name, **write_content(found)}]}, indent=2, ensure_ascii=False))
+    print(
+        json.dumps(
+            {"dashboard": [{"name": name, **dashboards.write_content(found)}]}, indent=2, ensure_ascii=False
+        )
+    )
 
 
 @app.command("import", epilog="Example: penstock dashboard import dashboards.toml")
@@ -201,13 +208,13 @@ def import_dashboards(
             f"{file} has no list `dashboard`.", hint="Write [[dashboard]] with name, title and panels."
         )
     done: list[dict[str, Any]] = []
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         wanted = [_named(document) for document in documents]
         for one in wanted:
             tables.dashboards.check(one)
         known = {one.name: one for one in tables.dashboards.list()}
         for one in wanted:
-            unchanged = one.name in known and is_same(known[one.name], one)
+            unchanged = one.name in known and dashboards.is_same(known[one.name], one)
             if not unchanged:
                 tables.dashboards.put(one, actor=command_line_actor())
             done.append({"dashboard": one.name, "what": "unchanged" if unchanged else "written"})
@@ -218,9 +225,11 @@ def _put(name: str, source: str, home: Path, *, as_json: bool, expected_version:
     content = read_content(None, source, {})
     if isinstance(content.get("dashboard"), list) and len(content["dashboard"]) == 1:
         content = {key: value for key, value in content["dashboard"][0].items() if key != "name"}
-    with open_tables(open_home(home, as_json=as_json)) as tables:
+    with measure_access.open_tables(open_home(home, as_json=as_json)) as tables:
         saved = tables.dashboards.put(
-            read_dashboard(name, content), actor=command_line_actor(), expected_version=expected_version
+            dashboards.read_dashboard(name, content),
+            actor=command_line_actor(),
+            expected_version=expected_version,
         )
     print_record(
         {"dashboard": saved.name, "panels": len(saved.panels), "version": saved.version}, as_json=as_json
@@ -231,7 +240,7 @@ def _named(document: Any) -> Dashboard:
     if not isinstance(document, dict) or not isinstance(document.get("name"), str):
         raise InvalidInput("Each dashboard of the file needs a name.")
     content = {key: value for key, value in document.items() if key != "name"}
-    return read_dashboard(document["name"], content)
+    return dashboards.read_dashboard(document["name"], content)
 
 
 def _print_panel(shown: PanelView) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from penstock.base.digest import short_digest
 from penstock.base.errors import InvalidInput, suggest
+from penstock.base.late import late_imports
 from penstock.cli.dataset_changes import add_changes
 from penstock.cli.dataset_cleaning import register
 from penstock.cli.dataset_reading import (
@@ -24,7 +25,9 @@ from penstock.cli.progress import ProgressLine
 from penstock.cli.saving import print_pieces, save_pieces
 from penstock.datasets.export import ExportForm
 from penstock.datasets.types import RowProblem, SourceReport
-from penstock.main.dataset_access import DatasetAccess, check_source
+
+with late_imports():
+    from penstock.main import dataset_access
 
 app = noun_app(
     "Rows as immutable versions: create, import, list, show, rows, diff, split, tag, export, check."
@@ -71,7 +74,7 @@ def create(
         form, layout, mapped, skip_invalid=skip_invalid, split=split, tags=tuple(tag or ()), limit=limit
     )
     options = msgspec.structs.replace(options, license=licence, description=description)
-    access = DatasetAccess(open_home(home, as_json=as_json))
+    access = dataset_access.DatasetAccess(open_home(home, as_json=as_json))
     with ProgressLine(f"dataset {name}", quiet=as_json) as line:
         version = access.create(name, source, options, append=False, note=note, tell=line.tell)
     print_version(version, as_json=as_json)
@@ -96,7 +99,7 @@ def import_rows(
     options = read_options(
         form, layout, mapped, skip_invalid=skip_invalid, split=split, tags=tuple(tag or ()), limit=None
     )
-    access = DatasetAccess(open_home(home, as_json=as_json))
+    access = dataset_access.DatasetAccess(open_home(home, as_json=as_json))
     with ProgressLine(f"dataset {name}", quiet=as_json) as line:
         version = access.create(name, source, options, append=True, note=note, tell=line.tell)
     print_version(version, as_json=as_json)
@@ -117,7 +120,7 @@ def check(
     open_home(home, as_json=as_json)
     options = read_options(form, layout, mapped)
     with ProgressLine("check", quiet=as_json) as line:
-        report = check_source(source, options, line.tell)
+        report = dataset_access.check_source(source, options, line.tell)
     if as_json:
         print_json({**msgspec.to_builtins(report), "is_well": report.is_well})
     else:
@@ -129,7 +132,7 @@ def check(
 @app.command("list", epilog="Example: penstock dataset list")
 def list_datasets(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """List datasets, each by its newest version."""
-    found = DatasetAccess(open_home(home, as_json=as_json)).list_datasets()
+    found = dataset_access.DatasetAccess(open_home(home, as_json=as_json)).list_datasets()
     if as_json:
         print_json(found)
         return
@@ -149,7 +152,7 @@ def list_datasets(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) 
 @app.command(epilog="Example: penstock dataset show questions@2")
 def show(reference: Reference, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show what is in a version and how it came about, and which versions there are."""
-    access = DatasetAccess(open_home(home, as_json=as_json))
+    access = dataset_access.DatasetAccess(open_home(home, as_json=as_json))
     version = access.show(reference)
     versions = access.get(version.name)["versions"]
     if as_json:
@@ -194,7 +197,7 @@ def rows(
     as_json: JsonOption = False,
 ) -> None:
     """Print rows of a version, in order."""
-    access = DatasetAccess(open_home(home, as_json=as_json))
+    access = dataset_access.DatasetAccess(open_home(home, as_json=as_json))
     found = list(access.list_rows(reference, where=where, limit=limit, offset=offset))
     if as_json:
         print_json(found)
@@ -223,7 +226,7 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Say how one version differs from another: rows added, removed and changed, by id."""
-    found = DatasetAccess(open_home(home, as_json=as_json)).diff(base, other, limit)
+    found = dataset_access.DatasetAccess(open_home(home, as_json=as_json)).diff(base, other, limit)
     if as_json:
         print_json(found)
         return
@@ -281,7 +284,7 @@ def export(
         raise InvalidInput(
             f"{out} is no name for {form}.", hint=suggest(form, known) or "Change one of them."
         )
-    pieces = DatasetAccess(open_home(home, as_json=as_json)).export(
+    pieces = dataset_access.DatasetAccess(open_home(home, as_json=as_json)).export(
         reference, chosen, where, is_for_spreadsheet=spreadsheet
     )
     if out == "-":
@@ -305,7 +308,7 @@ def move(
     as_json: JsonOption = False,
 ) -> None:
     """Point an alias at a version. Protected aliases such as `prod` need a reason."""
-    moved = DatasetAccess(open_home(home, as_json=as_json)).move(reference, alias, reason)
+    moved = dataset_access.DatasetAccess(open_home(home, as_json=as_json)).move(reference, alias, reason)
     if as_json:
         print_json(moved)
     else:

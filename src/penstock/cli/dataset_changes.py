@@ -1,6 +1,8 @@
 """`penstock dataset split`, `tag`, `filter`, `sample`, `merge`, `edit`, `convert`, `from-traces`, `from-feedback`, `add-trace`:
 new versions from old ones and from traffic."""
 
+from __future__ import annotations
+
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,10 +11,13 @@ import msgspec
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.dataset_reading import NoteOption, print_version
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
-from penstock.main.dataset_access import DatasetAccess, read_edited_rows
 from penstock.spec.datasets import DatasetFormat
+
+with late_imports():
+    from penstock.main import dataset_access
 
 Base = Annotated[str, typer.Argument(help="Such as questions or questions@3; without a version the newest.")]
 Name = Annotated[str, typer.Argument(help="The dataset.")]
@@ -145,7 +150,11 @@ def edit(
     """Change, add and delete rows by id."""
     access = _access(home, as_json)
     form = access.show(reference).facts.format
-    changed = [] if rows is None else [msgspec.to_builtins(row) for row in read_edited_rows(rows, form)]
+    changed = (
+        []
+        if rows is None
+        else [msgspec.to_builtins(row) for row in dataset_access.read_edited_rows(rows, form)]
+    )
     body = {"set": changed, "delete": delete or [], "note": note}
     print_version(access.change(reference, "edit", body), as_json=as_json)
 
@@ -275,8 +284,8 @@ _COMMANDS = (
 )
 
 
-def _access(home: Path, as_json: bool) -> DatasetAccess:
-    return DatasetAccess(open_home(home, as_json=as_json))
+def _access(home: Path, as_json: bool) -> dataset_access.DatasetAccess:
+    return dataset_access.DatasetAccess(open_home(home, as_json=as_json))
 
 
 def _shares(texts: list[str]) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """`penstock app`: apps that answer from knowledge, declared in a few lines. Works whether Penstock runs or not."""
 
+from __future__ import annotations
+
 import os
 import shlex
 import subprocess
@@ -9,15 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.apps.declaring import parse_declaration, write_declaration
-from penstock.apps.service import AppService, AppVersion, Changed
 from penstock.apps.types import declaration_content
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.objects import command_line_actor
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
-from penstock.main.app_rooms import create_apps_service
-from penstock.main.knowledge_rooms import KnowledgeRooms
+
+with late_imports():
+    from penstock.apps import declaring
+    from penstock.apps import service as app_service
+    from penstock.main import app_rooms, knowledge_rooms
 
 app = noun_app("Apps that answer from knowledge: check, create, edit, list, show, diff, move, delete.")
 FileArgument = Annotated[Path, typer.Argument(help="A .toml, .yaml or .json file.")]
@@ -69,13 +73,13 @@ def edit(
 ) -> None:
     """Open a version in $EDITOR and make a new one of what you saved."""
     rooms, apps = _open(home, as_json=as_json)
-    before = write_declaration(apps.get(reference).declaration)
+    before = declaring.write_declaration(apps.get(reference).declaration)
     after = _edit_text(before)
     if after.strip() == before.strip():
         print_json({"changed": False}) if as_json else print("Nothing changed.")
         return
     actor = command_line_actor()
-    told = parse_declaration(after, "the edited text.json")
+    told = declaring.parse_declaration(after, "the edited text.json")
     changed = apps.create(told, actor=actor, note=note, reason=reason, file="the edited text")
     _finish(rooms, changed, actor=actor, as_json=as_json)
 
@@ -107,7 +111,7 @@ def show(
     if as_json:
         print_json({**_row(version), "declaration": declaration_content(version.declaration)})
         return
-    print(write_declaration(version.declaration), end="")
+    print(declaring.write_declaration(version.declaration), end="")
 
 
 @app.command(epilog="Example: penstock app diff helpdesk@1 helpdesk@2")
@@ -161,12 +165,14 @@ def delete(
         print(f"{name} answers no more ({changed.version.label} says so).")
 
 
-def _open(home: Path, *, as_json: bool) -> tuple[KnowledgeRooms, AppService]:
-    rooms = KnowledgeRooms(open_home(home, as_json=as_json), keeps_running=True)
-    return rooms, create_apps_service(rooms)
+def _open(home: Path, *, as_json: bool) -> tuple[knowledge_rooms.KnowledgeRooms, app_service.AppService]:
+    rooms = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json), keeps_running=True)
+    return rooms, app_rooms.create_apps_service(rooms)
 
 
-def _finish(rooms: KnowledgeRooms, changed: Changed, *, actor: str, as_json: bool) -> None:
+def _finish(
+    rooms: knowledge_rooms.KnowledgeRooms, changed: app_service.Changed, *, actor: str, as_json: bool
+) -> None:
     version = changed.version
     rooms.publish_snapshot(actor=actor, note=f"app {version.label}")
     if as_json:
@@ -186,7 +192,7 @@ def _warn(warnings: Any) -> None:
         typer.echo(f"warning: {warning}", err=True)
 
 
-def _row(version: AppVersion) -> dict[str, Any]:
+def _row(version: app_service.AppVersion) -> dict[str, Any]:
     declaration = version.declaration
     return {
         "app": version.label,
@@ -202,7 +208,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > MAX_FILE_BYTES:
             raise InvalidInput(f"{file} is over {MAX_FILE_BYTES:,} bytes; no app is declared in that many.")
-        return parse_declaration(file.read_text(encoding="utf-8"), file.name)
+        return declaring.parse_declaration(file.read_text(encoding="utf-8"), file.name)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{file} cannot be read: {error}.") from None
 

@@ -1,5 +1,7 @@
 """`penstock demo`."""
 
+from __future__ import annotations
+
 import json
 import sys
 from pathlib import Path
@@ -8,10 +10,13 @@ from typing import Annotated
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, open_home, verb_app
 from penstock.cli.output import printable, to_plain
 from penstock.cli.progress import ProgressLine
-from penstock.main.demo import DemoReport, run_demo
+
+with late_imports():
+    from penstock.main import demo as demo_run
 
 app = verb_app()
 
@@ -32,7 +37,7 @@ def demo(
     if json_file is not None:
         check_writable(json_file)
     with ProgressLine("    ") as line:
-        report = run_demo(opened, lambda text: print(text, flush=True), line.tell)
+        report = demo_run.run_demo(opened, lambda text: print(text, flush=True), line.tell)
     if json_file is not None:
         write_report(report, json_file)
     print()
@@ -54,7 +59,7 @@ def demo(
         print(f"as data:  {json_file}")
 
 
-def _print_gates(report: DemoReport) -> None:
+def _print_gates(report: demo_run.DemoReport) -> None:
     for turn in report.gates:
         print(f"\ngate {turn.verdict.upper()}: {turn.version}, {turn.description}")
         for sentence in turn.sentences:
@@ -82,7 +87,7 @@ def check_writable(file: Path) -> None:
         ) from error
 
 
-def _print_answers(report: DemoReport) -> None:
+def _print_answers(report: demo_run.DemoReport) -> None:
     if sys.stdout.isatty():
         _print_table(report)
         return
@@ -96,7 +101,7 @@ def _print_answers(report: DemoReport) -> None:
         print(f"    F1 {each.scores['token_f1']:.2f} · {each.latency_ms:.0f} ms · trace {each.trace_id}")
 
 
-def _print_table(report: DemoReport) -> None:
+def _print_table(report: demo_run.DemoReport) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -6,14 +6,17 @@ from typing import Annotated, Any
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.cli.progress import ProgressLine
 from penstock.main.control_client import ControlClient
 from penstock.main.engine_files import list_engines
-from penstock.main.engine_seats import last_words
 from penstock.main.errors import JobFailed
 from penstock.spec.assets import parse_asset_ref
+
+with late_imports():
+    from penstock.main import engine_seats
 
 DEPLOYMENTS = "/api/v1/deployments"
 POLL_S = 0.2
@@ -249,7 +252,10 @@ def logs(
     ]
     if not children:  # of one that is gone, or that never started
         children = sorted(path.stem for path in opened.logs.glob(f"engine-{name}~*.log"))
-    told = {child: last_words(opened, child, n_lines=lines, n_bytes=1024 * 1024) for child in children}
+    told = {
+        child: engine_seats.last_words(opened, child, n_lines=lines, n_bytes=1024 * 1024)
+        for child in children
+    }
     if as_json:
         print_json(told)
         return

@@ -4,9 +4,12 @@ from typing import Annotated
 
 import typer
 
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, open_home, verb_app
-from penstock.main.engine_process import run_engine
 from penstock.main.instance import ENGINE_PORT
+
+with late_imports():
+    from penstock.main import engine_process
 
 app = verb_app()
 
@@ -21,4 +24,4 @@ def engine(
     ] = None,
 ) -> None:
     """Run the embedded engine alone: every local model, on loopback, for this installation only."""
-    run_engine(open_home(home), port=port, serve=serve)
+    engine_process.run_engine(open_home(home), port=port, serve=serve)

@@ -1,5 +1,7 @@
 """`penstock eval`: plan, run, list, show, cases, diff, leaderboard, resume, stop, rescore, delete, export, logs."""
 
+from __future__ import annotations
+
 import shlex
 import sys
 import time
@@ -10,6 +12,7 @@ import msgspec
 import typer
 
 from penstock.base.errors import PenstockError
+from penstock.base.late import late_imports
 from penstock.cli import eval_import
 from penstock.cli.eval_rows import (
     LIST_COLUMNS,
@@ -34,13 +37,14 @@ from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app,
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.cli.progress import ProgressLine
 from penstock.cli.saving import print_pieces, save_pieces
-from penstock.evals.running.control_run import needs_local
 from penstock.main.control_client import ControlClient
 from penstock.main.errors import EvaluationFailed
-from penstock.main.job_wait import Tell
-from penstock.main.local_runs import run_local
-from penstock.main.rooms import Rooms
 from penstock.spec.home import Home
+
+with late_imports():
+    from penstock.evals.running import control_run
+    from penstock.main import job_wait, local_runs
+    from penstock.main import rooms as control_rooms
 
 app = noun_app(
     "Evaluations: plan, run, list, show, cases, diff, resume, stop, rescore, delete, export, logs."
@@ -118,9 +122,9 @@ def run(
     }
     spec = build_spec(file, dataset=dataset, target=target, scorers=scorer, sets=sets, further=further)
     with ProgressLine("eval", quiet=as_json) as line:
-        if needs_local(spec):
+        if control_run.needs_local(spec):
             try:
-                record = run_local(spec, home=opened, tell=line.tell, resume_id=resume_id).record
+                record = local_runs.run_local(spec, home=opened, tell=line.tell, resume_id=resume_id).record
             except KeyboardInterrupt as stop:
                 if stop.args:
                     print(
@@ -145,7 +149,7 @@ def _again(evaluation_id: str) -> str:
     return shlex.join(["penstock", *words, "--resume", evaluation_id])
 
 
-def follow(client: ControlClient, evaluation_id: str, tell: Tell) -> dict[str, Any]:
+def follow(client: ControlClient, evaluation_id: str, tell: job_wait.Tell) -> dict[str, Any]:
     """Return the record once it is at rest. Interrupted, the run goes on in control."""
     try:
         while True:
@@ -430,7 +434,7 @@ def logs(evaluation_id: EvaluationId, home: HomeOption = DEFAULT_HOME, as_json: 
     lines = []
     if job_id is not None:
         try:
-            lines = list(Rooms(opened).jobs.logs(job_id))
+            lines = list(control_rooms.Rooms(opened).jobs.logs(job_id))
         except PenstockError:
             lines = []
     if as_json:

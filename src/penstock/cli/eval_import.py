@@ -1,5 +1,7 @@
 """`penstock eval import`: evaluations of other tools as files of yours, with a report of what is not the same afterwards."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -7,15 +9,17 @@ from typing import Annotated
 import msgspec
 import typer
 
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record
 from penstock.datasets.types import ReadOptions
 from penstock.evals.importers.types import ImportOptions
 from penstock.main.control_client import ControlClient
-from penstock.main.dataset_access import DatasetAccess
-from penstock.main.eval_importing import ImportFormat, read_foreign, write_import
 from penstock.prompts.files import read_prompt
 from penstock.spec.home import Home
+
+with late_imports():
+    from penstock.main import dataset_access, eval_importing
 
 app = noun_app("Evaluations of other tools as files of yours: openai, promptfoo, multiple-choice.")
 PathArgument = Annotated[Path, typer.Argument(help="The file or folder.")]
@@ -83,7 +87,7 @@ def multiple_choice(
 
 
 def _run(  # noqa: PLR0917 - the three commands' own arguments, in their order
-    form: ImportFormat,
+    form: eval_importing.ImportFormat,
     path: Path,
     out: Path,
     options: ImportOptions,
@@ -93,8 +97,10 @@ def _run(  # noqa: PLR0917 - the three commands' own arguments, in their order
     as_json: bool,
 ) -> None:
     opened = open_home(home, as_json=as_json)
-    imported = read_foreign(form, path, options)
-    written = write_import(imported, out, replace=replace, apply=_applier(opened) if apply else None)
+    imported = eval_importing.read_foreign(form, path, options)
+    written = eval_importing.write_import(
+        imported, out, replace=replace, apply=_applier(opened) if apply else None
+    )
     if as_json:
         print_json({"written": written, "notes": imported.notes})
         return
@@ -118,7 +124,7 @@ def _quiet(*_args: object) -> None:
 
 
 def _applier(home: Home) -> Callable[[str, str, Path], str]:
-    datasets, client = DatasetAccess(home), ControlClient(home)
+    datasets, client = dataset_access.DatasetAccess(home), ControlClient(home)
 
     def apply(kind: str, name: str, file: Path) -> str:
         if kind == "dataset":

@@ -1,5 +1,7 @@
 """`penstock experiment`: plan, run, list, show, leaderboard, stop, resume, delete."""
 
+from __future__ import annotations
+
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from penstock.base.late import late_imports
 from penstock.cli.eval_rows import money, print_leaderboard
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
@@ -14,7 +17,9 @@ from penstock.cli.progress import ProgressLine
 from penstock.main.control_client import ControlClient
 from penstock.main.errors import EvaluationFailed
 from penstock.main.eval_files import read_experiment_file
-from penstock.main.job_wait import Tell
+
+with late_imports():
+    from penstock.main import job_wait
 
 app = noun_app("Grids of evaluations: plan, run, list, show, leaderboard, stop, resume, delete.")
 POLL_S = 0.4
@@ -64,7 +69,7 @@ def run(
     _print(client, record, as_json=as_json)
 
 
-def follow(client: ControlClient, experiment_id: str, tell: Tell) -> dict[str, Any]:
+def follow(client: ControlClient, experiment_id: str, tell: job_wait.Tell) -> dict[str, Any]:
     """Return the record once it is at rest."""
     while True:
         record: dict[str, Any] = client.get(f"{ROOT}/{experiment_id}")

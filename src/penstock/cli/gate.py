@@ -6,19 +6,22 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_rows, time_text
 from penstock.cli.progress import ProgressLine
 from penstock.evals.gates.reports import EXIT_CODES, to_junit, to_lines, to_markdown
-from penstock.evals.gates.service import digest_gate
 from penstock.evals.gates.types import Rule
 from penstock.evals.statistics.families import simultaneous_level
 from penstock.main.control_client import ControlClient
 from penstock.main.gate_files import GateFile, read_gate_file, side_of
-from penstock.main.gate_runs import EVALUATIONS, GATES, run_gate
 from penstock.main.instance import running_instance
 from penstock.spec.evaluations import EvaluationSpec, GateResult
 from penstock.spec.home import Home
+
+with late_imports():
+    from penstock.evals.gates import service as gate_service
+    from penstock.main import gate_runs
 
 app = noun_app("Verdicts over evaluations: run, check, list, show.")
 FileArgument = Annotated[Path, typer.Argument(help="Gate file, TOML or JSON.")]
@@ -49,7 +52,7 @@ def run(
     opened = open_home(home, as_json=as_json)
     read = read_gate_file(file)
     with ProgressLine("gate", quiet=as_json) as line:
-        result = run_gate(opened, read, candidate=candidate, baseline=baseline, tell=line.tell)
+        result = gate_runs.run_gate(opened, read, candidate=candidate, baseline=baseline, tell=line.tell)
     _write(result, markdown, junit)
     _print(result, as_json=as_json)
     if result.verdict == "undecided" and allow_undecided:
@@ -101,7 +104,7 @@ def list_gates(
 ) -> None:
     """List verdicts, newest first."""
     client = ControlClient(open_home(home, as_json=as_json))
-    page = client.get(GATES, name=name, candidate=candidate, verdict=verdict, limit=limit)
+    page = client.get(gate_runs.GATES, name=name, candidate=candidate, verdict=verdict, limit=limit)
     rows = page["rows"] if as_json else [_row(each) for each in page["rows"]]
     columns = ("id", "gate", "verdict", "candidate", "baseline", "made")
     print_rows(rows, columns, as_json=as_json, empty="No verdicts yet: `penstock gate run gate.toml`.")
@@ -118,7 +121,7 @@ def show(
 ) -> None:
     """Show one verdict, rule by rule."""
     client = ControlClient(open_home(home, as_json=as_json))
-    told = client.get(f"{GATES}/{result_id.strip().removeprefix('gate:')}")
+    told = client.get(f"{gate_runs.GATES}/{result_id.strip().removeprefix('gate:')}")
     result = msgspec.convert(told, GateResult, strict=False)
     _write(result, markdown, junit)
     _print(result, as_json=as_json)
@@ -169,13 +172,15 @@ def _plan(home: Home, read: GateFile) -> dict[str, Any]:
                 continue
             wanted = side_of(spec, name)
             if isinstance(wanted, EvaluationSpec):
-                sides[side] = client.post(f"{EVALUATIONS}/plan", {"spec": msgspec.to_builtins(wanted)})
+                sides[side] = client.post(
+                    f"{gate_runs.EVALUATIONS}/plan", {"spec": msgspec.to_builtins(wanted)}
+                )
     if any(rule.bound.is_baseline for rule in spec.rules) and spec.baseline is None:
         notes.append("Rules hold against a baseline, and the file names none: give --baseline.")
     detectable: list[Any] = next((plan.get("detectable", []) for plan in sides.values()), [])
     return {
         "name": spec.name,
-        "digest": digest_gate(spec),
+        "digest": gate_service.digest_gate(spec),
         "rules": [{"rule": rule.text, "reads_as": reads_as(rule)} for rule in spec.rules],
         "sides": sides,
         "detectable": detectable,

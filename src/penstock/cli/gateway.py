@@ -4,9 +4,12 @@ from typing import Annotated
 
 import typer
 
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, open_home, verb_app
-from penstock.main.gateway_process import run_gateway
 from penstock.main.instance import GATEWAY_PORT
+
+with late_imports():
+    from penstock.main import gateway_process
 
 app = verb_app()
 
@@ -20,4 +23,4 @@ def gateway(
     ] = GATEWAY_PORT,
 ) -> None:
     """Run one gateway worker alone; it needs no database, only the snapshot in the home."""
-    run_gateway(open_home(home), host=host, port=port)
+    gateway_process.run_gateway(open_home(home), host=host, port=port)

@@ -6,10 +6,13 @@ from typing import Annotated, Any, get_args
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.jobs.types import Job, JobState
-from penstock.main.rooms import Rooms
+
+with late_imports():
+    from penstock.main import rooms as control_rooms
 
 app = noun_app("Durable work: list, show, logs, cancel, retry.")
 STATES = get_args(JobState)
@@ -44,7 +47,7 @@ def list_jobs(
     opened = open_home(home, as_json=as_json)
     if state is not None and state not in STATES:
         raise InvalidInput(f"{state!r} is no state of a job.", hint=f"Use {', '.join(STATES)}.")
-    rooms = Rooms(opened)
+    rooms = control_rooms.Rooms(opened)
     jobs = rooms.jobs.list(states=(state,) if state else (), kind=kind, limit=limit)
     columns = ("id", "kind", "state", "progress", "message", "attempts", "created", "error")
     print_rows(map(_row, jobs), columns, as_json=as_json, empty="No jobs yet.")
@@ -53,7 +56,7 @@ def list_jobs(
 @app.command(epilog="Example: penstock job show job_01kc3… --json")
 def show(job_id: JobId, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show one job: what it was asked, how far it is, what came out."""
-    rooms = Rooms(open_home(home, as_json=as_json))
+    rooms = control_rooms.Rooms(open_home(home, as_json=as_json))
     job = rooms.jobs.get(job_id)
     steps = rooms.jobs.steps(job_id)
     if as_json:
@@ -72,7 +75,7 @@ def logs(
     as_json: JsonOption = False,
 ) -> None:
     """Print what a job wrote."""
-    rooms = Rooms(open_home(home, as_json=as_json))
+    rooms = control_rooms.Rooms(open_home(home, as_json=as_json))
     lines = rooms.jobs.logs(job_id, after)
     if as_json:
         print_json([asdict(line) for line in lines])
@@ -84,12 +87,12 @@ def logs(
 @app.command(epilog="Example: penstock job cancel job_01kc3…")
 def cancel(job_id: JobId, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Cancel a job: at once when it waits, at its next step when it runs."""
-    job = Rooms(open_home(home, as_json=as_json)).jobs.cancel(job_id)
+    job = control_rooms.Rooms(open_home(home, as_json=as_json)).jobs.cancel(job_id)
     print_record(_row(job), as_json=as_json)
 
 
 @app.command(epilog="Example: penstock job retry job_01kc3…")
 def retry(job_id: JobId, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Queue a failed or cancelled job again; steps that were finished stay finished."""
-    job = Rooms(open_home(home, as_json=as_json)).jobs.retry(job_id)
+    job = control_rooms.Rooms(open_home(home, as_json=as_json)).jobs.retry(job_id)
     print_record(_row(job), as_json=as_json)

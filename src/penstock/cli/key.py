@@ -7,13 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.access.keys import check_routes
 from penstock.access.types import KeyInfo, NewKey
 from penstock.base.clock import now_ns
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.objects import command_line_actor, open_rooms
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app
 from penstock.cli.output import print_json, print_record, print_rows, time_text
+
+with late_imports():
+    from penstock.access import keys
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 CLEARED = {
@@ -63,7 +66,7 @@ def create(
     """Make a key and print it, this once: only its digest is kept."""
     rooms = open_rooms(home, as_json=as_json)
     if route:
-        check_routes(route, [known.name for known in rooms.publish_snapshot().routes])
+        keys.check_routes(route, [known.name for known in rooms.publish_snapshot().routes])
     key = rooms.keys.create(
         name,
         tuple(scope or ("call",)),
@@ -127,7 +130,7 @@ def edit(
     """Change what a key may do; its text stays, and what is not named stays."""
     rooms = open_rooms(home, as_json=as_json)
     if route:
-        check_routes(route, [known.name for known in rooms.publish_snapshot().routes])
+        keys.check_routes(route, [known.name for known in rooms.publish_snapshot().routes])
     given = {
         "name": name,
         "scopes": scope or None,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.knowledge_apply import apply
 from penstock.cli.knowledge_document import app as document_app
 from penstock.cli.knowledge_erase import register as register_erasing
@@ -19,11 +20,12 @@ from penstock.cli.knowledge_tune import register as register_tune
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.cli.progress import ProgressLine
-from penstock.knowledge.retrieval.filters import read_filter
-from penstock.main.knowledge_rooms import KnowledgeRooms
-from penstock.main.submitting import follow, submit_ingest
 from penstock.spec.assets import parse_asset_ref
 from penstock.spec.knowledge import ChosenScope
+
+with late_imports():
+    from penstock.knowledge.retrieval import filters
+    from penstock.main import knowledge_rooms, submitting
 
 app = noun_app("Knowledge bases: ingest, list, search; where their documents come from.")
 app.add_typer(source_app, name="source")
@@ -56,7 +58,7 @@ def ingest(
     """Make a knowledge base hold exactly what its sources hold. Only what changed is read again."""
     opened = open_home(home, as_json=as_json)
     parse_asset_ref(f"knowledge:{name}")
-    rooms = KnowledgeRooms(opened)
+    rooms = knowledge_rooms.KnowledgeRooms(opened)
     if folder is not None:
         folder = _check_folder(folder)
     elif not rooms.sources.list_sources(name):
@@ -65,12 +67,14 @@ def ingest(
             hint=f"penstock knowledge ingest {name} FOLDER, or penstock knowledge source add {name} …",
             param="folder",
         )
-    job = submit_ingest(rooms, name, folder, sources=source, allow_mass_deletion=allow_mass_deletion)
+    job = submitting.submit_ingest(
+        rooms, name, folder, sources=source, allow_mass_deletion=allow_mass_deletion
+    )
     if not wait:
         print_json({"job": job.id}) if as_json else print(f"job {job.id}")
         return
     with ProgressLine(f"ingest {name}", quiet=as_json) as line:
-        result = follow(rooms, job, line.tell).result or {}
+        result = submitting.follow(rooms, job, line.tell).result or {}
     if as_json:
         print_json({"job": job.id, **result})
         return
@@ -90,7 +94,7 @@ def _check_folder(folder: Path) -> Path:
 @app.command("list", epilog="Example: penstock knowledge list")
 def list_bases(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """List knowledge bases."""
-    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
+    rooms = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json))
     rows = [{**asdict(base), "updated": time_text(base.updated_ns)} for base in rooms.knowledge.list_bases()]
     columns = ("name", "version", "n_documents", "n_passages", "embedder", "source", "updated")
     print_rows(rows, columns, as_json=as_json, empty="None yet: penstock knowledge ingest NAME FOLDER")
@@ -103,7 +107,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one knowledge base: what is live, its recipe, its sources, what could not be read."""
-    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
+    rooms = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json))
     tracks = rooms.knowledge.list_tracks(name)
     (base,) = [each for each in rooms.knowledge.list_bases() if each.name == name]
     sources = rooms.sources.list_sources(name)
@@ -143,8 +147,8 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find the best passages. While Penstock does not run, by words alone."""
-    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
-    scope = ChosenScope(conditions=[read_filter(where)] if where else [], principals=principal)
+    rooms = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json))
+    scope = ChosenScope(conditions=[filters.read_filter(where)] if where else [], principals=principal)
     found = rooms.knowledge.retrieve(name, query, k, scope=scope, generation=track)
     rooms.close()
     if as_json:

@@ -6,11 +6,14 @@ from typing import Annotated
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.objects import CheckOption
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json
-from penstock.knowledge.sources.declared import read_declaration
-from penstock.main.knowledge_rooms import KnowledgeRooms
+
+with late_imports():
+    from penstock.knowledge.sources import declared
+    from penstock.main import knowledge_rooms
 
 _RECIPES = {
     "made": "+ recipe  the base begins with it",
@@ -37,8 +40,8 @@ def apply(
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{str(file)!r} cannot be read: {error}.") from error
-    declaration = read_declaration(text, file.absolute().parent)
-    rooms = KnowledgeRooms(opened)
+    declaration = declared.read_declaration(text, file.absolute().parent)
+    rooms = knowledge_rooms.KnowledgeRooms(opened)
     changes = rooms.sources.apply(declaration, remove_others=remove_others, is_trial=check)
     recipe = None
     if declaration.recipe is not None:

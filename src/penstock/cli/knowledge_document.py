@@ -8,10 +8,13 @@ import typer
 
 from penstock.base.digest import short_digest
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.knowledge.sources.types import ItemRow, ItemState
-from penstock.main.knowledge_rooms import KnowledgeRooms
+
+with late_imports():
+    from penstock.main import knowledge_rooms
 
 app = noun_app("Documents of a knowledge base: list, show, versions.")
 BaseArgument = Annotated[str, typer.Argument(metavar="NAME", help="The knowledge base.")]
@@ -35,7 +38,7 @@ def list_documents(
     for each in state or ():
         if each not in get_args(ItemState):
             raise InvalidInput(f"{each!r} is no state.", hint=f"Use {', '.join(get_args(ItemState))}.")
-    sources = KnowledgeRooms(open_home(home, as_json=as_json)).sources
+    sources = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json)).sources
     found = list(islice(sources.iterate_items(name, source=source, states=state or (), text=text), limit))
     if as_json:
         print_json(found)
@@ -60,7 +63,7 @@ def show(
     name: BaseArgument, path: PathArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
 ) -> None:
     """Show one document: where it is from, its properties, what is wrong with it."""
-    found = KnowledgeRooms(open_home(home, as_json=as_json)).sources.document(name, path)
+    found = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json)).sources.document(name, path)
     if as_json:
         print_json(found)
         return
@@ -106,7 +109,9 @@ def versions(
     name: BaseArgument, path: PathArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
 ) -> None:
     """List the versions of a document, newest first."""
-    found = KnowledgeRooms(open_home(home, as_json=as_json)).sources.document(name, path).versions
+    found = (
+        knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json)).sources.document(name, path).versions
+    )
     if as_json:
         print_json(found)
         return

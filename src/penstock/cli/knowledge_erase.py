@@ -12,12 +12,15 @@ import typer
 
 from penstock.base.clock import iso_from_ns
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json, print_record, print_rows
 from penstock.cli.privacy import print_receipt, read_receipt, write_receipt
 from penstock.knowledge.erasure.types import FoundTarget, Target, TargetKind
-from penstock.main.upkeep_access import open_upkeep
-from penstock.traces.upkeep.document_receipts import DOCUMENTS
+
+with late_imports():
+    from penstock.main import upkeep_access
+    from penstock.traces.upkeep import document_receipts
 
 BaseArgument = Annotated[
     str | None, typer.Argument(metavar="NAME", help="The knowledge base; without it all of them.")
@@ -66,7 +69,7 @@ def erase(
     opened, target = open_home(home, as_json=as_json), _target(name, document, subject, text, user)
     if receipt is not None and receipt.exists():
         raise InvalidInput(f"{receipt} is there already.", hint="Name a file that does not exist.")
-    with open_upkeep(opened) as access:
+    with upkeep_access.open_upkeep(opened) as access:
         if dry_run or not yes:
             found = access.documents.find(target)
             if dry_run:
@@ -83,13 +86,13 @@ def erase(
 
 def receipts(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """List receipts of documents that were erased, the newest first. `penstock privacy receipt N` shows one."""
-    with open_upkeep(open_home(home, as_json=as_json)) as access:
-        found = [each for each in access.list_receipts() if each.kind.startswith(DOCUMENTS)]
+    with upkeep_access.open_upkeep(open_home(home, as_json=as_json)) as access:
+        found = [each for each in access.list_receipts() if each.kind.startswith(document_receipts.DOCUMENTS)]
     rows = [
         {
             **msgspec.to_builtins(each),
             "finished": each.finished_at[:19] + "Z",
-            "kind": each.kind.removeprefix(DOCUMENTS),
+            "kind": each.kind.removeprefix(document_receipts.DOCUMENTS),
             "documents": sum(place.removed.get("documents", 0) for place in each.places),
             "left": sum(place.n for place in each.sweep.found),
         }
@@ -114,7 +117,7 @@ def check_receipt(
     signed = read_receipt(file)
     is_named = (document, subject, text, user) != (None, None, None, None)
     target = _target(name, document, subject, text, user) if is_named else None
-    with open_upkeep(open_home(home, as_json=as_json)) as access:
+    with upkeep_access.open_upkeep(open_home(home, as_json=as_json)) as access:
         found = access.documents.verify(signed, target)
     print_record({**msgspec.to_builtins(found), "is_good": found.is_good}, as_json=as_json)
     if not found.is_good:
@@ -123,7 +126,7 @@ def check_receipt(
 
 def kept_out(name: BaseArgument = None, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """List what was erased and no ingest brings back. The list names nothing: it holds keyed digests."""
-    with open_upkeep(open_home(home, as_json=as_json)) as access:
+    with upkeep_access.open_upkeep(open_home(home, as_json=as_json)) as access:
         found = access.documents.kept_out(name)
     rows = [{**msgspec.to_builtins(each), "erased": iso_from_ns(each.erased_ns)[:10]} for each in found]
     print_rows(
@@ -138,7 +141,7 @@ def let_in(
     as_json: JsonOption = False,
 ) -> None:
     """Let something that was erased come in again with the next ingest."""
-    with open_upkeep(open_home(home, as_json=as_json)) as access:
+    with upkeep_access.open_upkeep(open_home(home, as_json=as_json)) as access:
         n_before = len(access.documents.kept_out(name))
         n_after = len(access.documents.kept_out(name, let_in=what))
     if n_before == n_after:
@@ -157,7 +160,7 @@ def replay(
     """Erase again what receipts say was erased: for a home restored from a backup that is older than they are."""
     signed = [read_receipt(file) for file in files]
     rows = []
-    with open_upkeep(open_home(home, as_json=as_json)) as access:
+    with upkeep_access.open_upkeep(open_home(home, as_json=as_json)) as access:
         for file, each in zip(files, signed, strict=True):
             done = access.documents.replay(each)
             rows.append(

@@ -4,6 +4,8 @@ Works on the control tables and index files, whether Penstock runs or not; only 
 `register(app)` adds the verbs to the noun.
 """
 
+from __future__ import annotations
+
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,17 +14,19 @@ import msgspec
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.objects import SetOption, command_line_actor, merge, read_setting
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.cli.progress import ProgressLine
-from penstock.knowledge.generations.pruning import KEEP
-from penstock.knowledge.generations.running import submit_build
-from penstock.knowledge.index.types import Finding
-from penstock.knowledge.recipes import change_recipe
+from penstock.knowledge.generations.types import KEEP
 from penstock.main.instance import require_instance
-from penstock.main.knowledge_rooms import KnowledgeRooms
-from penstock.main.submitting import follow
+
+with late_imports():
+    from penstock.knowledge import recipes
+    from penstock.knowledge.generations import running as builds
+    from penstock.knowledge.index import types as index_types
+    from penstock.main import knowledge_rooms, submitting
 
 BaseArgument = Annotated[str, typer.Argument(metavar="NAME", help="The knowledge base.")]
 TrackOption = Annotated[str | None, typer.Option(help="A track; without it what is live.")]
@@ -65,22 +69,22 @@ def rebuild(
             hint="Give the candidate a name: --as NAME.",
             param="--as",
         )
-    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
+    rooms = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json))
     chosen = None
     if as_track is not None:
         changes = {} if recipe is None else _read_recipe(recipe)
         for text in sets or ():
             merge(changes, read_setting(text))
-        chosen = change_recipe(rooms.knowledge.live_recipe(name), changes)
+        chosen = recipes.change_recipe(rooms.knowledge.live_recipe(name), changes)
     else:
         rooms.knowledge.live_recipe(name)
     require_instance(rooms.home)
-    job = submit_build(rooms.jobs, name, track=as_track or track, recipe=chosen, note=note)
+    job = builds.submit_build(rooms.jobs, name, track=as_track or track, recipe=chosen, note=note)
     if not wait:
         print_json({"job": job.id}) if as_json else print(f"job {job.id}")
         return
     with ProgressLine(f"rebuild {name}", quiet=as_json) as line:
-        result = follow(rooms, job, line.tell).result or {}
+        result = submitting.follow(rooms, job, line.tell).result or {}
     if as_json:
         print_json({"job": job.id, **result})
     elif as_track is None:
@@ -95,7 +99,7 @@ def rebuild(
 
 def tracks(name: BaseArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """List the recipes that are kept up to date: live, previous, then candidates."""
-    found = KnowledgeRooms(open_home(home, as_json=as_json)).knowledge.list_tracks(name)
+    found = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json)).knowledge.list_tracks(name)
     if as_json:
         print_json(found)
         return
@@ -131,7 +135,7 @@ def switch(
     as_json: JsonOption = False,
 ) -> None:
     """Make a candidate live in one step; what was live stays as `previous`, kept up to date."""
-    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
+    rooms = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json))
     report = rooms.knowledge.switch(
         name,
         track,
@@ -156,7 +160,7 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Make what was live before the last switch live again, over the documents of now. Needs nothing running."""
-    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
+    rooms = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json))
     report = rooms.knowledge.rollback(name, actor=command_line_actor(), reason=reason)
     rooms.publish_snapshot(actor=command_line_actor(), note=f"roll back knowledge {name}")
     print_json(report) if as_json else print(f"live: {report.version or report.generation}")
@@ -169,7 +173,7 @@ def drop(
     as_json: JsonOption = False,
 ) -> None:
     """Forget a candidate, or the way back. `prune` then deletes what was made for it."""
-    KnowledgeRooms(open_home(home, as_json=as_json)).knowledge.drop(name, track)
+    knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json)).knowledge.drop(name, track)
     print_json({"base": name, "dropped": track}) if as_json else print(f"dropped {track}")
 
 
@@ -185,7 +189,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Hold tables, blobs, vectors and indexes against each other. Ends with 1 when a check failed."""
-    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
+    rooms = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json))
     findings = rooms.knowledge.verify(name, track=track, deep=deep)
     if repair:
         broken = {
@@ -214,11 +218,13 @@ def prune(
     as_json: JsonOption = False,
 ) -> None:
     """Delete generations, document versions, parses, bytes and index files that nothing refers to."""
-    report = KnowledgeRooms(open_home(home, as_json=as_json)).knowledge.prune(name, keep=keep, cache=cache)
+    report = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json)).knowledge.prune(
+        name, keep=keep, cache=cache
+    )
     print_record(msgspec.structs.asdict(report), as_json=as_json)
 
 
-def _print_findings(findings: list[Finding], *, as_json: bool) -> None:
+def _print_findings(findings: list[index_types.Finding], *, as_json: bool) -> None:
     if as_json:
         print_json(findings)
         return

@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.knowledge_quality_rows import (
     print_comparison,
     print_comparisons,
@@ -28,7 +29,9 @@ from penstock.cli.progress import ProgressLine
 from penstock.knowledge.quality.report_types import StaleReport, TriadState, UnansweredReport
 from penstock.knowledge.quality.types import CompareRequest, Granularity, MeasureRequest, Phrasing
 from penstock.main.control_client import ControlClient
-from penstock.main.retrieval_access import open_retrieval
+
+with late_imports():
+    from penstock.main import retrieval_access
 
 NameArgument = Annotated[str, typer.Argument(help="The knowledge base.")]
 QuestionsOption = Annotated[
@@ -84,7 +87,7 @@ def measure(
 ) -> None:
     """Measure how well a base finds what labelled questions ask for, with intervals."""
     opened = open_home(home, as_json=as_json)
-    with open_retrieval(opened) as access:
+    with retrieval_access.open_retrieval(opened) as access:
         if is_list:
             print_measurements(access.list_measurements(name, {"limit": limit or 50}).rows, as_json=as_json)
             return
@@ -128,7 +131,7 @@ def compare(
 ) -> None:
     """Compare two generations on labelled and recorded questions. Exit 0: pass, 1: fail, 6: undecided, 7: invalid."""
     opened = open_home(home, as_json=as_json)
-    with open_retrieval(opened) as access:
+    with retrieval_access.open_retrieval(opened) as access:
         if is_list:
             rows = access.list_comparisons(name, 50).rows
             print_comparisons(rows, as_json=as_json)
@@ -186,7 +189,7 @@ def explain(
         "filter": filter_,
         "principals": None if principal is None else list(principal),
     }
-    with open_retrieval(open_home(home, as_json=as_json)) as access:
+    with retrieval_access.open_retrieval(open_home(home, as_json=as_json)) as access:
         made = access.explain(name, asked)
     print_json(made) if as_json else print_explanation(made)
 
@@ -213,7 +216,7 @@ def report(
         options["low_score"] = low_score
     if max_age_days is not None and kind == "stale":
         options["max_age_days"] = max_age_days
-    with open_retrieval(open_home(home, as_json=as_json)) as access:
+    with retrieval_access.open_retrieval(open_home(home, as_json=as_json)) as access:
         made = access.report(name, kind, options)
     if as_json:
         print_json(made)

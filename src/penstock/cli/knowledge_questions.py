@@ -8,6 +8,7 @@ import typer
 
 from penstock.base.clock import now_ns
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.dataset_reading import print_version
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_lines, print_record, print_rows, printable, time_text
@@ -16,8 +17,9 @@ from penstock.cli.windows import read_moment_ns
 from penstock.datasets.types import ReadOptions
 from penstock.knowledge.quality.types import MadeQuestions
 from penstock.main.control_client import ControlClient
-from penstock.main.dataset_access import DatasetAccess
-from penstock.main.retrieval_access import open_retrieval
+
+with late_imports():
+    from penstock.main import dataset_access, retrieval_access
 
 app = noun_app("Sets of labelled questions: what a base should find.")
 SetOption = Annotated[str, typer.Option("--set", help="The set (a dataset); it is made where there is none.")]
@@ -29,7 +31,7 @@ SinceOption = Annotated[str | None, typer.Option(help="How far back, such as 7d 
 @app.command("list", epilog="Example: penstock knowledge question list")
 def list_sets(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """List sets of labelled questions."""
-    with open_retrieval(open_home(home, as_json=as_json)) as access:
+    with retrieval_access.open_retrieval(open_home(home, as_json=as_json)) as access:
         found = access.list_sets()
     rows = [
         {
@@ -53,7 +55,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the questions of a set with what should be found."""
-    with open_retrieval(open_home(home, as_json=as_json)) as access:
+    with retrieval_access.open_retrieval(open_home(home, as_json=as_json)) as access:
         found = access.read_questions(ref, where, limit)
     if as_json:
         print_json(found)
@@ -97,7 +99,7 @@ def from_traces(
         "with_unlabelled": unlabelled,
         "dry_run": dry_run,
     }
-    with open_retrieval(open_home(home, as_json=as_json)) as access:
+    with retrieval_access.open_retrieval(open_home(home, as_json=as_json)) as access:
         _print_made(access.make_questions(base, asked), as_json=as_json)
 
 
@@ -122,7 +124,7 @@ def from_feedback(
         "min_clicks": min_clicks,
         "dry_run": dry_run,
     }
-    with open_retrieval(open_home(home, as_json=as_json)) as access:
+    with retrieval_access.open_retrieval(open_home(home, as_json=as_json)) as access:
         _print_made(access.make_questions(base, asked), as_json=as_json)
 
 
@@ -167,7 +169,7 @@ def import_file(
     """Make a set of a file of questions that somebody labelled."""
     if not file.expanduser().exists():
         raise InvalidInput(f"There is no file {str(file)!r}.", param="file")
-    access = DatasetAccess(open_home(home, as_json=as_json))
+    access = dataset_access.DatasetAccess(open_home(home, as_json=as_json))
     with ProgressLine(f"import {name}", quiet=as_json) as line:
         made = access.create(
             name,

@@ -9,23 +9,24 @@ import msgspec
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.knowledge_ingested import print_ingested
 from penstock.cli.objects import SetOption, merge, read_setting
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.cli.progress import ProgressLine
-from penstock.knowledge.sources.catalogue import KINDS, find_kind
-from penstock.knowledge.sources.running import submit_sources
-from penstock.knowledge.sources.schedules import Schedule
 from penstock.knowledge.sources.settings import split_lists
-from penstock.knowledge.sources.types import SourceRow, Trial
+from penstock.knowledge.sources.types import KIND_NAMES, SourceRow, Trial
 from penstock.main.instance import require_instance
-from penstock.main.knowledge_rooms import KnowledgeRooms
-from penstock.main.submitting import follow
+
+with late_imports():
+    from penstock.knowledge.sources import catalogue, schedules
+    from penstock.knowledge.sources import running as scans
+    from penstock.main import knowledge_rooms, submitting
 
 app = noun_app(
     "Where documents come from: add, list, show, edit, pause, resume, remove, test, run. "
-    f"Kinds: {', '.join(KINDS)}."
+    f"Kinds: {', '.join(KIND_NAMES)}."
 )
 BaseArgument = Annotated[str, typer.Argument(metavar="NAME", help="The knowledge base.")]
 SourceArgument = Annotated[str, typer.Argument(help="The source.")]
@@ -46,7 +47,7 @@ _COLUMNS = ("source", "kind", "location", "state", "live", "unreadable", "left o
 def add(
     name: BaseArgument,
     source: SourceArgument,
-    kind: Annotated[str, typer.Argument(help=f"{', '.join(KINDS)}.")],
+    kind: Annotated[str, typer.Argument(help=f"{', '.join(KIND_NAMES)}.")],
     location: Annotated[
         str, typer.Argument(help="Folder, file or pattern, address of a page, store or database.")
     ],
@@ -58,7 +59,7 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Add a source to a knowledge base, which is made with its first one. Read it with `run`."""
-    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
+    rooms = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json))
     settings = {**_settings(kind, sets), "location": location}
     if prefix is not None:
         settings["prefix"] = prefix
@@ -77,7 +78,7 @@ def list_sources(
     as_json: JsonOption = False,
 ) -> None:
     """List sources with what they hold and how their last run ended."""
-    found = KnowledgeRooms(open_home(home, as_json=as_json)).sources.list_sources(name)
+    found = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json)).sources.list_sources(name)
     if as_json:
         print_json(found)
         return
@@ -96,7 +97,10 @@ def show(
     name: BaseArgument, source: SourceArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
 ) -> None:
     """Show one source: settings, schedule, what its last scan did, and its problems."""
-    _print_source(KnowledgeRooms(open_home(home, as_json=as_json)).sources.get(name, source), as_json=as_json)
+    _print_source(
+        knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json)).sources.get(name, source),
+        as_json=as_json,
+    )
 
 
 @app.command(epilog="Example: penstock knowledge source edit handbook wiki --set depth=3 --schedule 12h")
@@ -113,7 +117,7 @@ def edit(
     as_json: JsonOption = False,
 ) -> None:
     """Change settings or the schedule; the next run goes by them."""
-    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
+    rooms = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json))
     kind = rooms.sources.get(name, source).kind
     settings: dict[str, Any] = {**_settings(kind, sets), **dict.fromkeys(unset or ())}
     settings.update(
@@ -129,7 +133,8 @@ def pause(
 ) -> None:
     """Read it no more until it is resumed; its documents stay."""
     _print_source(
-        KnowledgeRooms(open_home(home, as_json=as_json)).sources.pause(name, source), as_json=as_json
+        knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json)).sources.pause(name, source),
+        as_json=as_json,
     )
 
 
@@ -139,7 +144,8 @@ def resume(
 ) -> None:
     """Read it again."""
     _print_source(
-        KnowledgeRooms(open_home(home, as_json=as_json)).sources.resume(name, source), as_json=as_json
+        knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json)).sources.resume(name, source),
+        as_json=as_json,
     )
 
 
@@ -156,7 +162,7 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Forget a source. Its documents go with the next ingest, unless they are to stay."""
-    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
+    rooms = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json))
     row = rooms.sources.get(name, source)
     n_documents = row.counts.get("live", 0) + row.counts.get("unreadable", 0)
     if not keep_documents and not yes and n_documents:
@@ -180,7 +186,9 @@ def try_source(
     as_json: JsonOption = False,
 ) -> None:
     """Look at what a scan would find: first documents and errors. Nothing is written."""
-    found = KnowledgeRooms(open_home(home, as_json=as_json)).sources.test(name, source, limit=limit)
+    found = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json)).sources.test(
+        name, source, limit=limit
+    )
     if as_json:
         print_json(found)
     else:
@@ -204,15 +212,15 @@ def run(
     """Read sources now, and make live what they hold. Only what changed is read again."""
     opened = open_home(home, as_json=as_json)
     require_instance(opened)
-    rooms = KnowledgeRooms(opened)
+    rooms = knowledge_rooms.KnowledgeRooms(opened)
     for each in source or ():
         rooms.sources.get(name, each)
-    job = submit_sources(rooms.jobs, name, source or None, allow_mass_deletion=allow_mass_deletion)
+    job = scans.submit_sources(rooms.jobs, name, source or None, allow_mass_deletion=allow_mass_deletion)
     if not wait:
         print_json({"job": job.id}) if as_json else print(f"job {job.id}")
         return
     with ProgressLine(f"ingest {name}", quiet=as_json) as line:
-        result = follow(rooms, job, line.tell).result or {}
+        result = submitting.follow(rooms, job, line.tell).result or {}
     if as_json:
         print_json({"job": job.id, **result})
         return
@@ -240,7 +248,7 @@ def _settings(kind: str, sets: list[str] | None) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for text in sets or ():
         merge(settings, read_setting(text))
-    return split_lists(settings, find_kind(kind).settings)
+    return split_lists(settings, catalogue.find_kind(kind).settings)
 
 
 def _line(row: SourceRow) -> dict[str, Any]:
@@ -268,7 +276,7 @@ def _print_source(row: SourceRow, *, as_json: bool) -> None:
         print_json(row)
         return
     settings = {key: value for key, value in row.settings.items() if key not in {"location", "prefix"}}
-    schedule = None if row.schedule is None else str(msgspec.convert(row.schedule, Schedule))
+    schedule = None if row.schedule is None else str(msgspec.convert(row.schedule, schedules.Schedule))
     record = {
         **_line(row),
         "prefix": row.settings.get("prefix") or "–",

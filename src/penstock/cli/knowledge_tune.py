@@ -3,21 +3,25 @@
 `register(app)` adds the verb to the noun.
 """
 
+from __future__ import annotations
+
 from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
 
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json, print_rows
 from penstock.cli.progress import ProgressLine
-from penstock.knowledge.recipes import read_recipe
-from penstock.knowledge.retrieval.settings import DEFAULT_KNOBS
-from penstock.knowledge.retrieval.tuner import TuneReport, TuneRequest
-from penstock.main.knowledge_rooms import KnowledgeRooms
-from penstock.main.retrieval_tuning import make_tuner
+from penstock.knowledge.retrieval.knobs import DEFAULT_KNOBS
 from penstock.spec.evaluations import Estimate
 from penstock.spec.knowledge import RerankRecipe
+
+with late_imports():
+    from penstock.knowledge import recipes
+    from penstock.knowledge.retrieval import tuner
+    from penstock.main import knowledge_rooms, retrieval_tuning
 
 RerankKind = Literal["late-interaction", "cross-encoder", "provider", "model"]
 
@@ -63,7 +67,7 @@ def tune(
 ) -> None:
     """Find the search settings that do best on labelled questions, and say what may be promised for them."""
     look = None if rerank_kind is None else RerankRecipe(kind=rerank_kind, model=rerank_model)
-    request = TuneRequest(
+    request = tuner.TuneRequest(
         questions=questions,
         metric=metric,
         knobs=tuple(each.strip() for each in knobs.split(",") if each.strip()),
@@ -73,10 +77,10 @@ def tune(
         rerank=look,
         limit=limit,
     )
-    rooms = KnowledgeRooms(open_home(home, as_json=as_json))
+    rooms = knowledge_rooms.KnowledgeRooms(open_home(home, as_json=as_json))
     try:
         with ProgressLine(f"tune {name}", quiet=as_json) as line:
-            report = make_tuner(rooms).tune(name, request, _Telling(line))
+            report = retrieval_tuning.make_tuner(rooms).tune(name, request, _Telling(line))
         built = _build(rooms, name, report, as_track)
     finally:
         rooms.close()
@@ -108,16 +112,18 @@ class _Telling:
     def check_cancelled(self) -> None: ...
 
 
-def _build(rooms: KnowledgeRooms, name: str, report: TuneReport, track: str | None) -> str | None:
+def _build(
+    rooms: knowledge_rooms.KnowledgeRooms, name: str, report: tuner.TuneReport, track: str | None
+) -> str | None:
     if track is None or not report.is_win:
         return None
     tuned = next(row for row in rooms.knowledge.list_tracks(name) if row.generation == report.generation)
-    recipe = msgspec.structs.replace(read_recipe(tuned.recipe), search=report.recipe)
+    recipe = msgspec.structs.replace(recipes.read_recipe(tuned.recipe), search=report.recipe)
     rooms.knowledge.build_candidate(name, track, recipe, note=f"tuned: {report.advice}")
     return track
 
 
-def _show(report: TuneReport) -> None:
+def _show(report: tuner.TuneReport) -> None:
     print(
         f"{report.n_questions} questions in {report.n_groups} groups, {report.n_settings:,} settings, "
         f"{report.seconds:.0f} s"

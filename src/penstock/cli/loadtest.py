@@ -11,18 +11,21 @@ import typer
 import typer.core
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.loadtest_rows import print_plan, print_record_report, print_sides, summary_row
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows
 from penstock.cli.progress import ProgressLine
 from penstock.cli.saving import print_pieces, save_pieces
-from penstock.deploy.load.reports import EXIT_CODES, to_html, to_markdown
-from penstock.deploy.load.service import read_spec
 from penstock.deploy.load.sides import SideBySide
 from penstock.deploy.load.types import FINAL_STATES, LoadPlan, LoadRecord, LoadSpec, ShapeKind
 from penstock.main.control_client import ControlClient
 from penstock.main.errors import JobFailed
 from penstock.main.eval_files import read_document
+
+with late_imports():
+    from penstock.deploy.load import reports
+    from penstock.deploy.load import service as load_service
 
 ROOT = "/api/v1/load-tests"
 POLL_S = 0.4
@@ -329,7 +332,7 @@ def build_spec(
             hint="penstock loadtest ROUTE, or route = in the file.",
             where="route",
         )
-    return read_spec(content)
+    return load_service.read_spec(content)
 
 
 def follow(client: ControlClient, test_id: str, tell: Any) -> LoadRecord:
@@ -360,7 +363,7 @@ def finish(record: LoadRecord, *, markdown: Path | None, html: Path | None, as_j
         )
     _write(record, markdown, html)
     print_json(record) if as_json else print_record_report(record)
-    code = EXIT_CODES[record.verdict] if record.verdict is not None else 0
+    code = reports.EXIT_CODES[record.verdict] if record.verdict is not None else 0
     if code:
         raise typer.Exit(code)
 
@@ -372,9 +375,9 @@ def read_record(told: Any) -> LoadRecord:
 
 def _write(record: LoadRecord, markdown: Path | None, html: Path | None) -> None:
     if markdown is not None:
-        markdown.write_text(to_markdown(record), encoding="utf-8")
+        markdown.write_text(reports.to_markdown(record), encoding="utf-8")
     if html is not None:
-        html.write_text(to_html(record), encoding="utf-8")
+        html.write_text(reports.to_html(record), encoding="utf-8")
 
 
 def _kind(

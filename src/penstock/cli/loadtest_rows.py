@@ -3,24 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from penstock.base.late import late_imports
 from penstock.cli.output import print_rows, printable, time_text
-from penstock.deploy.load.judging import tell_value
-from penstock.deploy.load.reports import (
-    COMPARISON_HEAD,
-    GROUP_HEAD,
-    MARKS,
-    STAGE_HEAD,
-    TIME_HEAD,
-    comparison_rows,
-    group_row,
-    rate_lines,
-    stage_rows,
-    tell_gone,
-    time_rows,
-    with_interval,
-)
 from penstock.deploy.load.sides import SideBySide
 from penstock.deploy.load.types import LoadPlan, LoadRecord
+
+with late_imports():
+    from penstock.deploy.load import judging, reports
 
 
 def print_plan(plan: LoadPlan) -> None:
@@ -39,7 +28,7 @@ def print_plan(plan: LoadPlan) -> None:
 def print_record_report(record: LoadRecord) -> None:
     """Print a test: verdict first, then limits, times, rates, and how far to believe it."""
     if record.verdict is not None:
-        print(f"{MARKS[record.verdict]} {record.verdict}: {printable(record.sentence)}")
+        print(f"{reports.MARKS[record.verdict]} {record.verdict}: {printable(record.sentence)}")
     else:
         print(f"{record.state}: {printable(record.sentence or record.name)}")
     result = record.result
@@ -47,28 +36,28 @@ def print_record_report(record: LoadRecord) -> None:
         print(f"Load test {record.id}.")
         return
     for limit in result.verdict.limits:
-        print(f"  {MARKS[limit.verdict]} {limit.limit}: {printable(limit.sentence)}")
+        print(f"  {reports.MARKS[limit.verdict]} {limit.limit}: {printable(limit.sentence)}")
         if limit.next:
             print(f"      {limit.next}")
     if result.comparison is not None:
         print()
-        _table(COMPARISON_HEAD, comparison_rows(result))
+        _table(reports.COMPARISON_HEAD, reports.comparison_rows(result))
     for figures in result.targets:
         print(f"\n{printable(figures.label)}")
-        _table(TIME_HEAD, time_rows(figures))
-        for line in rate_lines(figures, record.spec.level):
+        _table(reports.TIME_HEAD, reports.time_rows(figures))
+        for line in reports.rate_lines(figures, record.spec.level):
             print(f"  {printable(line)}")
     if len(result.stages) > 1 and result.comparison is None:
         print()
-        _table(STAGE_HEAD, stage_rows(result))
+        _table(reports.STAGE_HEAD, reports.stage_rows(result))
     for groups in (result.classes, result.versions):
         if len(groups) > 1:
             print()
-            _table(GROUP_HEAD, [group_row(each) for each in groups])
+            _table(reports.GROUP_HEAD, [reports.group_row(each) for each in groups])
     print()
     for effect in result.effects:
         print(printable(effect.sentence))
-    for line in (result.loop_note, result.sending.sentence, *tell_gone(result), *result.notes):
+    for line in (result.loop_note, result.sending.sentence, *reports.tell_gone(result), *result.notes):
         print(printable(line))
     print(f"Load test {record.id}; each call: penstock loadtest export {record.id}")
 
@@ -78,8 +67,8 @@ def print_sides(sides: SideBySide) -> None:
     rows = [
         {
             "measure": row.measure,
-            "first": with_interval(row.first, row.unit),
-            "second": with_interval(row.second, row.unit),
+            "first": reports.with_interval(row.first, row.unit),
+            "second": reports.with_interval(row.second, row.unit),
             "ratio": None if row.ratio is None else f"{row.ratio:.2f}×",
             "": "apart" if row.is_apart else "",
         }
@@ -109,7 +98,7 @@ def summary_row(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ms(value: float | None) -> str | None:
-    return None if value is None else tell_value(value, "ms")
+    return None if value is None else judging.tell_value(value, "ms")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -8,13 +8,16 @@ import aiohttp
 import typer
 
 from penstock import __version__
-from penstock.apps.mcp_host import GatewayHost
 from penstock.apps.mcp_server import serve_stdio
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, open_home, verb_app
 from penstock.main.home_files import read_admin_key
 from penstock.main.instance import require_instance
 from penstock.spec.callers import GROUPS_HEADER
+
+with late_imports():
+    from penstock.apps import mcp_host
 
 app = verb_app()
 
@@ -53,4 +56,4 @@ def mcp(
 
 async def _serve(url: str, headers: dict[str, str]) -> None:
     async with aiohttp.ClientSession(trust_env=False) as session:
-        await serve_stdio(GatewayHost(session, f"{url}/v1", headers), version=__version__)
+        await serve_stdio(mcp_host.GatewayHost(session, f"{url}/v1", headers), version=__version__)

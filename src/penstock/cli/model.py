@@ -8,18 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from penstock.base.digest import short_digest
+from penstock.base.late import late_imports
 from penstock.cli.model_compress import register as register_compressing
 from penstock.cli.objects import command_line_actor
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.cli.progress import ProgressLine
-from penstock.main.compressing import verify_model
 from penstock.main.instance import running_instance
-from penstock.main.model_work import export_here, pull_here
-from penstock.main.rooms import Rooms
-from penstock.main.submitting import follow, submit_pull
 from penstock.tuning.catalogue import MAX_PAGE, LineageNode
 from penstock.tuning.errors import VersionUnproven
+
+with late_imports():
+    from penstock.main import compressing, model_work, submitting
+    from penstock.main import rooms as control_rooms
 
 app = noun_app(
     "Models: list, show, pull, export, card, lineage, verify, aliases, quantise, shrink, measure, compare."
@@ -46,7 +47,7 @@ def list_models(
     as_json: JsonOption = False,
 ) -> None:
     """List models with the facts of the version that is live, of the newest where none is."""
-    catalogue = Rooms(open_home(home, as_json=as_json)).catalogue
+    catalogue = control_rooms.Rooms(open_home(home, as_json=as_json)).catalogue
     page = catalogue.list(kind=kind, text=text, limit=MAX_PAGE)
     found = list(page.rows)
     while page.next_cursor is not None:
@@ -84,7 +85,7 @@ def list_models(
 @app.command(epilog="Example: penstock model show pocket@prod")
 def show(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show one version: its facts, its proof, how it was made, and the model's other versions."""
-    detail = Rooms(open_home(home, as_json=as_json)).catalogue.show(name)
+    detail = control_rooms.Rooms(open_home(home, as_json=as_json)).catalogue.show(name)
     if as_json:
         print_json(detail)
         return
@@ -135,13 +136,13 @@ def pull(
     While Penstock runs this is a job of its worker; else it happens right here.
     """
     opened = open_home(home, as_json=as_json)
-    rooms = Rooms(opened)
+    rooms = control_rooms.Rooms(opened)
     with ProgressLine(f"pull {name}", quiet=as_json) as line:
         if running_instance(opened) is None:
-            result = pull_here(rooms, name, source, line.tell)
+            result = model_work.pull_here(rooms, name, source, line.tell)
         else:
-            job = submit_pull(rooms, name, source)
-            result = (follow(rooms, job, line.tell).result or {}) if wait else {"job": job.id}
+            job = submitting.submit_pull(rooms, name, source)
+            result = (submitting.follow(rooms, job, line.tell).result or {}) if wait else {"job": job.id}
     if as_json:
         print_json(result)
     else:
@@ -161,9 +162,9 @@ def export(
 
     Original files are written unchanged; an adapter is merged into its base; a GGUF of f32 or f16 is taken back exactly.
     """
-    rooms = Rooms(open_home(home, as_json=as_json))
+    rooms = control_rooms.Rooms(open_home(home, as_json=as_json))
     with ProgressLine(f"export {name}", quiet=as_json) as line:
-        result = export_here(rooms, _reference(name), to.expanduser().absolute(), line.tell)
+        result = model_work.export_here(rooms, _reference(name), to.expanduser().absolute(), line.tell)
     if as_json:
         print_json(result)
         return
@@ -178,7 +179,7 @@ def export(
 @app.command(epilog="Example: penstock model card pocket@candidate")
 def card(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Print the card of a version, in Markdown: facts, origin, figures measured since, limits, how to serve it."""
-    rooms = Rooms(open_home(home, as_json=as_json))
+    rooms = control_rooms.Rooms(open_home(home, as_json=as_json))
     text = rooms.catalogue.card(name)
     if as_json:
         print_json({"version": rooms.registry.resolve(_reference(name)).label, "card": text})
@@ -189,7 +190,7 @@ def card(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOptio
 @app.command(epilog="Example: penstock model lineage pocket@candidate")
 def lineage(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show what a version was made from, and what was made from it."""
-    graph = Rooms(open_home(home, as_json=as_json)).catalogue.lineage(name)
+    graph = control_rooms.Rooms(open_home(home, as_json=as_json)).catalogue.lineage(name)
     if as_json:
         print_json(graph)
         return
@@ -215,9 +216,9 @@ def verify(
 
     While Penstock runs this is a job of its worker; else it happens right here.
     """
-    rooms = Rooms(open_home(home, as_json=as_json))
+    rooms = control_rooms.Rooms(open_home(home, as_json=as_json))
     with ProgressLine(f"verify {name}", quiet=as_json) as line:
-        result = verify_model(
+        result = compressing.verify_model(
             rooms, _reference(name), line.tell, with_parity=parity, actor=command_line_actor()
         )
     checks: list[dict[str, Any]] = result["checks"]
@@ -239,7 +240,7 @@ def aliases(
     as_json: JsonOption = False,
 ) -> None:
     """Show where the model's aliases stand, and each move: who, when, on what evidence."""
-    registry = Rooms(open_home(home, as_json=as_json)).registry
+    registry = control_rooms.Rooms(open_home(home, as_json=as_json)).registry
     plain = name.removeprefix("model:")
     standing, moves = registry.aliases("model", plain), registry.history("model", plain)
     if as_json:

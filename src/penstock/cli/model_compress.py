@@ -3,6 +3,8 @@
 `register(app)` adds the verbs to the noun.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,20 +13,23 @@ import msgspec
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.eval_spec import read_scorer
 from penstock.cli.objects import command_line_actor
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json, print_rows
 from penstock.cli.progress import ProgressLine
-from penstock.main.compressing import compare_versions, do_or_submit
 from penstock.main.eval_files import read_evaluation_file
 from penstock.main.job_kinds import MODEL_MEASURE, MODEL_QUANTISE, MODEL_SHRINK
-from penstock.main.rooms import Rooms
 from penstock.prompts.files import SUFFIX, read_prompt
 from penstock.spec.evaluations import Estimate, ScorerSpec
-from penstock.tuning.compress.requests import MeasureRequest, QuantiseRequest, ShrinkRequest
-from penstock.tuning.compress.shrink import Shrinking
 from penstock.tuning.compress.types import ALL_PARTS, ModelComparison, ModelMeasurement, SpeedPlan
+
+with late_imports():
+    from penstock.main import compressing
+    from penstock.main import rooms as control_rooms
+    from penstock.tuning.compress import requests as compress_requests
+    from penstock.tuning.compress import shrink as shrinking
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="model:NAME, model:NAME@ALIAS or @NUMBER.")
@@ -73,9 +78,10 @@ def quantise(
 
     While Penstock runs this is a job; else it happens right here.
     """
-    rooms = Rooms(open_home(home, as_json=as_json))
+    rooms = control_rooms.Rooms(open_home(home, as_json=as_json))
     request = _convert(
-        {"model": _name(model), "precisions": _list(to), "alias": alias, "note": note}, QuantiseRequest
+        {"model": _name(model), "precisions": _list(to), "alias": alias, "note": note},
+        compress_requests.QuantiseRequest,
     )
     _make(
         rooms, MODEL_QUANTISE, f"quantise {model}", msgspec.to_builtins(request), wait=wait, as_json=as_json
@@ -98,9 +104,9 @@ def shrink(
     as_json: JsonOption = False,
 ) -> None:
     """Make a smaller model from a version: layers and feed-forward channels left out, to be trained by a teacher's replies."""
-    rooms = Rooms(open_home(home, as_json=as_json))
-    how = Shrinking(layers=layers, keep=_numbers(keep), ffn_size=ffn)
-    request = ShrinkRequest(model=_name(model), name=name, how=how, alias=alias, note=note)
+    rooms = control_rooms.Rooms(open_home(home, as_json=as_json))
+    how = shrinking.Shrinking(layers=layers, keep=_numbers(keep), ffn_size=ffn)
+    request = compress_requests.ShrinkRequest(model=_name(model), name=name, how=how, alias=alias, note=note)
     _make(rooms, MODEL_SHRINK, f"shrink {model}", msgspec.to_builtins(request), wait=wait, as_json=as_json)
 
 
@@ -147,7 +153,7 @@ def measure(
     Engines are started for it, so no deployment is needed; what is measured is kept and can be compared at any time.
     """
     opened = open_home(home, as_json=as_json)
-    request = MeasureRequest(
+    request = compress_requests.MeasureRequest(
         models=tuple(_name(each) for each in models),
         against=None if against is None else _name(against),
         parts=tuple(_list(only)),  # type: ignore[arg-type]  # checked below
@@ -159,18 +165,18 @@ def measure(
     )
     request = _with_evaluation(request, evaluation)
     request = _with_sources(request, cases, texts, prompt, scorer)
-    request = _convert(msgspec.to_builtins(request), MeasureRequest)
-    rooms = Rooms(opened)
+    request = _convert(msgspec.to_builtins(request), compress_requests.MeasureRequest)
+    rooms = control_rooms.Rooms(opened)
     spec = {"request": msgspec.to_builtins(request), "actor": command_line_actor()}
     with ProgressLine("measure", quiet=as_json) as line:
-        result = do_or_submit(rooms, MODEL_MEASURE, spec, line.tell, wait=wait)
+        result = compressing.do_or_submit(rooms, MODEL_MEASURE, spec, line.tell, wait=wait)
     if as_json or "job" in result:
         print_json(result) if as_json else print(f"job {result['job']}")
         return
     made = msgspec.convert(result["measurements"], list[ModelMeasurement])
     versions = list(dict.fromkeys(each.version for each in made))
     if len(versions) > 1:
-        _print_comparison(compare_versions(rooms, versions), as_json=False)
+        _print_comparison(compressing.compare_versions(rooms, versions), as_json=False)
     else:
         _print_figures([figure for each in made for figure in each.figures])
 
@@ -182,8 +188,8 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Show versions beside the first: size, speed, perplexity, scores with intervals, and what that means."""
-    rooms = Rooms(open_home(home, as_json=as_json))
-    _print_comparison(compare_versions(rooms, [_name(each) for each in models]), as_json=as_json)
+    rooms = control_rooms.Rooms(open_home(home, as_json=as_json))
+    _print_comparison(compressing.compare_versions(rooms, [_name(each) for each in models]), as_json=as_json)
 
 
 # what is asked
@@ -211,7 +217,9 @@ def _convert(value: dict[str, Any], kind: Any) -> Any:
         raise InvalidInput(f"That cannot be done: {error}.") from error
 
 
-def _with_evaluation(request: MeasureRequest, file: Path | None) -> MeasureRequest:
+def _with_evaluation(
+    request: compress_requests.MeasureRequest, file: Path | None
+) -> compress_requests.MeasureRequest:
     """Return the request with cases, prompt and scorers of an evaluation file; its target's model gives way to the versions."""
     if file is None:
         return request
@@ -231,12 +239,12 @@ def _with_evaluation(request: MeasureRequest, file: Path | None) -> MeasureReque
 
 
 def _with_sources(
-    request: MeasureRequest,
+    request: compress_requests.MeasureRequest,
     cases: str | None,
     texts: str | None,
     prompt: str | None,
     scorers: Sequence[str] | None,
-) -> MeasureRequest:
+) -> compress_requests.MeasureRequest:
     changes: dict[str, Any] = {}
     if cases is not None:
         changes["cases"] = _place(cases)
@@ -262,9 +270,13 @@ def _place(place: str) -> str:
 # what is shown
 
 
-def _make(rooms: Rooms, kind: str, label: str, spec: dict[str, Any], *, wait: bool, as_json: bool) -> None:
+def _make(
+    rooms: control_rooms.Rooms, kind: str, label: str, spec: dict[str, Any], *, wait: bool, as_json: bool
+) -> None:
     with ProgressLine(label, quiet=as_json) as line:
-        result = do_or_submit(rooms, kind, {**spec, "actor": command_line_actor()}, line.tell, wait=wait)
+        result = compressing.do_or_submit(
+            rooms, kind, {**spec, "actor": command_line_actor()}, line.tell, wait=wait
+        )
     if as_json:
         print_json(result)
     elif "job" in result:

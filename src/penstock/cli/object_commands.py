@@ -7,7 +7,7 @@ import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -29,9 +29,11 @@ from penstock.cli.objects import (
 )
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption
 from penstock.cli.output import print_json, print_record
-from penstock.deploy.object_views import ObjectView
-from penstock.deploy.objects import ObjectKind
 from penstock.providers.rating import note_gaps
+
+if TYPE_CHECKING:
+    from penstock.deploy.object_views import ObjectView
+    from penstock.deploy.objects import ObjectKind
 
 ReadOptions = Callable[..., dict[str, Any]]
 """Takes a kind's own options, as a command declares them, and returns the content that they say."""
@@ -41,7 +43,7 @@ ReadOptions = Callable[..., dict[str, Any]]
 class ObjectCommands:
     """The four commands of one kind, which all begin with the object's name."""
 
-    kind: ObjectKind
+    kind: "ObjectKind"
     read_options: ReadOptions
     argument: Any = NameArgument
 
@@ -144,7 +146,7 @@ class ObjectCommands:
         app.command(verb, help=text, epilog=f"Example: penstock {self.kind} {verb} {example}")(run)
 
 
-def _print_done(what: str, view: ObjectView, *, as_json: bool) -> None:
+def _print_done(what: str, view: "ObjectView", *, as_json: bool) -> None:
     if as_json:
         print_json(view_record(view))
     else:

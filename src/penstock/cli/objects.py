@@ -3,6 +3,8 @@
 They work on the control tables, whether Penstock runs or not. What stands in `penstock.toml` is shown and not changed.
 """
 
+from __future__ import annotations
+
 import getpass
 import json
 import sys
@@ -14,12 +16,13 @@ from typing import Annotated, Any
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.options import open_home
 from penstock.cli.output import print_json, print_rows, time_text
-from penstock.deploy.configuration import Draft
-from penstock.deploy.history import Change
-from penstock.deploy.object_views import ObjectView
-from penstock.main.rooms import Rooms
+
+with late_imports():
+    from penstock.deploy import configuration, history, object_views
+    from penstock.main import rooms as control_rooms
 
 SetOption = Annotated[
     list[str] | None,
@@ -48,9 +51,9 @@ def command_line_actor() -> str:
         return "command line"
 
 
-def open_rooms(home: Path, *, as_json: bool) -> Rooms:
+def open_rooms(home: Path, *, as_json: bool) -> control_rooms.Rooms:
     """Return the rooms of a home; damaged settings do not keep a person from working on everything else."""
-    return Rooms(open_home(home, as_json=as_json), keeps_running=True)
+    return control_rooms.Rooms(open_home(home, as_json=as_json), keeps_running=True)
 
 
 def read_content(
@@ -99,7 +102,11 @@ def remove(content: dict[str, Any], paths: Sequence[str] | None) -> None:
 
 
 def list_objects(
-    views: Sequence[ObjectView], rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool
+    views: Sequence[object_views.ObjectView],
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    *,
+    as_json: bool,
 ) -> None:
     """Print objects: whole as JSON, as `rows` with `columns` for a person."""
     if as_json:
@@ -108,12 +115,12 @@ def list_objects(
         print_rows(rows, columns, as_json=False, empty="None yet.")
 
 
-def owner_text(view: ObjectView) -> str:
+def owner_text(view: object_views.ObjectView) -> str:
     """Return who keeps an object, with the line in the file."""
     return f"{view.owner} line {view.line}" if view.line is not None else view.owner
 
 
-def view_record(view: ObjectView) -> dict[str, Any]:
+def view_record(view: object_views.ObjectView) -> dict[str, Any]:
     """Return an object as JSON shows it."""
     return {
         "kind": view.kind,
@@ -128,7 +135,7 @@ def view_record(view: ObjectView) -> dict[str, Any]:
     }
 
 
-def print_draft(draft: Draft, *, as_json: bool) -> None:
+def print_draft(draft: configuration.Draft, *, as_json: bool) -> None:
     """Print what would change."""
     if as_json:
         print_json(
@@ -140,7 +147,7 @@ def print_draft(draft: Draft, *, as_json: bool) -> None:
         print(f"note: {warning}")
 
 
-def change_record(change: Change) -> dict[str, Any]:
+def change_record(change: history.Change) -> dict[str, Any]:
     """Return a change as JSON shows it."""
     return {
         "kind": change.kind,
@@ -152,7 +159,7 @@ def change_record(change: Change) -> dict[str, Any]:
     }
 
 
-def print_changes(changes: Sequence[Change], *, nothing: str = "nothing changes") -> None:
+def print_changes(changes: Sequence[history.Change], *, nothing: str = "nothing changes") -> None:
     """Print changes as lines: `+` added, `-` removed, `~` changed, each with its fields."""
     marks = {"added": "+", "removed": "-", "changed": "~"}
     for change in changes:

@@ -1,5 +1,7 @@
 """`penstock privacy`: export, erase, list, receipt, verify, replay. Works on a running home or a stopped one."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,13 +11,16 @@ import typer
 
 from penstock.base.errors import InvalidInput
 from penstock.base.files import write_atomic
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, printable
-from penstock.main.upkeep_access import PrivacyAccess, open_upkeep
 from penstock.store.spans.upkeep_types import Subject, SubjectRows
-from penstock.traces.upkeep.receipts import read_content, read_signed, verify_alone
 from penstock.traces.upkeep.seal import SignedReceipt
-from penstock.traces.upkeep.types import Receipt
+
+with late_imports():
+    from penstock.main import upkeep_access
+    from penstock.traces.upkeep import receipts as receipt_files
+    from penstock.traces.upkeep import types as upkeep_types
 
 app = noun_app("What is stored of somebody: export, erase, receipts.")
 UserOption = Annotated[str | None, typer.Option(help="The id of a user, as calls name it.")]
@@ -40,7 +45,7 @@ def export(
         raise InvalidInput(f"{out} is there already.", hint="Name a file that does not exist.")
     partial = out.with_name(out.name + ".partial")
     try:
-        with open_upkeep(opened) as access:
+        with upkeep_access.open_upkeep(opened) as access:
             partial.touch(mode=0o600)
             with partial.open("wb") as file:
                 for piece in access.hand_out(subject):
@@ -68,7 +73,7 @@ def erase(
     opened, subject = open_home(home, as_json=as_json), _subject(user, session, trace)
     if receipt is not None and receipt.exists():
         raise InvalidInput(f"{receipt} is there already.", hint="Name a file that does not exist.")
-    with open_upkeep(opened) as access:
+    with upkeep_access.open_upkeep(opened) as access:
         if dry_run:
             _print_found(access.find(subject), as_json=as_json)
             return
@@ -85,7 +90,7 @@ def erase(
 @app.command("list", epilog="Example: penstock privacy list")
 def list_receipts(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """List receipts, the newest first."""
-    with open_upkeep(open_home(home, as_json=as_json)) as access:
+    with upkeep_access.open_upkeep(open_home(home, as_json=as_json)) as access:
         receipts = access.list_receipts()
     rows = [
         {
@@ -109,7 +114,7 @@ def receipt(
     as_json: JsonOption = False,
 ) -> None:
     """Show one receipt, or write it with its signature to a file."""
-    with open_upkeep(open_home(home, as_json=as_json)) as access:
+    with upkeep_access.open_upkeep(open_home(home, as_json=as_json)) as access:
         signed = access.get_receipt(number)
     if out is not None:
         if out.exists():
@@ -132,10 +137,10 @@ def verify(
     """Check that a receipt is unchanged, this home's, and about somebody. Exit 2 if it is not."""
     signed = read_receipt(file)
     if alone:
-        found = verify_alone(signed)
+        found = receipt_files.verify_alone(signed)
     else:
         subject = None if (user, session, trace) == (None, None, None) else _subject(user, session, trace)
-        with open_upkeep(open_home(home, as_json=as_json)) as access:
+        with upkeep_access.open_upkeep(open_home(home, as_json=as_json)) as access:
             found = access.verify(signed, subject)
     print_record({**msgspec.to_builtins(found), "is_good": found.is_good}, as_json=as_json)
     if not found.is_good:
@@ -151,7 +156,7 @@ def replay(
 ) -> None:
     """Erase again what receipts say was erased: for a home restored from a backup that is older than they are."""
     receipts = [read_receipt(file) for file in files]
-    with open_upkeep(open_home(home, as_json=as_json)) as access:
+    with upkeep_access.open_upkeep(open_home(home, as_json=as_json)) as access:
         rows = [
             {"file": str(file), "erased": len(done), "receipts": [str(each.receipt) for each in done]}
             for file, signed in zip(files, receipts, strict=True)
@@ -170,7 +175,7 @@ def _subject(user: str | None, session: str | None, trace: str | None) -> Subjec
     )
 
 
-def _confirm(access: PrivacyAccess, subject: Subject) -> None:
+def _confirm(access: upkeep_access.PrivacyAccess, subject: Subject) -> None:
     found = access.find(subject)
     told = f"{len(found.trace_ids)} traces with {found.n_spans} spans, {found.n_scores} scores"
     if not sys.stdin.isatty():
@@ -197,7 +202,7 @@ def print_receipt(signed: SignedReceipt, *, as_json: bool) -> None:
     if as_json:
         print_json(signed)
         return
-    receipt = read_content(signed.content)
+    receipt = receipt_files.read_content(signed.content)
     told = {
         "receipt": receipt.number,
         "finished": receipt.finished_at[:19] + "Z",
@@ -226,14 +231,14 @@ def print_receipt(signed: SignedReceipt, *, as_json: bool) -> None:
         print(f"    {printable(text)}")
 
 
-def _removed(receipt: Receipt, place: str, what: str) -> int:
+def _removed(receipt: upkeep_types.Receipt, place: str, what: str) -> int:
     return sum(each.removed.get(what, 0) for each in receipt.places if each.place == place)
 
 
 def read_receipt(file: Path) -> SignedReceipt:
     """Return the receipt in a file."""
     try:
-        return read_signed(file.read_bytes())
+        return receipt_files.read_signed(file.read_bytes())
     except OSError as error:
         raise InvalidInput(f"{file} cannot be read: {error.strerror}.") from error
 

@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record, print_rows, printable, time_text
 from penstock.cli.prompt_files import add_file_commands
@@ -23,9 +24,11 @@ from penstock.cli.prompt_texts import (
 from penstock.main.control_client import ControlClient
 from penstock.main.prompt_trial import ask_prompt
 from penstock.prompts.files import write_prompt
-from penstock.prompts.foreign_files import read_file
-from penstock.prompts.service import read_content
 from penstock.registry.alias_words import say_basis
+
+with late_imports():
+    from penstock.prompts import foreign_files
+    from penstock.prompts import service as prompt_service
 
 app = noun_app(
     "Prompts: list, show, create, edit, render, test, diff, history, move, rollback, import, export, uses."
@@ -108,7 +111,7 @@ def create(
     if file is None or (source is not None and option is not None):
         raise InvalidInput("Name one file.", hint=f"penstock prompt create {name} {name}.prompt")
     client = client_of(home, as_json=as_json)
-    found = read_file(str(file), _read(file))
+    found = foreign_files.read_file(str(file), _read(file))
     if len(found) != 1:
         raise InvalidInput(f"{file} holds {len(found)} prompts.", hint="Use `penstock prompt import`.")
     told = client.post(f"{BASE}/{name}/versions", {"content": _plain(found[0][1]), "note": note})
@@ -127,7 +130,7 @@ def edit(
     name, version = split_reference(reference)
     client = client_of(home, as_json=as_json)
     found = client.get(f"{BASE}/{name}", version=version)
-    before = write_prompt(read_content(found["content"]))
+    before = write_prompt(prompt_service.read_content(found["content"]))
     content = edit_text(name, before)
     if content is None:
         print("Nothing changed.")
@@ -290,7 +293,7 @@ add_file_commands(app)
 def _source(client: ControlClient, reference: str) -> tuple[dict[str, Any], dict[str, Any]]:
     path = Path(reference)
     if path.suffix and path.is_file():
-        content = _plain(read_file(reference, _read(path))[0][1])
+        content = _plain(foreign_files.read_file(reference, _read(path))[0][1])
         return {"content": content}, content.get("variables", {})
     name, version = split_reference(reference)
     found = client.get(f"{BASE}/{name}", version=version)

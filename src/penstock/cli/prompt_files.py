@@ -8,13 +8,16 @@ import msgspec
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json, print_rows
 from penstock.main.control_client import ControlClient
 from penstock.prompts.errors import PromptsDiffer
 from penstock.prompts.files import SUFFIX, write_prompt
-from penstock.prompts.foreign_files import SUFFIXES, read_file
-from penstock.prompts.service import read_content
+
+with late_imports():
+    from penstock.prompts import foreign_files
+    from penstock.prompts import service as prompt_service
 
 BASE = "/api/v1/prompts"
 MAX_FILE_BYTES = 4 * 1024 * 1024
@@ -87,7 +90,7 @@ def export_files(
         name, _, own = each.removeprefix("prompt:").partition("@")
         found = client.get(f"{BASE}/{name}", version=own or version)
         path = folder / f"{name}{SUFFIX}"
-        text = write_prompt(read_content(found["content"]))
+        text = write_prompt(prompt_service.read_content(found["content"]))
         is_same = path.is_file() and path.read_bytes() == text.encode()
         if not is_same:
             path.write_text(text, encoding="utf-8", newline="")
@@ -99,7 +102,9 @@ def _find_files(paths: list[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(each for each in path.rglob("*") if each.suffix in SUFFIXES and each.is_file())
+            found += sorted(
+                each for each in path.rglob("*") if each.suffix in foreign_files.SUFFIXES and each.is_file()
+            )
         elif path.is_file():
             found.append(path)
         else:
@@ -116,7 +121,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
         raise InvalidInput(f"{path} cannot be read: {error}.") from None
     return [
         {"name": name, "file": str(path), "content": json.loads(msgspec.json.encode(content))}
-        for name, content in read_file(str(path), text)
+        for name, content in foreign_files.read_file(str(path), text)
     ]
 
 

@@ -13,14 +13,17 @@ from typing import Any
 import msgspec
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.output import time_text
 from penstock.datasets.cases import row_to_case
 from penstock.main.control_client import ControlClient
 from penstock.prompts.files import SUFFIX, read_prompt, write_prompt
-from penstock.prompts.service import read_content
 from penstock.spec.datasets import DatasetRow
 from penstock.spec.prompts import PromptContent
-from penstock.templating.check import find_problems
+
+with late_imports():
+    from penstock.prompts import service as prompt_service
+    from penstock.templating import check
 
 _PLAIN_TYPES = frozenset({"text"})
 
@@ -116,7 +119,7 @@ def show_version(found: Mapping[str, Any]) -> None:
     if found["note"]:
         print(found["note"])
     print()
-    print(write_prompt(read_content(found["content"])), end="")
+    print(write_prompt(prompt_service.read_content(found["content"])), end="")
 
 
 def show_preview(told: Mapping[str, Any]) -> None:
@@ -188,7 +191,7 @@ def edit_text(name: str, before: str) -> PromptContent | None:
     kept = f"The text is in {path}."
     try:
         content = read_prompt(after, where=str(path))
-        problems = list(find_problems(content))
+        problems = list(check.find_problems(content))
     except InvalidInput as error:
         raise InvalidInput(error.message, hint=kept) from None
     if problems:

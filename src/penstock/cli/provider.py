@@ -4,14 +4,16 @@ from typing import Annotated, Any
 
 import typer
 
+from penstock.base.late import late_imports
 from penstock.cli import objects
 from penstock.cli.object_commands import ObjectCommands
 from penstock.cli.objects import NameArgument
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_record
-from penstock.main.provider_check import check_provider
-from penstock.main.rooms import Rooms
-from penstock.main.serving_environment import serving_environment
+
+with late_imports():
+    from penstock.main import provider_check, serving_environment
+    from penstock.main import rooms as control_rooms
 
 app = noun_app("Where calls can be sent: list, show, create, edit, delete, test.")
 
@@ -32,7 +34,7 @@ def list_providers(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False)
     """List providers: from penstock.toml, the control tables, the environment, and built in."""
     rooms = objects.open_rooms(home, as_json=as_json)
     views = rooms.configuration.list("provider")
-    environ = serving_environment(rooms.home, rooms.environ)
+    environ = serving_environment.serving_environment(rooms.home, rooms.environ)
     rows = [
         {
             "provider": view.name,
@@ -88,7 +90,9 @@ def ask(
 ) -> None:
     """Send one call of one token through the running gateway and say how it went; exit 5 if it failed."""
     opened = open_home(home, as_json=as_json)
-    report = check_provider(Rooms(opened, keeps_running=True), name, model=model, is_embedding=embedding)
+    report = provider_check.check_provider(
+        control_rooms.Rooms(opened, keeps_running=True), name, model=model, is_embedding=embedding
+    )
     if as_json:
         print_json(report)
     else:

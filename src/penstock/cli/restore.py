@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.options import JsonOption, open_home, verb_app
 from penstock.cli.output import print_json, print_record, printable, time_text
 from penstock.cli.progress import ProgressLine
-from penstock.main.restore import check_backup
-from penstock.main.restore import restore as restore_home
+
+with late_imports():
+    from penstock.main import restore as restoring
 
 app = verb_app()
 
@@ -30,9 +32,9 @@ def restore(
         raise InvalidInput("Say what to do with it.", hint="Name the new home with --home, or use --check.")
     with ProgressLine("check" if check else "restore", quiet=as_json) as line:
         if home is None:
-            report = check_backup(file, tell=line.tell)
+            report = restoring.check_backup(file, tell=line.tell)
         else:
-            report = restore_home(file, open_home(home, as_json=as_json).root, tell=line.tell)
+            report = restoring.restore(file, open_home(home, as_json=as_json).root, tell=line.tell)
     if as_json:
         print_json(report)
         return

@@ -1,5 +1,7 @@
 """`penstock scorer`: what judges outputs, what its numbers mean, and one tried on a text; versions under a name of your own."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 from functools import partial
@@ -10,24 +12,21 @@ import msgspec
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.objects import SetOption, read_content
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_lines, print_record, print_rows, printable
-from penstock.evals.catalogue import REGISTERED, Catalogue
-from penstock.evals.judges.catalogue import KINDS as JUDGE_KINDS
-from penstock.evals.scorers.catalogue import KINDS, group_of
-from penstock.evals.scorers.composites import CHECKS, COMPOSITE
-from penstock.evals.scorers.describe import (
-    PARAMETERS_OF_COMPOSITES,
-    ParameterInfo,
-    describe_parameters,
-    describe_struct,
-)
-from penstock.evals.scorers.types import Preparable, Scorer, ScorerInfo, ScorerTools
-from penstock.main.eval_ports import read_registered_scorer
-from penstock.main.rooms import Rooms
 from penstock.spec.cases import Case, Output, Passage
 from penstock.spec.evaluations import ScorerSpec
+
+with late_imports():
+    from penstock.evals import catalogue as eval_catalogue
+    from penstock.evals.judges import catalogue as judge_catalogue
+    from penstock.evals.scorers import catalogue as scorer_catalogue
+    from penstock.evals.scorers import composites, describe
+    from penstock.evals.scorers import types as scorer_types
+    from penstock.main import eval_ports
+    from penstock.main import rooms as control_rooms
 
 T = TypeVar("T", bound=msgspec.Struct)
 app = noun_app("What judges outputs: list, show, try, create.")
@@ -49,16 +48,16 @@ def list_scorers(
     opened = open_home(home, as_json=as_json)
     rows = [
         {"scorer": info.name, "group": _group(info), **_facts(info)}
-        for info in Catalogue().list()
+        for info in eval_catalogue.Catalogue().list()
         if group is None or _group(info) == group
     ]
     if group in {None, "kept"} and opened.root.exists():
-        registry = Rooms(opened).registry
+        registry = control_rooms.Rooms(opened).registry
         for asset in registry.list_assets("scorer"):
             kept = registry.resolve(f"scorer:{asset.name}@latest").content
             rows.append({"scorer": f"scorer:{asset.name}", "group": "kept", "summary": f"{kept['scorer']}"})
     if not rows:
-        groups = sorted({_group(info) for info in Catalogue().list()} | {"kept"})
+        groups = sorted({_group(info) for info in eval_catalogue.Catalogue().list()} | {"kept"})
         raise InvalidInput(f"There is no group {group!r} of scorers.", hint=f"There are {', '.join(groups)}.")
     if as_json:
         print_json(rows)
@@ -72,14 +71,17 @@ def list_scorers(
 def show(name: Scorers, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show what a scorer's numbers mean, when there are none, and its parameters."""
     opened = open_home(home, as_json=as_json)
-    if name.startswith(REGISTERED):
-        version = Rooms(opened).registry.resolve(name)
+    if name.startswith(eval_catalogue.REGISTERED):
+        version = control_rooms.Rooms(opened).registry.resolve(name)
         print_record(
             {"version": version.label, "digest": version.digest, "note": version.note, **version.content},
             as_json=as_json,
         )
         return
-    scorers = {info.name: info for info in (*Catalogue().list(), COMPOSITE, CHECKS)}
+    scorers = {
+        info.name: info
+        for info in (*eval_catalogue.Catalogue().list(), composites.COMPOSITE, composites.CHECKS)
+    }
     info = scorers.get(name) or _make(ScorerSpec(scorer=name), opened.root).info
     parameters = _parameters(name)
     record = {
@@ -104,7 +106,7 @@ def show(name: Scorers, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = F
                 "default": json.dumps(each.default, ensure_ascii=False),
                 "meaning": each.explanation,
             }
-            for each in (*parameters, *_TURNS)
+            for each in (*parameters, *_turns())
         ],
         ("parameter", "type", "default", "meaning"),
         as_json=False,
@@ -154,9 +156,9 @@ def try_once(
         output = msgspec.structs.replace(output, text=text)
     if passage:
         output = msgspec.structs.replace(output, passages=[_passage(each) for each in passage])
-    if isinstance(scorer, Preparable):
+    if isinstance(scorer, scorer_types.Preparable):
         scorer = scorer.prepare([case])
-    scores = asyncio.run(scorer.score(case, [output], ScorerTools()))
+    scores = asyncio.run(scorer.score(case, [output], scorer_types.ScorerTools()))
     if as_json:
         print_json(scores)
         return
@@ -182,44 +184,58 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Keep a scorer with its parameters as a version of `scorer:NAME`, for evaluations to name."""
-    rooms = Rooms(open_home(home, as_json=as_json))
+    rooms = control_rooms.Rooms(open_home(home, as_json=as_json))
     spec = ScorerSpec(scorer=scorer, name=name, parameters=read_content(sets, None, {}))
-    info = Catalogue(read_registered=partial(read_registered_scorer, rooms.registry)).create(spec).info
+    info = (
+        eval_catalogue.Catalogue(read_registered=partial(eval_ports.read_registered_scorer, rooms.registry))
+        .create(spec)
+        .info
+    )
     version = rooms.registry.register("scorer", name, msgspec.to_builtins(spec), note=note)
     print_record({"version": version.label, "digest": version.digest, "scorer": info.stamp}, as_json=as_json)
 
 
-def _make(spec: ScorerSpec, home: Path) -> Scorer:
+def _make(spec: ScorerSpec, home: Path) -> scorer_types.Scorer:
     """Return the scorer; this is the person's own process, so their Python may run."""
 
     def read(reference: str) -> ScorerSpec:
-        return read_registered_scorer(Rooms(open_home(home)).registry, reference)
+        return eval_ports.read_registered_scorer(control_rooms.Rooms(open_home(home)).registry, reference)
 
-    return Catalogue(load_python=True, read_registered=read).create(spec)
-
-
-_TURNS = (
-    ParameterInfo(
-        name="threshold",
-        type="float | None",
-        default=None,
-        explanation="The score is 1 from this value on (lower is better: up to it), and 0 beyond.",
-    ),
-    ParameterInfo(name="not", type="bool", default=False, explanation="The score is 1 − value."),
-)
+    return eval_catalogue.Catalogue(load_python=True, read_registered=read).create(spec)
 
 
-def _parameters(name: str) -> list[ParameterInfo]:
-    if name in KINDS or name in PARAMETERS_OF_COMPOSITES:
-        return describe_parameters(name)
-    return describe_struct(JUDGE_KINDS[name].parameters) if name in JUDGE_KINDS else []
+def _turns() -> tuple[describe.ParameterInfo, ...]:
+    """Return the parameters that every scorer has."""
+    return (
+        describe.ParameterInfo(
+            name="threshold",
+            type="float | None",
+            default=None,
+            explanation="The score is 1 from this value on (lower is better: up to it), and 0 beyond.",
+        ),
+        describe.ParameterInfo(name="not", type="bool", default=False, explanation="The score is 1 − value."),
+    )
 
 
-def _group(info: ScorerInfo) -> str:
-    return JUDGE_KINDS[info.name].group if info.name in JUDGE_KINDS else group_of(info.name)
+def _parameters(name: str) -> list[describe.ParameterInfo]:
+    if name in scorer_catalogue.KINDS or name in describe.PARAMETERS_OF_COMPOSITES:
+        return describe.describe_parameters(name)
+    return (
+        describe.describe_struct(judge_catalogue.KINDS[name].parameters)
+        if name in judge_catalogue.KINDS
+        else []
+    )
 
 
-def _facts(info: ScorerInfo) -> dict[str, Any]:
+def _group(info: scorer_types.ScorerInfo) -> str:
+    return (
+        judge_catalogue.KINDS[info.name].group
+        if info.name in judge_catalogue.KINDS
+        else scorer_catalogue.group_of(info.name)
+    )
+
+
+def _facts(info: scorer_types.ScorerInfo) -> dict[str, Any]:
     low, high = ("" if bound is None else f"{bound:g}" for bound in (info.low, info.high))
     return {
         "range": "0 or 1" if info.scale == "binary" else f"{low} … {high}".strip(),

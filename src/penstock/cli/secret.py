@@ -1,5 +1,7 @@
 """`penstock secret`: list, set, rotate, delete, rekey. A secret is never an argument: the shell would remember it."""
 
+from __future__ import annotations
+
 import os
 import sys
 from pathlib import Path
@@ -8,13 +10,15 @@ from typing import Annotated
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.objects import command_line_actor, open_rooms
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app
 from penstock.cli.output import print_json, print_rows, time_text
-from penstock.deploy.rows import CATALOGUE
-from penstock.main.found_providers import fill_address, missing_variable
-from penstock.main.rooms import Rooms
-from penstock.main.serving_environment import serving_environment
+
+with late_imports():
+    from penstock.deploy import rows as provider_rows
+    from penstock.main import found_providers, serving_environment
+    from penstock.main import rooms as control_rooms
 
 app = noun_app("Upstream keys, sealed: list, set, rotate, delete, rekey.")
 
@@ -115,7 +119,7 @@ def rekey(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
         print(f"sealed {count} secrets under the master key {key_id}")
 
 
-def _address(rooms: Rooms, provider: str | None, url: str | None) -> str:
+def _address(rooms: control_rooms.Rooms, provider: str | None, url: str | None) -> str:
     if (provider is None) == (url is None):
         raise InvalidInput("Say whom the secret is for.", hint="Give one of --provider NAME and --url URL.")
     if url is not None:
@@ -124,14 +128,14 @@ def _address(rooms: Rooms, provider: str | None, url: str | None) -> str:
     for row in rooms.plan().providers:
         if row.name == provider:
             return row.base_url
-    if provider in CATALOGUE:
-        environ = serving_environment(rooms.home, rooms.environ)
-        if variable := missing_variable(CATALOGUE[provider], environ):
+    if provider in provider_rows.CATALOGUE:
+        environ = serving_environment.serving_environment(rooms.home, rooms.environ)
+        if variable := found_providers.missing_variable(provider_rows.CATALOGUE[provider], environ):
             raise InvalidInput(
                 f"The address of {provider!r} needs the variable {variable}, which is not set.",
                 hint="Set it, or give the address with --url.",
             )
-        return fill_address(CATALOGUE[provider], environ).base_url
+        return found_providers.fill_address(provider_rows.CATALOGUE[provider], environ).base_url
     raise InvalidInput(
         f"There is no provider {provider!r}.", hint="Give the address with --url, then create it."
     )

@@ -6,10 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_lines, print_record, printable, readable_lines, time_text
-from penstock.main.session_access import open_sessions
 from penstock.store.spans.session_types import SessionOrder, SessionQuery, SessionRow, Turn
+
+with late_imports():
+    from penstock.main import session_access
 
 app = noun_app("Conversations over several traces: list, show.")
 ORDERS = ("recent", "dearest", "longest", "failed")
@@ -33,7 +36,7 @@ def list_sessions(
     """List sessions with turns, failures, tokens and money."""
     opened = open_home(home, as_json=as_json)
     query = SessionQuery(limit=limit, since_ns=since_ns(since), user_id=user, text=text, order=order)
-    with open_sessions(opened) as sessions:
+    with session_access.open_sessions(opened) as sessions:
         rows = sessions.list_sessions(query).rows
     print_sessions(rows, as_json=as_json)
 
@@ -47,7 +50,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one session: its sums, and what was said turn by turn."""
-    with open_sessions(open_home(home, as_json=as_json)) as sessions:
+    with session_access.open_sessions(open_home(home, as_json=as_json)) as sessions:
         view = sessions.show_session(session_id, limit=limit)
     if as_json:
         print_json(view)

@@ -1,5 +1,7 @@
 """`penstock traces list`, `spans`, `fields` and `export`: what a search finds."""
 
+from __future__ import annotations
+
 import json
 import sys
 import time
@@ -12,15 +14,17 @@ from typing import Annotated, Any
 import typer
 
 from penstock.base.errors import InvalidInput, suggest
+from penstock.base.late import late_imports
 from penstock.cli.objects import open_rooms
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json, print_lines, print_rows, time_text, to_plain
 from penstock.cli.saving import print_pieces, save_pieces
-from penstock.main.trace_list_access import Filters, Subject, TraceListAccess, open_trace_lists
 from penstock.store.spans.types import Order
-from penstock.traces.exports import FORMATS
-from penstock.traces.lists import list_fields
-from penstock.traces.views import SPAN_COLUMNS, TRACE_COLUMNS, SavedView, ViewService
+
+with late_imports():
+    from penstock.main import trace_list_access
+    from penstock.traces import exports, views
+    from penstock.traces import lists as search_lists
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 POLL_S = 1.0
@@ -138,7 +142,7 @@ def show_fields(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) ->
     open_home(home, as_json=as_json)
     fields = [
         {"name": field.name, "help": field.help, "example": field.example, "aliases": list(field.aliases)}
-        for field in list_fields()
+        for field in search_lists.list_fields()
     ]
     print_rows(fields, ("name", "help", "example", "aliases"), as_json=as_json)
 
@@ -161,8 +165,8 @@ def export(
 ) -> None:
     """Write spans with all they hold into a file: those of the traces that a search finds."""
     chosen = form or ("parquet" if out.endswith(".parquet") else "jsonl")
-    if chosen not in FORMATS:
-        raise InvalidInput(f"There is no export as {chosen!r}.", hint=f"Use {', '.join(FORMATS)}.")
+    if chosen not in exports.FORMATS:
+        raise InvalidInput(f"There is no export as {chosen!r}.", hint=f"Use {', '.join(exports.FORMATS)}.")
     if chosen == "parquet" and out == "-":
         raise InvalidInput("Parquet needs a file.", hint="Add --out spans.parquet.")
     asked = _Asked(
@@ -175,7 +179,7 @@ def export(
         view=view,
         as_json=as_json,
     )
-    with open_trace_lists(asked.home) as lists:
+    with trace_list_access.open_trace_lists(asked.home) as lists:
         pieces = lists.export(asked.subject, asked.filters(), chosen)
         size = print_pieces(pieces) if out == "-" else save_pieces(pieces, Path(out))
     if out == "-":
@@ -191,7 +195,7 @@ class _Asked:
 
     def __init__(
         self,
-        subject: Subject,
+        subject: trace_list_access.Subject,
         home: Path,
         query: str | None,
         *,
@@ -201,13 +205,13 @@ class _Asked:
         view: str | None,
         as_json: bool,
     ) -> None:
-        self.subject: Subject = subject
+        self.subject: trace_list_access.Subject = subject
         self.home = open_home(home, as_json=as_json)
         self._as_json = as_json
         kept = None if view is None else _view(home, view, as_json=as_json)
         self._query = query if kept is None else join_searches(kept.query, query)
         self._order = order or (kept.order if kept is not None else None)
-        known = (*(TRACE_COLUMNS if subject == "trace" else SPAN_COLUMNS), *_DERIVED)
+        known = (*(views.TRACE_COLUMNS if subject == "trace" else views.SPAN_COLUMNS), *_DERIVED)
         of_view = [_FOR_PEOPLE.get(name, name) for name in kept.columns] if kept is not None else []
         chosen = columns.split(",") if columns else of_view
         for name in chosen:
@@ -222,10 +226,10 @@ class _Asked:
         """Return the filters of the URL."""
         return {"q": self._query, "order": self._order, "since_ns": self._since_ns}
 
-    def show(self, more: Filters, *, count: bool, follow: bool) -> None:
+    def show(self, more: trace_list_access.Filters, *, count: bool, follow: bool) -> None:
         """Print the rows, their number, or the rows and whatever comes after them."""
         filters = {**self.filters(), **more}
-        with open_trace_lists(self.home) as lists:
+        with trace_list_access.open_trace_lists(self.home) as lists:
             if count:
                 self._print_count(
                     lists.count(
@@ -267,9 +271,9 @@ class _Asked:
 
 
 def follow_rows(
-    lists: TraceListAccess,
-    subject: Subject,
-    filters: Filters,
+    lists: trace_list_access.TraceListAccess,
+    subject: trace_list_access.Subject,
+    filters: trace_list_access.Filters,
     *,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], int] = time.time_ns,
@@ -324,5 +328,5 @@ def length_ns(text: str) -> int:
     return int(number) * UNITS_S[unit] * 1_000_000_000
 
 
-def _view(home: Path, name: str, *, as_json: bool) -> SavedView:
-    return ViewService(open_rooms(home, as_json=as_json).engine).get(name)
+def _view(home: Path, name: str, *, as_json: bool) -> views.SavedView:
+    return views.ViewService(open_rooms(home, as_json=as_json).engine).get(name)

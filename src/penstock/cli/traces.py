@@ -1,5 +1,7 @@
 """`penstock traces`: list, show. Asks the running control process; of a stopped home it reads the file."""
 
+from __future__ import annotations
+
 import sys
 from typing import Annotated, Any
 
@@ -7,6 +9,7 @@ import msgspec
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import (
     print_json,
@@ -19,8 +22,10 @@ from penstock.cli.trace_lists import export, list_spans, list_traces, show_field
 from penstock.cli.trace_remap import remap
 from penstock.cli.trace_scores import score
 from penstock.cli.trace_upkeep import compact, expire
-from penstock.main.trace_access import TraceAccess, open_traces
 from penstock.spec.usage import Usage
+
+with late_imports():
+    from penstock.main import trace_access
 
 app = noun_app("What happened: list, spans, show, score, fields, export.")
 app.command(
@@ -63,7 +68,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one trace: its spans in order, versions, tokens, money, and why calls or attempts failed."""
-    with open_traces(open_home(home, as_json=as_json)) as traces:
+    with trace_access.open_traces(open_home(home, as_json=as_json)) as traces:
         view = traces.show_trace(_whole_id(traces, trace_id))
         spans = [_span_row(row) for row in view["waterfall"]["rows"]]
         if content:
@@ -92,7 +97,7 @@ def _span_row(row: dict[str, Any]) -> dict[str, Any]:
     return {"depth": row.get("depth", 0), "is_orphan": row.get("is_orphan", False), **row["span"]}
 
 
-def _whole_id(traces: TraceAccess, start: str) -> str:
+def _whole_id(traces: trace_access.TraceAccess, start: str) -> str:
     """Return the id of the one trace that begins with `start`; `start` itself when none does."""
     if not SHORTEST_START <= len(start) < ID_LENGTH or start.strip("0123456789abcdefABCDEF"):
         return start
@@ -144,7 +149,7 @@ def _print_content(span: dict[str, Any]) -> None:
             print(f"    {line}")
 
 
-def _add_content(traces: TraceAccess, trace_id: str, spans: list[dict[str, Any]]) -> None:
+def _add_content(traces: trace_access.TraceAccess, trace_id: str, spans: list[dict[str, Any]]) -> None:
     for span in spans:
         payload = traces.get_payload(trace_id, span["span_id"])
         span["input"], span["output"] = payload.get("input"), payload.get("output")

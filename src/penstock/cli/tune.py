@@ -6,16 +6,19 @@ from typing import Annotated
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli import tune_demo, tune_distill, tune_looking, tune_runtime
 from penstock.cli.objects import command_line_actor
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json
 from penstock.cli.progress import ProgressLine
 from penstock.cli.tune_rows import print_plan, print_run
-from penstock.main.tune_access import TuneAccess, read_recipe_file
 from penstock.spec.tuning import FINAL_RUN_STATES, BudgetPart, TuneMethod
 from penstock.tuning.recipes.reading import read_recipe_text
 from penstock.tuning.recipes.template import write_recipe
+
+with late_imports():
+    from penstock.main import tune_access
 
 app = noun_app(
     "Tuning: init, plan, run, list, show, status, logs, samples, curves, compare, stop, resume, delete, install, doctor, distill, demo."
@@ -68,8 +71,8 @@ def plan(
     The exit code is 3 when something forbids it.
     """
     opened = open_home(home, as_json=as_json)
-    recipe = read_recipe_file(file)
-    with TuneAccess(opened) as access, ProgressLine(f"plan {recipe.name}", quiet=as_json) as line:
+    recipe = tune_access.read_recipe_file(file)
+    with tune_access.TuneAccess(opened) as access, ProgressLine(f"plan {recipe.name}", quiet=as_json) as line:
         found = access.runs.plan(recipe, measure=measure, tell=line.tell)
     print_plan(found, as_json=as_json)
     if found.is_refused:
@@ -90,8 +93,8 @@ def run(
     Ctrl-C stops it with a checkpoint: `penstock tune resume` goes on.
     """
     opened = open_home(home, as_json=as_json)
-    recipe = read_recipe_file(file)
-    with TuneAccess(opened) as access, ProgressLine(f"tune {recipe.name}", quiet=as_json) as line:
+    recipe = tune_access.read_recipe_file(file)
+    with tune_access.TuneAccess(opened) as access, ProgressLine(f"tune {recipe.name}", quiet=as_json) as line:
         record = access.start(recipe, actor=command_line_actor(), tell=line.tell, wait=wait)
     print_run(record, as_json=as_json)
 
@@ -119,7 +122,7 @@ def resume(
         max_disk_gb=max_disk_gb,
     )
     opened = open_home(home, as_json=as_json)
-    with TuneAccess(opened) as access, ProgressLine(f"tune {run}", quiet=as_json) as line:
+    with tune_access.TuneAccess(opened) as access, ProgressLine(f"tune {run}", quiet=as_json) as line:
         if not as_json:
             print(f"{run} goes on {access.runs.where_it_goes_on(run)}", flush=True)
         record = access.resume(run, tell=line.tell, budget=more, wait=wait)
@@ -129,7 +132,7 @@ def resume(
 @app.command(epilog="Example: penstock tune stop triage")
 def stop(run: RunArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """End a run; its trainer writes a checkpoint first."""
-    with TuneAccess(open_home(home, as_json=as_json)) as access:
+    with tune_access.TuneAccess(open_home(home, as_json=as_json)) as access:
         record = access.runs.stop(run)
     if as_json:
         print_json(record)
@@ -151,7 +154,7 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Forget a run and remove its checkpoints, events and logs; the model that it registered stays."""
-    with TuneAccess(open_home(home, as_json=as_json)) as access:
+    with tune_access.TuneAccess(open_home(home, as_json=as_json)) as access:
         record = access.runs.get(run)
         if not yes:
             typer.confirm(

@@ -1,15 +1,20 @@
 """`penstock tune demo`."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from penstock.base.late import late_imports
 from penstock.cli.demo import check_writable, write_report
 from penstock.cli.options import DEFAULT_HOME, HomeOption, open_home
 from penstock.cli.progress import ProgressLine
-from penstock.main.tune_demo import TuneDemoReport, run_tune_demo
 from penstock.spec.evaluations import Comparison
+
+with late_imports():
+    from penstock.main import tune_demo
 
 
 def register(app: typer.Typer) -> None:
@@ -33,13 +38,13 @@ def demo(
     if json_file is not None:
         check_writable(json_file)
     with ProgressLine("    ") as line:
-        report = run_tune_demo(opened, lambda text: print(text, flush=True), line.tell)
+        report = tune_demo.run_tune_demo(opened, lambda text: print(text, flush=True), line.tell)
     if json_file is not None:
         write_report(report, json_file)
     _print(report, opened.root, json_file)
 
 
-def _print(report: TuneDemoReport, root: Path, json_file: Path | None) -> None:
+def _print(report: tune_demo.TuneDemoReport, root: Path, json_file: Path | None) -> None:
     print(f"\ngate {report.verdict.upper()}: {report.tuned} against {report.base}")
     for sentence in report.sentences:
         print(f"    {sentence}")

@@ -6,14 +6,17 @@ import msgspec
 import typer
 
 from penstock.base.errors import InvalidInput
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json
 from penstock.cli.progress import ProgressLine
 from penstock.main.control_client import ControlClient
-from penstock.main.job_wait import wait_for_job
-from penstock.main.rooms import Rooms
 from penstock.spec.tuning import DistillPart
-from penstock.tuning.compress.requests import DistillRequest
+
+with late_imports():
+    from penstock.main import job_wait
+    from penstock.main import rooms as control_rooms
+    from penstock.tuning.compress import requests as compress_requests
 
 
 def register(app: typer.Typer) -> None:
@@ -56,7 +59,7 @@ def distill(
     """
     opened = open_home(home, as_json=as_json)
     part = DistillPart(teacher=teacher, temperature=temperature, max_tokens=max_tokens, n_per_prompt=n)
-    request = DistillRequest(
+    request = compress_requests.DistillRequest(
         dataset=dataset if dataset.startswith("dataset:") else f"dataset:{dataset}",
         name=name.removeprefix("dataset:"),
         part=part,
@@ -76,7 +79,9 @@ def distill(
     result: dict[str, Any] = queued
     if wait:
         with ProgressLine(f"distill {teacher}", quiet=as_json) as line:
-            result = wait_for_job(Rooms(opened).jobs, queued["job"], line.tell).result or {}
+            result = (
+                job_wait.wait_for_job(control_rooms.Rooms(opened).jobs, queued["job"], line.tell).result or {}
+            )
     if as_json:
         print_json(result)
     elif not wait:

@@ -4,12 +4,15 @@ from typing import Annotated
 
 import typer
 
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json, print_lines, print_rows, printable
 from penstock.cli.progress import ProgressLine
 from penstock.cli.tune_rows import RUN_COLUMNS, print_comparison, print_run, run_row
-from penstock.main.tune_access import TuneAccess
 from penstock.spec.tuning import RunState, TuneMethod
+
+with late_imports():
+    from penstock.main import tune_access
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, or the name of the newest.")]
 
@@ -37,7 +40,7 @@ def list_runs(
     as_json: JsonOption = False,
 ) -> None:
     """List runs, newest first."""
-    with TuneAccess(open_home(home, as_json=as_json)) as access:
+    with tune_access.TuneAccess(open_home(home, as_json=as_json)) as access:
         page = access.runs.list(state=state, name=name, method=method, limit=limit)
     if as_json:
         print_json(page.rows)
@@ -53,7 +56,7 @@ def list_runs(
 
 def show(run: RunArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show one run: where it stands, what it is made from, what it has made."""
-    with TuneAccess(open_home(home, as_json=as_json)) as access:
+    with tune_access.TuneAccess(open_home(home, as_json=as_json)) as access:
         record = access.runs.get(run)
     print_run(record, as_json=as_json)
 
@@ -66,7 +69,7 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Say in one line where a run stands."""
-    with TuneAccess(open_home(home, as_json=as_json)) as access:
+    with tune_access.TuneAccess(open_home(home, as_json=as_json)) as access:
         if follow:
             with ProgressLine(f"tune {run}", quiet=as_json) as line:
                 record = access.follow(run, line.tell)
@@ -88,7 +91,7 @@ def logs(
     as_json: JsonOption = False,
 ) -> None:
     """Print the end of what the trainer and its libraries have said."""
-    with TuneAccess(open_home(home, as_json=as_json)) as access:
+    with tune_access.TuneAccess(open_home(home, as_json=as_json)) as access:
         text = access.runs.logs(run, max_bytes=size)
     if as_json:
         print_json({"text": text})
@@ -109,7 +112,7 @@ def events(
     as_json: JsonOption = False,
 ) -> None:
     """Print what the trainer has told, oldest first."""
-    with TuneAccess(open_home(home, as_json=as_json)) as access:
+    with tune_access.TuneAccess(open_home(home, as_json=as_json)) as access:
         page = access.runs.events(run, after=after, kinds=tuple(kind or ()), limit=limit)
     if as_json:
         print_json(page)
@@ -138,7 +141,7 @@ def samples(
     as_json: JsonOption = False,
 ) -> None:
     """Show how replies to held-out prompts have changed while training."""
-    with TuneAccess(open_home(home, as_json=as_json)) as access:
+    with tune_access.TuneAccess(open_home(home, as_json=as_json)) as access:
         found = access.runs.samples(run)
     wanted = step if step is not None else max((each.step for each in found), default=None)
     shown = [each for each in found if each.step == wanted]
@@ -160,7 +163,7 @@ def curves(
     as_json: JsonOption = False,
 ) -> None:
     """Print each figure over the steps, thinned."""
-    with TuneAccess(open_home(home, as_json=as_json)) as access:
+    with tune_access.TuneAccess(open_home(home, as_json=as_json)) as access:
         found = access.runs.curves(run, max_points=points)
     if as_json:
         print_json([{"name": each.name, "n_points": each.n_points, "points": each.points} for each in found])
@@ -182,6 +185,6 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Put runs side by side: where their recipes differ, and how their figures came out."""
-    with TuneAccess(open_home(home, as_json=as_json)) as access:
+    with tune_access.TuneAccess(open_home(home, as_json=as_json)) as access:
         found = access.runs.compare(runs)
     print_comparison(found, as_json=as_json)

@@ -4,11 +4,14 @@ from typing import Any
 
 import msgspec
 
+from penstock.base.late import late_imports
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.spec.tuning import RunRecord
-from penstock.tuning.preflight.types import rows_text
-from penstock.tuning.runs.progress import duration_text
 from penstock.tuning.runs.types import RunComparison, RunPlan
+
+with late_imports():
+    from penstock.tuning.preflight import types as preflight_types
+    from penstock.tuning.runs import progress
 
 RUN_COLUMNS = ("run", "name", "method", "state", "steps", "best", "model", "base", "began")
 _BASES = {
@@ -54,7 +57,7 @@ def print_run(record: RunRecord, *, as_json: bool) -> None:
     row["job"] = record.job
     row["ended"] = time_text(record.finished_ns)
     if record.started_ns is not None and record.finished_ns is not None:
-        row["took"] = duration_text((record.finished_ns - record.started_ns) / 1e9)
+        row["took"] = progress.duration_text((record.finished_ns - record.started_ns) / 1e9)
     if record.result:
         row["digest"] = record.result.get("digest")
         row["further precisions"] = record.result.get("children") or None
@@ -66,7 +69,9 @@ def print_run(record: RunRecord, *, as_json: bool) -> None:
             print(f"hint: {record.error['hint']}")
     for finding in (record.preflight or {}).get("findings", []):
         print(f"{finding['severity']}: {finding['code']}: {finding['message']}")
-        where = rows_text(finding.get("rows", ()), finding.get("n_rows", 0), finding.get("source"))
+        where = preflight_types.rows_text(
+            finding.get("rows", ()), finding.get("n_rows", 0), finding.get("source")
+        )
         if where:
             print(f"  {where}")
 
@@ -77,7 +82,7 @@ def plan_text(plan: dict[str, Any] | None) -> str | None:
         return None
     seconds, memory, disk = plan.get("seconds"), plan.get("memory_bytes"), plan.get("disk_bytes")
     told = [
-        None if seconds is None else f"{duration_text(seconds)} of steps ({plan.get('time_basis')})",
+        None if seconds is None else f"{progress.duration_text(seconds)} of steps ({plan.get('time_basis')})",
         None if memory is None else f"{_size(memory)} of memory",
         None if disk is None else f"{_size(disk)} of disk",
         None if plan.get("cost_usd") is None else f"up to ${plan['cost_usd']:.2f} for the teacher",
@@ -120,7 +125,7 @@ def print_plan(plan: RunPlan, *, as_json: bool) -> None:
             f"{finding.severity}: {finding.code}: {finding.message}"
             + (f" {finding.hint}" if finding.hint else "")
         )
-        if where := rows_text(finding.rows, finding.n_rows, finding.source):
+        if where := preflight_types.rows_text(finding.rows, finding.n_rows, finding.source):
             print(f"  {where}")
     print("this run is refused" if plan.is_refused else "nothing forbids this run")
 
@@ -148,7 +153,7 @@ def _time(plan: RunPlan) -> str | None:
     if plan.seconds is None:
         return "unknown"
     pace = f"{plan.tokens_per_s:,.0f} tokens/s" if plan.tokens_per_s is not None else ""
-    return f"about {duration_text(plan.seconds)} of steps alone, {pace}, {_BASES[plan.time_basis or 'estimated']}"
+    return f"about {progress.duration_text(plan.seconds)} of steps alone, {pace}, {_BASES[plan.time_basis or 'estimated']}"
 
 
 def _count(value: int | None) -> str | None:

@@ -1,5 +1,7 @@
 """`penstock tune`: install, doctor: the environment that training runs in. `register(app)` adds the verbs."""
 
+from __future__ import annotations
+
 import os
 import shlex
 from collections.abc import Sequence
@@ -8,11 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from penstock.base.errors import PenstockError
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json, print_record, print_rows
 from penstock.cli.progress import ProgressLine
-from penstock.main.tune_access import TuneAccess
-from penstock.tuning.runs.shared_bases import SharedBase
 from penstock.tuning.runtimes import (
     differing_pins,
     find_runtime,
@@ -21,6 +22,10 @@ from penstock.tuning.runtimes import (
     read_pins,
     runtime_folder,
 )
+
+with late_imports():
+    from penstock.main import tune_access
+    from penstock.tuning.runs import shared_bases
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +59,7 @@ def install(
 
 def doctor(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Say which environment training would run in, what it holds, and whether it works."""
-    with TuneAccess(open_home(home, as_json=as_json)) as access:
+    with tune_access.TuneAccess(open_home(home, as_json=as_json)) as access:
         setting = access.settings.python
         bases = access.runs.shared_bases()
     told: dict[str, Any] = {
@@ -98,7 +103,7 @@ def doctor(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     print_rows(rows, ("package", "pinned", "there", ""), as_json=False)
 
 
-def _tell_bases(bases: Sequence[SharedBase]) -> str:
+def _tell_bases(bases: Sequence[shared_bases.SharedBase]) -> str:
     """Return what the bases of runs take, and how much of it no run needs any more."""
     if not bases:
         return "none checked out"
@@ -107,5 +112,5 @@ def _tell_bases(bases: Sequence[SharedBase]) -> str:
     return told + (f"; {len(unneeded)} that no run needs, {_mb(unneeded)}" if unneeded else "")
 
 
-def _mb(bases: Sequence[SharedBase]) -> str:
+def _mb(bases: Sequence[shared_bases.SharedBase]) -> str:
     return f"{sum(each.size_bytes for each in bases) / 1e6:,.0f} MB"

@@ -5,9 +5,12 @@ from typing import Annotated
 
 import typer
 
+from penstock.base.late import late_imports
 from penstock.base.logs import configure_logs
 from penstock.cli.options import DEFAULT_HOME, HomeOption, open_home, verb_app
-from penstock.main.up import UpOptions, run_up
+
+with late_imports():
+    from penstock.main import up as supervision
 
 app = verb_app()
 
@@ -34,8 +37,8 @@ def up(
     """
     opened = open_home(home)
     configure_logs(level="error", process="supervisor")
-    options = UpOptions(host=host, port=port, console_port=console_port, workers=workers)
-    run_up(opened, options, _say)
+    options = supervision.UpOptions(host=host, port=port, console_port=console_port, workers=workers)
+    supervision.run_up(opened, options, _say)
 
 
 def _say(line: str) -> None:

@@ -4,11 +4,14 @@ from typing import Annotated, Any
 
 import typer
 
+from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app, open_home
 from penstock.cli.output import print_json, print_lines, print_record, time_text
 from penstock.cli.session import LimitOption, OrderOption, SinceOption, print_sessions, since_ns
-from penstock.main.session_access import open_sessions
 from penstock.store.spans.session_types import UserQuery, UserRow
+
+with late_imports():
+    from penstock.main import session_access
 
 app = noun_app("Who calls: list, show.")
 
@@ -25,7 +28,7 @@ def list_users(
 ) -> None:
     """List users with their traces, sessions, tokens and money of a window."""
     query = UserQuery(limit=limit, since_ns=since_ns(since), text=text, order=order)
-    with open_sessions(open_home(home, as_json=as_json)) as sessions:
+    with session_access.open_sessions(open_home(home, as_json=as_json)) as sessions:
         rows = sessions.list_users(query).rows
     if as_json:
         print_json(rows)
@@ -48,7 +51,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one user: sums of a window, and the newest sessions."""
-    with open_sessions(open_home(home, as_json=as_json)) as sessions:
+    with session_access.open_sessions(open_home(home, as_json=as_json)) as sessions:
         view = sessions.show_user(user, since_ns=since_ns(since), limit=limit)
     if as_json:
         print_json(view)

@@ -1,14 +1,19 @@
 """`penstock view`: list, show, save, delete. Works on the control tables, whether Penstock runs or not."""
 
+from __future__ import annotations
+
 from typing import Annotated, Any
 
 import typer
 
+from penstock.base.late import late_imports
 from penstock.cli.objects import command_line_actor, open_rooms
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, noun_app
 from penstock.cli.output import print_json, print_record, print_rows, time_text
 from penstock.store.spans.types import Order
-from penstock.traces.views import SavedView, ViewService, ViewSubject
+
+with late_imports():
+    from penstock.traces import views
 
 app = noun_app("Saved views of lists: list, show, save, delete.")
 NameArgument = Annotated[str, typer.Argument(help="Its name.")]
@@ -40,8 +45,8 @@ def save(
     as_json: JsonOption = False,
 ) -> None:
     """Keep a search under a name, in place of the view that has it."""
-    subject: ViewSubject = "span" if spans else "trace"
-    view = SavedView(
+    subject: views.ViewSubject = "span" if spans else "trace"
+    view = views.SavedView(
         name=name,
         query=query,
         subject=subject,
@@ -62,11 +67,11 @@ def delete(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOpt
         print(f"{name} is forgotten.")
 
 
-def _service(home: Any, *, as_json: bool) -> ViewService:
-    return ViewService(open_rooms(home, as_json=as_json).engine)
+def _service(home: Any, *, as_json: bool) -> views.ViewService:
+    return views.ViewService(open_rooms(home, as_json=as_json).engine)
 
 
-def _record(view: SavedView) -> dict[str, Any]:
+def _record(view: views.SavedView) -> dict[str, Any]:
     return {
         "name": view.name,
         "subject": view.subject,

@@ -22,10 +22,11 @@ from penstock.knowledge.generations.declaring import Declared, Declaring
 from penstock.knowledge.generations.errors import BaseIsBusy
 from penstock.knowledge.generations.locks import BaseLocks
 from penstock.knowledge.generations.opening import FillAddress, OpenIndexes
-from penstock.knowledge.generations.pruning import KEEP, Pruning
+from penstock.knowledge.generations.pruning import Pruning
 from penstock.knowledge.generations.switching import Switching
 from penstock.knowledge.generations.tracks import Tracks
 from penstock.knowledge.generations.types import (
+    KEEP,
     BuildReport,
     EvidenceCheck,
     PruneReport,

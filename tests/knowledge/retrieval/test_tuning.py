@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from penstock.base.errors import InvalidInput
 from penstock.knowledge.retrieval.errors import BadSearchRecipe
+from penstock.knowledge.retrieval.knobs import KNOBS
 from penstock.knowledge.retrieval.question import analyse_question
 from penstock.knowledge.retrieval.settings import (
-    KNOBS,
     Setting,
     describe_changes,
     make_grid,

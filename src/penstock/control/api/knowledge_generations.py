@@ -13,8 +13,8 @@ from penstock.access.permissions import Permission
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
 from penstock.jobs.service import JobService
-from penstock.knowledge.generations.pruning import KEEP
 from penstock.knowledge.generations.running import submit_build
+from penstock.knowledge.generations.types import KEEP
 from penstock.knowledge.recipes import change_recipe
 from penstock.knowledge.service import KnowledgeService
 

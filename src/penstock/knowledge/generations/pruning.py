@@ -17,12 +17,10 @@ from penstock.knowledge.generations.errors import BaseIsBusy
 from penstock.knowledge.generations.locks import BaseLocks
 from penstock.knowledge.generations.opening import OpenIndexes, index_of
 from penstock.knowledge.generations.tracks import Tracks
-from penstock.knowledge.generations.types import PruneReport
+from penstock.knowledge.generations.types import KEEP, PruneReport
 from penstock.knowledge.index.generation import purge_index
 from penstock.knowledge.living import Living
 
-KEEP = 5
-"""Newest generations of a base that are kept besides those of its tracks."""
 KEPT_ON_DISK = 3
 """Newest generations whose index files are kept; those of other ones are rebuilt when they are asked for."""
 BATCH = 500

@@ -10,6 +10,8 @@ from penstock.base.errors import InvalidInput
 
 LIVE = "live"
 PREVIOUS = "previous"
+KEEP = 5
+"""Newest generations of a base that are kept besides those of its tracks, when it is pruned."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 

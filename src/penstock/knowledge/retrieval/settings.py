@@ -9,16 +9,10 @@ import msgspec
 import numpy as np
 
 from penstock.knowledge.retrieval.errors import BadSearchRecipe
+from penstock.knowledge.retrieval.knobs import Knob
 from penstock.spec.knowledge import RerankRecipe, SearchRecipe
 
 Number = TypeVar("Number", int, float)
-Knob = Literal[
-    "dense_weight", "fusion", "title_weight", "section_weight", "n_candidates", "identifier_weight", "rerank"
-]
-KNOBS: tuple[Knob, ...] = (
-    "dense_weight", "fusion", "title_weight", "section_weight", "n_candidates", "identifier_weight", "rerank"
-)  # fmt: skip
-DEFAULT_KNOBS: tuple[Knob, ...] = ("dense_weight", "fusion", "title_weight", "section_weight", "n_candidates")
 WEIGHTS = tuple(round(0.05 * step, 2) for step in range(21))
 RRF_WEIGHTS = (0.3, 0.5, 0.7)
 RRF_CONSTANTS = (10.0, 60.0)

@@ -26,12 +26,10 @@ from penstock.knowledge.quality.recipes import read_search
 from penstock.knowledge.quality.types import Phrasing
 from penstock.knowledge.retrieval.errors import BadSearchRecipe, NoQuestions
 from penstock.knowledge.retrieval.fusion import find_weight
+from penstock.knowledge.retrieval.knobs import DEFAULT_KNOBS, KNOBS, Knob
 from penstock.knowledge.retrieval.question import analyse_question
 from penstock.knowledge.retrieval.settings import (
     CANDIDATES,
-    DEFAULT_KNOBS,
-    KNOBS,
-    Knob,
     Setting,
     describe_changes,
     make_grid,

@@ -13,6 +13,8 @@ import msgspec
 from penstock.knowledge.types import Dropped
 from penstock.spec.knowledge import Properties
 
+KIND_NAMES = ("folder", "files", "web", "store", "database", "jsonl")
+"""The kinds of places, as the catalogue has them; help texts name them without loading what opens each."""
 ItemState = Literal["live", "unreadable", "left_out", "gone"]
 """`unreadable` documents that were read before stay in the base as they were last read."""
 SourceState = Literal["new", "running", "ok", "incomplete", "failed"]
