@@ -227,10 +227,13 @@ def as_otlp(spans: list[Span]) -> bytes:
             "gen_ai.input.messages": msgspec.json.encode(span.input["messages"]).decode(),
             "gen_ai.output.messages": msgspec.json.encode(span.output["choices"]).decode(),
         }
+        texts["gen_ai.response.id"] = (
+            f"chatcmpl-{span.span_id}"  # as in life: some attributes never come again
+        )
         for name, value in texts.items():
             sent.attributes.add(key=name).value.string_value = value
-        for name in ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"):
-            sent.attributes.add(key=name).value.int_value = 100
+        for name, most in (("gen_ai.usage.input_tokens", 4000), ("gen_ai.usage.output_tokens", 800)):
+            sent.attributes.add(key=name).value.int_value = _SOURCE.randrange(1, most)
     encoded: bytes = request.SerializeToString()
     return encoded
 

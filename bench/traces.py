@@ -1,10 +1,12 @@
 """The same OTLP batches to Penstock, Phoenix and MLflow over HTTP: how fast spans are stored, and what they take on disk.
 
-    python bench/traces.py        # TRACES_SPANS for Penstock, TRACES_PEER_S for each peer
+    python bench/traces.py        # TRACES_SPANS for Penstock, TRACES_PEER_S for each peer, TRACES_PACE spans a second
 
 Each server has core 0 for itself; the sender has core 1. Batches hold 100 traces of five spans, about 2.1 KB a span,
 as protobuf, sent over a few connections; a server that answers 429 or 503 is asked again after what it says. Spans count
-when they can be found: Penstock is asked over REST, of the peers the rows in their database are counted. Peers are
+when they can be found: Penstock is asked over REST, of the peers the rows in their database are counted. Penstock is
+measured twice: as fast as it acknowledges (`penstock`), and at a steady pace of 10,000 spans a second
+(`penstock_paced`), where twice a second the oldest span is looked for that is acknowledged and cannot be found yet. Peers are
 installed from the package registry into a throw-away folder (PEERS_FOLDER keeps it between runs).
 """
 
@@ -14,12 +16,14 @@ import json
 import os
 import shutil
 import sqlite3
+import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +31,16 @@ import aiohttp
 
 from ingest import as_otlp, make_trace
 from record import record_result
-from stage import children, free_port, pin, resident_mb, wait_for
+from stage import children, cpu_s, free_port, pin, resident_mb, wait_for
 
 N_SPANS = int(os.environ.get("TRACES_SPANS", "200000"))
 PEER_S = float(os.environ.get("TRACES_PEER_S", "40"))
 TRACES_A_BATCH = 100
 SPANS_A_TRACE = 5
 N_SENDERS = 4
+PACE = float(os.environ.get("TRACES_PACE", "10000"))
+"""Spans a second of the steady run; 0 leaves it out."""
+MAX_UNDER_WAY = 16
 PEERS = {"phoenix": "arize-phoenix", "mlflow": "mlflow"}
 PATIENCE_S = 60.0
 LOOK_S = 0.5
@@ -115,8 +122,87 @@ def size_of(*paths: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def measure_penstock(folder: Path, batches: Sequence[bytes]) -> dict[str, Any]:
-    """Run the control process alone and put everything into it."""
+async def send_paced(
+    url: str, headers: dict[str, str], batches: Sequence[bytes], spans_per_s: float
+) -> tuple[list[float], list[float], int]:
+    """Send each batch when it is due; return when each was acknowledged, how long that took, and refusals."""
+    acknowledged: list[float] = []
+    took: list[float] = []
+    n_refused = 0
+    places = asyncio.Semaphore(MAX_UNDER_WAY)
+    begun = time.perf_counter()
+
+    async def one(session: aiohttp.ClientSession, body: bytes) -> None:
+        nonlocal n_refused
+        async with places:
+            while True:
+                sent = time.perf_counter()
+                async with session.post(url, data=body) as reply:
+                    await reply.read()
+                if reply.status == 200:
+                    break
+                assert reply.status in {429, 503}, reply.status
+                n_refused += 1
+                await asyncio.sleep(float(reply.headers.get("retry-after", "1")))
+            acknowledged.append(time.perf_counter())
+            took.append(acknowledged[-1] - sent)
+
+    wire = {"content-type": "application/x-protobuf", **headers}
+    patience = aiohttp.ClientTimeout(total=300)
+    async with (
+        aiohttp.ClientSession(headers=wire, timeout=patience) as session,
+        asyncio.TaskGroup() as sending,
+    ):
+        for number, body in enumerate(batches):
+            due = begun + number * TRACES_A_BATCH * SPANS_A_TRACE / spans_per_s
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            sending.create_task(one(session, body))
+    return sorted(acknowledged), sorted(took), n_refused
+
+
+def put_paced(
+    url: str, headers: dict[str, str], batches: Sequence[bytes], count: Callable[[], int]
+) -> dict[str, Any]:
+    """Send at `PACE`, look meanwhile, and return the figures."""
+    looks: list[tuple[float, int]] = []
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(LOOK_S):
+            moment = time.perf_counter()
+            looks.append((moment, count()))
+
+    looking = threading.Thread(target=look)
+    begun = time.perf_counter()
+    looking.start()
+    acknowledged, took, n_refused = asyncio.run(send_paced(url, headers, batches, PACE))
+    n_sent = len(batches) * TRACES_A_BATCH * SPANS_A_TRACE
+    n_stored, moment = watch(count, n_sent, time.perf_counter() + PATIENCE_S)
+    stop.set()
+    looking.join()
+    lags = [lag_at(moment, found, acknowledged) for moment, found in looks]
+    return {
+        "n_acknowledged": n_sent,
+        "n_stored": n_stored,
+        "n_refusals": n_refused,
+        "acknowledged_spans_per_s": round(n_sent / (acknowledged[-1] - begun)),
+        "acknowledgement_p50_ms": round(took[len(took) // 2] * 1000, 1),
+        "acknowledgement_p99_ms": round(took[len(took) * 99 // 100] * 1000, 1),
+        "oldest_not_visible_median_s": round(statistics.median(lags), 2),
+        "oldest_not_visible_most_s": round(max(lags), 2),
+        "visible_after_last_acknowledgement_s": round(max(0.0, moment - acknowledged[-1]), 2),
+    }
+
+
+def lag_at(moment: float, n_found: int, acknowledged: Sequence[float]) -> float:
+    """Return how long ago the oldest batch was acknowledged that cannot be found yet."""
+    n_batches = n_found // (TRACES_A_BATCH * SPANS_A_TRACE)
+    return max(0.0, moment - acknowledged[n_batches]) if n_batches < len(acknowledged) else 0.0
+
+
+@contextlib.contextmanager
+def running_penstock(folder: Path) -> Iterator[tuple[str, dict[str, str], Callable[[], int], int]]:
+    """Run the control process alone with a fresh home; yield address, headers, what counts spans, and its id."""
     program = str(Path(sys.executable).with_name("penstock"))
     home = folder / "home"
     subprocess.run([program, "init", "--home", str(home)], check=True, stdout=subprocess.DEVNULL)
@@ -139,9 +225,21 @@ def measure_penstock(folder: Path, batches: Sequence[bytes]) -> dict[str, Any]:
 
     with children({"penstock": (0, argv, {})}, folder / "penstock.log") as running:
         wait_for(port, 60)
-        figures = put_spans(f"{base}/v1/traces", headers, batches, count, limit_s=None)
-        figures["resident_mb"] = round(resident_mb(running["penstock"].pid))
-    return figures | on_disk(figures, home / "spans.duckdb", home / "spool")
+        yield base, headers, count, running["penstock"].pid
+
+
+def measure_penstock(folder: Path, batches: Sequence[bytes], *, is_paced: bool) -> dict[str, Any]:
+    """Put everything into a control process of its own."""
+    folder.mkdir()
+    with running_penstock(folder) as (base, headers, count, pid):
+        used_s = cpu_s(pid)
+        if is_paced:
+            figures = put_paced(f"{base}/v1/traces", headers, batches, count)
+        else:
+            figures = put_spans(f"{base}/v1/traces", headers, batches, count, limit_s=None)
+        figures["processor_us_per_span"] = round((cpu_s(pid) - used_s) / figures["n_acknowledged"] * 1e6, 1)
+        figures["resident_mb"] = round(resident_mb(pid))
+    return figures | on_disk(figures, folder / "home" / "spans.duckdb", folder / "home" / "spool")
 
 
 def on_disk(figures: dict[str, Any], *paths: Path) -> dict[str, float]:
@@ -235,7 +333,9 @@ def main() -> None:
         }
         with tempfile.TemporaryDirectory(prefix="penstock-bench-") as name:
             folder = Path(name)
-            results["penstock"] = measure_penstock(folder, batches)
+            results["penstock"] = measure_penstock(folder / "flood", batches, is_paced=False)
+            if PACE:
+                results["penstock_paced"] = measure_penstock(folder / "paced", batches, is_paced=True)
             for peer, measure in (("phoenix", measure_phoenix), ("mlflow", measure_mlflow)):
                 try:
                     results[peer] = measure(folder, peers_folder / peer, batches)
