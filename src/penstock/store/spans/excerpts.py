@@ -5,11 +5,11 @@ else it takes every string it finds. Keys and punctuation of JSON are left out, 
 does not find every chat.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from penstock.store.spans.json_text import parse_payload
+from penstock.store.spans.json_text import parse_payload, write_payload
 
 PREVIEW_CHARS = 200
 SEARCH_CHARS = 2000
@@ -44,48 +44,70 @@ _NOT_TEXT = frozenset(
 )
 
 
-class Reading(NamedTuple):
+class Reading(msgspec.Struct, gc=False):
     """A payload as a value, as JSON text, and what text search sees of it."""
 
     value: Any
     text: str | None
     excerpt: str
+    written: bytes | None = None
+    """The text as it was written; None of what is no JSON."""
+    preview: str | msgspec.UnsetType | None = msgspec.UNSET
+    """`preview_of` it, once somebody asked."""
 
 
-_NOTHING = Reading(None, None, "")
+_NOTHING = Reading(None, None, "", preview=None)
 
 
 class PayloadReader:
     """Reads the payloads of a batch. Many come several times: of a gateway, of the app behind it and of its model call.
 
-    It keeps what it has read, so let go of it with the batch.
+    It keeps what it has read, so let go of it with the batch. What comes again costs no more than writing its JSON, and
+    the very same object not even that; all of them are stored from one text. Payloads are JSON values, so what
+    is written alike says the same.
     """
 
     def __init__(self) -> None:
+        self._objects: dict[int, Reading] = {}
+        """By id of the value: its reading holds it, so nothing else gets that id."""
         self._read: dict[bytes, Reading] = {}
-        self._previews: dict[str, str | None] = {}
+        self._last = self._before = _NOTHING
+        """What comes again mostly comes at once, with the other payload of its span between."""
 
     def read(self, payload: Any) -> Reading:
         """Return what is in `payload`, which is a JSON value, JSON as `msgspec.Raw`, or None."""
         if payload is None:
             return _NOTHING
-        if not isinstance(payload, msgspec.Raw):
-            value, text = parse_payload(payload)
-            return Reading(value, text, searched_text_of(value))
-        raw = bytes(payload)
-        found = self._read.get(raw)
+        found = self._objects.get(id(payload))
+        if found is not None:
+            return found
+        written = write_payload(payload)
+        found = self._before
+        if found.written != written or written is None:
+            found = self._find(payload, written)
+        self._before, self._last = self._last, found
+        return found
+
+    def _find(self, payload: Any, written: bytes | None) -> Reading:
+        if written is None:
+            return _read(payload, None)
+        found = self._read.get(written)
         if found is None:
-            value, text = parse_payload(payload)
-            found = self._read[raw] = Reading(value, text, searched_text_of(value))
+            found = self._read[written] = _read(payload, written)
+            if found.value is payload:
+                self._objects[id(payload)] = found
         return found
 
     def preview(self, reading: Reading) -> str | None:
         """Return `preview_of` the payload, or None where there is none."""
-        if reading.text is None:
-            return None
-        if reading.text not in self._previews:
-            self._previews[reading.text] = preview_of(reading.value, reading.excerpt)
-        return self._previews[reading.text]
+        if reading.preview is msgspec.UNSET:
+            reading.preview = preview_of(reading.value, reading.excerpt)
+        return reading.preview
+
+
+def _read(payload: Any, written: bytes | None) -> Reading:
+    value, text = parse_payload(payload, written)
+    return Reading(value, text, searched_text_of(value), written)
 
 
 def preview_of(payload: Any, excerpt: str | None = None) -> str | None:

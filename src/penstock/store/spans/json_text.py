@@ -1,34 +1,54 @@
 """Values as text for a column: JSON of anything a sender put there, and lists of names that SQL can search."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 _MAX_DEPTH = 60
 _TOO_DEEP = "(nested too deep to be stored)"
-_encode = msgspec.json.Encoder(decimal_format="string").encode
+_NOT_JSON = (msgspec.MsgspecError, UnicodeError, TypeError, ValueError, OverflowError, RecursionError)
+_encoder = msgspec.json.Encoder(decimal_format="string")
+_encode = _encoder.encode
 
 
 def json_text(value: Any) -> str:
     """Return `value` as JSON; what JSON has no room for (huge numbers, half pairs, objects) becomes text in its place."""
     try:
         return _encode(value).decode()
-    except (msgspec.MsgspecError, UnicodeError, TypeError, ValueError, OverflowError, RecursionError):
+    except _NOT_JSON:
         return _encode(plain_json(value)).decode()
 
 
-def parse_payload(payload: Any) -> tuple[Any, str | None]:
-    """Return a payload as a value and as JSON text; `msgspec.Raw` is parsed but not written again."""
-    if payload is None:
-        return None, None
+def json_texts(values: Sequence[Any]) -> list[str | None]:
+    """Return `json_text` of each of `values`, None for an empty one: one writing for all, as JSON of ours has no newlines."""
+    told = list(filter(None, values))
     try:
-        if isinstance(payload, msgspec.Raw):
-            return msgspec.json.decode(payload), bytes(payload).decode()
-        return payload, _encode(payload).decode()
-    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError):
-        text = _as_text(payload)
-        return text, _encode(text).decode()
+        lines = _encoder.encode_lines(told).decode().split("\n") if told else []
+    except _NOT_JSON:
+        lines = []
+    texts = iter(lines) if len(lines) == len(told) + 1 else map(json_text, told)
+    return [next(texts) if value else None for value in values]
+
+
+def write_payload(payload: Any) -> bytes | None:
+    """Return a payload as JSON, or None where it is none; `msgspec.Raw` is taken at its word."""
+    try:
+        return bytes(payload) if isinstance(payload, msgspec.Raw) else _encode(payload)
+    except _NOT_JSON:
+        return None
+
+
+def parse_payload(payload: Any, written: bytes | None) -> tuple[Any, str]:
+    """Return a payload as a value and as JSON text, from what `write_payload` says of it. What is no JSON becomes text."""
+    try:
+        if written is not None:
+            value = msgspec.json.decode(written) if isinstance(payload, msgspec.Raw) else payload
+            return value, written.decode()
+    except _NOT_JSON:
+        pass
+    text = _as_text(payload)
+    return text, _encode(text).decode()
 
 
 def plain_json(value: Any, depth: int = 0) -> Any:
@@ -52,7 +72,7 @@ def plain_json(value: Any, depth: int = 0) -> Any:
 
 def joined_lines(values: Iterable[str | None]) -> str:
     """Return the distinct values as `\\nA\\nB\\n`: one substring test asks for one of them. Of none it is empty."""
-    known = dict.fromkeys(value.replace("\n", " ") for value in values if value)
+    known = dict.fromkeys([value.replace("\n", " ") for value in values if value])
     return "\n" + "\n".join(known) + "\n" if known else ""
 
 

@@ -12,7 +12,6 @@ in the range of starts, where their rows are found, and in nothing else, unless 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from operator import attrgetter
-from typing import Any
 
 import msgspec
 
@@ -21,6 +20,7 @@ from penstock.store.spans.json_text import joined_lines, split_lines
 MODEL_KINDS = frozenset({"llm", "embedding"})
 RERANK = "rerank"
 """A model call when it tells tokens or money: many rerankers are plain functions."""
+_CALLING = MODEL_KINDS | {RERANK}
 ATTEMPT = "attempt"
 _MAX_SUM = 2**63 - 1
 """What the column holds; only made-up counts come near it."""
@@ -29,6 +29,8 @@ EVALUATION = "evaluation"
 
 INHERITED = ("user_id", "session_id", "environment", "release", "agent")
 _inherited = attrgetter(*INHERITED)
+_age = attrgetter("start_ns", "span_id")
+_span_id = attrgetter("span_id")
 
 
 class SpanFacts(msgspec.Struct, frozen=True, gc=False):
@@ -123,92 +125,115 @@ def summarise_trace(spans: Sequence[SpanFacts], *, is_judged: bool = False) -> T
     `is_judged` says that scores about it came in other traces. User, session, environment, release and agent are the
     root's or, where it does not say, those of the earliest span that does.
     """
-    everything, n_errors, has_scores = spans, 0, is_judged
-    if any(span.has_scores for span in spans):
+    everything, has_scores = spans, is_judged
+    if True in [span.has_scores for span in spans]:
         has_scores = True
         spans = [span for span in everything if not span.is_judgement] or everything
     root = find_root(spans)
-    leaves = leaf_model_calls(spans)
-    first_ns = last_ns = root.start_ns
-    models: set[str | None] = set()
-    providers: set[str | None] = set()
-    tags: set[str] = set()
-    for span in spans:
-        models.add(span.model)
-        providers.add(span.provider)
-        if span.status == "error":
-            n_errors += 1
-        if span.tags:
-            tags.update(split_lines(span.tags))
-    for span in everything:
-        first_ns, last_ns = min(first_ns, span.start_ns), max(last_ns, span.start_ns)
+    calls = _model_calls(spans)
+    leaf_calls = _leaves(calls, spans)
+    leaves = leaf_calls + _attempts(spans)
+    starts = [span.start_ns for span in everything]
     costs = [span.cost_usd for span in leaves if span.cost_usd is not None]
     return make_summary(
         root,
         told=_first_told(root, spans),
-        reach=(first_ns, last_ns),
-        models=_joined(models),
-        providers=_joined(providers),
-        tags=_joined(tags),
+        reach=(min(starts), max(starts)),
+        models=_joined({span.model for span in spans}),
+        providers=_joined({span.provider for span in spans}),
+        tags=_joined({tag for span in spans if span.tags for tag in split_lines(span.tags)}),
         n_spans=len(everything),
         n_model_calls=len(leaves),
         n_unpriced=len(leaves) - len(costs),
-        input_tokens=_sum_known(span.input_tokens for span in leaves),
-        output_tokens=_sum_known(span.output_tokens for span in leaves),
+        input_tokens=_sum_known([span.input_tokens for span in leaves]),
+        output_tokens=_sum_known([span.output_tokens for span in leaves]),
         cost_usd=sum(costs, Decimal(0)) if costs else None,
-        n_errors=n_errors,
+        n_errors=[span.status for span in spans].count("error"),
         has_scores=has_scores,
-        covered=_covered(spans, leaves) if len(spans) > 1 else "",
+        covered=_covered(calls, leaf_calls),
     )
 
 
-def _covered(spans: Sequence[SpanFacts], leaves: Sequence[SpanFacts]) -> str:
-    calls = [span.span_id for span in spans if is_model_call(span)]
-    return join_covered(calls, {span.span_id for span in leaves}) if len(calls) > 1 else ""
+def _covered(calls: Sequence[SpanFacts], leaves: Sequence[SpanFacts]) -> str:
+    """Return `join_covered` of calls that are in order of their ids."""
+    if len(calls) == len(leaves):
+        return ""
+    ids = {span.span_id for span in leaves}
+    return ",".join([str(call.span_id) for call in calls if call.span_id not in ids])
 
 
 def join_covered(calls: Iterable[int], leaves: Collection[int]) -> str:
     """Return the ids of the model calls that are no leaves, as `TraceSummary.covered`."""
-    return ",".join(str(call) for call in sorted(calls) if call not in leaves)
+    return ",".join([str(call) for call in sorted(calls) if call not in leaves])
 
 
 def make_summary(
-    root: SpanFacts, *, told: Mapping[str, Any], reach: tuple[int, int], **of_all: Any
+    root: SpanFacts,
+    *,
+    told: Mapping[str, str | None],
+    reach: tuple[int, int],
+    models: str,
+    providers: str,
+    tags: str,
+    n_spans: int,
+    n_model_calls: int,
+    n_unpriced: int,
+    input_tokens: int | None,
+    output_tokens: int | None,
+    cost_usd: Decimal | None,
+    n_errors: int,
+    has_scores: bool,
+    covered: str,
 ) -> TraceSummary:
-    """Return the row of a trace from its root, from what it or others tell, and from what all of its spans add up to."""
-    return TraceSummary(
-        trace_id=root.trace_id,
-        root_id=root.span_id,
-        name=root.name,
-        kind=root.kind,
-        start_ns=root.start_ns,
-        first_ns=reach[0],
-        last_ns=reach[1],
-        duration_ms=None if root.end_ns is None else (root.end_ns - root.start_ns) / 1e6,
-        status=root.status,
-        error_code=root.error_code,
-        project=root.project,
-        key_id=root.key_id,
-        route=root.route,
-        provider=root.provider,
-        model=root.model,
-        ttft_ms=root.ttft_ms,
-        preview=root.preview,
-        cache=root.cache,
-        **told,
-        **of_all,
+    """Return the row of a trace from its root, from what it or others tell of `INHERITED`, and from what its spans add up to."""
+    return TraceSummary(  # by position: it is made for every trace
+        root.trace_id,
+        root.span_id,
+        root.name,
+        root.kind,
+        root.start_ns,
+        *reach,
+        None if root.end_ns is None else (root.end_ns - root.start_ns) / 1e6,
+        root.status,
+        root.error_code,
+        root.project,
+        root.key_id,
+        told["user_id"],
+        told["session_id"],
+        root.route,
+        root.provider,
+        root.model,
+        models,
+        providers,
+        n_spans,
+        n_model_calls,
+        n_unpriced,
+        input_tokens,
+        output_tokens,
+        cost_usd,
+        root.ttft_ms,
+        root.preview,
+        told["environment"],
+        told["release"],
+        told["agent"],
+        root.cache,
+        tags,
+        n_errors,
+        has_scores,
+        covered,
     )
 
 
 def _first_told(root: SpanFacts, spans: Sequence[SpanFacts]) -> dict[str, str | None]:
     """Return what the root says of itself, or else the earliest span that says it."""
-    told: dict[str, str | None] = {name: getattr(root, name) for name in INHERITED}
-    if None not in told.values() or len(spans) == 1:
+    own = _inherited(root)
+    told: dict[str, str | None] = dict(zip(INHERITED, own, strict=True))
+    if None not in own or list(map(_inherited, spans)).count(own) == len(spans):
         return told
-    for name, values in zip(INHERITED, zip(*map(_inherited, spans), strict=True), strict=True):
-        if told[name] is None and values.count(None) < len(values):
-            telling = [span for span, value in zip(spans, values, strict=True) if value is not None]
-            told[name] = getattr(min(telling, key=lambda span: (span.start_ns, span.span_id)), name)
+    earliest = sorted(spans, key=_age)
+    for name in INHERITED:
+        if told[name] is None:
+            told[name] = next((said for span in earliest if (said := getattr(span, name)) is not None), None)
     return told
 
 
@@ -230,12 +255,25 @@ def find_root(spans: Sequence[SpanFacts]) -> SpanFacts:
 
 def leaf_model_calls(spans: Sequence[SpanFacts]) -> list[SpanFacts]:
     """Return the model calls that have no other model call below them, and the lost attempts."""
-    calls = sorted((span for span in spans if is_model_call(span)), key=lambda span: span.span_id)
-    attempts = [span for span in spans if span.kind == ATTEMPT]
+    return _leaves(_model_calls(spans), spans) + _attempts(spans)
+
+
+def _model_calls(spans: Sequence[SpanFacts]) -> list[SpanFacts]:
+    calls = [span for span in spans if span.kind in _CALLING and is_model_call(span)]
+    if len(calls) > 1:
+        calls.sort(key=_span_id)
+    return calls
+
+
+def _attempts(spans: Sequence[SpanFacts]) -> list[SpanFacts]:
+    return [span for span in spans if span.kind == ATTEMPT]
+
+
+def _leaves(calls: list[SpanFacts], spans: Sequence[SpanFacts]) -> list[SpanFacts]:
     if len(calls) < 2:
-        return calls + attempts
+        return calls
     leaves = find_leaf_ids([call.span_id for call in calls], {span.span_id: span.parent_id for span in spans})
-    return [call for call in calls if call.span_id in leaves] + attempts
+    return [call for call in calls if call.span_id in leaves]
 
 
 def find_leaf_ids(calls: Sequence[int], parents: Mapping[int, int | None]) -> set[int]:
@@ -257,7 +295,10 @@ def is_model_call(span: SpanFacts) -> bool:
 
 
 def _joined(values: Collection[str | None]) -> str:
-    return joined_lines(sorted(value for value in values if value)) if values else ""
+    known = [value for value in values if value]
+    if len(known) == 1:
+        return "\n" + known[0].replace("\n", " ") + "\n"
+    return joined_lines(sorted(known)) if known else ""
 
 
 def _sum_known(values: Iterable[int | None]) -> int | None:
