@@ -5,7 +5,8 @@ import re
 import pytest
 
 from penstock.console.pages.tuning_new import lay_plan
-from penstock.console.step_plots import Pin, StepSeries, draw_steps, format_figure
+from penstock.console.prompt_pieces import end_of_prompt, split_prompt
+from penstock.console.step_plots import Pin, StepSeries, draw_steps, format_figure, scale_of_shares
 from penstock.tuning.runs.types import CurvePoint, PlanFinding, RunPlan
 from tests.console.conftest import make_app, sign_in
 from tests.console.test_dashboard_pages import form_token
@@ -115,15 +116,66 @@ def test_a_run_is_deleted_only_with_the_token_of_the_page_and_the_permission(
     assert client.get(f"/tuning/{REFUSED}").status == 404
 
 
+def test_prompts_of_samples_are_read_without_control_tokens(client: AsgiClient) -> None:
+    text = client.get(f"/tuning/{DONE}").text
+    assert 'class="prompt-end">[1] Most adults need' in text
+    assert '<span class="control">&lt;|end|&gt;</span>' in text
+
+
 def test_evaluations_are_drawn_at_their_steps_and_shares_up_to_one() -> None:
     points = [CurvePoint(step=0, value=0.5), CurvePoint(step=50, value=0.75), CurvePoint(step=100, value=0.7)]
     series = [StepSeries(name="accuracy", points=points, tone="1")]
     pin = Pin(name="best", step=50, value=0.75, tone="2")
     plot = draw_steps(series, title="Accuracy", figure="token_accuracy", end=200, pin=pin)
-    assert plot.lines[0].path == "M0.00 50.00L25.00 25.00L50.00 30.00"
-    assert plot.lines[1].dots == "M25.00 25.00L25.00 25.00"
-    assert plot.top == "100.0 %"
+    assert plot.lines[0].path == "M0.00 100.00L25.00 50.00L50.00 60.00"
+    assert plot.lines[1].dots == "M25.00 50.00L25.00 50.00"
+    assert (plot.bottom, plot.middle, plot.top) == ("50.0 %, not 0", "75.0 %", "100.0 %")
     assert draw_steps([], title="Loss", figure="loss", end=0, empty="none").empty == "none"
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ((0.984, 0.9861), (0.98, 0.99)),
+        ((0.9,), (0.9, 0.91)),
+        ((0.995, 1.0), (0.99, 1.0)),
+        ((0.71, 0.79), (0.7, 0.8)),
+        ((0.2, 0.9), (0.0, 1.0)),
+        ((0.0, 0.003), (0.0, 0.01)),
+        ((), (0.0, 1.0)),
+        ((-0.1, 0.1), (0.0, 1.0)),
+    ],
+)
+def test_shares_that_differ_by_little_are_seen_to_differ(
+    values: tuple[float, ...], scale: tuple[float, float]
+) -> None:
+    assert scale_of_shares(values) == scale
+
+
+@pytest.mark.parametrize(
+    ("prompt", "ending"),
+    [
+        ("<|bos|><|system|>Be kind.<|end|><|user|>How long?<|end|><|assistant|>", "How long?"),
+        ("<|im_start|>user\nHow long?<|im_end|>\n<|im_start|>assistant\n", "How long?"),
+        (
+            "<|start_header_id|>user<|end_header_id|>\n\nHow long?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+            "How long?",
+        ),
+        ("<bos><start_of_turn>user\nHow long?<end_of_turn>\n<start_of_turn>model\n", "How long?"),
+        ("<s>[INST] How long? [/INST]", "How long?"),
+        ("a < b |> c", "a < b |> c"),
+        ("user interfaces", "user interfaces"),
+        ("<|bos|>", ""),
+    ],
+)
+def test_a_prompt_is_shown_without_the_control_tokens_of_its_template(prompt: str, ending: str) -> None:
+    pieces = split_prompt(prompt)
+    assert "".join(piece.text for piece in pieces) == prompt
+    assert end_of_prompt(pieces) == ending
+
+
+def test_of_a_long_prompt_the_end_is_shown() -> None:
+    assert end_of_prompt(split_prompt("<|user|>" + "a" * 200 + " end<|end|>")) == f"… {'a' * 136} end"
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ class Plot:
     top: str
     middle: str
     base_y: float
-    """Where zero is."""
+    """Where zero is; the lower edge where the scale does not reach it."""
     ticks: tuple[str, ...]
     is_labelled: bool
     """Whether lines have labels beside them; a single one is named by the title."""
@@ -118,6 +118,8 @@ class Plot:
     empty: str | None
     """What stands there instead when no slice has a value."""
     bounds: tuple[Bound, ...] = ()
+    bottom: str = ""
+    """What the lower edge is, for a scale that does not begin at zero."""
 
 
 def draw_lines(

@@ -4,6 +4,7 @@ Places on the axis are steps, not moments: evaluations are drawn at the step tha
 steps around them. The surprise: a slice of the axis may hold several steps; it tells the last of them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from penstock.tuning.runs.types import CurvePoint
 MAX_SLICES = 240
 SHARES = frozenset({"token_accuracy", "exact_match", "token_f1", "reward_accuracy"})
 """Figures between 0 and 1."""
+_HALVES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
+"""Half of an axis of shares that does not begin at 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +67,7 @@ def draw_steps(
     known = [each for each in series if each.points]
     end = max([end, 1, *(point.step for each in known for point in each.points)])
     values = [point.value for each in known for point in each.points]
-    low, high = scale_of(values)
-    if figure in SHARES:
-        high = 1.0
+    low, high = scale_of_shares(values) if figure in SHARES else scale_of(values)
     lines = [_line(each, figure, end, (low, high)) for each in known]
     if pin is not None:
         place = f"{_x(pin.step, end):.2f} {_y(pin.value, low, high):.2f}"
@@ -106,7 +107,8 @@ def draw_steps(
         bar_tone="",
         top=format_figure(figure, high),
         middle=format_figure(figure, (low + high) / 2),
-        base_y=round(_y(0.0, low, high), 2),
+        bottom=f"{format_figure(figure, low)}, not 0" if low > 0 else "",
+        base_y=round(_y(max(0.0, low), low, high), 2),
         ticks=tuple(f"{'step ' if part == 0 else ''}{round(end * part / 4):,}" for part in range(5)),
         is_labelled=len(lines) > 1,
         summary=f"{title} over steps. Newest: {told or 'none'}. Arrow keys read single steps.",
@@ -114,6 +116,22 @@ def draw_steps(
         zoom_href="",
         empty=None if known else empty,
     )
+
+
+def scale_of_shares(values: Sequence[float]) -> tuple[float, float]:
+    """Return the lower and upper end of an axis on which shares that differ by little are seen to differ.
+
+    Both ends are multiples of half of it. Shares over half of the axis from 0 to 1 get all of that.
+    """
+    if not values:
+        return 0.0, 1.0
+    for half in _HALVES:
+        first = math.floor(min(values) / half + 1e-9)
+        last = round(1 / half)
+        low, high = min(first, last - 2) * half, min(first + 2, last) * half
+        if min(values) >= 0 and max(values) <= high + 1e-9:
+            return round(low, 4), round(high, 4)
+    return 0.0, 1.0
 
 
 def _line(series: StepSeries, figure: str, end: int, scale: tuple[float, float]) -> Line:

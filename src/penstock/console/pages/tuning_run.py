@@ -17,6 +17,7 @@ from penstock.console.formats import format_bytes, format_ms
 from penstock.console.links import link
 from penstock.console.pages.tuning import ACTIVE, runs_of
 from penstock.console.plots import Plot
+from penstock.console.prompt_pieces import PromptPiece, end_of_prompt, split_prompt
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
 from penstock.console.step_plots import Pin, StepSeries, draw_steps, format_figure
@@ -46,7 +47,9 @@ SMALL = ("lr", "tokens_per_s", "grad_norm", "memory_mb")
 class SampleLine:
     """One held-out prompt with what was replied at some steps."""
 
-    prompt: str
+    pieces: tuple[PromptPiece, ...]
+    """The prompt as the model was given it, its control tokens apart."""
+    ending: str
     row: int | None
     reference: str | None
     replies: tuple[tuple[int, str, bool], ...]
@@ -288,7 +291,16 @@ def group_samples(samples: Sequence[Sample]) -> tuple[tuple[SampleLine, ...], in
             (step, by_step[step].reply, by_step[step].reply.strip() == (reference or "").strip())
             for step in steps
         )
-        lines.append(SampleLine(prompt=prompt, row=found[-1].row, reference=reference, replies=replies))
+        pieces = split_prompt(prompt)
+        lines.append(
+            SampleLine(
+                pieces=pieces,
+                ending=end_of_prompt(pieces),
+                row=found[-1].row,
+                reference=reference,
+                replies=replies,
+            )
+        )
     return tuple(lines), max(0, len(by_prompt) - MAX_SAMPLES)
 
 
