@@ -203,6 +203,47 @@ def test_a_difference_of_texts_holds_both_of_them(left: str, right: str) -> None
     assert "".join(text for kind, text in changes if kind != "removed") == right
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "told"),
+    [
+        (  # a few words alike by chance: the one text, then the other
+            "Rain falls on the hills and rivers rise.",
+            "Prices of the oldest books rarely fall.",
+            [
+                ("removed", "Rain falls on the hills and rivers rise"),
+                ("added", "Prices of the oldest books rarely fall"),
+                ("same", "."),
+            ],
+        ),
+        (  # one word of a long sentence
+            "Most adults need seven hours of sleep.",
+            "Most adults need nine hours of sleep.",
+            [
+                ("same", "Most adults need "),
+                ("removed", "seven"),
+                ("added", "nine"),
+                ("same", " hours of sleep."),
+            ],
+        ),
+        (  # a line that stayed is told apart, however short
+            "alpha beta\nx\ngamma delta",
+            "one two\nx\nthree four",
+            [
+                ("removed", "alpha beta"),
+                ("added", "one two"),
+                ("same", "\nx\n"),
+                ("removed", "gamma delta"),
+                ("added", "three four"),
+            ],
+        ),
+    ],
+)
+def test_words_alike_by_chance_do_not_cut_up_a_change(
+    left: str, right: str, told: list[tuple[str, str]]
+) -> None:
+    assert diff_words(left, right) == told
+
+
 def test_sequences_that_are_too_long_are_paired_by_place() -> None:
     left, right = list(range(MAX_ALIGNED + 9)), list(range(1, MAX_ALIGNED + 10))
     pairs = align(left, right)

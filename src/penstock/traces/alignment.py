@@ -40,7 +40,8 @@ def align(left: Sequence[Hashable], right: Sequence[Hashable]) -> list[tuple[int
 def diff_words(left: str, right: str) -> list[Change]:
     """Return the texts as runs that are the same, removed or added; joined without the one or other they are the texts.
 
-    Long texts are compared by lines, so that the work stays bounded.
+    Long texts are compared by lines, so that the work stays bounded. Words alike by chance between longer changes count
+    as changed: where little stayed the same one reads the one text, then the other, not both at once.
     """
     pieces = _WORDS.findall(left), _WORDS.findall(right)
     if max(map(len, pieces)) > MAX_ALIGNED:
@@ -55,7 +56,7 @@ def diff_words(left: str, right: str) -> list[Change]:
             _add(changes, "removed", one[at])
         if to is not None:
             _add(changes, "added", two[to])
-    return _settle(changes)
+    return _fold(_settle(changes))
 
 
 def _add(changes: list[Change], kind: Literal["same", "removed", "added"], text: str) -> None:
@@ -80,6 +81,36 @@ def _settle(changes: list[Change]) -> list[Change]:
             settled += [("same", text)] if text else []
             removed = added = ""
     return settled
+
+
+def _fold(changes: list[Change]) -> list[Change]:
+    """Join neighbouring changes within a line where what is the same between them is no longer than either of them."""
+    hunks: list[tuple[str, str, str]] = []  # what is the same before it, what was removed, what was added
+    same = removed = added = ""
+    for kind, text in [*changes, ("same", "")]:
+        if kind == "removed":
+            removed = text
+        elif kind == "added":
+            added = text
+        else:
+            if removed or added:
+                hunks.append((same, removed, added))
+                same = removed = added = ""
+                while len(hunks) > 1 and _is_chance(hunks[-2], hunks[-1]):
+                    (ahead, *one), (between, *two) = hunks[-2:]
+                    hunks[-2:] = [(ahead, one[0] + between + two[0], one[1] + between + two[1])]
+            same += text
+    folded: list[Change] = []
+    for ahead, gone, new in hunks:
+        folded += [("same", ahead)] if ahead else []
+        folded += [("removed", gone)] if gone else []
+        folded += [("added", new)] if new else []
+    return folded + ([("same", same)] if same else [])
+
+
+def _is_chance(before: tuple[str, str, str], after: tuple[str, str, str]) -> bool:
+    same = after[0]
+    return "\n" not in same and all(len(same.strip()) <= max(map(len, each[1:])) for each in (before, after))
 
 
 def _by_place(left: Sequence[Hashable], right: Sequence[Hashable]) -> list[tuple[int | None, int | None]]:
