@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.console.formats import end_cut
 from penstock.console.measured import format_change, format_value
-from penstock.console.panels import shorten
+from penstock.console.panels import build_card, shorten
 from penstock.console.plots import (
     Series,
     choose_width_ns,
@@ -23,6 +24,8 @@ from penstock.console.plots import (
     spread_labels,
     tone_of,
 )
+from penstock.spec.measures import MetricCell, find_measure
+from penstock.traces.measures.types import Panel, PanelView, Report, ReportRow, Zoom
 
 MINUTE = 60_000_000_000
 values = st.lists(st.none() | st.floats(-1e9, 1e9), min_size=1, max_size=30)
@@ -184,3 +187,46 @@ def test_a_window_is_cut_into_few_slices(length: int, n_most: int) -> None:
 
 def test_scales_end_at_round_numbers() -> None:
     assert [round_up([value]) for value in (0.0, 0.7, 23.0, 61.0, 1001.0)] == [1.0, 0.8, 25.0, 80.0, 1200.0]
+
+
+@pytest.mark.parametrize(
+    ("measure", "since", "drawn"),
+    [("calls", 30, [None, 9.0, 9.0]), ("calls", 0, [9.0, 9.0, 9.0]), ("latency_p50", 30, [9.0, 9.0, 9.0])],
+)
+def test_the_sum_of_a_slice_that_began_before_the_window_is_not_drawn_as_a_fall(
+    measure: str, since: int, drawn: list[float | None]
+) -> None:
+    found = find_measure(measure)
+    assert found is not None
+    cells = {measure: MetricCell(value=9.0, n=9)}
+    zoom = Zoom(search="", since_ns=0, until_ns=3 * MINUTE, spans=False)
+    report = Report(
+        measures=(found,),
+        by=(),
+        since_ns=since * 1_000_000_000,
+        until_ns=3 * MINUTE,
+        bucket_ns=MINUTE,
+        slices=(0, MINUTE, 2 * MINUTE),
+        rows=[
+            ReportRow(cells=cells, n=9, group={}, start_ns=at * MINUTE, zoom=zoom, before={}, change={})
+            for at in range(3)
+        ],
+        n_groups=1,
+        n_matched=27,
+    )
+    panel = Panel(title="It", measures=(measure,))
+    plot = build_card(PanelView(panel=panel, report=report), zoom_href="/dashboards/it?").plot
+    assert plot is not None
+    assert json.loads(plot.data)["lines"][0]["values"] == drawn
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("How long should I", "How long should I"),
+        ("How long should I sle", "How long should I …"),
+        ("How" + "g" * 18, "How" + "g" * 18 + " …"),
+    ],
+)
+def test_one_sees_that_a_question_was_cut(text: str, shown: str) -> None:
+    assert end_cut(text, 21) == shown

@@ -14,6 +14,14 @@ _LEAST = Decimal("0.000001")
 _STEPS = ((60, "s"), (3600, "min"), (86_400, "h"), (86_400 * 60, "d"))
 
 
+def end_cut(text: str, limit: int) -> str:
+    """Return a text that was cut at `limit` characters so that one sees it: whole words and an ellipsis."""
+    if len(text) < limit:
+        return text
+    words = text.rsplit(" ", 1)
+    return f"{words[0] if len(words[0]) > limit // 2 else text} …"
+
+
 def format_count(value: int | None) -> str:
     """Return 12,345."""
     return DASH if value is None else f"{value:,}"

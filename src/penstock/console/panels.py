@@ -1,6 +1,7 @@
 """Panels of a dashboard as they are drawn: reports in, plots, bars, tables and numbers with their words out.
 
 A slice in which nothing happened counts zero calls but has no latency: sums are zero there, everything else is a gap.
+So is the sum of a first slice of which the window holds only a part.
 """
 
 from collections.abc import Sequence
@@ -222,17 +223,25 @@ def _series(report: Report, measure: Measure, rows: Sequence[ReportRow], *, name
         cells.append(row.cells.get(measure.name) if row else None)
         was = row.before.get(measure.name) if row else None
         before.append(was.value if was else None)
+    values = [empty if cell is None else cell.value for cell in cells]
+    if _begins_cut(report, measure):
+        values[0], before[0] = None, None
     zoom = rows[0].zoom if rows else None
     return Series(
         name=name,
         tone=tone,
-        values=[empty if cell is None else cell.value for cell in cells],
+        values=values,
         lows=[cell.low if cell else None for cell in cells],
         highs=[cell.high if cell else None for cell in cells],
         before=before if report.compared is not None else (),
         behind=[cell.n if cell else 0 for cell in cells],
         href=None if zoom is None else _windowless(zoom),
     )
+
+
+def _begins_cut(report: Report, measure: Measure) -> bool:
+    """Return whether the first of several slices began before the window: drawn, its sum would look like a fall."""
+    return is_sum(measure.name) and len(report.slices) > 2 and report.slices[0] < report.since_ns
 
 
 def _lines(report: Report) -> tuple[GroupLine, ...]:

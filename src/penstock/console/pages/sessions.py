@@ -12,13 +12,14 @@ from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
 from penstock.base.clock import now_ns
 from penstock.console.exchanges import Exchange, read_exchange
-from penstock.console.formats import add_known, format_calls, format_count, format_money, format_ms
+from penstock.console.formats import add_known, end_cut, format_calls, format_count, format_money, format_ms
 from penstock.console.links import link, member
 from penstock.console.pages.overview import Figure
 from penstock.console.queries import clause
 from penstock.console.ranges import RANGES, Window, read_window
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
+from penstock.store.spans.excerpts import PREVIEW_CHARS
 from penstock.store.spans.session_types import ScoreSum, SessionOrder, SessionQuery, SessionRow, Turn
 
 ACTIVE = "/sessions"
@@ -80,6 +81,8 @@ class SessionPage(Page):
     """One session."""
 
     template: ClassVar[str] = "session.html"
+    title: str
+    """Its first question, or its id."""
     row: SessionRow
     figures: tuple[Figure, ...]
     users: tuple[tuple[str, str], ...]
@@ -208,6 +211,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         here = member("/sessions", session_id)
         page = SessionPage(
             frame=renderer.frame(request, f"Session {session_id}", ACTIVE),
+            title=end_cut(view.summary.preview or session_id, PREVIEW_CHARS),
             row=view.summary,
             figures=build_figures(view.summary),
             users=link_users(view.summary),

@@ -16,12 +16,13 @@ from starlette.responses import Response
 
 from penstock.access.declarations import needs
 from penstock.access.permissions import Permission
-from penstock.console.formats import format_count, format_ms
+from penstock.console.formats import end_cut, format_count, format_ms
 from penstock.console.model_calls import CallPage, read_calls
 from penstock.console.pages import trace_diff
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
 from penstock.console.span_details import SpanDetail, build_detail, link_versions
+from penstock.store.spans.excerpts import PREVIEW_CHARS
 from penstock.store.spans.types import ScoreRow, TraceRow
 from penstock.traces.outline import Outline, sum_path
 from penstock.traces.tree import ORPHAN
@@ -184,7 +185,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         is_light = summary.n_spans > DRAWN_HERE and rows is None and view != "messages"
         outline = None if is_light else services.traces.read_outline(trace_id)
         chosen = span or (outline.id_of(outline.root) if outline else None)
-        title = summary.preview or summary.name
+        title = end_cut(summary.preview or summary.name, PREVIEW_CHARS)
         page = TracePage(
             frame=renderer.frame(request, title, "/traces"),
             trace_id=summary.trace_id,

@@ -1,7 +1,7 @@
 // The timeline: every span as a bar in lanes below its parent, as wide as it took. Wheel with Ctrl zooms, dragging moves.
 
 import { FLAG } from "./trace-tree.js";
-import { BARS, barOf, colours, make, span } from "./trace-words.js";
+import { BARS, barOf, colours, contrast, make, span } from "./trace-words.js";
 
 const LANE = 20;
 const MAX_LANES = 400;
@@ -120,25 +120,22 @@ export class Timeline {
         pen.fillStyle = this.colours.ink;
         pen.fillRect((start + tree.ttft[row] - from) * scale, y, 1.5, LANE - 3);
       }
-      if (width > 36) this.label(pen, row, left, y, width);
+      if (width > 36) this.label(pen, row, left, y, width, isPale);
       drawn = Math.max(drawn, left + width);
     }
     pen.globalAlpha = 1;
   }
 
-  label(pen, row, left, y, width) {
-    const text = this.tree.name(row);
+  label(pen, row, left, y, width, isPale) {
+    const { ground, ink } = this.colours;
+    const bar = this.colours[barOf(this.tree.kind(row), this.tree.isError(row))];
     pen.save();
     pen.beginPath();
     pen.rect(left, y, width - 3, LANE - 3);
     pen.clip();
-    pen.fillStyle = this.colours.ground;
-    pen.globalAlpha *= 0.72;
-    const wide = Math.min(width - 4, pen.measureText(text).width + 6);
-    pen.fillRect(left + 2, y + 2, wide, LANE - 7);
-    pen.globalAlpha = pen.globalAlpha > 0.5 ? 1 : 0.4;
-    pen.fillStyle = this.colours.ink;
-    pen.fillText(text, left + 5, y + (LANE - 3) / 2 + 0.5);
+    pen.globalAlpha = isPale ? 0.4 : 1;
+    pen.fillStyle = !isPale && contrast(bar, ground) > contrast(bar, ink) ? ground : ink;
+    pen.fillText(this.tree.name(row), left + 5, y + (LANE - 3) / 2 + 0.5);
     pen.restore();
   }
 

@@ -53,6 +53,20 @@ export function colours(names) {
   return found;
 }
 
+// How well one colour is read on another, 1 to 21 (WCAG 2.2).
+export function contrast(one, other) {
+  const [low, high] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+}
+
+function luminance(colour) {
+  const [red, green, blue] = colour
+    .match(/[\d.]+/g)
+    .slice(0, 3)
+    .map((each) => (each / 255 <= 0.04045 ? each / 255 / 12.92 : ((each / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
 const BAR = { llm: "bar-llm", embedding: "bar-find", retrieval: "bar-find", rerank: "bar-find", app: "bar-app", chain: "bar-app", agent: "bar-app", attempt: "bar-llm" };
 export const barOf = (kind, isError) => (isError ? "bar-bad" : BAR[kind] ?? "bar-other");
 export const BARS = ["bar-llm", "bar-find", "bar-app", "bar-other", "bar-bad", "ink", "ink-faint", "rule", "rule-strong", "accent", "accent-soft", "ground", "raised", "red", "amber"];

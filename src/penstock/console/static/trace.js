@@ -119,7 +119,8 @@ function arrange() {
   const isNarrowed = tree.matches !== null || tree.onlyCritical;
   const shown = isNarrowed ? `${count(tree.nMatches)} of ${count(tree.size)} match` : `${count(tree.entries.length)} of ${count(tree.size)} rows shown`;
   const whole = tree.size === 1 ? "1 row" : `${count(tree.size)} rows`;
-  find("shown").textContent = tree.entries.length === tree.size && !isNarrowed ? whole : shown;
+  const isWhole = (tree.entries.length === tree.size || state.view === "timeline" || state.view === "messages") && !isNarrowed;
+  find("shown").textContent = isWhole ? whole : shown;
 }
 
 // The rows take what is left of the window below the head of the page.
