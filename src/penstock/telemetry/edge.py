@@ -54,30 +54,38 @@ def rules_of(limits: Limits) -> EdgeRules:
     )
 
 
+class _Ready:
+    """Rules, and what follows from them for every span."""
+
+    def __init__(self, rules: EdgeRules) -> None:
+        self.rules = rules
+        self.captures_all = rules.capture_payloads and all(rules.project_capture.values())
+        self.masks = MaskSet(rules.masks) if rules.masks else None
+        self.large_bytes = min(LARGE_RECORD_BYTES, rules.max_payload_bytes)
+
+
 class Edge:
     """Applies the rules. Safe to use from several threads."""
 
     def __init__(self, rules: EdgeRules | None = None, *, table: MappingTable | None = None) -> None:
         self._table = table or load_table()
-        self._rules = rules or EdgeRules()
-        self._masks = MaskSet(self._rules.masks)
+        self._ready = _Ready(rules or EdgeRules())
 
     def take_rules(self, rules: EdgeRules) -> None:
         """Go by these rules from now on."""
-        if rules != self._rules:
-            self._masks = MaskSet(rules.masks)
-            self._rules = rules
+        if rules != self._ready.rules:
+            self._ready = _Ready(rules)
 
     def admit(self, span: Span) -> tuple[Span, bytes]:
         """Return the span as it may be kept, and its record for the spool."""
-        rules = self._rules
-        if not rules.captures(span.project):
+        ready = self._ready
+        if not ready.captures_all and not ready.rules.captures(span.project):
             span = withhold(span, self._table)
-        if self._masks:
-            span = self._masks.apply(span)
+        if ready.masks is not None:
+            span = ready.masks.apply(span)
         record = encode_span(span)
-        if len(record) > min(LARGE_RECORD_BYTES, rules.max_payload_bytes):
-            smaller = cut(span, rules.max_payload_bytes)
+        if len(record) > ready.large_bytes:
+            smaller = cut(span, ready.rules.max_payload_bytes)
             if smaller is not span:
                 return smaller, encode_span(smaller)
         return span, record

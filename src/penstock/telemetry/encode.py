@@ -11,6 +11,7 @@ import msgspec
 
 from penstock.spec.spans import Span
 
+_Raw = msgspec.Raw
 _skimmer = msgspec.json.Decoder(msgspec.Raw)
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
@@ -27,9 +28,9 @@ _decoder = msgspec.json.Decoder(SpanRecord)
 
 def encode_span(span: Span) -> bytes:
     """Return the record of `span`."""
-    if isinstance(span.input, msgspec.Raw) and not _is_json(span.input):
+    if type(span.input) is _Raw and not _is_json(span.input):
         span = msgspec.structs.replace(span, input=bytes(span.input).decode("utf-8", "replace"))
-    if isinstance(span.output, msgspec.Raw) and not _is_json(span.output):
+    if type(span.output) is _Raw and not _is_json(span.output):
         span = msgspec.structs.replace(span, output=bytes(span.output).decode("utf-8", "replace"))
     try:
         return _encoder.encode(span)

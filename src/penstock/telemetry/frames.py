@@ -13,6 +13,9 @@ MAGIC = b"PSSPOOL1"
 MAX_RECORD_BYTES = 64 * 1024 * 1024
 _HEAD = struct.Struct("<II")
 _LENGTH = struct.Struct("<I")
+HEAD_BYTES = _HEAD.size
+"""Of each record, ahead of its payload."""
+_pack_head, _pack_length, _crc32 = _HEAD.pack, _LENGTH.pack, zlib.crc32
 
 
 class Frame(NamedTuple):
@@ -35,8 +38,13 @@ class Scan(NamedTuple):
 
 def encode_frame(payload: bytes) -> bytes:
     """Return the record that holds `payload` (1 byte to `MAX_RECORD_BYTES`)."""
+    return encode_head(payload) + payload
+
+
+def encode_head(payload: bytes) -> bytes:
+    """Return what stands before `payload` in its record."""
     size = len(payload)
-    return _HEAD.pack(size, zlib.crc32(payload, zlib.crc32(_LENGTH.pack(size)))) + payload
+    return _pack_head(size, _crc32(payload, _crc32(_pack_length(size))))
 
 
 def scan_frames(data: bytes, *, base: int, is_final: bool, skip_damage: bool, max_bytes: int) -> Scan:

@@ -56,6 +56,8 @@ class MappingTable:
     version: int
     resource: Mapping[str, Sequence[str]]
     usage_fields: frozenset[str]
+    usage_parts: frozenset[str]
+    """Those of them that may be parts of others."""
     rules: Sequence[OverlapRule]
     kinds: Sequence[Mapping[str, SpanKind]]
     """By rank, which values mean which kind."""
@@ -171,6 +173,7 @@ def build_table(raw: Mapping[str, Any]) -> MappingTable:
         version=raw["version"],
         resource=raw["resource"],
         usage_fields=frozenset(usage),
+        usage_parts=frozenset(usage) - {"input", "output", "total"},
         rules=[OverlapRule(**item) for item in raw["rules"]],
         kinds=[_kinds(item["values"]) for item in raw["kinds"]],
         kind_ranks={item["name"]: rank for rank, item in enumerate(raw["kinds"])},

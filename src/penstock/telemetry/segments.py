@@ -8,10 +8,11 @@ import errno
 import fcntl
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from penstock.base.files import sync_directory
-from penstock.telemetry.frames import MAGIC
+from penstock.telemetry.frames import HEAD_BYTES, MAGIC, encode_head
 
 LOCK_NAME = "writer.lock"
 POSITION_NAME = "reader.json"
@@ -46,16 +47,18 @@ class SegmentAppender:
         """Number of the open segment and the offset behind what was written last."""
         return self._next - 1, self._size
 
-    def write(self, frames: list[bytes]) -> None:
-        """Append all frames and return once they are on disk; raise `OSError` if one of them may not be."""
+    def write(self, payloads: Sequence[bytes]) -> None:
+        """Append a record of each and return once they are on disk; raise `OSError` if one of them may not be."""
         group: list[bytes] = []
         size = 0
-        for frame in frames:
-            if group and size + len(frame) > self._limit_bytes:
+        for payload in payloads:
+            n_bytes = HEAD_BYTES + len(payload)
+            if group and size + n_bytes > self._limit_bytes:
                 self._write_group(b"".join(group))
                 group, size = [], 0
-            group.append(frame)
-            size += len(frame)
+            group.append(encode_head(payload))
+            group.append(payload)
+            size += n_bytes
         if group:
             self._write_group(b"".join(group))
 

@@ -17,10 +17,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
+
+import msgspec
 
 from penstock.telemetry.errors import SpoolInUse, SpoolUnavailable
-from penstock.telemetry.frames import MAX_RECORD_BYTES, encode_frame, scan_frames
+from penstock.telemetry.frames import MAX_RECORD_BYTES, scan_frames
 from penstock.telemetry.segments import POSITION_NAME, FolderLock, SegmentAppender, list_segments
 
 SEGMENT_BYTES = 16 * 1024 * 1024
@@ -50,7 +52,7 @@ Stored = Callable[[], None] | None
 _Item = tuple[bytes, Slim, _Ticket | None, Stored, Any]
 
 
-class Handed(NamedTuple):
+class Handed(msgspec.Struct, frozen=True, gc=False):
     """A record that is on disk, and what its writer had in hand when it wrote it."""
 
     record: bytes
@@ -225,7 +227,7 @@ class SpoolWriter:
         try:
             if self._is_disk_low():
                 raise OSError(errno.ENOSPC, "less free space than the reserve")
-            self._segment.write([encode_frame(payload) for payload, _, _, _, _ in items if payload])
+            self._segment.write([item[0] for item in items if item[0]])
             self._note_pressure(None)
             if self._taker is not None:
                 self._hand_over([Handed(payload, value) for payload, _, _, _, value in items if payload])
@@ -253,7 +255,7 @@ class SpoolWriter:
                 continue
             small = _slim_bytes(slim)
             try:
-                self._segment.write([encode_frame(payload if small is None else small)])
+                self._segment.write([payload if small is None else small])
                 self.dropped_payloads += small is not None
                 self._hand_over([Handed(payload if small is None else small, None)])
             except OSError:

@@ -13,8 +13,6 @@ from penstock.spec.usage import Usage
 from penstock.telemetry.mapping_table import MappingTable, OverlapRule
 
 MAX_COUNT = 2**53
-_WHOLE = frozenset({"input", "output", "total"})
-"""Counts that are no part of others."""
 
 
 def map_usage(
@@ -29,15 +27,13 @@ def map_usage(
 
     `sources` names the attribute that each field was picked from.
     """
-    if "input" not in picked and "output" not in picked:
-        return None
-    fields = table.usage_fields
-    counts = {name: count_of(value) for name, value in picked.items() if name in fields}
-    given, answer = counts.get("input"), counts.get("output")
+    given = count_of(picked["input"]) if "input" in picked else None
+    answer = count_of(picked["output"]) if "output" in picked else None
     if given is None and answer is None:
         return None
-    if _WHOLE.issuperset(counts):
+    if table.usage_parts.isdisjoint(picked):
         return Usage(input_uncached=given, output_text=answer)
+    counts = {name: count_of(value) for name, value in picked.items() if name in table.usage_fields}
     longer, written = counts.get("cache_write_1h"), counts.get("cache_write")
     if longer is not None and written is not None:
         written = max(0, written - longer)  # the total includes what is kept for an hour
