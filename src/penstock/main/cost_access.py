@@ -1,5 +1,7 @@
 """Money for the command line: of the running control process, else straight from the stopped home's file."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -8,6 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from penstock.base.errors import NotFound
+from penstock.base.late import late_imports
 from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMissing
 from penstock.deploy.snapshots import read_snapshot
 from penstock.main.control_client import ControlClient
@@ -16,33 +19,36 @@ from penstock.providers.catalogue import find_provider
 from penstock.providers.prices import PriceBook
 from penstock.spec.home import Home
 from penstock.spec.snapshot import Snapshot
-from penstock.store.spans.duckdb import DuckDBSpanStore
-from penstock.store.spans.ledger_queries import CostQuery
-from penstock.store.spans.port import Ledger
-from penstock.traces.costs.advice import Advice
 from penstock.traces.costs.exports import Export
-from penstock.traces.costs.reconcile import Reconciliation
-from penstock.traces.costs.service import CostExplanation, CostReport, CostService, reconcile_with
+
+with late_imports():
+    from penstock.store.spans import duckdb as duckdb_store
+    from penstock.store.spans import ledger_queries
+    from penstock.store.spans import port as span_port
+    from penstock.traces.costs import advice, reconcile
+    from penstock.traces.costs import service as cost_service
 
 
 class CostAccess(Protocol):
     """What the command line asks."""
 
-    def sum_costs(self, query: CostQuery, by: Sequence[str]) -> CostReport:
+    def sum_costs(self, query: ledger_queries.CostQuery, by: Sequence[str]) -> cost_service.CostReport:
         """Return the sums of a window by dimensions."""
 
-    def explain(self, identity: str) -> list[CostExplanation]:
+    def explain(self, identity: str) -> list[cost_service.CostExplanation]:
         """Return the billed calls of a trace or span with the parts of their price."""
 
-    def advise(self, query: CostQuery, *, ttl_s: int, candidates: Sequence[str]) -> Advice:
+    def advise(
+        self, query: ledger_queries.CostQuery, *, ttl_s: int, candidates: Sequence[str]
+    ) -> advice.Advice:
         """Return what could have been saved."""
 
 
 def reconcile_through(
     costs: CostAccess, export: Export, *, provider: str | None, tolerance: Decimal
-) -> Reconciliation:
+) -> reconcile.Reconciliation:
     """Compare an export with the ledger that `costs` reaches."""
-    return reconcile_with(costs.sum_costs, export, provider=provider, tolerance=tolerance)
+    return cost_service.reconcile_with(costs.sum_costs, export, provider=provider, tolerance=tolerance)
 
 
 @contextmanager
@@ -56,17 +62,21 @@ def open_costs(home: Home) -> Iterator[CostAccess]:
             f"{home.root} holds no calls yet.",
             hint=f"Start it and make a call: penstock up --home {home.root}",
         )
-    store = DuckDBSpanStore(home.span_db, read_only=True)
+    store = duckdb_store.DuckDBSpanStore(home.span_db, read_only=True)
     try:
         yield create_costs(store, lambda: _read_snapshot(home))
     finally:
         store.close()
 
 
-def create_costs(ledger: Ledger, find_snapshot: Callable[[], Snapshot | None]) -> CostService:
+def create_costs(
+    ledger: span_port.Ledger, find_snapshot: Callable[[], Snapshot | None]
+) -> cost_service.CostService:
     """Return the service over a ledger, with the operator's prices and providers of the snapshot of the moment."""
     prices = _Prices(find_snapshot)
-    return CostService(ledger, prices.book, find_price_id=prices.find_price_id, follow=prices.follow)
+    return cost_service.CostService(
+        ledger, prices.book, find_price_id=prices.find_price_id, follow=prices.follow
+    )
 
 
 class _Prices:
@@ -107,22 +117,26 @@ class _Remote:
     def __init__(self, client: ControlClient) -> None:
         self._client = client
 
-    def sum_costs(self, query: CostQuery, by: Sequence[str]) -> CostReport:
+    def sum_costs(self, query: ledger_queries.CostQuery, by: Sequence[str]) -> cost_service.CostReport:
         value = self._client.get("/api/v1/costs", **_filters(query), by=list(by) or None)
-        return msgspec.convert(value, CostReport, strict=False)
+        return msgspec.convert(value, cost_service.CostReport, strict=False)
 
-    def explain(self, identity: str) -> list[CostExplanation]:
+    def explain(self, identity: str) -> list[cost_service.CostExplanation]:
         return msgspec.convert(
-            self._client.get(f"/api/v1/costs/calls/{identity}"), list[CostExplanation], strict=False
+            self._client.get(f"/api/v1/costs/calls/{identity}"),
+            list[cost_service.CostExplanation],
+            strict=False,
         )
 
-    def advise(self, query: CostQuery, *, ttl_s: int, candidates: Sequence[str]) -> Advice:
+    def advise(
+        self, query: ledger_queries.CostQuery, *, ttl_s: int, candidates: Sequence[str]
+    ) -> advice.Advice:
         value = self._client.get(
             "/api/v1/costs/advice", **_filters(query), ttl_s=ttl_s, candidate=list(candidates) or None
         )
-        return msgspec.convert(value, Advice, strict=False)
+        return msgspec.convert(value, advice.Advice, strict=False)
 
 
-def _filters(query: CostQuery) -> dict[str, Any]:
+def _filters(query: ledger_queries.CostQuery) -> dict[str, Any]:
     filters: dict[str, Any] = msgspec.to_builtins(query)
     return filters

@@ -1,5 +1,7 @@
 """Runs the evaluations that a gate needs, candidate first, and has control judge them."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +9,15 @@ from typing import Any
 import msgspec
 
 from penstock.base.errors import PenstockError
-from penstock.evals.running.control_run import needs_local
+from penstock.base.late import late_imports
 from penstock.main.control_client import ControlClient
 from penstock.main.gate_files import GateFile, side_of
-from penstock.main.job_wait import Tell
-from penstock.main.local_runs import run_local
 from penstock.spec.evaluations import EvaluationSpec, GateResult
 from penstock.spec.home import Home
+
+with late_imports():
+    from penstock.evals.running import control_run
+    from penstock.main import job_wait, local_runs
 
 GATES = "/api/v1/gates"
 EVALUATIONS = "/api/v1/evaluations"
@@ -28,7 +32,7 @@ def run_gate(
     *,
     candidate: str | None = None,
     baseline: str | None = None,
-    tell: Tell,
+    tell: job_wait.Tell,
     sleep: Callable[[float], None] = time.sleep,
 ) -> GateResult:
     """Return the stored verdict. `candidate` and `baseline` take the place of those that the file names.
@@ -57,13 +61,17 @@ def run_gate(
 
 
 def _run_side(
-    client: ControlClient, home: Home, side: EvaluationSpec | str, tell: Tell, sleep: Callable[[float], None]
+    client: ControlClient,
+    home: Home,
+    side: EvaluationSpec | str,
+    tell: job_wait.Tell,
+    sleep: Callable[[float], None],
 ) -> str:
     """Return the id of the side's evaluation once it is at rest."""
     if isinstance(side, str):
         return side
-    if needs_local(side):
-        return str(run_local(side, home=home, tell=tell).record["id"])
+    if control_run.needs_local(side):
+        return str(local_runs.run_local(side, home=home, tell=tell).record["id"])
     record: dict[str, Any] = client.post(EVALUATIONS, {"spec": msgspec.to_builtins(side)})
     while record["state"] in {"queued", "running"}:
         asked = (record.get("n_cases") or 0) * side.repeats
@@ -74,5 +82,5 @@ def _run_side(
     return str(record["id"])
 
 
-def _labelled(tell: Tell, label: str) -> Tell:
+def _labelled(tell: job_wait.Tell, label: str) -> job_wait.Tell:
     return lambda share, text: tell(share, f"{label}: {text}")

@@ -1,5 +1,7 @@
 """Erasing documents for the command line: asked of the running control process, or done on the stopped home itself."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -7,13 +9,16 @@ from typing import Any, Protocol
 import msgspec
 
 from penstock.base.errors import UpstreamError
-from penstock.knowledge.erasure.service import KnowledgeErasures
+from penstock.base.late import late_imports
 from penstock.knowledge.erasure.types import FoundTarget, KeptOutRow, KnowledgeErasure, Target
 from penstock.main.control_client import ControlClient
-from penstock.traces.upkeep.document_receipts import DOCUMENTS, check_receipt, require_own, tell_replay
 from penstock.traces.upkeep.seal import SignedReceipt
-from penstock.traces.upkeep.service import UpkeepService
-from penstock.traces.upkeep.types import Verification
+
+with late_imports():
+    from penstock.knowledge.erasure import service as erasure_service
+    from penstock.traces.upkeep import document_receipts
+    from penstock.traces.upkeep import service as upkeep_service
+    from penstock.traces.upkeep import types as upkeep_types
 
 COMMAND_LINE = "command line"
 POLL_S = 0.25
@@ -32,7 +37,7 @@ class DocumentErasureAccess(Protocol):
     def replay(self, signed: SignedReceipt) -> list[KnowledgeErasure]:
         """Erase again what a receipt says was erased, and return once it is done."""
 
-    def verify(self, signed: SignedReceipt, target: Target | None) -> Verification:
+    def verify(self, signed: SignedReceipt, target: Target | None) -> upkeep_types.Verification:
         """Check a receipt, and whether it is about what was named."""
 
     def kept_out(self, base: str | None, *, let_in: str | None = None) -> list[KeptOutRow]:
@@ -61,12 +66,12 @@ class RemoteDocuments:
         told = self._client.post(f"{_ROOT}/replay", {"receipt": msgspec.to_builtins(signed)})
         return [self._wait(each) for each in msgspec.convert(told["erasures"], list[KnowledgeErasure])]
 
-    def verify(self, signed: SignedReceipt, target: Target | None) -> Verification:
+    def verify(self, signed: SignedReceipt, target: Target | None) -> upkeep_types.Verification:
         """Check a receipt."""
         body: dict[str, Any] = {"receipt": msgspec.to_builtins(signed)}
         if target is not None:
             body["target"] = msgspec.to_builtins(target)
-        return msgspec.convert(self._client.post(f"{_ROOT}/verify", body), Verification)
+        return msgspec.convert(self._client.post(f"{_ROOT}/verify", body), upkeep_types.Verification)
 
     def kept_out(self, base: str | None, *, let_in: str | None = None) -> list[KeptOutRow]:
         """Return what no ingest brings back."""
@@ -87,7 +92,9 @@ class RemoteDocuments:
 class LocalDocuments:
     """Does it here."""
 
-    def __init__(self, upkeep: UpkeepService, erasures: KnowledgeErasures) -> None:
+    def __init__(
+        self, upkeep: upkeep_service.UpkeepService, erasures: erasure_service.KnowledgeErasures
+    ) -> None:
         self._upkeep = upkeep
         self._erasures = erasures
         self.find = erasures.find
@@ -100,18 +107,20 @@ class LocalDocuments:
 
     def replay(self, signed: SignedReceipt) -> list[KnowledgeErasure]:
         """Erase again what a receipt says was erased."""
-        content = require_own(self._upkeep.erasures.receipts, signed)
+        content = document_receipts.require_own(self._upkeep.erasures.receipts, signed)
         asked = self._erasures.replay(
-            content.kind.removeprefix(DOCUMENTS),
+            content.kind.removeprefix(document_receipts.DOCUMENTS),
             content.subject_digest,
-            reason=tell_replay(content),
+            reason=document_receipts.tell_replay(content),
             actor=COMMAND_LINE,
         )
         return [self._finish(each) for each in asked]
 
-    def verify(self, signed: SignedReceipt, target: Target | None) -> Verification:
+    def verify(self, signed: SignedReceipt, target: Target | None) -> upkeep_types.Verification:
         """Check a receipt."""
-        return check_receipt(self._upkeep.erasures.receipts, signed, target, self._erasures.digest_of)
+        return document_receipts.check_receipt(
+            self._upkeep.erasures.receipts, signed, target, self._erasures.digest_of
+        )
 
     def kept_out(self, base: str | None, *, let_in: str | None = None) -> list[KeptOutRow]:
         """Return what no ingest brings back."""

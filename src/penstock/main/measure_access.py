@@ -4,6 +4,8 @@ Rules, dashboards, silences and history lie in the control tables, which a comma
 What the record says only the running control process may tell; of a stopped home it is read from the file.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,20 +15,22 @@ from typing import Any, Protocol
 
 import msgspec
 
+from penstock.base.late import late_imports
 from penstock.main.control_client import ControlClient
 from penstock.main.instance import running_instance
-from penstock.main.measuring import create_measures, parse_for
-from penstock.main.monitoring import Monitoring, create_monitoring
-from penstock.main.rooms import Rooms
-from penstock.main.stopped_spans import check_span_file
 from penstock.monitors.types import OutboxMessage, Preview, RuleContent
 from penstock.spec.home import Home
 from penstock.spec.measures import MetricQuery, Subject
-from penstock.store.spans.duckdb_file import DuckDBFile
-from penstock.store.spans.measures import DuckDBMeasures
-from penstock.traces.measures.dashboards import DashboardService
-from penstock.traces.measures.service import choose_bucket
 from penstock.traces.measures.types import Compare, DashboardView, Report
+
+with late_imports():
+    from penstock.main import measuring, stopped_spans
+    from penstock.main import monitoring as monitors
+    from penstock.main import rooms as control_rooms
+    from penstock.store.spans import duckdb_file
+    from penstock.store.spans import measures as span_measures
+    from penstock.traces.measures import dashboards as dashboard_service
+    from penstock.traces.measures import service as measure_service
 
 PATIENCE_S = 20.0
 """How long a command waits for a test message to be sent by the running control process."""
@@ -67,9 +71,9 @@ def open_measures(home: Home) -> Iterator[MeasureAccess]:
     if running_instance(home) is not None:
         yield _Remote(ControlClient(home))
         return
-    check_span_file(home)
-    file = DuckDBFile(home.span_db, read_only=True)
-    rooms = Rooms(home, keeps_running=True)
+    stopped_spans.check_span_file(home)
+    file = duckdb_file.DuckDBFile(home.span_db, read_only=True)
+    rooms = control_rooms.Rooms(home, keeps_running=True)
     try:
         yield _Local(rooms, file)
     finally:
@@ -82,8 +86,8 @@ class Tables:
     """Dashboards and alerts in the control tables of a home."""
 
     home: Home
-    dashboards: DashboardService
-    monitoring: Monitoring
+    dashboards: dashboard_service.DashboardService
+    monitoring: monitors.Monitoring
 
     def wait_for(
         self, identities: Sequence[str], *, sleep: Callable[[float], None] = time.sleep
@@ -106,13 +110,13 @@ class Tables:
 @contextmanager
 def open_tables(home: Home) -> Iterator[Tables]:
     """Yield the control tables of `home`. What is written is checked against an empty record, not against the file."""
-    rooms = Rooms(home, keeps_running=True)
-    nothing = DuckDBFile(Path(":memory:"))
+    rooms = control_rooms.Rooms(home, keeps_running=True)
+    nothing = duckdb_file.DuckDBFile(Path(":memory:"))
     try:
         yield Tables(
             home=home,
-            dashboards=DashboardService(rooms.engine, create_measures(nothing)),
-            monitoring=create_monitoring(rooms, DuckDBMeasures(nothing)),
+            dashboards=dashboard_service.DashboardService(rooms.engine, measuring.create_measures(nothing)),
+            monitoring=monitors.create_monitoring(rooms, span_measures.DuckDBMeasures(nothing)),
         )
     finally:
         nothing.close()
@@ -144,10 +148,10 @@ class _Remote:
 
 
 class _Local:
-    def __init__(self, rooms: Rooms, file: DuckDBFile) -> None:
+    def __init__(self, rooms: control_rooms.Rooms, file: duckdb_file.DuckDBFile) -> None:
         self._rooms = rooms
-        self._measures = DuckDBMeasures(file)
-        self._service = create_measures(file)
+        self._measures = span_measures.DuckDBMeasures(file)
+        self._service = measuring.create_measures(file)
 
     def measure(self, asked: Asked) -> Report:
         query = MetricQuery(
@@ -156,8 +160,8 @@ class _Local:
             until_ns=asked.until_ns,
             subject=asked.subject,
             by=tuple(asked.by),
-            where=parse_for(asked.q, asked.subject),
-            bucket_ns=choose_bucket(asked.since_ns, asked.until_ns) if asked.sliced else None,
+            where=measuring.parse_for(asked.q, asked.subject),
+            bucket_ns=measure_service.choose_bucket(asked.since_ns, asked.until_ns) if asked.sliced else None,
             limit=asked.limit,
         )
         return self._service.measure(query, asked.compare)
@@ -165,11 +169,11 @@ class _Local:
     def show_dashboard(
         self, name: str, *, since_ns: int, until_ns: int, where: str, compare: Compare | None
     ) -> DashboardView:
-        dashboards = DashboardService(self._rooms.engine, self._service)
+        dashboards = dashboard_service.DashboardService(self._rooms.engine, self._service)
         return dashboards.show(name, since_ns=since_ns, until_ns=until_ns, where=where, compare=compare)
 
     def preview(self, content: RuleContent) -> Preview:
-        return create_monitoring(self._rooms, self._measures).alerts.preview(content)
+        return monitors.create_monitoring(self._rooms, self._measures).alerts.preview(content)
 
 
 def _plain(asked: Asked) -> Mapping[str, Any]:

@@ -4,6 +4,8 @@ Done here, questions are embedded by nobody (the gateway is down), so that searc
 has figures; what the record of traffic says is read from its file.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -11,8 +13,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from penstock.base.late import late_imports
 from penstock.knowledge.quality.report_types import Explanation, StaleReport, UnansweredReport, UnusedReport
-from penstock.knowledge.quality.service import RetrievalQuality
 from penstock.knowledge.quality.types import (
     CompareRequest,
     ComparisonPage,
@@ -24,19 +26,19 @@ from penstock.knowledge.quality.types import (
     MeasureRequest,
     QuestionSet,
 )
-from penstock.knowledge.retrieval.filters import read_filter
 from penstock.knowledge.types import InlineContext
 from penstock.main.control_client import ControlClient
-from penstock.main.dataset_rooms import create_datasets
 from penstock.main.instance import running_instance
-from penstock.main.job_wait import wait_for_job
-from penstock.main.knowledge_rooms import KnowledgeRooms
-from penstock.main.retrieval_quality import RetrievalParts, create_retrieval_quality
 from penstock.spec.home import Home
 from penstock.spec.knowledge import ChosenScope
-from penstock.store.spans.duckdb import DuckDBSpanStore
-from penstock.store.spans.trace_lists import DuckDBTraceLists
-from penstock.traces.lists import TraceListService
+
+with late_imports():
+    from penstock.knowledge.quality import service as quality_service
+    from penstock.knowledge.retrieval import filters
+    from penstock.main import dataset_rooms, job_wait, knowledge_rooms, retrieval_quality
+    from penstock.store.spans import duckdb as duckdb_store
+    from penstock.store.spans import trace_lists
+    from penstock.traces import lists as trace_lists_service
 
 Tell = Callable[[float | None, str], None]
 Report = UnansweredReport | StaleReport | UnusedReport
@@ -91,22 +93,24 @@ class BothAccess(RetrievalAccess, RetrievalLists, Protocol):
 @contextmanager
 def open_retrieval(home: Home) -> Iterator[BothAccess]:
     """Yield access to a home, running or not."""
-    rooms = KnowledgeRooms(home)
+    rooms = knowledge_rooms.KnowledgeRooms(home)
     if running_instance(home) is not None:
         try:
             yield _Remote(ControlClient(home), rooms)
         finally:
             rooms.close()
         return
-    spans = DuckDBSpanStore(home.span_db, read_only=True) if home.span_db.exists() else None
+    spans = duckdb_store.DuckDBSpanStore(home.span_db, read_only=True) if home.span_db.exists() else None
     try:
-        quality = create_retrieval_quality(
-            RetrievalParts(
+        quality = retrieval_quality.create_retrieval_quality(
+            retrieval_quality.RetrievalParts(
                 engine=rooms.engine,
                 knowledge=rooms.knowledge,
-                datasets=create_datasets(home, rooms.registry, rooms.blobs),
+                datasets=dataset_rooms.create_datasets(home, rooms.registry, rooms.blobs),
                 spans=spans,
-                trace_lists=None if spans is None else TraceListService(DuckDBTraceLists(spans.file)),
+                trace_lists=None
+                if spans is None
+                else trace_lists_service.TraceListService(trace_lists.DuckDBTraceLists(spans.file)),
             )
         )
         yield _Local(quality)
@@ -119,7 +123,7 @@ def open_retrieval(home: Home) -> Iterator[BothAccess]:
 class _Local:
     """On the home itself."""
 
-    def __init__(self, quality: RetrievalQuality) -> None:
+    def __init__(self, quality: quality_service.RetrievalQuality) -> None:
         self._quality = quality
 
     def measure(self, base: str, request: MeasureRequest, tell: Tell) -> Measurement:
@@ -131,7 +135,7 @@ class _Local:
     def explain(self, base: str, asked: Mapping[str, Any]) -> Explanation:
         told = asked.get("filter")
         scope = ChosenScope(
-            conditions=[] if told is None else [read_filter(told)], principals=asked.get("principals")
+            conditions=[] if told is None else [filters.read_filter(told)], principals=asked.get("principals")
         )
         return self._quality.explainer.explain(
             base,
@@ -171,7 +175,7 @@ class _Local:
 class _Remote:
     """Through the running control process."""
 
-    def __init__(self, client: ControlClient, rooms: KnowledgeRooms) -> None:
+    def __init__(self, client: ControlClient, rooms: knowledge_rooms.KnowledgeRooms) -> None:
         self._client = client
         self._rooms = rooms
 
@@ -185,7 +189,7 @@ class _Remote:
 
     def _do(self, path: str, request: MeasureRequest | CompareRequest, tell: Tell) -> dict[str, Any]:
         job = self._client.post(path, msgspec.to_builtins(request))["job"]
-        return wait_for_job(self._rooms.jobs, job, tell).result or {}
+        return job_wait.wait_for_job(self._rooms.jobs, job, tell).result or {}
 
     def explain(self, base: str, asked: Mapping[str, Any]) -> Explanation:
         answer = self._client.post(f"{_path(base)}/explain", dict(asked), timeout_s=_LONG_S)

@@ -1,11 +1,16 @@
 """The span file of a home that does not run: its one owner is away, so a command may read it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from penstock.base.errors import NotFound
+from penstock.base.late import late_imports
 from penstock.spec.home import Home
-from penstock.store.spans.duckdb import DuckDBSpanStore
+
+with late_imports():
+    from penstock.store.spans import duckdb as duckdb_store
 
 
 def check_span_file(home: Home) -> None:
@@ -18,10 +23,10 @@ def check_span_file(home: Home) -> None:
 
 
 @contextmanager
-def read_stopped(home: Home) -> Iterator[DuckDBSpanStore]:
+def read_stopped(home: Home) -> Iterator[duckdb_store.DuckDBSpanStore]:
     """Yield the spans of a stopped home for reading; raise `NotFound` where there are none."""
     check_span_file(home)
-    store = DuckDBSpanStore(home.span_db, read_only=True)
+    store = duckdb_store.DuckDBSpanStore(home.span_db, read_only=True)
     try:
         yield store
     finally:

@@ -3,18 +3,23 @@
 The span store has one owner, so while Penstock runs only the control process may open it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import msgspec
 
+from penstock.base.late import late_imports
 from penstock.main.control_client import ControlClient
 from penstock.main.instance import running_instance
-from penstock.main.stopped_spans import read_stopped
 from penstock.spec.home import Home
-from penstock.traces.filters import build_query
-from penstock.traces.service import TraceService
+
+with late_imports():
+    from penstock.main import stopped_spans
+    from penstock.traces import filters as trace_filters
+    from penstock.traces import service as trace_service
 
 
 class TraceAccess(Protocol):
@@ -36,8 +41,8 @@ def open_traces(home: Home) -> Iterator[TraceAccess]:
     if running_instance(home) is not None:
         yield _Remote(ControlClient(home))
         return
-    with read_stopped(home) as store:
-        yield _Local(TraceService(store))
+    with stopped_spans.read_stopped(home) as store:
+        yield _Local(trace_service.TraceService(store))
 
 
 class _Remote:
@@ -58,11 +63,13 @@ class _Remote:
 
 
 class _Local:
-    def __init__(self, service: TraceService) -> None:
+    def __init__(self, service: trace_service.TraceService) -> None:
         self._service = service
 
     def list_traces(self, filters: Mapping[str, object]) -> dict[str, Any]:
-        page: dict[str, Any] = msgspec.to_builtins(self._service.list_traces(build_query(filters)))
+        page: dict[str, Any] = msgspec.to_builtins(
+            self._service.list_traces(trace_filters.build_query(filters))
+        )
         return page
 
     def show_trace(self, trace_id: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Lists and exports for the command line: of the running control process, else straight from the stopped home's file."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -7,18 +9,20 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from penstock.base.late import late_imports
 from penstock.main.control_client import ControlClient
 from penstock.main.copies import hold_copies
 from penstock.main.instance import running_instance
-from penstock.main.stopped_spans import read_stopped
 from penstock.spec.home import Home
-from penstock.store.spans.duckdb import DuckDBSpanStore
-from penstock.store.spans.export_rows import DuckDBSpanExport
-from penstock.store.spans.trace_lists import DuckDBTraceLists
 from penstock.store.spans.types import SpanQuery, TraceQuery
-from penstock.traces.exports import ExportService
-from penstock.traces.filters import build_query, build_span_query
-from penstock.traces.lists import TraceListService
+
+with late_imports():
+    from penstock.main import stopped_spans
+    from penstock.store.spans import duckdb as duckdb_store
+    from penstock.store.spans import export_rows, trace_lists
+    from penstock.traces import exports
+    from penstock.traces import filters as trace_filters
+    from penstock.traces import lists as list_service
 
 Subject = Literal["trace", "span"]
 Filters = Mapping[str, object]
@@ -44,7 +48,7 @@ def open_trace_lists(home: Home) -> Iterator[TraceListAccess]:
     if running_instance(home) is not None:
         yield _Remote(ControlClient(home))
         return
-    with read_stopped(home) as store:
+    with stopped_spans.read_stopped(home) as store:
         yield _Local(store, home)
 
 
@@ -65,10 +69,12 @@ class _Remote:
 
 
 class _Local:
-    def __init__(self, store: DuckDBSpanStore, home: Home) -> None:
-        lists = DuckDBTraceLists(store.file)
-        self._lists = TraceListService(lists)
-        self._exports = ExportService(lists, DuckDBSpanExport(store.file), partial(hold_copies, home))
+    def __init__(self, store: duckdb_store.DuckDBSpanStore, home: Home) -> None:
+        lists = trace_lists.DuckDBTraceLists(store.file)
+        self._lists = list_service.TraceListService(lists)
+        self._exports = exports.ExportService(
+            lists, export_rows.DuckDBSpanExport(store.file), partial(hold_copies, home)
+        )
 
     def list_rows(self, subject: Subject, filters: Filters) -> dict[str, Any]:
         query = _query(subject, filters)
@@ -87,4 +93,6 @@ class _Local:
 
 
 def _query(subject: Subject, filters: Filters) -> TraceQuery | SpanQuery:
-    return build_query(filters) if subject == "trace" else build_span_query(filters)
+    return (
+        trace_filters.build_query(filters) if subject == "trace" else trace_filters.build_span_query(filters)
+    )

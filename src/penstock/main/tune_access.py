@@ -3,6 +3,8 @@
 Looking needs neither: records are in the control tables and events in the home's files.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import signal
@@ -18,18 +20,16 @@ import msgspec
 from penstock.base.digest import digest_json
 from penstock.base.errors import InvalidInput
 from penstock.base.files import write_atomic
-from penstock.main.compress_rooms import create_distiller
-from penstock.main.dataset_rooms import create_datasets
-from penstock.main.embedded import ModelRooms
-from penstock.main.eval_ports import RoutePrices
+from penstock.base.late import late_imports
 from penstock.main.instance import running_instance
-from penstock.main.job_wait import Tell, wait_for_job
 from penstock.main.last_snapshot import LastSnapshot
-from penstock.main.tune_rooms import TuneSettings, Tuning, TuningParts, create_tuning, read_tune_settings
 from penstock.spec.home import Home
 from penstock.spec.tuning import BudgetPart, Recipe, RunRecord
 from penstock.tuning.recipes.reading import read_recipe_text
-from penstock.tuning.runs.service import RunService
+
+with late_imports():
+    from penstock.main import compress_rooms, dataset_rooms, embedded, eval_ports, job_wait, tune_rooms
+    from penstock.tuning.runs import service as run_service
 
 
 class TuneAccess:
@@ -38,7 +38,7 @@ class TuneAccess:
     def __init__(self, home: Home, *, environ: Mapping[str, str] = os.environ) -> None:
         self.home = home
         self._environ = environ
-        self._rooms = ModelRooms(home, environ=environ)
+        self._rooms = embedded.ModelRooms(home, environ=environ)
 
     def __enter__(self) -> Self:
         return self
@@ -47,21 +47,21 @@ class TuneAccess:
         self.close()
 
     @property
-    def runs(self) -> RunService:
+    def runs(self) -> run_service.RunService:
         """Runs as records and files."""
         return self._tuning.runs
 
     @cached_property
-    def settings(self) -> TuneSettings:
+    def settings(self) -> tune_rooms.TuneSettings:
         """What the settings say about training."""
-        return read_tune_settings(self._rooms.storage_file.settings)
+        return tune_rooms.read_tune_settings(self._rooms.storage_file.settings)
 
     @property
     def is_running(self) -> bool:
         """Whether an instance runs on this home, which then drives runs."""
         return running_instance(self.home) is not None
 
-    def start(self, recipe: Recipe, *, actor: str, tell: Tell, wait: bool = True) -> RunRecord:
+    def start(self, recipe: Recipe, *, actor: str, tell: job_wait.Tell, wait: bool = True) -> RunRecord:
         """Run a recipe and return its record; raises what made it fail.
 
         Without a running instance it is trained in this process's care: ending the command stops the run, with a
@@ -77,14 +77,14 @@ class TuneAccess:
         return self._drive(self.runs.create(recipe, actor=actor), tell)
 
     def resume(
-        self, wanted: str, *, tell: Tell, budget: BudgetPart | None = None, wait: bool = True
+        self, wanted: str, *, tell: job_wait.Tell, budget: BudgetPart | None = None, wait: bool = True
     ) -> RunRecord:
         """Go on with a run that was stopped or has failed, from its last checkpoint; `budget` raises its bounds."""
         if self.is_running:
             return self._follow(self.runs.resume(wanted, budget=budget), tell, wait=wait)
         return self._drive(self.runs.reopen(wanted, budget=budget), tell)
 
-    def follow(self, wanted: str, tell: Tell) -> RunRecord:
+    def follow(self, wanted: str, tell: job_wait.Tell) -> RunRecord:
         """Wait for the end of a run that a job drives."""
         record = self.runs.get(wanted)
         return record if record.job is None else self._follow(record, tell, wait=True)
@@ -94,12 +94,12 @@ class TuneAccess:
         self._rooms.close()
 
     @cached_property
-    def _tuning(self) -> Tuning:
+    def _tuning(self) -> tune_rooms.Tuning:
         rooms = self._rooms
         snapshot = LastSnapshot(self.home.snapshot)
-        datasets = create_datasets(self.home, rooms.registry, rooms.blobs)
-        return create_tuning(
-            TuningParts(
+        datasets = dataset_rooms.create_datasets(self.home, rooms.registry, rooms.blobs)
+        return tune_rooms.create_tuning(
+            tune_rooms.TuningParts(
                 home=self.home,
                 engine=rooms.engine,
                 registry=rooms.registry,
@@ -107,18 +107,18 @@ class TuneAccess:
                 models=rooms.models,
                 jobs=rooms.jobs,
                 settings=self.settings,
-                prices=RoutePrices(snapshot.read, rooms.registry),
-                distil=create_distiller(self.home, rooms.registry, datasets),
+                prices=eval_ports.RoutePrices(snapshot.read, rooms.registry),
+                distil=compress_rooms.create_distiller(self.home, rooms.registry, datasets),
                 environ=self._environ,
             )
         )
 
-    def _follow(self, record: RunRecord, tell: Tell, *, wait: bool) -> RunRecord:
+    def _follow(self, record: RunRecord, tell: job_wait.Tell, *, wait: bool) -> RunRecord:
         if wait and record.job is not None:
-            wait_for_job(self._rooms.jobs, record.job, tell)
+            job_wait.wait_for_job(self._rooms.jobs, record.job, tell)
         return self.runs.get(record.id)
 
-    def _drive(self, record: RunRecord, tell: Tell) -> RunRecord:
+    def _drive(self, record: RunRecord, tell: job_wait.Tell) -> RunRecord:
         context = HereContext(self.home.tuning / record.id / "steps", tell)
         with _term_as_interrupt():
             ended = self._tuning.execution.execute(record.id, context)
@@ -130,7 +130,7 @@ class TuneAccess:
 class HereContext:
     """`tuning.runs.ports.RunContext` of a command: tells a person, keeps finished steps as files."""
 
-    def __init__(self, folder: Path, tell: Tell) -> None:
+    def __init__(self, folder: Path, tell: job_wait.Tell) -> None:
         self._folder = folder
         self._tell = tell
         self._last: float | None = None

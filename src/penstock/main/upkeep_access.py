@@ -1,5 +1,7 @@
 """Upkeep for the command line: through the running control process, else on the stopped home itself."""
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -9,28 +11,33 @@ from typing import Any, Protocol
 import msgspec
 
 from penstock.base.errors import UpstreamError
-from penstock.deploy.kept_replies import ResponseCacheService
+from penstock.base.late import late_imports
 from penstock.deploy.snapshots import read_snapshot
-from penstock.gateway.journal import recover_journals
-from penstock.knowledge.erasure.service import KnowledgeErasures
 from penstock.main.control_client import ControlClient
 from penstock.main.home_files import create_home
 from penstock.main.instance import own_home, running_instance
-from penstock.main.knowledge_erase_access import DocumentErasureAccess, LocalDocuments, RemoteDocuments
-from penstock.main.knowledge_erasing import create_knowledge_erasures
-from penstock.main.knowledge_rooms import KnowledgeRooms
-from penstock.main.stopped_spans import check_span_file
-from penstock.main.upkeeping import create_upkeep
 from penstock.providers.prices import PriceBook
 from penstock.spec.home import Home
-from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.upkeep_types import Compaction, Expired, Subject, SubjectRows
 from penstock.telemetry.edge import SnapshotEdge
-from penstock.traces.collector import Collector
-from penstock.traces.upkeep.retention import RetentionRun
 from penstock.traces.upkeep.seal import SignedReceipt
-from penstock.traces.upkeep.service import UpkeepReport, UpkeepService
-from penstock.traces.upkeep.types import Erasure, Receipt, Verification
+
+with late_imports():
+    from penstock.deploy import kept_replies
+    from penstock.gateway import journal
+    from penstock.knowledge.erasure import service as erasure_service
+    from penstock.main import (
+        knowledge_erase_access,
+        knowledge_erasing,
+        knowledge_rooms,
+        stopped_spans,
+        upkeeping,
+    )
+    from penstock.store.spans import duckdb as duckdb_store
+    from penstock.traces import collector as collecting
+    from penstock.traces.upkeep import retention
+    from penstock.traces.upkeep import service as upkeep_service
+    from penstock.traces.upkeep import types as upkeep_types
 
 COMMAND_LINE = "command line"
 """The actor of what is done to a stopped home."""
@@ -41,13 +48,13 @@ POLL_S = 0.25
 class UpkeepAccess(Protocol):
     """What the command line asks for; the words of `UpkeepService` and its parts."""
 
-    def report(self) -> UpkeepReport:
+    def report(self) -> upkeep_service.UpkeepReport:
         """Return how things stand."""
 
     def count_old(self) -> Expired:
         """Return what is too old."""
 
-    def expire(self) -> RetentionRun:
+    def expire(self) -> retention.RetentionRun:
         """Delete what is too old."""
 
     def compact(self) -> Compaction:
@@ -63,48 +70,52 @@ class PrivacyAccess(Protocol):
     def hand_out(self, subject: Subject) -> Iterator[bytes]:
         """Yield the ZIP of what is stored."""
 
-    def erase(self, subject: Subject, reason: str) -> Erasure:
+    def erase(self, subject: Subject, reason: str) -> upkeep_types.Erasure:
         """Erase, and return once it is done."""
 
-    def replay(self, signed: SignedReceipt) -> list[Erasure]:
+    def replay(self, signed: SignedReceipt) -> list[upkeep_types.Erasure]:
         """Erase again what a receipt says was erased, and return once it is done."""
 
 
 class ReceiptAccess(Protocol):
     """What the command line asks about receipts."""
 
-    def list_receipts(self) -> list[Receipt]:
+    def list_receipts(self) -> list[upkeep_types.Receipt]:
         """Return the newest receipts."""
 
     def get_receipt(self, number: int) -> SignedReceipt:
         """Return one with its signature."""
 
-    def verify(self, signed: SignedReceipt, subject: Subject | None) -> Verification:
+    def verify(self, signed: SignedReceipt, subject: Subject | None) -> upkeep_types.Verification:
         """Check one."""
 
 
 @contextmanager
-def open_upkeep(home: Home) -> "Iterator[_Remote | _Local]":
+def open_upkeep(home: Home) -> Iterator[_Remote | _Local]:
     """Yield access to the upkeep of `home`, running or not. A stopped home cannot be started meanwhile."""
     if running_instance(home) is not None:
         yield _Remote(ControlClient(home))
         return
-    check_span_file(home)
+    stopped_spans.check_span_file(home)
     create_home(home)
     with own_home(home):
-        rooms = KnowledgeRooms(home)
-        store = DuckDBSpanStore(home.span_db)
-        collector = Collector(home.spool, store, source=store)
+        rooms = knowledge_rooms.KnowledgeRooms(home)
+        store = duckdb_store.DuckDBSpanStore(home.span_db)
+        collector = collecting.Collector(home.spool, store, source=store)
         edge = SnapshotEdge(home.snapshot)
-        recover_journals(
+        journal.recover_journals(
             home.journal,
             lambda spans: (store.append([edge.admit(span)[0] for span in spans]), None)[1],
             PriceBook(),
         )
-        cache = ResponseCacheService(home.cache, lambda: read_snapshot(home.snapshot), os.environ)
+        cache = kept_replies.ResponseCacheService(
+            home.cache, lambda: read_snapshot(home.snapshot), os.environ
+        )
         try:
-            upkeep = create_upkeep(rooms, store, collector, cache)
-            yield _Local(upkeep, create_knowledge_erasures(rooms, upkeep, store, collector, cache))
+            upkeep = upkeeping.create_upkeep(rooms, store, collector, cache)
+            yield _Local(
+                upkeep, knowledge_erasing.create_knowledge_erasures(rooms, upkeep, store, collector, cache)
+            )
         finally:
             collector.close()
             store.close()
@@ -115,18 +126,20 @@ class _Remote:
     def __init__(self, client: ControlClient, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._client = client
         self._sleep = sleep
-        self.documents: DocumentErasureAccess = RemoteDocuments(client)
+        self.documents: knowledge_erase_access.DocumentErasureAccess = knowledge_erase_access.RemoteDocuments(
+            client
+        )
 
-    def report(self) -> UpkeepReport:
-        return msgspec.convert(self._client.get("/api/v1/upkeep"), UpkeepReport)
+    def report(self) -> upkeep_service.UpkeepReport:
+        return msgspec.convert(self._client.get("/api/v1/upkeep"), upkeep_service.UpkeepReport)
 
     def count_old(self) -> Expired:
         told = self._client.post("/api/v1/upkeep/expire", {"dry_run": True}, timeout_s=LONG_S)
         return msgspec.convert(told, Expired)
 
-    def expire(self) -> RetentionRun:
+    def expire(self) -> retention.RetentionRun:
         told = self._client.post("/api/v1/upkeep/expire", {}, timeout_s=LONG_S)
-        return msgspec.convert(told, RetentionRun)
+        return msgspec.convert(told, retention.RetentionRun)
 
     def compact(self) -> Compaction:
         return msgspec.convert(self._client.post("/api/v1/upkeep/compact", {}, timeout_s=LONG_S), Compaction)
@@ -138,39 +151,47 @@ class _Remote:
     def hand_out(self, subject: Subject) -> Iterator[bytes]:
         return self._client.stream_post("/api/v1/privacy/export", _body(subject))
 
-    def erase(self, subject: Subject, reason: str) -> Erasure:
+    def erase(self, subject: Subject, reason: str) -> upkeep_types.Erasure:
         told = self._client.post("/api/v1/privacy/erase", {**_body(subject), "reason": reason})
-        return self._wait(msgspec.convert(told, Erasure))
+        return self._wait(msgspec.convert(told, upkeep_types.Erasure))
 
-    def replay(self, signed: SignedReceipt) -> list[Erasure]:
+    def replay(self, signed: SignedReceipt) -> list[upkeep_types.Erasure]:
         told = self._client.post("/api/v1/privacy/replay", {"receipt": msgspec.to_builtins(signed)})
-        return [self._wait(each) for each in msgspec.convert(told["erasures"], list[Erasure])]
+        return [self._wait(each) for each in msgspec.convert(told["erasures"], list[upkeep_types.Erasure])]
 
-    def list_receipts(self) -> list[Receipt]:
-        return msgspec.convert(self._client.get("/api/v1/privacy/receipts")["receipts"], list[Receipt])
+    def list_receipts(self) -> list[upkeep_types.Receipt]:
+        return msgspec.convert(
+            self._client.get("/api/v1/privacy/receipts")["receipts"], list[upkeep_types.Receipt]
+        )
 
     def get_receipt(self, number: int) -> SignedReceipt:
         return msgspec.convert(self._client.get(f"/api/v1/privacy/receipts/{number}"), SignedReceipt)
 
-    def verify(self, signed: SignedReceipt, subject: Subject | None) -> Verification:
+    def verify(self, signed: SignedReceipt, subject: Subject | None) -> upkeep_types.Verification:
         body: dict[str, Any] = {"receipt": msgspec.to_builtins(signed)}
         if subject is not None:
             body["subject"] = _body(subject)
-        return msgspec.convert(self._client.post("/api/v1/privacy/verify", body), Verification)
+        return msgspec.convert(self._client.post("/api/v1/privacy/verify", body), upkeep_types.Verification)
 
-    def _wait(self, asked: Erasure) -> Erasure:
+    def _wait(self, asked: upkeep_types.Erasure) -> upkeep_types.Erasure:
         while asked.state != "done":
             if asked.error is not None:
                 raise _unfinished(asked)
             self._sleep(POLL_S)
-            asked = msgspec.convert(self._client.get(f"/api/v1/privacy/erasures/{asked.id}"), Erasure)
+            asked = msgspec.convert(
+                self._client.get(f"/api/v1/privacy/erasures/{asked.id}"), upkeep_types.Erasure
+            )
         return asked
 
 
 class _Local:
-    def __init__(self, service: UpkeepService, erasures: KnowledgeErasures) -> None:
+    def __init__(
+        self, service: upkeep_service.UpkeepService, erasures: erasure_service.KnowledgeErasures
+    ) -> None:
         self._service = service
-        self.documents: DocumentErasureAccess = LocalDocuments(service, erasures)
+        self.documents: knowledge_erase_access.DocumentErasureAccess = knowledge_erase_access.LocalDocuments(
+            service, erasures
+        )
         self.report = service.report
         self.count_old = service.retention.count
         self.expire = service.retention.run
@@ -181,15 +202,15 @@ class _Local:
         self.get_receipt = service.erasures.receipts.get
         self.verify = service.erasures.receipts.verify
 
-    def erase(self, subject: Subject, reason: str) -> Erasure:
+    def erase(self, subject: Subject, reason: str) -> upkeep_types.Erasure:
         asked = self._service.erasures.submit(subject, reason=reason, actor=COMMAND_LINE)
         return self._carry_out(asked)
 
-    def replay(self, signed: SignedReceipt) -> list[Erasure]:
+    def replay(self, signed: SignedReceipt) -> list[upkeep_types.Erasure]:
         asked = self._service.erasures.replay(signed, actor=COMMAND_LINE)
         return [self._carry_out(each) for each in asked]
 
-    def _carry_out(self, asked: Erasure) -> Erasure:
+    def _carry_out(self, asked: upkeep_types.Erasure) -> upkeep_types.Erasure:
         self._service.erasures.carry_out_waiting()
         self._service.erasures.follow_late()
         done = self._service.erasures.get(asked.id)
@@ -202,7 +223,7 @@ def _body(subject: Subject) -> dict[str, Any]:
     return {"kind": subject.kind, "id": subject.id}
 
 
-def _unfinished(asked: Erasure) -> UpstreamError:
+def _unfinished(asked: upkeep_types.Erasure) -> UpstreamError:
     return UpstreamError(
         f"The erasure {asked.id} is not done yet: {asked.error}",
         hint="It is kept, and tried again while Penstock runs: penstock privacy list",
