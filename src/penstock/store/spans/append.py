@@ -68,8 +68,10 @@ def prepare_spans(spans: Iterable[Span]) -> list[PreparedSpan]:
     for span in spans:
         prepared = prepare_span(span, reader)
         other = best.setdefault(prepared.key, prepared)
+        if other is prepared:
+            continue
         is_theirs = span.is_foreign and span.project != other.span.project
-        if other is not prepared and not is_theirs and rank_of(prepared) > rank_of(other):
+        if not is_theirs and rank_of(prepared) > rank_of(other):
             best[prepared.key] = prepared
     return list(best.values())
 

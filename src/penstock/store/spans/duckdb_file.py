@@ -30,6 +30,7 @@ IN_MEMORY = Path(":memory:")
 ROW_GROUP = 6144
 """Rows of a table that are compressed together. A transaction that brings a multiple of them costs least."""
 SWAP_WAIT_S = 60.0
+REOPEN_WAIT_S = 5.0
 MIN_ROOM = 64 << 20
 _CONFIG = {
     "autoinstall_known_extensions": "false",
@@ -44,6 +45,7 @@ _CONFIG = {
     "late_materialization_max_rows": "2000",
 }
 _DAMAGE = "Corrupt database file"
+_GIVEN_UP = "has been invalidated"
 _NAME = "record"
 """Of the attached database."""
 _SESSION = (
@@ -67,10 +69,10 @@ class DuckDBFile:
         self.known_texts = KnownTexts()
         self._written_from = 0
         self._write = threading.Lock()
-        self._reopening = threading.Lock()
         self._gate = threading.Condition()
         self._n_cursors = 0
         self._is_swapping = False
+        self._is_lost = False
         self._config: dict[str, Any] = {**_CONFIG, "memory_limit": memory_limit}
         if threads is not None:
             self._config["threads"] = threads
@@ -81,9 +83,14 @@ class DuckDBFile:
 
     @contextmanager
     def cursor(self) -> Iterator[Any]:
-        """Yield a cursor for reading; raise `SpanStoreFailed` when DuckDB gave up on the connection."""
+        """Yield a cursor for reading; raise `SpanStoreFailed` when DuckDB gives up on the file, which is opened anew then.
+
+        Whoever comes next opens it, again and again while that fails: the store comes back once its disk has room.
+        """
         with self._gate:
             self._gate.wait_for(lambda: not self._is_swapping)
+            if self._is_lost:
+                self._reopen()
             self._n_cursors += 1
             connection = self._connection
         try:
@@ -100,12 +107,12 @@ class DuckDBFile:
         try:
             run(cursor, f"USE {_NAME}")
             yield cursor
-        except duckdb.FatalException as error:
-            self._reopen(connection)
-            raise SpanStoreFailed(
-                f"The span store gave up: {error}", hint="It was reopened; see that its disk has room."
-            ) from error
         except duckdb.Error as error:
+            if _has_given_up(error):
+                self._is_lost = self._is_lost or connection is self._connection
+                raise SpanStoreFailed(
+                    f"The span store gave up: {error}", hint="It is opened anew; see that its disk has room."
+                ) from error
             if _is_of_surroundings(error):
                 raise _failure(error) from error
             raise
@@ -199,6 +206,7 @@ class DuckDBFile:
                         "The span store was read all the time and could not be exchanged.",
                         hint="Try again when no export or long search is running.",
                     )
+                self._is_lost = True
                 self._connection.execute("CHECKPOINT").fetchall()
                 self._connection.close()
                 try:
@@ -206,6 +214,7 @@ class DuckDBFile:
                     sync_directory(self.path.parent)
                 finally:
                     self._connection = self._open()
+                    self._is_lost = False
             finally:
                 self._is_swapping = False
                 self._gate.notify_all()
@@ -235,13 +244,24 @@ class DuckDBFile:
             shutil.rmtree(_fresh_folder(self.path), ignore_errors=True)  # what a killed rebuild left
         return connection
 
-    def _reopen(self, broken: Any) -> None:
-        """Open the file anew after DuckDB declared the connection dead; what was acknowledged is in it."""
-        with self._reopening:
-            if self._connection is broken:
-                with suppress(duckdb.Error):
-                    broken.close()
-                self._connection = self._open()
+    def _reopen(self) -> None:
+        """Open the file anew after DuckDB gave up on it, within the gate; what was acknowledged is in it.
+
+        A file that is being read cannot be let go. Those who hold a cursor only are not waited for: theirs ends.
+        """
+        self._gate.wait_for(lambda: not (self._is_lost and self._n_cursors), timeout=REOPEN_WAIT_S)
+        if self._is_lost:
+            try:
+                self._connection.close()
+            except duckdb.ResourceInUseException as error:
+                raise SpanStoreFailed(
+                    "The span store gave up and is still being read.",
+                    hint="It is opened anew when that has ended.",
+                ) from error
+            except duckdb.Error:  # closing writes too
+                pass
+            self._connection = self._open()
+            self._is_lost = False
 
 
 def _create(path: Path, config: dict[str, Any]) -> None:
@@ -291,6 +311,11 @@ def _prepare(connection: Any, path: Path, *, read_only: bool) -> None:
         )
     for statement in (f"SET allowed_directories = ['{_quoted(_fresh_folder(path))}/']", *_SESSION):
         run(connection, statement)
+
+
+def _has_given_up(error: duckdb.Error) -> bool:
+    """Return whether DuckDB does no more with the file until it is opened anew. A failed checkpoint has no type of its own."""
+    return isinstance(error, duckdb.FatalException) or _GIVEN_UP in str(error)
 
 
 def _is_of_surroundings(error: duckdb.Error) -> bool:
