@@ -53,11 +53,7 @@ def make_trace(number: int) -> list[Span]:
     trace_id = f"{_SOURCE.getrandbits(128) | 1:032x}"
     ids = [f"{_SOURCE.getrandbits(64) | 1:016x}" for _ in _KINDS]
     start = T0 + number * 5_000_000
-    question = {
-        "model": "handbook",
-        "messages": [{"role": "system", "content": text(500)}, {"role": "user", "content": text(500)}],
-    }
-    reply = {"choices": [{"index": 0, "message": {"role": "assistant", "content": text(400)}}]}
+    exchanges = make_exchanges()
     return [
         Span(
             trace_id=trace_id,
@@ -79,16 +75,46 @@ def make_trace(number: int) -> list[Span]:
             overhead_ms=0.4,
             versions={"app:handbook": "1"},
             attributes={"gen_ai.operation.name": "chat", "server.address": "127.0.0.1"},
-            input=question,
-            output=reply,
+            input=exchanges[index][0],
+            output=exchanges[index][1],
         )
         for index, (kind, parent) in enumerate(_KINDS)
     ]
 
 
+def make_exchanges() -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return what goes into each step of an app call and what comes out of it.
+
+    As in life, question and answer are in most steps, passages in two, instructions come again with every trace, and no
+    two questions are the same.
+    """
+    question, answer, found = text(550), text(450), "\n\n".join(_SOURCE.choices(_PASSAGES, k=2))
+    call = chat(_SOURCE.choice(_SYSTEMS), question), reply(answer)
+    grounded = chat(_SOURCE.choice(_SYSTEMS), f"{found}\n\n{question}"), reply(answer)
+    return [call, call, (chat(question), reply(found)), (chat(question), reply("")), grounded]
+
+
+def chat(*texts: str) -> dict[str, Any]:
+    """Return a request whose last text is the user's."""
+    roles = ["system"] * (len(texts) - 1) + ["user"]
+    return {
+        "model": "handbook",
+        "messages": [{"role": role, "content": content} for role, content in zip(roles, texts, strict=True)],
+    }
+
+
+def reply(content: str) -> dict[str, Any]:
+    """Return the reply to a request."""
+    return {"choices": [{"index": 0, "message": {"role": "assistant", "content": content}}]}
+
+
 def text(size: int) -> str:
     """Return about `size` characters of words."""
     return " ".join(_SOURCE.choices(_WORDS, k=size // 7))
+
+
+_SYSTEMS = [text(600) for _ in range(12)]
+_PASSAGES = [text(700) for _ in range(500)]
 
 
 def measure_ingest(
