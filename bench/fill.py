@@ -25,11 +25,11 @@ from penstock.spec.scores import SpanScore
 from penstock.spec.spans import FOREIGN_MARK, Span, SpanEvent, SpanLink
 from penstock.spec.usage import Usage
 from penstock.store.spans.duckdb import DuckDBSpanStore
+from penstock.traces.collector import ROUND_SPANS
 from words import TextSource
 
 DAY_NS = 86_400_000_000_000
 S = 1_000_000_000
-BATCH = 8000
 BIG_TRACES = (50_000, 10_000)
 N_RARE = 7
 _MODELS = (
@@ -357,7 +357,7 @@ def make_batches(n_spans: int, *, until_ns: int, days: float, seed: int) -> Iter
         waiting += filler.trace(start_ns)
         if number in big_at:
             waiting += filler.trace(start_ns, size=big_at[number])
-        if len(waiting) >= BATCH:
+        if len(waiting) >= ROUND_SPANS:
             held = [span for span in waiting if span.parent_id is not None and rng.random() < 0.01]
             names = {span.span_id for span in held}
             yield [*late, *(span for span in waiting if span.span_id not in names)]
@@ -373,8 +373,8 @@ def fill(
     n_done, begun = 0, time.perf_counter()
     try:
         for batch in make_batches(n_spans, until_ns=until_ns, days=days, seed=seed):
-            for first in range(0, len(batch), BATCH):
-                n_done += store.append(batch[first : first + BATCH])
+            for first in range(0, len(batch), ROUND_SPANS):
+                n_done += store.append(batch[first : first + ROUND_SPANS])
             if says:
                 print(f"\r{n_done:,} spans, {time.perf_counter() - begun:.0f} s", end="", flush=True)
     finally:

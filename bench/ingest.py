@@ -88,7 +88,7 @@ def make_exchanges() -> list[tuple[dict[str, Any], dict[str, Any]]]:
     As in life, question and answer are in most steps, passages in two, instructions come again with every trace, and no
     two questions are the same.
     """
-    question, answer, found = text(550), text(450), "\n\n".join(_SOURCE.choices(_PASSAGES, k=2))
+    question, answer, found = text(500), text(400), "\n\n".join(_SOURCE.choices(_PASSAGES, k=2))
     call = chat(_SOURCE.choice(_SYSTEMS), question), reply(answer)
     grounded = chat(_SOURCE.choice(_SYSTEMS), f"{found}\n\n{question}"), reply(answer)
     return [call, call, (chat(question), reply(found)), (chat(question), reply("")), grounded]
@@ -113,8 +113,8 @@ def text(size: int) -> str:
     return " ".join(_SOURCE.choices(_WORDS, k=size // 7))
 
 
-_SYSTEMS = [text(600) for _ in range(12)]
-_PASSAGES = [text(700) for _ in range(500)]
+_SYSTEMS = [text(500) for _ in range(12)]
+_PASSAGES = [text(600) for _ in range(500)]
 
 
 def measure_ingest(
