@@ -6,8 +6,9 @@ so nothing is counted twice. Money is what was computed at the time of the call.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ import msgspec
 from penstock.base.digest import digest_request
 from penstock.spec.spans import FOREIGN_MARK, Span
 from penstock.spec.usage import TOKEN_CLASSES
+from penstock.store.spans.json_text import json_texts
 
 BILLED_KINDS = frozenset({"llm", "embedding", "attempt"})
 NOT_SENT = "not sent"
@@ -30,7 +32,22 @@ MIN_PREFIX_TOKENS = 1024
 """What providers' prompt caches take at least."""
 _HIT_STATES = frozenset({"hit", "semantic", "shared"})
 _FIRST_ROLES = frozenset({"system", "developer"})
-_encode = msgspec.json.Encoder(decimal_format="string").encode
+_TOLD = (
+    "trace_id",
+    "start_ns",
+    "kind",
+    "project",
+    "key_id",
+    "user_id",
+    "session_id",
+    "route",
+    "provider",
+    "model",
+    "cost_source",
+    "error_code",
+)
+"""Columns that hold what the span says."""
+_told_cells = attrgetter(*_TOLD)
 
 _TYPES = {
     "trace_id": "UUID",
@@ -87,6 +104,8 @@ class RequestMarks(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 NO_MARKS = RequestMarks()
+_MARKS = RequestMarks.__struct_fields__
+_mark_cells = attrgetter(*_MARKS)
 
 
 def is_billed(span: Span) -> bool:
@@ -114,33 +133,19 @@ def mark_request(request: Any, attributes: Mapping[str, Any]) -> RequestMarks:
     )
 
 
-def ledger_cells(span: Span, marks: RequestMarks) -> dict[str, Any]:
-    """Return the row of a billed span by column, without the ids as integers, `cost_usd` and `step`."""
-    usage = span.usage
-    rates = span.attributes.get(RATES)
-    return {
-        "start_ns": span.start_ns,
-        "kind": span.kind,
-        "project": span.project,
-        "key_id": span.key_id,
-        "user_id": span.user_id,
-        "session_id": span.session_id,
-        "route": span.route,
-        "provider": span.provider,
-        "model": span.model,
-        "prompt": _prompt(span.versions),
-        "versions": _encode(span.versions).decode() if span.versions else None,
-        **{name: getattr(usage, name) if usage is not None else None for name in TOKEN_CLASSES},
-        "estimated": usage is not None and usage.estimated,
-        "cost_source": span.cost_source,
-        "rates": _encode(rates).decode() if rates else None,
-        "cached": span.attributes.get(CACHE_STATE) in _HIT_STATES,
-        "saved_usd": _money(span.attributes.get(SAVED_USD)),
-        "error_code": span.error_code,
-        "request_digest": marks.request_digest,
-        "prefix_digest": marks.prefix_digest,
-        "prefix_tokens": marks.prefix_tokens,
-    }
+def ledger_columns(spans: Sequence[Span], marks: Sequence[RequestMarks]) -> dict[str, Sequence[Any]]:
+    """Return the rows of billed spans by column, without ids, tokens, `estimated`, `cost_usd` and `step`."""
+    columns: dict[str, Sequence[Any]] = dict(
+        zip(_TOLD, zip(*map(_told_cells, spans), strict=True), strict=True)
+    )
+    columns.update(zip(_MARKS, zip(*map(_mark_cells, marks), strict=True), strict=True))
+    attributes = [span.attributes for span in spans]
+    columns["prompt"] = [_prompt(span.versions) if span.versions else None for span in spans]
+    columns["versions"] = json_texts([span.versions for span in spans])
+    columns["rates"] = json_texts([each.get(RATES) for each in attributes])
+    columns["cached"] = [each.get(CACHE_STATE) in _HIT_STATES for each in attributes]
+    columns["saved_usd"] = [_money(each.get(SAVED_USD)) for each in attributes]
+    return columns
 
 
 def step_of(kind: str, name: str) -> str:

