@@ -1,20 +1,28 @@
-"""OpenTelemetry's own exporters send here as they are: HTTP with protobuf and JSON, plain and gzip, and gRPC."""
+"""OpenTelemetry's own exporters send here as they are: HTTP with protobuf and JSON, plain and gzip, and gRPC; spans and events."""
 
 import socket
+import time
 from typing import Any
 
 import grpc
 import pytest
+from opentelemetry._logs import LogRecord
+from opentelemetry.exporter.otlp.json.http._log_exporter import OTLPLogExporter as JsonLogExporter
 from opentelemetry.exporter.otlp.json.http.trace_exporter import OTLPSpanExporter as JsonExporter
+from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as HttpLogExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, StatusCode
 
-from tests.instrumentors.receiver import Receiver
+from penstock.telemetry.otlp import LOG_EVENTS
+from tests.instrumentors.receiver import Receiver, texts_of
 
 
 def over_protobuf(receiver: Receiver) -> SpanExporter:
@@ -97,6 +105,65 @@ def test_a_trace_arrives_whole(receiver: Receiver, way: Any) -> None:
     assert model.attributes["gen_ai.response.finish_reasons"] == ["stop"]
     assert model.start_ns >= root.start_ns
     assert (model.end_ns or 0) <= (root.end_ns or 0)
+
+
+def events_over_protobuf(receiver: Receiver) -> LogRecordExporter:
+    return HttpLogExporter(
+        endpoint=f"{receiver.url}/v1/logs", headers=bearer(receiver.key), compression=Compression.Gzip
+    )
+
+
+def events_over_json(receiver: Receiver) -> LogRecordExporter:
+    return JsonLogExporter(endpoint=f"{receiver.url}/v1/logs", headers=bearer(receiver.key))
+
+
+def events_over_grpc(receiver: Receiver) -> LogRecordExporter:
+    return GrpcLogExporter(endpoint=receiver.grpc, insecure=True, headers=bearer(receiver.key))
+
+
+def leave_events(exporter: LogRecordExporter) -> None:
+    """Say as events what went in and out of the span that is open, and how good it was."""
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
+    logger = provider.get_logger("my.events")
+    said = [{"role": "user", "parts": [{"type": "text", "content": "Where is the well?"}]}]
+    answer = [
+        {"role": "assistant", "parts": [{"type": "text", "content": "Behind."}], "finish_reason": "stop"}
+    ]
+    for name, attributes in {
+        "gen_ai.client.inference.operation.details": {
+            "gen_ai.input.messages": said,
+            "gen_ai.output.messages": answer,
+        },
+        "gen_ai.evaluation.result": {
+            "gen_ai.evaluation.name": "useful",
+            "gen_ai.evaluation.score.value": 0.75,
+        },
+    }.items():
+        now = time.time_ns()
+        logger.emit(LogRecord(event_name=name, timestamp=now, attributes=attributes))  # type: ignore[arg-type]
+    logger.emit(LogRecord(body="a line for people", timestamp=time.time_ns()))
+    assert provider.force_flush()
+    provider.shutdown()
+
+
+@pytest.mark.parametrize("way", [events_over_protobuf, events_over_json, events_over_grpc])
+def test_events_arrive_for_the_span_that_they_name(receiver: Receiver, way: Any) -> None:
+    """What becomes of them once the span is there is the collector's: see tests/traces/test_late_events.py."""
+    receiver.take()
+    provider = TracerProvider(shutdown_on_exit=False)
+    with provider.get_tracer("my.tracer").start_as_current_span("chat gpt") as span:
+        leave_events(way(receiver))
+    provider.shutdown()
+    of_span, judged = sorted(receiver.take(), key=lambda span: len(span.scores))
+    context = span.get_span_context()
+    assert (of_span.trace_id, of_span.span_id) == (f"{context.trace_id:032x}", f"{context.span_id:016x}")
+    assert LOG_EVENTS in of_span.attributes
+    [details] = of_span.events
+    assert "Where is the well?" in texts_of(details.attributes["gen_ai.input.messages"])
+    assert "Behind." in texts_of(details.attributes["gen_ai.output.messages"])
+    [score] = judged.scores
+    assert (judged.parent_id, score.name, score.value) == (of_span.span_id, "useful", 0.75)
 
 
 @pytest.mark.parametrize("way", [over_protobuf, over_json, over_grpc])
