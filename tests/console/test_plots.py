@@ -230,3 +230,22 @@ def test_the_sum_of_a_slice_that_began_before_the_window_is_not_drawn_as_a_fall(
 )
 def test_one_sees_that_a_question_was_cut(text: str, shown: str) -> None:
     assert end_cut(text, 21) == shown
+
+
+@pytest.mark.parametrize(("n_lines", "has_bands"), [(3, True), (4, False)])
+def test_intervals_of_many_lines_are_not_drawn_over_each_other(n_lines: int, has_bands: bool) -> None:
+    series = [
+        Series(name=f"line {at}", tone="1", values=[0.2, 0.3], lows=[0.1, 0.2], highs=[0.3, 0.4])
+        for at in range(n_lines)
+    ]
+    plot = draw_lines(
+        series,
+        title="It",
+        unit="share",
+        starts=[0, MINUTE],
+        width_ns=MINUTE,
+        until_ns=2 * MINUTE,
+        zoom_href="/x",
+    )
+    assert [bool(line.band) for line in plot.lines] == [has_bands] * n_lines
+    assert "10.0 % to 30.0 %" in plot.data

@@ -231,6 +231,20 @@ def test_a_large_trace_is_there_at_once_and_its_rows_without_a_script_on_demand(
     assert "Showing the first 2,000 of 3,202 rows" in whole
 
 
+def test_what_a_script_draws_anew_does_not_make_the_page_long(
+    furnished: Furnished, client: AsgiClient
+) -> None:
+    furnished.spans.append([make(1), *(make(number, 1) for number in range(2, 902))])
+    path = f"/traces/{'ab' * 16}"
+    text = client.get(path).text
+    assert text.count('class="fall-row open"') == 200
+    assert "Showing the first 200 of 901 rows" in text
+    assert "?rows=2000" in text
+    messages = client.get(f"{path}?view=messages").text
+    assert 'class="fall-row open"' not in messages
+    assert "Showing the first" not in messages
+
+
 def test_the_skeleton_is_columns_and_an_unchanged_one_is_not_sent_again(
     client: AsgiClient, furnished: Furnished
 ) -> None:

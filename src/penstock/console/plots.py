@@ -23,6 +23,8 @@ BAD_TONE = "bad"
 QUIET_TONE = "quiet"
 _MEANT = {"error": BAD_TONE, "failed": BAD_TONE}
 """What is red wherever it is drawn."""
+MAX_BANDS = 3
+"""With more lines their intervals, drawn over each other, are one grey field: they are told under the pointer only."""
 MAX_DASHED = 2
 """With more lines those of the period before are told under the pointer only."""
 LABEL_GAP = 9.0
@@ -153,7 +155,7 @@ def draw_lines(
                 tone=each.tone,
                 path=path_of(each.values, low, high),
                 dots=dots_of(each.values, low, high),
-                band=band_of(each.lows, each.highs, low, high),
+                band=band_of(each.lows, each.highs, low, high) if len(known) <= MAX_BANDS else "",
                 before=path_of(each.before, low, high) if len(known) <= MAX_DASHED else "",
                 label_y=label_y,
                 last=format_value(_last(each.values), unit),

@@ -1,6 +1,6 @@
 """One trace: its tree, and one selected span in full. View, selection and filter are in the URL.
 
-The server draws the head, the panel of the selected span and the rows; the script draws the rows anew from the skeleton,
+The server draws the head, the panel of the selected span and the first rows; the script draws the rows anew from the skeleton,
 as many as are in view. A trace of over `DRAWN_HERE` spans gets them from the script alone, so that the page is there
 at once, unless `?rows=` asks for some.
 """
@@ -28,7 +28,10 @@ from penstock.traces.outline import Outline, sum_path
 from penstock.traces.tree import ORPHAN
 
 DRAWN_HERE = 3000
+FIRST_ROWS = 200
+"""Rows that the server draws: several windows full. The script draws all of them anew."""
 MAX_ROWS = 2000
+"""The most that it draws for who asks, without scripts."""
 MAX_DEPTH = 16
 TABS = (
     ("tree", "Tree", "1"),
@@ -194,7 +197,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             view=view,
             tabs=_tabs(request.query_params),
             search=q,
-            drawn=draw(outline, MAX_ROWS if rows is None else rows) if outline else None,
+            drawn=draw(outline, _count_rows(rows, view)) if outline else None,
             scores=tuple(each for each in services.traces.list_scores(trace_id) if each.span_id is None),
             selected=detail_of(summary.trace_id, chosen, outline) if chosen else None,
             calls=read_calls(services.traces, outline, span_id=span)
@@ -223,6 +226,13 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
         return renderer.show(CallsPage(frame=frame, trace_id=outline.trace_id, calls=calls))
 
     return router
+
+
+def _count_rows(asked: int | None, view: str) -> int:
+    """Return how many rows the server draws; the messages view shows none."""
+    if asked is not None:
+        return asked
+    return 0 if view == "messages" else FIRST_ROWS
 
 
 def _tabs(params: Mapping[str, str]) -> tuple[tuple[str, str, str, str], ...]:
