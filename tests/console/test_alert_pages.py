@@ -1,7 +1,9 @@
 """Alerts as pages: how each stands, its value against its bounds, silence and test, and the forms."""
 
+import json
 import re
 
+from penstock.base.clock import now_ns
 from penstock.console.alert_forms import (
     draft_of_channel,
     draft_of_rule,
@@ -10,7 +12,7 @@ from penstock.console.alert_forms import (
     to_rule,
     write_length,
 )
-from penstock.console.alert_words import draw_strip, say_length, say_rule, say_threshold
+from penstock.console.alert_words import draw_rule, draw_strip, say_length, say_rule, say_threshold
 from penstock.monitors.types import ChannelContent, RuleContent, Threshold, Transition
 from tests.console.conftest import make_app, sign_in
 from tests.console.test_dashboard_pages import form_token
@@ -194,3 +196,16 @@ def test_a_state_is_told_in_a_word_and_never_by_colour_alone(furnished: Furnishe
     text = client.get("/alerts").text
     assert re.search(r'class="state alert-unknown">unknown<', text)
     assert "Look at &lt;b&gt;providers" in client.get("/alerts/failing").text
+
+
+def test_the_newest_window_of_a_rule_ends_now_as_the_rule_looks_at_it(house: Furnished) -> None:
+    content = RuleContent(measure="calls", window_s=7200, alert=Threshold(above=5), subject="trace")
+    now, length = now_ns(), 7200 * 1_000_000_000
+    plot = draw_rule(house.services.measures, content, now=now, zoom_href="")
+    data = json.loads(plot.data)
+    spans = [(int(each["since"]), int(each["until"])) for each in data["slices"]]
+    assert spans[-1] == (now - length, now)
+    assert all(until - since == length and since % length == 0 for since, until in spans[:-1])
+    n_lately = house.services.alerts.preview(content).value
+    assert data["lines"][0]["values"][-1] == n_lately
+    assert n_lately

@@ -74,6 +74,16 @@ def test_what_cannot_be_read_is_marked_while_it_is_typed(page: Page) -> None:
     expect(page.locator("[data-search-problem]")).to_be_hidden()
 
 
+def test_what_is_still_being_completed_is_not_called_wrong(page: Page) -> None:
+    page.locator("[data-search-bar]").click()
+    with page.expect_response("**/traces/check?**"):
+        page.keyboard.type("status:")
+    expect(page.get_by_role("option").first).to_be_visible()
+    expect(page.locator("[data-search-problem]")).to_be_hidden()
+    page.keyboard.press("Escape")
+    expect(page.locator("[data-search-problem]")).to_be_visible()
+
+
 def test_a_drag_over_the_strip_narrows_the_window_and_a_click_looks_into_a_slice(page: Page) -> None:
     place = page.locator(".plot-field").bounding_box()
     assert place is not None

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from penstock.console.links import link
 from penstock.console.measured import format_value
 from penstock.console.plots import Bound, Plot, Series, draw_lines
@@ -79,20 +81,27 @@ def bounds_of(content: RuleContent) -> tuple[Bound, ...]:
 
 
 def draw_rule(measures: MeasureService, content: RuleContent, *, now: int, zoom_href: str) -> Plot:
-    """Return the measure in windows of the rule's length, the newest last; raise what the search language raises."""
+    """Return the measure in windows of the rule's length, the newest last; raise what the search language raises.
+
+    The newest is the one that ends now, as the rule looks at it; those before begin at whole multiples of the length.
+    """
     width = content.window_s * _S
-    since = max(0, now - N_WINDOWS * width)
+    until = now // width * width
+    since = max(0, until - (N_WINDOWS - 1) * width)
     query = MetricQuery(
         measures=(content.measure,),
         since_ns=since,
-        until_ns=max(now, since + 1),
+        until_ns=max(until, since + 1),
         subject=content.subject,
         where=measures.parse(content.where, content.subject),
         bucket_ns=width,
     )
     report = measures.measure(query)
+    newest = measures.measure(
+        msgspec.structs.replace(query, since_ns=max(0, now - width), until_ns=max(now, 1), bucket_ns=None)
+    )
     by_start = {row.start_ns: row for row in report.rows}
-    rows = [by_start.get(start) for start in report.slices]
+    rows = [*(by_start.get(start) for start in report.slices), next(iter(newest.rows), None)]
     cells = [row.cells[content.measure] if row else None for row in rows]
     search = next((row.zoom.search for row in rows if row), content.where)
     return draw_lines(
@@ -109,9 +118,9 @@ def draw_rule(measures: MeasureService, content: RuleContent, *, now: int, zoom_
         ],
         title="",
         unit=report.measures[0].unit,
-        starts=report.slices,
+        starts=(*report.slices, newest.since_ns),
         width_ns=width,
-        until_ns=query.until_ns,
+        until_ns=newest.until_ns,
         zoom_href=zoom_href,
         bounds=bounds_of(content),
     )

@@ -123,7 +123,11 @@ class SearchBar {
     if (!text.trim()) return this.tell(null);
     try {
       const reply = await fetch(`/traces/check?${new URLSearchParams({ q: text, subject: this.subject })}`);
-      if (reply.ok && text === this.input.value) this.tell((await reply.json()).problem);
+      if (!reply.ok || text !== this.input.value) return;
+      const { problem } = await reply.json();
+      // What is still being completed is not wrong yet; the list would lie over the words anyway.
+      this.isHeldBack = problem !== null && !this.list.hidden;
+      this.tell(this.isHeldBack ? null : problem);
     } catch {
       // as above
     }
@@ -176,6 +180,7 @@ class SearchBar {
     this.turn += 1;
     clearTimeout(this.asking);
     this.offer([]);
+    if (this.isHeldBack) this.later("checking", CHECK_AFTER_MS, () => this.check());
   }
 
   pick(at) {
