@@ -163,10 +163,35 @@ def test_nothing_is_acknowledged_when_the_spool_is_full(furnished: Furnished) ->
     assert reply.headers["retry-after"] == "1"
 
 
-def client_of(furnished: Furnished, spool: Any, collector: Any, **bounds: Any) -> AsgiClient:
+@pytest.mark.parametrize("is_full", [False, True])
+def test_small_requests_are_answered_as_large_ones_are(
+    furnished: Furnished, monkeypatch: pytest.MonkeyPatch, is_full: bool
+) -> None:
+    class FullSpool(DirectSpool):
+        def append_durable(self, payloads: Sequence[bytes], values: Sequence[Any] | None = None) -> None:
+            raise SpoolUnavailable("The spool could not store the records.")
+
+    partly = ExportTraceServiceRequest.FromString(make_export(bytes(range(9, 25))))
+    partly.resource_spans[0].scope_spans[0].spans.add(name="without ids", start_time_unix_nano=5)
+    bodies = (make_export(bytes(range(8, 24))), partly.SerializeToString(), b"\xff\xff")
+    told = []
+    for small_bytes in (otlp.SMALL_BYTES, -1):
+        monkeypatch.setattr(otlp, "SMALL_BYTES", small_bytes)
+        spool = FullSpool(furnished.spans) if is_full else DirectSpool(furnished.spans)
+        counters = IngestCounters()
+        client = client_of(furnished, spool, IdleCollector(), counters=counters)
+        replies = [client.send("POST", "/v1/traces", body=body, headers=PROTOBUF) for body in bodies]
+        told.append(([(reply.status, reply.body) for reply in replies], counters.read()))
+    assert told[0] == told[1]
+    assert [status for status, _ in told[0][0]] == [503 if is_full else 200] * 2 + [400]
+
+
+def client_of(
+    furnished: Furnished, spool: Any, collector: Any, counters: IngestCounters | None = None, **bounds: Any
+) -> AsgiClient:
     """A client of a control application whose ingest works on these."""
     service = ingest.IngestService(
-        spool, collector, SnapshotEdge(Path("none"), Edge()), IngestCounters(), **bounds
+        spool, collector, SnapshotEdge(Path("none"), Edge()), counters or IngestCounters(), **bounds
     )
     app = create_control(replace(furnished.services, ingest=service))
     return AsgiClient(app, bearer=furnished.owner_key)

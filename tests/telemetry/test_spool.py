@@ -298,3 +298,40 @@ def test_a_closed_writer_counts_what_it_is_still_given(tmp_path: Path) -> None:
     assert writer.dropped_records == 1
     with pytest.raises(SpoolUnavailable):
         writer.append_durable([b"late"])
+
+
+def test_who_does_not_wait_hears_once_that_all_records_are_on_disk(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path / "w")
+    heard: list[tuple[object, list[bytes]]] = []
+    told = threading.Event()
+
+    def hear(fault: SpoolUnavailable | None) -> None:
+        heard.append((fault, list(SpoolReader(tmp_path / "w"))))
+        told.set()
+
+    writer.append_then([b"one", b"two"], then=hear)
+    assert told.wait(10)
+    writer.append_then([], then=hear)
+    writer.close()
+    assert heard == [(None, [b"one", b"two"])] * 2
+
+
+def test_who_does_not_wait_hears_what_goes_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = SpoolWriter(tmp_path / "w")
+    heard: list[SpoolUnavailable | None] = []
+    told = threading.Event()
+
+    def hear(fault: SpoolUnavailable | None) -> None:
+        heard.append(fault)
+        told.set()
+
+    cure = fail_writes_over(0, monkeypatch)
+    writer.append_then([b"one", b"two"], then=hear)
+    assert told.wait(10)
+    cure()
+    writer.close()
+    writer.append_then([b"late"], then=hear)
+    assert [type(fault) for fault in heard] == [SpoolUnavailable] * 2
+    with pytest.raises(SpoolUnavailable) as raised:
+        writer.append_durable([b"late"])
+    assert (str(heard[1]), heard[1].fields) == (str(raised.value), raised.value.fields)  # type: ignore[union-attr]

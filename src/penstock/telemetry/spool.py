@@ -34,17 +34,42 @@ MAX_PENDING_BYTES = 64 * 1024 * 1024
 Slim = bytes | Callable[[], bytes] | None
 """The same record without its payloads, or how to make it; None means there is no smaller form."""
 
+_ENDED = "the spool's writer thread has ended"
 _log = logging.getLogger("penstock.spool")
+
+
+Settled = Callable[[SpoolUnavailable | None], None]
+"""Is told that records are on disk, or why one of them is not. Called from the writer's thread as a rule; must return at
+once and must not raise."""
 
 
 class _Ticket:
     """Somebody waits for a group of records; `error` is set when one of them did not reach the disk."""
 
-    __slots__ = ("done", "error")
+    __slots__ = ("done", "error", "then")
 
-    def __init__(self) -> None:
+    def __init__(self, then: Settled | None = None) -> None:
         self.done = threading.Event()
         self.error: OSError | None = None
+        self.then = then
+
+    def settle(self) -> None:
+        """Say that there is nothing left to wait for."""
+        self.done.set()
+        if self.then is not None:
+            self.then(self.fault())
+
+    def fault(self) -> SpoolUnavailable | None:
+        """Return what those who wait are to be told."""
+        if self.error is None:
+            return None
+        fault = SpoolUnavailable(
+            "The spool could not store the records.",
+            hint="Free some disk space, then send them again.",
+            reason=self.error.strerror,
+        )
+        fault.__cause__ = self.error
+        return fault
 
 
 Stored = Callable[[], None] | None
@@ -121,18 +146,33 @@ class SpoolWriter:
         if not payloads:
             return
         ticket = _Ticket()
+        self._add_awaited(payloads, values, ticket)
+        self._wait_for(ticket)
+        fault = ticket.fault()
+        if fault is not None:
+            raise fault
+
+    def append_then(
+        self, payloads: Sequence[bytes], values: Sequence[Any] | None = None, *, then: Settled
+    ) -> None:
+        """Take `payloads` as `append_durable` does and return at once; `then` hears when that would have returned."""
+        if not payloads:
+            then(None)
+            return
+        ticket = _Ticket(then)
+        self._add_awaited(payloads, values, ticket)
+        self._hurry.set()
+        self._wake.set()
+        if not self._thread.is_alive() and not ticket.done.is_set():
+            ticket.error = OSError(errno.EIO, _ENDED)
+            ticket.settle()
+
+    def _add_awaited(self, payloads: Sequence[bytes], values: Sequence[Any] | None, ticket: _Ticket) -> None:
         items: list[_Item] = [
             (payload, None, ticket, None, value)
             for payload, value in zip(payloads, values or [None] * len(payloads), strict=True)
         ]
         self._add_all(items, ticket)
-        self._wait_for(ticket)
-        if ticket.error is not None:
-            raise SpoolUnavailable(
-                "The spool could not store the records.",
-                hint="Free some disk space, then send them again.",
-                reason=ticket.error.strerror,
-            ) from ticket.error
 
     def flush(self) -> None:
         """Return once everything appended before is on disk, or counted as dropped."""
@@ -157,7 +197,7 @@ class SpoolWriter:
             self.dropped_records += sum(1 for item in items if item[0])
             if ticket is not None:
                 ticket.error = OSError(errno.EFBIG, "a record is too large or the spool is closed")
-                ticket.done.set()
+                ticket.settle()
             return
         with self._guard:
             is_first = not self._pending
@@ -192,7 +232,7 @@ class SpoolWriter:
         self._wake.set()
         while not ticket.done.wait(1.0):
             if not self._thread.is_alive() and not ticket.done.is_set():
-                ticket.error = OSError(errno.EIO, "the spool's writer thread has ended")
+                ticket.error = OSError(errno.EIO, _ENDED)
                 return
 
     def _run(self) -> None:
@@ -218,10 +258,10 @@ class SpoolWriter:
     def _refuse(self, items: list[_Item]) -> None:
         _log.exception("spool group lost", extra={"n_records": len(items)})
         self.dropped_records += sum(1 for payload, _, ticket, _, _ in items if payload and ticket is None)
-        for _, _, ticket, _, _ in items:
-            if ticket is not None:
+        for ticket in _tickets(items):
+            if not ticket.done.is_set():
                 ticket.error = ticket.error or OSError(errno.EIO, "the spool could not write the group")
-                ticket.done.set()
+                ticket.settle()
 
     def _write(self, items: list[_Item]) -> None:
         try:
@@ -237,9 +277,8 @@ class SpoolWriter:
         except OSError as error:
             self._note_pressure(error)
             self._write_degraded(items, error)
-        for _, _, ticket, _, _ in items:
-            if ticket is not None:
-                ticket.done.set()
+        for ticket in _tickets(items):
+            ticket.settle()
 
     def _hand_over(self, records: list[Handed]) -> None:
         if self._taker is not None and records:
@@ -406,6 +445,11 @@ def _claim_folder(folder: Path) -> FolderLock:
     raise SpoolInUse(
         f"Another process writes to the spool folder {folder}.", hint="Give each its own folder."
     )
+
+
+def _tickets(items: Sequence[_Item]) -> list[_Ticket]:
+    """Return whoever waits for one of `items`, each once."""
+    return [ticket for ticket in dict.fromkeys([item[2] for item in items]) if ticket is not None]
 
 
 def _slim_bytes(slim: Slim) -> bytes | None:

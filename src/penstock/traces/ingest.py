@@ -15,7 +15,7 @@ from penstock.base.errors import TooLarge
 from penstock.spec.spans import Span
 from penstock.telemetry.counters import CollectorHealth, ForwardHealth, IngestCounters, RecordHealth
 from penstock.telemetry.edge import Edge, SnapshotEdge
-from penstock.telemetry.errors import IngestBusy
+from penstock.telemetry.errors import IngestBusy, SpoolUnavailable
 from penstock.telemetry.mapping_table import load_table
 from penstock.telemetry.otlp import OtlpBatch, Signal, decode_otlp_batch
 from penstock.telemetry.otlp_logs import decode_otlp_logs
@@ -48,6 +48,16 @@ class DurableSpool(Protocol):
 
     def append_durable(self, payloads: Sequence[bytes], values: Sequence[Any] | None = None) -> None:
         """Return once all are on disk; raise `SpoolUnavailable`."""
+        ...
+
+    def append_then(
+        self,
+        payloads: Sequence[bytes],
+        values: Sequence[Any] | None = None,
+        *,
+        then: Callable[[SpoolUnavailable | None], None],
+    ) -> None:
+        """Return at once; call `then`, from whichever thread, once all are on disk or one of them will not be."""
         ...
 
 
@@ -167,21 +177,52 @@ class IngestService:
         Spans belong to the project of the key that sends them. Raises `MalformedTelemetry` and `SpoolUnavailable`.
         """
         with self._decoding:  # more at once would only share the same core and hold more memory
-            try:
-                batch = _DECODERS[signal](body, content_type, project=project, key_id=key_id)
-            except Exception:
-                self.counters.add("refused", f"{signal} that are not OTLP")
-                raise
-            edge = self._edge.refresh()
-            kept, records = self._admit(edge, batch.spans)
-        batch.spans = kept
+            batch, records = self._decode(signal, body, content_type, key_id, project)
         try:
-            self._spool.append_durable(records, kept)
-        except Exception:
-            self.counters.add("refused", "the disk did not take it")
-            raise
-        self._count(batch, way)
+            self._spool.append_durable(records, batch.spans)
+        except SpoolUnavailable as fault:
+            self.finish(batch, fault, way=way)
+        self.finish(batch, None, way=way)
         return batch
+
+    def begin(
+        self,
+        signal: Signal,
+        body: bytes,
+        content_type: str,
+        *,
+        then: Callable[[SpoolUnavailable | None], None],
+        key_id: str | None = None,
+        project: str = "default",
+    ) -> OtlpBatch:
+        """Decode a small request and mask it, as `take` does, and return before what it brings is on disk.
+
+        `then` is called once it is, or with the reason why it is not, and from another thread; whoever hears it calls
+        `finish` before answering. For loops that must not wait: two threads to hand a request to take longer than five
+        spans do. Raises `MalformedTelemetry`.
+        """
+        batch, records = self._decode(signal, body, content_type, key_id, project)
+        self._spool.append_then(records, batch.spans, then=then)
+        return batch
+
+    def finish(self, batch: OtlpBatch, fault: SpoolUnavailable | None, *, way: str) -> None:
+        """Count what became of a request; raise `fault` if there is one."""
+        if fault is not None:
+            self.counters.add("refused", "the disk did not take it")
+            raise fault
+        self._count(batch, way)
+
+    def _decode(
+        self, signal: Signal, body: bytes, content_type: str, key_id: str | None, project: str
+    ) -> tuple[OtlpBatch, list[bytes]]:
+        """Return what a request brings as it may be kept, with its records."""
+        try:
+            batch = _DECODERS[signal](body, content_type, project=project, key_id=key_id)
+        except Exception:
+            self.counters.add("refused", f"{signal} that are not OTLP")
+            raise
+        batch.spans, records = self._admit(self._edge.refresh(), batch.spans)
+        return batch, records
 
     def store(self, spans: Sequence[Span]) -> None:
         """Take spans that are decoded already, such as scores; raise `SpoolUnavailable`."""
