@@ -11,7 +11,7 @@ import pytest
 
 from penstock.main.cost_access import reconcile_through
 from penstock.spec.usage import Usage
-from penstock.store.spans.ledger_queries import CostQuery
+from penstock.store.spans.ledger_types import CostQuery
 from penstock.traces.costs.advice import Advice
 from penstock.traces.costs.exports import read_export
 from penstock.traces.costs.service import CostExplanation, CostReport

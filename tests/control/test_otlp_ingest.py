@@ -186,6 +186,24 @@ def test_small_requests_are_answered_as_large_ones_are(
     assert [status for status, _ in told[0][0]] == [503 if is_full else 200] * 2 + [400]
 
 
+def test_small_requests_are_held_too_while_storing_falls_behind(furnished: Furnished) -> None:
+    held: list[float] = []
+
+    class BehindCollector(IdleCollector):
+        waiting_bytes = 0
+
+        def wait_for_room(self, timeout_s: float) -> None:
+            held.append(timeout_s)
+
+    collector = BehindCollector()
+    client = client_of(furnished, DirectSpool(furnished.spans), collector)
+    assert client.send("POST", "/v1/traces", body=make_export(), headers=PROTOBUF).status == 200
+    assert held == []
+    collector.waiting_bytes = ingest.CALM_BYTES + 1
+    assert client.send("POST", "/v1/traces", body=make_export(), headers=PROTOBUF).status == 200
+    assert held == [ingest.MAX_HOLD_S]
+
+
 def client_of(
     furnished: Furnished, spool: Any, collector: Any, counters: IngestCounters | None = None, **bounds: Any
 ) -> AsgiClient:

@@ -17,7 +17,7 @@ from penstock.spec.home import Home
 from penstock.spec.routes import PriceRow, Provider, Route, Target
 from penstock.spec.search import Compare
 from penstock.store.spans.duckdb import DuckDBSpanStore
-from penstock.store.spans.ledger_queries import CostQuery
+from penstock.store.spans.ledger_types import CostQuery
 from penstock.store.spans.types import TraceQuery
 from penstock.telemetry.spool import SpoolWriter
 from penstock.traces.collector import Collector

@@ -22,7 +22,7 @@ from penstock.spec.home import Home
 from penstock.spec.routes import PriceRow, Provider, Route, Target
 from penstock.spec.spans import Span
 from penstock.store.spans.duckdb import DuckDBSpanStore
-from penstock.store.spans.ledger_queries import CostQuery
+from penstock.store.spans.ledger_types import CostQuery
 from penstock.telemetry.encode import decode_span
 from penstock.telemetry.spool import SpoolReader
 from penstock.traces.collector import Collector

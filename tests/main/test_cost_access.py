@@ -12,7 +12,7 @@ from penstock.spec.routes import PriceRow, Provider
 from penstock.spec.snapshot import Snapshot
 from penstock.spec.usage import Usage
 from penstock.store.spans.duckdb import DuckDBSpanStore
-from penstock.store.spans.ledger_queries import CostQuery
+from penstock.store.spans.ledger_types import CostQuery
 from tests.fixtures.spans import T0, make_span
 
 

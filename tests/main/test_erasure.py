@@ -22,7 +22,7 @@ from penstock.store.control.engine import open_control
 from penstock.store.response_cache import KeptReply, ResponseStore
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.errors import SpanStoreBusy
-from penstock.store.spans.ledger_queries import CostQuery
+from penstock.store.spans.ledger_types import CostQuery
 from penstock.store.spans.upkeep_types import Subject
 from penstock.telemetry.counters import IngestCounters
 from penstock.telemetry.encode import encode_span

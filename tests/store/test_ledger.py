@@ -16,7 +16,7 @@ from penstock.spec.usage import TOKEN_CLASSES, Usage
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.errors import SpanStoreUnreadable
 from penstock.store.spans.ledger import LEDGER_COLUMNS
-from penstock.store.spans.ledger_queries import CostQuery
+from penstock.store.spans.ledger_types import CostQuery
 from penstock.store.spans.rows import RECOVERED
 from penstock.store.spans.types import TraceQuery
 from tests.fixtures.spans import T0, make_call_trace, make_span

@@ -14,7 +14,7 @@ from penstock.spec.spans import FOREIGN_MARK, Span, SpanEvent
 from penstock.store.spans import duckdb_file
 from penstock.store.spans.duckdb import DuckDBSpanStore
 from penstock.store.spans.errors import SpanStoreBusy, SpanStoreFailed
-from penstock.store.spans.ledger_queries import CostQuery
+from penstock.store.spans.ledger_types import CostQuery
 from penstock.store.spans.types import ScoreQuery, TraceQuery
 from penstock.store.spans.upkeep import DuckDBScan, DuckDBUpkeep
 from penstock.store.spans.upkeep_types import RetentionRule, Subject

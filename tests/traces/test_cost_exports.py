@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.base.errors import InvalidInput
-from penstock.store.spans.ledger_queries import CostRow
+from penstock.store.spans.ledger_types import CostRow
 from penstock.traces.costs.errors import UnreadableExport
 from penstock.traces.costs.exports import Export, ExportRow, read_export
 from penstock.traces.costs.reconcile import Reconciliation, base_name, reconcile

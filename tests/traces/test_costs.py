@@ -15,7 +15,7 @@ from penstock.providers.rates import Rate, RateCard, RateSet
 from penstock.spec.spans import Span
 from penstock.spec.usage import Usage
 from penstock.store.spans.duckdb import DuckDBSpanStore
-from penstock.store.spans.ledger_queries import CostQuery, Traffic
+from penstock.store.spans.ledger_types import CostQuery, Traffic
 from penstock.traces.costs.advice import find_repeats
 from penstock.traces.costs.errors import UnknownCall, UnknownDimension
 from penstock.traces.costs.exports import read_export

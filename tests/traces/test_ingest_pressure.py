@@ -65,8 +65,9 @@ class Bench:
 
 
 def test_ten_times_more_than_can_be_stored_is_refused_in_time_and_nothing_acknowledged_is_lost(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ingest_module, "MAX_HOLD_S", 0.001)
     bench = Bench(tmp_path)
     stop = threading.Event()
     collecting = threading.Thread(target=bench.collector.run, args=(stop,), kwargs={"interval_s": 0.001})
@@ -99,6 +100,28 @@ def test_ten_times_more_than_can_be_stored_is_refused_in_time_and_nothing_acknow
     bench.writer.close()
     assert sorted(bench.store.seen) == sorted(f"{number:016x}" for number in [*taken, 9999])
     assert set(bench.store.seen.values()) == {1}
+
+
+def test_a_request_is_held_until_there_is_room_and_no_longer_than_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_module, "MAX_HOLD_S", 600.0)
+    bench = Bench(tmp_path)
+    number = 0
+    while bench.live._live_bytes <= MAX_LIVE // 2:  # held from here on
+        number += 1
+        assert bench.send(number)
+    held = threading.Thread(target=bench.send, args=(number + 1,))
+    held.start()
+    held.join(0.2)
+    assert held.is_alive()
+    bench.store.may_go.set()
+    bench.collector.run_once()
+    held.join(60)
+    assert not held.is_alive()
+    bench.collector.run_once()
+    bench.writer.close()
+    assert len(bench.store.seen) == number + 1
 
 
 def test_a_request_that_is_too_large_for_ever_is_told_so(

@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 import typer
@@ -16,20 +16,17 @@ from penstock.base.errors import InvalidInput, NotFound
 from penstock.base.late import late_imports
 from penstock.cli.options import DEFAULT_HOME, HomeOption, JsonOption, open_home
 from penstock.cli.output import print_json, print_record, print_rows, time_text
+from penstock.store.spans.ledger_types import CostDimension, CostQuery, CostRow
 from penstock.traces.costs.errors import BillDiffers
 from penstock.traces.costs.exports import read_export
 
 with late_imports():
     from penstock.main import cost_access
-    from penstock.store.spans import ledger_queries
     from penstock.traces.costs import service as cost_service
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _MAX_LINES = 40
-DIMENSIONS = (
-    "day", "model", "provider", "key", "user", "project", "route", "prompt", "step", "session", "source"
-)  # fmt: skip
-"""What costs are grouped by, as the ledger has it; the ledger itself is not loaded for a help text."""
+DIMENSIONS: tuple[str, ...] = get_args(CostDimension)
 DEFAULT_TTL_S = 3600
 """How long a cache would keep replies, as the service of costs has it."""
 
@@ -73,7 +70,7 @@ def sums(
     if context.invoked_subcommand is not None:
         return
     since_ns, until_ns = _window(since, until)
-    query = ledger_queries.CostQuery(
+    query = CostQuery(
         since_ns=since_ns,
         until_ns=until_ns,
         project=project,
@@ -189,7 +186,7 @@ def advice(
 ) -> None:
     """Say what a cache, another model or the provider's prompt cache would have saved on the recorded calls."""
     since_ns, until_ns = _window(since, until)
-    query = ledger_queries.CostQuery(since_ns=since_ns, until_ns=until_ns, project=project, route=route)
+    query = CostQuery(since_ns=since_ns, until_ns=until_ns, project=project, route=route)
     with cost_access.open_costs(open_home(home, as_json=as_json)) as costs:
         found = costs.advise(query, ttl_s=ttl, candidates=candidate or [])
     if as_json:
@@ -281,7 +278,7 @@ def _print_or(rows: list[dict[str, Any]], columns: list[str], otherwise: str) ->
         print(f"  {otherwise}")
 
 
-def _sum_row(row: ledger_queries.CostRow) -> dict[str, Any]:
+def _sum_row(row: CostRow) -> dict[str, Any]:
     return {
         **row.group,
         "calls": row.n_calls,

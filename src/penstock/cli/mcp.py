@@ -4,7 +4,6 @@ import asyncio
 from typing import Annotated
 from urllib.parse import quote
 
-import aiohttp
 import typer
 
 from penstock import __version__
@@ -55,5 +54,7 @@ def mcp(
 
 
 async def _serve(url: str, headers: dict[str, str]) -> None:
+    import aiohttp
+
     async with aiohttp.ClientSession(trust_env=False) as session:
         await serve_stdio(mcp_host.GatewayHost(session, f"{url}/v1", headers), version=__version__)

@@ -211,14 +211,10 @@ class _Asked:
         kept = None if view is None else _view(home, view, as_json=as_json)
         self._query = query if kept is None else join_searches(kept.query, query)
         self._order = order or (kept.order if kept is not None else None)
-        known = (*(views.TRACE_COLUMNS if subject == "trace" else views.SPAN_COLUMNS), *_DERIVED)
         of_view = [_FOR_PEOPLE.get(name, name) for name in kept.columns] if kept is not None else []
         chosen = columns.split(",") if columns else of_view
         for name in chosen:
-            if name not in known:
-                raise InvalidInput(
-                    f"There is no column {name!r}.", hint=suggest(name, known) or ", ".join(known)
-                )
+            _check_column(name, subject)
         self._columns = tuple(chosen) or (_TRACE_SHOWN if subject == "trace" else _SPAN_SHOWN)
         self._since_ns = None if since is None else time.time_ns() - length_ns(since)
 
@@ -268,6 +264,12 @@ class _Asked:
             print_json(found)
         else:
             print(f"{found['n']:,}{'+' if found['is_more'] else ''}")
+
+
+def _check_column(name: str, subject: trace_list_access.Subject) -> None:
+    known = (*(views.TRACE_COLUMNS if subject == "trace" else views.SPAN_COLUMNS), *_DERIVED)
+    if name not in known:
+        raise InvalidInput(f"There is no column {name!r}.", hint=suggest(name, known) or ", ".join(known))
 
 
 def follow_rows(

@@ -19,11 +19,11 @@ from penstock.providers.catalogue import find_provider
 from penstock.providers.prices import PriceBook
 from penstock.spec.home import Home
 from penstock.spec.snapshot import Snapshot
+from penstock.store.spans.ledger_types import CostQuery
 from penstock.traces.costs.exports import Export
 
 with late_imports():
     from penstock.store.spans import duckdb as duckdb_store
-    from penstock.store.spans import ledger_queries
     from penstock.store.spans import port as span_port
     from penstock.traces.costs import advice, reconcile
     from penstock.traces.costs import service as cost_service
@@ -32,15 +32,13 @@ with late_imports():
 class CostAccess(Protocol):
     """What the command line asks."""
 
-    def sum_costs(self, query: ledger_queries.CostQuery, by: Sequence[str]) -> cost_service.CostReport:
+    def sum_costs(self, query: CostQuery, by: Sequence[str]) -> cost_service.CostReport:
         """Return the sums of a window by dimensions."""
 
     def explain(self, identity: str) -> list[cost_service.CostExplanation]:
         """Return the billed calls of a trace or span with the parts of their price."""
 
-    def advise(
-        self, query: ledger_queries.CostQuery, *, ttl_s: int, candidates: Sequence[str]
-    ) -> advice.Advice:
+    def advise(self, query: CostQuery, *, ttl_s: int, candidates: Sequence[str]) -> advice.Advice:
         """Return what could have been saved."""
 
 
@@ -117,7 +115,7 @@ class _Remote:
     def __init__(self, client: ControlClient) -> None:
         self._client = client
 
-    def sum_costs(self, query: ledger_queries.CostQuery, by: Sequence[str]) -> cost_service.CostReport:
+    def sum_costs(self, query: CostQuery, by: Sequence[str]) -> cost_service.CostReport:
         value = self._client.get("/api/v1/costs", **_filters(query), by=list(by) or None)
         return msgspec.convert(value, cost_service.CostReport, strict=False)
 
@@ -128,15 +126,13 @@ class _Remote:
             strict=False,
         )
 
-    def advise(
-        self, query: ledger_queries.CostQuery, *, ttl_s: int, candidates: Sequence[str]
-    ) -> advice.Advice:
+    def advise(self, query: CostQuery, *, ttl_s: int, candidates: Sequence[str]) -> advice.Advice:
         value = self._client.get(
             "/api/v1/costs/advice", **_filters(query), ttl_s=ttl_s, candidate=list(candidates) or None
         )
         return msgspec.convert(value, advice.Advice, strict=False)
 
 
-def _filters(query: ledger_queries.CostQuery) -> dict[str, Any]:
+def _filters(query: CostQuery) -> dict[str, Any]:
     filters: dict[str, Any] = msgspec.to_builtins(query)
     return filters

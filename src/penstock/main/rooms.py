@@ -3,31 +3,22 @@
 Opened when first asked for. Commands use this directly; the processes build on it in `wiring`.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine
-
-from penstock.access.keys import KeyService
-from penstock.access.secrets import SecretService
 from penstock.base.errors import InvalidInput, NotFound, PenstockError
 from penstock.base.files import write_atomic
-from penstock.deploy.configuration import ConfigurationService
-from penstock.deploy.deployments.queries import list_deployments
+from penstock.base.late import late_imports
 from penstock.deploy.deployments.rows import LiveDeployment
-from penstock.deploy.deployments.service import live_deployments
 from penstock.deploy.errors import SnapshotDamaged, SnapshotInvalid, SnapshotMissing
-from penstock.deploy.objects import StoredObject
-from penstock.deploy.queries import list_objects
 from penstock.deploy.snapshots import build_snapshot, follow_on, read_snapshot, write_snapshot
-from penstock.evals.gates.evidence import GateEvidence
-from penstock.jobs.service import JobService
-from penstock.knowledge.living import check_generation
-from penstock.knowledge.sources.secret_use import sources_with_secret
 from penstock.main.engine_files import engine_url, read_engine, read_shared
 from penstock.main.errors import SettingsInvalid
 from penstock.main.home_files import create_home, hold_lock, read_internal_key
@@ -50,22 +41,38 @@ from penstock.main.job_kinds import (
     TUNE_DISTILL,
     TUNE_RUN,
 )
-from penstock.main.planning import WEIGHTS, Plan, plan
 from penstock.main.prompt_routes import PromptVersions
-from penstock.main.serving_environment import serving_environment
-from penstock.main.settings import SettingsFile, load_settings
 from penstock.main.settings_problems import is_of_file
-from penstock.registry.service import Registry
 from penstock.registry.types import AliasMove, Version
 from penstock.spec.assets import AssetRef
 from penstock.spec.evaluations import Estimate
 from penstock.spec.home import Home
 from penstock.spec.snapshot import Snapshot
-from penstock.store.blobs import BlobStore
-from penstock.store.control.engine import control_url, open_control
 from penstock.store.sealing import master_key_path
 from penstock.tuning.catalogue import ModelCatalogue
-from penstock.tuning.compress.store import MeasurementStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+with late_imports():
+    from penstock.access import keys as key_service
+    from penstock.access import secrets as secret_service
+    from penstock.deploy import configuration as configuration_service
+    from penstock.deploy import objects as stored_objects
+    from penstock.deploy import queries as object_queries
+    from penstock.deploy.deployments import queries as deployment_queries
+    from penstock.deploy.deployments import service as deployment_service
+    from penstock.evals.gates import evidence as gate_evidence
+    from penstock.jobs import service as job_service
+    from penstock.knowledge import living
+    from penstock.knowledge.sources import secret_use
+    from penstock.main import planning
+    from penstock.main import serving_environment as serving
+    from penstock.main import settings as settings_reading
+    from penstock.registry import service as registry_service
+    from penstock.store import blobs as blob_store
+    from penstock.store.control import engine as control_engine
+    from penstock.tuning.compress import store as measurement_store
 
 SYSTEM = "penstock"
 """The actor of what nobody asked for: starts, and changes of the settings file."""
@@ -88,15 +95,15 @@ class Rooms:
         """What a person should look at in the configuration that was published last; empty when nothing."""
 
     @cached_property
-    def storage_file(self) -> SettingsFile:
+    def storage_file(self) -> settings_reading.SettingsFile:
         """The settings as they were when these rooms were opened; where things are stored does not move."""
         try:
-            return load_settings(self.home.settings)
+            return settings_reading.load_settings(self.home.settings)
         except SettingsInvalid as error:
             if not self._keeps_running or not self._last_good.exists():
                 raise
             self._tell_damage(error)
-            return load_settings(self._last_good)
+            return settings_reading.load_settings(self._last_good)
 
     def _tell_damage(self, error: SettingsInvalid) -> None:
         """Log what is wrong with the settings, once until they are right or wrong in another way."""
@@ -120,50 +127,50 @@ class Rooms:
                     f"The variable {storage.control_url_env} is not set.",
                     hint="It holds the URL of the control tables; storage.control_url_env names it.",
                 )
-        return open_control(url or control_url(self.home))
+        return control_engine.open_control(url or control_engine.control_url(self.home))
 
     @cached_property
-    def blobs(self) -> BlobStore:
+    def blobs(self) -> blob_store.BlobStore:
         """The artefacts."""
-        return BlobStore(self.storage_file.settings.storage.blobs_url or str(self.home.blobs))
+        return blob_store.BlobStore(self.storage_file.settings.storage.blobs_url or str(self.home.blobs))
 
     @cached_property
-    def keys(self) -> KeyService:
+    def keys(self) -> key_service.KeyService:
         """The keys."""
-        return KeyService(self.engine)
+        return key_service.KeyService(self.engine)
 
     @cached_property
-    def secrets(self) -> SecretService:
+    def secrets(self) -> secret_service.SecretService:
         """Upstream keys, sealed."""
-        return SecretService(self.engine, master_key_path(self.home.master_key, self.environ))
+        return secret_service.SecretService(self.engine, master_key_path(self.home.master_key, self.environ))
 
     def open_secret(self, name: str, address: str) -> str:
         """Return what a secret of the vault says, to be sent to the host of `address`."""
         return self.secrets.open(name, address)
 
     @cached_property
-    def configuration(self) -> ConfigurationService:
+    def configuration(self) -> configuration_service.ConfigurationService:
         """Objects of the control tables, and what was published."""
-        return ConfigurationService(self.engine, self)
+        return configuration_service.ConfigurationService(self.engine, self)
 
     @cached_property
-    def registry(self) -> Registry:
+    def registry(self) -> registry_service.Registry:
         """The registry."""
-        return Registry(
+        return registry_service.Registry(
             self.engine,
             self.blobs,
-            check_evidence=GateEvidence(self.engine).check,
+            check_evidence=gate_evidence.GateEvidence(self.engine).check,
             check_target=self._check_target,
         )
 
     def _check_target(self, version: Version) -> None:
         if version.kind == "knowledge":
-            check_generation(self.engine, version.name, version.content)
+            living.check_generation(self.engine, version.name, version.content)
 
     @cached_property
     def catalogue(self) -> ModelCatalogue:
         """Models as people look at them."""
-        measurements = MeasurementStore(self.engine)
+        measurements = measurement_store.MeasurementStore(self.engine)
 
         def measured(digest: str) -> list[Estimate]:
             return [figure for part in measurements.newest(digest).values() for figure in part.figures]
@@ -171,9 +178,9 @@ class Rooms:
         return ModelCatalogue(self.registry, measured=measured)
 
     @cached_property
-    def jobs(self) -> JobService:
+    def jobs(self) -> job_service.JobService:
         """Durable work."""
-        return JobService(
+        return job_service.JobService(
             self.engine,
             kinds=(
                 MODEL_PULL,
@@ -245,11 +252,13 @@ class Rooms:
             found.append(PromptVersions(live=live, aliases=aliases))
         return found
 
-    def plan(self) -> Plan:
+    def plan(self) -> planning.Plan:
         """Return the rows as settings file, control tables and registry say now. Raises `SettingsInvalid`."""
         return self._plan_by(self.home.settings, self._objects())
 
-    def draft(self, objects: Sequence[StoredObject], *, by_last_good: bool = True) -> tuple[Snapshot, Plan]:
+    def draft(
+        self, objects: Sequence[stored_objects.StoredObject], *, by_last_good: bool = True
+    ) -> tuple[Snapshot, planning.Plan]:
         """Return the snapshot that would be published with these objects, and how it came about.
 
         While the settings are damaged, rooms that keep running go by the last good ones, unless `by_last_good` is
@@ -263,19 +272,19 @@ class Rooms:
             planned = self._plan_by_last_good(objects, error)
         return self._build(planned), planned
 
-    def plan_file(self, settings: Path) -> tuple[Snapshot, Plan]:
+    def plan_file(self, settings: Path) -> tuple[Snapshot, planning.Plan]:
         """Return the snapshot that another settings file would make, for a look before it takes the place."""
         planned = self._plan_by(settings, self._objects())
         return self._build(planned), planned
 
-    def _objects(self) -> Sequence[StoredObject]:
+    def _objects(self) -> Sequence[stored_objects.StoredObject]:
         with self.engine.connect() as connection:
-            return list_objects(connection)
+            return object_queries.list_objects(connection)
 
-    def _plan_by(self, settings: Path, objects: Sequence[StoredObject]) -> Plan:
-        return plan(
-            load_settings(settings),
-            serving_environment(self.home, self.environ),
+    def _plan_by(self, settings: Path, objects: Sequence[stored_objects.StoredObject]) -> planning.Plan:
+        return planning.plan(
+            settings_reading.load_settings(settings),
+            serving.serving_environment(self.home, self.environ),
             find_addresses(self.home),
             models=self._hosted_models(),
             model_aliases={f"model:{each.name}": each.aliases for each in self.registry.list_assets("model")},
@@ -288,7 +297,9 @@ class Rooms:
             secrets=self.secrets.sealed(),
         )
 
-    def _plan_by_last_good(self, objects: Sequence[StoredObject], error: SettingsInvalid) -> Plan:
+    def _plan_by_last_good(
+        self, objects: Sequence[stored_objects.StoredObject], error: SettingsInvalid
+    ) -> planning.Plan:
         """Plan by the settings that were good; raise `error`, what is wrong with the present ones, if that fails too.
 
         The copy is nothing that people know: what does not fit it does not fit the file either, or will once it is
@@ -310,7 +321,9 @@ class Rooms:
         shared = read_shared(self.home) if is_owned(self.home) else None
         file = None if shared is None else read_engine(self.home, shared.child)
         if file is None or file.models is None:
-            return [version for version in self.live_versions("model") if WEIGHTS in version.artefacts]
+            return [
+                version for version in self.live_versions("model") if planning.WEIGHTS in version.artefacts
+            ]
         found = []
         for name, number in sorted(file.models.items()):
             with suppress(NotFound):  # a home that was restored over a running one
@@ -319,8 +332,8 @@ class Rooms:
 
     def _live_deployments(self) -> Sequence[LiveDeployment]:
         with self.engine.connect() as connection:
-            stored = list_deployments(connection)
-        return live_deployments(stored, lambda child: engine_url(self.home, child))
+            stored = deployment_queries.list_deployments(connection)
+        return deployment_service.live_deployments(stored, lambda child: engine_url(self.home, child))
 
     def look_again(self) -> str:
         """Return `warnings` as they are now: others may have mended what was told about."""
@@ -335,7 +348,7 @@ class Rooms:
         """Return the providers and sources of documents that are sent this secret."""
         _, planned = self.draft(self._objects())
         providers = [provider.name for provider in planned.providers if provider.secret == name]
-        return [*providers, *sources_with_secret(self.engine, name)]
+        return [*providers, *secret_use.sources_with_secret(self.engine, name)]
 
     def publish(self, *, actor: str, note: str) -> Snapshot:
         """Give gateways what stands now, and note who changed what."""
@@ -376,7 +389,7 @@ class Rooms:
         self._keep_settings()
         return snapshot
 
-    def _build(self, planned: Plan) -> Snapshot:
+    def _build(self, planned: planning.Plan) -> Snapshot:
         return build_snapshot(
             providers=planned.providers,
             routes=planned.routes,
@@ -388,7 +401,7 @@ class Rooms:
             redis_url_env=planned.redis_url_env,
         )
 
-    def _publish(self, planned: Plan, actor: str, note: str) -> Snapshot:
+    def _publish(self, planned: planning.Plan, actor: str, note: str) -> Snapshot:
         snapshot = self._build(planned)
         self.warnings = "; ".join(planned.warnings)
         try:

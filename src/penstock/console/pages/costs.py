@@ -20,7 +20,7 @@ from penstock.console.pages.overview import Figure
 from penstock.console.ranges import RANGES, Window, read_window
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
-from penstock.store.spans.ledger_queries import CostQuery, CostRow
+from penstock.store.spans.ledger_types import CostQuery, CostRow
 from penstock.traces.costs.advice import Advice
 from penstock.traces.costs.service import CostExplanation
 

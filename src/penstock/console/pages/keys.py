@@ -20,7 +20,7 @@ from penstock.console.objects import read_rule
 from penstock.console.ranges import HOUR_NS
 from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
-from penstock.store.spans.ledger_queries import CostQuery, CostRow
+from penstock.store.spans.ledger_types import CostQuery, CostRow
 
 ACTIVE = "/keys"
 OVERLAPS = (("3600", "an hour"), ("86400", "a day"), ("604800", "a week"), ("0", "no time: end it at once"))

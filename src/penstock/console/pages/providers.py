@@ -30,7 +30,7 @@ from penstock.console.services import ConsoleServices
 from penstock.deploy.live import ProviderKey
 from penstock.deploy.object_views import ObjectView
 from penstock.spec.routes import PriceRow, Provider, Route
-from penstock.store.spans.ledger_queries import CostQuery, CostRow
+from penstock.store.spans.ledger_types import CostQuery, CostRow
 from penstock.store.spans.traffic_queries import TrafficRow
 
 ACTIVE = "/providers"

@@ -29,7 +29,7 @@ from penstock.console.rendering import Page, Renderer
 from penstock.console.services import ConsoleServices
 from penstock.deploy.object_views import ObjectView
 from penstock.spec.routes import Route
-from penstock.store.spans.ledger_queries import CostQuery, CostRow
+from penstock.store.spans.ledger_types import CostQuery, CostRow
 from penstock.store.spans.traffic_queries import TrafficRow
 
 ACTIVE = "/routes"

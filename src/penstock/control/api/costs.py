@@ -16,7 +16,7 @@ from penstock.base.errors import InvalidInput
 from penstock.control.api.parameters import StoredNumber
 from penstock.control.replies import json_reply
 from penstock.control.services import ControlServices
-from penstock.store.spans.ledger_queries import CostQuery
+from penstock.store.spans.ledger_types import CostQuery
 from penstock.traces.costs.exports import read_export
 from penstock.traces.costs.service import DEFAULT_TTL_S, CostService
 

@@ -14,7 +14,7 @@ from penstock.store.spans import ledger_queries, queries, skeleton_queries, trac
 from penstock.store.spans.append import Append, keep_payloads, prepare_spans
 from penstock.store.spans.duckdb_file import DuckDBFile
 from penstock.store.spans.errors import UnknownSpan
-from penstock.store.spans.ledger_queries import CostDimension, CostQuery, CostRow, LedgerRow, Traffic
+from penstock.store.spans.ledger_types import CostDimension, CostQuery, CostRow, LedgerRow, Traffic
 from penstock.store.spans.skeleton import Skeleton
 from penstock.store.spans.types import (
     Overview,

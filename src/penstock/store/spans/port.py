@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from penstock.spec.measures import Example, MetricQuery, MetricTable
 from penstock.spec.spans import Span
-from penstock.store.spans.ledger_queries import CostDimension, CostQuery, CostRow, LedgerRow, Traffic
+from penstock.store.spans.ledger_types import CostDimension, CostQuery, CostRow, LedgerRow, Traffic
 from penstock.store.spans.session_types import (
     SessionPage,
     SessionQuery,
@@ -16,7 +16,6 @@ from penstock.store.spans.session_types import (
     UserQuery,
 )
 from penstock.store.spans.skeleton import Skeleton
-from penstock.store.spans.subject_rows import CallWindow
 from penstock.store.spans.traffic_queries import TrafficBy, TrafficRow
 from penstock.store.spans.types import (
     Count,
@@ -30,7 +29,14 @@ from penstock.store.spans.types import (
     TraceQuery,
     TraceRow,
 )
-from penstock.store.spans.upkeep_types import Compaction, Expired, RetentionRule, Subject, SubjectRows
+from penstock.store.spans.upkeep_types import (
+    CallWindow,
+    Compaction,
+    Expired,
+    RetentionRule,
+    Subject,
+    SubjectRows,
+)
 
 
 class SpanSink(Protocol):

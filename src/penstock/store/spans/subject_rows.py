@@ -7,7 +7,7 @@ import msgspec
 
 from penstock.store.spans.duckdb_file import DuckDBFile, run
 from penstock.store.spans.rows import column_array, is_hex
-from penstock.store.spans.upkeep_types import Expired, RetentionRule, Subject
+from penstock.store.spans.upkeep_types import CallWindow, Expired, RetentionRule, Subject
 
 _LEDGER_OF = {"user": "user_id = ?", "session": "session_id = ?"}
 _SCORES_OF = {"user": "scorer = ?", "session": "session_id = ?"}
@@ -16,15 +16,6 @@ _IDS = {
     "session": "SELECT DISTINCT session_id FROM {0} WHERE session_id IS NOT NULL",
     "trace": "SELECT DISTINCT replace(trace_id::VARCHAR, '-', '') FROM {0}",
 }
-
-
-class CallWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """When calls of a subject went to one route: replies that were kept then may be theirs."""
-
-    project: str
-    route: str
-    spans_ns: list[tuple[int, int | None]]
-    """Start and end of each; None where the end was never seen."""
 
 
 class DuckDBSubjectRows:

@@ -49,3 +49,12 @@ class Compaction(msgspec.Struct, frozen=True, kw_only=True):
     size_before: int
     size_after: int
     n_spans: int
+
+
+class CallWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """When calls of a subject went to one route: replies that were kept then may be theirs."""
+
+    project: str
+    route: str
+    spans_ns: list[tuple[int, int | None]]
+    """Start and end of each; None where the end was never seen."""

@@ -11,7 +11,7 @@ from decimal import Decimal
 import msgspec
 
 from penstock.spec.usage import OUTPUT_CLASSES, Cost, Usage
-from penstock.store.spans.ledger_queries import Traffic
+from penstock.store.spans.ledger_types import Traffic
 
 PROVIDER_CACHE_S = 300
 """How long providers keep a prompt's beginning at least (Anthropic: five minutes; OpenAI: five to ten)."""

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from penstock.spec.usage import INPUT_CLASSES, OUTPUT_CLASSES
-from penstock.store.spans.ledger_queries import CostRow
+from penstock.store.spans.ledger_types import CostRow
 from penstock.traces.costs.exports import MEASURES, Export, ExportRow
 
 _DATED = re.compile(r"(-\d{4}-\d{2}-\d{2}|-\d{8}|@\d{8}|-latest)$")

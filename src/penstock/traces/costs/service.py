@@ -11,7 +11,7 @@ from penstock.base.errors import InvalidInput
 from penstock.providers.prices import PriceBook
 from penstock.providers.rating import SETTINGS, cost_parts
 from penstock.spec.usage import Cost, Usage
-from penstock.store.spans.ledger_queries import CostDimension, CostQuery, CostRow, LedgerRow
+from penstock.store.spans.ledger_types import CostDimension, CostQuery, CostRow, LedgerRow
 from penstock.store.spans.port import Ledger
 from penstock.traces.costs.advice import Advice, advise
 from penstock.traces.costs.errors import UnknownCall, UnknownDimension

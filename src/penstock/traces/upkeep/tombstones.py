@@ -14,7 +14,7 @@ from penstock.base.clock import now_ns as wall_clock
 from penstock.spec.spans import Span
 from penstock.store.control.tables.privacy import privacy_tombstones
 from penstock.store.spans.ledger import RATES, SAVED_USD, is_billed
-from penstock.store.spans.ledger_queries import LedgerRow
+from penstock.store.spans.ledger_types import LedgerRow
 from penstock.store.spans.types import TraceRow
 from penstock.store.spans.upkeep_types import Subject
 from penstock.traces.upkeep.seal import PrivacyKey

@@ -6,8 +6,7 @@ from typing import Literal
 import msgspec
 
 from penstock.spec.spans import Span
-from penstock.store.spans.subject_rows import CallWindow
-from penstock.store.spans.upkeep_types import Subject
+from penstock.store.spans.upkeep_types import CallWindow, Subject
 from penstock.traces.upkeep.sweep import Sweep
 
 ErasureState = Literal["waiting", "running", "done"]
