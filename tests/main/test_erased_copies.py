@@ -5,10 +5,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, insert, select
 
+from penstock.datasets.cases import row_to_case
+from penstock.evals.store import EvaluationStore
+from penstock.evals.types import EvaluationRecord
 from penstock.main.dataset_rooms import create_datasets
 from penstock.main.erasure_copies import clear_evaluations, find_in_datasets
 from penstock.registry.service import Registry
 from penstock.spec.datasets import DatasetRow, Provenance
+from penstock.spec.evaluations import EvaluationSpec, TargetSpec
 from penstock.spec.home import Home
 from penstock.store.blobs import BlobStore
 from penstock.store.control.tables.evaluations import evaluation_outputs, evaluation_scores
@@ -64,5 +68,18 @@ def test_versions_of_datasets_that_hold_rows_of_theirs_are_named(
     ]
     datasets.create_from_rows("asked", rows, "cases")
     datasets.create_from_rows("written", [DatasetRow(id="1", fields={"input": "by hand"})], "cases")
-    told = find_in_datasets(datasets, doomed)
+    told = find_in_datasets(datasets, control_engine, doomed)
     assert told.note == "not removed, versions are immutable: dataset:asked@1 holds 1 row of theirs"
+    store = EvaluationStore(control_engine)
+    for number, (ref, kept) in enumerate(
+        (("dataset:asked@1", rows), ("dataset:asked@1", rows[1:]), ("dataset:written@1", rows[:1]))
+    ):
+        spec = EvaluationSpec(name="e", target=TargetSpec(model="m"), dataset=ref)
+        record = EvaluationRecord(id=f"eval_{number}", name="e", state="done", spec=spec, dataset=ref)
+        store.add_with_cases(record, [row_to_case(row, "cases") for row in kept])
+    told = find_in_datasets(datasets, control_engine, doomed)
+    assert told.note is not None
+    assert told.note.endswith("evaluations that copied such rows as cases: eval_0 (`penstock eval delete`)")
+    store.delete("eval_0")
+    told = find_in_datasets(datasets, control_engine, doomed)
+    assert "evaluations" not in (told.note or "")

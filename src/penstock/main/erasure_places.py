@@ -51,7 +51,7 @@ def create_places(
         lambda doomed: clear_views(engine, doomed),
         lambda doomed: clear_labels(engine, doomed),
         lambda doomed: clear_evaluations(engine, doomed),
-        lambda doomed: find_in_datasets(datasets, doomed),
+        lambda doomed: find_in_datasets(datasets, engine, doomed),
         lambda doomed: clear_logs(home, doomed.subject),
         lambda _: PlaceReport(place="unfinished backups", removed={"copies": clear_copies(home)}),
     )
