@@ -25,6 +25,10 @@ MAX_REQUEST_BYTES = 32 * 1024 * 1024
 MAX_IN_HAND_BYTES = 96 * 1024 * 1024
 MAX_WAITING_BYTES = 512 * 1024 * 1024
 MAX_RETRY_S = 60
+MAX_HOLD_S = 1.0
+"""How long a request is held at most while storing falls behind."""
+CALM_BYTES = 8 * 1024 * 1024
+"""Up to so much waiting nobody is held."""
 _DECODERS: dict[Signal, "Decoder"] = {
     "traces": decode_otlp_batch,
     "logs": decode_otlp_logs,
@@ -72,6 +76,10 @@ class StoringSide(Protocol):
     @property
     def stats(self) -> CollectorHealth:
         """How storing goes."""
+        ...
+
+    def wait_for_room(self, timeout_s: float) -> None:
+        """Return once the next request can be stored soon, or the time is up."""
         ...
 
 
@@ -174,8 +182,10 @@ class IngestService:
     ) -> OtlpBatch:
         """Decode a request, mask it, and return once what it brings is on disk.
 
-        Spans belong to the project of the key that sends them. Raises `MalformedTelemetry` and `SpoolUnavailable`.
+        Spans belong to the project of the key that sends them. Waits a moment first while storing falls behind, so that
+        what is acknowledged can soon be found. Raises `MalformedTelemetry` and `SpoolUnavailable`.
         """
+        self._collector.wait_for_room(MAX_HOLD_S)
         with self._decoding:  # more at once would only share the same core and hold more memory
             batch, records = self._decode(signal, body, content_type, key_id, project)
         try:
@@ -184,6 +194,11 @@ class IngestService:
             self.finish(batch, fault, way=way)
         self.finish(batch, None, way=way)
         return batch
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether `take` would hold nobody, so that `begin` may be used."""
+        return self._collector.waiting_bytes <= CALM_BYTES
 
     def begin(
         self,

@@ -161,7 +161,7 @@ class OtlpEndpoint:
         self._count_lost(headers.get("x-penstock-dropped", ""))
         with self._ingest.reserve() as grow:
             body = await read_body(request, grow)
-            if len(body) <= SMALL_BYTES:
+            if len(body) <= SMALL_BYTES and self._ingest.is_calm:
                 batch = await self._take_small(body, kind, key)
             else:
                 take = partial(
