@@ -14,7 +14,14 @@ from penstock.base.digest import digest_request
 from penstock.spec.spans import Span
 from penstock.spec.usage import TOKEN_CLASSES, Usage
 from penstock.store.spans.append import prepare_spans
-from penstock.store.spans.excerpts import PREVIEW_CHARS, PayloadReader, preview_of
+from penstock.store.spans.excerpts import (
+    PREVIEW_CHARS,
+    SEARCH_CHARS,
+    PayloadReader,
+    excerpt_of,
+    preview_of,
+    searched_text_of,
+)
 from penstock.store.spans.json_text import json_text, json_texts
 from penstock.store.spans.ledger import CACHE_STATE, NO_MARKS, RATES, SAVED_USD, ledger_columns
 from penstock.store.spans.rows import (
@@ -41,6 +48,8 @@ PAYLOADS: Sequence[Any] = (
     LONG,
     None,
     "text",
+    "a" + "x" * 100,
+    "b" + "x" * 100,
     [1.0],
     [1],
     [True],
@@ -73,6 +82,53 @@ def test_a_payload_is_read_alike_whatever_was_read_before(drawn: list[tuple[Any,
         shared, own = reader.read(payload), PayloadReader().read(payload)
         assert repr((shared.value, shared.text, shared.excerpt)) == repr((own.value, own.text, own.excerpt))
         assert reader.preview(shared) == PayloadReader().preview(own)
+
+
+messages = st.fixed_dictionaries(
+    {
+        "role": st.sampled_from(["user", "system"]),
+        "content": st.sampled_from(["", "walk", "x" * 30, ["y"], None]),
+    },
+    optional={"name": st.just("z")},
+)
+chats = st.lists(messages | st.sampled_from([{"content": "no role", "name": "n"}, "text", 1]), max_size=10)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    chats
+    | st.builds(
+        lambda chat, more: {"model": "m", "messages": chat} | more, chats, st.sampled_from([{}, {"n": "t"}])
+    ),
+    st.integers(1, 80),
+)
+def test_the_short_way_to_the_texts_of_a_chat_leads_to_the_same(payload: Any, limit: int) -> None:
+    assert excerpt_of(payload, limit=limit) == excerpt_of({"goes the long way": payload}, limit=limit)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("ab", max_size=300), st.integers(0, 60), st.text("abc", max_size=80), st.booleans())
+def test_the_last_question_stands_ahead_when_it_is_not_among_the_first_texts(
+    before: str, start: int, other: str, is_first: bool
+) -> None:
+    question = before[start : start + 90] if is_first else other
+    chat = [{"role": "system", "content": before}, {"role": "tool", "content": "z" * SEARCH_CHARS}]
+    excerpt = excerpt_of(chat)
+    found = searched_text_of([*chat, {"role": "user", "content": question}])
+    if not question or question in excerpt:
+        assert found == excerpt
+    else:
+        assert found == f"{question}\n{excerpt[: SEARCH_CHARS - len(question) - 1]}"
+
+
+def test_a_question_is_found_where_its_beginning_stood_once_before() -> None:
+    question = "How far should one walk in a day? " * 2 + "Say it in steps."
+    before = f"{question[:60]} and on. {question}"
+    chat = [
+        {"role": "system", "content": before + "z" * SEARCH_CHARS},
+        {"role": "user", "content": question},
+    ]
+    assert searched_text_of(chat) == excerpt_of(chat)
 
 
 @given(st.text(st.sampled_from("ab  \n\t\u00a0\u2003\u200b\x1cé😀"), max_size=300))

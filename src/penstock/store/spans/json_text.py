@@ -31,20 +31,19 @@ def json_texts(values: Sequence[Any]) -> list[str | None]:
     return [next(texts) if value else None for value in values]
 
 
-def write_payload(payload: Any) -> bytes | None:
-    """Return a payload as JSON, or None where it is none; `msgspec.Raw` is taken at its word."""
+def write_payload(payload: Any) -> str | None:
+    """Return a payload as JSON text, or None where it is none; `msgspec.Raw` is taken at its word."""
     try:
-        return bytes(payload) if isinstance(payload, msgspec.Raw) else _encode(payload)
+        return (bytes(payload) if isinstance(payload, msgspec.Raw) else _encode(payload)).decode()
     except _NOT_JSON:
         return None
 
 
-def parse_payload(payload: Any, written: bytes | None) -> tuple[Any, str]:
+def parse_payload(payload: Any, written: str | None) -> tuple[Any, str]:
     """Return a payload as a value and as JSON text, from what `write_payload` says of it. What is no JSON becomes text."""
     try:
         if written is not None:
-            value = msgspec.json.decode(written) if isinstance(payload, msgspec.Raw) else payload
-            return value, written.decode()
+            return (msgspec.json.decode(payload) if isinstance(payload, msgspec.Raw) else payload), written
     except _NOT_JSON:
         pass
     text = _as_text(payload)
