@@ -218,16 +218,19 @@ def _present(payload: PayloadNames, names: frozenset[str], flat: Sequence[str]) 
         ]
 
     joined = payload.joined_name
-    joined_content = those(payload.joined_content)
+    tools, events, joined_content = those(payload.tools), those(payload.events), those(payload.joined_content)
+    is_joined = bool(joined_content) or payload.joined_tool_calls in names
+    has_system = payload.system in names
     return replace(
         payload,
         input=those(payload.input),
         output=[source for source in payload.output if source == joined or those((source,))],
-        tools=those(payload.tools),
-        events=those(payload.events),
+        tools=tools,
+        events=events,
         joined_content=joined_content,
-        is_joined=bool(joined_content) or payload.joined_tool_calls in names,
-        has_system=payload.system in names,
+        is_joined=is_joined,
+        has_system=has_system,
+        is_plain=not (tools or events or is_joined or has_system or flat),
     )
 
 

@@ -21,7 +21,7 @@ from penstock.telemetry.mapping_table import MappingTable, load_table
 from penstock.telemetry.masks import MASKED
 from penstock.telemetry.metadata import add_metadata
 from penstock.telemetry.otlp_wire import JSON, MAX_NS, PROTOBUF, WireSpan, is_json_type, read_spans
-from penstock.telemetry.payloads import fill_from_events, take_payloads
+from penstock.telemetry.payloads import LastPayloads, fill_from_events, take_payloads
 from penstock.telemetry.span_fields import map_span, pick_resource
 
 __all__ = ["JSON", "PROTOBUF", "OtlpBatch", "decode_otlp_batch", "decode_otlp_traces", "encode_otlp_reply"]
@@ -54,11 +54,12 @@ def decode_otlp_traces(body: bytes, content_type: str) -> list[Span]:
 
 
 class _Owner:
-    """Whose spans those of a request are, and what was found out about the resources that they share."""
+    """Whose spans those of a request are, and what was found out about what they share."""
 
     def __init__(self, project: str, key_id: str | None) -> None:
         self.project = project
         self.key_id = key_id
+        self.payloads = LastPayloads()
         self._seen: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
 
     def resource(
@@ -131,7 +132,7 @@ def _span_of(item: WireSpan, table: MappingTable, unmapped: list[str], owner: _O
     picked = mapping.pick_fields(table, attributes)
     shape = picked.shape
     unmapped += shape.unknown
-    given, answer = take_payloads(shape, attributes)
+    given, answer = take_payloads(shape, attributes, owner.payloads)
     if events:
         given, answer = fill_from_events(events, given, answer)
     if shape.has_metadata:

@@ -5,7 +5,7 @@ flattened lists carry between a list and its items (`message`, `tool_call` …) 
 is taken out of the attributes: other copies stay.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock.spec.spans import SpanEvent
@@ -16,9 +16,52 @@ from penstock.telemetry.shapes import PayloadNames, Shape
 _MAX_DEPTH = 6
 
 
-def take_payloads(shape: Shape, attributes: dict[str, Any]) -> tuple[Any, Any]:
-    """Remove the payload attributes from `attributes`, which has names of `shape`, and return them as (input, output)."""
+class LastPayloads:
+    """The payloads of the spans before in a request, by attribute: a call, its chain and its agent often bring the same.
+
+    They are given the same object again, so that it is read, and later stored, once. Nobody may change it.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[str, Any]] = {}
+
+    def take(self, names: PayloadNames, attributes: dict[str, Any]) -> tuple[Any, Any]:
+        """Do what `take_payloads` does, for names that are plain."""
+        given = self._take(attributes, names.input, names)
+        return given, self._take(attributes, names.output, names)
+
+    def _take(self, attributes: dict[str, Any], sources: Sequence[str], names: PayloadNames) -> Any:
+        for source in sources:
+            value = attributes.get(source)
+            if value is None or value == "":
+                continue
+            last = self._last.get(source)
+            if last is not None and last[0] == value and not _is_text(source, attributes):
+                del attributes[source]
+                return last[1]
+            taken, _ = _take(attributes, (source,), [])
+            if not isinstance(taken, list | dict):
+                return taken
+            if isinstance(taken, list):
+                taken = _opened_list(taken, names.levels, 0)
+                if sources is names.input and source in names.messages:
+                    taken = {"messages": taken}
+            if isinstance(value, str):
+                self._last[source] = value, taken
+            return taken
+        return None
+
+
+def take_payloads(
+    shape: Shape, attributes: dict[str, Any], last: LastPayloads | None = None
+) -> tuple[Any, Any]:
+    """Remove the payload attributes from `attributes`, which has names of `shape`, and return them as (input, output).
+
+    With `last` a payload that the span before had too is the same object.
+    """
     names, flat = shape.payload, shape.flat
+    if last is not None and names.is_plain:
+        return last.take(names, attributes)
     given, source = _take(attributes, names.input, flat)
     if names.is_joined:
         answer = _take_answer(names, attributes, flat)
@@ -95,7 +138,7 @@ def _take(attributes: dict[str, Any], sources: Sequence[str], flat: list[str]) -
     for source in sources:
         value = attributes.get(source)
         if value is not None and value != "":
-            is_text = source.endswith(".value") and attributes.get(_mime_name(source)) == "text/plain"
+            is_text = _is_text(source, attributes)
             del attributes[source]
             return value if is_text else parse_json(value), source
         if flat and source not in attributes:
@@ -105,9 +148,11 @@ def _take(attributes: dict[str, Any], sources: Sequence[str], flat: list[str]) -
     return None, None
 
 
-def _mime_name(source: str) -> str:
-    """Return the attribute that says what `input.value` or `output.value` is."""
-    return f"{source.rpartition('.')[0]}.mime_type"
+def _is_text(source: str, attributes: Mapping[str, Any]) -> bool:
+    """Return whether `input.value` or `output.value` is said to be text, even if it looks like JSON."""
+    return (
+        source.endswith(".value") and attributes.get(f"{source.rpartition('.')[0]}.mime_type") == "text/plain"
+    )
 
 
 def _take_answer(names: PayloadNames, attributes: dict[str, Any], flat: list[str]) -> Any:

@@ -31,6 +31,8 @@ class PayloadNames:
     is_joined: bool = True
     """Whether there may be an answer in several attributes."""
     has_system: bool = True
+    is_plain: bool = False
+    """Whether input and output each stand in one attribute and nowhere else."""
 
 
 class Shape(NamedTuple):
