@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from penstock.console.pages.jobs import LOG_LIMIT
-from penstock.console.rendering import NAVIGATION, load_static
+from penstock.console.rendering import NAVIGATION, asset_url, load_static
 from penstock.jobs.queries import insert_log
 from tests.console.conftest import make_app, sign_in
 from tests.fixtures.asgi import AsgiClient
@@ -73,10 +73,25 @@ def test_a_page_is_whole_and_safe(visitor: AsgiClient, path: str) -> None:
     assert reply.headers["content-type"].startswith("text/html")
     assert reply.headers["content-security-policy"].startswith("default-src 'self'")
     assert "<main" in reply.text
-    assert reply.text.count("<h1>") == 1
+    assert reply.text.count("<h1") == 1
     assert re.search(r"<(?:script|style)(?![^>]*\bsrc=)[^>]*>", reply.text) is None
     assert re.search(r"\s(?:style|on[a-z]+)=[\"']", reply.text) is None
     assert FOREIGN.search(reply.body) is None
+
+
+def test_browsers_keep_static_files_of_this_version_and_what_they_import(visitor: AsgiClient) -> None:
+    page = visitor.get(f"/traces/{TRACE_ID}").text
+    named = re.findall(r'(?:src|href)="(/static/[^"]+)"', page)
+    assert asset_url("trace-rows.js") in named
+    folder = asset_url("trace.js").removesuffix("trace.js")
+    assert {url.rpartition("/")[0] + "/" for url in named} == {folder}
+    for name, body in load_static().items():
+        imported = re.findall(rb'from "(\./|/)?([^"]+)"', body) if name.endswith(".js") else []
+        assert all(place == b"./" for place, _ in imported), name  # so they come from the same folder
+    assert "immutable" in visitor.get(asset_url("trace-rows.js")).headers["cache-control"]
+    for other in ("/static/trace-rows.js", "/static/0123456789ab/trace-rows.js"):
+        reply = visitor.get(other)
+        assert (reply.status, reply.headers["cache-control"]) == (200, "no-cache")
 
 
 def test_no_template_style_or_script_names_a_foreign_origin() -> None:

@@ -67,7 +67,7 @@ from penstock.console.pages import (
     users,
     views,
 )
-from penstock.console.rendering import Renderer, asset_url, load_static
+from penstock.console.rendering import Renderer, asset_url, load_static, static_version
 from penstock.console.services import ConsoleServices
 
 _PAGES = (
@@ -151,14 +151,18 @@ def _create_static() -> APIRouter:
     kept = load_static()
 
     @router.get("/static/{name}")
+    @router.get("/static/{version}/{name}")
     @open_to_all("style sheets and scripts are the same for everybody, and the sign-in page needs them")
-    def show_static(request: Request, name: str) -> Response:
+    def show_static(name: str, version: str = "") -> Response:
         body = kept.get(name)
         if body is None:
             raise NotFound(f"There is no file {name!r}.")
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        headers = {"cache-control": _CACHED} if request.url.query else {"cache-control": "no-cache"}
-        return Response(body, media_type=kind, headers=headers)
+        # a page of another version may still ask for its own: it gets what there is, to be asked for again
+        is_current = version == static_version()
+        return Response(
+            body, media_type=kind, headers={"cache-control": _CACHED if is_current else "no-cache"}
+        )
 
     @router.get("/favicon.ico")
     @open_to_all("browsers ask for it by themselves, before anybody has signed in")

@@ -230,7 +230,17 @@ def load_static() -> dict[str, bytes]:
 
 
 @cache
+def static_version() -> str:
+    """Return a short digest of all static files: a folder name under which they never change."""
+    found = hashlib.sha256()
+    for name, body in sorted(load_static().items()):
+        found.update(f"{name} {len(body)} ".encode() + body)
+    return short_digest(found.hexdigest())
+
+
 def asset_url(name: str) -> str:
-    """Return the URL of a static file, which changes whenever the file does."""
-    digest = hashlib.sha256((files("penstock.console") / "static" / name).read_bytes()).hexdigest()
-    return f"/static/{name}?v={short_digest(digest)}"
+    """Return the URL of a static file, which changes whenever one of them does.
+
+    The version is a folder, not a query: what a module imports by `./` has it too, and is kept by browsers as well.
+    """
+    return f"/static/{static_version()}/{name}"
