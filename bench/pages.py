@@ -1,13 +1,14 @@
 """How soon pages of traces stand in a browser, over a million spans.
 
-    python bench/pages.py [--spans 1000000] [--home FILLED] [--file FILLED.duckdb] [--only NAME ...] [--pictures FOLDER]
+    python bench/pages.py [--spans 1000000] [--only NAME ...] [--pictures FOLDER]
 
-A home is filled as `bench/fill.py` does (four minutes a million; `--home` takes one that is filled and does not run, `--file`
-a copy of a filled store), `penstock control` serves it, and Chromium opens each page once to warm up and `ROUNDS` times more,
+A home is filled as `bench/fill.py` does (four minutes a million; PAGES_HOME names one that is filled and does not run, which
+is used as it is), `penstock control` serves it, and Chromium opens each page once to warm up and `ROUNDS` times more,
 on a machine with nothing pinned: server and browser share its cores, as on a laptop. Milliseconds from the click: `server` until
 the first byte of the page, `paint` until something is drawn, `there` until the rows (or curves) that the page is for are in
-the document, all of which was read, and a frame was drawn with them; `later` until what the page asks for by itself afterwards is, too. The floor is
-the same with a page that asks the store nothing (`floor`). Median of the rounds, and the slowest `there`.
+the document, all of which was read, and a frame was drawn with them; `later` until what the page asks for by itself afterwards is, too. `processor`
+is what the control process spent on one opening, all threads together: what other work on the machine does not change. The
+floor is the same with a page that asks the store nothing (`floor`). Median of the rounds, and the slowest `there`.
 """
 
 import argparse
@@ -131,14 +132,20 @@ def name_places(path: Path) -> dict[str, Place]:
 
 
 @contextmanager
-def serve(home: Path, log: Path) -> Iterator[str]:
-    """Yield the address of a control process on `home`."""
+def serve(home: Path, log: Path) -> Iterator[tuple[str, int]]:
+    """Yield address and process id of a control process on `home`."""
     port = free_port()
     command = [sys.executable, "-m", "penstock.cli", "control", "--home", str(home), "--port", str(port)]
     with children({"control": (0, command, {})}, log) as running:
         os.sched_setaffinity(running["control"].pid, os.sched_getaffinity(0))
         wait_for(port, 60)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", running["control"].pid
+
+
+def processor_ms(pid: int) -> float:
+    """Return what a process has spent so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def open_place(page: Page, url: str, place: Place) -> dict[str, float | None]:
@@ -151,21 +158,23 @@ def open_place(page: Page, url: str, place: Place) -> dict[str, float | None]:
     return found
 
 
-def measure(page: Page, url: str, place: Place) -> dict[str, float | None]:
+def measure(page: Page, url: str, pid: int, place: Place) -> dict[str, float | None]:
     """Open a page `ROUNDS` times after once; return medians and the slowest."""
     open_place(page, url, place)
+    spent = processor_ms(pid)
     rounds = [open_place(page, url, place) for _ in range(ROUNDS)]
     told: dict[str, float | None] = {}
     for name in ("server", "paint", "there", "later"):
         known = [each[name] for each in rounds if each.get(name) is not None]
         if known:
             told[f"{name}_ms"] = round(statistics.median(known), 1)
+    told["processor_ms"] = round((processor_ms(pid) - spent) / ROUNDS, 1)
     told["slowest_there_ms"] = round(max(each["there"] or 0 for each in rounds), 1)
     return told
 
 
 def measure_all(
-    url: str, key: str, places: Mapping[str, Place], browser: str, pictures: Path | None
+    url: str, pid: int, key: str, places: Mapping[str, Place], browser: str, pictures: Path | None
 ) -> dict[str, dict[str, float | None]]:
     """Return, and print, what each page takes; take a picture of each where a folder is given."""
     results = {}
@@ -177,15 +186,15 @@ def measure_all(
         page.fill('input[name="key"]', key)
         page.click("main button")
         page.wait_for_selector("h1")
-        print(f"{'':24}{'server':>9}{'paint':>9}{'there':>9}{'slowest':>9}{'later':>9}")
+        print(f"{'':24}{'server':>9}{'paint':>9}{'there':>9}{'slowest':>9}{'later':>9}{'processor':>11}")
         for name, place in places.items():
             own = context.new_page()
             own.add_init_script(f"({WATCH})({[place.there, place.later]!r})")
-            results[name] = told = measure(own, url, place)
+            results[name] = told = measure(own, url, pid, place)
             if pictures is not None:
                 own.screenshot(path=str(pictures / f"{name}.png"))
             own.close()
-            columns = ("server_ms", "paint_ms", "there_ms", "slowest_there_ms", "later_ms")
+            columns = ("server_ms", "paint_ms", "there_ms", "slowest_there_ms", "later_ms", "processor_ms")
             print(f"{name:24}" + "".join(f"{told.get(column) or '':>9}" for column in columns), flush=True)
         chromium.close()
     return results
@@ -197,22 +206,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--spans", type=int, default=1_000_000)
-    parser.add_argument("--home", type=Path, default=None)
-    parser.add_argument("--file", type=Path, default=None)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--pictures", type=Path, default=None)
     parser.add_argument("--browser", default=shutil.which("chromium") or "/usr/bin/chromium")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as name:
-        home = Home(root=options.home or Path(name) / "home")
+        home = Home(root=Path(os.environ.get("PAGES_HOME") or Path(name) / "home"))
         home.root.mkdir(parents=True, exist_ok=True)
-        if options.file is not None:
-            shutil.copy(options.file, home.span_db)
-        elif options.home is None:
+        if not home.span_db.is_file():
             fill(home.span_db, options.spans, until_ns=int(time.time()) * S, says=True)
         places = name_places(home.span_db)
         chosen = {key: place for key, place in places.items() if not options.only or key in options.only}
-        with serve(home.root, Path(name) / "control.log") as url:
+        with serve(home.root, Path(name) / "control.log") as (url, pid):
             for _ in range(200):
                 if home.admin_key.is_file():
                     break
@@ -220,7 +225,7 @@ def main() -> None:
             if options.pictures is not None:
                 options.pictures.mkdir(parents=True, exist_ok=True)
             pages: dict[str, Any] = measure_all(
-                url, home.admin_key.read_text().strip(), chosen, options.browser, options.pictures
+                url, pid, home.admin_key.read_text().strip(), chosen, options.browser, options.pictures
             )
         size = home.span_db.stat().st_size
     record_result(
