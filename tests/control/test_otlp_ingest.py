@@ -215,7 +215,9 @@ def client_of(
     return AsgiClient(app, bearer=furnished.owner_key)
 
 
-def test_while_too_much_waits_senders_are_told_when_to_come_again(furnished: Furnished) -> None:
+def test_while_too_much_waits_senders_are_told_when_to_come_again(
+    furnished: Furnished, caplog: pytest.LogCaptureFixture
+) -> None:
     class BehindCollector(IdleCollector):
         waiting_bytes = 30 * 1024 * 1024
 
@@ -225,6 +227,7 @@ def test_while_too_much_waits_senders_are_told_when_to_come_again(furnished: Fur
     reply = client.send("POST", "/v1/traces", body=make_export(), headers=PROTOBUF)
     assert (reply.status, reply.json()["error"]["code"]) == (503, "PS-4652")
     assert 10 <= int(reply.headers["retry-after"]) <= 60
+    assert "request failed" not in caplog.messages, "a flood fills no log"
 
 
 def test_what_is_in_hand_at_once_is_bounded_and_given_back(furnished: Furnished) -> None:

@@ -61,6 +61,7 @@ from penstock.control.authorize import check_declarations, find_caller, make_gat
 from penstock.control.headers import SafeHeaders
 from penstock.control.replies import error_reply, json_reply
 from penstock.control.services import ControlServices
+from penstock.telemetry.errors import IngestBusy
 
 _log = logging.getLogger("penstock.control")
 _ROUTERS = (
@@ -167,7 +168,8 @@ def _add_error_handlers(app: FastAPI, services: ControlServices) -> None:
 
     async def on_penstock(request: Request, error: Exception) -> Response:
         assert isinstance(error, PenstockError)
-        if error.status >= 500:
+        is_counted = isinstance(error, IngestBusy)  # thousands a minute in a flood
+        if error.status >= 500 and not is_counted:
             _log.error("request failed", extra={"path": request.url.path, "code": error.code})
         return _answer(request, error)
 
