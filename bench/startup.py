@@ -1,10 +1,11 @@
-"""Import time, time until `penstock up` is ready, and resident memory of each process.
+"""Import time, processor time of commands, time until `penstock up` is ready, and resident memory of each process.
 
 Floor: an interpreter that imports nothing (`python -c pass`) in the same run, runs interleaved.
 """
 
 import json
 import os
+import resource
 import signal
 import socket
 import statistics
@@ -21,6 +22,17 @@ from record import record_result
 
 N_IMPORTS = 15
 N_STARTS = 5
+N_COMMANDS = 7
+COMMANDS = (
+    "--version",
+    "--help",
+    "traces --help",
+    "tune --help",
+    "knowledge --help",
+    "traces fields",
+    "key list",
+)
+"""The last two do their work on a home that does not run."""
 
 
 def time_command(*arguments: str) -> float:
@@ -28,6 +40,22 @@ def time_command(*arguments: str) -> float:
     begun = time.perf_counter()
     subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begun
+
+
+def command_cpu_s(words: str, home: Path) -> float:
+    """Return the least processor seconds, of several runs, that `penstock` takes for `words` on `home`."""
+    least = float("inf")
+    for _ in range(N_COMMANDS):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-m", "penstock.cli", *words.split()],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PENSTOCK_HOME": str(home)},
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        least = min(least, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return least
 
 
 def free_port() -> int:
@@ -102,6 +130,7 @@ def main() -> None:
         ours.append(time_command(sys.executable, "-c", "import penstock"))
     with tempfile.TemporaryDirectory() as folder:
         os.environ.pop("PENSTOCK_HOME", None)
+        commands = {words: command_cpu_s(words, Path(folder) / "other") for words in COMMANDS}
         starts = [measure_start(Path(folder) / "home") for _ in range(N_STARTS)]
     added = statistics.median(mine - base for mine, base in zip(ours, floor, strict=True))
     record_result(
@@ -109,6 +138,7 @@ def main() -> None:
         {
             "interpreter_s": round(statistics.median(floor), 4),
             "import_added_s": round(added, 4),
+            "command_cpu_s": {words: round(seconds, 3) for words, seconds in commands.items()},
             "up_first_ready_s": round(starts[0]["ready_s"], 3),
             "up_again_ready_s": round(statistics.median(start["ready_s"] for start in starts[1:]), 3),
             "memory": {
