@@ -184,6 +184,27 @@ def test_a_collector_that_asks_to_wait_blames_no_batch() -> None:
     assert (sender.n_failed, spill.n_records) == (0, 1)
 
 
+@pytest.mark.parametrize(("asked_s", "waited_s"), [(60.0, 60.0), (100_000.0, 300.0)])
+def test_a_collector_that_names_a_time_is_left_alone_so_long(asked_s: float, waited_s: float) -> None:
+    now = [1000.0]
+    link = Scripted(b"", Answer("away", reason="HTTP 503", retry_after_s=asked_s, is_there=True))
+    sender, spill = make_sender(link, lambda: now[0])
+    spill.put(batch("one"))
+
+    def try_again() -> int:
+        before = link.n_tried
+        sender.deliver_rest(is_asked=False, is_busy=lambda: False)
+        return link.n_tried - before
+
+    assert try_again() > 0
+    assert sender.pause_s == waited_s
+    now[0] += waited_s - 0.5
+    assert try_again() == 0
+    now[0] += 1.0
+    assert try_again() > 0
+    assert spill.n_records == 1
+
+
 def test_where_nobody_is_there_one_batch_is_tried_and_the_rest_left() -> None:
     link = Scripted(b"", Answer("away", reason="refused"))
     sender, spill = make_sender(link, lambda: 0.0)
