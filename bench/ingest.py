@@ -45,6 +45,8 @@ _WORDS = [
     for a in ("walk", "sleep", "rest", "drink", "salt", "heart")
     for b in ("ing", "s", "er", "less", "")
 ]
+_OPERATIONS = {"llm": "chat", "app": "invoke_agent", "retrieval": "execute_tool", "embedding": "embeddings"}
+_COUNTS = (("gen_ai.usage.input_tokens", 4000), ("gen_ai.usage.output_tokens", 800))
 _KINDS = (("llm", None), ("app", 0), ("retrieval", 1), ("embedding", 2), ("llm", 1))
 
 
@@ -247,18 +249,18 @@ def as_otlp(spans: list[Span]) -> bytes:
             end_time_unix_nano=span.end_ns,
         )
         texts = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": "openai",
-            "gen_ai.request.model": "gpt-4o-mini",
+            "gen_ai.operation.name": _OPERATIONS[span.kind],
             "gen_ai.input.messages": msgspec.json.encode(span.input["messages"]).decode(),
             "gen_ai.output.messages": msgspec.json.encode(span.output["choices"]).decode(),
         }
-        texts["gen_ai.response.id"] = (
-            f"chatcmpl-{span.span_id}"  # as in life: some attributes never come again
-        )
+        if span.usage is not None:  # a model was asked
+            texts |= {"gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o-mini"}
+            texts["gen_ai.response.id"] = (
+                f"chatcmpl-{span.span_id}"  # as in life: some attributes never come again
+            )
         for name, value in texts.items():
             sent.attributes.add(key=name).value.string_value = value
-        for name, most in (("gen_ai.usage.input_tokens", 4000), ("gen_ai.usage.output_tokens", 800)):
+        for name, most in _COUNTS if span.usage is not None else ():
             sent.attributes.add(key=name).value.int_value = _SOURCE.randrange(1, most)
     encoded: bytes = request.SerializeToString()
     return encoded
