@@ -203,6 +203,16 @@ def test_a_recorded_request_opens_in_the_playground(furnished: Furnished, client
     assert earlier is not None
     told = json.loads(earlier[1].replace("&#34;", '"'))
     assert told == [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "Yes."}]
+    assert "No route is called" not in text
+
+
+def test_the_playground_says_when_the_recorded_model_has_no_route(
+    furnished: Furnished, client: AsgiClient
+) -> None:
+    talk = [{"role": "user", "content": "One?"}]
+    furnished.spans.append([make(1), call(2, talk, {"content": "Yes."}, route="gone")])
+    text = client.get(f"/playground?span={'ab' * 16}/{2:016x}").text
+    assert re.search(r"No route is called <code>gone</code>, so <code>\w+</code> is chosen", text)
 
 
 def test_a_talk_of_thousands_of_messages_stays_a_page(furnished: Furnished, client: AsgiClient) -> None:

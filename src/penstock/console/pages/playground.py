@@ -67,6 +67,8 @@ class PlaygroundPage(Page):
     max_tokens: str
     origin: str | None
     """The trace and span that the request is taken from."""
+    absent: str | None
+    """The model of that request where no route has its name."""
     n_left_out: int
     """Parts of that request which cannot be asked here: tools, pictures."""
     examples: tuple[str, ...]
@@ -146,6 +148,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             temperature=taken.temperature,
             max_tokens=taken.max_tokens,
             origin=taken.origin,
+            absent=None if model or taken.model in names else taken.model,
             n_left_out=taken.n_left_out,
             examples=EXAMPLES if HANDBOOK in names else (),
         )
