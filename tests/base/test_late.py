@@ -1,11 +1,14 @@
 """Modules that wait: nothing is executed before it is used, once is enough, and the stand-in passes everything on."""
 
+import importlib
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import pytest
 
@@ -36,10 +39,9 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
     (tmp_path / "late_probe_package" / "__init__.py").write_text(BODY)
     monkeypatch.setattr(penstock, "__path__", [*penstock.__path__, str(tmp_path)])
     yield seen
-    for name in [name for name in sys.modules if name.startswith("penstock.late_probe")]:
-        if name != log.__name__:
-            del sys.modules[name]
-            penstock.__dict__.pop(name.removeprefix("penstock."), None)
+    for name in ("late_probe", "late_probe_broken", "late_probe_package"):
+        sys.modules.pop(f"penstock.{name}", None)
+        penstock.__dict__.pop(name, None)
 
 
 def test_a_module_waits_until_something_of_it_is_used_and_is_executed_once(modules: list[str]) -> None:
@@ -117,14 +119,60 @@ def test_a_module_that_breaks_says_so_each_time(modules: list[str]) -> None:
     assert modules == ["penstock.late_probe_broken"] * 2
 
 
-def test_the_finders_are_as_before_after_the_block() -> None:
-    before = list(sys.meta_path)
+@pytest.mark.parametrize("is_used", [False, True])
+def test_what_is_patched_is_put_back(modules: list[str], is_used: bool) -> None:
     with late_imports():
-        assert len(sys.meta_path) == len(before) + 1
-    assert sys.meta_path == before
-    with pytest.raises(KeyError), late_imports():
-        raise KeyError
-    assert sys.meta_path == before
+        from penstock import late_probe
+    if is_used:
+        late_probe.told()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(late_probe, "value", 2)
+        assert late_probe.told() == 2
+    assert late_probe.told() == 1
+    with mock.patch("penstock.late_probe.value", 3):
+        assert late_probe.told() == 3
+    with mock.patch.object(late_probe, "value", 4):
+        assert late_probe.told() == 4
+    assert late_probe.told() == 1
+    assert vars(late_probe) is vars(sys.modules["penstock.late_probe"])
+
+
+def test_blocks_leave_the_list_of_finders_alone_while_other_threads_walk_along_it(
+    modules: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, has_left, told = threading.Event(), threading.Event(), []
+
+    class Slow:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name == "penstock.late_probe":
+                asked.set()
+                assert has_left.wait(10)
+
+    def walk() -> None:
+        told.append(importlib.import_module("penstock.late_probe").told())
+
+    monkeypatch.setattr(sys, "meta_path", [Slow, PathFinder])
+    thread = threading.Thread(target=walk)
+    with late_imports():
+        thread.start()
+        assert asked.wait(10)
+    has_left.set()
+    thread.join()
+    assert told == [1]
+
+
+def test_blocks_within_blocks_and_blocks_that_fail_leave_what_was(modules: list[str]) -> None:
+    with late_imports():
+        with pytest.raises(KeyError), late_imports():
+            raise KeyError
+        from penstock import late_probe
+    assert isinstance(late_probe, LateModule)
+    n_finders = len(sys.meta_path)
+    with late_imports():
+        assert len(sys.meta_path) == n_finders
+    with pytest.raises(ValueError, match="not today"):
+        from penstock import late_probe_broken  # type: ignore[attr-defined]  # noqa: F401
 
 
 def test_a_module_of_ours_waits_in_a_fresh_process() -> None:
@@ -132,9 +180,9 @@ def test_a_module_of_ours_waits_in_a_fresh_process() -> None:
 import sys
 from penstock.base.late import late_imports
 with late_imports():
-    from penstock.main import rooms
+    from penstock.access import keys
 assert "sqlalchemy" not in sys.modules
-rooms.Rooms
+keys.KeyService
 assert "sqlalchemy" in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=240)

@@ -27,9 +27,13 @@ _finding = threading.local()
 class LateModule(ModuleType):
     """Stands in for a module until something of it is used, and passes everything on ever after."""
 
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # what is patched is looked up here and put back
+        return load(self).__dict__
+
     def __getattr__(self, name: str) -> Any:
         if _is_of_imports(name):
-            raise AttributeError(f"module {self.__name__!r} is not loaded yet and has no {name!r}")
+            raise AttributeError(f"what stands in for module {self.__name__!r} has no {name!r}")
         return getattr(load(self), name)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -52,14 +56,16 @@ def late_imports() -> Iterator[None]:
     A module that is loaded already is given as it is, packages always. A module that does not exist is an
     `ImportError` at once. Other threads are not concerned.
     """
-    finder = _LateFinder()
-    sys.meta_path.insert(0, finder)
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(
+            0, _FINDER
+        )  # to stay: were it removed, a thread on its way along the list would skip one
+    was_late = getattr(_finding, "is_late", False)
     _finding.is_late = True
     try:
         yield
     finally:
-        _finding.is_late = False
-        sys.meta_path.remove(finder)
+        _finding.is_late = was_late
 
 
 def load(late: ModuleType) -> ModuleType:
@@ -101,6 +107,9 @@ class _LateLoader:
 
     def exec_module(self, module: ModuleType) -> None:
         """Execute nothing: the module is executed by `load`."""
+
+
+_FINDER = _LateFinder()
 
 
 def _is_of_imports(name: str) -> bool:
