@@ -1,5 +1,7 @@
 """OTLP over gRPC on a real port: the same as over HTTP, with gRPC's own way of saying no."""
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,16 +15,23 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServ
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
+from penstock.control import otlp_grpc
 from penstock.control.otlp_grpc import GrpcIngest, PortUnusable
 from penstock.telemetry.counters import IngestCounters
 from penstock.telemetry.edge import Edge, SnapshotEdge
-from penstock.traces.ingest import IngestService
+from penstock.traces.ingest import MAX_HOLD_S, IngestService
 from tests.control.test_otlp_ingest import make_export
 from tests.fixtures.furnished import DirectSpool, Furnished, IdleCollector
 
 
 class Behind(IdleCollector):
     waiting_bytes = 0
+
+    def __init__(self) -> None:
+        self.held: list[float] = []
+
+    def wait_for_room(self, timeout_s: float) -> None:
+        self.held.append(timeout_s)
 
 
 @pytest.fixture
@@ -106,6 +115,24 @@ def test_under_pressure_senders_are_told_when_to_come_again(
     assert retry.retry_delay.seconds >= 1
     collector.waiting_bytes = 0
     export(channel, make_export(), furnished.owner_key)
+
+
+def test_time_that_a_call_waits_for_a_thread_counts_as_held(
+    channel: grpc.Channel, furnished: Furnished, collector: Behind
+) -> None:
+    export(channel, make_export(), furnished.owner_key)
+    assert len(collector.held) == 1
+    assert 0 < collector.held[0] < MAX_HOLD_S
+    may_go = threading.Event()
+    with otlp_grpc._Threads(1) as threads:
+        threads.submit(may_go.wait)
+        before_s = time.monotonic()
+        second = threads.submit(lambda: otlp_grpc._this_call.came_s)
+        after_s = time.monotonic()
+        may_go.set()
+        came_s = second.result()
+    assert came_s is not None
+    assert before_s <= came_s <= after_s
 
 
 def test_bytes_that_are_not_otlp_are_refused(channel: grpc.Channel, furnished: Furnished) -> None:

@@ -201,7 +201,8 @@ def test_small_requests_are_held_too_while_storing_falls_behind(furnished: Furni
     assert held == []
     collector.waiting_bytes = ingest.CALM_BYTES + 1
     assert client.send("POST", "/v1/traces", body=make_export(), headers=PROTOBUF).status == 200
-    assert held == [ingest.MAX_HOLD_S]
+    assert len(held) == 1
+    assert 0 < held[0] < ingest.MAX_HOLD_S, "counted from when it came"
 
 
 def client_of(

@@ -1,6 +1,7 @@
 """A flood costs its senders time: what waits and what is in hand stay bounded, what was acknowledged is stored once."""
 
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,12 +54,12 @@ class Bench:
             max_waiting_bytes=MAX_WAITING,
         )
 
-    def send(self, number: int) -> bool:
+    def send(self, number: int, *, came_s: float | None = None) -> bool:
         body = as_protobuf(request_of({"gen_ai.prompt": "x" * 1000}, spanId=f"{number:016x}"))
         try:
             with self.ingest.reserve() as grow:
                 grow(len(body))
-                self.ingest.take("traces", body, PROTOBUF, way="http")
+                self.ingest.take("traces", body, PROTOBUF, way="http", came_s=came_s)
         except IngestBusy as busy:
             return not 1 <= busy.fields["retry_after_s"] <= 60
         return True
@@ -115,13 +116,18 @@ def test_a_request_is_held_until_there_is_room_and_no_longer_than_that(
     held.start()
     held.join(0.2)
     assert held.is_alive()
+    came_s = time.monotonic() - 600.0
+    queued = threading.Thread(target=bench.send, args=(number + 2,), kwargs={"came_s": came_s})
+    queued.start()
+    queued.join(60)
+    assert not queued.is_alive(), "it waited that long already, for a thread"
     bench.store.may_go.set()
     bench.collector.run_once()
     held.join(60)
     assert not held.is_alive()
     bench.collector.run_once()
     bench.writer.close()
-    assert len(bench.store.seen) == number + 1
+    assert len(bench.store.seen) == number + 2
 
 
 def test_a_request_that_is_too_large_for_ever_is_told_so(

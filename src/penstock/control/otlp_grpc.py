@@ -6,8 +6,10 @@ send again. Bodies are passed on as bytes and decoded in one place for both ways
 """
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -52,6 +54,26 @@ class PortUnusable(UpstreamError):
     status = 503
 
 
+class _ThisCall(threading.local):
+    came_s: float | None = None
+
+
+_this_call = _ThisCall()
+
+
+class _Threads(ThreadPoolExecutor):
+    """Threads that know since when the call that they serve has waited for one of them: gRPC does not tell."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        came_s = time.monotonic()
+
+        def serve() -> Any:
+            _this_call.came_s = came_s
+            return fn(*args, **kwargs)
+
+        return super().submit(serve)
+
+
 class GrpcIngest:
     """A server for OTLP over gRPC in threads of its own."""
 
@@ -63,7 +85,7 @@ class GrpcIngest:
     def start(self, host: str, port: int) -> int:
         """Listen (0 takes a free port) and return the port; raise `PortUnusable`."""
         server = grpc.server(
-            ThreadPoolExecutor(_THREADS, thread_name_prefix="otlp-grpc"),
+            _Threads(_THREADS, thread_name_prefix="otlp-grpc"),
             options=_OPTIONS,
             maximum_concurrent_rpcs=256,
         )
@@ -101,7 +123,13 @@ class GrpcIngest:
                 with self._ingest.reserve() as grow:
                     grow(len(body))
                     batch = self._ingest.take(
-                        signal, body, PROTOBUF, way="grpc", key_id=key.id, project=key.project
+                        signal,
+                        body,
+                        PROTOBUF,
+                        way="grpc",
+                        key_id=key.id,
+                        project=key.project,
+                        came_s=_this_call.came_s,
                     )
                 return encode_otlp_reply(batch, PROTOBUF)
             except PenstockError as error:

@@ -26,7 +26,8 @@ MAX_IN_HAND_BYTES = 96 * 1024 * 1024
 MAX_WAITING_BYTES = 512 * 1024 * 1024
 MAX_RETRY_S = 60
 MAX_HOLD_S = 1.0
-"""How long a request is held at most while storing falls behind."""
+"""How long a request is held at most while storing falls behind, counted from when it came: those held have few threads, and
+others wait for these."""
 CALM_BYTES = 8 * 1024 * 1024
 """Up to so much waiting nobody is held."""
 _DECODERS: dict[Signal, "Decoder"] = {
@@ -179,13 +180,17 @@ class IngestService:
         way: str,
         key_id: str | None = None,
         project: str = "default",
+        came_s: float | None = None,
     ) -> OtlpBatch:
         """Decode a request, mask it, and return once what it brings is on disk.
 
         Spans belong to the project of the key that sends them. Waits a moment first while storing falls behind, so that
-        what is acknowledged can soon be found. Raises `MalformedTelemetry` and `SpoolUnavailable`.
+        what is acknowledged can soon be found; a request that came at `came_s` (of the clock) and has waited for a thread
+        since has waited that long already. Raises `MalformedTelemetry` and `SpoolUnavailable`.
         """
-        self._collector.wait_for_room(MAX_HOLD_S)
+        hold_s = MAX_HOLD_S if came_s is None else came_s + MAX_HOLD_S - self._clock()
+        if hold_s > 0:
+            self._collector.wait_for_room(hold_s)
         with self._decoding:  # more at once would only share the same core and hold more memory
             batch, records = self._decode(signal, body, content_type, key_id, project)
         try:

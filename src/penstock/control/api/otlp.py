@@ -8,6 +8,7 @@ with the seconds after which to come again.
 
 import asyncio
 import contextlib
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -164,9 +165,8 @@ class OtlpEndpoint:
             if len(body) <= SMALL_BYTES and self._ingest.is_calm:
                 batch = await self._take_small(body, kind, key)
             else:
-                take = partial(
-                    self._ingest.take, self._signal, body, kind, way=_WAY, key_id=key.id, project=key.project
-                )
+                take = partial(self._ingest.take, self._signal, body, kind, way=_WAY, came_s=time.monotonic())
+                take = partial(take, key_id=key.id, project=key.project)
                 batch = await loop.run_in_executor(self._executor, take)
         await Response(encode_otlp_reply(batch, kind), media_type=kind)(scope, receive, send)
 
