@@ -139,3 +139,14 @@ def test_a_store_that_was_closed_stays_closed(store: DuckDBSpanStore) -> None:
     store.close()
     with pytest.raises(duckdb.Error):
         count_spans(store)
+
+
+def test_a_store_that_was_given_up_and_closed_stays_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DuckDBSpanStore(tmp_path / "s.duckdb", threads=1)
+    give_up(store, monkeypatch)
+    store.close()
+    with pytest.raises(duckdb.ConnectionException):
+        count_spans(store)
+    DuckDBSpanStore(tmp_path / "s.duckdb", threads=1).close()

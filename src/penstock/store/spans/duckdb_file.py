@@ -111,7 +111,8 @@ class DuckDBFile:
             yield cursor
         except duckdb.Error as error:
             if _has_given_up(error):
-                self._is_lost = self._is_lost or connection is self._connection
+                with self._gate:
+                    self._is_lost = self._is_lost or connection is self._connection
                 raise SpanStoreFailed(
                     f"The span store gave up: {error}", hint="It is opened anew; see that its disk has room."
                 ) from error
@@ -224,6 +225,8 @@ class DuckDBFile:
     def close(self) -> None:
         """Write everything into the main file and let it go."""
         with self._write:
+            with self._gate:
+                self._is_lost = False  # nobody is to open it anew
             self._connection.close()
 
     def _open(self) -> Any:
