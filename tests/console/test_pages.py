@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.console import rendering
 from penstock.console.pages.jobs import LOG_LIMIT
 from penstock.console.rendering import NAVIGATION, asset_url, load_static
 from penstock.jobs.queries import insert_log
@@ -92,6 +93,28 @@ def test_browsers_keep_static_files_of_this_version_and_what_they_import(visitor
     for other in ("/static/trace-rows.js", "/static/0123456789ab/trace-rows.js"):
         reply = visitor.get(other)
         assert (reply.status, reply.headers["cache-control"]) == (200, "no-cache")
+
+
+def test_files_replaced_below_a_running_process_do_not_lend_their_name_to_the_old_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start() -> dict[str, bytes]:
+        rendering.static_version.cache_clear()
+        rendering.load_static.cache_clear()
+        return rendering.load_static()
+
+    (tmp_path / "static").mkdir()
+    file = tmp_path / "static" / "trace.js"
+    with monkeypatch.context() as patch:
+        patch.setattr(rendering, "files", lambda _: tmp_path)
+        file.write_text("old")
+        kept = start()
+        file.write_text("new")
+        assert kept["trace.js"] == b"old"
+        before = asset_url("trace.js")
+        assert start()["trace.js"] == b"new"
+        assert asset_url("trace.js") != before
+    start()
 
 
 def test_no_template_style_or_script_names_a_foreign_origin() -> None:

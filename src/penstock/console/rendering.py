@@ -223,8 +223,13 @@ class Renderer:
         )
 
 
+@cache
 def load_static() -> dict[str, bytes]:
-    """Return the console's static files by name."""
+    """Return the console's static files by name, as they were when first asked for.
+
+    What is sent and what `static_version` names are the same bytes, also while an upgrade replaces the files below
+    a process that runs: else browsers would keep the old ones under the new name.
+    """
     folder = files("penstock.console") / "static"
     return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
 
