@@ -56,10 +56,9 @@ def late_imports() -> Iterator[None]:
     A module that is loaded already is given as it is, packages always. A module that does not exist is an
     `ImportError` at once. Other threads are not concerned.
     """
+    # Put there to stay: were it taken out, a thread that walks along the list would skip the finder after it.
     if _FINDER not in sys.meta_path:
-        sys.meta_path.insert(
-            0, _FINDER
-        )  # to stay: were it removed, a thread on its way along the list would skip one
+        sys.meta_path.insert(0, _FINDER)
     was_late = getattr(_finding, "is_late", False)
     _finding.is_late = True
     try:
