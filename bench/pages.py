@@ -71,6 +71,16 @@ class Place:
     later: str = ""
 
 
+def describe_store(path: Path) -> dict[str, Any]:
+    """Return how many spans there are, and in the two traces that pages call 50,000 and 10,000."""
+    store = DuckDBSpanStore(path, read_only=True)
+    with store.file.cursor() as cursor:
+        n_spans = cursor.execute("SELECT count(*) FROM spans").fetchall()[0][0]
+        largest = cursor.execute("SELECT n_spans FROM traces ORDER BY n_spans DESC LIMIT 2").fetchall()
+    store.close()
+    return {"n_spans": n_spans, "largest_traces": [row[0] for row in largest]}
+
+
 def name_places(path: Path) -> dict[str, Place]:
     """Return the pages to open, by name; the store at `path` says which traces are large."""
     store = DuckDBSpanStore(path)
@@ -215,6 +225,7 @@ def main() -> None:
         home.root.mkdir(parents=True, exist_ok=True)
         if not home.span_db.is_file():
             fill(home.span_db, options.spans, until_ns=int(time.time()) * S, says=True)
+        stored = describe_store(home.span_db)
         places = name_places(home.span_db)
         chosen = {key: place for key, place in places.items() if not options.only or key in options.only}
         with serve(home.root, Path(name) / "control.log") as (url, pid):
@@ -230,7 +241,7 @@ def main() -> None:
         size = home.span_db.stat().st_size
     record_result(
         "pages",
-        {"stored_mb": round(size / 1e6), "rounds": ROUNDS, "pages": pages},
+        {**stored, "stored_mb": round(size / 1e6), "rounds": ROUNDS, "pages": pages},
         packages=("duckdb", "starlette", "jinja2", "playwright"),
     )
 
