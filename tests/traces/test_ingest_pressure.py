@@ -130,6 +130,17 @@ def test_a_request_is_held_until_there_is_room_and_no_longer_than_that(
     assert len(bench.store.seen) == number + 2
 
 
+def test_requests_take_their_turn_once_much_is_in_hand_however_small_they_are(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    with bench.ingest.reserve() as grow:
+        grow(ingest_module.CALM_BYTES)
+        assert bench.ingest.is_calm
+        grow(1)
+        assert not bench.ingest.is_calm, "the disk may have stalled: spans of thousands would lie in memory"
+    assert bench.ingest.is_calm
+    bench.writer.close()
+
+
 def test_a_request_that_is_too_large_for_ever_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

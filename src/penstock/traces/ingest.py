@@ -29,7 +29,7 @@ MAX_HOLD_S = 1.0
 """How long a request is held at most while storing falls behind, counted from when it came: those held have few threads, and
 others wait for these."""
 CALM_BYTES = 8 * 1024 * 1024
-"""Up to so much waiting nobody is held."""
+"""Up to so much waiting nobody is held, and up to so much in hand small requests need no thread."""
 _DECODERS: dict[Signal, "Decoder"] = {
     "traces": decode_otlp_batch,
     "logs": decode_otlp_logs,
@@ -202,8 +202,11 @@ class IngestService:
 
     @property
     def is_calm(self) -> bool:
-        """Whether `take` would hold nobody, so that `begin` may be used."""
-        return self._collector.waiting_bytes <= CALM_BYTES
+        """Whether `take` would hold nobody and little is in hand, so that `begin` may be used.
+
+        What `begin` takes is held as spans until the disk has it, up to forty times what was sent.
+        """
+        return max(self._in_hand_bytes, self._collector.waiting_bytes) <= CALM_BYTES
 
     def begin(
         self,
