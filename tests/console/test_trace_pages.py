@@ -1,5 +1,6 @@
 """Pages of single traces without a script: messages, diff, playground, and traces that are damaged or gone."""
 
+import html
 import json
 import re
 from typing import Any
@@ -250,6 +251,14 @@ def test_what_a_script_draws_anew_does_not_make_the_page_long(
     assert text.count('class="fall-row open"') == 200
     assert "Showing the first 200 of 901 rows" in text
     assert "?rows=2000" in text
+    links = re.findall(r'class="fall-row open" href="([^"]+)"', client.get(f"{path}?rows=900").text)
+    kept = client.get(path + html.unescape(links[700])).text  # a click without scripts
+    assert kept.count('class="fall-row open"') == 900
+    span = re.search(r"span=(\w+)", links[700])
+    assert span is not None
+    assert f'data-span="{span[1]}" aria-current="true"' in kept
+    fewer = client.get(f"{path}?span={span[1]}").text
+    assert f'href="?rows=2000&amp;span={span[1]}"' in fewer
     messages = client.get(f"{path}?view=messages").text
     assert 'class="fall-row open"' not in messages
     assert "Showing the first" not in messages

@@ -85,6 +85,8 @@ class TracePage(Page):
     search: str
     drawn: Drawing | None
     """None where the script alone draws."""
+    rows: int | None
+    """How many rows the URL asks for; links to spans keep it, for who reads without scripts."""
     scores: tuple[ScoreRow, ...]
     """Of the trace as a whole."""
     selected: SpanDetail | None
@@ -198,6 +200,7 @@ def create_router(services: ConsoleServices, renderer: Renderer) -> APIRouter:
             tabs=_tabs(request.query_params),
             search=q,
             drawn=draw(outline, _count_rows(rows, view)) if outline else None,
+            rows=rows,
             scores=tuple(each for each in services.traces.list_scores(trace_id) if each.span_id is None),
             selected=detail_of(summary.trace_id, chosen, outline) if chosen else None,
             calls=read_calls(services.traces, outline, span_id=span)
