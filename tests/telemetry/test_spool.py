@@ -335,3 +335,21 @@ def test_who_does_not_wait_hears_what_goes_wrong(tmp_path: Path, monkeypatch: py
     with pytest.raises(SpoolUnavailable) as raised:
         writer.append_durable([b"late"])
     assert (str(heard[1]), heard[1].fields) == (str(raised.value), raised.value.fields)  # type: ignore[union-attr]
+
+
+def test_who_does_not_wait_hears_of_a_fault_of_ours_too(tmp_path: Path) -> None:
+    def fail(records: object, position: object) -> None:
+        raise RuntimeError("the taker broke")
+
+    writer = SpoolWriter(tmp_path / "w", taker=fail)
+    heard: list[SpoolUnavailable | None] = []
+    told = threading.Event()
+
+    def hear(fault: SpoolUnavailable | None) -> None:
+        heard.append(fault)
+        told.set()
+
+    writer.append_then([b"one"], then=hear)
+    assert told.wait(10)
+    writer.close()
+    assert [type(fault) for fault in heard] == [SpoolUnavailable]

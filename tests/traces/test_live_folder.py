@@ -253,6 +253,22 @@ def test_the_collector_leaves_a_filling_round_and_stores_it_when_asked_plainly(
     assert bench.collector.run_once() == 60
 
 
+def test_what_could_not_be_stored_is_given_back_in_its_order_and_tried_without_waiting(
+    make_bench: Callable[..., Bench],
+) -> None:
+    bench = make_bench()
+    bench.live._clock = lambda: 5.0
+    for first in (1, 21, 41):
+        bench.send(first, first + 20)
+    before = bench.live.read(max_bytes=10**9, max_items=50).items
+    bench.live.rewind()
+    assert bench.live.fill_wait_s(100, within_s=0.75) is None
+    assert [item.record for item in bench.live.read(max_bytes=10**9, max_items=50).items] == [
+        item.record for item in before
+    ]
+    bench.live.rewind()
+
+
 def test_senders_wait_for_room_until_something_is_stored(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(max_bytes=2000)
     bench.collector.wait_for_room(600)  # there is room
