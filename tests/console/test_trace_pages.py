@@ -3,8 +3,10 @@
 import html
 import json
 import re
+from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.base.clock import now_ns
@@ -214,6 +216,32 @@ def test_the_playground_says_when_the_recorded_model_has_no_route(
     furnished.spans.append([make(1), call(2, talk, {"content": "Yes."}, route="gone")])
     text = client.get(f"/playground?span={'ab' * 16}/{2:016x}").text
     assert re.search(r"No route is called <code>gone</code>, so <code>\w+</code> is chosen", text)
+
+
+def test_a_trace_in_which_no_model_was_asked_has_its_row_in_every_list(
+    furnished: Furnished, client: AsgiClient
+) -> None:
+    moment = now_ns()
+    trace = "ad" * 16
+    furnished.spans.append(
+        [make(1, trace=trace, kind="tool", name="look up", start_ns=moment, end_ns=moment + 1)]
+    )
+    for path in ("/", "/traces", "/traces?q=model:none", "/traces?cols=name,model,provider"):
+        reply = client.get(path)
+        assert reply.status == 200, path
+    assert f"/traces/{trace}" in client.get("/traces").text
+
+
+@pytest.mark.parametrize("cost", [Decimal("0.01"), Decimal(0), None])
+def test_what_was_billed_to_a_key_and_a_route_is_told_on_their_pages(
+    furnished: Furnished, client: AsgiClient, cost: Decimal | None
+) -> None:
+    asked = call(2, [{"role": "user", "content": "One?"}], {"content": "Yes."}, route="pocket")
+    key = furnished.services.keys.list()[0]
+    billed = {"service": "gateway", "key_id": key.id, "cost_usd": cost, "cost_source": "settings"}
+    furnished.spans.append([make(1), msgspec.structs.replace(asked, **billed)])
+    for path in ("/keys", f"/keys/{key.id}", "/routes", "/", "/cost"):
+        assert client.get(path).status == 200, path
 
 
 def test_a_talk_of_thousands_of_messages_stays_a_page(furnished: Furnished, client: AsgiClient) -> None:
