@@ -112,6 +112,7 @@ def test_variants_stream_side_by_side_stop_and_can_be_shared(
     page.get_by_role("button", name="Add a variant").click()
     second = page.locator("[data-one]").nth(1)
     second.locator("[data-source]").select_option("")
+    expect(second.locator("[data-text]")).to_have_count(1)
     second.locator("[data-model]").select_option("handbook")
     second.locator("[data-text]").fill("Is it {{ input }}, {{ really }}?")
     page.locator('[data-value="mail"]').fill("Where is it?")
