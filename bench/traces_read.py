@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from fill import BATCH, make_batches
+from fill import make_batches
 from ingest import make_trace
 from penstock.spec.measures import MetricQuery
 from penstock.spec.spans import Span
@@ -31,6 +31,7 @@ from penstock.store.spans.measures import DuckDBMeasures
 from penstock.store.spans.trace_lists import DuckDBTraceLists
 from penstock.store.spans.types import SpanQuery, TraceQuery
 from penstock.telemetry.encode import encode_span
+from penstock.traces.collector import ROUND_SPANS
 from penstock.traces.search import parse
 from record import record_result
 
@@ -90,8 +91,8 @@ def fill(path: Path, n_spans: int, floor: Floor, n_floor: int) -> float:
     """Fill store and floor; return the seconds that appending to the store took."""
     store, seconds, n_done = DuckDBSpanStore(path), 0.0, 0
     for batch in make_batches(n_spans, until_ns=UNTIL_NS, days=30, seed=1):
-        for first in range(0, len(batch), BATCH):
-            spans = batch[first : first + BATCH]
+        for first in range(0, len(batch), ROUND_SPANS):
+            spans = batch[first : first + ROUND_SPANS]
             begun = time.perf_counter()
             n_done += store.append(spans)
             seconds += time.perf_counter() - begun
