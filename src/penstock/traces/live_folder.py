@@ -47,8 +47,6 @@ class LiveFolder:
         self._guard = threading.Lock()
         self._has_room = threading.Condition(self._guard)
         self._groups: deque[_Group] = deque()
-        self._n_items = 0
-        """In `_groups`."""
         self._oldest_at = 0.0
         """When the first of `_groups` came, or the last batch was read."""
         self._live_bytes = 0
@@ -88,7 +86,6 @@ class LiveFolder:
             if not self._groups:
                 self._oldest_at = self._clock()
             self._groups.append(_Group(records, position, size))
-            self._n_items += len(records)
             self._live_bytes += size
 
     def wait_for_room(self, timeout_s: float) -> None:
@@ -104,10 +101,11 @@ class LiveFolder:
         That is: they wait already, come too slowly, or nothing waits in memory. Time runs from the oldest.
         """
         with self._guard:
-            if self._is_spilled or not 0 < self._n_items < n_items:
+            n_waiting = sum(len(group.items) for group in self._groups)
+            if self._is_spilled or not 0 < n_waiting < n_items:
                 return None
             age_s = self._clock() - self._oldest_at
-            full_at_s = age_s * n_items / self._n_items
+            full_at_s = age_s * n_items / n_waiting
             return None if max(full_at_s, age_s) > within_s else max(full_at_s - age_s, 0.01)
 
     def read(self, *, max_bytes: int, max_items: int | None = None) -> LiveBatch:
@@ -139,7 +137,6 @@ class LiveFolder:
                 group, rest = _cut(group, max_items - n_items)
                 self._groups.appendleft(rest)
             self._taken.append(group)
-            self._n_items -= len(group.items)
             n_bytes, n_items = n_bytes + group.n_bytes, n_items + len(group.items)
         self._oldest_at = self._clock()
 
@@ -160,7 +157,6 @@ class LiveFolder:
         """Give back what was read and not stored."""
         with self._has_room:
             self._groups.extendleft(reversed(self._taken))
-            self._n_items += sum(len(group.items) for group in self._taken)
             self._oldest_at = -math.inf  # it has waited long enough to be tried
             self._taken = []
         if self._reader is not None:

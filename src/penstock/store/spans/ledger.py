@@ -32,8 +32,7 @@ MIN_PREFIX_TOKENS = 1024
 """What providers' prompt caches take at least."""
 _HIT_STATES = frozenset({"hit", "semantic", "shared"})
 _FIRST_ROLES = frozenset({"system", "developer"})
-_TOLD = (
-    "trace_id",
+_OF_CALL = (
     "start_ns",
     "kind",
     "project",
@@ -43,9 +42,8 @@ _TOLD = (
     "route",
     "provider",
     "model",
-    "cost_source",
-    "error_code",
 )
+_TOLD = ("trace_id", *_OF_CALL, "cost_source", "error_code")
 """Columns that hold what the span says."""
 _told_cells = attrgetter(*_TOLD)
 
@@ -67,15 +65,7 @@ LEDGER_COLUMNS: tuple[tuple[str, str], ...] = tuple(
         "trace_id",
         "span_id",
         "parent_id",
-        "start_ns",
-        "kind",
-        "project",
-        "key_id",
-        "user_id",
-        "session_id",
-        "route",
-        "provider",
-        "model",
+        *_OF_CALL,
         "prompt",
         "step",
         "versions",
